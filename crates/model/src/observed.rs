@@ -1,0 +1,241 @@
+//! What the runtime was seen to hold for one pod: every sandbox and every container *instance*, never just the first.
+//!
+//! In:    answers of the runtime, taken by the relister
+//! Out:   immutable snapshots with their time of observation
+//! Holds: lists are newest first; nothing is dropped because a newer one exists; "not there" is told apart from "not looked at"
+//! Upstream: pkg/kubelet/container/runtime.go (PodStatus, Status), differences: lists instead of first match (k/k#139703)
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::ids::{ContainerId, PodUid, SandboxId};
+
+/// A point on the process's monotonic clock. Orders observations and actions; means nothing across a restart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub struct Moment(pub Duration);
+
+/// All that the runtime holds for one pod UID.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ObservedPod {
+    /// The pod.
+    pub uid: PodUid,
+    /// Namespace from the sandbox's or container's labels.
+    pub namespace: String,
+    /// Name from the labels.
+    pub name: String,
+    /// Every sandbox, newest first.
+    pub sandboxes: Vec<ObservedSandbox>,
+    /// Every container of every sandbox, newest first.
+    pub containers: Vec<ObservedContainer>,
+    /// When the oldest part of this picture was taken.
+    pub observed_at: Moment,
+}
+
+impl ObservedPod {
+    /// The picture of a pod of which the runtime holds nothing.
+    pub fn absent(uid: PodUid, observed_at: Moment) -> Self {
+        Self {
+            uid,
+            namespace: String::new(),
+            name: String::new(),
+            sandboxes: Vec::new(),
+            containers: Vec::new(),
+            observed_at,
+        }
+    }
+
+    /// Whether the runtime holds nothing at all of this pod.
+    pub fn is_absent(&self) -> bool {
+        self.sandboxes.is_empty() && self.containers.is_empty()
+    }
+
+    /// Every instance of the named container, newest first.
+    pub fn instances<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ObservedContainer> {
+        self.containers.iter().filter(move |c| c.name == name)
+    }
+
+    /// Every container that may be running: running, or in a state nobody knows.
+    pub fn live_containers(&self) -> impl Iterator<Item = &ObservedContainer> {
+        self.containers.iter().filter(|c| c.state.may_run())
+    }
+
+    /// Every sandbox that is ready, newest first.
+    pub fn ready_sandboxes(&self) -> impl Iterator<Item = &ObservedSandbox> {
+        self.sandboxes.iter().filter(|s| s.state == SandboxState::Ready)
+    }
+
+    /// Whether any sandbox is ready or any container may run.
+    pub fn is_running(&self) -> bool {
+        self.ready_sandboxes().next().is_some() || self.live_containers().next().is_some()
+    }
+
+    /// Puts both lists newest first, by creation time, then by attempt, then by id so that the order repeats.
+    pub fn sort(&mut self) {
+        self.sandboxes
+            .sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));
+        self.containers
+            .sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));
+    }
+}
+
+/// State of a sandbox as the runtime says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SandboxState {
+    /// Its namespaces stand.
+    Ready,
+    /// Stopped or broken.
+    NotReady,
+}
+
+/// One pod sandbox.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ObservedSandbox {
+    /// The runtime's id.
+    pub id: SandboxId,
+    /// Attempt number from its metadata; the replacement of a sandbox has one more.
+    pub attempt: u32,
+    /// Ready or not.
+    pub state: SandboxState,
+    /// Creation time, as the runtime says.
+    pub created_at: Timestamp,
+    /// Addresses of the pod, primary first; empty on the host's network. `None`: listed but not inspected yet.
+    pub ips: Option<Vec<String>>,
+    /// Whether it lives in the node's network namespace.
+    pub host_network: bool,
+}
+
+/// State of a container as the runtime says it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    /// Its first process runs.
+    Running {
+        /// When it was started.
+        started_at: Timestamp,
+    },
+    /// Its first process has ended.
+    Exited(Exit),
+    /// The runtime does not know.
+    Unknown,
+}
+
+impl ContainerState {
+    /// Running, or unknown, which must be treated as running wherever harm is possible.
+    pub fn may_run(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Unknown)
+    }
+
+    /// The exit, when it has ended.
+    pub fn exit(&self) -> Option<&Exit> {
+        match self {
+            Self::Exited(exit) => Some(exit),
+            Self::Created | Self::Running { .. } | Self::Unknown => None,
+        }
+    }
+
+    /// One word for logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Exited(_) => "exited",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How a container ended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Exit {
+    /// Start; the epoch when it never started.
+    pub started_at: Timestamp,
+    /// End.
+    pub finished_at: Timestamp,
+    /// Exit code; 128 + signal for a signal.
+    pub code: i32,
+    /// The runtime's reason: `Completed`, `Error`, `OOMKilled`, `StartError` …
+    pub reason: String,
+    /// The runtime's message, or the termination message read for it.
+    pub message: String,
+}
+
+/// One container instance.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ObservedContainer {
+    /// The runtime's id.
+    pub id: ContainerId,
+    /// The sandbox it was made in.
+    pub sandbox: SandboxId,
+    /// Name inside the pod.
+    pub name: String,
+    /// Attempt number of its metadata.
+    pub attempt: u32,
+    /// Restart count from its annotation; the attempt when there is none.
+    pub restart_count: u32,
+    /// State.
+    pub state: ContainerState,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Image as its spec named it.
+    pub image: String,
+    /// Resolved reference of the image, as status shows it (`imageID`).
+    pub image_ref: String,
+    /// Hash of name and image that it was made from, from its annotation, hex.
+    pub hash: String,
+    /// Grace period of its pod when it was made, seconds, from its annotation.
+    pub grace_seconds: Option<i64>,
+    /// Host path of its log.
+    pub log_path: String,
+    /// Host path of its termination message file, when it has one.
+    pub termination_message_host_path: Option<String>,
+    /// Pid of its first process on the host; only while it runs and when the runtime tells.
+    pub pid: Option<u32>,
+    /// User, group and supplemental groups of the first process, when the runtime tells.
+    pub user: Option<(i64, i64, Vec<i64>)>,
+}
+
+impl ObservedContainer {
+    /// When it started, if it ever did.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            ContainerState::Running { started_at } => Some(*started_at),
+            ContainerState::Exited(exit) if exit.started_at > Timestamp::UNIX_EPOCH => Some(exit.started_at),
+            ContainerState::Exited(_) | ContainerState::Created | ContainerState::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for ObservedPod {
+    /// `s1:ready c[0]:running` — one line for logs and traces.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for sandbox in &self.sandboxes {
+            if !first {
+                f.write_str(" ")?;
+            }
+            first = false;
+            let state = match sandbox.state {
+                SandboxState::Ready => "ready",
+                SandboxState::NotReady => "notready",
+            };
+            write!(f, "sandbox[{}]:{state}", sandbox.attempt)?;
+        }
+        for container in &self.containers {
+            if !first {
+                f.write_str(" ")?;
+            }
+            first = false;
+            write!(f, "{}[{}]:{}", container.name, container.attempt, container.state.word())?;
+            if let Some(exit) = container.state.exit() {
+                write!(f, "({})", exit.code)?;
+            }
+        }
+        if first {
+            f.write_str("nothing")?;
+        }
+        Ok(())
+    }
+}

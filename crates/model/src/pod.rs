@@ -1,0 +1,182 @@
+//! A desired pod: a typed view of one API object, the same `Arc` from source to status.
+//!
+//! In:    a defaulted, validated, identified `v1.Pod`
+//! Out:   its identity, its containers by kind, its QoS class
+//! Holds: immutable; a changed spec is a new `Pod`
+//! Upstream: pkg/apis/core/v1/helper/qos, pkg/kubelet/types/pod_update.go
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1;
+
+use crate::ids::{PodFullName, PodUid};
+
+/// Where a desired pod came from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SourceKind {
+    /// A manifest in a directory or file.
+    File,
+    /// A manifest behind a URL.
+    Url,
+    /// The API server.
+    Api,
+}
+
+impl SourceKind {
+    /// The word of annotation `kubernetes.io/config.source`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Url => "http",
+            Self::Api => "api",
+        }
+    }
+
+    /// The kind that the annotation's word means.
+    pub fn from_annotation(word: &str) -> Option<Self> {
+        match word {
+            "file" => Some(Self::File),
+            "http" => Some(Self::Url),
+            "api" => Some(Self::Api),
+            _ => None,
+        }
+    }
+}
+
+/// Annotation with a static pod's hash.
+pub const CONFIG_HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
+/// Annotation with the source's word.
+pub const CONFIG_SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
+/// Annotation with the time of first sight.
+pub const CONFIG_SEEN_ANNOTATION: &str = "kubernetes.io/config.seen";
+
+/// Quality of service class of a pod.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum QosClass {
+    /// Every container has limits equal to requests, for cpu and memory.
+    Guaranteed,
+    /// Some request or limit somewhere.
+    Burstable,
+    /// None at all.
+    BestEffort,
+}
+
+impl QosClass {
+    /// The word of `status.qosClass`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+}
+
+/// When a container is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RestartPolicy {
+    /// After every exit.
+    Always,
+    /// After an exit that is not 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// One desired pod.
+#[derive(Clone)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: PodUid,
+    /// Its namespace and name.
+    pub full_name: PodFullName,
+    /// Where it came from.
+    pub source: SourceKind,
+    /// The object itself.
+    pub object: Arc<v1::Pod>,
+    /// Fields used that this kubelet cannot honour; not empty means the pod is held.
+    pub unbuilt: Arc<[String]>,
+}
+
+static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> = std::sync::LazyLock::new(v1::PodSpec::default);
+
+impl Pod {
+    /// Takes an identified object; `None` when it has no UID, name or namespace.
+    pub fn new(object: Arc<v1::Pod>, source: SourceKind, unbuilt: Vec<String>) -> Option<Self> {
+        let meta = &object.metadata;
+        let uid = PodUid::from(meta.uid.as_deref().filter(|u| !u.is_empty())?);
+        let full_name = PodFullName {
+            namespace: Arc::from(meta.namespace.as_deref().filter(|n| !n.is_empty())?),
+            name: Arc::from(meta.name.as_deref().filter(|n| !n.is_empty())?),
+        };
+        Some(Self { uid, full_name, source, object, unbuilt: unbuilt.into() })
+    }
+
+    /// Its spec; an empty one when the object has none.
+    pub fn spec(&self) -> &v1::PodSpec {
+        self.object.spec.as_ref().unwrap_or(&EMPTY_SPEC)
+    }
+
+    /// Init containers in order.
+    pub fn init_containers(&self) -> &[v1::Container] {
+        self.spec().init_containers.as_deref().unwrap_or_default()
+    }
+
+    /// Regular containers in order.
+    pub fn containers(&self) -> &[v1::Container] {
+        &self.spec().containers
+    }
+
+    /// Init containers, then regular ones.
+    pub fn all_containers(&self) -> impl Iterator<Item = &v1::Container> {
+        self.init_containers().iter().chain(self.containers())
+    }
+
+    /// Annotations; empty when there are none.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.object.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Whether it came from a manifest rather than the API.
+    pub fn is_static(&self) -> bool {
+        !matches!(self.source, SourceKind::Api)
+    }
+
+    /// Whether it lives in the node's network namespace.
+    pub fn is_host_network(&self) -> bool {
+        self.spec().host_network.unwrap_or(false)
+    }
+
+    /// Its restart policy.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        match self.spec().restart_policy.as_deref() {
+            Some("Never") => RestartPolicy::Never,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            _ => RestartPolicy::Always,
+        }
+    }
+
+    /// Seconds its containers get to end, 30 unless said.
+    pub fn grace_seconds(&self) -> i64 {
+        self.spec().termination_grace_period_seconds.unwrap_or(30)
+    }
+
+    /// Critical pods keep `oom_score_adj` -997 and are never evicted.
+    pub fn is_node_critical(&self) -> bool {
+        self.spec().priority_class_name.as_deref() == Some("system-node-critical")
+    }
+}
+
+impl fmt::Debug for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pod({} {} {})", self.full_name, self.uid, self.source.as_str())
+    }
+}
+
+impl PartialEq for Pod {
+    /// Same object content; the pointer alone is compared first, it is the usual case.
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && (Arc::ptr_eq(&self.object, &other.object) || self.object == other.object)
+    }
+}
