@@ -8,13 +8,7 @@
 /// The Container Runtime Interface.
 pub mod runtime {
     /// Version 1, as of Kubernetes 1.36.
-    #[expect(
-        missing_docs,
-        clippy::allow_attributes_without_reason,
-        clippy::allow_attributes,
-        clippy::doc_lazy_continuation,
-        reason = "generated from proto/cri.proto"
-    )]
+    #[expect(missing_docs, reason = "generated from proto/cri.proto")]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
     }

@@ -1,1 +1,23 @@
-//! (placeholder)
+//! The container runtime: every call this kubelet makes of it, each with a deadline, counted and timed.
+//!
+//! In:    finished CRI messages; an endpoint (`unix://…`) or a ready channel (simulation)
+//! Out:   answers, or `CriError`, which says whether the call may have happened; observed sandboxes and containers
+//! Calls: act/execute, act/pleg, act/images
+//! Holds: no call without a deadline, except a pull, which its caller cancels; no retry in here
+//! Upstream: staging/src/k8s.io/cri-client/pkg, pkg/kubelet/kuberuntime/instrumented_services.go
+
+mod client;
+mod error;
+mod metrics;
+mod observe;
+
+pub use client::{Client, ConnectError, Timeouts};
+pub use error::{CriError, Happened};
+pub use metrics::Metrics;
+pub use observe::{ContainerDetail, container_of_status, sandbox_of_status};
+
+/// Generated client stubs over the messages of `kubelet-api`.
+mod stubs {
+    #![expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated from proto/cri.proto")]
+    tonic::include_proto!("runtime.v1");
+}

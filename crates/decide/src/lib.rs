@@ -1,1 +1,35 @@
-//! (placeholder)
+//! Decisions of the kubelet, pure: values in, values out. No task, no clock, no file, no lock, no log.
+//!
+//! The pod path (design of the whole; `act` carries it out):
+//!
+//! | # | step | here | carried out by |
+//! |---|---|---|---|
+//! | 1 | source | manifest, identity | act/sources |
+//! | 2 | desired | desired | act/sync_loop |
+//! | 3 | admit | (room only: one pod of a name at a time) | act/sync_loop |
+//! | 4 | view | view | act/pod_worker |
+//! | 5 | life | lifecycle | act/pod_worker |
+//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, *_config | act/pod_worker |
+//! | 7 | execute | plan (its shape) | act/execute, images, volumes |
+//! | 8 | observe | pleg | act/pleg |
+//! | 9 | status | pod_status, phase | act/pod_worker |
+//! | 10 | report | – | act/status |
+//!
+//! Holds: pure means that the same view gives the same plan; what a plan depends on is in its view
+//! Upstream: see each file
+
+#![deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
+pub mod container_start;
+pub mod desired;
+pub mod garbage;
+pub mod init_containers;
+pub mod lifecycle;
+pub mod phase;
+pub mod plan;
+pub mod pleg;
+pub mod pod_plan;
+pub mod pod_status;
+pub mod restart;
+pub mod view;
+pub mod volumes;

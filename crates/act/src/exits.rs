@@ -1,0 +1,81 @@
+//! Exits of containers' first processes as events, whatever the runtime.
+//!
+//! In:    a container's pid as the runtime told it
+//! Out:   resolves when that process has ended
+//! Calls: pleg, one wait per running container
+//! Holds: a pid that was given to another process meanwhile is never waited for: after the pidfd is open the runtime is asked
+//!        again and must name the same pid for the same running container
+//! Upstream: none (there the list is read each second)
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use kubelet_cri::{Client, container_of_status};
+use kubelet_host::pidfd::ProcessExit;
+use kubelet_model::ids::ContainerId;
+
+/// In simulation: the stand-in runtime's own exits by pid.
+pub type SimulatedExits = Arc<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Where exits come from.
+#[derive(Clone)]
+pub enum ExitSource {
+    /// The kernel, by pidfd.
+    Kernel,
+    /// The stand-in runtime.
+    Simulated(SimulatedExits),
+    /// Nowhere: every container is left to the fast relist.
+    None,
+}
+
+impl fmt::Debug for ExitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "Kernel",
+            Self::Simulated(_) => "Simulated",
+            Self::None => "None",
+        })
+    }
+}
+
+impl ExitSource {
+    /// Waits for the end of a container's first process. `true`: look now. `false`: no hint can be had.
+    pub async fn of(&self, cri: &Client, id: &ContainerId, pid: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Simulated(exits) => {
+                exits(pid).await;
+                true
+            }
+            Self::Kernel => kernel_exit(cri, id, pid).await,
+        }
+    }
+}
+
+async fn kernel_exit(cri: &Client, id: &ContainerId, pid: u32) -> bool {
+    let exit = match ProcessExit::open(pid) {
+        Ok(exit) => exit,
+        // Gone already: the look that follows sees it.
+        Err(error) if kubelet_host::pidfd::is_gone(&error) => return true,
+        Err(error) => {
+            tracing::warn!(container = %id, pid, error = %error, "Exit of the container's process cannot be watched");
+            return false;
+        }
+    };
+    // Already over: no need to ask whose pid it was.
+    if !exit.has_ended().unwrap_or(true) {
+        match cri.container_status(id.as_str()).await {
+            Ok(response) => {
+                let again = response.status.map(|s| container_of_status(&s, &response.info, None).container.pid);
+                if again.flatten() != Some(pid) {
+                    return true;
+                }
+            }
+            // Unknown: the look that follows asks again, and watches again.
+            Err(_) => return true,
+        }
+    }
+    exit.wait().await.is_ok()
+}

@@ -1,0 +1,123 @@
+//! Named points of the pod path at which tests end the process or the simulated kubelet.
+//!
+//! In:    a counter of points to pass, from a test
+//! Out:   nothing; in the product every point is free
+//! Calls: the ten steps
+//! Holds: without a test's wish no point does anything
+//! Upstream: none
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a test may end us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultPoint {
+    /// Step 1: a source has read its set, nobody knows it yet.
+    SourceRead,
+    /// Step 2: desires were merged, no worker knows.
+    Merged,
+    /// Step 3: a pod was admitted, its worker is not started.
+    Admitted,
+    /// Step 4: a view was made.
+    Viewed,
+    /// Step 5: the lifecycle moved on, nothing is written.
+    Stepped,
+    /// Step 6: a plan was made.
+    Planned,
+    /// Step 7: before a step of a plan.
+    BeforeStep,
+    /// Step 7: a container was created and not started.
+    BetweenCreateAndStart,
+    /// Step 7: after a step of a plan.
+    AfterStep,
+    /// Step 8: the pod was looked at, nothing is remembered of it.
+    Observed,
+    /// Step 9: a status was made.
+    StatusMade,
+    /// Step 10: before the status is shown.
+    BeforeReport,
+}
+
+impl FaultPoint {
+    /// Every point, in the order of the path.
+    pub const ALL: [Self; 12] = [
+        Self::SourceRead,
+        Self::Merged,
+        Self::Admitted,
+        Self::Viewed,
+        Self::Stepped,
+        Self::Planned,
+        Self::BeforeStep,
+        Self::BetweenCreateAndStart,
+        Self::AfterStep,
+        Self::Observed,
+        Self::StatusMade,
+        Self::BeforeReport,
+    ];
+
+    /// The point named by its variant, as tests spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|point| format!("{point:?}") == name)
+    }
+}
+
+/// What a test does at a point. Returning `true` means: the process ends here.
+type AtPoint = Arc<dyn Fn(FaultPoint) -> bool + Send + Sync>;
+
+/// Self-test of the simulation: bugs that can be put back in, to see that they are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// None, as the product is.
+    #[default]
+    None,
+    /// Plans are made on observations older than the last action.
+    NoFreshness,
+    /// An unknown outcome is taken for a failure: no look before the next try.
+    UnknownIsFailure,
+}
+
+/// The points. Clones share the wish.
+#[derive(Clone, Default)]
+pub struct Faults {
+    at: Option<AtPoint>,
+    planted: Planted,
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faults({:?})", self.planted)
+    }
+}
+
+impl Faults {
+    /// No faults.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Asks at every point whether to end there.
+    pub fn at(at: impl Fn(FaultPoint) -> bool + Send + Sync + 'static) -> Self {
+        Self { at: Some(Arc::new(at)), planted: Planted::None }
+    }
+
+    /// With a planted bug.
+    #[must_use]
+    pub fn with_planted(mut self, planted: Planted) -> Self {
+        self.planted = planted;
+        self
+    }
+
+    /// The planted bug.
+    pub fn planted(&self) -> Planted {
+        self.planted
+    }
+
+    /// Passes a point. When a test ends us here, this never returns: whoever runs the tasks drops them.
+    pub async fn reach(&self, point: FaultPoint) {
+        if let Some(at) = &self.at
+            && at(point)
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}

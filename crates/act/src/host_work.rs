@@ -1,0 +1,179 @@
+//! Carries out work on the node's disk, mounts and cgroups.
+//!
+//! In:    `HostWork` of a plan
+//! Out:   done, or the first failure with its reason
+//! Calls: execute
+//! Holds: no decision; each kind may be done twice; each runs off the main thread under a deadline; a tree is removed only up
+//!        to a mount point
+//! Upstream: pkg/kubelet/kubelet_pods.go (makePodDataDirs), pkg/volume/emptydir, pkg/kubelet/cm/pod_container_manager_linux.go
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kubelet_decide::plan::HostWork;
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::Blocking;
+use kubelet_host::cgroup::{CgroupLimits, Cgroups};
+use kubelet_host::files::{self, Durability};
+use kubelet_host::{host_path, mounts, remove};
+use kubelet_model::reason::Reason;
+
+/// Longest that the host side of one pod may take; a dead file system behind a host path is the usual cause of more.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Host work that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HostWorkError {
+    /// The reason status shows.
+    pub reason: Reason,
+    /// What, where, why.
+    pub message: String,
+}
+
+impl HostWorkError {
+    fn new(reason: Reason, error: impl std::fmt::Display) -> Self {
+        Self { reason, message: error.to_string() }
+    }
+}
+
+/// The node's host side. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Where paths begin.
+    pub root: HostRoot,
+    /// Where blocking work runs.
+    pub blocking: Blocking,
+    /// The cgroup tree; `None` where there is none to use (simulation of the pod path alone).
+    pub cgroups: Option<Arc<dyn Cgroups>>,
+    /// Directory of links to container logs.
+    pub container_logs_dir: PathBuf,
+}
+
+impl Host {
+    /// Does all of it, in order.
+    ///
+    /// # Errors
+    /// The first failure; what came before it stands and is harmless to do again.
+    pub async fn work(&self, work: Vec<HostWork>) -> Result<(), HostWorkError> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let done = self.blocking.run(DEADLINE, "host side of a pod", move || work.iter().try_for_each(|one| this.one(one)));
+        done.await.map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+    }
+
+    /// Makes the link to a container's log.
+    pub fn link_log(&self, stem: &str, id: &str, target: &str) -> std::io::Result<()> {
+        // The name of a link is cut so that the id always stays whole.
+        let room = 251_usize.saturating_sub(id.len());
+        let stem: String = stem.chars().take(room).collect();
+        let link = self.root.join(&self.container_logs_dir).join(format!("{stem}-{id}.log"));
+        match std::os::unix::fs::symlink(target, &link) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&link)?;
+                std::os::unix::fs::symlink(target, &link)
+            }
+            other => other,
+        }
+    }
+
+    fn one(&self, work: &HostWork) -> Result<(), HostWorkError> {
+        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        match work {
+            HostWork::MakeDir { path, mode } => {
+                files::create_dir_all(&self.root.join(path), *mode).map_err(|e| failed(&e))
+            }
+            HostWork::WriteFile { path, mode, content } => {
+                files::write_atomically(&self.root.join(path), content.as_bytes(), *mode, Durability::PageCache).map_err(|e| failed(&e))
+            }
+            HostWork::WriteHostsFromNode { path, extra } => {
+                let hosts = files::read_text_bounded(&self.root.join("/etc/hosts"), 1 << 20).map_err(|e| failed(&e))?;
+                let content = format!("{HOSTS_HEADER}{hosts}{extra}");
+                files::write_atomically(&self.root.join(path), content.as_bytes(), 0o644, Durability::PageCache).map_err(|e| failed(&e))
+            }
+            HostWork::SetGroup { path, gid } => set_group(&self.root.join(path), *gid).map_err(|e| failed(&e)),
+            HostWork::MountTmpfs { path, size_bytes } => {
+                let options = mounts::TmpfsOptions { size_bytes: *size_bytes, mode: 0o777, ..Default::default() };
+                let path = self.root.join(path);
+                match mounts::is_mount_point(&self.root, &path) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => mounts::mount_tmpfs(&self.root, &path, &options).map_err(|e| failed(&e)),
+                    Err(error) => Err(failed(&error)),
+                }
+            }
+            HostWork::HostPath { volume, path, kind } => self.host_path(volume, path, kind),
+            HostWork::MakeCgroup(pod) => self.make_cgroup(pod),
+            HostWork::RemoveCgroup { path } => match &self.cgroups {
+                Some(cgroups) => cgroups.remove(Path::new(path)).map_err(|e| failed(&e)),
+                None => Ok(()),
+            },
+            HostWork::UnmountEmptyDirs { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
+            HostWork::RemoveTree { path } => remove::remove_tree(&self.root, &self.root.join(path)).map_err(|e| failed(&e)),
+            HostWork::RemoveLogLinks { stem, log_dir } => self.remove_links(stem, log_dir).map_err(|e| failed(&e)),
+        }
+    }
+
+    fn host_path(&self, volume: &str, path: &str, kind: &str) -> Result<(), HostWorkError> {
+        let text = |error: &dyn std::fmt::Display| HostWorkError::new(
+            Reason::FailedMount,
+            format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
+        );
+        let kind = kind.parse::<host_path::HostPathType>().map_err(|e| text(&e))?;
+        host_path::check_host_path(&self.root, path, kind).map_err(|e| text(&e))
+    }
+
+    fn make_cgroup(&self, pod: &kubelet_decide::cgroups::PodCgroup) -> Result<(), HostWorkError> {
+        let Some(cgroups) = &self.cgroups else { return Ok(()) };
+        let limits = CgroupLimits {
+            cpu_shares: pod.cpu_shares,
+            cpu_quota_us: pod.cpu_quota_us,
+            cpu_period_us: pod.cpu_period_us,
+            memory_limit: pod.memory_limit,
+            pids_max: pod.pids_limit,
+            hugetlb: pod.hugetlb.clone(),
+        };
+        cgroups.create(Path::new(&pod.path), &limits).map_err(|error| {
+            HostWorkError::new(Reason::FailedToCreatePodContainer, format!("unable to ensure pod container exists: {error}"))
+        })
+    }
+
+    /// Unmounts memory-backed emptyDir volumes of a pod, and nothing else.
+    fn unmount_below(&self, pod_dir: &Path) -> Result<(), HostWorkError> {
+        let volumes = pod_dir.join("volumes/kubernetes.io~empty-dir");
+        let mounted = mounts::mounts_at_or_below(&self.root, &volumes).map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
+        for path in mounted.iter().filter(|path| path.parent() == Some(volumes.as_path())) {
+            mounts::unmount(&self.root, path, mounts::Unmount::Plain).map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
+        }
+        Ok(())
+    }
+
+    fn remove_links(&self, stem: &str, log_dir: &str) -> std::io::Result<()> {
+        let dir = self.root.join(&self.container_logs_dir);
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let ours = entry.file_name().to_string_lossy().starts_with(stem);
+            if ours && std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(log_dir)) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// First line of a hosts file that is written from the node's own.
+const HOSTS_HEADER: &str = "# Kubernetes-managed hosts file (host network).\n";
+
+fn set_group(path: &Path, gid: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let mode = std::fs::metadata(path)?.mode();
+    chown(path, None, Some(gid))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode((mode | 0o2660 | 0o110) & 0o7777))
+}

@@ -1,0 +1,240 @@
+//! Makes sure of images: looks, pulls when policy says so, within the node's limits, and remembers failures as back-off.
+//!
+//! In:    `ImageWanted`
+//! Out:   `ResolvedImage`, or why it cannot be had
+//! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
+//! Holds: a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
+//!        asked at most `registryPullQPS` times a second
+//! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kubelet_api::runtime::v1 as cri;
+use kubelet_cri::Client;
+use kubelet_decide::plan::{ImageWanted, PullPolicy};
+use kubelet_decide::view::ResolvedImage;
+use kubelet_model::reason::Reason;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Why an image cannot be had.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ImageError {
+    /// The waiting reason.
+    pub reason: Reason,
+    /// The text behind it.
+    pub message: String,
+    /// The pull itself failed: back-off applies.
+    pub pull_failed: bool,
+}
+
+/// Limits on pulls.
+#[derive(Clone, Copy, Debug)]
+pub struct PullLimits {
+    /// Pulls at once; `None` is no limit.
+    pub parallel: Option<usize>,
+    /// Pulls a second on average; 0 is no limit.
+    pub qps: i32,
+    /// Pulls at once out of the average.
+    pub burst: i32,
+}
+
+/// The image side. Clones share the limits.
+#[derive(Clone, Debug)]
+pub struct Images {
+    cri: Client,
+    slots: Option<Arc<Semaphore>>,
+    rate: Arc<Mutex<TokenBucket>>,
+    under_way: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Images {
+    /// With these limits.
+    pub fn new(cri: Client, limits: PullLimits) -> Self {
+        Self {
+            cri,
+            slots: limits.parallel.map(|n| Arc::new(Semaphore::new(n.max(1)))),
+            rate: Arc::new(Mutex::new(TokenBucket::new(limits.qps, limits.burst))),
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Pulls that run now: image → how many wait for it.
+    pub fn under_way(&self) -> BTreeMap<String, usize> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes sure of an image.
+    ///
+    /// # Errors
+    /// With the reason and text that status shows.
+    pub async fn resolve(&self, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
+        let name = with_default_tag(&wanted.image).map_err(|message| ImageError {
+            reason: Reason::InvalidImageName,
+            message: format!("Failed to apply default image tag \"{}\": {message}", wanted.image),
+            pull_failed: false,
+        })?;
+        let present = match wanted.policy {
+            PullPolicy::Always => None,
+            PullPolicy::IfNotPresent | PullPolicy::Never => self.present(&name).await.map_err(|error| ImageError {
+                reason: Reason::ImageInspectError,
+                message: format!("Failed to inspect image \"{name}\": {error}"),
+                pull_failed: false,
+            })?,
+        };
+        match (present, wanted.policy) {
+            (Some(image), _) => return Ok(image),
+            (None, PullPolicy::Never) => {
+                return Err(ImageError {
+                    reason: Reason::ErrImageNeverPull,
+                    message: format!("Container image \"{}\" is not present with pull policy of Never", wanted.image),
+                    pull_failed: false,
+                });
+            }
+            (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {}
+        }
+        if wanted.pull_held_until.is_some() {
+            return Err(ImageError {
+                reason: Reason::ImagePullBackOff,
+                message: format!("Back-off pulling image \"{}\"", wanted.image),
+                pull_failed: false,
+            });
+        }
+        self.pull(&name, wanted).await
+    }
+
+    async fn pull(&self, name: &str, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
+        let failed = |message: String| ImageError { reason: Reason::ErrImagePull, message, pull_failed: true };
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(failed("pull QPS exceeded".to_owned()));
+        }
+        let _shown = UnderWay::enter(&self.under_way, name);
+        let _slot = match &self.slots {
+            Some(slots) => slots.acquire().await.ok(),
+            None => None,
+        };
+        tracing::info!(image = name, container = wanted.container, "Pulling image");
+        let reference = self.cri.pull_image(name, (*wanted.sandbox_config).clone()).await.map_err(|e| failed(e.message()))?;
+        match self.present(&reference).await {
+            Ok(Some(image)) => Ok(image),
+            Ok(None) => Ok(ResolvedImage { id: reference, uid: None, username: String::new() }),
+            Err(error) => Err(failed(format!("image was pulled but cannot be inspected: {error}"))),
+        }
+    }
+
+    async fn present(&self, name: &str) -> Result<Option<ResolvedImage>, kubelet_cri::CriError> {
+        Ok(self.cri.image_status(name).await?.map(|image| resolved(&image)))
+    }
+}
+
+fn resolved(image: &cri::Image) -> ResolvedImage {
+    ResolvedImage { id: image.id.clone(), uid: image.uid.as_ref().map(|u| u.value), username: image.username.clone() }
+}
+
+/// Adds `:latest` where the name has neither tag nor digest.
+fn with_default_tag(image: &str) -> Result<String, String> {
+    let bad = image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control());
+    let (path, digest) = image.split_once('@').map_or((image, None), |(path, digest)| (path, Some(digest)));
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let (repository, tag) = last.split_once(':').map_or((last, None), |(repository, tag)| (repository, Some(tag)));
+    let parts_bad = repository.is_empty() || tag.is_some_and(str::is_empty) || digest.is_some_and(|d| !d.contains(':'));
+    let case_bad = repository.chars().any(|c| c.is_ascii_uppercase());
+    if bad || parts_bad || path.starts_with('/') || path.ends_with('/') {
+        return Err(format!("couldn't parse image name \"{image}\": invalid reference format"));
+    }
+    if case_bad {
+        return Err(format!("couldn't parse image name \"{image}\": invalid reference format: repository name must be lowercase"));
+    }
+    Ok(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })
+}
+
+/// Shows a pull while it lives.
+struct UnderWay<'a> {
+    all: &'a Mutex<BTreeMap<String, usize>>,
+    name: String,
+}
+
+impl<'a> UnderWay<'a> {
+    fn enter(all: &'a Mutex<BTreeMap<String, usize>>, name: &str) -> Self {
+        *all.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+        Self { all, name: name.to_owned() }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.name);
+            }
+        }
+    }
+}
+
+/// Pulls a second, with a burst.
+#[derive(Debug)]
+struct TokenBucket {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    filled: Option<Instant>,
+}
+
+impl TokenBucket {
+    fn new(qps: i32, burst: i32) -> Self {
+        let burst = f64::from(burst.max(1));
+        Self { per_second: f64::from(qps.max(0)), burst, tokens: burst, filled: None }
+    }
+
+    fn take(&mut self) -> bool {
+        if self.per_second == 0.0 {
+            return true;
+        }
+        let now = Instant::now();
+        let passed = self.filled.map_or(Duration::ZERO, |at| now - at);
+        self.tokens = (self.tokens + passed.as_secs_f64() * self.per_second).min(self.burst);
+        self.filled = Some(now);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_a_tag_or_a_clear_refusal() {
+        let rows = [
+            ("busybox", Ok("busybox:latest")),
+            ("host:5000/a/b", Ok("host:5000/a/b:latest")),
+            ("a/b:1", Ok("a/b:1")),
+            ("a@sha256:00", Ok("a@sha256:00")),
+            ("", Err(())),
+            ("a b", Err(())),
+            ("a:", Err(())),
+            ("/a", Err(())),
+            ("Busy", Err(())),
+        ];
+        for (image, expected) in rows {
+            let got = with_default_tag(image);
+            assert_eq!(got.as_deref().map_err(|_| ()), expected, "{image}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_lets_a_burst_through_and_refills() {
+        let mut bucket = TokenBucket::new(5, 10);
+        assert_eq!((0..20).filter(|_| bucket.take()).count(), 10);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((0..20).filter(|_| bucket.take()).count(), 5);
+    }
+}

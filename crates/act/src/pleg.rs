@@ -1,0 +1,420 @@
+//! The single writer of what was observed: looks at pods when asked, when a process exits, and when a list shows a change.
+//!
+//! In:    look requests of workers; exits of first processes; container events of the runtime; a slow clock
+//! Out:   snapshots per pod (`PlegHandle::current`), a wake-up to the sync loop for each pod that changed
+//! Calls: one task; workers through `PlegHandle`
+//! Holds: at most one look at a pod is under way, so an older answer never overwrites a newer one; a lost or doubled hint is
+//!        harmless, the relist finds what it told of; every look has the deadlines of its calls
+//! Upstream: pkg/kubelet/pleg/generic.go (1.36); differences: exits wake it, so the list is rare while hints work
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use kubelet_cri::{Client, CriError};
+use kubelet_decide::pleg::{Listing, changed_pods};
+use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
+use kubelet_model::observed::{ContainerState, ObservedPod};
+use prometheus::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::exits::ExitSource;
+use crate::pleg_metrics::PlegMetrics;
+
+pub use crate::look::Scope;
+use crate::look::{Looked, look};
+use crate::termination_message::MessageReader;
+
+/// Relists while hints work.
+const SLOW_RELIST: Duration = Duration::from_secs(60);
+/// Relists while some running container has no hint.
+const FAST_RELIST: Duration = Duration::from_secs(1);
+/// The runtime says "running" a little longer than the process lives: look again after these, then leave it to the relist.
+const EXIT_RECHECKS_MILLIS: [u64; 10] = [1, 2, 4, 8, 15, 30, 60, 125, 250, 500];
+
+/// A look that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LookError {
+    /// The runtime did not answer it.
+    #[error(transparent)]
+    Runtime(#[from] CriError),
+    /// The relister is gone: the process is stopping.
+    #[error("the relister has stopped")]
+    Stopped,
+}
+
+type Answer = oneshot::Sender<Result<Arc<ObservedPod>, LookError>>;
+
+struct Request {
+    uid: PodUid,
+    scope: Scope,
+    answer: Answer,
+}
+
+/// How others reach the relister.
+#[derive(Clone, Debug)]
+pub struct PlegHandle {
+    requests: mpsc::UnboundedSender<Request>,
+    observed: watch::Receiver<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    listed: watch::Receiver<Option<Instant>>,
+}
+
+impl PlegHandle {
+    /// Looks at a pod now; the answer is newer than this call.
+    ///
+    /// # Errors
+    /// When the runtime does not answer, or the relister has stopped.
+    pub async fn look(&self, uid: &PodUid, scope: Scope) -> Result<Arc<ObservedPod>, LookError> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { uid: uid.clone(), scope, answer };
+        self.requests.send(request).map_err(|_| LookError::Stopped)?;
+        answered.await.map_err(|_| LookError::Stopped)?
+    }
+
+    /// The last observation of a pod, of whatever age; `None` is "not looked at yet, or seen to be absent".
+    pub fn current(&self, uid: &PodUid) -> Option<Arc<ObservedPod>> {
+        self.observed.borrow().get(uid).cloned()
+    }
+
+    /// Every pod the runtime was seen to hold.
+    pub fn all(&self) -> Vec<Arc<ObservedPod>> {
+        self.observed.borrow().values().cloned().collect()
+    }
+
+    /// Resolves once the first full list was taken and every pod in it was looked at.
+    pub async fn first_list(&self) {
+        let mut listed = self.listed.clone();
+        // An error means that the relister is gone; then nothing follows from the answer either.
+        let _seen = listed.wait_for(Option::is_some).await;
+    }
+
+    /// When the last full list ended.
+    pub fn last_list(&self) -> Option<Instant> {
+        *self.listed.borrow()
+    }
+}
+
+type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+
+/// What a future of the relister brought.
+enum Landed {
+    Look(PodUid, Result<Looked, CriError>),
+    List(Instant, Result<Listing, CriError>),
+    Exit(PodUid, ContainerId),
+    Recheck(PodUid, ContainerId, usize),
+    NoHint(ContainerId),
+}
+
+#[derive(Default)]
+struct PodEntry {
+    observed: Option<Arc<ObservedPod>>,
+    busy: Option<Vec<Answer>>,
+    queued: Option<(Scope, Vec<Answer>)>,
+}
+
+/// The relister.
+pub struct Pleg {
+    cri: Client,
+    clock: Clock,
+    exits: ExitSource,
+    messages: MessageReader,
+    requests: mpsc::UnboundedReceiver<Request>,
+    wakes: mpsc::UnboundedSender<PodUid>,
+    observed: watch::Sender<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    listed: watch::Sender<Option<Instant>>,
+    pods: BTreeMap<PodUid, PodEntry>,
+    listing: Listing,
+    to_see: Option<BTreeSet<PodUid>>,
+    watched: BTreeSet<ContainerId>,
+    unwatched: BTreeSet<ContainerId>,
+    rechecking: BTreeSet<ContainerId>,
+    metrics: PlegMetrics,
+}
+
+impl std::fmt::Debug for Pleg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pleg").field("pods", &self.pods.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the relister is made of.
+#[derive(Debug)]
+pub struct PlegParts {
+    /// The runtime.
+    pub cri: Client,
+    /// The clock.
+    pub clock: Clock,
+    /// Where exits of processes come from.
+    pub exits: ExitSource,
+    /// Reads termination messages.
+    pub messages: MessageReader,
+    /// Pods that changed, to the sync loop.
+    pub wakes: mpsc::UnboundedSender<PodUid>,
+}
+
+impl Pleg {
+    /// A relister that has seen nothing yet, and its handle.
+    ///
+    /// # Errors
+    /// When one of its metrics is already registered.
+    pub fn new(parts: PlegParts, registry: &Registry) -> Result<(Self, PlegHandle), prometheus::Error> {
+        let (requests_out, requests) = mpsc::unbounded_channel();
+        let (observed, observed_out) = watch::channel(BTreeMap::new());
+        let (listed, listed_out) = watch::channel(None);
+        let pleg = Self {
+            cri: parts.cri,
+            clock: parts.clock,
+            exits: parts.exits,
+            messages: parts.messages,
+            wakes: parts.wakes,
+            requests,
+            observed,
+            listed,
+            pods: BTreeMap::new(),
+            listing: Listing::default(),
+            to_see: None,
+            watched: BTreeSet::new(),
+            unwatched: BTreeSet::new(),
+            rechecking: BTreeSet::new(),
+            metrics: PlegMetrics::new(registry)?,
+        };
+        Ok((pleg, PlegHandle { requests: requests_out, observed: observed_out, listed: listed_out }))
+    }
+
+    /// Runs until the stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut flights: FuturesUnordered<Flight> = FuturesUnordered::new();
+        flights.push(self.list());
+        let mut listing = true;
+        let mut next_list = Instant::now() + FAST_RELIST;
+        loop {
+            tokio::select! {
+                // In this order: stop first, then what is asked, then what came back, then the clock. Each arm only takes one
+                // item off a queue, so none loses anything when another wins.
+                biased;
+                () = stop.cancelled() => return,
+                Some(request) = self.requests.recv() => self.ask(request.uid, request.scope, Some(request.answer), &flights),
+                Some(landed) = flights.next() => {
+                    if let Landed::List(..) = landed {
+                        listing = false;
+                        next_list = Instant::now() + self.relist_period();
+                    }
+                    self.land(landed, &flights);
+                }
+                () = tokio::time::sleep_until(next_list), if !listing => {
+                    listing = true;
+                    flights.push(self.list());
+                }
+            }
+            if !listing {
+                next_list = next_list.min(Instant::now() + self.relist_period());
+            }
+        }
+    }
+
+    fn relist_period(&self) -> Duration {
+        if self.unwatched.is_empty() && self.listed.borrow().is_some() { SLOW_RELIST } else { FAST_RELIST }
+    }
+
+    fn list(&self) -> Flight {
+        let cri = self.cri.clone();
+        Box::pin(async move {
+            let began = Instant::now();
+            let lists = async {
+                let sandboxes = cri.list_pod_sandboxes(None).await?;
+                let containers = cri.list_containers(None).await?;
+                Ok(Listing::new(&sandboxes, &containers))
+            };
+            Landed::List(began, lists.await)
+        })
+    }
+
+    /// Starts a look, or queues it behind the one under way; queued looks become one.
+    fn ask(&mut self, uid: PodUid, scope: Scope, answer: Option<Answer>, flights: &FuturesUnordered<Flight>) {
+        let entry = self.pods.entry(uid.clone()).or_default();
+        if entry.busy.is_some() {
+            let (queued, answers) = entry.queued.get_or_insert_with(|| (Scope::nothing(), Vec::new()));
+            queued.join(scope);
+            answers.extend(answer);
+            return;
+        }
+        entry.busy = Some(answer.into_iter().collect());
+        flights.push(self.look_at(uid, scope));
+    }
+
+    fn look_at(&self, uid: PodUid, scope: Scope) -> Flight {
+        let (cri, clock, messages) = (self.cri.clone(), self.clock, self.messages.clone());
+        let before = self.pods.get(&uid).and_then(|e| e.observed.clone());
+        Box::pin(async move {
+            let result = look(&cri, clock, &messages, &uid, scope, before).await;
+            Landed::Look(uid, result)
+        })
+    }
+
+    fn land(&mut self, landed: Landed, flights: &FuturesUnordered<Flight>) {
+        match landed {
+            Landed::Look(uid, result) => self.land_look(uid, result, flights),
+            Landed::List(began, result) => self.land_list(began, result, flights),
+            Landed::Exit(uid, id) => {
+                self.watched.remove(&id);
+                if self.rechecking.insert(id.clone()) {
+                    self.recheck(uid, id, 0, flights);
+                }
+            }
+            Landed::Recheck(uid, id, tries) => self.recheck(uid, id, tries, flights),
+            Landed::NoHint(id) => {
+                self.watched.remove(&id);
+                self.unwatched.insert(id);
+            }
+        }
+    }
+
+    /// The process is gone; looks until the runtime agrees, a bounded number of times.
+    fn recheck(&mut self, uid: PodUid, id: ContainerId, tries: usize, flights: &FuturesUnordered<Flight>) {
+        let runs = self.pods.get(&uid).and_then(|e| e.observed.as_ref()).is_some_and(|pod| {
+            pod.containers.iter().any(|c| c.id == id && matches!(c.state, ContainerState::Running { .. }))
+        });
+        let Some(pause) = EXIT_RECHECKS_MILLIS.get(tries).filter(|_| runs) else {
+            self.rechecking.remove(&id);
+            if runs {
+                self.unwatched.insert(id);
+            }
+            return;
+        };
+        self.ask(uid.clone(), Scope::container(id.clone()), None, flights);
+        let pause = Duration::from_millis(*pause);
+        flights.push(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            Landed::Recheck(uid, id, tries + 1)
+        }));
+    }
+
+    fn land_look(&mut self, uid: PodUid, result: Result<Looked, CriError>, flights: &FuturesUnordered<Flight>) {
+        let Some(entry) = self.pods.get_mut(&uid) else { return };
+        let answers = entry.busy.take().unwrap_or_default();
+        let mut seen = true;
+        let reply = match result {
+            Ok(looked) => {
+                let pod = Arc::new(looked.pod);
+                let changed = entry.observed.as_ref().is_none_or(|old| !same(old, &pod));
+                entry.observed = (!pod.is_absent()).then(|| Arc::clone(&pod));
+                self.publish(&uid, &pod);
+                self.watch_exits(&pod, flights);
+                if changed {
+                    // The sync loop lives as long as this task; when it does not, the process is stopping.
+                    let _sent = self.wakes.send(uid.clone());
+                }
+                Ok(pod)
+            }
+            Err(error) => {
+                seen = false;
+                tracing::warn!(uid = %uid, error = %error, "Pod could not be inspected");
+                // Only the lists can tell whether it changed: forget what they said, so that the next one looks again.
+                self.listing.pods.remove(&uid);
+                Err(LookError::Runtime(error))
+            }
+        };
+        for answer in answers {
+            // A worker that stopped waiting does not need the answer.
+            let _sent = answer.send(reply.clone());
+        }
+        if let Some((scope, answers)) = self.pods.get_mut(&uid).and_then(|e| e.queued.take()) {
+            if let Some(entry) = self.pods.get_mut(&uid) {
+                entry.busy = Some(answers);
+            }
+            flights.push(self.look_at(uid.clone(), scope));
+        } else if self.pods.get(&uid).is_some_and(|e| e.observed.is_none()) {
+            self.pods.remove(&uid);
+        }
+        if seen {
+            self.first_sight(&uid);
+        }
+    }
+
+    /// The first list counts as done when each pod in it was looked at.
+    fn first_sight(&mut self, uid: &PodUid) {
+        let Some(to_see) = &mut self.to_see else { return };
+        to_see.remove(uid);
+        if to_see.is_empty() && self.listed.borrow().is_none() {
+            self.listed.send_replace(Some(Instant::now()));
+        }
+    }
+
+    fn land_list(&mut self, began: Instant, result: Result<Listing, CriError>, flights: &FuturesUnordered<Flight>) {
+        match result {
+            Ok(listing) => {
+                let changed = changed_pods(&self.listing, &listing);
+                self.metrics.relisted(began.elapsed());
+                self.listing = listing;
+                if self.to_see.is_none() {
+                    self.to_see = Some(changed.clone());
+                }
+                for uid in changed {
+                    self.ask(uid, Scope::Whole, None, flights);
+                }
+                let first_done = self.to_see.as_ref().is_some_and(BTreeSet::is_empty);
+                if first_done || self.listed.borrow().is_some() {
+                    self.listed.send_replace(Some(Instant::now()));
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "Runtime could not be listed"),
+        }
+    }
+
+    fn publish(&self, uid: &PodUid, pod: &Arc<ObservedPod>) {
+        self.observed.send_modify(|all| {
+            if pod.is_absent() {
+                all.remove(uid);
+            } else {
+                all.insert(uid.clone(), Arc::clone(pod));
+            }
+        });
+        self.metrics.holds(&self.observed.borrow());
+    }
+
+    /// Opens a hint for every running container that has none.
+    fn watch_exits(&mut self, pod: &Arc<ObservedPod>, flights: &FuturesUnordered<Flight>) {
+        for container in &pod.containers {
+            if !matches!(container.state, ContainerState::Running { .. }) {
+                self.unwatched.remove(&container.id);
+                continue;
+            }
+            if self.watched.contains(&container.id) || self.rechecking.contains(&container.id) {
+                continue;
+            }
+            let Some(pid) = container.pid else {
+                self.unwatched.insert(container.id.clone());
+                continue;
+            };
+            self.unwatched.remove(&container.id);
+            self.watched.insert(container.id.clone());
+            let (exits, cri, uid, id) = (self.exits.clone(), self.cri.clone(), pod.uid.clone(), container.id.clone());
+            flights.push(Box::pin(async move {
+                if exits.of(&cri, &id, pid).await { Landed::Exit(uid, id) } else { Landed::NoHint(id) }
+            }));
+        }
+        let gone = |id: &ContainerId| pod.containers.iter().all(|c| c.id != *id);
+        if pod.is_absent() {
+            let held: BTreeSet<ContainerId> =
+                self.pods.values().filter_map(|e| e.observed.as_ref()).flat_map(|p| p.containers.iter().map(|c| c.id.clone())).collect();
+            self.unwatched.retain(|id| held.contains(id) || !gone(id));
+        }
+    }
+}
+
+/// Equal but for the time of the look.
+fn same(old: &ObservedPod, new: &ObservedPod) -> bool {
+    old.sandboxes == new.sandboxes && old.containers == new.containers
+}
+
+/// Ids of sandboxes and containers to look at.
+pub fn parts(sandboxes: impl IntoIterator<Item = SandboxId>, containers: impl IntoIterator<Item = ContainerId>) -> Scope {
+    Scope::Parts { sandboxes: sandboxes.into_iter().collect(), containers: containers.into_iter().collect() }
+}

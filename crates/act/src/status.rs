@@ -1,0 +1,70 @@
+//! What is shown of each pod: the last status of every pod that has a worker.
+//!
+//! In:    statuses from pod workers
+//! Out:   a snapshot of all pods with their statuses (`/pods`); changes, for tests that wait on them
+//! Calls: pod_worker; server reads
+//! Holds: output only: no decision reads it; a pod leaves when its worker has finished
+//! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1;
+use kubelet_model::ids::PodUid;
+use tokio::sync::watch;
+
+/// A pod and its status as shown. Both are shared, neither is copied until someone asks to see it.
+#[derive(Clone, Debug)]
+pub struct ReportedPod {
+    /// The object as desired.
+    pub object: Arc<v1::Pod>,
+    /// Its status.
+    pub status: Arc<v1::PodStatus>,
+}
+
+/// All reported pods by UID.
+pub type ReportedPods = BTreeMap<PodUid, ReportedPod>;
+
+/// Where workers report. Clones share it.
+#[derive(Clone, Debug)]
+pub struct StatusHandle {
+    pods: watch::Sender<ReportedPods>,
+}
+
+impl Default for StatusHandle {
+    fn default() -> Self {
+        Self { pods: watch::Sender::new(BTreeMap::new()) }
+    }
+}
+
+impl StatusHandle {
+    /// Shows a status; nothing happens when it is shown already. Returns whether anything changed.
+    pub fn report(&self, uid: &PodUid, object: &Arc<v1::Pod>, status: v1::PodStatus) -> bool {
+        self.pods.send_if_modified(|pods| {
+            if let Some(shown) = pods.get(uid)
+                && *shown.status == status
+                && Arc::ptr_eq(&shown.object, object)
+            {
+                return false;
+            }
+            let shown = ReportedPod { object: Arc::clone(object), status: Arc::new(status) };
+            pods.insert(uid.clone(), shown);
+            true
+        })
+    }
+
+    /// Shows it no more.
+    pub fn forget(&self, uid: &PodUid) {
+        self.pods.send_if_modified(|pods| pods.remove(uid).is_some());
+    }
+
+    /// For readers.
+    pub fn subscribe(&self) -> watch::Receiver<ReportedPods> {
+        self.pods.subscribe()
+    }
+
+    /// The status shown of one pod.
+    pub fn shown(&self, uid: &PodUid) -> Option<ReportedPod> {
+        self.pods.borrow().get(uid).cloned()
+    }
+}

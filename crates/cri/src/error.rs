@@ -1,0 +1,138 @@
+//! What went wrong with a call, and above all: whether it may have happened all the same.
+//!
+//! In:    a gRPC status or a deadline
+//! Out:   `CriError`
+//! Holds: when in doubt a call may have happened; then its caller looks before it plans again
+//! Upstream: none (there a lost answer is taken for a failure)
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+/// Whether a failed call may have had its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// The runtime answered with an error: it did not.
+    No,
+    /// No answer came: nobody knows.
+    Maybe,
+}
+
+/// A failed call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CriError {
+    /// The runtime refused; its words.
+    #[error("{operation}: {message}")]
+    Refused {
+        /// Operation, as metrics name it.
+        operation: &'static str,
+        /// gRPC code.
+        code: Code,
+        /// The runtime's text.
+        message: String,
+    },
+    /// The connection broke, or could not be made.
+    #[error("{operation}: runtime does not answer: {message}")]
+    Lost {
+        /// Operation.
+        operation: &'static str,
+        /// What broke.
+        message: String,
+    },
+    /// No answer in time.
+    #[error("{operation}: no answer within {after:?}")]
+    Deadline {
+        /// Operation.
+        operation: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+}
+
+impl CriError {
+    pub(crate) fn of_status(operation: &'static str, status: &Status) -> Self {
+        // A status that was made on this side carries its cause; one from the runtime does not.
+        let made_here = status.source().is_some();
+        match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => {
+                Self::Lost { operation, message: status_text(status) }
+            }
+            _ if made_here => Self::Lost { operation, message: status_text(status) },
+            code => Self::Refused { operation, code, message: status.message().to_owned() },
+        }
+    }
+
+    /// Whether the call may have had its effect.
+    pub fn happened(&self) -> Happened {
+        match self {
+            Self::Refused { .. } => Happened::No,
+            Self::Lost { .. } | Self::Deadline { .. } => Happened::Maybe,
+        }
+    }
+
+    /// The runtime says that the thing does not exist.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Refused { code: Code::NotFound, .. } => true,
+            // containerd words some of its own not-found answers with code Unknown.
+            Self::Refused { code: Code::Unknown, message, .. } => message.ends_with("not found"),
+            Self::Refused { .. } | Self::Lost { .. } | Self::Deadline { .. } => false,
+        }
+    }
+
+    /// The runtime does not know the call.
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::Unimplemented, .. })
+    }
+
+    /// The runtime's own words, for status and events.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Refused { code, message, .. } => format!("rpc error: code = {} desc = {message}", code_word(*code)),
+            Self::Lost { message, .. } => message.clone(),
+            Self::Deadline { .. } => "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned(),
+        }
+    }
+
+    /// The runtime's text without the frame of the protocol.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Refused { message, .. } => message.clone(),
+            Self::Lost { .. } | Self::Deadline { .. } => self.message(),
+        }
+    }
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// Codes as Go's library words them.
+fn code_word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}

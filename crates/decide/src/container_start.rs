@@ -1,0 +1,224 @@
+//! One start of one container: held back, image first, a created one, or a finished create request.
+//!
+//! In:    view, sandbox, container spec
+//! Out:   `Readiness`: the step to take now, or why and until when not
+//! Calls: pod_plan
+//! Holds: restart counts never go back; a start after a failure waits for its back-off; an image is asked for before every start
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (doBackOff), kuberuntime_container.go (startContainer),
+//!        pkg/kubelet/images/image_manager.go
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1;
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
+use kubelet_model::reason::Reason;
+
+use crate::container_config::{ContainerSpecView, ImageUser, ResolvedMounts, container_config};
+use crate::hosts_file::{hosts_file_content, node_hosts_extra};
+use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
+use crate::restart::gap_text;
+use crate::sandbox_config::sandbox_config;
+use crate::view::{PodView, ResolvedImage, Waiting};
+use crate::volumes::{hosts_path, log_dir, pod_dir, volume_paths};
+
+/// While a pull is held back, presence of the image is looked at again this often.
+const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+
+/// What a start needs now.
+#[derive(Debug)]
+pub enum Readiness {
+    /// This step, for this reason.
+    Now(Box<Action>, String),
+    /// Not before this time.
+    Later(Timestamp, Waiting),
+    /// Not as the spec is.
+    Never(Waiting),
+}
+
+/// The step for one container that should start.
+pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container) -> Readiness {
+    let newest = view.observed.instances(&container.name).next();
+    let failed_at = failed_at(view, container, newest);
+    if let Some(held) = held_back(view, container, failed_at) {
+        return held;
+    }
+    if let Some(created) = newest.filter(|c| startable(view, sandbox, c)) {
+        let action = Action::StartCreated { id: created.id.clone(), name: created.name.clone() };
+        return Readiness::Now(Box::new(action), "created and never started".to_owned());
+    }
+    let Some(image) = view.resolved.get(&container.name) else {
+        return image_step(view, sandbox, container);
+    };
+    match start_step(view, sandbox, container, image) {
+        Ok(mut start) => {
+            start.after_failure = failed_at;
+            let why = if failed_at.is_some() { "it ended" } else { "not started yet" };
+            Readiness::Now(Box::new(Action::StartContainer(Box::new(start))), why.to_owned())
+        }
+        Err(waiting) => Readiness::Never(waiting),
+    }
+}
+
+/// A created container of this sandbox that no earlier start failed on.
+fn startable(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &ObservedContainer) -> bool {
+    container.state == ContainerState::Created
+        && container.sandbox == sandbox.id
+        && view.waiting.get(&container.name).is_none_or(|w| w.reason != Reason::RunContainerError)
+}
+
+/// When the newest run ended, if there was one in any sandbox.
+fn failed_at(view: &PodView<'_>, container: &v1::Container, newest: Option<&ObservedContainer>) -> Option<Timestamp> {
+    let observed = newest.and_then(|c| c.state.exit()).map(|exit| exit.finished_at);
+    observed.or_else(|| view.record.exits.get(&container.name).map(|exit| exit.finished_at)).map(|at| at.min(view.now))
+}
+
+fn held_back(view: &PodView<'_>, container: &v1::Container, failed_at: Option<Timestamp>) -> Option<Readiness> {
+    let failed_at = failed_at?;
+    let back_off = view.record.restart_back_off.get(&container.name)?;
+    let until = back_off.until(back_off_key(container), failed_at, view.now, view.node.max_backoff_seconds)?;
+    let message = format!(
+        "back-off {} restarting failed container={} pod={}_{}({})",
+        gap_text(back_off.seconds),
+        container.name,
+        view.pod.full_name.name,
+        view.pod.full_name.namespace,
+        view.pod.uid
+    );
+    Some(Readiness::Later(until, Waiting { reason: Reason::CrashLoopBackOff, message }))
+}
+
+/// What a crash-loop back-off is about: another image starts anew.
+pub fn back_off_key(container: &v1::Container) -> &str {
+    container.image.as_deref().unwrap_or_default()
+}
+
+fn image_step(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container) -> Readiness {
+    let image = container.image.clone().unwrap_or_default();
+    let back_off = view.record.image_back_off.get(&container.name).filter(|b| b.image == image);
+    let held_until = back_off
+        .map(|b| b.back_off.updated.saturating_add(SignedDuration::from_secs(b.back_off.seconds)).unwrap_or(view.now))
+        .filter(|until| *until > view.now);
+    if let (Some(back_off), Some(until)) = (back_off, held_until) {
+        let looked_already = view.waiting.get(&container.name).is_some_and(|w| w.reason == Reason::ImagePullBackOff);
+        let recheck = view.now.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
+        if looked_already && view.retry_at.is_none_or(|at| at > view.now) {
+            let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", back_off.message);
+            return Readiness::Later(until.min(recheck), Waiting { reason: Reason::ImagePullBackOff, message });
+        }
+    }
+    match sandbox_config(view.pod, view.node, sandbox.attempt) {
+        Ok(config) => {
+            let wanted = ImageWanted {
+                container: container.name.clone(),
+                image,
+                policy: pull_policy(container),
+                pull_held_until: held_until,
+                sandbox_config: Box::new(config),
+            };
+            Readiness::Now(Box::new(Action::ResolveImage(wanted)), "its image comes first".to_owned())
+        }
+        Err(problem) => Readiness::Never(Waiting { reason: problem.reason, message: problem.message }),
+    }
+}
+
+fn pull_policy(container: &v1::Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("Never") => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
+fn start_step(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    image: &ResolvedImage,
+) -> Result<StartContainer, Waiting> {
+    let waiting = |problem: crate::container_config::ConfigProblem| Waiting { reason: problem.reason, message: problem.message };
+    let restart_count = next_restart_count(view, &container.name);
+    let hash = format!("{:x}", crate::identity::container_hash(&container.name, back_off_key(container)));
+    let message_path = termination_message_path(view, container, restart_count);
+    let mounts = ResolvedMounts {
+        volumes: volume_paths(view.pod, view.node),
+        hosts_path: mounts_hosts_file(container).then(|| hosts_path(view.pod, view.node)),
+        termination_message_path: message_path.clone(),
+    };
+    let ips = sandbox.ips.clone().unwrap_or_default();
+    let pod_ips = if view.pod.is_host_network() { view.node.ips.clone() } else { ips };
+    let config = container_config(&ContainerSpecView {
+        pod: view.pod,
+        container,
+        node: view.node,
+        restart_count,
+        hash: &hash,
+        image_id: &image.id,
+        image_user: ImageUser { uid: image.uid, name: image.username.clone() },
+        pod_ips: &pod_ips,
+        mounts: &mounts,
+    })
+    .map_err(waiting)?;
+    let sandbox_config = sandbox_config(view.pod, view.node, sandbox.attempt).map_err(waiting)?;
+    let log_dir = log_dir(view.pod, view.node);
+    let log_link = LogLink {
+        stem: format!("{}_{}_{}", view.pod.full_name.name, view.pod.full_name.namespace, container.name),
+        target: format!("{log_dir}/{}", config.log_path),
+    };
+    Ok(StartContainer {
+        name: container.name.clone(),
+        restart_count,
+        before: files_before(view, container, message_path, &pod_ips),
+        request: cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.as_str().to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        },
+        log_link: Some(log_link),
+        after_failure: None,
+    })
+}
+
+/// One more than any instance ever had; 0 when there was none.
+fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
+    let observed = view.observed.instances(name).map(|c| c.restart_count.max(c.attempt)).max();
+    let recorded = view.record.restart_counts.get(name).copied();
+    observed.max(recorded).map_or(0, |highest| highest.saturating_add(1))
+}
+
+/// The kubelet's hosts file is not put over one that the container mounts itself.
+fn mounts_hosts_file(container: &v1::Container) -> bool {
+    container.volume_mounts.as_deref().unwrap_or_default().iter().all(|m| m.mount_path != "/etc/hosts")
+}
+
+/// A file name of its own for every start, as upstream's eight hex digits.
+fn termination_message_path(view: &PodView<'_>, container: &v1::Container, restart_count: u32) -> Option<String> {
+    container.termination_message_path.as_deref().filter(|path| !path.is_empty())?;
+    let seed = format!("{}/{}/{restart_count}/{}", view.pod.uid, container.name, view.now);
+    let digits = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    Some(format!("{}/containers/{}/{digits:08x}", pod_dir(view.pod, view.node), container.name))
+}
+
+fn files_before(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    message_path: Option<String>,
+    pod_ips: &[String],
+) -> Vec<HostWork> {
+    let dir = pod_dir(view.pod, view.node);
+    let mut work = vec![
+        HostWork::MakeDir { path: format!("{}/{}", log_dir(view.pod, view.node), container.name), mode: 0o755 },
+        HostWork::MakeDir { path: format!("{dir}/containers/{}", container.name), mode: 0o750 },
+    ];
+    if let Some(path) = message_path {
+        work.push(HostWork::WriteFile { path, mode: 0o666, content: String::new() });
+    }
+    if mounts_hosts_file(container) {
+        let path = hosts_path(view.pod, view.node);
+        work.push(if view.pod.is_host_network() {
+            HostWork::WriteHostsFromNode { path, extra: node_hosts_extra(view.pod) }
+        } else {
+            HostWork::WriteFile { path, mode: 0o644, content: hosts_file_content(view.pod, pod_ips) }
+        });
+    }
+    work
+}

@@ -1,0 +1,281 @@
+//! The shape of a plan: what to do for one pod, fully specified, each step with its reason.
+//!
+//! In:    built by `pod_plan`
+//! Out:   carried out by act/execute.rs, in order; `Display` is one log line and the snapshot format of tests
+//! Holds: no meaningful choice is left to the executor; a removal names the observation that justifies it
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (podActions), differences: finished requests instead of intentions
+
+use std::fmt;
+
+use jiff::Timestamp;
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::ids::{ContainerId, SandboxId};
+use kubelet_model::observed::Moment;
+
+use crate::cgroups::PodCgroup;
+use crate::view::Waiting;
+
+/// What to do now for one pod.
+#[derive(Debug, Default)]
+pub struct PodPlan {
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// When to look again although nothing happened.
+    pub wake_at: Option<Timestamp>,
+    /// Containers that are held back now, by name: shown in status.
+    pub waiting: Vec<(String, Waiting)>,
+    /// The pod as a whole is held back.
+    pub pod_waiting: Option<Waiting>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct Step {
+    /// Why, for the log.
+    pub why: String,
+    /// What.
+    pub action: Action,
+    /// What a failure of this step means for the steps after it.
+    pub on_failure: OnFailure,
+}
+
+/// What a failure means for the rest of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The rest is left out; the pod is looked at anew.
+    EndPlan,
+    /// The other steps are about other containers.
+    Continue,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub enum Action {
+    /// Work on the node's disk and cgroups before anything starts.
+    Prepare(Vec<HostWork>),
+    /// Make a sandbox.
+    RunSandbox(Box<cri::RunPodSandboxRequest>),
+    /// Make sure of an image for the next start of a container.
+    ResolveImage(ImageWanted),
+    /// Create and start a container.
+    StartContainer(Box<StartContainer>),
+    /// Start a container that was created and never started.
+    StartCreated {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+    },
+    /// Stop containers, all at once.
+    StopContainers(Vec<StopContainer>),
+    /// Stop a sandbox and all in it.
+    StopSandbox(SandboxId),
+    /// Remove a container that does not run.
+    RemoveContainer {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+        /// When it was seen not running.
+        seen: Moment,
+    },
+    /// Remove a sandbox that is not ready, with the dead containers in it.
+    RemoveSandbox {
+        /// Which.
+        id: SandboxId,
+        /// When it was seen not ready.
+        seen: Moment,
+    },
+    /// Take down the pod's host side.
+    Release {
+        /// What.
+        work: Vec<HostWork>,
+        /// When nothing of the pod was seen running.
+        seen: Moment,
+    },
+}
+
+/// An image that a start needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageWanted {
+    /// Container it is for.
+    pub container: String,
+    /// Name as the spec has it.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub policy: PullPolicy,
+    /// A pull is held back until then; presence is checked all the same.
+    pub pull_held_until: Option<Timestamp>,
+    /// Sandbox of the pull, for the runtime's own credentials and accounting.
+    pub sandbox_config: Box<cri::PodSandboxConfig>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Before every start.
+    Always,
+    /// When it is absent.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+/// A start of a container.
+#[derive(Debug)]
+pub struct StartContainer {
+    /// Its name.
+    pub name: String,
+    /// Restart count it is made with.
+    pub restart_count: u32,
+    /// The finished request.
+    pub request: cri::CreateContainerRequest,
+    /// Directories and files to make first.
+    pub before: Vec<HostWork>,
+    /// Link in the directory of container logs: (directory part and name up to the id; log file).
+    pub log_link: Option<LogLink>,
+    /// Back-off key (image) that a start lengthens, when this is a restart, and when it failed.
+    pub after_failure: Option<Timestamp>,
+}
+
+/// The legacy link to a container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLink {
+    /// `<pod>_<namespace>_<container>`; `-<id>.log` is put behind it once the id is known.
+    pub stem: String,
+    /// Host path of the log.
+    pub target: String,
+}
+
+/// A stop of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopContainer {
+    /// Which.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Seconds before it is killed.
+    pub grace_seconds: i64,
+}
+
+/// Work on the node's own disk, mounts and cgroups. Every kind may be done twice without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostWork {
+    /// Make a directory with its parents; the mode is of the last one.
+    MakeDir {
+        /// Path.
+        path: String,
+        /// Mode.
+        mode: u32,
+    },
+    /// Write a small file, whole.
+    WriteFile {
+        /// Path.
+        path: String,
+        /// Mode.
+        mode: u32,
+        /// Content.
+        content: String,
+    },
+    /// Write the pod's hosts file from the node's own, for pods on its network.
+    WriteHostsFromNode {
+        /// Path.
+        path: String,
+        /// What is put behind the node's own lines.
+        extra: String,
+    },
+    /// Give a directory to a group, with the set-group bit.
+    SetGroup {
+        /// Path.
+        path: String,
+        /// Group id.
+        gid: u32,
+    },
+    /// Mount a tmpfs, unless one is mounted there.
+    MountTmpfs {
+        /// Path.
+        path: String,
+        /// Size limit, bytes; `None` is the kernel's default.
+        size_bytes: Option<u64>,
+    },
+    /// Check, and for some types make, a host path.
+    HostPath {
+        /// Volume's name, for the message.
+        volume: String,
+        /// Path.
+        path: String,
+        /// `hostPath.type`.
+        kind: String,
+    },
+    /// Make or update the pod's cgroup.
+    MakeCgroup(PodCgroup),
+    /// Kill what is left in the pod's cgroup and remove it.
+    RemoveCgroup {
+        /// Path below the controllers' roots.
+        path: String,
+    },
+    /// Unmount the memory-backed emptyDir volumes of a pod.
+    UnmountEmptyDirs {
+        /// The pod's directory.
+        pod_dir: String,
+    },
+    /// Remove a tree of ours; stops at any mount point.
+    RemoveTree {
+        /// Path.
+        path: String,
+    },
+    /// Remove links of the container log directory that begin with this.
+    RemoveLogLinks {
+        /// `<pod>_<namespace>_`.
+        stem: String,
+        /// Only those that point below this directory.
+        log_dir: String,
+    },
+}
+
+impl fmt::Display for PodPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.steps.is_empty() {
+            f.write_str("nothing to do")?;
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{} ({})", step.action, step.why)?;
+        }
+        for (name, waiting) in &self.waiting {
+            write!(f, "; {name} waits: {}", waiting.reason)?;
+        }
+        if let Some(waiting) = &self.pod_waiting {
+            write!(f, "; pod waits: {} {}", waiting.reason, waiting.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare(_) => f.write_str("prepare"),
+            Self::RunSandbox(request) => {
+                let metadata = request.config.as_ref().and_then(|c| c.metadata.as_ref());
+                write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))
+            }
+            Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
+            Self::StartContainer(start) => write!(f, "start {}[{}]", start.name, start.restart_count),
+            Self::StartCreated { name, .. } => write!(f, "start created {name}"),
+            Self::StopContainers(stops) => {
+                f.write_str("stop")?;
+                for stop in stops {
+                    write!(f, " {}/{}s", stop.name, stop.grace_seconds)?;
+                }
+                Ok(())
+            }
+            Self::StopSandbox(_) => f.write_str("stop sandbox"),
+            Self::RemoveContainer { name, .. } => write!(f, "remove {name}"),
+            Self::RemoveSandbox { .. } => f.write_str("remove sandbox"),
+            Self::Release { .. } => f.write_str("release"),
+        }
+    }
+}

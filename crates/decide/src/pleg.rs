@@ -1,0 +1,57 @@
+//! Compares two lists of the runtime: whose pods must be looked at.
+//!
+//! In:    what one list said, what the list before said: small states, no inspection
+//! Out:   UIDs whose pods changed, with what to inspect
+//! Calls: act/pleg.rs after each relist
+//! Holds: a change that the list shows is never missed; comparing a list with itself gives nothing
+//! Upstream: pkg/kubelet/pleg/generic.go (1.36); differences: whole instances are compared, there is one event: look again
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::ids::PodUid;
+
+/// Label of a sandbox or container: UID of its pod.
+pub const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
+
+/// One list of the runtime, by pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// UID → (sandbox or container id → state), ids of both kinds do not clash.
+    pub pods: BTreeMap<PodUid, BTreeMap<String, ListedState>>,
+}
+
+/// State as a list shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedState {
+    /// A sandbox and its state.
+    Sandbox(i32),
+    /// A container and its state.
+    Container(i32),
+}
+
+impl Listing {
+    /// Sorts two lists by pod. Things without our labels are not ours and are left out.
+    pub fn new(sandboxes: &[cri::PodSandbox], containers: &[cri::Container]) -> Self {
+        let mut pods: BTreeMap<PodUid, BTreeMap<String, ListedState>> = BTreeMap::new();
+        for sandbox in sandboxes {
+            if let Some(uid) = sandbox.labels.get(POD_UID_LABEL) {
+                let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
+                entry.insert(sandbox.id.clone(), ListedState::Sandbox(sandbox.state));
+            }
+        }
+        for container in containers {
+            if let Some(uid) = container.labels.get(POD_UID_LABEL) {
+                let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
+                entry.insert(container.id.clone(), ListedState::Container(container.state));
+            }
+        }
+        Self { pods }
+    }
+}
+
+/// Pods that differ between two lists, gone ones included.
+pub fn changed_pods(old: &Listing, new: &Listing) -> BTreeSet<PodUid> {
+    let differs = |uid: &&PodUid| old.pods.get(*uid) != new.pods.get(*uid);
+    old.pods.keys().chain(new.pods.keys()).filter(differs).cloned().collect()
+}

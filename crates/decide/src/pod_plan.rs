@@ -1,0 +1,330 @@
+//! What to do now for one pod: sandbox, containers in order, stops, removals, all as finished requests.
+//!
+//! In:    `PodView`
+//! Out:   `PodPlan`; empty when the pod is as it should be
+//! Calls: act/pod_worker.rs, after `lifecycle::step`, on an observation newer than the last action
+//! Holds: a plan on its own result is empty; at most one sandbox and one running instance per name are aimed at; a plan stops
+//!        where the next step would need a result; a step that removes carries when the thing was seen not running
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
+//!        looked at, not the first of a name (k/k#139703); a created container is started, not made again
+
+use k8s_openapi::api::core::v1;
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
+use kubelet_model::pod::RestartPolicy;
+use kubelet_model::reason::Reason;
+
+use crate::container_start::{Readiness, container_start};
+use crate::garbage::dead_instances;
+use crate::init_containers::{InitPlan, init_plan};
+use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
+use crate::phase::{Standing, standing};
+use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer};
+use crate::restart::should_start;
+use crate::sandbox_config::sandbox_config;
+use crate::view::{NetworkState, PodView, Prepared, Waiting};
+use crate::volumes::{Leaving, prepare_work, release_work};
+
+/// The least that a container gets to end, seconds.
+const MINIMUM_GRACE_SECONDS: i64 = 2;
+
+/// The plan for this view.
+pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
+    match view.lifecycle {
+        Lifecycle::Syncing => sync_plan(view),
+        Lifecycle::Terminating(terminating) => stop_plan(view, terminating),
+        Lifecycle::Terminated { cause } => clean_plan(view, *cause),
+        Lifecycle::Finished { .. } => PodPlan::default(),
+    }
+}
+
+fn sync_plan(view: &PodView<'_>) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Some(field) = view.pod.unbuilt.first() {
+        plan.pod_waiting = Some(Waiting {
+            reason: Reason::UnsupportedField,
+            message: format!("pod is held: {} not supported by this kubelet", fields_text(field, view.pod.unbuilt.len())),
+        });
+        return plan;
+    }
+    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+        plan.wake_at = Some(retry_at);
+        plan.pod_waiting = view.pod_waiting.cloned();
+        plan.waiting = view.waiting.iter().map(|(name, waiting)| (name.clone(), waiting.clone())).collect();
+        return plan;
+    }
+    match sandbox_choice(view) {
+        SandboxChoice::Replace { why } => replace_sandbox(view, why, &mut plan),
+        SandboxChoice::Keep(sandbox) => sync_containers(view, sandbox, &mut plan),
+    }
+    plan
+}
+
+fn fields_text(first: &str, count: usize) -> String {
+    if count > 1 { format!("{first} (and {} more fields)", count - 1) } else { first.to_owned() }
+}
+
+/// Which sandbox the pod runs in.
+enum SandboxChoice<'a> {
+    Keep(&'a ObservedSandbox),
+    Replace { why: &'static str },
+}
+
+fn sandbox_choice<'a>(view: &PodView<'a>) -> SandboxChoice<'a> {
+    let Some(newest) = view.observed.sandboxes.first() else {
+        return SandboxChoice::Replace { why: "no sandbox" };
+    };
+    if view.observed.ready_sandboxes().count() > 1 {
+        return SandboxChoice::Replace { why: "more than one sandbox is ready" };
+    }
+    if view.observed.ready_sandboxes().all(|s| s.id != newest.id) {
+        return SandboxChoice::Replace { why: "the newest sandbox is not ready" };
+    }
+    if newest.host_network != view.pod.is_host_network() {
+        return SandboxChoice::Replace { why: "its network namespace is another" };
+    }
+    if !newest.host_network && newest.ips.as_ref().is_some_and(Vec::is_empty) {
+        return SandboxChoice::Replace { why: "it has no address" };
+    }
+    SandboxChoice::Keep(newest)
+}
+
+/// Stops what is left of the old sandboxes, then makes a new one; the next plan sees it with its address.
+fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
+    let stops = stops_of(view, view.observed.live_containers(), view.pod.grace_seconds());
+    if !stops.is_empty() {
+        plan.push("its sandbox is replaced", Action::StopContainers(stops));
+    }
+    for sandbox in view.observed.ready_sandboxes() {
+        plan.push(why, Action::StopSandbox(sandbox.id.clone()));
+    }
+    if !view.pod.is_host_network()
+        && let NetworkState::NotReady(message) = view.network
+    {
+        plan.pod_waiting = Some(Waiting {
+            reason: Reason::NetworkNotReady,
+            message: format!("network is not ready: {message}"),
+        });
+        return;
+    }
+    if view.prepared != Prepared::Yes {
+        plan.push("first start", Action::Prepare(prepare_work(view.pod, view.node)));
+    }
+    let attempt = view.observed.sandboxes.first().map_or(0, |s| s.attempt.saturating_add(1));
+    match sandbox_config(view.pod, view.node, attempt) {
+        Ok(config) => plan.push(
+            why,
+            Action::RunSandbox(Box::new(cri::RunPodSandboxRequest {
+                config: Some(config),
+                runtime_handler: String::new(),
+            })),
+        ),
+        Err(problem) => {
+            plan.pod_waiting = Some(Waiting { reason: problem.reason, message: problem.message });
+        }
+    }
+}
+
+fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    if sandbox.ips.is_none() {
+        // Listed, not inspected: the worker looks at it before anything is made from it.
+        return;
+    }
+    stop_unwanted(view, sandbox, plan);
+    match init_plan(view) {
+        InitPlan::Start(container) => start(view, sandbox, container, plan),
+        InitPlan::Wait => {}
+        InitPlan::Done => {
+            for container in view.pod.containers() {
+                start_regular(view, sandbox, container, plan);
+                if plan.stops_at_image() {
+                    break;
+                }
+            }
+        }
+    }
+    if plan.steps.is_empty() {
+        for dead in dead_instances(view.observed) {
+            plan.push("an older instance", Action::RemoveContainer {
+                id: dead.id.clone(),
+                name: dead.name.clone(),
+                seen: view.observed.observed_at,
+            });
+        }
+        for sandbox in crate::garbage::dead_sandboxes(view.observed) {
+            plan.push("an older sandbox", Action::RemoveSandbox {
+                id: sandbox.id.clone(),
+                seen: view.observed.observed_at,
+            });
+        }
+    }
+}
+
+/// Stops what must not run: instances outside the sandbox, doubles, changed definitions, names the spec does not have.
+fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    let mut why = "";
+    let mut unwanted = Vec::new();
+    for container in view.observed.live_containers() {
+        if let Some(reason) = unwanted_reason(view, sandbox, container) {
+            why = reason;
+            unwanted.push(container);
+        }
+    }
+    let stops = stops_of(view, unwanted.into_iter(), view.pod.grace_seconds());
+    if !stops.is_empty() {
+        plan.push(why, Action::StopContainers(stops));
+    }
+}
+
+fn unwanted_reason(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &ObservedContainer,
+) -> Option<&'static str> {
+    let spec = view.pod.all_containers().find(|c| c.name == container.name);
+    let newest_live = view.observed.instances(&container.name).find(|c| c.state.may_run());
+    if spec.is_none() {
+        Some("not in the spec")
+    } else if container.sandbox != sandbox.id {
+        Some("in another sandbox")
+    } else if newest_live.is_some_and(|newest| newest.id != container.id) {
+        Some("a newer instance runs")
+    } else if spec.is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container)) {
+        Some("definition changed")
+    } else if container.state == ContainerState::Unknown {
+        Some("in an unknown state")
+    } else {
+        None
+    }
+}
+
+fn is_regular(view: &PodView<'_>, name: &str) -> bool {
+    view.pod.containers().iter().any(|c| c.name == name)
+}
+
+/// Name and image alone make the hash, so only a changed image restarts a container.
+fn definition_changed(spec: &v1::Container, container: &ObservedContainer) -> bool {
+    let image = spec.image.as_deref().unwrap_or_default();
+    let wanted = format!("{:x}", crate::identity::container_hash(&spec.name, image));
+    !container.hash.is_empty() && container.hash != wanted
+}
+
+fn start_regular(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container, plan: &mut PodPlan) {
+    let newest = view.observed.instances(&container.name).next();
+    let will_stop = newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
+    if will_stop {
+        // Stopped by this plan; the next one, on what is then seen, starts it again.
+        plan.wake_now(view);
+        return;
+    }
+    if newest.is_none() && standing(view, &container.name) != Standing::NotStarted {
+        // The runtime forgot it, we did not: policy decides on the recorded exit.
+        let Standing::Ended(code) = standing(view, &container.name) else { return };
+        if !crate::restart::policy_restarts(view.pod.restart_policy(), code) {
+            return;
+        }
+    } else if !should_start(view.pod.restart_policy(), newest) && !changed_and_done(view, container, newest) {
+        return;
+    }
+    start(view, sandbox, container, plan);
+}
+
+/// An ended container whose definition changed runs once more, unless the pod says Never.
+fn changed_and_done(view: &PodView<'_>, spec: &v1::Container, newest: Option<&ObservedContainer>) -> bool {
+    view.pod.restart_policy() != RestartPolicy::Never
+        && newest.is_some_and(|c| c.state.exit().is_some() && definition_changed(spec, c))
+}
+
+fn start(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container, plan: &mut PodPlan) {
+    if view.prepared != Prepared::Yes {
+        plan.push("first start since the kubelet started", Action::Prepare(prepare_work(view.pod, view.node)));
+    }
+    match container_start(view, sandbox, container) {
+        Readiness::Now(action, why) => plan.steps.push(Step { why, action: *action, on_failure: OnFailure::Continue }),
+        Readiness::Later(at, waiting) => {
+            plan.wake_by(at);
+            plan.waiting.push((container.name.clone(), waiting));
+        }
+        Readiness::Never(waiting) => plan.waiting.push((container.name.clone(), waiting)),
+    }
+}
+
+/// Stops all that runs, then the sandboxes. Ends only when nothing is seen running.
+fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+        plan.wake_at = Some(retry_at);
+        return plan;
+    }
+    let stops = stops_of(view, view.observed.live_containers(), terminating.grace_seconds);
+    if !stops.is_empty() {
+        plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
+    }
+    for sandbox in view.observed.ready_sandboxes() {
+        plan.push(terminating.cause.as_str(), Action::StopSandbox(sandbox.id.clone()));
+    }
+    plan
+}
+
+fn stops_of<'a>(
+    view: &PodView<'_>,
+    containers: impl Iterator<Item = &'a ObservedContainer>,
+    grace_seconds: i64,
+) -> Vec<StopContainer> {
+    let recorded = |c: &ObservedContainer| if view.pod.is_static() { grace_seconds } else { c.grace_seconds.unwrap_or(grace_seconds) };
+    containers
+        .map(|c| StopContainer {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            grace_seconds: recorded(c).min(grace_seconds).max(MINIMUM_GRACE_SECONDS),
+        })
+        .collect()
+}
+
+/// Nothing runs: takes down the host side, and for a pod that leaves, what the runtime still holds of it.
+fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+        plan.wake_at = Some(retry_at);
+        return plan;
+    }
+    let seen = view.observed.observed_at;
+    let leaves = cause != TerminationCause::Ended;
+    if leaves {
+        for sandbox in &view.observed.sandboxes {
+            plan.push("the pod is gone", Action::RemoveSandbox { id: sandbox.id.clone(), seen });
+        }
+        let has_sandbox = |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
+        for container in view.observed.containers.iter().filter(|c| !has_sandbox(c)) {
+            plan.push("the pod is gone", Action::RemoveContainer { id: container.id.clone(), name: container.name.clone(), seen });
+        }
+    } else {
+        for dead in dead_instances(view.observed) {
+            plan.push("an older instance", Action::RemoveContainer { id: dead.id.clone(), name: dead.name.clone(), seen });
+        }
+    }
+    if view.prepared != Prepared::Released {
+        let leaving = if leaves { Leaving::Yes } else { Leaving::No };
+        plan.push("nothing of it runs", Action::Release { work: release_work(view.pod, view.node, leaving), seen });
+    }
+    plan
+}
+
+impl PodPlan {
+    fn push(&mut self, why: &str, action: Action) {
+        self.steps.push(Step { why: why.to_owned(), action, on_failure: OnFailure::EndPlan });
+    }
+
+    fn wake_by(&mut self, at: jiff::Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
+    }
+
+    fn wake_now(&mut self, view: &PodView<'_>) {
+        self.wake_by(view.now);
+    }
+
+    /// An image is asked for: what follows for later containers waits for its answer, so that they start in order.
+    fn stops_at_image(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s.action, Action::ResolveImage(_)))
+    }
+}

@@ -1,0 +1,294 @@
+//! The status of a pod, as the API would show it: containers, conditions, addresses, phase.
+//!
+//! In:    `PodView`
+//! Out:   `v1.PodStatus`, and the conditions to remember
+//! Calls: act/pod_worker.rs after each observation
+//! Holds: a condition's time moves only when its value does; a terminal phase never leaves; times are whole seconds
+//! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go (1.36);
+//!        differences: no probes, no readiness gates, no in-place resize yet
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};
+use kubelet_model::reason::Reason;
+
+use crate::lifecycle::Lifecycle;
+use crate::phase::{Phase, current_phase};
+use crate::resources::{qos_class, status_resources};
+use crate::view::{PodView, RecordedExit};
+
+/// Most bytes of one termination message.
+pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
+
+/// A status and the condition times to keep for the next one.
+#[derive(Debug, Clone)]
+pub struct StatusOutcome {
+    /// What to show.
+    pub status: v1::PodStatus,
+    /// Condition type → (True?, since).
+    pub conditions: BTreeMap<String, (bool, Timestamp)>,
+}
+
+/// The status of the pod of this view.
+pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
+    let phase = phase_of(view);
+    let init: Vec<_> = view.pod.init_containers().iter().map(|c| container_status(view, c, Kind::Init)).collect();
+    let regular: Vec<_> = view.pod.containers().iter().map(|c| container_status(view, c, Kind::Regular)).collect();
+    let mut conditions = Conditions { view, next: BTreeMap::new(), out: Vec::new() };
+    conditions.add_all(phase, &init, &regular);
+    let ips = pod_ips(view);
+    let host_ips = &view.node.ips;
+    let (allocated_resources, resources) = status_resources(view.pod);
+    let waiting = view.pod_waiting.filter(|_| phase == Phase::Pending);
+    let status = v1::PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        reason: waiting.map(|w| w.reason.to_string()),
+        message: waiting.map(|w| w.message.clone()),
+        conditions: Some(conditions.out),
+        host_ip: host_ips.first().cloned(),
+        host_ips: some_list(host_ips.iter().map(|ip| v1::HostIP { ip: ip.clone() }).collect()),
+        pod_ip: ips.first().cloned(),
+        pod_ips: some_list(ips.iter().map(|ip| v1::PodIP { ip: ip.clone() }).collect()),
+        start_time: view.record.start_time.map(whole_second),
+        init_container_statuses: some_list(init),
+        container_statuses: some_list(regular),
+        qos_class: Some(qos_class(view.pod).as_str().to_owned()),
+        observed_generation: view.pod.object.metadata.generation,
+        allocated_resources,
+        resources,
+        ..v1::PodStatus::default()
+    };
+    StatusOutcome { status, conditions: conditions.next }
+}
+
+fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// Held back while anything may run; never leaves a terminal phase.
+fn phase_of(view: &PodView<'_>) -> Phase {
+    if let Some(ended) = &view.record.ended {
+        return if ended.succeeded { Phase::Succeeded } else { Phase::Failed };
+    }
+    let phase = current_phase(view);
+    let leaving_done = matches!(view.lifecycle, Lifecycle::Terminated { .. } | Lifecycle::Finished { .. });
+    match phase {
+        Phase::Succeeded | Phase::Failed if view.observed.live_containers().next().is_some() => Phase::Running,
+        Phase::Pending | Phase::Running if leaving_done => terminal_phase(view),
+        other => other,
+    }
+}
+
+/// A pod that was stopped: failed when any container did not end with 0.
+fn terminal_phase(view: &PodView<'_>) -> Phase {
+    let failed = view.pod.containers().iter().any(|c| {
+        let newest = view.observed.instances(&c.name).find_map(|i| i.state.exit().map(|e| e.code));
+        newest.or_else(|| view.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
+    });
+    if failed { Phase::Failed } else { Phase::Succeeded }
+}
+
+/// Addresses: the newest sandbox's, else the remembered ones; the node's own on its network. At most one per family.
+pub fn pod_ips(view: &PodView<'_>) -> Vec<String> {
+    if view.pod.is_host_network() {
+        return view.node.ips.clone();
+    }
+    let of_sandbox = view.observed.sandboxes.iter().find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()));
+    let all = of_sandbox.unwrap_or_else(|| view.record.ips.clone());
+    let node_is_v6 = view.node.ips.first().is_some_and(|ip| ip.contains(':'));
+    let first = all.iter().find(|ip| ip.contains(':') == node_is_v6);
+    let second = all.iter().find(|ip| ip.contains(':') != node_is_v6);
+    first.into_iter().chain(second).cloned().collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Init,
+    Regular,
+}
+
+fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1::ContainerStatus {
+    let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
+    let current = view.observed.instances(&spec.name).find(started);
+    let recorded = view.record.exits.get(&spec.name);
+    let current_exit = current.and_then(|c| c.state.exit().map(|e| terminated(&exit_of(c, e))));
+    let earlier = view.observed.instances(&spec.name).filter(started).skip(1).find_map(|c| c.state.exit().map(|e| exit_of(c, e)));
+    let earlier_recorded = recorded.filter(|r| current.is_none_or(|c| c.id.as_str() != r.id)).cloned();
+    let last = earlier.or(earlier_recorded);
+    let running = match current.map(|c| &c.state) {
+        Some(ContainerState::Running { started_at }) => Some(*started_at),
+        _ => None,
+    };
+    let ended = current_exit.or_else(|| current.is_none().then(|| recorded.map(terminated)).flatten());
+    let (state, last_state) = state_and_last(view, spec, kind, running, ended, last.as_ref());
+    let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+    let is_running = state.running.is_some();
+    let image = current.map(|c| c.image.clone()).or_else(|| recorded.map(|r| r.image.clone()));
+    let image_id = current.map(|c| c.image_ref.clone()).or_else(|| recorded.map(|r| r.image_ref.clone()));
+    let id = current.map(|c| c.id.to_string()).or_else(|| recorded.map(|r| r.id.clone()));
+    let known = current.is_some() || recorded.is_some();
+    let resources = spec.resources.clone().unwrap_or_default();
+    v1::ContainerStatus {
+        name: spec.name.clone(),
+        state: Some(state),
+        last_state: Some(last_state),
+        ready: if kind == Kind::Init { succeeded } else { is_running },
+        started: Some(is_running && kind == Kind::Regular),
+        restart_count: restart_count(view, spec, current),
+        image: image.filter(|i| !i.is_empty()).or_else(|| spec.image.clone()).unwrap_or_default(),
+        image_id: image_id.unwrap_or_default(),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| format!("containerd://{i}")),
+        allocated_resources: resources.requests.clone().filter(|r| known && !r.is_empty()),
+        resources: known.then(|| v1::ResourceRequirements { claims: None, ..resources }),
+        volume_mounts: known.then(|| volume_mounts(spec)).flatten(),
+        ..v1::ContainerStatus::default()
+    }
+}
+
+fn restart_count(view: &PodView<'_>, spec: &v1::Container, current: Option<&ObservedContainer>) -> i32 {
+    let recorded = view.record.restart_counts.get(&spec.name).copied().unwrap_or(0);
+    i32::try_from(current.map_or(0, |c| c.restart_count).max(recorded)).unwrap_or(i32::MAX)
+}
+
+/// Running shows running; a held-back or failing start shows waiting with the last exit behind it; else the exit itself.
+fn state_and_last(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    kind: Kind,
+    running: Option<Timestamp>,
+    ended: Option<v1::ContainerStateTerminated>,
+    earlier: Option<&RecordedExit>,
+) -> (v1::ContainerState, v1::ContainerState) {
+    let as_state = |t: v1::ContainerStateTerminated| v1::ContainerState { terminated: Some(t), ..Default::default() };
+    let earlier_state = || earlier.map(|e| as_state(terminated(e))).unwrap_or_default();
+    if let Some(started_at) = running {
+        let running = v1::ContainerStateRunning { started_at: Some(whole_second(started_at)) };
+        return (v1::ContainerState { running: Some(running), ..Default::default() }, earlier_state());
+    }
+    let syncing = matches!(view.lifecycle, Lifecycle::Syncing);
+    if let Some(waiting) = view.waiting.get(&spec.name).filter(|_| syncing) {
+        let state = waiting_state(waiting.reason.as_str(), Some(waiting.message.clone()));
+        return (state, ended.map(as_state).unwrap_or_else(earlier_state));
+    }
+    if let Some(terminated) = ended {
+        return (as_state(terminated), earlier_state());
+    }
+    let init_first = !view.pod.init_containers().is_empty();
+    let reason = if init_first && (kind == Kind::Regular || !is_next_init(view, spec)) || kind == Kind::Init {
+        Reason::PodInitializing
+    } else {
+        Reason::ContainerCreating
+    };
+    (waiting_state(reason.as_str(), None), v1::ContainerState::default())
+}
+
+fn is_next_init(view: &PodView<'_>, spec: &v1::Container) -> bool {
+    view.pod.init_containers().first().is_some_and(|first| first.name == spec.name)
+}
+
+fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
+    let waiting = v1::ContainerStateWaiting { reason: Some(reason.to_owned()), message: message.filter(|m| !m.is_empty()) };
+    v1::ContainerState { waiting: Some(waiting), ..Default::default() }
+}
+
+/// An observed exit in the form in which exits are kept.
+pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
+    RecordedExit {
+        id: container.id.to_string(),
+        code: exit.code,
+        reason: exit.reason.clone(),
+        message: exit.message.clone(),
+        started_at: exit.started_at,
+        finished_at: exit.finished_at,
+        image: container.image.clone(),
+        image_ref: container.image_ref.clone(),
+    }
+}
+
+fn terminated(exit: &RecordedExit) -> v1::ContainerStateTerminated {
+    v1::ContainerStateTerminated {
+        exit_code: exit.code,
+        reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
+        message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
+        started_at: Some(whole_second(exit.started_at)),
+        finished_at: Some(whole_second(exit.finished_at)),
+        container_id: Some(format!("containerd://{}", exit.id)),
+        ..Default::default()
+    }
+}
+
+fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+    let mounts = spec.volume_mounts.as_deref().unwrap_or_default().iter().map(|m| v1::VolumeMountStatus {
+        name: m.name.clone(),
+        mount_path: m.mount_path.clone(),
+        read_only: m.read_only.filter(|r| *r),
+        recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+        ..Default::default()
+    });
+    some_list(mounts.collect())
+}
+
+/// Times in status are whole seconds.
+fn whole_second(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+struct Conditions<'a> {
+    view: &'a PodView<'a>,
+    next: BTreeMap<String, (bool, Timestamp)>,
+    out: Vec<v1::PodCondition>,
+}
+
+impl Conditions<'_> {
+    /// In upstream's order.
+    fn add_all(&mut self, phase: Phase, init: &[v1::ContainerStatus], regular: &[v1::ContainerStatus]) {
+        let has_sandbox = self.view.observed.ready_sandboxes().any(|s| {
+            s.host_network || s.ips.as_ref().is_some_and(|ips| !ips.is_empty())
+        });
+        self.add("PodReadyToStartContainers", has_sandbox, None);
+        let incomplete: Vec<_> = init.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+        let any_started = regular.iter().any(|s| s.container_id.is_some());
+        match phase {
+            Phase::Succeeded => self.add("Initialized", true, Some((Reason::PodCompleted, None))),
+            _ if incomplete.is_empty() || any_started => self.add("Initialized", true, None),
+            _ => self.add("Initialized", false, Some((
+                Reason::ContainersNotInitialized,
+                Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+            ))),
+        }
+        let unready: Vec<_> = regular.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+        for name in ["Ready", "ContainersReady"] {
+            match phase {
+                Phase::Succeeded => self.add(name, false, Some((Reason::PodCompleted, None))),
+                Phase::Failed => self.add(name, false, Some((Reason::PodFailed, None))),
+                Phase::Pending | Phase::Running if unready.is_empty() => self.add(name, true, None),
+                Phase::Pending | Phase::Running => self.add(name, false, Some((
+                    Reason::ContainersNotReady,
+                    Some(format!("containers with unready status: [{}]", unready.join(" "))),
+                ))),
+            }
+        }
+        self.add("PodScheduled", true, None);
+    }
+
+    fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
+        let since = match self.view.record.conditions.get(name) {
+            Some((old, since)) if *old == value => *since,
+            Some(_) | None => self.view.now,
+        };
+        self.next.insert(name.to_owned(), (value, since));
+        let (reason, message) = why.map_or((None, None), |(reason, message)| (Some(reason.to_string()), message));
+        self.out.push(v1::PodCondition {
+            type_: name.to_owned(),
+            status: if value { "True" } else { "False" }.to_owned(),
+            last_transition_time: Some(whole_second(since)),
+            observed_generation: self.view.pod.object.metadata.generation,
+            reason,
+            message,
+            ..Default::default()
+        });
+    }
+}

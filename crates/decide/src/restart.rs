@@ -1,0 +1,133 @@
+//! Whether an ended container is started again, and how long to wait before that.
+//!
+//! In:    restart policy, newest instance, back-off as data, now
+//! Out:   `RestartDecision`; the back-off to keep when it is started
+//! Calls: pod_plan, init containers, phase
+//! Holds: gaps between restarts are 0, 10, 20, 40, 80, 160, 300 s; a run of 2 × the cap resets them
+//! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted), client-go/util/flowcontrol/backoff.go
+
+use jiff::{SignedDuration, Timestamp};
+use kubelet_model::observed::{ContainerState, ObservedContainer};
+use kubelet_model::pod::RestartPolicy;
+use serde::{Deserialize, Serialize};
+
+/// First gap, seconds.
+pub const INITIAL_BACK_OFF_SECONDS: i64 = 10;
+
+/// A doubling back-off as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackOff {
+    /// What it is about (image and name); another key starts anew.
+    pub key: String,
+    /// Gap that must pass after the next failure, seconds.
+    pub seconds: i64,
+    /// When it was last lengthened.
+    pub updated: Timestamp,
+}
+
+impl BackOff {
+    /// The back-off to keep when a start is made at `now` after a failure at `failed_at`: doubled, or the first again when the
+    /// container had run for twice the cap.
+    pub fn next(previous: Option<&Self>, key: &str, failed_at: Timestamp, now: Timestamp, cap_seconds: i64) -> Self {
+        let first = INITIAL_BACK_OFF_SECONDS.min(cap_seconds);
+        let seconds = match previous {
+            Some(old) if old.key == key && !old.is_stale(failed_at, cap_seconds) => {
+                old.seconds.saturating_mul(2).min(cap_seconds)
+            }
+            Some(_) | None => first,
+        };
+        Self { key: key.to_owned(), seconds, updated: now }
+    }
+
+    /// When the next start may be made after a failure at `failed_at`; `None` is now.
+    pub fn until(&self, key: &str, failed_at: Timestamp, now: Timestamp, cap_seconds: i64) -> Option<Timestamp> {
+        if self.key != key || self.is_stale(failed_at, cap_seconds) {
+            return None;
+        }
+        // A clock set back must not stretch the wait beyond the gap itself.
+        let from = failed_at.min(now);
+        let until = from.saturating_add(SignedDuration::from_secs(self.seconds)).unwrap_or(now);
+        (until > now).then_some(until)
+    }
+
+    fn is_stale(&self, failed_at: Timestamp, cap_seconds: i64) -> bool {
+        failed_at.duration_since(self.updated) > SignedDuration::from_secs(cap_seconds.saturating_mul(2))
+    }
+}
+
+/// Whether policy alone asks for a start after this exit code.
+pub fn policy_restarts(policy: RestartPolicy, exit_code: i32) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
+/// Whether a regular container is wanted running, given its newest instance.
+pub fn should_start(policy: RestartPolicy, newest: Option<&ObservedContainer>) -> bool {
+    match newest.map(|c| &c.state) {
+        None | Some(ContainerState::Created | ContainerState::Unknown) => true,
+        Some(ContainerState::Running { .. }) => false,
+        Some(ContainerState::Exited(exit)) => policy_restarts(policy, exit.code),
+    }
+}
+
+/// Go's way to print a gap of whole seconds: `1m20s`, `5m0s`, `10s`.
+pub fn gap_text(seconds: i64) -> String {
+    let (minutes, rest) = (seconds / 60, seconds % 60);
+    let (hours, minutes_rest) = (minutes / 60, minutes % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, _) => format!("{minutes}m{rest}s"),
+        (_, _) => format!("{hours}h{minutes_rest}m{rest}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn gaps_double_to_the_cap() {
+        let mut gaps = Vec::new();
+        let mut back_off: Option<BackOff> = None;
+        let mut now = at(0);
+        for _ in 0..8 {
+            let failed_at = now;
+            let until = back_off.as_ref().and_then(|b| b.until("k", failed_at, now, 300)).unwrap_or(now);
+            gaps.push(until.duration_since(failed_at).as_secs());
+            now = until;
+            back_off = Some(BackOff::next(back_off.as_ref(), "k", failed_at, now, 300));
+        }
+        assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_long_run_or_another_image_starts_anew() {
+        let old = BackOff { key: "k".into(), seconds: 160, updated: at(0) };
+        assert_eq!(old.until("k", at(601), at(601), 300), None);
+        assert_eq!(BackOff::next(Some(&old), "k", at(601), at(601), 300).seconds, 10);
+        assert_eq!(old.until("other", at(1), at(1), 300), None);
+        assert_eq!(BackOff::next(Some(&old), "other", at(1), at(1), 300).seconds, 10);
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_stretch_the_wait() {
+        let old = BackOff { key: "k".into(), seconds: 10, updated: at(0) };
+        let until = old.until("k", at(5000).min(at(100)), at(50), 300).unwrap();
+        assert_eq!(until.duration_since(at(50)).as_secs(), 10);
+    }
+
+    #[test]
+    fn gaps_print_as_go_prints_them() {
+        let rows = [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "1h0m0s")];
+        for (seconds, text) in rows {
+            assert_eq!(gap_text(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What one pod's decisions are made from: everything that influences the answer, and nothing that is not a value.
+//!
+//! In:    filled by act/pod_worker.rs from snapshots and its own record
+//! Out:   `PodView`; its `Debug` text is a bug report
+//! Calls: lifecycle, pod_plan, pod_status
+//! Holds: the observation is never older than the end of the worker's last action (checked by the worker)
+//! Upstream: none (there the inputs are read live from many owners)
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kubelet_model::node::NodeView;
+use kubelet_model::observed::ObservedPod;
+use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{Lifecycle, TerminationCause};
+use crate::restart::BackOff;
+
+/// What is wanted of the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Desire {
+    /// It should run.
+    Run,
+    /// It should end, with at most this grace.
+    Stop {
+        /// Why.
+        cause: TerminationCause,
+        /// Seconds; `None` takes the pod's own.
+        grace_seconds: Option<i64>,
+    },
+}
+
+/// Whether the runtime's pod network can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkState {
+    /// Pods may start.
+    Ready,
+    /// Only pods on the host's network may start; the text says why.
+    NotReady(String),
+}
+
+/// Whether the pod's cgroup, directories and volumes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Not since this process started; preparing is idempotent.
+    No,
+    /// Done.
+    Yes,
+    /// Taken down again, for good.
+    Released,
+}
+
+/// An image that is known to be present for one start of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedImage {
+    /// The runtime's id of it.
+    pub id: String,
+    /// Numeric user of the image, if it says one.
+    pub uid: Option<i64>,
+    /// User by name, if it says one.
+    pub username: String,
+}
+
+/// Why a container or pod waits, as status shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The reason.
+    pub reason: Reason,
+    /// The text.
+    pub message: String,
+}
+
+/// What a pod's worker remembers, and what of it survives a restart of the kubelet.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct PodRecord {
+    /// `status.startTime`: when the kubelet first took it up.
+    pub start_time: Option<Timestamp>,
+    /// Crash-loop back-off by container name.
+    pub restart_back_off: BTreeMap<String, BackOff>,
+    /// Image back-off by container name.
+    pub image_back_off: BTreeMap<String, ImageBackOff>,
+    /// Highest restart count ever seen, by container name: it never goes back.
+    pub restart_counts: BTreeMap<String, u32>,
+    /// Condition type → (True?, since).
+    pub conditions: BTreeMap<String, (bool, Timestamp)>,
+    /// Addresses of the last sandbox that had some; they stay after it is gone.
+    pub ips: Vec<String>,
+    /// Once the pod has ended by itself: phase and every container's exit. Never goes back.
+    pub ended: Option<Ended>,
+    /// Set while the pod is being terminated, so that a restart goes on with it: cause word, since, grace.
+    pub terminating: Option<TerminatingRecord>,
+    /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.
+    pub exits: BTreeMap<String, RecordedExit>,
+}
+
+/// The end of a pod whose containers are all done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// `Succeeded` rather than `Failed`.
+    pub succeeded: bool,
+}
+
+/// Termination in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminatingRecord {
+    /// Since when.
+    pub since: Timestamp,
+    /// Grace in force, seconds.
+    pub grace_seconds: i64,
+}
+
+/// An exit kept beyond the runtime's own memory of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedExit {
+    /// Container id.
+    pub id: String,
+    /// Exit code.
+    pub code: i32,
+    /// `terminated.reason`.
+    pub reason: String,
+    /// `terminated.message`.
+    pub message: String,
+    /// Start.
+    pub started_at: Timestamp,
+    /// End.
+    pub finished_at: Timestamp,
+    /// Image named.
+    pub image: String,
+    /// Image resolved.
+    pub image_ref: String,
+}
+
+/// Image pulls of one container are held back until a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageBackOff {
+    /// The image it is about; another image starts anew.
+    pub image: String,
+    /// The back-off itself.
+    pub back_off: BackOff,
+    /// The text of the last failure.
+    pub message: String,
+}
+
+/// The input of every decision about one pod.
+#[derive(Clone, Debug)]
+pub struct PodView<'a> {
+    /// The desired pod.
+    pub pod: &'a Pod,
+    /// What is wanted of it.
+    pub desire: &'a Desire,
+    /// Where it stands.
+    pub lifecycle: &'a Lifecycle,
+    /// What the runtime holds of it.
+    pub observed: &'a ObservedPod,
+    /// What its worker remembers.
+    pub record: &'a PodRecord,
+    /// Images made sure of for the next start, by container name.
+    pub resolved: &'a BTreeMap<String, ResolvedImage>,
+    /// Containers that could not be started last time, by name, and why.
+    pub waiting: &'a BTreeMap<String, Waiting>,
+    /// The pod as a whole waits, and why.
+    pub pod_waiting: Option<&'a Waiting>,
+    /// Whether its host side stands.
+    pub prepared: Prepared,
+    /// Nothing is tried before this time: the last plan failed.
+    pub retry_at: Option<Timestamp>,
+    /// The node.
+    pub node: &'a NodeView,
+    /// The runtime's network.
+    pub network: &'a NetworkState,
+    /// Now.
+    pub now: Timestamp,
+}
