@@ -23,6 +23,7 @@
 pub mod container_start;
 pub mod desired;
 pub mod garbage;
+pub mod identity;
 pub mod init_containers;
 pub mod lifecycle;
 pub mod phase;
