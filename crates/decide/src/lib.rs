@@ -20,17 +20,27 @@
 
 #![deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
+pub mod cgroups;
+pub mod config_problem;
+pub mod container_config;
 pub mod container_start;
 pub mod desired;
+pub mod dns;
+pub mod env;
 pub mod garbage;
+pub mod hosts_file;
 pub mod identity;
 pub mod init_containers;
+pub mod labels;
 pub mod lifecycle;
 pub mod phase;
 pub mod plan;
 pub mod pleg;
 pub mod pod_plan;
 pub mod pod_status;
+pub mod resources;
 pub mod restart;
+pub mod sandbox_config;
+pub mod security;
 pub mod view;
 pub mod volumes;

@@ -63,7 +63,9 @@ impl ObservedPod {
 
     /// Every sandbox that is ready, newest first.
     pub fn ready_sandboxes(&self) -> impl Iterator<Item = &ObservedSandbox> {
-        self.sandboxes.iter().filter(|s| s.state == SandboxState::Ready)
+        self.sandboxes
+            .iter()
+            .filter(|s| s.state == SandboxState::Ready)
     }
 
     /// Whether any sandbox is ready or any container may run.
@@ -73,10 +75,12 @@ impl ObservedPod {
 
     /// Puts both lists newest first, by creation time, then by attempt, then by id so that the order repeats.
     pub fn sort(&mut self) {
-        self.sandboxes
-            .sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));
-        self.containers
-            .sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));
+        self.sandboxes.sort_by(|a, b| {
+            (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id))
+        });
+        self.containers.sort_by(|a, b| {
+            (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id))
+        });
     }
 }
 
@@ -202,7 +206,9 @@ impl ObservedContainer {
     pub fn started_at(&self) -> Option<Timestamp> {
         match &self.state {
             ContainerState::Running { started_at } => Some(*started_at),
-            ContainerState::Exited(exit) if exit.started_at > Timestamp::UNIX_EPOCH => Some(exit.started_at),
+            ContainerState::Exited(exit) if exit.started_at > Timestamp::UNIX_EPOCH => {
+                Some(exit.started_at)
+            }
             ContainerState::Exited(_) | ContainerState::Created | ContainerState::Unknown => None,
         }
     }
@@ -228,7 +234,13 @@ impl fmt::Display for ObservedPod {
                 f.write_str(" ")?;
             }
             first = false;
-            write!(f, "{}[{}]:{}", container.name, container.attempt, container.state.word())?;
+            write!(
+                f,
+                "{}[{}]:{}",
+                container.name,
+                container.attempt,
+                container.state.word()
+            )?;
             if let Some(exit) = container.state.exit() {
                 write!(f, "({})", exit.code)?;
             }

@@ -99,7 +99,8 @@ pub struct Pod {
     pub unbuilt: Arc<[String]>,
 }
 
-static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> = std::sync::LazyLock::new(v1::PodSpec::default);
+static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> =
+    std::sync::LazyLock::new(v1::PodSpec::default);
 
 impl Pod {
     /// Takes an identified object; `None` when it has no UID, name or namespace.
@@ -110,7 +111,13 @@ impl Pod {
             namespace: Arc::from(meta.namespace.as_deref().filter(|n| !n.is_empty())?),
             name: Arc::from(meta.name.as_deref().filter(|n| !n.is_empty())?),
         };
-        Some(Self { uid, full_name, source, object, unbuilt: unbuilt.into() })
+        Some(Self {
+            uid,
+            full_name,
+            source,
+            object,
+            unbuilt: unbuilt.into(),
+        })
     }
 
     /// Its spec; an empty one when the object has none.
@@ -135,7 +142,12 @@ impl Pod {
 
     /// Annotations; empty when there are none.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.object.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+        self.object
+            .metadata
+            .annotations
+            .as_ref()?
+            .get(key)
+            .map(String::as_str)
     }
 
     /// Whether it came from a manifest rather than the API.
@@ -170,13 +182,20 @@ impl Pod {
 
 impl fmt::Debug for Pod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pod({} {} {})", self.full_name, self.uid, self.source.as_str())
+        write!(
+            f,
+            "Pod({} {} {})",
+            self.full_name,
+            self.uid,
+            self.source.as_str()
+        )
     }
 }
 
 impl PartialEq for Pod {
     /// Same object content; the pointer alone is compared first, it is the usual case.
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source && (Arc::ptr_eq(&self.object, &other.object) || self.object == other.object)
+        self.source == other.source
+            && (Arc::ptr_eq(&self.object, &other.object) || self.object == other.object)
     }
 }

@@ -1,0 +1,194 @@
+//! The cgroup tree: which cgroups there are and what each may use.
+//!
+//! In:    desired pods, the node's cgroup settings
+//! Out:   `Cgroup`: a path (cgroupfs style) and limits, for the tree's root, the QoS tiers and pods
+//! Calls: whoever writes cgroups; sandbox_config.rs for the path
+//! Holds: every page size of the host is limited in each cgroup; nothing here reads a cgroup
+//! Upstream: pkg/kubelet/cm/{helpers_linux.go,pod_container_manager_linux.go,qos_container_manager_linux.go,
+//!           node_container_manager_linux.go,cgroup_manager_linux.go}
+
+use std::collections::BTreeMap;
+
+use kubelet_model::ids::PodUid;
+use kubelet_model::node::NodeView;
+use kubelet_model::pod::{Pod, QosClass};
+
+use crate::resources::{
+    MIN_SHARES, Overhead, hugepages, limits_declared, memory_bytes, milli_cpu, milli_cpu_to_quota,
+    milli_cpu_to_shares, pod_requests, qos_class,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Name of the cgroup of all pods.
+const ALL_PODS: &str = "kubepods";
+/// Prefix of a pod's cgroup.
+const POD_PREFIX: &str = "pod";
+/// "No limit" for huge pages of a tier.
+const UNBOUNDED_HUGETLB: i64 = 1 << 62;
+
+/// One cgroup as it should be. `None` leaves a limit as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Path below the hierarchy's mount, `/kubepods/burstable/pod<uid>`.
+    pub path: String,
+    /// CPU shares (v2: converted to a weight by the writer).
+    pub cpu_shares: Option<i64>,
+    /// CFS quota, microseconds; -1 is no limit.
+    pub cpu_quota: Option<i64>,
+    /// CFS period, microseconds.
+    pub cpu_period: Option<i64>,
+    /// Memory, bytes.
+    pub memory_limit: Option<i64>,
+    /// Processes.
+    pub pids_limit: Option<i64>,
+    /// Huge pages, bytes by size name (`2MB`).
+    pub hugetlb: BTreeMap<String, i64>,
+}
+
+/// What pods may use together: capacity less what is reserved for the system and the kubelet (eviction thresholds not taken
+/// off), or plain capacity when `pods` is not enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodsAllowance {
+    /// Processors, thousandths.
+    pub milli_cpu: i64,
+    /// Memory, bytes.
+    pub memory_bytes: i64,
+    /// Processes; `None` when unknown.
+    pub pids: Option<i64>,
+}
+
+fn join(parent: &str, child: &str) -> String {
+    format!("{}/{child}", parent.trim_end_matches('/'))
+}
+
+/// Path of the cgroup of all pods; the configured root itself without QoS tiers.
+pub fn pods_root_path(node: &NodeView) -> String {
+    let root = &node.cgroups.root;
+    let root = if root.starts_with('/') {
+        root.clone()
+    } else {
+        format!("/{root}")
+    };
+    if node.cgroups.per_qos {
+        join(&root, ALL_PODS)
+    } else {
+        root
+    }
+}
+
+/// Path of a QoS tier; Guaranteed pods lie directly below the root.
+pub fn tier_path(class: QosClass, node: &NodeView) -> String {
+    let root = pods_root_path(node);
+    match class {
+        QosClass::Guaranteed => root,
+        QosClass::Burstable => join(&root, "burstable"),
+        QosClass::BestEffort => join(&root, "besteffort"),
+    }
+}
+
+/// Path of a pod's cgroup, the parent that the runtime puts its containers below. Without QoS tiers it is the root.
+pub fn pod_cgroup_path(pod: &Pod, node: &NodeView) -> String {
+    if node.cgroups.per_qos {
+        join(
+            &tier_path(qos_class(pod), node),
+            &format!("{POD_PREFIX}{}", pod.uid),
+        )
+    } else {
+        pods_root_path(node)
+    }
+}
+
+/// The pod that a directory name below a tier belongs to; `None` for anything else.
+pub fn pod_uid_of_cgroup(directory: &str) -> Option<PodUid> {
+    // Quirk: a UID that holds "pod" itself is not recognised (pod_container_manager_linux.go, GetAllPodsFromCgroups).
+    directory
+        .strip_prefix(POD_PREFIX)
+        .filter(|uid| !uid.is_empty() && !uid.contains(POD_PREFIX))
+        .map(PodUid::from)
+}
+
+/// Each page size of the host with its limit, 0 unless given.
+fn hugetlb(given: &BTreeMap<String, i64>, node: &NodeView) -> BTreeMap<String, i64> {
+    let mut limits: BTreeMap<String, i64> = node
+        .hugepage_sizes
+        .iter()
+        .map(|size| (size.clone(), 0))
+        .collect();
+    limits.extend(given.clone());
+    limits
+}
+
+fn unbounded_hugetlb(node: &NodeView) -> BTreeMap<String, i64> {
+    node.hugepage_sizes
+        .iter()
+        .map(|size| (size.clone(), UNBOUNDED_HUGETLB))
+        .collect()
+}
+
+/// The cgroup of a pod, when it is made.
+pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Cgroup {
+    let settings = &node.cgroups;
+    let requests = pod_requests(pod, Overhead::Counted);
+    let (declared, limits) = limits_declared(pod);
+    let class = qos_class(pod);
+    let is_limited = |resource: &str| match class {
+        QosClass::Guaranteed => true,
+        QosClass::Burstable => declared.contains(resource),
+        QosClass::BestEffort => false,
+    };
+    let quota = if settings.cfs_quota {
+        milli_cpu_to_quota(milli_cpu(&limits), settings.cfs_period_us)
+    } else {
+        -1
+    };
+    Cgroup {
+        path: pod_cgroup_path(pod, node),
+        cpu_shares: Some(match class {
+            QosClass::BestEffort => MIN_SHARES,
+            QosClass::Guaranteed | QosClass::Burstable => milli_cpu_to_shares(milli_cpu(&requests)),
+        }),
+        cpu_quota: is_limited("cpu").then_some(quota),
+        cpu_period: is_limited("cpu").then_some(settings.cfs_period_us),
+        memory_limit: is_limited("memory").then(|| memory_bytes(&limits)),
+        pids_limit: settings.pod_pids_limit.filter(|limit| *limit > 0),
+        hugetlb: hugetlb(&hugepages(&requests), node),
+    }
+}
+
+/// The tiers as they should be while `active` pods are: all pods, burstable, besteffort. Empty without QoS tiers.
+pub fn qos_cgroups<'a>(active: impl IntoIterator<Item = &'a Pod>, node: &NodeView) -> Vec<Cgroup> {
+    if !node.cgroups.per_qos {
+        return Vec::new();
+    }
+    let burstable = active
+        .into_iter()
+        .filter(|pod| qos_class(pod) == QosClass::Burstable);
+    let milli: i64 = burstable
+        .map(|pod| milli_cpu(&pod_requests(pod, Overhead::Counted)))
+        .sum();
+    let tier = |class, cpu_shares| Cgroup {
+        path: tier_path(class, node),
+        cpu_shares,
+        hugetlb: unbounded_hugetlb(node),
+        ..Cgroup::default()
+    };
+    vec![
+        tier(QosClass::Guaranteed, None),
+        tier(QosClass::Burstable, Some(milli_cpu_to_shares(milli))),
+        tier(QosClass::BestEffort, Some(MIN_SHARES)),
+    ]
+}
+
+/// The cgroup of all pods with its allowance. Huge pages stay unbounded there, as the tiers' update leaves them.
+pub fn pods_root_cgroup(allowance: &PodsAllowance, node: &NodeView) -> Cgroup {
+    Cgroup {
+        path: pods_root_path(node),
+        cpu_shares: Some(milli_cpu_to_shares(allowance.milli_cpu)),
+        memory_limit: Some(allowance.memory_bytes),
+        pids_limit: allowance.pids,
+        hugetlb: unbounded_hugetlb(node),
+        ..Cgroup::default()
+    }
+}
