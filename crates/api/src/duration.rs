@@ -370,10 +370,7 @@ mod tests {
             ("s", r#"time: invalid duration "s""#),
             (".", r#"time: invalid duration ".""#),
             ("-.s", r#"time: invalid duration "-.s""#),
-            (
-                "3000000h",
-                r#"time: invalid duration "3000000h""#,
-            ),
+            ("3000000h", r#"time: invalid duration "3000000h""#),
             (
                 "9223372036854775808ns",
                 r#"time: invalid duration "9223372036854775808ns""#,

@@ -201,9 +201,8 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn of(text: &'a str) -> Result<Self, QuantityParseError> {
-        let digits = |text: &'a str| {
-            text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
-        };
+        let digits =
+            |text: &'a str| text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
         let (whole, rest) = digits(unsigned.trim_start_matches('0'));
         let (fraction, suffix) = match rest.strip_prefix('.') {
@@ -241,7 +240,11 @@ impl<'a> Pieces<'a> {
 
     /// Quirk: the conditions under which upstream keeps the text as it came.
     fn is_kept_verbatim(&self, format: Format, exponent: i32) -> bool {
-        let whole = if self.whole.is_empty() { "0" } else { self.whole };
+        let whole = if self.whole.is_empty() {
+            "0"
+        } else {
+            self.whole
+        };
         let length = (whole.len() + self.fraction.len()) as i64;
         let digits = format!("{whole}{}", self.fraction);
         let Ok(value) = digits.parse::<i64>() else {
@@ -279,8 +282,16 @@ impl FromStr for Quantity {
         // Upstream prints a binary amount below one with decimal suffixes, and remembers that.
         let fractional = format == Format::BinarySi && (1..NANO).contains(&magnitude);
         let mut quantity = Self {
-            nanos: if pieces.negative { -magnitude } else { magnitude },
-            format: if fractional { Format::DecimalSi } else { format },
+            nanos: if pieces.negative {
+                -magnitude
+            } else {
+                magnitude
+            },
+            format: if fractional {
+                Format::DecimalSi
+            } else {
+                format
+            },
             verbatim: None,
         };
         if pieces.is_kept_verbatim(format, exponent) && quantity.canonical() != text {
@@ -299,8 +310,12 @@ fn decimal_nanos(whole: &str, fraction: &str, exponent: i32) -> Result<i128, Qua
     }
     let power = i64::from(exponent) - fraction.len() as i64 + 9;
     if power >= 0 {
-        let digits = digits.parse::<i128>().map_err(|_| QuantityParseError::Number)?;
-        let factor = u32::try_from(power).ok().and_then(|power| 10i128.checked_pow(power));
+        let digits = digits
+            .parse::<i128>()
+            .map_err(|_| QuantityParseError::Number)?;
+        let factor = u32::try_from(power)
+            .ok()
+            .and_then(|power| 10i128.checked_pow(power));
         let nanos = factor.and_then(|factor| digits.checked_mul(factor));
         return nanos.ok_or(QuantityParseError::Number);
     }
@@ -309,7 +324,9 @@ fn decimal_nanos(whole: &str, fraction: &str, exponent: i32) -> Result<i128, Qua
     let (kept, dropped) = digits.split_at(kept);
     let kept = match kept {
         "" => 0,
-        _ => kept.parse::<i128>().map_err(|_| QuantityParseError::Number)?,
+        _ => kept
+            .parse::<i128>()
+            .map_err(|_| QuantityParseError::Number)?,
     };
     Ok(kept + i128::from(dropped.bytes().any(|byte| byte != b'0')))
 }

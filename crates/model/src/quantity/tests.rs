@@ -123,13 +123,21 @@ fn sums_and_differences_keep_the_format_of_the_first_amount_that_is_not_zero() {
     ];
     for (left, right, sum, difference) in rows {
         assert_eq!(quantity(left).plus(&quantity(right)).to_string(), sum);
-        assert_eq!(quantity(left).minus(&quantity(right)).to_string(), difference);
+        assert_eq!(
+            quantity(left).minus(&quantity(right)).to_string(),
+            difference
+        );
     }
 }
 
 #[test]
 fn json_numbers_and_texts_are_both_read() {
-    for (json, printed) in [("5", "5"), ("1.5", "1500m"), ("\"1Gi\"", "1Gi"), ("\" 1 \"", "1")] {
+    for (json, printed) in [
+        ("5", "5"),
+        ("1.5", "1500m"),
+        ("\"1Gi\"", "1Gi"),
+        ("\" 1 \"", "1"),
+    ] {
         let read: Quantity = serde_json::from_str(json).unwrap();
         assert_eq!(read.to_string(), printed);
     }
