@@ -6,4 +6,5 @@
 //! Upstream: none
 
 pub mod duration;
+pub mod gates;
 pub mod quantity;
