@@ -5,6 +5,7 @@
 //! Holds: no I/O, no clock
 //! Upstream: none
 
+pub mod config;
 pub mod duration;
 pub mod gates;
 pub mod quantity;
