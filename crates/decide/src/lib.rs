@@ -6,3 +6,5 @@
 //! Upstream: none
 
 pub mod defaults;
+pub mod effective;
+pub mod validate;
