@@ -4,7 +4,7 @@
 //! Out:   typed results; nothing here knows what a pod is
 //! Calls: the acting tasks, through [`Blocking::run`], which is the one way into calls that may hang
 //! Holds: every path of the product starts at a [`HostRoot`], so that tests and the simulation use a directory;
-//!        this is the only crate that may contain `unsafe` (there is none yet: rustix covers all calls)
+//!        this is the only crate that may contain `unsafe` (one place: readable.rs; rustix covers all other calls)
 //! Upstream: none
 //!
 //! | Module | What |
@@ -19,10 +19,17 @@
 
 pub mod blocking;
 pub mod files;
+pub mod host_path;
 pub mod journal;
 pub mod mounts;
+pub mod oom;
+pub mod pidfd;
+mod readable;
+pub mod remove;
 #[cfg(test)]
 mod testing;
+pub mod usage;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
