@@ -18,6 +18,9 @@
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
 
 pub mod blocking;
+pub mod cgroup;
+pub mod cgroup_v1;
+pub mod cgroup_v2;
 pub mod files;
 pub mod host_path;
 pub mod journal;

@@ -7,7 +7,7 @@
 //! Upstream: pkg/util/oom, cmd/kubelet/app/server.go (rlimit.SetNumFiles)
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -90,7 +90,7 @@ pub fn set_oom_score_adj(
     }
 }
 
-fn read_score(path: &PathBuf) -> Result<i64, OomError> {
+fn read_score(path: &Path) -> Result<i64, OomError> {
     let failed = |source| OomError::Io {
         operation: format!("read {}", path.display()),
         source,

@@ -20,11 +20,11 @@ pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(io::Error::other("no tokio runtime to wait in"));
     }
-    // SAFETY: `OwnedFd` is open for as long as it lives, always returns the same number, and the AsyncFd owns it.
     #[expect(
         unsafe_code,
         reason = "tokio cannot express in types that the descriptor stays the same one"
     )]
+    // SAFETY: `OwnedFd` is open for as long as it lives, always returns the same number, and the AsyncFd owns it.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     Ok(registered?)
 }

@@ -191,9 +191,9 @@ fn operation_of(body: &[u8]) -> Option<Operation<'_>> {
     let key_length = number(body.get(10..FIXED_BODY)?);
     let (key, value) = body.get(FIXED_BODY..)?.split_at_checked(key_length)?;
     let key = std::str::from_utf8(key).ok()?;
-    match body.get(1)? {
-        &PUT => Some(Operation::Put { key, value }),
-        &REMOVE => Some(Operation::Remove { key }),
+    match *body.get(1)? {
+        PUT => Some(Operation::Put { key, value }),
+        REMOVE => Some(Operation::Remove { key }),
         _ => None,
     }
 }

@@ -343,3 +343,63 @@ fn a_full_disk_is_a_typed_error_and_memory_stays_what_the_file_holds() {
     let (journal, problems) = open(&disk.0);
     assert_eq!((journal.map.len(), problems), (held + 1, vec![]));
 }
+
+const WRITER: &str = "HYPERKUBE_TEST_JOURNAL";
+
+#[test]
+fn what_was_put_outlives_kill_9_of_the_process() {
+    use std::io::BufRead;
+    if let Ok(path) = std::env::var(WRITER) {
+        // The process that the test below starts and kills: it says each number after its put returned.
+        let (mut journal, _) = Journal::open(Path::new(&path), JournalLimits::default()).unwrap();
+        let mut out = io::stdout();
+        for number in 0_u32.. {
+            journal
+                .put(
+                    &format!("key-{}", number % 50),
+                    number.to_string().as_bytes(),
+                )
+                .unwrap();
+            writeln!(out, "\nput {number}").unwrap();
+            if number % 100 == 99 {
+                journal.compact().unwrap();
+            }
+        }
+    }
+    for kill_after in [1, 7, 99, 100, 101, 350] {
+        let directory = TestDir::new();
+        let path = directory.path().join("journal");
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--nocapture",
+                "journal::tests::what_was_put_outlives_kill_9_of_the_process",
+            ])
+            .env(WRITER, &path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = io::BufReader::new(writer.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let mut said = lines.filter_map(|line| line.strip_prefix("put ")?.parse::<u32>().ok());
+        let at_kill = said.by_ref().find(|number| *number == kill_after).unwrap();
+        writer.kill().unwrap();
+        let last_said = said.last().unwrap_or(at_kill);
+        writer.wait().unwrap();
+        let (journal, problems) = open(&directory);
+        assert!(
+            problems
+                .iter()
+                .all(|problem| matches!(problem, JournalProblem::TornTail { .. })),
+            "{problems:?}"
+        );
+        for number in last_said.saturating_sub(49)..=last_said {
+            let value = journal
+                .get(&format!("key-{}", number % 50))
+                .map(|value| String::from_utf8_lossy(value));
+            // One put more may have returned without being said.
+            assert!(value.unwrap().parse::<u32>().unwrap() >= number);
+        }
+    }
+}

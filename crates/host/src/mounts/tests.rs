@@ -194,7 +194,7 @@ fn a_stand_in_keeps_its_own_table_and_empties_a_tmpfs() {
     std::fs::write(target.join("file"), "x").unwrap();
     assert_eq!(
         mounts_at_or_below(&root, &root.join("/var")).unwrap(),
-        [target.clone()]
+        std::slice::from_ref(&target)
     );
     unmount(&root, &target, Unmount::Plain).unwrap();
     assert!(!target.join("file").exists() && target.exists());
