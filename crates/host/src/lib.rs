@@ -1,1 +1,110 @@
-//! (placeholder)
+//! The kernel and the disk: cgroups, mounts, files, processes, durable records.
+//!
+//! In:    paths and limits that `decide` worked out; process ids that the runtime reported
+//! Out:   typed results; nothing here knows what a pod is
+//! Calls: the acting tasks, through [`Blocking::run`], which is the one way into calls that may hang
+//! Holds: every path of the product starts at a [`HostRoot`], so that tests and the simulation use a directory;
+//!        this is the only crate that may contain `unsafe` (one place: readable.rs; rustix covers all other calls)
+//! Upstream: none
+//!
+//! | Module | What |
+//! |---|---|
+//! | [`blocking`] | the entry point with a deadline |
+//! | [`cgroup`], [`cgroup_v1`], [`cgroup_v2`] | one trait, two drivers |
+//! | [`pidfd`] | the exit of a process as an event |
+//! | [`mounts`] | the mount table, tmpfs, bind, unmount, propagation |
+//! | [`files`], [`remove`], [`usage`], [`host_path`], [`watch`] | files and directories |
+//! | [`journal`] | durable records |
+//! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
+
+pub mod blocking;
+pub mod cgroup;
+pub mod cgroup_v1;
+pub mod cgroup_v2;
+pub mod files;
+pub mod host_path;
+pub mod journal;
+pub mod mounts;
+pub mod oom;
+pub mod pidfd;
+mod readable;
+pub mod remove;
+#[cfg(test)]
+mod testing;
+pub mod usage;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+
+pub use blocking::{Blocking, Overdue};
+
+/// Where the host's file tree starts: `/`, or a directory that stands in for it.
+///
+/// A stand-in has no kernel behind it: the modules here imitate what a plain directory is not (cgroup control
+/// files, a mount table at `proc/self/mountinfo`), and never send a signal or mount anything for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostRoot {
+    prefix: Option<PathBuf>,
+}
+
+impl HostRoot {
+    /// The machine itself.
+    pub fn real() -> Self {
+        Self { prefix: None }
+    }
+
+    /// A directory that stands in for `/`. The directory should be absolute and exist.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            prefix: Some(directory.into()),
+        }
+    }
+
+    /// The path to use for `path` of the host: absolute and relative paths both start at this root.
+    pub fn join(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        match &self.prefix {
+            None => Path::new("/").join(path),
+            Some(prefix) => prefix.join(path.strip_prefix("/").unwrap_or(path)),
+        }
+    }
+
+    /// The host's own name of a path that [`HostRoot::join`] made; a path outside comes back unchanged.
+    pub fn host_name_of<'a>(&self, joined: &'a Path) -> std::borrow::Cow<'a, Path> {
+        match &self.prefix {
+            Some(prefix) => match joined.strip_prefix(prefix) {
+                Ok(rest) => Path::new("/").join(rest).into(),
+                Err(_) => joined.into(),
+            },
+            None => joined.into(),
+        }
+    }
+
+    /// True for [`HostRoot::at`].
+    pub fn is_stand_in(&self) -> bool {
+        self.prefix.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_starts_at_the_root() {
+        assert_eq!(
+            HostRoot::real().join("/var/lib/kubelet"),
+            Path::new("/var/lib/kubelet")
+        );
+        assert_eq!(HostRoot::real().join("etc"), Path::new("/etc"));
+        let root = HostRoot::at("/tmp/x");
+        assert_eq!(root.join("/var/lib"), Path::new("/tmp/x/var/lib"));
+        assert_eq!(root.join("var"), Path::new("/tmp/x/var"));
+        assert_eq!(root.join("/"), Path::new("/tmp/x/"));
+        assert_eq!(
+            root.host_name_of(Path::new("/tmp/x/var/lib")),
+            Path::new("/var/lib")
+        );
+        assert_eq!(root.host_name_of(Path::new("/other")), Path::new("/other"));
+    }
+}

@@ -1,0 +1,390 @@
+//! Files and directories: atomic writes, exact modes, bounded reads, figures of a filesystem.
+//!
+//! In:    absolute paths made by `HostRoot::join`, contents
+//! Out:   what is on disk afterwards, or [`FileError`], where a full disk is its own variant
+//! Calls: volumes, sources, status files, the journal's neighbours
+//! Holds: a reader of an atomically written file sees the old content or the new, never a part; modes do not
+//!        depend on the umask; no read takes more memory than its limit
+//! Upstream: pkg/volume/util/atomic_writer.go, pkg/util/filesystem (MkdirAllWithPathCheck), pkg/kubelet/kubelet.go
+//!           (setupDataDirs: directories and modes)
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// ENOSPC or EDQUOT: no data was lost, a retry makes sense once there is space.
+    #[error("no space on the disk to {operation} {}", path.display())]
+    NoSpace {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than the reader takes.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// A mount was met where none may be crossed. What lies on it was not touched.
+    #[error("will not remove {}: {} is a mount point", path.display(), mount.display())]
+    Mounted {
+        /// What was to be removed.
+        path: PathBuf,
+        /// The mount.
+        mount: PathBuf,
+    },
+    /// A symbolic link or another kind of file where a directory must be.
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// Any other failure of a system call.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.to_owned(), source.into());
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace {
+                operation,
+                path,
+                source,
+            },
+            _ => Self::Io {
+                operation,
+                path,
+                source,
+            },
+        }
+    }
+
+    /// True when the path, or a part of it, does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+}
+
+/// How far an atomic write waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives the process (page cache).
+    Process,
+    /// Survives the machine: the file and its directory are synced.
+    Machine,
+}
+
+/// Replaces `path` with `content`, by a temporary file in the same directory and a rename.
+///
+/// # Errors
+/// The old content is still there and the temporary file is gone.
+pub fn write_atomically(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<(), FileError> {
+    let mut temporary = path.as_os_str().to_owned();
+    // A crash leaves at most this one name behind, and the next write takes it over.
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let written = write_new(&temporary, content, mode, durability)
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(source) = written {
+        drop(std::fs::remove_file(&temporary));
+        return Err(FileError::new("write", path, source));
+    }
+    if durability == Durability::Machine {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|source| FileError::new("sync", directory, source))?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, content: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    if durability == Durability::Machine {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Makes `path` and its missing parents with exactly `mode`, whatever the umask. What exists keeps its mode.
+///
+/// # Errors
+/// [`FileError::NotADirectory`] names the part that is something else.
+pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), FileError> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => return Err(FileError::NotADirectory(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {}
+        Err(error) => return Err(FileError::new("stat", path, error)),
+    }
+    if let Some(parent) = path.parent() {
+        create_dir_all(parent, mode)?;
+    }
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => set_mode(path, mode),
+        // Someone else was quicker; look again, it may be a file.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(FileError::new("create directory", path, error)),
+    }
+}
+
+/// Sets the mode of a file or directory (follows symbolic links).
+///
+/// # Errors
+/// The system call's.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|source| FileError::new("set the mode of", path, source))
+}
+
+/// The whole file, if it has at most `limit` bytes. Never blocks on a FIFO.
+///
+/// # Errors
+/// [`FileError::TooLarge`] with at most `limit` + 1 bytes read.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let error = |source: io::Error| FileError::new("read", path, source);
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(error)?;
+    let mut content = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(error)?;
+    if content.len() as u64 > limit {
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            limit,
+        });
+    }
+    Ok(content)
+}
+
+/// As [`read_bounded`], for text.
+///
+/// # Errors
+/// Also when the content is not UTF-8.
+pub fn read_text_bounded(path: &Path, limit: u64) -> Result<String, FileError> {
+    String::from_utf8(read_bounded(path, limit)?).map_err(|error| {
+        FileError::new("read", path, io::Error::new(ErrorKind::InvalidData, error))
+    })
+}
+
+/// Opens what `relative` names below the directory `base`: no `..` out of it, no symbolic link, no other mount.
+///
+/// # Errors
+/// ELOOP for a link, EXDEV for a mount or a way out.
+pub fn open_beneath(
+    base: &impl std::os::fd::AsFd,
+    relative: &Path,
+    flags: OFlags,
+) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    loop {
+        match rustix::fs::openat2(
+            base,
+            relative,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
+            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Figures of the filesystem that holds a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilesystemFigures {
+    /// Size.
+    pub capacity_bytes: u64,
+    /// Free for users other than root.
+    pub available_bytes: u64,
+    /// Free, with root's reserve.
+    pub free_bytes: u64,
+    /// Inodes; 0 where the filesystem does not count them.
+    pub inodes: u64,
+    /// Free inodes.
+    pub inodes_free: u64,
+}
+
+/// Asks the filesystem that holds `path`. May hang on a dead server: only through `Blocking`.
+///
+/// # Errors
+/// The system call's.
+pub fn filesystem_figures(path: &Path) -> Result<FilesystemFigures, FileError> {
+    let found =
+        rustix::fs::statvfs(path).map_err(|source| FileError::new("statfs", path, source))?;
+    Ok(FilesystemFigures {
+        capacity_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        free_bytes: found.f_bfree.saturating_mul(found.f_frsize),
+        inodes: found.f_files,
+        inodes_free: found.f_ffree,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestDir;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_the_content_sets_the_mode_and_leaves_nothing_else() {
+        let dir = TestDir::new();
+        let path = dir.path().join("state");
+        std::fs::write(dir.path().join("state.tmp"), "left by a crash").unwrap();
+        write_atomically(&path, b"one", 0o644, Durability::Machine).unwrap();
+        write_atomically(&path, b"two", 0o666, Durability::Process).unwrap();
+        assert_eq!(
+            (read_bounded(&path, 3).unwrap(), mode(&path)),
+            (b"two".to_vec(), 0o666)
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_content() {
+        let dir = TestDir::new();
+        let path = dir.path().join("directory");
+        std::fs::create_dir(&path).unwrap();
+        assert!(write_atomically(&path, b"x", 0o600, Durability::Process).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let absent = dir.path().join("absent/file");
+        assert!(
+            write_atomically(&absent, b"x", 0o600, Durability::Process)
+                .unwrap_err()
+                .is_not_found()
+        );
+    }
+
+    #[test]
+    fn directories_get_their_mode_and_existing_ones_keep_theirs() {
+        let dir = TestDir::new();
+        let deep = dir.path().join("a/b/c");
+        create_dir_all(&dir.path().join("a"), 0o700).unwrap();
+        create_dir_all(&deep, 0o777).unwrap();
+        create_dir_all(&deep, 0o750).unwrap();
+        assert_eq!(
+            [
+                mode(&dir.path().join("a")),
+                mode(&dir.path().join("a/b")),
+                mode(&deep)
+            ],
+            [0o700, 0o777, 0o777]
+        );
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let error = create_dir_all(&dir.path().join("file/below"), 0o750).unwrap_err();
+        assert!(
+            matches!(&error, FileError::NotADirectory(path) if path.ends_with("file")),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_read_over_its_limit_is_refused_and_a_fifo_does_not_block() {
+        let dir = TestDir::new();
+        let path = dir.path().join("manifest");
+        std::fs::write(&path, [b'x'; 11]).unwrap();
+        let error = read_bounded(&path, 10).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{} is larger than 10 bytes", path.display())
+        );
+        assert_eq!(read_text_bounded(&path, 11).unwrap().len(), 11);
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(read_bounded(&fifo, 10).unwrap(), b"");
+    }
+
+    #[test]
+    fn nothing_is_opened_outside_the_base() {
+        let dir = TestDir::new();
+        std::fs::create_dir(dir.path().join("base")).unwrap();
+        std::fs::write(dir.path().join("base/inside"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("base/link")).unwrap();
+        let base = File::open(dir.path().join("base")).unwrap();
+        let open = |path: &str| {
+            open_beneath(&base, Path::new(path), OFlags::RDONLY)
+                .map(drop)
+                .map_err(|e| e.raw_os_error())
+        };
+        assert_eq!(open("inside"), Ok(()));
+        assert_eq!(
+            open("link/passwd"),
+            Err(Some(rustix::io::Errno::LOOP.raw_os_error()))
+        );
+        assert_eq!(
+            open("../base/inside"),
+            Err(Some(rustix::io::Errno::XDEV.raw_os_error()))
+        );
+        assert_eq!(
+            open("/etc/passwd"),
+            Err(Some(rustix::io::Errno::XDEV.raw_os_error()))
+        );
+    }
+
+    #[test]
+    fn the_filesystem_tells_its_figures() {
+        let figures = filesystem_figures(Path::new("/tmp")).unwrap();
+        assert!(
+            figures.capacity_bytes >= figures.free_bytes
+                && figures.free_bytes >= figures.available_bytes
+        );
+        assert!(figures.capacity_bytes > 0);
+    }
+}

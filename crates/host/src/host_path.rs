@@ -1,0 +1,217 @@
+//! What a hostPath volume's `type` demands of the path, and making it where the type says so.
+//!
+//! In:    the path on the host and the type's name from the API object
+//! Out:   nothing, or the message that upstream shows in the pod's event
+//! Calls: volumes, before the first container of a pod is created
+//! Holds: symbolic links are followed (the path is the user's choice); an existing file is never changed
+//! Upstream: pkg/volume/hostpath/host_path.go (checkTypeInternal, makeDir, makeFile)
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::HostRoot;
+use crate::files::{FileError, create_dir_all};
+
+/// The values of `hostPath.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPathType {
+    /// Empty: no check.
+    Unset,
+    /// A directory, made with mode 0755 where nothing is.
+    DirectoryOrCreate,
+    /// A directory.
+    Directory,
+    /// A file, made empty with mode 0644 where nothing is; its directory must exist.
+    FileOrCreate,
+    /// A regular file.
+    File,
+    /// A UNIX socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// The path is not what the type demands. `Display` is upstream's message.
+#[derive(Debug, thiserror::Error)]
+pub enum HostPathError {
+    /// Something else is there, or nothing.
+    #[error("hostPath type check failed: {path} is not a {kind}")]
+    WrongKind {
+        /// The path as the user wrote it.
+        path: String,
+        /// What it should be.
+        kind: &'static str,
+    },
+    /// No such type.
+    #[error("{0} is an invalid volume type")]
+    UnknownType(String),
+    /// The directory or file could not be made.
+    #[error(transparent)]
+    Create(#[from] FileError),
+}
+
+impl std::str::FromStr for HostPathType {
+    type Err = HostPathError;
+
+    fn from_str(name: &str) -> Result<Self, HostPathError> {
+        Ok(match name {
+            "" => Self::Unset,
+            "DirectoryOrCreate" => Self::DirectoryOrCreate,
+            "Directory" => Self::Directory,
+            "FileOrCreate" => Self::FileOrCreate,
+            "File" => Self::File,
+            "Socket" => Self::Socket,
+            "CharDevice" => Self::CharDevice,
+            "BlockDevice" => Self::BlockDevice,
+            other => return Err(HostPathError::UnknownType(other.to_owned())),
+        })
+    }
+}
+
+/// Checks `path` (the host's name of it) and makes it where the type says so.
+///
+/// # Errors
+/// [`HostPathError::WrongKind`] also when the path cannot be looked at.
+pub fn check_host_path(
+    root: &HostRoot,
+    path: &str,
+    wanted: HostPathType,
+) -> Result<(), HostPathError> {
+    let at = root.join(path);
+    let metadata = std::fs::metadata(&at);
+    let exists = metadata.is_ok();
+    let kind = metadata.ok().map(|found| found.file_type());
+    let is = |test: fn(&std::fs::FileType) -> bool| kind.as_ref().is_some_and(test);
+    let (fits, name) = match wanted {
+        HostPathType::Unset => return Ok(()),
+        HostPathType::DirectoryOrCreate if !exists => return Ok(create_dir_all(&at, 0o755)?),
+        HostPathType::FileOrCreate if !exists => return Ok(create_file(&at)?),
+        HostPathType::DirectoryOrCreate | HostPathType::Directory => {
+            (is(std::fs::FileType::is_dir), "directory")
+        }
+        HostPathType::FileOrCreate | HostPathType::File => (is(std::fs::FileType::is_file), "file"),
+        HostPathType::Socket => (is(FileTypeExt::is_socket), "socket file"),
+        HostPathType::CharDevice => (is(FileTypeExt::is_char_device), "character device"),
+        HostPathType::BlockDevice => (is(FileTypeExt::is_block_device), "block device"),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(HostPathError::WrongKind {
+            path: path.to_owned(),
+            kind: name,
+        })
+    }
+}
+
+fn create_file(path: &Path) -> Result<(), FileError> {
+    match std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+    {
+        Ok(_) => crate::files::set_mode(path, 0o644),
+        // Someone else was quicker: as good.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(FileError::new("create", path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestDir;
+    use std::os::unix::fs::PermissionsExt;
+
+    const TYPES: [&str; 7] = [
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+        "CharDevice",
+        "BlockDevice",
+    ];
+
+    #[test]
+    fn each_kind_of_file_fits_its_types_only() {
+        let dir = TestDir::new();
+        let root = HostRoot::at(dir.path());
+        std::fs::create_dir(root.join("/directory")).unwrap();
+        std::fs::write(root.join("/file"), "").unwrap();
+        std::os::unix::fs::symlink("file", root.join("/link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("/socket")).unwrap();
+        let fits = |root: &HostRoot, path: &str| -> Vec<&str> {
+            TYPES
+                .into_iter()
+                .filter(|name| check_host_path(root, path, name.parse().unwrap()).is_ok())
+                .collect()
+        };
+        assert_eq!(
+            fits(&root, "/directory"),
+            ["Directory", "DirectoryOrCreate"]
+        );
+        assert_eq!(fits(&root, "/file"), ["File", "FileOrCreate"]);
+        assert_eq!(fits(&root, "/link"), ["File", "FileOrCreate"]);
+        assert_eq!(fits(&root, "/socket"), ["Socket"]);
+        assert_eq!(fits(&HostRoot::real(), "/dev/null"), ["CharDevice"]);
+        assert!(check_host_path(&root, "/absent", HostPathType::Unset).is_ok());
+    }
+
+    #[test]
+    fn messages_are_upstreams() {
+        let dir = TestDir::new();
+        let root = HostRoot::at(dir.path());
+        let message = |name: &str| {
+            check_host_path(&root, "/x", name.parse().unwrap())
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            message("Directory"),
+            "hostPath type check failed: /x is not a directory"
+        );
+        assert_eq!(
+            message("File"),
+            "hostPath type check failed: /x is not a file"
+        );
+        assert_eq!(
+            message("Socket"),
+            "hostPath type check failed: /x is not a socket file"
+        );
+        assert_eq!(
+            message("CharDevice"),
+            "hostPath type check failed: /x is not a character device"
+        );
+        assert_eq!(
+            message("BlockDevice"),
+            "hostPath type check failed: /x is not a block device"
+        );
+        assert_eq!(
+            "Dir".parse::<HostPathType>().unwrap_err().to_string(),
+            "Dir is an invalid volume type"
+        );
+    }
+
+    #[test]
+    fn missing_ones_are_made_where_the_type_says_so() {
+        let dir = TestDir::new();
+        let root = HostRoot::at(dir.path());
+        let mode = |path: &str| {
+            std::fs::metadata(root.join(path))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o7777
+        };
+        check_host_path(&root, "/a/b", HostPathType::DirectoryOrCreate).unwrap();
+        check_host_path(&root, "/a/b/file", HostPathType::FileOrCreate).unwrap();
+        assert_eq!((mode("/a/b"), mode("/a/b/file")), (0o755, 0o644));
+        let error = check_host_path(&root, "/none/file", HostPathType::FileOrCreate).unwrap_err();
+        assert!(matches!(error, HostPathError::Create(error) if error.is_not_found()));
+    }
+}

@@ -1,0 +1,426 @@
+//! Durable records: a map from key to bytes (JSON) that survives `kill -9`, torn writes and damage.
+//!
+//! In:    `put` and `remove` by the one owner; the file that an earlier process left
+//! Out:   the map; one [`JournalProblem`] per thing that could not be read
+//! Calls: the journal's task (through [`crate::Blocking`] for `sync` and `compact`, which wait for the disk)
+//! Holds: a call that returned `Ok` is in the page cache, so the end of the process cannot lose it (`sync` is for
+//!        the end of the machine); memory equals what a reader of the file would load, also after ENOSPC or EIO;
+//!        a good record is never truncated; damage costs only the records that it touches; one owner, by flock
+//! Upstream: none (the Go kubelet has a checkpoint file per subject, pkg/kubelet/checkpointmanager)
+//!
+//! Record: magic (4) · length of the body (4) · CRC-32 of length and body (4) · body, all little-endian. Body: version (1) · kind
+//! (1: put, 2: tombstone) · sequence number (8) · length of the key (4) · key · value. The magic is not UTF-8, so text
+//! holds none, and a reader finds the next record behind a damaged one by looking for it.
+
+pub mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use record::{Body, Operation};
+use rustix::fs::{FlockOperation, flock};
+
+/// A journal could not be opened or written. Memory and file still agree after each of these.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process owns the journal.
+    #[error("journal {} is owned by another process", .0.display())]
+    Owned(PathBuf),
+    /// The disk is full (or a quota is).
+    #[error("no space to write journal {}", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// ENOSPC or EDQUOT.
+        #[source]
+        source: io::Error,
+    },
+    /// The record, or the map with it, is larger than allowed.
+    #[error("journal {}: {what} of {size} bytes is over the limit of {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is too large: the record, the map, the file.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Any other failure of a system call.
+    #[error("cannot {operation} journal {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Something in the file that could not be used when it was loaded. Nothing else was lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalProblem {
+    /// There was no file: the first start, or someone removed it.
+    #[error("journal {} was missing, starting empty", .0.display())]
+    Missing(PathBuf),
+    /// Bytes that are no record, between good ones or instead of them.
+    #[error("journal: {length} damaged bytes at offset {offset} skipped, records lost: {}", lost_text(*.records_lost))]
+    Damaged {
+        /// Where they start.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// Records lost, where the sequence numbers on both sides tell it.
+        records_lost: Option<u64>,
+    },
+    /// The last record is incomplete: a write was cut short.
+    #[error("journal: torn record of {length} bytes at the end, at offset {offset}, dropped")]
+    TornTail {
+        /// Where it starts.
+        offset: u64,
+        /// How many bytes of it there are.
+        length: u64,
+    },
+    /// A whole record of another version; kept in the file, not in the map.
+    #[error("journal: record of unknown version {version} at offset {offset} kept but not read")]
+    UnknownVersion {
+        /// Where it starts.
+        offset: u64,
+        /// Its version.
+        version: u8,
+    },
+}
+
+/// How large a journal may become.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalLimits {
+    /// Key and value of one record, bytes.
+    pub record_bytes: u64,
+    /// All live records, bytes. The file itself may be three times as large before it is compacted.
+    pub live_bytes: u64,
+}
+
+impl Default for JournalLimits {
+    fn default() -> Self {
+        Self {
+            record_bytes: 1 << 20,
+            live_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The map and its file.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    limits: JournalLimits,
+    file: File,
+    /// Holds the flock; a file of its own, because compaction replaces the journal's.
+    _lock: File,
+    map: BTreeMap<String, Vec<u8>>,
+    /// Whole records of other versions, carried along by compaction.
+    foreign: Vec<Vec<u8>>,
+    next_sequence: u64,
+    /// Where the last good record ends. The file may be longer after a failed write; those bytes go first.
+    end: u64,
+    /// Bytes that records of the map take in a compacted file.
+    live: u64,
+    tail_is_dirty: bool,
+}
+
+/// Garbage under this size is not worth a new file.
+const GARBAGE_ALLOWED: u64 = 256 << 10;
+
+impl Journal {
+    /// Opens `path`, or starts it (mode 0600; the directory must exist), and loads what can be loaded.
+    ///
+    /// # Errors
+    /// [`JournalError::Owned`], or a failing system call. Damage is not an error but in the list.
+    pub fn open(
+        path: &Path,
+        limits: JournalLimits,
+    ) -> Result<(Self, Vec<JournalProblem>), JournalError> {
+        let lock = Self::lock(path)?;
+        let mut problems = Vec::new();
+        let io = |operation| move |source| failure(operation, path, source);
+        // What a compaction left that did not come to its end.
+        match std::fs::remove_file(beside(path, ".new")) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(failure("remove the unfinished copy of", path, source));
+            }
+            _ => {}
+        }
+        if !path.exists() {
+            problems.push(JournalProblem::Missing(path.to_owned()));
+        }
+        let mut file = open_file(path).map_err(io("open"))?;
+        let length = file.metadata().map_err(io("stat"))?.len();
+        let limit = limits
+            .live_bytes
+            .saturating_mul(4)
+            .saturating_add(GARBAGE_ALLOWED);
+        if length > limit {
+            return Err(JournalError::TooLarge {
+                path: path.to_owned(),
+                what: "the file",
+                size: length,
+                limit,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("read"))?;
+        let loaded = record::load(&bytes);
+        problems.extend(loaded.problems);
+        let mut journal = Self {
+            path: path.to_owned(),
+            limits,
+            file,
+            _lock: lock,
+            live: loaded
+                .map
+                .iter()
+                .map(|(key, value)| record::size(key, value))
+                .sum(),
+            map: loaded.map,
+            foreign: loaded.foreign,
+            next_sequence: loaded.next_sequence,
+            end: loaded.end,
+            tail_is_dirty: loaded.end < length,
+        };
+        // Only bytes behind the last good record; if it fails, the next write tries again.
+        drop(journal.drop_tail());
+        Ok((journal, problems))
+    }
+
+    fn lock(path: &Path) -> Result<File, JournalError> {
+        let lock_path = beside(path, ".lock");
+        let lock =
+            open_file(&lock_path).map_err(|source| failure("open the lock of", path, source))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Owned(path.to_owned())),
+            Err(errno) => Err(failure("lock", path, errno.into())),
+        }
+    }
+
+    /// Sets `key`. When this returns `Ok`, the record outlives the process.
+    ///
+    /// # Errors
+    /// The map is as before; the same call may be tried again at any time.
+    pub fn put(&mut self, key: &str, value: &[u8]) -> Result<(), JournalError> {
+        let size = record::size(key, value);
+        if size > self.limits.record_bytes {
+            return Err(self.too_large("a record", size, self.limits.record_bytes));
+        }
+        let replaced = self.map.get(key).map_or(0, |old| record::size(key, old));
+        let live = self.live - replaced + size;
+        if live > self.limits.live_bytes {
+            return Err(self.too_large("the map", live, self.limits.live_bytes));
+        }
+        if self.map.get(key).is_some_and(|old| old == value) {
+            return Ok(());
+        }
+        self.append(&Body {
+            sequence: self.next_sequence,
+            operation: Operation::Put { key, value },
+        })?;
+        self.map.insert(key.to_owned(), value.to_owned());
+        self.live = live;
+        Ok(())
+    }
+
+    /// Removes `key`; true if it was there. When this returns `Ok`, the removal outlives the process.
+    ///
+    /// # Errors
+    /// The map is as before; the same call may be tried again at any time.
+    pub fn remove(&mut self, key: &str) -> Result<bool, JournalError> {
+        let Some(old) = self.map.get(key) else {
+            return Ok(false);
+        };
+        let size = record::size(key, old);
+        self.append(&Body {
+            sequence: self.next_sequence,
+            operation: Operation::Remove { key },
+        })?;
+        self.map.remove(key);
+        self.live -= size;
+        Ok(true)
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.map.get(key).map(Vec::as_slice)
+    }
+
+    /// Keys that start with `prefix` and their values, in the order of the keys.
+    pub fn iter<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.map
+            .range::<str, _>((
+                std::ops::Bound::Included(prefix),
+                std::ops::Bound::Unbounded,
+            ))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+
+    /// Waits until everything put so far is on the disk (fdatasync).
+    ///
+    /// # Errors
+    /// The disk failed; what it holds is unknown until the next `compact` succeeds.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.file
+            .sync_data()
+            .map_err(|source| failure("sync", &self.path, source))
+    }
+
+    /// True when more than half of the file is garbage and worth a `compact`.
+    pub fn wants_compaction(&self) -> bool {
+        self.end > GARBAGE_ALLOWED && self.end > 2 * (self.live + self.foreign_bytes())
+    }
+
+    /// Writes the live records to a new file (synced) and puts it in the old one's place.
+    ///
+    /// # Errors
+    /// The old file stays as it is and in use (or the new one is in place and only its directory's sync failed).
+    pub fn compact(&mut self) -> Result<(), JournalError> {
+        let new_path = beside(&self.path, ".new");
+        let written = self.write_compacted(&new_path);
+        let (file, end, next_sequence) = match written {
+            Ok(written) => written,
+            Err(source) => {
+                // Frees the space at once; the next open would remove it, too.
+                drop(std::fs::remove_file(&new_path));
+                return Err(failure("compact", &self.path, source));
+            }
+        };
+        self.file = file;
+        self.end = end;
+        self.next_sequence = next_sequence;
+        self.tail_is_dirty = false;
+        // The new name is in place; only the end of the machine could bring the old file back, which is as good.
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|source| failure("sync the directory of", &self.path, source))
+    }
+
+    fn write_compacted(&self, new_path: &Path) -> io::Result<(File, u64, u64)> {
+        let mut sequence = self.next_sequence;
+        let mut bytes = Vec::new();
+        for (key, value) in &self.map {
+            record::encode(
+                &Body {
+                    sequence,
+                    operation: Operation::Put { key, value },
+                },
+                &mut bytes,
+            );
+            sequence += 1;
+        }
+        for foreign in &self.foreign {
+            bytes.extend_from_slice(foreign);
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .read(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(new_path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(new_path, &self.path)?;
+        Ok((file, bytes.len() as u64, sequence))
+    }
+
+    fn append(&mut self, body: &Body<'_>) -> Result<(), JournalError> {
+        let mut bytes = Vec::new();
+        record::encode(body, &mut bytes);
+        let size = bytes.len() as u64;
+        // Live bytes are bounded, so garbage is too. The owner compacts long before this (`wants_compaction`).
+        if self.end + size
+            > self
+                .limits
+                .live_bytes
+                .saturating_mul(3)
+                .saturating_add(GARBAGE_ALLOWED)
+        {
+            self.compact()?;
+        }
+        self.drop_tail()
+            .map_err(|source| failure("repair the end of", &self.path, source))?;
+        let written = self
+            .file
+            .seek(SeekFrom::Start(self.end))
+            .and_then(|_| self.file.write_all(&bytes));
+        if let Err(source) = written {
+            // Part of it may be there; it must not stay in front of the next record.
+            self.tail_is_dirty = true;
+            drop(self.drop_tail());
+            return Err(failure("append to", &self.path, source));
+        }
+        self.end += size;
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    fn drop_tail(&mut self) -> io::Result<()> {
+        if self.tail_is_dirty {
+            self.file.set_len(self.end)?;
+            self.tail_is_dirty = false;
+        }
+        Ok(())
+    }
+
+    fn foreign_bytes(&self) -> u64 {
+        self.foreign.iter().map(|record| record.len() as u64).sum()
+    }
+
+    fn too_large(&self, what: &'static str, size: u64, limit: u64) -> JournalError {
+        JournalError::TooLarge {
+            path: self.path.clone(),
+            what,
+            size,
+            limit,
+        }
+    }
+}
+
+fn lost_text(records: Option<u64>) -> String {
+    records.map_or_else(|| "unknown".to_owned(), |records| records.to_string())
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn failure(operation: &'static str, path: &Path, source: io::Error) -> JournalError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::NoSpace { path, source },
+        _ => JournalError::Io {
+            operation,
+            path,
+            source,
+        },
+    }
+}
