@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian: container runtime, CNI plugins, iptables, a static busybox, curl, jq, a C linker.
+# Quick when nothing is missing. Changes nothing that is there already.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+static_busybox() {
+  local b
+  for b in "${BUSYBOX:-}" /bin/busybox "$REPO/target/images/busybox"; do
+    [ -x "$b" ] && ! ldd "$b" 2>/dev/null | grep -q '=>' && return 0
+  done
+  return 1
+}
+
+missing=()
+want() { command -v "$1" >/dev/null || missing+=("$2"); }
+want containerd containerd
+want ctr containerd
+want runc runc
+want iptables-save iptables
+want ip iproute2
+want curl curl
+want jq jq
+want cc gcc
+[ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
+echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null 2>/dev/null || missing+=(libc6-dev)
+static_busybox || missing+=(busybox-static)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  need_root "installing ${missing[*]}"
+  command -v apt-get >/dev/null || die "please install: ${missing[*]} (no apt-get here)"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! apt-cache policy containerd 2>/dev/null | grep -q 'Candidate: [^(]'; then
+    say "updating the package lists"
+    apt-get update -q >&2
+  fi
+  # busybox-static would push out an installed dynamic busybox: only its program is taken then.
+  if [[ " ${missing[*]} " == *" busybox-static "* ]] && [ -e /bin/busybox ]; then
+    say "fetching a static busybox"
+    work=$(mktemp -d)
+    (cd "$work" && chmod 755 . && apt-get download -q busybox-static >&2 && dpkg-deb -x ./*.deb .)
+    mkdir -p "$REPO/target/images"
+    cp "$work/bin/busybox" "$REPO/target/images/busybox" 2>/dev/null || cp "$work/usr/bin/busybox" "$REPO/target/images/busybox"
+    rm -rf "$work"
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | grep -vx busybox-static)
+  fi
+  if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    say "installing ${missing[*]}"
+    apt-get install -q -y --no-install-recommends "${missing[@]}" >&2 ||
+      { apt-get update -q >&2 && apt-get install -q -y --no-install-recommends "${missing[@]}" >&2; }
+  fi
+fi
+command -v cargo >/dev/null || die "no cargo found: please install a Rust toolchain (with rustfmt and clippy)"
