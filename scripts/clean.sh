@@ -48,7 +48,8 @@ node_rules() { iptables-save -t nat 2>/dev/null | grep -F "name: \\\"$NETWORK\\\
 # node_files: what the runtime and the kubelet leave outside the data directory.
 node_files() {
   local link
-  find /var/lib/cni/results -name "$NETWORK-*" 2>/dev/null || true
+  # CNI's cached results, the loopback's too, name the network namespace.
+  grep -lF -e "$STATE/" -r /var/lib/cni/results 2>/dev/null || true
   for link in /var/log/containers/*.log; do
     [[ $(readlink "$link" 2>/dev/null) != "$POD_LOGS"/* ]] || echo "$link"
   done
