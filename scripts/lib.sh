@@ -66,3 +66,32 @@ containerd_pid() { our_pid "$CONTAINERD_PID" containerd "$CONFIG"; }
 cgroup_version() { if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo 2; else echo 1; fi; }
 # cgroup_mounts <type pattern>: mount points of the hierarchies.
 cgroup_mounts() { awk -v t="$1" '$3 ~ t {print $2}' /proc/mounts; }
+
+# write_kubelet_config: a standalone node on this machine, reachable from this machine only. An existing file is kept.
+write_kubelet_config() {
+  [ ! -s "$KUBELET_CONFIG" ] || return 0
+  {
+    cat <<EOF
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+staticPodPath: $MANIFESTS
+podLogsDir: $POD_LOGS
+containerRuntimeEndpoint: unix://$SOCKET
+cgroupDriver: cgroupfs
+cgroupRoot: $CGROUP_ROOT
+volumePluginDir: $DATA/volume-plugins
+makeIPTablesUtilChains: false
+# Standalone: there is no API server to ask who a client is, so every port listens on the loopback address only.
+address: 127.0.0.1
+healthzBindAddress: 127.0.0.1
+readOnlyPort: 10255
+authentication:
+  anonymous: {enabled: true}
+  webhook: {enabled: false}
+authorization:
+  mode: AlwaysAllow
+EOF
+    [ "$(cgroup_version)" = 2 ] || echo 'failCgroupV1: false # this machine has cgroup v1'
+    [ "$(wc -l </proc/swaps)" -le 1 ] || echo 'failSwapOn: false # this machine has swap'
+  } >"$KUBELET_CONFIG"
+}
