@@ -30,13 +30,15 @@ write_kubelet_config
 
 say "starting the kubelet"
 : >"$KUBELET_LOG"
+# In its own session, so that a Ctrl-C reaches it once, from here.
 # shellcheck disable=SC2086 # KUBELET_FLAGS is a list of words
-"$BIN" kubelet --config "$KUBELET_CONFIG" --root-dir "$KUBELET_ROOT" --cert-dir "$CERT_DIR" --v=2 ${KUBELET_FLAGS:-} \
+setsid "$BIN" kubelet --config "$KUBELET_CONFIG" --root-dir "$KUBELET_ROOT" --cert-dir "$CERT_DIR" --v=2 ${KUBELET_FLAGS:-} \
   >>"$KUBELET_LOG" 2>&1 </dev/null &
 pid=$!
 echo "$pid" >"$KUBELET_PID"
 show=
 
+# shellcheck disable=SC2317 # the traps call it
 finish() {
   trap '' INT TERM HUP
   say "stopping the kubelet"
