@@ -6,7 +6,7 @@
 shims() {
   local d args
   for d in /proc/[0-9]*; do
-    args=$(tr '\0' '\n' <"$d/cmdline" 2>/dev/null) || continue
+    args=$(tr '\0' '\n' 2>/dev/null <"$d/cmdline") || continue
     [[ ${args%%$'\n'*} == *containerd-shim* ]] && grep -qxF -- "$SOCKET" <<<"$args" && echo "${d#/proc/}"
   done
   return 0

@@ -11,15 +11,16 @@ set -euo pipefail
 need_root "containerd.sh $1"
 node_paths "$2"
 
-# pick_subnet: a /24 that follows from the data directory, moved on while an address or route of the machine is in it.
+# pick_subnet: a /24 that follows from the data directory, moved on while a route of the machine covers it or lies in it.
 pick_subnet() {
-  local n=$((16#${HASH:0:4} % 12800)) net
+  local n=$((16#${HASH:0:4} % 12800)) net routes
   while :; do
-    net=10.$((200 + n / 256)).$((n % 256))
-    ip -4 -o addr | grep -qF " $net." || ip -4 route | grep -qE "^$net\.0/24 " || break
+    net=10.$((200 + n / 256)).$((n % 256)).0/24
+    routes=$(ip -4 route show match "$net" && ip -4 route show root "$net")
+    grep -qvE '^(default|$)' <<<"$routes" || break
     n=$(((n + 1) % 12800))
   done
-  echo "$net.0/24"
+  echo "$net"
 }
 
 write_config() {
