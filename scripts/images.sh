@@ -5,7 +5,7 @@
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
-OUT=$REPO/target/images
+OUT=$TARGET/images
 
 # pack <folder> <tar>: a tar whose bytes depend on names, modes and content only.
 pack() { tar -C "$1" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=posix \
@@ -49,7 +49,7 @@ build_pause() {
   local host flags='-C target-feature=+crt-static -C relocation-model=static'
   host=$(rustc -vV | sed -n 's/^host: //p')
   (cd "$REPO" && RUSTFLAGS=$flags cargo build -q --profile pause -p pause --target "$host" --locked)
-  pause=$REPO/target/$host/pause/pause
+  pause=$TARGET/$host/pause/pause
 }
 
 find_busybox() {

@@ -6,6 +6,7 @@ export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin" LC_ALL=C
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # read by the scripts that source this file
 {
+  TARGET=$(cd "$REPO" && realpath -m "${CARGO_TARGET_DIR:-target}")
   PAUSE_IMAGE=registry.k8s.io/pause:3.10.2
   BUSYBOX_IMAGE=registry.k8s.io/e2e-test-images/busybox:1.37.0-1
   WEB_IMAGE=hyperkube.local/web:1

@@ -7,7 +7,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_root "make run"
 node_paths "${HYPERKUBE_DATA:-$REPO/.hyperkube}"
-BIN=${HYPERKUBE_BIN:-$REPO/target/release/hyperkube}
+BIN=${HYPERKUBE_BIN:-$TARGET/release/hyperkube}
 HTTP=http://127.0.0.1:10255
 
 # listens <port>: somebody has this TCP port open, on any address.

@@ -7,7 +7,7 @@ set -euo pipefail
 
 static_busybox() {
   local b
-  for b in "${BUSYBOX:-}" /bin/busybox "$REPO/target/images/busybox"; do
+  for b in "${BUSYBOX:-}" /bin/busybox "$TARGET/images/busybox"; do
     [ -x "$b" ] && ! ldd "$b" 2>/dev/null | grep -q '=>' && return 0
   done
   return 1
@@ -40,8 +40,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     say "fetching a static busybox"
     work=$(mktemp -d)
     (cd "$work" && chmod 755 . && apt-get download -q busybox-static >&2 && dpkg-deb -x ./*.deb .)
-    mkdir -p "$REPO/target/images"
-    cp "$work/bin/busybox" "$REPO/target/images/busybox" 2>/dev/null || cp "$work/usr/bin/busybox" "$REPO/target/images/busybox"
+    mkdir -p "$TARGET/images"
+    cp "$work/bin/busybox" "$TARGET/images/busybox" 2>/dev/null || cp "$work/usr/bin/busybox" "$TARGET/images/busybox"
     rm -rf "$work"
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | grep -vx busybox-static)
   fi

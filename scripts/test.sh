@@ -45,7 +45,7 @@ machine() (
   need_root "the machine tests"
   if [ -n "$machine" ] && [ -z "${HYPERKUBE_BIN:-}" ]; then
     cargo build --locked -p hyperkube
-    export HYPERKUBE_BIN=$REPO/target/debug/hyperkube
+    export HYPERKUBE_BIN=$TARGET/debug/hyperkube
   fi
   HK_DATA=$(mktemp -d /var/tmp/hyperkube.XXXXXX)
   HK_CONTAINERD_LOG=$HK_DATA/log/containerd.log
