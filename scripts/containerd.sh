@@ -84,7 +84,7 @@ make_cgroup_root() {
 }
 
 # answers: the CRI service is up, not only the socket.
-answers() { ctr --address "$SOCKET" --connect-timeout 1s plugins ls 'id==cri' 2>/dev/null | grep -q ' ok *$'; }
+answers() { ctr --address "$SOCKET" --connect-timeout 1s plugins ls 'id==cri' 2>/dev/null | grep ' ok *$' >/dev/null; }
 
 start() {
   local pid i

@@ -52,13 +52,6 @@ build_pause() {
   pause=$TARGET/$host/pause/pause
 }
 
-find_busybox() {
-  for busybox in "${BUSYBOX:-}" /bin/busybox "$OUT/busybox"; do
-    [ -x "$busybox" ] && ! ldd "$busybox" 2>/dev/null | grep -q '=>' && return
-  done
-  die "no static busybox found: run scripts/setup.sh"
-}
-
 root_pause() {
   install -m 755 "$pause" "$1/pause"
 }
@@ -89,7 +82,7 @@ build() {
   flock 8
   rm -rf "$OUT"/tmp.*
   build_pause
-  find_busybox
+  busybox=$(find_busybox) || die "no static busybox found: run scripts/setup.sh"
   # The inputs, and this script, name what was built.
   local stamp
   stamp=$(cat "$pause" "$busybox" "$0" | sha256sum)
@@ -120,7 +113,7 @@ import() {
   for file in pause busybox web; do
     name=$(tar -xOf "$OUT/$file.tar" ./index.json | jq -r '.manifests[0].annotations["io.containerd.image.name"]')
     digest=$(tar -xOf "$OUT/$file.tar" ./index.json | jq -r '.manifests[0].digest')
-    grep -F "$name " <<<"$have" | grep -qF "$digest" && continue
+    grep -F "$name " <<<"$have" | grep -F "$digest" >/dev/null && continue
     say "importing $name"
     "${ctr[@]}" import "$OUT/$file.tar" >/dev/null
   done

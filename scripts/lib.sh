@@ -50,7 +50,7 @@ our_pid() {
   exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
   exe=${exe% (deleted)}
   [ "${exe##*/}" = "$2" ] || return 1
-  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$3" || return 1
+  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -xF -- "$3" >/dev/null || return 1
   echo "$pid"
 }
 
@@ -67,6 +67,18 @@ containerd_pid() { our_pid "$CONTAINERD_PID" containerd "$CONFIG"; }
 cgroup_version() { if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo 2; else echo 1; fi; }
 # cgroup_mounts <type pattern>: mount points of the hierarchies.
 cgroup_mounts() { awk -v t="$1" '$3 ~ t {print $2}' /proc/mounts; }
+
+# find_busybox: prints the path of a static busybox ($BUSYBOX, Debian's, or the one that setup.sh fetched).
+find_busybox() {
+  local b
+  for b in "${BUSYBOX:-}" /bin/busybox "$TARGET/images/busybox"; do
+    if [ -x "$b" ] && ! ldd "$b" 2>/dev/null | grep '=>' >/dev/null; then
+      echo "$b"
+      return
+    fi
+  done
+  return 1
+}
 
 # write_kubelet_config: a standalone node on this machine, reachable from this machine only. An existing file is kept.
 write_kubelet_config() {

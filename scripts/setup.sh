@@ -5,14 +5,6 @@ set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-static_busybox() {
-  local b
-  for b in "${BUSYBOX:-}" /bin/busybox "$TARGET/images/busybox"; do
-    [ -x "$b" ] && ! ldd "$b" 2>/dev/null | grep -q '=>' && return 0
-  done
-  return 1
-}
-
 missing=()
 want() { command -v "$1" >/dev/null || missing+=("$2"); }
 want containerd containerd
@@ -25,13 +17,13 @@ want jq jq
 want cc gcc
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
 echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null 2>/dev/null || missing+=(libc6-dev)
-static_busybox || missing+=(busybox-static)
+find_busybox >/dev/null || missing+=(busybox-static)
 
 if [ ${#missing[@]} -gt 0 ]; then
   need_root "installing ${missing[*]}"
   command -v apt-get >/dev/null || die "please install: ${missing[*]} (no apt-get here)"
   export DEBIAN_FRONTEND=noninteractive
-  if ! apt-cache policy containerd 2>/dev/null | grep -q 'Candidate: [^(]'; then
+  if ! apt-cache policy containerd 2>/dev/null | grep 'Candidate: [^(]' >/dev/null; then
     say "updating the package lists"
     apt-get update -q >&2
   fi
@@ -39,7 +31,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [[ " ${missing[*]} " == *" busybox-static "* ]] && [ -e /bin/busybox ]; then
     say "fetching a static busybox"
     work=$(mktemp -d)
-    (cd "$work" && chmod 755 . && apt-get download -q busybox-static >&2 && dpkg-deb -x ./*.deb .)
+    (cd "$work" && apt-get download -q -o APT::Sandbox::User=root busybox-static >&2 && dpkg-deb -x ./*.deb .)
     mkdir -p "$TARGET/images"
     cp "$work/bin/busybox" "$TARGET/images/busybox" 2>/dev/null || cp "$work/usr/bin/busybox" "$TARGET/images/busybox"
     rm -rf "$work"
