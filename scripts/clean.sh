@@ -4,12 +4,11 @@
 
 # shims: containerd's helper processes of this node, one per pod; they outlive containerd.
 shims() {
-  local d args
-  for d in /proc/[0-9]*; do
-    args=$(tr '\0' '\n' 2>/dev/null <"$d/cmdline") || continue
-    [[ ${args%%$'\n'*} == *containerd-shim* ]] && grep -qxF -- "$SOCKET" <<<"$args" && echo "${d#/proc/}"
+  local file
+  grep -lzxF -s -- "$SOCKET" /proc/[0-9]*/cmdline | while read -r file; do
+    file=${file%/cmdline}
+    [[ $(readlink "$file/exe") != */containerd-shim* ]] || echo "${file#/proc/}"
   done
-  return 0
 }
 
 # descendants <pid>…: children of all generations.

@@ -23,10 +23,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   need_root "installing ${missing[*]}"
   command -v apt-get >/dev/null || die "please install: ${missing[*]} (no apt-get here)"
   export DEBIAN_FRONTEND=noninteractive
-  if ! apt-cache policy containerd 2>/dev/null | grep 'Candidate: [^(]' >/dev/null; then
-    say "updating the package lists"
-    apt-get update -q >&2
-  fi
+  update() { say "updating the package lists" && apt-get update -q >&2; }
+  for package in "${missing[@]}"; do
+    apt-cache show "$package" >/dev/null 2>&1 || { update && break; }
+  done
   # busybox-static would push out an installed dynamic busybox: only its program is taken then.
   if [[ " ${missing[*]} " == *" busybox-static "* ]] && [ -e /bin/busybox ]; then
     say "fetching a static busybox"
@@ -40,8 +40,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [ ${#missing[@]} -gt 0 ]; then
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
     say "installing ${missing[*]}"
-    apt-get install -q -y --no-install-recommends "${missing[@]}" >&2 ||
-      { apt-get update -q >&2 && apt-get install -q -y --no-install-recommends "${missing[@]}" >&2; }
+    install() { apt-get install -q -y --no-install-recommends "${missing[@]}" >&2; }
+    install || { update && install; } # old lists name packages that are gone
   fi
 fi
 command -v cargo >/dev/null || die "no cargo found: please install a Rust toolchain (with rustfmt and clippy)"
