@@ -25,7 +25,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   update() { say "updating the package lists" && apt-get update -q >&2; }
   for package in "${missing[@]}"; do
-    apt-cache show "$package" >/dev/null 2>&1 || { update && break; }
+    apt-cache policy "$package" 2>/dev/null | grep 'Candidate: [^(]' >/dev/null || { update && break; }
   done
   # busybox-static would push out an installed dynamic busybox: only its program is taken then.
   if [[ " ${missing[*]} " == *" busybox-static "* ]] && [ -e /bin/busybox ]; then
