@@ -2,7 +2,7 @@
 # Sourced by the other scripts: messages, the places of one private node, and checks on its processes.
 # A node is one data directory; everything else (names of bridge, network, cgroup) follows from its path.
 
-export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin" LC_ALL=C
+export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin" LC_ALL=C
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # read by the scripts that source this file
 {
