@@ -1,0 +1,37 @@
+# The front door. HYPERKUBE_DATA=<dir> names the node's data directory (default .hyperkube).
+DATA = $(or $(HYPERKUBE_DATA),$(CURDIR)/.hyperkube)
+SEEDS ?= 10000
+.DEFAULT_GOAL := help
+.PHONY: help run stop clean-node test check unit machine bench world
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+
+run: ## set up what is missing, build, run a standalone node with an example pod (Ctrl-C stops the kubelet)
+	@scripts/run.sh
+
+stop: ## stop the node's kubelet and containerd; the pods keep running
+	@scripts/stop.sh
+
+clean-node: ## end the node with its pods and remove every trace of it
+	@scripts/containerd.sh clean "$(DATA)"
+
+test: ## set up what is missing, then everything CI runs
+	@scripts/test.sh
+
+check: ## formatting, lints, tidy
+	@scripts/test.sh check
+
+unit: ## unit and simulation tests
+	@scripts/test.sh unit
+
+machine: ## tests on a private containerd
+	@scripts/test.sh machine
+
+bench: ## figures of this machine: the runtime's floor beside the kubelet's own
+	@scripts/setup.sh
+	@cargo build --release --locked -p hyperkube
+	@cargo run --release --locked -p bench
+
+world: ## the seeded simulation: make world SEEDS=100000
+	@cargo run --release --locked -p world -- --seeds $(SEEDS)

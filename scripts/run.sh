@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# `make run`: a standalone node. Sets up what is missing, builds, starts containerd and the kubelet, waits for the example
+# pod, says what to try next and shows the kubelet's log. Ctrl-C stops the kubelet; containerd and the pods go on.
+# Environment: HYPERKUBE_DATA (data directory, default .hyperkube), HYPERKUBE_BIN (a ready-made binary), KUBELET_FLAGS (more flags).
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+need_root "make run"
+node_paths "${HYPERKUBE_DATA:-$REPO/.hyperkube}"
+BIN=${HYPERKUBE_BIN:-$TARGET/release/hyperkube}
+HTTP=http://127.0.0.1:10255
+
+# listens <port>: somebody has this TCP port open, on any address.
+listens() { awk -v p="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == p {f = 1} END {exit !f}' /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
+
+if pid=$(kubelet_pid); then die "this node's kubelet already runs, pid $pid; stop it with: make stop"; fi
+for port in 10250 10255 10248; do
+  if listens $port; then die "port $port is in use (another kubelet?): stop what listens there first (ss -ltnp | grep $port)"; fi
+done
+
+"$REPO/scripts/setup.sh"
+if [ -z "${HYPERKUBE_BIN:-}" ]; then
+  say "building (release)"
+  (cd "$REPO" && cargo build --release --locked -p hyperkube)
+fi
+"$REPO/scripts/containerd.sh" start "$DATA"
+"$REPO/scripts/images.sh" import "$DATA"
+[ -n "$(ls -A "$MANIFESTS")" ] || cp "$REPO/examples/web.yaml" "$MANIFESTS/"
+write_kubelet_config
+
+say "starting the kubelet"
+: >"$KUBELET_LOG"
+# In its own session, so that a Ctrl-C reaches it once, from here.
+# shellcheck disable=SC2086 # KUBELET_FLAGS is a list of words
+setsid "$BIN" kubelet --config "$KUBELET_CONFIG" --root-dir "$KUBELET_ROOT" --cert-dir "$CERT_DIR" --v=2 ${KUBELET_FLAGS:-} \
+  >>"$KUBELET_LOG" 2>&1 </dev/null &
+pid=$!
+echo "$pid" >"$KUBELET_PID"
+show=
+
+# shellcheck disable=SC2317 # the traps call it
+finish() {
+  trap '' INT TERM HUP
+  say "stopping the kubelet"
+  end_pid "$pid" 30
+  rm -f "$KUBELET_PID"
+  [ -z "$show" ] || kill "$show" 2>/dev/null || true
+  say "stopped; the pods keep running (make run: go on, make clean-node: remove every trace)"
+  exit 0
+}
+trap finish INT TERM HUP
+
+gone() {
+  local code=0
+  wait "$pid" || code=$?
+  rm -f "$KUBELET_PID"
+  tail -n 20 "$KUBELET_LOG" >&2
+  die "the kubelet ended with exit code $code; its log is $KUBELET_LOG"
+}
+
+# One line per pod: name, phase, ready, address.
+pods() {
+  curl -fsS -m 2 "$HTTP/pods" 2>/dev/null | jq -r '(.items // [])[] | [.metadata.name, .status.phase // "Pending",
+    ((.status.conditions // [])[] | select(.type == "Ready") | .status) // "False", .status.podIP // "-"] | join(" ")' 2>/dev/null
+}
+
+last=
+for ((i = 0; i < 600; i++)); do
+  [ -e "/proc/$pid" ] || gone
+  now=$(pods || true)
+  [ -z "$now" ] || [ "$now" = "$last" ] || { printf '%s\n' "$now" | sed 's/^/   pod, phase, ready, address: /' >&2; last=$now; }
+  if [ -n "$now" ] && ! grep -qvE ' Running True | Succeeded ' <<<"$now"; then break; fi
+  sleep 0.1
+done
+[ "$i" -lt 600 ] || say "not all pods are Ready after a minute; going on (see the log below)"
+
+{
+  printf '\nThe node is up. To try next, in another terminal:\n\n'
+  echo "  curl http://127.0.0.1:10248/healthz"
+  echo "  curl $HTTP/pods"
+  echo "  curl $HTTP/spec/"
+  pods | awk '$1 ~ /^web/ && $4 != "-" {print "  curl http://" $4 ":8080/        # the pod itself"}' || true
+  printf '\n  Manifests: %s (copy one of examples/*.yaml there)\n' "$MANIFESTS"
+  echo "  Pod logs:  $POD_LOGS"
+  printf '\nThe log of the kubelet (%s) follows; Ctrl-C stops the kubelet.\n\n' "$KUBELET_LOG"
+} >&2
+tail -n +1 -s 0.2 --pid="$pid" -f "$KUBELET_LOG" &
+show=$!
+wait "$show" || true
+gone
