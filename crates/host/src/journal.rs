@@ -228,10 +228,7 @@ impl Journal {
         if self.map.get(key).is_some_and(|old| old == value) {
             return Ok(());
         }
-        self.append(&Body {
-            sequence: self.next_sequence,
-            operation: Operation::Put { key, value },
-        })?;
+        self.append(Operation::Put { key, value })?;
         self.map.insert(key.to_owned(), value.to_owned());
         self.live = live;
         Ok(())
@@ -246,10 +243,7 @@ impl Journal {
             return Ok(false);
         };
         let size = record::size(key, old);
-        self.append(&Body {
-            sequence: self.next_sequence,
-            operation: Operation::Remove { key },
-        })?;
+        self.append(Operation::Remove { key })?;
         self.map.remove(key);
         self.live -= size;
         Ok(true)
@@ -340,10 +334,11 @@ impl Journal {
         Ok((file, bytes.len() as u64, sequence))
     }
 
-    fn append(&mut self, body: &Body<'_>) -> Result<(), JournalError> {
-        let mut bytes = Vec::new();
-        record::encode(body, &mut bytes);
-        let size = bytes.len() as u64;
+    fn append(&mut self, operation: Operation<'_>) -> Result<(), JournalError> {
+        let size = match operation {
+            Operation::Put { key, value } => record::size(key, value),
+            Operation::Remove { key } => record::size(key, &[]),
+        };
         // Live bytes are bounded, so garbage is too. The owner compacts long before this (`wants_compaction`).
         if self.end + size
             > self
@@ -356,6 +351,14 @@ impl Journal {
         }
         self.drop_tail()
             .map_err(|source| failure("repair the end of", &self.path, source))?;
+        let (mut bytes, sequence) = (Vec::new(), self.next_sequence);
+        record::encode(
+            &Body {
+                sequence,
+                operation,
+            },
+            &mut bytes,
+        );
         let written = self
             .file
             .seek(SeekFrom::Start(self.end))

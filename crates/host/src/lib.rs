@@ -53,10 +53,12 @@ impl HostRoot {
         Self { prefix: None }
     }
 
-    /// A directory that stands in for `/`. The directory should be absolute and exist.
+    /// A directory that stands in for `/`, and must exist. Links in its own path are resolved now, so that what
+    /// comes back from the kernel can be told to lie below it.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
         Self {
-            prefix: Some(directory.into()),
+            prefix: Some(directory.canonicalize().unwrap_or(directory)),
         }
     }
 
@@ -97,12 +99,12 @@ mod tests {
             Path::new("/var/lib/kubelet")
         );
         assert_eq!(HostRoot::real().join("etc"), Path::new("/etc"));
-        let root = HostRoot::at("/tmp/x");
-        assert_eq!(root.join("/var/lib"), Path::new("/tmp/x/var/lib"));
-        assert_eq!(root.join("var"), Path::new("/tmp/x/var"));
-        assert_eq!(root.join("/"), Path::new("/tmp/x/"));
+        let root = HostRoot::at("/no-such/x");
+        assert_eq!(root.join("/var/lib"), Path::new("/no-such/x/var/lib"));
+        assert_eq!(root.join("var"), Path::new("/no-such/x/var"));
+        assert_eq!(root.join("/"), Path::new("/no-such/x/"));
         assert_eq!(
-            root.host_name_of(Path::new("/tmp/x/var/lib")),
+            root.host_name_of(Path::new("/no-such/x/var/lib")),
             Path::new("/var/lib")
         );
         assert_eq!(root.host_name_of(Path::new("/other")), Path::new("/other"));

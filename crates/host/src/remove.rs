@@ -24,6 +24,7 @@ use crate::mounts::mounts_at_or_below;
 
 /// Directories deeper than this are moved to the top of the tree first, so that the walk stays shallow.
 const MAX_DEPTH: usize = 64;
+const MAX_PASSES_IN_VAIN: u32 = 8;
 
 /// Removes `path` and all below it. Nothing there is success. The last part of `path` may be a file or a link,
 /// which is removed itself.
@@ -92,10 +93,27 @@ fn remove_entry(parent: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), 
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(at(errno)),
     }
-    let top = open_directory(parent, name).map_err(at)?;
+    let top = open_directory(parent, name)
+        .map_err(not_permitted)
+        .map_err(at)?;
     let mut walk = Walk { top, next_name: 0 };
-    // Directories moved up land in the top directory: look again until a pass finds nothing.
-    while walk.empty_once(path)? {}
+    // Directories moved up land in the top directory: look again until a pass finds nothing. Who keeps writing, or
+    // a server that only renames open files (NFS), must not keep this here for ever.
+    let mut passes_in_vain = 0;
+    loop {
+        let moved_before = walk.next_name;
+        if !walk.empty_once(path)? {
+            break;
+        }
+        passes_in_vain = if walk.next_name == moved_before {
+            passes_in_vain + 1
+        } else {
+            0
+        };
+        if passes_in_vain > MAX_PASSES_IN_VAIN {
+            return Err(at(Errno::NOTEMPTY));
+        }
+    }
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(at(errno)),
@@ -170,8 +188,9 @@ impl Walk {
                 .move_up(&level.fd, &name)
                 .map_err(|errno| (place(path, levels, &name), errno));
         }
-        let opened =
-            open_directory(level.fd.as_fd(), &name).and_then(|fd| Level::open(fd, name.clone()));
+        let opened = open_directory(level.fd.as_fd(), &name)
+            .map_err(not_permitted)
+            .and_then(|fd| Level::open(fd, name.clone()));
         match opened {
             Ok(below) => levels.push(below),
             Err(Errno::NOENT) => {}
@@ -220,6 +239,15 @@ fn place(path: &Path, levels: &[Level], name: &CStr) -> std::path::PathBuf {
         }
     }
     place
+}
+
+/// What could neither be unlinked (EPERM) nor opened as a directory is a file that may not be removed.
+fn not_permitted(errno: Errno) -> Errno {
+    if errno == Errno::NOTDIR {
+        Errno::PERM
+    } else {
+        errno
+    }
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {

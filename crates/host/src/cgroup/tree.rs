@@ -276,6 +276,13 @@ fn kill(trees: &[Tree], path: &str) -> Result<Vec<u32>, CgroupError> {
     let held = HeldProcesses::open(&found).map_err(failed)?;
     // A pid may have been reused before it was taken hold of: only those that are still listed.
     let still_there = pids(trees, path)?;
+    for tree in trees {
+        // v2 since 5.14: all at once, also what a fork bomb makes meanwhile.
+        let directory = tree.directory(path)?;
+        if directory.join("cgroup.kill").exists() {
+            tree.write(&directory, "cgroup.kill", "1")?;
+        }
+    }
     held.kill(&still_there, END_OF_KILLED).map_err(failed)?;
     Ok(still_there)
 }

@@ -262,3 +262,36 @@ fn a_stand_in_behaves_alike_and_sends_no_signals() {
         "only control files are unlinked"
     );
 }
+
+#[test]
+fn controllers_that_are_mounted_together_are_one_tree() {
+    let dir = TestDir::new();
+    let root = HostRoot::at(dir.path());
+    std::fs::create_dir_all(root.join("/proc/self")).unwrap();
+    let table = "1 0 0:1 / /c/cpu,cpuacct rw shared:1 - cgroup cgroup rw,cpu,cpuacct\n\
+        2 0 0:2 / /c/cpuset rw - cgroup cgroup rw,cpuset\n\
+        3 0 0:3 / /c/memory rw - cgroup cgroup rw,memory\n\
+        4 0 0:4 / /c/other rw - cgroup cgroup rw,name=other\n\
+        5 0 0:5 / /c/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+    std::fs::write(root.join("/proc/self/mountinfo"), table).unwrap();
+    let cgroups = CgroupV1::open(&root).unwrap();
+    let mounts: Vec<_> = cgroups
+        .trees
+        .iter()
+        .map(|tree| tree.mount.clone())
+        .collect();
+    assert_eq!(
+        mounts,
+        ["/c/cpu,cpuacct", "/c/cpuset", "/c/memory"].map(|path| root.join(path))
+    );
+    std::fs::write(
+        root.join("/proc/self/mountinfo"),
+        &table[..table.find("3 0").unwrap()],
+    )
+    .unwrap();
+    let error = CgroupV1::open(&root).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cgroups are not mounted: no v1 hierarchy of memory"
+    );
+}

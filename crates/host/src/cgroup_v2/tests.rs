@@ -168,3 +168,44 @@ fn removal_takes_children_first_and_ends_processes() {
         [CgroupError::BadPath(_)]
     ));
 }
+
+#[test]
+fn real_cgroups_of_v2_are_made_entered_and_removed_with_their_processes() {
+    // A v2 hierarchy, here or beside v1; no controller is enabled, so nothing outside of the test's cgroup changes.
+    let mounts = crate::mounts::mount_table(&HostRoot::real()).unwrap();
+    let mount = mounts
+        .into_iter()
+        .find(|mount| mount.filesystem == "cgroup2");
+    let Some(mount) = mount.filter(|_| rustix::process::geteuid().is_root()) else {
+        return;
+    };
+    let tree = Tree::new(&HostRoot::real(), &mount.mount_point);
+    let cgroups = CgroupV2 {
+        tree,
+        available: BTreeSet::new(),
+        huge_pages: Vec::new(),
+    };
+    let own = format!("/{}", crate::testing::unique("cgroup"));
+    let container = format!("{own}/pod1/container");
+    assert!(!cgroups.exists(&container));
+    assert!(
+        cgroups
+            .create(&container, &CgroupLimits::default())
+            .unwrap()
+            .is_empty()
+    );
+    assert!(cgroups.exists(&container));
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", "read go; while :; do sleep 1000 & sleep 1000; done"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    cgroups.attach(&container, shell.id()).unwrap();
+    drop(shell.stdin.take());
+    assert!(cgroups.pids(&own).unwrap().contains(&shell.id()));
+    let its = crate::pidfd::cgroup_of(&HostRoot::real(), shell.id(), None).unwrap();
+    assert_eq!(its, container);
+    cgroups.remove(&own).unwrap();
+    assert!(!cgroups.exists(&own));
+    assert!(!shell.wait().unwrap().success());
+}
