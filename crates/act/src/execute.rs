@@ -17,13 +17,14 @@ use kubelet_decide::view::ResolvedImage;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::faults::{FaultPoint, Faults};
 use crate::host_work::Host;
 use crate::images::Images;
 use crate::pleg::Scope;
+use crate::pod_worker::Order;
 use crate::timeline::{Stage, Timeline};
 
 /// What a plan is carried out with.
@@ -111,12 +112,12 @@ pub struct Executed {
 
 impl Executor {
     /// Takes the steps.
-    pub async fn execute(&self, pod: &Pod, plan: PodPlan) -> Executed {
+    pub async fn execute(&self, pod: &Pod, plan: PodPlan, orders: &mut watch::Receiver<Order>) -> Executed {
         let mut executed = Executed { outcomes: Vec::new(), look: None, finished: true };
         for step in plan.steps {
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
-            let outcome = self.step(pod, step, &mut executed.look).await;
+            let outcome = self.step(pod, step, &mut executed.look, orders).await;
             self.faults.reach(FaultPoint::AfterStep).await;
             let end = match &outcome {
                 Outcome::Done(_) => false,
@@ -132,7 +133,13 @@ impl Executor {
         executed
     }
 
-    async fn step(&self, pod: &Pod, step: Step, look: &mut Option<Scope>) -> Outcome {
+    async fn step(
+        &self,
+        pod: &Pod,
+        step: Step,
+        look: &mut Option<Scope>,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Outcome {
         let mark = |stage| self.timeline.mark(&pod.uid, &pod.full_name, stage, self.clock.now());
         match step.action {
             Action::Prepare(work) => {
@@ -151,7 +158,12 @@ impl Executor {
                 })
             }
             Action::ResolveImage(wanted) => {
-                let resolved = self.images.resolve(&wanted).await;
+                let resolved = tokio::select! {
+                    // Cancel: a new order may not want this image any more; the next plan asks again if it does.
+                    biased;
+                    resolved = self.images.resolve(&wanted) => resolved,
+                    _ = orders.changed() => return Outcome::Done(Effect::Nothing),
+                };
                 mark(Stage::Pull);
                 match resolved {
                     Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),

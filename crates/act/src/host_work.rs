@@ -87,16 +87,16 @@ impl Host {
                 files::create_dir_all(&self.root.join(path), *mode).map_err(|e| failed(&e))
             }
             HostWork::WriteFile { path, mode, content } => {
-                files::write_atomically(&self.root.join(path), content.as_bytes(), *mode, Durability::PageCache).map_err(|e| failed(&e))
+                files::write_atomically(&self.root.join(path), content.as_bytes(), *mode, Durability::Process).map_err(|e| failed(&e))
             }
-            HostWork::WriteHostsFromNode { path, extra } => {
+            HostWork::WriteHostsFromNode { path, head, tail } => {
                 let hosts = files::read_text_bounded(&self.root.join("/etc/hosts"), 1 << 20).map_err(|e| failed(&e))?;
-                let content = format!("{HOSTS_HEADER}{hosts}{extra}");
-                files::write_atomically(&self.root.join(path), content.as_bytes(), 0o644, Durability::PageCache).map_err(|e| failed(&e))
+                let content = format!("{head}{hosts}{tail}");
+                files::write_atomically(&self.root.join(path), content.as_bytes(), 0o644, Durability::Process).map_err(|e| failed(&e))
             }
             HostWork::SetGroup { path, gid } => set_group(&self.root.join(path), *gid).map_err(|e| failed(&e)),
             HostWork::MountTmpfs { path, size_bytes } => {
-                let options = mounts::TmpfsOptions { size_bytes: *size_bytes, mode: 0o777, ..Default::default() };
+                let options = mounts::TmpfsOptions { size_bytes: *size_bytes, mode: 0o777, no_swap: true };
                 let path = self.root.join(path);
                 match mounts::is_mount_point(&self.root, &path) {
                     Ok(true) => Ok(()),
@@ -107,7 +107,7 @@ impl Host {
             HostWork::HostPath { volume, path, kind } => self.host_path(volume, path, kind),
             HostWork::MakeCgroup(pod) => self.make_cgroup(pod),
             HostWork::RemoveCgroup { path } => match &self.cgroups {
-                Some(cgroups) => cgroups.remove(Path::new(path)).map_err(|e| failed(&e)),
+                Some(cgroups) => cgroups.remove(path).map_err(|e| failed(&e)),
                 None => Ok(()),
             },
             HostWork::UnmountEmptyDirs { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
@@ -125,19 +125,24 @@ impl Host {
         host_path::check_host_path(&self.root, path, kind).map_err(|e| text(&e))
     }
 
-    fn make_cgroup(&self, pod: &kubelet_decide::cgroups::PodCgroup) -> Result<(), HostWorkError> {
+    fn make_cgroup(&self, pod: &kubelet_decide::cgroups::Cgroup) -> Result<(), HostWorkError> {
         let Some(cgroups) = &self.cgroups else { return Ok(()) };
         let limits = CgroupLimits {
-            cpu_shares: pod.cpu_shares,
-            cpu_quota_us: pod.cpu_quota_us,
-            cpu_period_us: pod.cpu_period_us,
+            cpu_shares: pod.cpu_shares.and_then(|n| u64::try_from(n).ok()),
+            cpu_quota_us: pod.cpu_quota,
+            cpu_period_us: pod.cpu_period.and_then(|n| u64::try_from(n).ok()),
             memory_limit: pod.memory_limit,
             pids_max: pod.pids_limit,
-            hugetlb: pod.hugetlb.clone(),
+            hugetlb: Some(pod.hugetlb.iter().filter_map(|(size, n)| Some((size.clone(), u64::try_from(*n).ok()?))).collect()),
+            ..CgroupLimits::default()
         };
-        cgroups.create(Path::new(&pod.path), &limits).map_err(|error| {
+        let unset = cgroups.create(&pod.path, &limits).map_err(|error| {
             HostWorkError::new(Reason::FailedToCreatePodContainer, format!("unable to ensure pod container exists: {error}"))
-        })
+        })?;
+        for error in unset {
+            tracing::warn!(cgroup = pod.path, error = %error, "A limit of the pod's cgroup could not be set");
+        }
+        Ok(())
     }
 
     /// Unmounts memory-backed emptyDir volumes of a pod, and nothing else.
@@ -167,9 +172,6 @@ impl Host {
         Ok(())
     }
 }
-
-/// First line of a hosts file that is written from the node's own.
-const HOSTS_HEADER: &str = "# Kubernetes-managed hosts file (host network).\n";
 
 fn set_group(path: &Path, gid: u32) -> std::io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

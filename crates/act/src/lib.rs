@@ -1,1 +1,32 @@
-//! (placeholder)
+//! The tasks of the kubelet: observe, call `decide`, carry out. Who runs, what wakes it, what it owns, what it publishes:
+//!
+//! | task | kind | woken by | owns | publishes |
+//! |---|---|---|---|---|
+//! | sources | core | inotify, clock, orders | last good manifests | whole sets to the sync loop |
+//! | sync_loop | core | sets, ends of workers, wake-ups | desired pods | orders |
+//! | pod_worker | one per pod | orders, wake-ups, timers | lifecycle, record | status |
+//! | pleg | core | looks asked for, exits, slow clock | observed pods | snapshots, wake-ups |
+//! | status | (handle) | workers | reported pods | `/pods` |
+//! | reconcilers | reconciler | clock | – | figures, warnings |
+//!
+//! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
+//! Upstream: pkg/kubelet
+
+pub mod clock;
+pub mod execute;
+pub mod exits;
+pub mod faults;
+pub mod host_work;
+pub mod images;
+pub mod look;
+pub mod orphan;
+pub mod pleg;
+mod pleg_metrics;
+pub mod pod_worker;
+pub mod records;
+pub mod status;
+pub mod supervisor;
+pub mod sync_loop;
+pub mod termination_message;
+pub mod timeline;
+pub mod worker_metrics;

@@ -13,10 +13,13 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
 use kubelet_model::reason::Reason;
 
-use crate::container_config::{ContainerSpecView, ImageUser, ResolvedMounts, container_config};
-use crate::hosts_file::{hosts_file_content, node_hosts_extra};
+use crate::config_problem::ConfigProblem;
+use crate::container_config::{ContainerSpecView, ResolvedMounts, container_config};
+use crate::hosts_file::{HostsBase, hosts_file_content, mounts_hosts_file, pod_hostname};
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
+use crate::resources::SwapController;
 use crate::restart::gap_text;
+use crate::security::ImageUser;
 use crate::sandbox_config::sandbox_config;
 use crate::view::{PodView, ResolvedImage, Waiting};
 use crate::volumes::{hosts_path, log_dir, pod_dir, volume_paths};
@@ -38,6 +41,11 @@ pub enum Readiness {
 /// The step for one container that should start.
 pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container) -> Readiness {
     let newest = view.observed.instances(&container.name).next();
+    if let (Some(until), Some(waiting)) = (view.held.get(&container.name), view.waiting.get(&container.name))
+        && *until > view.now
+    {
+        return Readiness::Later(*until, waiting.clone());
+    }
     let failed_at = failed_at(view, container, newest);
     if let Some(held) = held_back(view, container, failed_at) {
         return held;
@@ -99,9 +107,10 @@ fn image_step(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Con
         .map(|b| b.back_off.updated.saturating_add(SignedDuration::from_secs(b.back_off.seconds)).unwrap_or(view.now))
         .filter(|until| *until > view.now);
     if let (Some(back_off), Some(until)) = (back_off, held_until) {
-        let looked_already = view.waiting.get(&container.name).is_some_and(|w| w.reason == Reason::ImagePullBackOff);
-        let recheck = view.now.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
-        if looked_already && view.retry_at.is_none_or(|at| at > view.now) {
+        // Held as a pull; all the same its presence is looked at every now and then: somebody may have loaded it.
+        let looked = view.record.image_back_off.get(&container.name).map_or(view.now, |b| b.looked_at);
+        let recheck = looked.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
+        if recheck > view.now {
             let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", back_off.message);
             return Readiness::Later(until.min(recheck), Waiting { reason: Reason::ImagePullBackOff, message });
         }
@@ -135,17 +144,17 @@ fn start_step(
     container: &v1::Container,
     image: &ResolvedImage,
 ) -> Result<StartContainer, Waiting> {
-    let waiting = |problem: crate::container_config::ConfigProblem| Waiting { reason: problem.reason, message: problem.message };
+    let waiting = |problem: ConfigProblem| Waiting { reason: problem.reason, message: problem.message };
     let restart_count = next_restart_count(view, &container.name);
     let hash = format!("{:x}", crate::identity::container_hash(&container.name, back_off_key(container)));
     let message_path = termination_message_path(view, container, restart_count);
+    let pod_ips = sandbox.ips.clone().unwrap_or_default();
     let mounts = ResolvedMounts {
         volumes: volume_paths(view.pod, view.node),
-        hosts_path: mounts_hosts_file(container).then(|| hosts_path(view.pod, view.node)),
-        termination_message_path: message_path.clone(),
+        hosts_file: mounts_hosts_file(view.pod, container, &pod_ips).then(|| hosts_path(view.pod, view.node)),
+        termination_message: message_path.clone(),
+        ..ResolvedMounts::default()
     };
-    let ips = sandbox.ips.clone().unwrap_or_default();
-    let pod_ips = if view.pod.is_host_network() { view.node.ips.clone() } else { ips };
     let config = container_config(&ContainerSpecView {
         pod: view.pod,
         container,
@@ -153,9 +162,10 @@ fn start_step(
         restart_count,
         hash: &hash,
         image_id: &image.id,
-        image_user: ImageUser { uid: image.uid, name: image.username.clone() },
+        image_user: &ImageUser { uid: image.uid, name: image.username.clone() },
         pod_ips: &pod_ips,
         mounts: &mounts,
+        swap: if view.node.cgroups.has_swap { SwapController::Available } else { SwapController::Missing },
     })
     .map_err(waiting)?;
     let sandbox_config = sandbox_config(view.pod, view.node, sandbox.attempt).map_err(waiting)?;
@@ -167,7 +177,7 @@ fn start_step(
     Ok(StartContainer {
         name: container.name.clone(),
         restart_count,
-        before: files_before(view, container, message_path, &pod_ips),
+        before: files_before(view, container, message_path, &pod_ips).map_err(waiting)?,
         request: cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.as_str().to_owned(),
             config: Some(config),
@@ -185,11 +195,6 @@ fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
     observed.max(recorded).map_or(0, |highest| highest.saturating_add(1))
 }
 
-/// The kubelet's hosts file is not put over one that the container mounts itself.
-fn mounts_hosts_file(container: &v1::Container) -> bool {
-    container.volume_mounts.as_deref().unwrap_or_default().iter().all(|m| m.mount_path != "/etc/hosts")
-}
-
 /// A file name of its own for every start, as upstream's eight hex digits.
 fn termination_message_path(view: &PodView<'_>, container: &v1::Container, restart_count: u32) -> Option<String> {
     container.termination_message_path.as_deref().filter(|path| !path.is_empty())?;
@@ -203,7 +208,7 @@ fn files_before(
     container: &v1::Container,
     message_path: Option<String>,
     pod_ips: &[String],
-) -> Vec<HostWork> {
+) -> Result<Vec<HostWork>, ConfigProblem> {
     let dir = pod_dir(view.pod, view.node);
     let mut work = vec![
         HostWork::MakeDir { path: format!("{}/{}", log_dir(view.pod, view.node), container.name), mode: 0o755 },
@@ -212,13 +217,23 @@ fn files_before(
     if let Some(path) = message_path {
         work.push(HostWork::WriteFile { path, mode: 0o666, content: String::new() });
     }
-    if mounts_hosts_file(container) {
-        let path = hosts_path(view.pod, view.node);
-        work.push(if view.pod.is_host_network() {
-            HostWork::WriteHostsFromNode { path, extra: node_hosts_extra(view.pod) }
-        } else {
-            HostWork::WriteFile { path, mode: 0o644, content: hosts_file_content(view.pod, pod_ips) }
-        });
+    if mounts_hosts_file(view.pod, container, pod_ips) {
+        work.push(hosts_file(view, pod_ips)?);
     }
-    work
+    Ok(work)
+}
+
+/// Stands for the node's own file, which is only read when the pod's is written.
+const NODE_HOSTS: &str = "\u{0}";
+
+fn hosts_file(view: &PodView<'_>, pod_ips: &[String]) -> Result<HostWork, ConfigProblem> {
+    let path = hosts_path(view.pod, view.node);
+    if view.pod.is_host_network() {
+        let text = hosts_file_content(view.pod, HostsBase::Node(NODE_HOSTS));
+        let (head, tail) = text.split_once(NODE_HOSTS).unwrap_or((&text, ""));
+        return Ok(HostWork::WriteHostsFromNode { path, head: head.to_owned(), tail: tail.to_owned() });
+    }
+    let name = pod_hostname(view.pod, &view.node.dns.cluster_domain)?;
+    let content = hosts_file_content(view.pod, HostsBase::Pod { ips: pod_ips, name: &name });
+    Ok(HostWork::WriteFile { path, mode: 0o644, content })
 }

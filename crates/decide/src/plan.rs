@@ -12,7 +12,7 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::observed::Moment;
 
-use crate::cgroups::PodCgroup;
+use crate::cgroups::Cgroup;
 use crate::view::Waiting;
 
 /// What to do now for one pod.
@@ -96,7 +96,7 @@ pub enum Action {
 }
 
 /// An image that a start needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImageWanted {
     /// Container it is for.
     pub container: String,
@@ -177,12 +177,14 @@ pub enum HostWork {
         /// Content.
         content: String,
     },
-    /// Write the pod's hosts file from the node's own, for pods on its network.
+    /// Write the hosts file of a pod on the node's network: a head, the node's own file, a tail.
     WriteHostsFromNode {
         /// Path.
         path: String,
-        /// What is put behind the node's own lines.
-        extra: String,
+        /// What comes before the node's own lines.
+        head: String,
+        /// What comes behind them.
+        tail: String,
     },
     /// Give a directory to a group, with the set-group bit.
     SetGroup {
@@ -208,7 +210,7 @@ pub enum HostWork {
         kind: String,
     },
     /// Make or update the pod's cgroup.
-    MakeCgroup(PodCgroup),
+    MakeCgroup(Cgroup),
     /// Kill what is left in the pod's cgroup and remove it.
     RemoveCgroup {
         /// Path below the controllers' roots.

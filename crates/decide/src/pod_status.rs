@@ -11,13 +11,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};
+use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
-use crate::resources::{qos_class, status_resources};
+use crate::resources::qos_class;
 use crate::view::{PodView, RecordedExit};
 
 /// Most bytes of one termination message.
@@ -41,7 +43,7 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     conditions.add_all(phase, &init, &regular);
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
-    let (allocated_resources, resources) = status_resources(view.pod);
+    let (allocated_resources, resources) = pod_resources(view);
     let waiting = view.pod_waiting.filter(|_| phase == Phase::Pending);
     let status = v1::PodStatus {
         phase: Some(phase.as_str().to_owned()),
@@ -62,6 +64,25 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         ..v1::PodStatus::default()
     };
     StatusOutcome { status, conditions: conditions.next }
+}
+
+type Amounts = BTreeMap<String, ApiQuantity>;
+
+/// Sums over the regular containers: what was allocated, and what is in force.
+fn pod_resources(view: &PodView<'_>) -> (Option<Amounts>, Option<v1::ResourceRequirements>) {
+    let sum = |of: fn(&v1::ResourceRequirements) -> Option<&Amounts>| {
+        let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
+        let lists = view.pod.containers().iter().filter_map(|c| c.resources.as_ref().and_then(of));
+        for (name, amount) in lists.flatten() {
+            let Ok(amount) = amount.0.parse::<Quantity>() else { continue };
+            let sum = total.get(name).map_or_else(|| amount.clone(), |old| old.plus(&amount));
+            total.insert(name.clone(), sum);
+        }
+        let printed: Amounts = total.into_iter().map(|(name, amount)| (name, ApiQuantity(amount.to_string()))).collect();
+        (!printed.is_empty()).then_some(printed)
+    };
+    let (requests, limits) = (sum(|r| r.requests.as_ref()), sum(|r| r.limits.as_ref()));
+    (requests.clone(), Some(v1::ResourceRequirements { claims: None, limits, requests }))
 }
 
 fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {

@@ -141,6 +141,8 @@ pub struct ImageBackOff {
     pub back_off: BackOff,
     /// The text of the last failure.
     pub message: String,
+    /// When its presence was last looked at.
+    pub looked_at: Timestamp,
 }
 
 /// The input of every decision about one pod.
@@ -160,6 +162,8 @@ pub struct PodView<'a> {
     pub resolved: &'a BTreeMap<String, ResolvedImage>,
     /// Containers that could not be started last time, by name, and why.
     pub waiting: &'a BTreeMap<String, Waiting>,
+    /// Containers whose last start failed, by name: not tried before this time.
+    pub held: &'a BTreeMap<String, Timestamp>,
     /// The pod as a whole waits, and why.
     pub pod_waiting: Option<&'a Waiting>,
     /// Whether its host side stands.

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
-use kubelet_model::pod::Pod;
+use kubelet_model::pod::{Pod, QosClass};
+use kubelet_model::quantity::Quantity;
 
-use crate::cgroups::{every_pod_cgroup_path, pod_cgroup};
+use crate::cgroups::{pod_cgroup, tier_path};
+use crate::container_config::ResolvedVolume;
 use crate::plan::HostWork;
-use crate::resources::quantity_bytes;
 
 /// `ROOT/pods/<uid>`.
 pub fn pod_dir(pod: &Pod, node: &NodeView) -> String {
@@ -32,13 +33,15 @@ pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
 }
 
 /// Where each volume lies on the host, by volume name.
-pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, String> {
+pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, ResolvedVolume> {
+    let at = |host_path: String| ResolvedVolume { host_path, is_read_only: false, is_relabeled: false };
     let mut paths = BTreeMap::new();
     for volume in volumes(pod) {
         if volume.empty_dir.is_some() {
-            paths.insert(volume.name.clone(), empty_dir_path(pod, node, &volume.name));
+            let path = empty_dir_path(pod, node, &volume.name);
+            paths.insert(volume.name.clone(), ResolvedVolume { is_relabeled: true, ..at(path) });
         } else if let Some(host_path) = &volume.host_path {
-            paths.insert(volume.name.clone(), host_path.path.clone());
+            paths.insert(volume.name.clone(), at(host_path.path.clone()));
         }
     }
     paths
@@ -85,8 +88,16 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
 }
 
 /// The pod's cgroup; of a pod that only the runtime knew, every place where it may be.
+/// Without QoS tiers pods have no cgroup of their own.
 fn cgroup_paths(pod: &Pod, node: &NodeView) -> Vec<String> {
-    if pod.containers().is_empty() { every_pod_cgroup_path(&pod.uid, node) } else { vec![pod_cgroup(pod, node).path] }
+    if !node.cgroups.per_qos {
+        return Vec::new();
+    }
+    if !pod.containers().is_empty() {
+        return vec![pod_cgroup(pod, node).path];
+    }
+    let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+    classes.into_iter().map(|class| format!("{}/pod{}", tier_path(class, node).trim_end_matches('/'), pod.uid)).collect()
 }
 
 /// Whether the pod itself goes, or only what it used.
@@ -122,7 +133,7 @@ fn empty_dir_work(
         HostWork::MakeDir { path: meta.clone(), mode: 0o750 },
     ];
     if source.medium.as_deref() == Some("Memory") {
-        let limit = source.size_limit.as_ref().and_then(|q| quantity_bytes(q));
+        let limit = source.size_limit.as_ref().and_then(|q| q.0.parse::<Quantity>().ok()).map(|q| q.value());
         let size_bytes = limit.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         work.push(HostWork::MountTmpfs { path: path.clone(), size_bytes });
     }

@@ -51,6 +51,8 @@ pub struct CgroupView {
     pub per_qos: bool,
     /// cgroup v2 rules (memory.oom.group, swap) apply.
     pub v2: bool,
+    /// Whether swap can be limited per cgroup.
+    pub has_swap: bool,
     /// Whether cpu limits become CFS quota.
     pub cfs_quota: bool,
     /// CFS period, microseconds.

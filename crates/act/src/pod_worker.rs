@@ -1,0 +1,503 @@
+//! One task per pod UID: observe, step the life on, plan, show, execute, again.
+//!
+//! In:    orders of the sync loop (pod, desire; the latest wins), wake-ups, the network's state
+//! Out:   runtime calls and host work through `Executor`; statuses; `WorkerEvent::Finished` at the end
+//! Calls: started by sync_loop
+//! Holds: never plans on an observation older than the end of its last action; the lifecycle's rank never falls; the record is
+//!        written before what depends on it is shown; a failure waits and says why
+//! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kubelet_decide::container_start::back_off_key;
+use kubelet_decide::lifecycle::{Lifecycle, TerminationCause, step};
+use kubelet_decide::phase::{Phase, current_phase};
+use kubelet_decide::plan::PodPlan;
+use kubelet_decide::pod_plan::pod_plan;
+use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status};
+use kubelet_decide::restart::BackOff;
+use kubelet_decide::view::{
+    Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage, TerminatingRecord, Waiting,
+};
+use kubelet_model::ids::PodUid;
+use kubelet_model::node::NodeView;
+use kubelet_model::observed::{Moment, ObservedPod};
+use kubelet_model::pod::Pod;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
+use crate::faults::{FaultPoint, Planted};
+use crate::pleg::{PlegHandle, Scope};
+use crate::records::{POD_PREFIX, Records};
+use crate::status::StatusHandle;
+use crate::timeline::Stage;
+use crate::worker_metrics::WorkerMetrics;
+
+/// Longest wait before something that failed is tried again, seconds.
+const LONGEST_RETRY_SECONDS: i64 = 10;
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The pod as desired now.
+    pub pod: Arc<Pod>,
+    /// What is wanted of it.
+    pub desire: Desire,
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug)]
+pub enum WorkerEvent {
+    /// Nothing of the pod is left.
+    Finished(PodUid),
+}
+
+/// What workers share.
+#[derive(Clone, Debug)]
+pub struct WorkerParts {
+    /// Carries out plans.
+    pub executor: Executor,
+    /// Observations.
+    pub pleg: PlegHandle,
+    /// Where statuses go.
+    pub status: StatusHandle,
+    /// What survives a restart.
+    pub records: Records,
+    /// The node.
+    pub node: Arc<NodeView>,
+    /// The runtime's network.
+    pub network: watch::Receiver<NetworkState>,
+    /// Figures.
+    pub metrics: WorkerMetrics,
+    /// To the sync loop.
+    pub events: mpsc::UnboundedSender<WorkerEvent>,
+}
+
+/// A pod's worker.
+pub struct PodWorker {
+    parts: WorkerParts,
+    orders: watch::Receiver<Order>,
+    hint: Arc<Notify>,
+    uid: PodUid,
+    life: Lifecycle,
+    record: PodRecord,
+    resolved: BTreeMap<String, ResolvedImage>,
+    waiting: BTreeMap<String, Waiting>,
+    held: BTreeMap<String, Timestamp>,
+    pod_waiting: Option<Waiting>,
+    prepared: Prepared,
+    retry_at: Option<Timestamp>,
+    failures: u32,
+    look: Option<Scope>,
+    acted_at: Moment,
+    was_ready: bool,
+}
+
+impl std::fmt::Debug for PodWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PodWorker").field("uid", &self.uid).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// What one round of thinking brought.
+struct Thought {
+    plan: PodPlan,
+    life: Lifecycle,
+}
+
+impl PodWorker {
+    /// A worker for the pod of the first order; picks up the record of an earlier process.
+    pub fn new(parts: WorkerParts, orders: watch::Receiver<Order>, hint: Arc<Notify>) -> Self {
+        let uid = orders.borrow().pod.uid.clone();
+        let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
+        Self {
+            uid,
+            life: Lifecycle::Syncing,
+            record: record.unwrap_or_default(),
+            parts,
+            orders,
+            hint,
+            resolved: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
+            pod_waiting: None,
+            prepared: Prepared::No,
+            retry_at: None,
+            failures: 0,
+            look: None,
+            acted_at: Moment::default(),
+            was_ready: false,
+        }
+    }
+
+    /// Runs until the pod is finished or the process stops.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.begin();
+        loop {
+            if stop.is_cancelled() {
+                return;
+            }
+            let Some(observed) = self.observe(&stop).await else { continue };
+            self.parts.executor.faults.reach(FaultPoint::Observed).await;
+            let order = self.orders.borrow_and_update().clone();
+            self.absorb(&order.pod, &observed);
+            let thought = self.think(&order, &observed).await;
+            if let Lifecycle::Finished { cause } = &thought.life {
+                tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
+                self.end();
+                return;
+            }
+            self.show(&order.pod, &observed, &thought.plan).await;
+            if thought.plan.steps.is_empty() {
+                self.wait(thought.plan.wake_at, &stop).await;
+            } else {
+                self.act(&order.pod, thought.plan).await;
+            }
+        }
+    }
+
+    /// A pod that is new to this node is shown at once; one that ran before is first looked at, so that nothing flips.
+    fn begin(&mut self) {
+        let order = self.orders.borrow().clone();
+        let now = self.now();
+        let mark = |stage| self.parts.executor.timeline.mark(&self.uid, &order.pod.full_name, stage, now);
+        mark(Stage::Admitted);
+        if self.record.start_time.is_none() && matches!(order.desire, Desire::Run) {
+            self.record.start_time = Some(now);
+            self.save();
+            let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
+            if self.parts.pleg.current(&self.uid).is_none() {
+                let network = self.parts.network.borrow().clone();
+                let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
+                self.parts.status.report(&self.uid, &order.pod.object, status);
+            }
+        }
+    }
+
+    /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
+    async fn observe(&mut self, stop: &CancellationToken) -> Option<Arc<ObservedPod>> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            () = self.parts.pleg.first_list() => {}
+        }
+        let planted = self.parts.executor.faults.planted() == Planted::NoFreshness;
+        let current = self.parts.pleg.current(&self.uid);
+        let fresh = |pod: &Arc<ObservedPod>| planted || pod.observed_at >= self.acted_at;
+        if self.look.is_none() || planted {
+            match current {
+                Some(pod) if fresh(&pod) => return Some(pod),
+                // Not in the first list and never touched by us since: seen to be absent.
+                None if self.acted_at == Moment::default() || planted => {
+                    return Some(Arc::new(ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment())));
+                }
+                Some(_) | None => {}
+            }
+        }
+        let scope = self.look.take().unwrap_or(Scope::Whole);
+        match self.parts.pleg.look(&self.uid, scope).await {
+            Ok(pod) => Some(pod),
+            Err(error) => {
+                self.look = Some(Scope::Whole);
+                tracing::debug!(uid = %self.uid, error = %error, "Pod could not be observed");
+                let pause = self.next_retry();
+                self.wait(Some(pause), stop).await;
+                None
+            }
+        }
+    }
+
+    /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
+    fn absorb(&mut self, pod: &Pod, observed: &ObservedPod) {
+        let before = self.record.clone();
+        for spec in pod.all_containers() {
+            let newest_exit = observed.instances(&spec.name).find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
+            if let Some(exit) = newest_exit {
+                let newer = self.record.exits.get(&spec.name).is_none_or(|old| old.finished_at <= exit.finished_at);
+                if newer {
+                    self.record.exits.insert(spec.name.clone(), exit);
+                }
+            }
+            if let Some(count) = observed.instances(&spec.name).map(|c| c.restart_count.max(c.attempt)).max() {
+                let known = self.record.restart_counts.entry(spec.name.clone()).or_default();
+                *known = (*known).max(count);
+            }
+            let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
+            if runs {
+                self.waiting.remove(&spec.name);
+                self.held.remove(&spec.name);
+            }
+        }
+        if let Some(ips) = observed.sandboxes.iter().find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty())) {
+            self.record.ips = ips;
+        }
+        if self.record != before {
+            self.save();
+        }
+    }
+
+    /// Steps 4 to 6: view, life, plan.
+    async fn think(&mut self, order: &Order, observed: &ObservedPod) -> Thought {
+        let network = self.parts.network.borrow().clone();
+        self.parts.executor.faults.reach(FaultPoint::Viewed).await;
+        loop {
+            let next = step(&self.view(order, observed, &self.life, &network));
+            if next == self.life {
+                break;
+            }
+            if next.rank() < self.life.rank() {
+                tracing::error!(uid = %self.uid, from = self.life.word(), to = next.word(), "Lifecycle would go back; refused");
+                break;
+            }
+            self.parts.executor.faults.reach(FaultPoint::Stepped).await;
+            self.enter(next, order, observed, &network);
+        }
+        let plan = pod_plan(&self.view(order, observed, &self.life, &network));
+        self.parts.executor.faults.reach(FaultPoint::Planned).await;
+        if plan.steps.is_empty() {
+            tracing::debug!(pod = %order.pod.full_name, seen = %observed, plan = %plan, "Nothing to do");
+        } else {
+            tracing::info!(pod = %order.pod.full_name, uid = %self.uid, life = self.life.word(), seen = %observed, plan = %plan, "Plan");
+        }
+        Thought { plan, life: self.life.clone() }
+    }
+
+    fn enter(&mut self, next: Lifecycle, order: &Order, observed: &ObservedPod, network: &NetworkState) {
+        if let Lifecycle::Terminating(terminating) = &next {
+            if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
+                let phase = current_phase(&self.view(order, observed, &self.life, network));
+                self.record.ended = Some(Ended { succeeded: phase == Phase::Succeeded });
+            }
+            self.record.terminating =
+                Some(TerminatingRecord { since: terminating.since, grace_seconds: terminating.grace_seconds });
+            self.save();
+            tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = terminating.cause.as_str(), grace = terminating.grace_seconds, "Pod is being stopped");
+        }
+        if next.rank() > self.life.rank() {
+            self.retry_at = None;
+            self.pod_waiting = None;
+        }
+        self.life = next;
+    }
+
+    /// Steps 9 and 10: status, shown.
+    async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
+        let order = Order { pod: Arc::clone(pod), desire: self.orders.borrow().desire.clone() };
+        let network = self.parts.network.borrow().clone();
+        let mut waiting = self.waiting.clone();
+        waiting.extend(plan.waiting.iter().cloned());
+        let pod_waiting = plan.pod_waiting.clone().or_else(|| self.pod_waiting.clone());
+        let mut view = self.view(&order, observed, &self.life, &network);
+        view.waiting = &waiting;
+        view.pod_waiting = pod_waiting.as_ref();
+        let outcome = pod_status(&view);
+        let ips = pod_ips(&view);
+        self.parts.executor.faults.reach(FaultPoint::StatusMade).await;
+        if self.record.conditions != outcome.conditions || (!pod.is_host_network() && self.record.ips != ips) {
+            self.record.conditions = outcome.conditions;
+            self.save();
+        }
+        let ready = self.record.conditions.get("Ready").is_some_and(|(ready, _)| *ready);
+        self.parts.executor.faults.reach(FaultPoint::BeforeReport).await;
+        self.parts.status.report(&self.uid, &pod.object, outcome.status);
+        if ready && !self.was_ready {
+            self.parts.executor.timeline.mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
+            self.parts.metrics.became_ready(self.record.start_time, self.now());
+        }
+        self.was_ready = ready;
+    }
+
+    /// Step 7, and what to remember of it.
+    async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan) {
+        let began = tokio::time::Instant::now();
+        let mut orders = self.orders.clone();
+        orders.borrow_and_update();
+        let executed = Box::pin(self.parts.executor.execute(pod, plan, &mut orders)).await;
+        self.parts.metrics.acted(self.life.word(), began.elapsed());
+        self.remember(pod, executed);
+    }
+
+    fn remember(&mut self, pod: &Pod, executed: Executed) {
+        let touched = executed.look.is_some();
+        if let Some(scope) = executed.look {
+            self.look.get_or_insert_with(Scope::nothing).join(scope);
+        }
+        if touched {
+            self.acted_at = self.parts.executor.clock.moment();
+        }
+        let before = self.record.clone();
+        let mut clean = true;
+        for outcome in executed.outcomes {
+            match outcome {
+                Outcome::Done(effect) => self.remember_effect(pod, effect),
+                Outcome::Failed(failure) => {
+                    clean = false;
+                    self.remember_failure(failure);
+                }
+                Outcome::Unknown(failure) if self.parts.executor.faults.planted() == Planted::UnknownIsFailure => {
+                    self.look = None;
+                    clean = false;
+                    self.remember_failure(failure);
+                }
+                Outcome::Unknown(failure) => {
+                    clean = false;
+                    tracing::warn!(uid = %self.uid, why = %failure.message, "Outcome unknown; looking before anything else");
+                    self.look = Some(Scope::Whole);
+                    self.retry_at = Some(self.next_retry());
+                }
+            }
+        }
+        if clean {
+            self.failures = 0;
+            self.retry_at = None;
+            self.pod_waiting = None;
+        }
+        if self.record != before {
+            self.save();
+        }
+    }
+
+    fn remember_effect(&mut self, pod: &Pod, effect: Effect) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Prepared => self.prepared = Prepared::Yes,
+            Effect::Released => self.prepared = Prepared::Released,
+            Effect::Image(name, image) => {
+                self.record.image_back_off.remove(&name);
+                self.waiting.remove(&name);
+                self.resolved.insert(name, image);
+            }
+            Effect::Started { name, after_failure } => {
+                self.resolved.remove(&name);
+                self.waiting.remove(&name);
+                self.held.remove(&name);
+                self.parts.metrics.started_container();
+                if let Some(failed_at) = after_failure {
+                    let spec = pod.all_containers().find(|c| c.name == name);
+                    let key = spec.map(back_off_key).unwrap_or_default();
+                    let old = self.record.restart_back_off.get(&name);
+                    let cap = self.parts.node.max_backoff_seconds;
+                    let next = BackOff::next(old, key, failed_at, self.now(), cap);
+                    self.record.restart_back_off.insert(name, next);
+                }
+            }
+        }
+    }
+
+    fn remember_failure(&mut self, failure: Failure) {
+        tracing::warn!(uid = %self.uid, container = failure.container.as_deref().unwrap_or("-"), reason = %failure.reason, why = %failure.message, "Step failed");
+        let now = self.now();
+        let waiting = Waiting { reason: failure.reason, message: failure.message.clone() };
+        let Some(name) = failure.container else {
+            self.pod_waiting = Some(waiting);
+            self.retry_at = Some(self.next_retry());
+            return;
+        };
+        self.resolved.remove(&name);
+        match failure.image {
+            Some(image) if image.pull_failed => {
+                let old = self.record.image_back_off.get(&name).map(|b| b.back_off.clone());
+                let cap = self.parts.node.max_backoff_seconds.max(300);
+                let back_off = BackOff::next(old.as_ref(), &image.image, now, now, cap);
+                let entry = ImageBackOff { image: image.image, back_off, message: failure.message, looked_at: now };
+                self.record.image_back_off.insert(name.clone(), entry);
+            }
+            Some(_) if self.record.image_back_off.contains_key(&name) => {
+                if let Some(back_off) = self.record.image_back_off.get_mut(&name) {
+                    back_off.looked_at = now;
+                }
+            }
+            Some(_) | None => {
+                let until = self.next_retry();
+                self.held.insert(name.clone(), until);
+            }
+        }
+        self.waiting.insert(name, waiting);
+    }
+
+    /// 1, 2, 4, 8, 10, 10 … seconds from now.
+    fn next_retry(&mut self) -> Timestamp {
+        let seconds = 1_i64.checked_shl(self.failures).unwrap_or(LONGEST_RETRY_SECONDS).clamp(1, LONGEST_RETRY_SECONDS);
+        self.failures = self.failures.saturating_add(1).min(16);
+        let now = self.now();
+        now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
+    }
+
+    /// Until something may have changed.
+    async fn wait(&mut self, wake_at: Option<Timestamp>, stop: &CancellationToken) {
+        let pause = wake_at.map(|at| self.parts.executor.clock.until(at).max(Duration::from_millis(1)));
+        let waits_for_network = self.pod_waiting.is_none() && !matches!(*self.parts.network.borrow_and_update(), NetworkState::Ready);
+        tokio::select! {
+            // Every arm only says "look again"; which one wins is of no matter.
+            biased;
+            () = stop.cancelled() => {}
+            changed = self.orders.changed() => {
+                if changed.is_err() {
+                    // The sync loop is gone: the process is stopping.
+                    stop.cancelled().await;
+                }
+                self.retry_at = None;
+            }
+            () = self.hint.notified() => {}
+            changed = self.parts.network.changed(), if waits_for_network => {
+                if changed.is_err() {
+                    stop.cancelled().await;
+                }
+            }
+            () = sleep_or_forever(pause) => {}
+        }
+    }
+
+    fn view<'a>(
+        &'a self,
+        order: &'a Order,
+        observed: &'a ObservedPod,
+        life: &'a Lifecycle,
+        network: &'a NetworkState,
+    ) -> PodView<'a> {
+        PodView {
+            pod: &order.pod,
+            desire: &order.desire,
+            lifecycle: life,
+            observed,
+            record: &self.record,
+            resolved: &self.resolved,
+            waiting: &self.waiting,
+            held: &self.held,
+            pod_waiting: self.pod_waiting.as_ref(),
+            prepared: self.prepared,
+            retry_at: self.retry_at,
+            node: &self.parts.node,
+            network,
+            now: self.now(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.executor.clock.now()
+    }
+
+    fn save(&self) {
+        self.parts.records.put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
+    }
+
+    /// Nothing is left: not here either.
+    fn end(&self) {
+        self.parts.records.remove(&format!("{POD_PREFIX}{}", self.uid));
+        self.parts.status.forget(&self.uid);
+        self.parts.executor.timeline.forget(&self.uid);
+        // When nobody listens the process is stopping.
+        let _sent = self.parts.events.send(WorkerEvent::Finished(self.uid.clone()));
+    }
+}
+
+async fn sleep_or_forever(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,261 @@
+//! Owns what is desired: takes whole sets from the sources, tells workers, starts them, finds orphans.
+//!
+//! In:    source snapshots; wake-ups of the relister; ends of workers
+//! Out:   orders to pod workers, one worker per pod UID
+//! Calls: one core task
+//! Holds: nothing is removed before every source was seen; two pods of one full name never run together: the later waits, in
+//!        order of arrival; a pod that comes back while it goes starts again only after its end
+//! Upstream: pkg/kubelet/kubelet.go (syncLoop, HandlePod*, HandlePodCleanups), pkg/kubelet/pod_workers.go (allowPodStart)
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kubelet_decide::desired::{DesiredPods, PodChange, merge};
+use kubelet_decide::lifecycle::TerminationCause;
+use kubelet_decide::view::Desire;
+use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::pod::{Pod, SourceKind};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::FaultPoint;
+use crate::orphan::orphan_pod;
+use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
+use crate::records::POD_PREFIX;
+use crate::supervisor::{Supervisor, TaskKind};
+use crate::timeline::Stage;
+
+/// One source's whole set.
+#[derive(Clone, Debug)]
+pub struct SourceSnapshot {
+    /// Which source.
+    pub source: SourceKind,
+    /// All pods it wants.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+/// How the loop hears of things.
+#[derive(Debug)]
+pub struct SyncInputs {
+    /// From sources.
+    pub snapshots: mpsc::Receiver<SourceSnapshot>,
+    /// From the relister.
+    pub wakes: mpsc::UnboundedReceiver<PodUid>,
+    /// From workers.
+    pub events: mpsc::UnboundedReceiver<WorkerEvent>,
+}
+
+struct Worker {
+    pod: Arc<Pod>,
+    orders: watch::Sender<Order>,
+    hint: Arc<Notify>,
+}
+
+/// The loop.
+pub struct SyncLoop {
+    parts: WorkerParts,
+    supervisor: Supervisor,
+    sources: BTreeSet<SourceKind>,
+    desired: DesiredPods,
+    workers: BTreeMap<PodUid, Worker>,
+    /// Pods that wait for the end of another of their name, or of their own earlier life.
+    queued: BTreeMap<PodFullName, VecDeque<Arc<Pod>>>,
+    cleaned: bool,
+    pods_dir: PathBuf,
+}
+
+impl std::fmt::Debug for SyncLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyncLoop").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl SyncLoop {
+    /// A loop that waits for these sources before it removes anything.
+    pub fn new(parts: WorkerParts, supervisor: Supervisor, sources: BTreeSet<SourceKind>) -> Self {
+        let pods_dir = parts.executor.host.root.join(format!("{}/pods", parts.node.root_dir));
+        Self {
+            parts,
+            supervisor,
+            sources,
+            desired: DesiredPods::default(),
+            workers: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            cleaned: false,
+            pods_dir,
+        }
+    }
+
+    /// Runs until the stop.
+    pub async fn run(mut self, mut inputs: SyncInputs, stop: CancellationToken) {
+        let pleg = self.parts.pleg.clone();
+        let mut first_list = std::pin::pin!(async move { pleg.first_list().await });
+        let mut listed = false;
+        loop {
+            tokio::select! {
+                // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
+                // one item off its queue and loses nothing when another wins.
+                biased;
+                () = stop.cancelled() => return,
+                Some(WorkerEvent::Finished(uid)) = inputs.events.recv() => self.finished(&uid),
+                Some(snapshot) = inputs.snapshots.recv() => self.take(snapshot).await,
+                Some(uid) = inputs.wakes.recv() => self.wake(&uid),
+                () = &mut first_list, if !listed => listed = true,
+            }
+            if listed && !self.cleaned && self.all_seen() {
+                self.cleaned = true;
+                self.find_orphans();
+            }
+            self.count();
+        }
+    }
+
+    fn all_seen(&self) -> bool {
+        self.sources.iter().all(|source| self.desired.seen.contains(source))
+    }
+
+    async fn take(&mut self, snapshot: SourceSnapshot) {
+        self.parts.executor.faults.reach(FaultPoint::SourceRead).await;
+        let now = self.parts.executor.clock.now();
+        let merged = merge(&mut self.desired, snapshot.source, &snapshot.pods);
+        for name in &merged.duplicates {
+            tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
+        }
+        self.parts.executor.faults.reach(FaultPoint::Merged).await;
+        for change in merged.changes {
+            match change {
+                PodChange::Add(pod) => {
+                    self.parts.executor.timeline.mark(&pod.uid, &pod.full_name, Stage::Queued, now);
+                    self.add(pod).await;
+                }
+                PodChange::Update(pod) | PodChange::Reconcile(pod) => self.order(pod, Desire::Run),
+                PodChange::Delete(pod) => {
+                    let grace_seconds = pod.object.metadata.deletion_grace_period_seconds;
+                    self.order(pod, Desire::Stop { cause: TerminationCause::Removed, grace_seconds });
+                }
+                PodChange::Remove(pod) => self.remove(&pod),
+            }
+        }
+    }
+
+    /// Starts a pod's worker, or lets it wait its turn.
+    async fn add(&mut self, pod: Arc<Pod>) {
+        if self.is_taken(&pod) {
+            tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of the one before it");
+            self.queued.entry(pod.full_name.clone()).or_default().push_back(pod);
+            return;
+        }
+        self.parts.executor.faults.reach(FaultPoint::Admitted).await;
+        self.parts.metrics.started_pod();
+        self.start(pod, Desire::Run);
+    }
+
+    fn is_taken(&self, pod: &Pod) -> bool {
+        self.workers.contains_key(&pod.uid) || self.workers.values().any(|w| w.pod.full_name == pod.full_name)
+    }
+
+    fn start(&mut self, pod: Arc<Pod>, desire: Desire) {
+        let (orders, orders_out) = watch::channel(Order { pod: Arc::clone(&pod), desire });
+        let hint = Arc::new(Notify::new());
+        let worker = PodWorker::new(self.parts.clone(), orders_out, Arc::clone(&hint));
+        let name = format!("pod {} {}", pod.full_name, pod.uid);
+        let stop = self.supervisor.stop().clone();
+        self.workers.insert(pod.uid.clone(), Worker { pod, orders, hint });
+        self.supervisor.spawn(TaskKind::PodWorker, name, worker.run(stop));
+    }
+
+    fn order(&mut self, pod: Arc<Pod>, desire: Desire) {
+        match self.workers.get_mut(&pod.uid) {
+            Some(worker) => {
+                worker.pod = Arc::clone(&pod);
+                worker.orders.send_replace(Order { pod, desire });
+            }
+            None => self.replace_queued(pod),
+        }
+    }
+
+    /// A waiting pod is replaced by its newer version.
+    fn replace_queued(&mut self, pod: Arc<Pod>) {
+        let waiting = self.queued.get_mut(&pod.full_name).into_iter().flatten();
+        for queued in waiting.filter(|q| q.uid == pod.uid) {
+            *queued = Arc::clone(&pod);
+        }
+    }
+
+    fn remove(&mut self, pod: &Arc<Pod>) {
+        if let Some(queue) = self.queued.get_mut(&pod.full_name) {
+            queue.retain(|queued| queued.uid != pod.uid);
+        }
+        if let Some(worker) = self.workers.get(&pod.uid) {
+            let stop = Desire::Stop { cause: TerminationCause::Removed, grace_seconds: None };
+            worker.orders.send_replace(Order { pod: Arc::clone(&worker.pod), desire: stop });
+        }
+    }
+
+    /// A worker has ended: the next of its name may start.
+    fn finished(&mut self, uid: &PodUid) {
+        let Some(worker) = self.workers.remove(uid) else { return };
+        let name = worker.pod.full_name.clone();
+        let next = self.queued.get_mut(&name).and_then(VecDeque::pop_front);
+        if self.queued.get(&name).is_some_and(VecDeque::is_empty) {
+            self.queued.remove(&name);
+        }
+        if let Some(pod) = next {
+            self.parts.metrics.started_pod();
+            self.start(pod, Desire::Run);
+        }
+    }
+
+    fn wake(&mut self, uid: &PodUid) {
+        match self.workers.get(uid) {
+            Some(worker) => worker.hint.notify_one(),
+            None if self.cleaned => self.adopt_orphan(uid),
+            None => {}
+        }
+    }
+
+    /// Everything is known now: what the runtime or the disk holds beyond it is taken down.
+    fn find_orphans(&mut self) {
+        for pod in self.parts.pleg.all() {
+            self.adopt_orphan(&pod.uid);
+        }
+        let on_disk = std::fs::read_dir(&self.pods_dir).into_iter().flatten().flatten();
+        let names = on_disk.filter_map(|entry| entry.file_name().into_string().ok());
+        for uid in names.map(PodUid::from).collect::<Vec<_>>() {
+            if !self.is_known(&uid) {
+                tracing::info!(uid = %uid, "Directory of a pod that no source knows");
+                self.start(Arc::new(orphan_pod(&uid, "", "")), Desire::Stop { cause: TerminationCause::Orphaned, grace_seconds: None });
+            }
+        }
+        for key in self.parts.records.keys(POD_PREFIX) {
+            if !self.is_known(&PodUid::from(key.as_str())) {
+                self.parts.records.remove(&format!("{POD_PREFIX}{key}"));
+            }
+        }
+    }
+
+    fn is_known(&self, uid: &PodUid) -> bool {
+        self.workers.contains_key(uid) || self.desired.pods.contains_key(uid)
+    }
+
+    fn adopt_orphan(&mut self, uid: &PodUid) {
+        let Some(observed) = self.parts.pleg.current(uid).filter(|_| !self.is_known(uid)) else { return };
+        tracing::info!(uid = %uid, namespace = observed.namespace, name = observed.name, seen = %observed, "The runtime holds a pod that no source knows");
+        self.parts.metrics.found_orphan();
+        let grace = observed.containers.iter().filter_map(|c| c.grace_seconds).max();
+        let pod = Arc::new(orphan_pod(uid, &observed.namespace, &observed.name));
+        self.start(pod, Desire::Stop { cause: TerminationCause::Orphaned, grace_seconds: grace });
+    }
+
+    fn count(&self) {
+        let statics = self.desired.pods.values().filter(|p| p.is_static()).count();
+        let held = self.desired.pods.values().filter(|p| !p.unbuilt.is_empty()).count();
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.parts.metrics.counts(
+            (number(statics), number(self.desired.pods.len() - statics)),
+            number(self.workers.len()),
+            number(held),
+        );
+    }
+}
