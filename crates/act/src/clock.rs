@@ -27,12 +27,18 @@ enum Wall {
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self { started: Instant::now(), wall: Wall::System }
+        Self {
+            started: Instant::now(),
+            wall: Wall::System,
+        }
     }
 
     /// Wall time that runs with tokio's clock from a date on.
     pub fn simulated(from: Timestamp) -> Self {
-        Self { started: Instant::now(), wall: Wall::Virtual(from) }
+        Self {
+            started: Instant::now(),
+            wall: Wall::Virtual(from),
+        }
     }
 
     /// Wall time.

@@ -112,8 +112,17 @@ pub struct Executed {
 
 impl Executor {
     /// Takes the steps.
-    pub async fn execute(&self, pod: &Pod, plan: PodPlan, orders: &mut watch::Receiver<Order>) -> Executed {
-        let mut executed = Executed { outcomes: Vec::new(), look: None, finished: true };
+    pub async fn execute(
+        &self,
+        pod: &Pod,
+        plan: PodPlan,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Executed {
+        let mut executed = Executed {
+            outcomes: Vec::new(),
+            look: None,
+            finished: true,
+        };
         for step in plan.steps {
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
@@ -140,7 +149,10 @@ impl Executor {
         look: &mut Option<Scope>,
         orders: &mut watch::Receiver<Order>,
     ) -> Outcome {
-        let mark = |stage| self.timeline.mark(&pod.uid, &pod.full_name, stage, self.clock.now());
+        let mark = |stage| {
+            self.timeline
+                .mark(&pod.uid, &pod.full_name, stage, self.clock.now())
+        };
         match step.action {
             Action::Prepare(work) => {
                 let done = self.host.work(work).await;
@@ -152,10 +164,26 @@ impl Executor {
                 let _slot = self.width.acquire().await;
                 let made = self.cri.run_pod_sandbox(*request).await;
                 mark(Stage::Sandbox);
-                see(look, made.as_ref().map_or(Scope::Whole, |id| Scope::sandbox(SandboxId::from(id.as_str()))));
-                of_call(made.map(|_| Effect::Nothing), None, Reason::CreatePodSandboxError, |error| {
-                    format!("Failed to create sandbox for pod \"{}_{}({})\": {}", pod.full_name.name, pod.full_name.namespace, pod.uid, error.message())
-                })
+                see(
+                    look,
+                    made.as_ref().map_or(Scope::Whole, |id| {
+                        Scope::sandbox(SandboxId::from(id.as_str()))
+                    }),
+                );
+                of_call(
+                    made.map(|_| Effect::Nothing),
+                    None,
+                    Reason::CreatePodSandboxError,
+                    |error| {
+                        format!(
+                            "Failed to create sandbox for pod \"{}_{}({})\": {}",
+                            pod.full_name.name,
+                            pod.full_name.namespace,
+                            pod.uid,
+                            error.message()
+                        )
+                    },
+                )
             }
             Action::ResolveImage(wanted) => {
                 let resolved = tokio::select! {
@@ -171,27 +199,47 @@ impl Executor {
                         container: Some(wanted.container),
                         reason: error.reason,
                         message: error.message,
-                        image: Some(ImageFailure { image: wanted.image, pull_failed: error.pull_failed }),
+                        image: Some(ImageFailure {
+                            image: wanted.image,
+                            pull_failed: error.pull_failed,
+                        }),
                     }),
                 }
             }
             Action::StartContainer(start) => self.start(pod, *start, look).await,
-            Action::StartCreated { id, name } => self.start_created(pod, id, name, None, look).await,
+            Action::StartCreated { id, name } => {
+                self.start_created(pod, id, name, None, look).await
+            }
             Action::StopContainers(stops) => self.stop(stops, look).await,
             Action::StopSandbox(id) => {
                 let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
                 see(look, Scope::Whole);
-                of_call(stopped.map(|()| Effect::Nothing), None, Reason::Error, |e| format!("stop sandbox {id}: {}", e.message()))
+                of_call(
+                    stopped.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("stop sandbox {id}: {}", e.message()),
+                )
             }
             Action::RemoveContainer { id, .. } => {
                 let removed = self.cri.remove_container(id.as_str()).await;
                 see(look, Scope::container(id.clone()));
-                of_call(removed.map(|()| Effect::Nothing), None, Reason::Error, |e| format!("remove container {id}: {}", e.message()))
+                of_call(
+                    removed.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("remove container {id}: {}", e.message()),
+                )
             }
             Action::RemoveSandbox { id, .. } => {
                 let removed = self.cri.remove_pod_sandbox(id.as_str()).await;
                 see(look, Scope::Whole);
-                of_call(removed.map(|()| Effect::Nothing), None, Reason::Error, |e| format!("remove sandbox {id}: {}", e.message()))
+                of_call(
+                    removed.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("remove sandbox {id}: {}", e.message()),
+                )
             }
         }
     }
@@ -207,16 +255,24 @@ impl Executor {
             });
         }
         let created = self.cri.create_container(start.request).await;
-        self.timeline.mark(&pod.uid, &pod.full_name, Stage::Create, self.clock.now());
+        self.timeline
+            .mark(&pod.uid, &pod.full_name, Stage::Create, self.clock.now());
         let id = match created {
             Ok(id) => ContainerId::from(id),
             Err(error) => {
                 see(look, Scope::Whole);
-                return of_call(Err(error), Some(start.name), Reason::CreateContainerError, CriError::description);
+                return of_call(
+                    Err(error),
+                    Some(start.name),
+                    Reason::CreateContainerError,
+                    CriError::description,
+                );
             }
         };
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
-        let outcome = self.start_created(pod, id.clone(), start.name, start.after_failure, look).await;
+        let outcome = self
+            .start_created(pod, id.clone(), start.name, start.after_failure, look)
+            .await;
         if let Some(link) = start.log_link
             && let Err(error) = self.host.link_log(&link.stem, id.as_str(), &link.target)
         {
@@ -234,17 +290,35 @@ impl Executor {
         look: &mut Option<Scope>,
     ) -> Outcome {
         let started = self.cri.start_container(id.as_str()).await;
-        self.timeline.mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
+        self.timeline
+            .mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
         see(look, Scope::container(id));
-        let effect = Effect::Started { name: name.clone(), after_failure };
-        of_call(started.map(|()| effect), Some(name), Reason::RunContainerError, CriError::description)
+        let effect = Effect::Started {
+            name: name.clone(),
+            after_failure,
+        };
+        of_call(
+            started.map(|()| effect),
+            Some(name),
+            Reason::RunContainerError,
+            CriError::description,
+        )
     }
 
     /// All at once; the first failure is what is told.
     async fn stop(&self, stops: Vec<StopContainer>, look: &mut Option<Scope>) -> Outcome {
         let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
-        see(look, Scope::Parts { sandboxes: BTreeSet::new(), containers });
-        let calls = stops.iter().map(|stop| self.cri.stop_container(stop.id.as_str(), stop.grace_seconds));
+        see(
+            look,
+            Scope::Parts {
+                sandboxes: BTreeSet::new(),
+                containers,
+            },
+        );
+        let calls = stops.iter().map(|stop| {
+            self.cri
+                .stop_container(stop.id.as_str(), stop.grace_seconds)
+        });
         let results = join_all(calls).await;
         for (stop, result) in stops.into_iter().zip(results) {
             if let Err(error) = result {
@@ -263,9 +337,12 @@ fn see(look: &mut Option<Scope>, scope: Scope) {
 fn of_host(done: Result<(), crate::host_work::HostWorkError>, effect: Effect) -> Outcome {
     match done {
         Ok(()) => Outcome::Done(effect),
-        Err(error) => {
-            Outcome::Failed(Failure { container: None, reason: error.reason, message: error.message, image: None })
-        }
+        Err(error) => Outcome::Failed(Failure {
+            container: None,
+            reason: error.reason,
+            message: error.message,
+            image: None,
+        }),
     }
 }
 
@@ -278,7 +355,12 @@ fn of_call(
     match result {
         Ok(effect) => Outcome::Done(effect),
         Err(error) => {
-            let failure = Failure { container, reason, message: message(&error), image: None };
+            let failure = Failure {
+                container,
+                reason,
+                message: message(&error),
+                image: None,
+            };
             match error.happened() {
                 Happened::No => Outcome::Failed(failure),
                 Happened::Maybe => Outcome::Unknown(failure),

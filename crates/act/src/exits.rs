@@ -17,7 +17,8 @@ use kubelet_host::pidfd::ProcessExit;
 use kubelet_model::ids::ContainerId;
 
 /// In simulation: the stand-in runtime's own exits by pid.
-pub type SimulatedExits = Arc<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub type SimulatedExits =
+    Arc<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Where exits come from.
 #[derive(Clone)]
@@ -68,7 +69,9 @@ async fn kernel_exit(cri: &Client, id: &ContainerId, pid: u32) -> bool {
     if !exit.has_ended().unwrap_or(true) {
         match cri.container_status(id.as_str()).await {
             Ok(response) => {
-                let again = response.status.map(|s| container_of_status(&s, &response.info, None).container.pid);
+                let again = response
+                    .status
+                    .map(|s| container_of_status(&s, &response.info, None).container.pid);
                 if again.flatten() != Some(pid) {
                     return true;
                 }

@@ -57,7 +57,9 @@ impl FaultPoint {
 
     /// The point named by its variant, as tests spell it.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|point| format!("{point:?}") == name)
+        Self::ALL
+            .into_iter()
+            .find(|point| format!("{point:?}") == name)
     }
 }
 
@@ -97,7 +99,10 @@ impl Faults {
 
     /// Asks at every point whether to end there.
     pub fn at(at: impl Fn(FaultPoint) -> bool + Send + Sync + 'static) -> Self {
-        Self { at: Some(Arc::new(at)), planted: Planted::None }
+        Self {
+            at: Some(Arc::new(at)),
+            planted: Planted::None,
+        }
     }
 
     /// With a planted bug.

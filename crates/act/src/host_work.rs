@@ -34,7 +34,10 @@ pub struct HostWorkError {
 
 impl HostWorkError {
     fn new(reason: Reason, error: impl std::fmt::Display) -> Self {
-        Self { reason, message: error.to_string() }
+        Self {
+            reason,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -61,8 +64,11 @@ impl Host {
             return Ok(());
         }
         let this = self.clone();
-        let done = self.blocking.run(DEADLINE, "host side of a pod", move || work.iter().try_for_each(|one| this.one(one)));
-        done.await.map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+        let done = self.blocking.run(DEADLINE, "host side of a pod", move || {
+            work.iter().try_for_each(|one| this.one(one))
+        });
+        done.await
+            .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
     }
 
     /// Makes the link to a container's log.
@@ -70,7 +76,10 @@ impl Host {
         // The name of a link is cut so that the id always stays whole.
         let room = 251_usize.saturating_sub(id.len());
         let stem: String = stem.chars().take(room).collect();
-        let link = self.root.join(&self.container_logs_dir).join(format!("{stem}-{id}.log"));
+        let link = self
+            .root
+            .join(&self.container_logs_dir)
+            .join(format!("{stem}-{id}.log"));
         match std::os::unix::fs::symlink(target, &link) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 std::fs::remove_file(&link)?;
@@ -86,21 +95,44 @@ impl Host {
             HostWork::MakeDir { path, mode } => {
                 files::create_dir_all(&self.root.join(path), *mode).map_err(|e| failed(&e))
             }
-            HostWork::WriteFile { path, mode, content } => {
-                files::write_atomically(&self.root.join(path), content.as_bytes(), *mode, Durability::Process).map_err(|e| failed(&e))
-            }
+            HostWork::WriteFile {
+                path,
+                mode,
+                content,
+            } => files::write_atomically(
+                &self.root.join(path),
+                content.as_bytes(),
+                *mode,
+                Durability::Process,
+            )
+            .map_err(|e| failed(&e)),
             HostWork::WriteHostsFromNode { path, head, tail } => {
-                let hosts = files::read_text_bounded(&self.root.join("/etc/hosts"), 1 << 20).map_err(|e| failed(&e))?;
+                let hosts = files::read_text_bounded(&self.root.join("/etc/hosts"), 1 << 20)
+                    .map_err(|e| failed(&e))?;
                 let content = format!("{head}{hosts}{tail}");
-                files::write_atomically(&self.root.join(path), content.as_bytes(), 0o644, Durability::Process).map_err(|e| failed(&e))
+                files::write_atomically(
+                    &self.root.join(path),
+                    content.as_bytes(),
+                    0o644,
+                    Durability::Process,
+                )
+                .map_err(|e| failed(&e))
             }
-            HostWork::SetGroup { path, gid } => set_group(&self.root.join(path), *gid).map_err(|e| failed(&e)),
+            HostWork::SetGroup { path, gid } => {
+                set_group(&self.root.join(path), *gid).map_err(|e| failed(&e))
+            }
             HostWork::MountTmpfs { path, size_bytes } => {
-                let options = mounts::TmpfsOptions { size_bytes: *size_bytes, mode: 0o777, no_swap: true };
+                let options = mounts::TmpfsOptions {
+                    size_bytes: *size_bytes,
+                    mode: 0o777,
+                    no_swap: true,
+                };
                 let path = self.root.join(path);
                 match mounts::is_mount_point(&self.root, &path) {
                     Ok(true) => Ok(()),
-                    Ok(false) => mounts::mount_tmpfs(&self.root, &path, &options).map_err(|e| failed(&e)),
+                    Ok(false) => {
+                        mounts::mount_tmpfs(&self.root, &path, &options).map_err(|e| failed(&e))
+                    }
                     Err(error) => Err(failed(&error)),
                 }
             }
@@ -111,33 +143,51 @@ impl Host {
                 None => Ok(()),
             },
             HostWork::UnmountEmptyDirs { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
-            HostWork::RemoveTree { path } => remove::remove_tree(&self.root, &self.root.join(path)).map_err(|e| failed(&e)),
-            HostWork::RemoveLogLinks { stem, log_dir } => self.remove_links(stem, log_dir).map_err(|e| failed(&e)),
+            HostWork::RemoveTree { path } => {
+                remove::remove_tree(&self.root, &self.root.join(path)).map_err(|e| failed(&e))
+            }
+            HostWork::RemoveLogLinks { stem, log_dir } => {
+                self.remove_links(stem, log_dir).map_err(|e| failed(&e))
+            }
         }
     }
 
     fn host_path(&self, volume: &str, path: &str, kind: &str) -> Result<(), HostWorkError> {
-        let text = |error: &dyn std::fmt::Display| HostWorkError::new(
-            Reason::FailedMount,
-            format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
-        );
-        let kind = kind.parse::<host_path::HostPathType>().map_err(|e| text(&e))?;
+        let text = |error: &dyn std::fmt::Display| {
+            HostWorkError::new(
+                Reason::FailedMount,
+                format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
+            )
+        };
+        let kind = kind
+            .parse::<host_path::HostPathType>()
+            .map_err(|e| text(&e))?;
         host_path::check_host_path(&self.root, path, kind).map_err(|e| text(&e))
     }
 
     fn make_cgroup(&self, pod: &kubelet_decide::cgroups::Cgroup) -> Result<(), HostWorkError> {
-        let Some(cgroups) = &self.cgroups else { return Ok(()) };
+        let Some(cgroups) = &self.cgroups else {
+            return Ok(());
+        };
         let limits = CgroupLimits {
             cpu_shares: pod.cpu_shares.and_then(|n| u64::try_from(n).ok()),
             cpu_quota_us: pod.cpu_quota,
             cpu_period_us: pod.cpu_period.and_then(|n| u64::try_from(n).ok()),
             memory_limit: pod.memory_limit,
             pids_max: pod.pids_limit,
-            hugetlb: Some(pod.hugetlb.iter().filter_map(|(size, n)| Some((size.clone(), u64::try_from(*n).ok()?))).collect()),
+            hugetlb: Some(
+                pod.hugetlb
+                    .iter()
+                    .filter_map(|(size, n)| Some((size.clone(), u64::try_from(*n).ok()?)))
+                    .collect(),
+            ),
             ..CgroupLimits::default()
         };
         let unset = cgroups.create(&pod.path, &limits).map_err(|error| {
-            HostWorkError::new(Reason::FailedToCreatePodContainer, format!("unable to ensure pod container exists: {error}"))
+            HostWorkError::new(
+                Reason::FailedToCreatePodContainer,
+                format!("unable to ensure pod container exists: {error}"),
+            )
         })?;
         for error in unset {
             tracing::warn!(cgroup = pod.path, error = %error, "A limit of the pod's cgroup could not be set");
@@ -148,9 +198,14 @@ impl Host {
     /// Unmounts memory-backed emptyDir volumes of a pod, and nothing else.
     fn unmount_below(&self, pod_dir: &Path) -> Result<(), HostWorkError> {
         let volumes = pod_dir.join("volumes/kubernetes.io~empty-dir");
-        let mounted = mounts::mounts_at_or_below(&self.root, &volumes).map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
-        for path in mounted.iter().filter(|path| path.parent() == Some(volumes.as_path())) {
-            mounts::unmount(&self.root, path, mounts::Unmount::Plain).map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
+        let mounted = mounts::mounts_at_or_below(&self.root, &volumes)
+            .map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
+        for path in mounted
+            .iter()
+            .filter(|path| path.parent() == Some(volumes.as_path()))
+        {
+            mounts::unmount(&self.root, path, mounts::Unmount::Plain)
+                .map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
         }
         Ok(())
     }
@@ -165,7 +220,9 @@ impl Host {
         for entry in entries {
             let entry = entry?;
             let ours = entry.file_name().to_string_lossy().starts_with(stem);
-            if ours && std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(log_dir)) {
+            if ours
+                && std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(log_dir))
+            {
                 std::fs::remove_file(entry.path())?;
             }
         }
@@ -177,5 +234,8 @@ fn set_group(path: &Path, gid: u32) -> std::io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
     let mode = std::fs::metadata(path)?.mode();
     chown(path, None, Some(gid))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode((mode | 0o2660 | 0o110) & 0o7777))
+    std::fs::set_permissions(
+        path,
+        std::fs::Permissions::from_mode((mode | 0o2660 | 0o110) & 0o7777),
+    )
 }

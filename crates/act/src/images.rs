@@ -64,7 +64,10 @@ impl Images {
 
     /// Pulls that run now: image → how many wait for it.
     pub fn under_way(&self) -> BTreeMap<String, usize> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Makes sure of an image.
@@ -74,23 +77,31 @@ impl Images {
     pub async fn resolve(&self, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
         let name = with_default_tag(&wanted.image).map_err(|message| ImageError {
             reason: Reason::InvalidImageName,
-            message: format!("Failed to apply default image tag \"{}\": {message}", wanted.image),
+            message: format!(
+                "Failed to apply default image tag \"{}\": {message}",
+                wanted.image
+            ),
             pull_failed: false,
         })?;
         let present = match wanted.policy {
             PullPolicy::Always => None,
-            PullPolicy::IfNotPresent | PullPolicy::Never => self.present(&name).await.map_err(|error| ImageError {
-                reason: Reason::ImageInspectError,
-                message: format!("Failed to inspect image \"{name}\": {error}"),
-                pull_failed: false,
-            })?,
+            PullPolicy::IfNotPresent | PullPolicy::Never => {
+                self.present(&name).await.map_err(|error| ImageError {
+                    reason: Reason::ImageInspectError,
+                    message: format!("Failed to inspect image \"{name}\": {error}"),
+                    pull_failed: false,
+                })?
+            }
         };
         match (present, wanted.policy) {
             (Some(image), _) => return Ok(image),
             (None, PullPolicy::Never) => {
                 return Err(ImageError {
                     reason: Reason::ErrImageNeverPull,
-                    message: format!("Container image \"{}\" is not present with pull policy of Never", wanted.image),
+                    message: format!(
+                        "Container image \"{}\" is not present with pull policy of Never",
+                        wanted.image
+                    ),
                     pull_failed: false,
                 });
             }
@@ -107,8 +118,17 @@ impl Images {
     }
 
     async fn pull(&self, name: &str, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
-        let failed = |message: String| ImageError { reason: Reason::ErrImagePull, message, pull_failed: true };
-        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let failed = |message: String| ImageError {
+            reason: Reason::ErrImagePull,
+            message,
+            pull_failed: true,
+        };
+        if !self
+            .rate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Err(failed("pull QPS exceeded".to_owned()));
         }
         let _shown = UnderWay::enter(&self.under_way, name);
@@ -117,38 +137,70 @@ impl Images {
             None => None,
         };
         tracing::info!(image = name, container = wanted.container, "Pulling image");
-        let reference = self.cri.pull_image(name, (*wanted.sandbox_config).clone()).await.map_err(|e| failed(e.message()))?;
+        let reference = self
+            .cri
+            .pull_image(name, (*wanted.sandbox_config).clone())
+            .await
+            .map_err(|e| failed(e.message()))?;
         match self.present(&reference).await {
             Ok(Some(image)) => Ok(image),
-            Ok(None) => Ok(ResolvedImage { id: reference, uid: None, username: String::new() }),
-            Err(error) => Err(failed(format!("image was pulled but cannot be inspected: {error}"))),
+            Ok(None) => Ok(ResolvedImage {
+                id: reference,
+                uid: None,
+                username: String::new(),
+            }),
+            Err(error) => Err(failed(format!(
+                "image was pulled but cannot be inspected: {error}"
+            ))),
         }
     }
 
     async fn present(&self, name: &str) -> Result<Option<ResolvedImage>, kubelet_cri::CriError> {
-        Ok(self.cri.image_status(name).await?.map(|image| resolved(&image)))
+        Ok(self
+            .cri
+            .image_status(name)
+            .await?
+            .map(|image| resolved(&image)))
     }
 }
 
 fn resolved(image: &cri::Image) -> ResolvedImage {
-    ResolvedImage { id: image.id.clone(), uid: image.uid.as_ref().map(|u| u.value), username: image.username.clone() }
+    ResolvedImage {
+        id: image.id.clone(),
+        uid: image.uid.as_ref().map(|u| u.value),
+        username: image.username.clone(),
+    }
 }
 
 /// Adds `:latest` where the name has neither tag nor digest.
 fn with_default_tag(image: &str) -> Result<String, String> {
     let bad = image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control());
-    let (path, digest) = image.split_once('@').map_or((image, None), |(path, digest)| (path, Some(digest)));
+    let (path, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(path, digest)| (path, Some(digest)));
     let last = path.rsplit('/').next().unwrap_or_default();
-    let (repository, tag) = last.split_once(':').map_or((last, None), |(repository, tag)| (repository, Some(tag)));
-    let parts_bad = repository.is_empty() || tag.is_some_and(str::is_empty) || digest.is_some_and(|d| !d.contains(':'));
+    let (repository, tag) = last
+        .split_once(':')
+        .map_or((last, None), |(repository, tag)| (repository, Some(tag)));
+    let parts_bad = repository.is_empty()
+        || tag.is_some_and(str::is_empty)
+        || digest.is_some_and(|d| !d.contains(':'));
     let case_bad = repository.chars().any(|c| c.is_ascii_uppercase());
     if bad || parts_bad || path.starts_with('/') || path.ends_with('/') {
-        return Err(format!("couldn't parse image name \"{image}\": invalid reference format"));
+        return Err(format!(
+            "couldn't parse image name \"{image}\": invalid reference format"
+        ));
     }
     if case_bad {
-        return Err(format!("couldn't parse image name \"{image}\": invalid reference format: repository name must be lowercase"));
+        return Err(format!(
+            "couldn't parse image name \"{image}\": invalid reference format: repository name must be lowercase"
+        ));
     }
-    Ok(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })
+    Ok(if tag.is_none() && digest.is_none() {
+        format!("{image}:latest")
+    } else {
+        image.to_owned()
+    })
 }
 
 /// Shows a pull while it lives.
@@ -159,8 +211,14 @@ struct UnderWay<'a> {
 
 impl<'a> UnderWay<'a> {
     fn enter(all: &'a Mutex<BTreeMap<String, usize>>, name: &str) -> Self {
-        *all.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
-        Self { all, name: name.to_owned() }
+        *all.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name.to_owned())
+            .or_default() += 1;
+        Self {
+            all,
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -188,7 +246,12 @@ struct TokenBucket {
 impl TokenBucket {
     fn new(qps: i32, burst: i32) -> Self {
         let burst = f64::from(burst.max(1));
-        Self { per_second: f64::from(qps.max(0)), burst, tokens: burst, filled: None }
+        Self {
+            per_second: f64::from(qps.max(0)),
+            burst,
+            tokens: burst,
+            filled: None,
+        }
     }
 
     fn take(&mut self) -> bool {

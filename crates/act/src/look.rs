@@ -35,17 +35,26 @@ pub enum Scope {
 impl Scope {
     /// The empty look.
     pub fn nothing() -> Self {
-        Self::Parts { sandboxes: BTreeSet::new(), containers: BTreeSet::new() }
+        Self::Parts {
+            sandboxes: BTreeSet::new(),
+            containers: BTreeSet::new(),
+        }
     }
 
     /// One container.
     pub fn container(id: ContainerId) -> Self {
-        Self::Parts { sandboxes: BTreeSet::new(), containers: [id].into() }
+        Self::Parts {
+            sandboxes: BTreeSet::new(),
+            containers: [id].into(),
+        }
     }
 
     /// One sandbox.
     pub fn sandbox(id: SandboxId) -> Self {
-        Self::Parts { sandboxes: [id].into(), containers: BTreeSet::new() }
+        Self::Parts {
+            sandboxes: [id].into(),
+            containers: BTreeSet::new(),
+        }
     }
 
     /// Makes this look see what the other sees, too.
@@ -53,7 +62,16 @@ impl Scope {
         match (self, other) {
             (Self::Whole, _) => {}
             (this @ Self::Parts { .. }, Self::Whole) => *this = Self::Whole,
-            (Self::Parts { sandboxes, containers }, Self::Parts { sandboxes: more, containers: others }) => {
+            (
+                Self::Parts {
+                    sandboxes,
+                    containers,
+                },
+                Self::Parts {
+                    sandboxes: more,
+                    containers: others,
+                },
+            ) => {
                 sandboxes.extend(more);
                 containers.extend(others);
             }
@@ -78,14 +96,23 @@ pub async fn look(
     before: Option<Arc<ObservedPod>>,
 ) -> Result<Looked, CriError> {
     let observed_at = clock.moment();
-    let mut pod = before.map_or_else(|| ObservedPod::absent(uid.clone(), observed_at), |p| (*p).clone());
+    let mut pod = before.map_or_else(
+        || ObservedPod::absent(uid.clone(), observed_at),
+        |p| (*p).clone(),
+    );
     pod.observed_at = observed_at;
     let (sandboxes, containers) = match scope {
-        Scope::Parts { sandboxes, containers } => (sandboxes, containers),
+        Scope::Parts {
+            sandboxes,
+            containers,
+        } => (sandboxes, containers),
         Scope::Whole => list(cri, uid, &mut pod).await?,
     };
     let inspected: Result<Vec<_>, _> =
-        join_all(sandboxes.into_iter().map(|id| inspect_sandbox(cri, id))).await.into_iter().collect();
+        join_all(sandboxes.into_iter().map(|id| inspect_sandbox(cri, id)))
+            .await
+            .into_iter()
+            .collect();
     for (id, seen) in inspected? {
         pod.sandboxes.retain(|s| s.id != id);
         pod.sandboxes.extend(seen);
@@ -121,14 +148,32 @@ async fn list(
         pod.namespace = label("io.kubernetes.pod.namespace");
         pod.name = label("io.kubernetes.pod.name");
     }
-    pod.sandboxes.retain(|s| sandboxes.iter().any(|l| l.id == s.id.as_str()));
-    pod.containers.retain(|c| containers.iter().any(|l| l.id == c.id.as_str()));
-    let seen_ended = |id: &str| pod.containers.iter().any(|c| c.id.as_str() == id && c.state.exit().is_some());
-    let containers = containers.iter().filter(|c| !seen_ended(&c.id)).map(|c| ContainerId::from(c.id.as_str()));
-    Ok((sandboxes.iter().map(|s| SandboxId::from(s.id.as_str())).collect(), containers.collect()))
+    pod.sandboxes
+        .retain(|s| sandboxes.iter().any(|l| l.id == s.id.as_str()));
+    pod.containers
+        .retain(|c| containers.iter().any(|l| l.id == c.id.as_str()));
+    let seen_ended = |id: &str| {
+        pod.containers
+            .iter()
+            .any(|c| c.id.as_str() == id && c.state.exit().is_some())
+    };
+    let containers = containers
+        .iter()
+        .filter(|c| !seen_ended(&c.id))
+        .map(|c| ContainerId::from(c.id.as_str()));
+    Ok((
+        sandboxes
+            .iter()
+            .map(|s| SandboxId::from(s.id.as_str()))
+            .collect(),
+        containers.collect(),
+    ))
 }
 
-async fn inspect_sandbox(cri: &Client, id: SandboxId) -> Result<(SandboxId, Option<ObservedSandbox>), CriError> {
+async fn inspect_sandbox(
+    cri: &Client,
+    id: SandboxId,
+) -> Result<(SandboxId, Option<ObservedSandbox>), CriError> {
     match cri.pod_sandbox_status(id.as_str()).await {
         Ok(status) => Ok((id, Some(sandbox_of_status(&status)))),
         Err(error) if error.is_not_found() => Ok((id, None)),
@@ -148,8 +193,13 @@ async fn inspect_container(
         Err(error) if error.is_not_found() => return Ok((id, None)),
         Err(error) => return Err(error),
     };
-    let Some(status) = response.status else { return Ok((id, None)) };
-    let known_sandbox = before.map(|b| b.sandbox).filter(|s| !s.as_str().is_empty()).or(sandbox);
+    let Some(status) = response.status else {
+        return Ok((id, None));
+    };
+    let known_sandbox = before
+        .map(|b| b.sandbox)
+        .filter(|s| !s.as_str().is_empty())
+        .or(sandbox);
     let detail = container_of_status(&status, &response.info, known_sandbox.as_ref());
     let mut container = detail.container;
     if let ContainerState::Exited(exit) = &mut container.state {

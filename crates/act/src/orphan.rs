@@ -13,7 +13,11 @@ use kubelet_model::pod::{Pod, SourceKind};
 
 /// The pod of this UID; empty names get a name of their own, so that they never stand in another pod's way.
 pub fn orphan_pod(uid: &PodUid, namespace: &str, name: &str) -> Pod {
-    let name = if name.is_empty() { format!("orphan-{uid}") } else { name.to_owned() };
+    let name = if name.is_empty() {
+        format!("orphan-{uid}")
+    } else {
+        name.to_owned()
+    };
     let mut object = v1::Pod::default();
     object.metadata.uid = Some(uid.to_string());
     object.metadata.name = Some(name.clone());
@@ -21,7 +25,10 @@ pub fn orphan_pod(uid: &PodUid, namespace: &str, name: &str) -> Pod {
     object.spec = Some(v1::PodSpec::default());
     Pod {
         uid: uid.clone(),
-        full_name: PodFullName { namespace: Arc::from(namespace), name: Arc::from(name) },
+        full_name: PodFullName {
+            namespace: Arc::from(namespace),
+            name: Arc::from(name),
+        },
         source: SourceKind::File,
         object: Arc::new(object),
         unbuilt: Arc::from([]),

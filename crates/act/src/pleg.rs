@@ -73,8 +73,14 @@ impl PlegHandle {
     /// When the runtime does not answer, or the relister has stopped.
     pub async fn look(&self, uid: &PodUid, scope: Scope) -> Result<Arc<ObservedPod>, LookError> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { uid: uid.clone(), scope, answer };
-        self.requests.send(request).map_err(|_| LookError::Stopped)?;
+        let request = Request {
+            uid: uid.clone(),
+            scope,
+            answer,
+        };
+        self.requests
+            .send(request)
+            .map_err(|_| LookError::Stopped)?;
         answered.await.map_err(|_| LookError::Stopped)?
     }
 
@@ -140,7 +146,9 @@ pub struct Pleg {
 
 impl std::fmt::Debug for Pleg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pleg").field("pods", &self.pods.len()).finish_non_exhaustive()
+        f.debug_struct("Pleg")
+            .field("pods", &self.pods.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,7 +172,10 @@ impl Pleg {
     ///
     /// # Errors
     /// When one of its metrics is already registered.
-    pub fn new(parts: PlegParts, registry: &Registry) -> Result<(Self, PlegHandle), prometheus::Error> {
+    pub fn new(
+        parts: PlegParts,
+        registry: &Registry,
+    ) -> Result<(Self, PlegHandle), prometheus::Error> {
         let (requests_out, requests) = mpsc::unbounded_channel();
         let (observed, observed_out) = watch::channel(BTreeMap::new());
         let (listed, listed_out) = watch::channel(None);
@@ -185,7 +196,14 @@ impl Pleg {
             rechecking: BTreeSet::new(),
             metrics: PlegMetrics::new(registry)?,
         };
-        Ok((pleg, PlegHandle { requests: requests_out, observed: observed_out, listed: listed_out }))
+        Ok((
+            pleg,
+            PlegHandle {
+                requests: requests_out,
+                observed: observed_out,
+                listed: listed_out,
+            },
+        ))
     }
 
     /// Runs until the stop.
@@ -220,7 +238,11 @@ impl Pleg {
     }
 
     fn relist_period(&self) -> Duration {
-        if self.unwatched.is_empty() && self.listed.borrow().is_some() { SLOW_RELIST } else { FAST_RELIST }
+        if self.unwatched.is_empty() && self.listed.borrow().is_some() {
+            SLOW_RELIST
+        } else {
+            FAST_RELIST
+        }
     }
 
     fn list(&self) -> Flight {
@@ -237,10 +259,18 @@ impl Pleg {
     }
 
     /// Starts a look, or queues it behind the one under way; queued looks become one.
-    fn ask(&mut self, uid: PodUid, scope: Scope, answer: Option<Answer>, flights: &FuturesUnordered<Flight>) {
+    fn ask(
+        &mut self,
+        uid: PodUid,
+        scope: Scope,
+        answer: Option<Answer>,
+        flights: &FuturesUnordered<Flight>,
+    ) {
         let entry = self.pods.entry(uid.clone()).or_default();
         if entry.busy.is_some() {
-            let (queued, answers) = entry.queued.get_or_insert_with(|| (Scope::nothing(), Vec::new()));
+            let (queued, answers) = entry
+                .queued
+                .get_or_insert_with(|| (Scope::nothing(), Vec::new()));
             queued.join(scope);
             answers.extend(answer);
             return;
@@ -277,10 +307,22 @@ impl Pleg {
     }
 
     /// The process is gone; looks until the runtime agrees, a bounded number of times.
-    fn recheck(&mut self, uid: PodUid, id: ContainerId, tries: usize, flights: &FuturesUnordered<Flight>) {
-        let runs = self.pods.get(&uid).and_then(|e| e.observed.as_ref()).is_some_and(|pod| {
-            pod.containers.iter().any(|c| c.id == id && matches!(c.state, ContainerState::Running { .. }))
-        });
+    fn recheck(
+        &mut self,
+        uid: PodUid,
+        id: ContainerId,
+        tries: usize,
+        flights: &FuturesUnordered<Flight>,
+    ) {
+        let runs = self
+            .pods
+            .get(&uid)
+            .and_then(|e| e.observed.as_ref())
+            .is_some_and(|pod| {
+                pod.containers
+                    .iter()
+                    .any(|c| c.id == id && matches!(c.state, ContainerState::Running { .. }))
+            });
         let Some(pause) = EXIT_RECHECKS_MILLIS.get(tries).filter(|_| runs) else {
             self.rechecking.remove(&id);
             if runs {
@@ -296,8 +338,15 @@ impl Pleg {
         }));
     }
 
-    fn land_look(&mut self, uid: PodUid, result: Result<Looked, CriError>, flights: &FuturesUnordered<Flight>) {
-        let Some(entry) = self.pods.get_mut(&uid) else { return };
+    fn land_look(
+        &mut self,
+        uid: PodUid,
+        result: Result<Looked, CriError>,
+        flights: &FuturesUnordered<Flight>,
+    ) {
+        let Some(entry) = self.pods.get_mut(&uid) else {
+            return;
+        };
         let answers = entry.busy.take().unwrap_or_default();
         let mut seen = true;
         let reply = match result {
@@ -340,18 +389,25 @@ impl Pleg {
 
     /// The first list counts as done when each pod in it was looked at.
     fn first_sight(&mut self, uid: &PodUid) {
-        let Some(to_see) = &mut self.to_see else { return };
+        let Some(to_see) = &mut self.to_see else {
+            return;
+        };
         to_see.remove(uid);
         if to_see.is_empty() && self.listed.borrow().is_none() {
             self.listed.send_replace(Some(Instant::now()));
         }
     }
 
-    fn land_list(&mut self, began: Instant, result: Result<Listing, CriError>, flights: &FuturesUnordered<Flight>) {
+    fn land_list(
+        &mut self,
+        began: Instant,
+        result: Result<Listing, CriError>,
+        flights: &FuturesUnordered<Flight>,
+    ) {
         match result {
             Ok(listing) => {
                 let changed = changed_pods(&self.listing, &listing);
-                self.metrics.relisted(began.elapsed());
+                self.metrics.relisted(began.elapsed(), self.clock.now());
                 self.listing = listing;
                 if self.to_see.is_none() {
                     self.to_see = Some(changed.clone());
@@ -395,15 +451,28 @@ impl Pleg {
             };
             self.unwatched.remove(&container.id);
             self.watched.insert(container.id.clone());
-            let (exits, cri, uid, id) = (self.exits.clone(), self.cri.clone(), pod.uid.clone(), container.id.clone());
+            let (exits, cri, uid, id) = (
+                self.exits.clone(),
+                self.cri.clone(),
+                pod.uid.clone(),
+                container.id.clone(),
+            );
             flights.push(Box::pin(async move {
-                if exits.of(&cri, &id, pid).await { Landed::Exit(uid, id) } else { Landed::NoHint(id) }
+                if exits.of(&cri, &id, pid).await {
+                    Landed::Exit(uid, id)
+                } else {
+                    Landed::NoHint(id)
+                }
             }));
         }
         let gone = |id: &ContainerId| pod.containers.iter().all(|c| c.id != *id);
         if pod.is_absent() {
-            let held: BTreeSet<ContainerId> =
-                self.pods.values().filter_map(|e| e.observed.as_ref()).flat_map(|p| p.containers.iter().map(|c| c.id.clone())).collect();
+            let held: BTreeSet<ContainerId> = self
+                .pods
+                .values()
+                .filter_map(|e| e.observed.as_ref())
+                .flat_map(|p| p.containers.iter().map(|c| c.id.clone()))
+                .collect();
             self.unwatched.retain(|id| held.contains(id) || !gone(id));
         }
     }
@@ -415,6 +484,12 @@ fn same(old: &ObservedPod, new: &ObservedPod) -> bool {
 }
 
 /// Ids of sandboxes and containers to look at.
-pub fn parts(sandboxes: impl IntoIterator<Item = SandboxId>, containers: impl IntoIterator<Item = ContainerId>) -> Scope {
-    Scope::Parts { sandboxes: sandboxes.into_iter().collect(), containers: containers.into_iter().collect() }
+pub fn parts(
+    sandboxes: impl IntoIterator<Item = SandboxId>,
+    containers: impl IntoIterator<Item = ContainerId>,
+) -> Scope {
+    Scope::Parts {
+        sandboxes: sandboxes.into_iter().collect(),
+        containers: containers.into_iter().collect(),
+    }
 }

@@ -20,7 +20,8 @@ use kubelet_decide::pod_plan::pod_plan;
 use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status};
 use kubelet_decide::restart::BackOff;
 use kubelet_decide::view::{
-    Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage, TerminatingRecord, Waiting,
+    Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
+    TerminatingRecord, Waiting,
 };
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
@@ -99,7 +100,10 @@ pub struct PodWorker {
 
 impl std::fmt::Debug for PodWorker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PodWorker").field("uid", &self.uid).field("life", &self.life).finish_non_exhaustive()
+        f.debug_struct("PodWorker")
+            .field("uid", &self.uid)
+            .field("life", &self.life)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +145,9 @@ impl PodWorker {
             if stop.is_cancelled() {
                 return;
             }
-            let Some(observed) = self.observe(&stop).await else { continue };
+            let Some(observed) = self.observe(&stop).await else {
+                continue;
+            };
             self.parts.executor.faults.reach(FaultPoint::Observed).await;
             let order = self.orders.borrow_and_update().clone();
             self.absorb(&order.pod, &observed);
@@ -164,7 +170,12 @@ impl PodWorker {
     fn begin(&mut self) {
         let order = self.orders.borrow().clone();
         let now = self.now();
-        let mark = |stage| self.parts.executor.timeline.mark(&self.uid, &order.pod.full_name, stage, now);
+        let mark = |stage| {
+            self.parts
+                .executor
+                .timeline
+                .mark(&self.uid, &order.pod.full_name, stage, now)
+        };
         mark(Stage::Admitted);
         if self.record.start_time.is_none() && matches!(order.desire, Desire::Run) {
             self.record.start_time = Some(now);
@@ -173,7 +184,9 @@ impl PodWorker {
             if self.parts.pleg.current(&self.uid).is_none() {
                 let network = self.parts.network.borrow().clone();
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
-                self.parts.status.report(&self.uid, &order.pod.object, status);
+                self.parts
+                    .status
+                    .report(&self.uid, &order.pod.object, status);
             }
         }
     }
@@ -193,7 +206,10 @@ impl PodWorker {
                 Some(pod) if fresh(&pod) => return Some(pod),
                 // Not in the first list and never touched by us since: seen to be absent.
                 None if self.acted_at == Moment::default() || planted => {
-                    return Some(Arc::new(ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment())));
+                    return Some(Arc::new(ObservedPod::absent(
+                        self.uid.clone(),
+                        self.parts.executor.clock.moment(),
+                    )));
                 }
                 Some(_) | None => {}
             }
@@ -215,15 +231,29 @@ impl PodWorker {
     fn absorb(&mut self, pod: &Pod, observed: &ObservedPod) {
         let before = self.record.clone();
         for spec in pod.all_containers() {
-            let newest_exit = observed.instances(&spec.name).find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
+            let newest_exit = observed
+                .instances(&spec.name)
+                .find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
             if let Some(exit) = newest_exit {
-                let newer = self.record.exits.get(&spec.name).is_none_or(|old| old.finished_at <= exit.finished_at);
+                let newer = self
+                    .record
+                    .exits
+                    .get(&spec.name)
+                    .is_none_or(|old| old.finished_at <= exit.finished_at);
                 if newer {
                     self.record.exits.insert(spec.name.clone(), exit);
                 }
             }
-            if let Some(count) = observed.instances(&spec.name).map(|c| c.restart_count.max(c.attempt)).max() {
-                let known = self.record.restart_counts.entry(spec.name.clone()).or_default();
+            if let Some(count) = observed
+                .instances(&spec.name)
+                .map(|c| c.restart_count.max(c.attempt))
+                .max()
+            {
+                let known = self
+                    .record
+                    .restart_counts
+                    .entry(spec.name.clone())
+                    .or_default();
                 *known = (*known).max(count);
             }
             let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
@@ -232,7 +262,11 @@ impl PodWorker {
                 self.held.remove(&spec.name);
             }
         }
-        if let Some(ips) = observed.sandboxes.iter().find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty())) {
+        if let Some(ips) = observed
+            .sandboxes
+            .iter()
+            .find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()))
+        {
             self.record.ips = ips;
         }
         if self.record != before {
@@ -263,17 +297,30 @@ impl PodWorker {
         } else {
             tracing::info!(pod = %order.pod.full_name, uid = %self.uid, life = self.life.word(), seen = %observed, plan = %plan, "Plan");
         }
-        Thought { plan, life: self.life.clone() }
+        Thought {
+            plan,
+            life: self.life.clone(),
+        }
     }
 
-    fn enter(&mut self, next: Lifecycle, order: &Order, observed: &ObservedPod, network: &NetworkState) {
+    fn enter(
+        &mut self,
+        next: Lifecycle,
+        order: &Order,
+        observed: &ObservedPod,
+        network: &NetworkState,
+    ) {
         if let Lifecycle::Terminating(terminating) = &next {
             if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
                 let phase = current_phase(&self.view(order, observed, &self.life, network));
-                self.record.ended = Some(Ended { succeeded: phase == Phase::Succeeded });
+                self.record.ended = Some(Ended {
+                    succeeded: phase == Phase::Succeeded,
+                });
             }
-            self.record.terminating =
-                Some(TerminatingRecord { since: terminating.since, grace_seconds: terminating.grace_seconds });
+            self.record.terminating = Some(TerminatingRecord {
+                since: terminating.since,
+                grace_seconds: terminating.grace_seconds,
+            });
             self.save();
             tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = terminating.cause.as_str(), grace = terminating.grace_seconds, "Pod is being stopped");
         }
@@ -286,27 +333,54 @@ impl PodWorker {
 
     /// Steps 9 and 10: status, shown.
     async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
-        let order = Order { pod: Arc::clone(pod), desire: self.orders.borrow().desire.clone() };
+        let order = Order {
+            pod: Arc::clone(pod),
+            desire: self.orders.borrow().desire.clone(),
+        };
         let network = self.parts.network.borrow().clone();
         let mut waiting = self.waiting.clone();
         waiting.extend(plan.waiting.iter().cloned());
-        let pod_waiting = plan.pod_waiting.clone().or_else(|| self.pod_waiting.clone());
+        let pod_waiting = plan
+            .pod_waiting
+            .clone()
+            .or_else(|| self.pod_waiting.clone());
         let mut view = self.view(&order, observed, &self.life, &network);
         view.waiting = &waiting;
         view.pod_waiting = pod_waiting.as_ref();
         let outcome = pod_status(&view);
         let ips = pod_ips(&view);
-        self.parts.executor.faults.reach(FaultPoint::StatusMade).await;
-        if self.record.conditions != outcome.conditions || (!pod.is_host_network() && self.record.ips != ips) {
+        self.parts
+            .executor
+            .faults
+            .reach(FaultPoint::StatusMade)
+            .await;
+        if self.record.conditions != outcome.conditions
+            || (!pod.is_host_network() && self.record.ips != ips)
+        {
             self.record.conditions = outcome.conditions;
             self.save();
         }
-        let ready = self.record.conditions.get("Ready").is_some_and(|(ready, _)| *ready);
-        self.parts.executor.faults.reach(FaultPoint::BeforeReport).await;
-        self.parts.status.report(&self.uid, &pod.object, outcome.status);
+        let ready = self
+            .record
+            .conditions
+            .get("Ready")
+            .is_some_and(|(ready, _)| *ready);
+        self.parts
+            .executor
+            .faults
+            .reach(FaultPoint::BeforeReport)
+            .await;
+        self.parts
+            .status
+            .report(&self.uid, &pod.object, outcome.status);
         if ready && !self.was_ready {
-            self.parts.executor.timeline.mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
-            self.parts.metrics.became_ready(self.record.start_time, self.now());
+            self.parts
+                .executor
+                .timeline
+                .mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
+            self.parts
+                .metrics
+                .became_ready(self.record.start_time, self.now());
         }
         self.was_ready = ready;
     }
@@ -338,7 +412,9 @@ impl PodWorker {
                     clean = false;
                     self.remember_failure(failure);
                 }
-                Outcome::Unknown(failure) if self.parts.executor.faults.planted() == Planted::UnknownIsFailure => {
+                Outcome::Unknown(failure)
+                    if self.parts.executor.faults.planted() == Planted::UnknownIsFailure =>
+                {
                     self.look = None;
                     clean = false;
                     self.remember_failure(failure);
@@ -371,7 +447,10 @@ impl PodWorker {
                 self.waiting.remove(&name);
                 self.resolved.insert(name, image);
             }
-            Effect::Started { name, after_failure } => {
+            Effect::Started {
+                name,
+                after_failure,
+            } => {
                 self.resolved.remove(&name);
                 self.waiting.remove(&name);
                 self.held.remove(&name);
@@ -391,7 +470,10 @@ impl PodWorker {
     fn remember_failure(&mut self, failure: Failure) {
         tracing::warn!(uid = %self.uid, container = failure.container.as_deref().unwrap_or("-"), reason = %failure.reason, why = %failure.message, "Step failed");
         let now = self.now();
-        let waiting = Waiting { reason: failure.reason, message: failure.message.clone() };
+        let waiting = Waiting {
+            reason: failure.reason,
+            message: failure.message.clone(),
+        };
         let Some(name) = failure.container else {
             self.pod_waiting = Some(waiting);
             self.retry_at = Some(self.next_retry());
@@ -400,10 +482,19 @@ impl PodWorker {
         self.resolved.remove(&name);
         match failure.image {
             Some(image) if image.pull_failed => {
-                let old = self.record.image_back_off.get(&name).map(|b| b.back_off.clone());
+                let old = self
+                    .record
+                    .image_back_off
+                    .get(&name)
+                    .map(|b| b.back_off.clone());
                 let cap = self.parts.node.max_backoff_seconds.max(300);
                 let back_off = BackOff::next(old.as_ref(), &image.image, now, now, cap);
-                let entry = ImageBackOff { image: image.image, back_off, message: failure.message, looked_at: now };
+                let entry = ImageBackOff {
+                    image: image.image,
+                    back_off,
+                    message: failure.message,
+                    looked_at: now,
+                };
                 self.record.image_back_off.insert(name.clone(), entry);
             }
             Some(_) if self.record.image_back_off.contains_key(&name) => {
@@ -421,16 +512,27 @@ impl PodWorker {
 
     /// 1, 2, 4, 8, 10, 10 … seconds from now.
     fn next_retry(&mut self) -> Timestamp {
-        let seconds = 1_i64.checked_shl(self.failures).unwrap_or(LONGEST_RETRY_SECONDS).clamp(1, LONGEST_RETRY_SECONDS);
+        let seconds = 1_i64
+            .checked_shl(self.failures)
+            .unwrap_or(LONGEST_RETRY_SECONDS)
+            .clamp(1, LONGEST_RETRY_SECONDS);
         self.failures = self.failures.saturating_add(1).min(16);
         let now = self.now();
-        now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
+        now.saturating_add(SignedDuration::from_secs(seconds))
+            .unwrap_or(now)
     }
 
     /// Until something may have changed.
     async fn wait(&mut self, wake_at: Option<Timestamp>, stop: &CancellationToken) {
-        let pause = wake_at.map(|at| self.parts.executor.clock.until(at).max(Duration::from_millis(1)));
-        let waits_for_network = self.pod_waiting.is_none() && !matches!(*self.parts.network.borrow_and_update(), NetworkState::Ready);
+        let pause = wake_at.map(|at| {
+            self.parts
+                .executor
+                .clock
+                .until(at)
+                .max(Duration::from_millis(1))
+        });
+        let waits_for_network = self.pod_waiting.is_none()
+            && !matches!(*self.parts.network.borrow_and_update(), NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
@@ -482,16 +584,23 @@ impl PodWorker {
     }
 
     fn save(&self) {
-        self.parts.records.put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
+        self.parts
+            .records
+            .put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
     }
 
     /// Nothing is left: not here either.
     fn end(&self) {
-        self.parts.records.remove(&format!("{POD_PREFIX}{}", self.uid));
+        self.parts
+            .records
+            .remove(&format!("{POD_PREFIX}{}", self.uid));
         self.parts.status.forget(&self.uid);
         self.parts.executor.timeline.forget(&self.uid);
         // When nobody listens the process is stopping.
-        let _sent = self.parts.events.send(WorkerEvent::Finished(self.uid.clone()));
+        let _sent = self
+            .parts
+            .events
+            .send(WorkerEvent::Finished(self.uid.clone()));
     }
 }
 

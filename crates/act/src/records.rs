@@ -52,8 +52,15 @@ impl Records {
     }
 
     fn of(journal: Option<Journal>) -> Self {
-        let inner = Inner { journal, unwritten: BTreeMap::new(), last_error: None, skip_writes: false };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        let inner = Inner {
+            journal,
+            unwritten: BTreeMap::new(),
+            last_error: None,
+            skip_writes: false,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     /// Self-test of the simulation: every later write is dropped.
@@ -65,7 +72,9 @@ impl Records {
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         let inner = self.lock();
         if let Some(unwritten) = inner.unwritten.get(key) {
-            return unwritten.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+            return unwritten
+                .as_deref()
+                .and_then(|bytes| serde_json::from_slice(bytes).ok());
         }
         serde_json::from_slice(inner.journal.as_ref()?.get(key)?).ok()
     }
@@ -73,8 +82,13 @@ impl Records {
     /// Every key that begins with the prefix, without it.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let inner = self.lock();
-        let stored = inner.journal.iter().flat_map(|j| j.iter(prefix).map(|(key, _)| key.to_owned()));
-        stored.filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)).collect()
+        let stored = inner
+            .journal
+            .iter()
+            .flat_map(|j| j.iter(prefix).map(|(key, _)| key.to_owned()));
+        stored
+            .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
+            .collect()
     }
 
     /// Writes a record.
@@ -120,7 +134,9 @@ impl Records {
 
 impl Inner {
     fn flush(&mut self) {
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
         while let Some((key, value)) = self.unwritten.first_key_value() {
             let key = key.clone();
             let result: Result<(), JournalError> = match value {

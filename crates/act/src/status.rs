@@ -33,7 +33,9 @@ pub struct StatusHandle {
 
 impl Default for StatusHandle {
     fn default() -> Self {
-        Self { pods: watch::Sender::new(BTreeMap::new()) }
+        Self {
+            pods: watch::Sender::new(BTreeMap::new()),
+        }
     }
 }
 
@@ -47,7 +49,10 @@ impl StatusHandle {
             {
                 return false;
             }
-            let shown = ReportedPod { object: Arc::clone(object), status: Arc::new(status) };
+            let shown = ReportedPod {
+                object: Arc::clone(object),
+                status: Arc::new(status),
+            };
             pods.insert(uid.clone(), shown);
             true
         })
@@ -55,7 +60,8 @@ impl StatusHandle {
 
     /// Shows it no more.
     pub fn forget(&self, uid: &PodUid) {
-        self.pods.send_if_modified(|pods| pods.remove(uid).is_some());
+        self.pods
+            .send_if_modified(|pods| pods.remove(uid).is_some());
     }
 
     /// For readers.

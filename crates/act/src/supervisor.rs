@@ -80,7 +80,9 @@ pub struct Supervisor {
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("stop", &self.stop.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("Supervisor")
+            .field("stop", &self.stop.is_cancelled())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +92,12 @@ const RESTART_AFTER: Duration = Duration::from_secs(5);
 impl Supervisor {
     /// An empty table.
     pub fn new(clock: Clock) -> Self {
-        Self { table: Arc::default(), clock, stop: CancellationToken::new(), fatal: watch::Sender::new(None) }
+        Self {
+            table: Arc::default(),
+            clock,
+            stop: CancellationToken::new(),
+            fatal: watch::Sender::new(None),
+        }
     }
 
     /// Cancelled when the process is asked to stop; every task watches it.
@@ -108,7 +115,12 @@ impl Supervisor {
     }
 
     /// Starts a task.
-    pub fn spawn(&self, kind: TaskKind, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        kind: TaskKind,
+        name: impl Into<String>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         let id = {
             let mut table = self.lock();
             table.next += 1;
@@ -128,14 +140,22 @@ impl Supervisor {
             };
             this.ended(id, kind, &task_name, &end);
         });
-        let entry =
-            Entry { kind, name, started: self.clock.now(), restarts: 0, abort: handle.abort_handle() };
+        let entry = Entry {
+            kind,
+            name,
+            started: self.clock.now(),
+            restarts: 0,
+            abort: handle.abort_handle(),
+        };
         table.tasks.insert(id, entry);
     }
 
     /// Starts a loop that is made and started again whenever it ends before the stop.
-    pub fn spawn_reconciler<F>(&self, name: &'static str, mut make: impl FnMut() -> F + Send + 'static)
-    where
+    pub fn spawn_reconciler<F>(
+        &self,
+        name: &'static str,
+        mut make: impl FnMut() -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
@@ -148,7 +168,11 @@ impl Supervisor {
                 match ended {
                     Ok(()) => tracing::warn!(task = name, "Task ended and is started again"),
                     Err(panic) => {
-                        tracing::error!(task = name, panic = panic_text(panic.as_ref()), "Task panicked and is started again");
+                        tracing::error!(
+                            task = name,
+                            panic = panic_text(panic.as_ref()),
+                            "Task panicked and is started again"
+                        );
                     }
                 }
                 tokio::select! {
@@ -171,7 +195,11 @@ impl Supervisor {
 
     /// Names of tasks of a kind that still run.
     pub fn running(&self, kind: TaskKind) -> usize {
-        self.lock().tasks.values().filter(|t| t.kind == kind).count()
+        self.lock()
+            .tasks
+            .values()
+            .filter(|t| t.kind == kind)
+            .count()
     }
 
     /// The table, for `/debug/tasks`.
@@ -213,5 +241,6 @@ impl Supervisor {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned())
 }

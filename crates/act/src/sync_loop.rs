@@ -67,14 +67,20 @@ pub struct SyncLoop {
 
 impl std::fmt::Debug for SyncLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SyncLoop").field("workers", &self.workers.len()).finish_non_exhaustive()
+        f.debug_struct("SyncLoop")
+            .field("workers", &self.workers.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl SyncLoop {
     /// A loop that waits for these sources before it removes anything.
     pub fn new(parts: WorkerParts, supervisor: Supervisor, sources: BTreeSet<SourceKind>) -> Self {
-        let pods_dir = parts.executor.host.root.join(format!("{}/pods", parts.node.root_dir));
+        let pods_dir = parts
+            .executor
+            .host
+            .root
+            .join(format!("{}/pods", parts.node.root_dir));
         Self {
             parts,
             supervisor,
@@ -112,11 +118,17 @@ impl SyncLoop {
     }
 
     fn all_seen(&self) -> bool {
-        self.sources.iter().all(|source| self.desired.seen.contains(source))
+        self.sources
+            .iter()
+            .all(|source| self.desired.seen.contains(source))
     }
 
     async fn take(&mut self, snapshot: SourceSnapshot) {
-        self.parts.executor.faults.reach(FaultPoint::SourceRead).await;
+        self.parts
+            .executor
+            .faults
+            .reach(FaultPoint::SourceRead)
+            .await;
         let now = self.parts.executor.clock.now();
         let merged = merge(&mut self.desired, snapshot.source, &snapshot.pods);
         for name in &merged.duplicates {
@@ -126,13 +138,22 @@ impl SyncLoop {
         for change in merged.changes {
             match change {
                 PodChange::Add(pod) => {
-                    self.parts.executor.timeline.mark(&pod.uid, &pod.full_name, Stage::Queued, now);
+                    self.parts
+                        .executor
+                        .timeline
+                        .mark(&pod.uid, &pod.full_name, Stage::Queued, now);
                     self.add(pod).await;
                 }
                 PodChange::Update(pod) | PodChange::Reconcile(pod) => self.order(pod, Desire::Run),
                 PodChange::Delete(pod) => {
                     let grace_seconds = pod.object.metadata.deletion_grace_period_seconds;
-                    self.order(pod, Desire::Stop { cause: TerminationCause::Removed, grace_seconds });
+                    self.order(
+                        pod,
+                        Desire::Stop {
+                            cause: TerminationCause::Removed,
+                            grace_seconds,
+                        },
+                    );
                 }
                 PodChange::Remove(pod) => self.remove(&pod),
             }
@@ -143,7 +164,10 @@ impl SyncLoop {
     async fn add(&mut self, pod: Arc<Pod>) {
         if self.is_taken(&pod) {
             tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of the one before it");
-            self.queued.entry(pod.full_name.clone()).or_default().push_back(pod);
+            self.queued
+                .entry(pod.full_name.clone())
+                .or_default()
+                .push_back(pod);
             return;
         }
         self.parts.executor.faults.reach(FaultPoint::Admitted).await;
@@ -152,17 +176,26 @@ impl SyncLoop {
     }
 
     fn is_taken(&self, pod: &Pod) -> bool {
-        self.workers.contains_key(&pod.uid) || self.workers.values().any(|w| w.pod.full_name == pod.full_name)
+        self.workers.contains_key(&pod.uid)
+            || self
+                .workers
+                .values()
+                .any(|w| w.pod.full_name == pod.full_name)
     }
 
     fn start(&mut self, pod: Arc<Pod>, desire: Desire) {
-        let (orders, orders_out) = watch::channel(Order { pod: Arc::clone(&pod), desire });
+        let (orders, orders_out) = watch::channel(Order {
+            pod: Arc::clone(&pod),
+            desire,
+        });
         let hint = Arc::new(Notify::new());
         let worker = PodWorker::new(self.parts.clone(), orders_out, Arc::clone(&hint));
         let name = format!("pod {} {}", pod.full_name, pod.uid);
         let stop = self.supervisor.stop().clone();
-        self.workers.insert(pod.uid.clone(), Worker { pod, orders, hint });
-        self.supervisor.spawn(TaskKind::PodWorker, name, worker.run(stop));
+        self.workers
+            .insert(pod.uid.clone(), Worker { pod, orders, hint });
+        self.supervisor
+            .spawn(TaskKind::PodWorker, name, worker.run(stop));
     }
 
     fn order(&mut self, pod: Arc<Pod>, desire: Desire) {
@@ -188,14 +221,22 @@ impl SyncLoop {
             queue.retain(|queued| queued.uid != pod.uid);
         }
         if let Some(worker) = self.workers.get(&pod.uid) {
-            let stop = Desire::Stop { cause: TerminationCause::Removed, grace_seconds: None };
-            worker.orders.send_replace(Order { pod: Arc::clone(&worker.pod), desire: stop });
+            let stop = Desire::Stop {
+                cause: TerminationCause::Removed,
+                grace_seconds: None,
+            };
+            worker.orders.send_replace(Order {
+                pod: Arc::clone(&worker.pod),
+                desire: stop,
+            });
         }
     }
 
     /// A worker has ended: the next of its name may start.
     fn finished(&mut self, uid: &PodUid) {
-        let Some(worker) = self.workers.remove(uid) else { return };
+        let Some(worker) = self.workers.remove(uid) else {
+            return;
+        };
         let name = worker.pod.full_name.clone();
         let next = self.queued.get_mut(&name).and_then(VecDeque::pop_front);
         if self.queued.get(&name).is_some_and(VecDeque::is_empty) {
@@ -220,12 +261,21 @@ impl SyncLoop {
         for pod in self.parts.pleg.all() {
             self.adopt_orphan(&pod.uid);
         }
-        let on_disk = std::fs::read_dir(&self.pods_dir).into_iter().flatten().flatten();
+        let on_disk = std::fs::read_dir(&self.pods_dir)
+            .into_iter()
+            .flatten()
+            .flatten();
         let names = on_disk.filter_map(|entry| entry.file_name().into_string().ok());
         for uid in names.map(PodUid::from).collect::<Vec<_>>() {
             if !self.is_known(&uid) {
                 tracing::info!(uid = %uid, "Directory of a pod that no source knows");
-                self.start(Arc::new(orphan_pod(&uid, "", "")), Desire::Stop { cause: TerminationCause::Orphaned, grace_seconds: None });
+                self.start(
+                    Arc::new(orphan_pod(&uid, "", "")),
+                    Desire::Stop {
+                        cause: TerminationCause::Orphaned,
+                        grace_seconds: None,
+                    },
+                );
             }
         }
         for key in self.parts.records.keys(POD_PREFIX) {
@@ -240,17 +290,34 @@ impl SyncLoop {
     }
 
     fn adopt_orphan(&mut self, uid: &PodUid) {
-        let Some(observed) = self.parts.pleg.current(uid).filter(|_| !self.is_known(uid)) else { return };
+        let Some(observed) = self.parts.pleg.current(uid).filter(|_| !self.is_known(uid)) else {
+            return;
+        };
         tracing::info!(uid = %uid, namespace = observed.namespace, name = observed.name, seen = %observed, "The runtime holds a pod that no source knows");
         self.parts.metrics.found_orphan();
-        let grace = observed.containers.iter().filter_map(|c| c.grace_seconds).max();
+        let grace = observed
+            .containers
+            .iter()
+            .filter_map(|c| c.grace_seconds)
+            .max();
         let pod = Arc::new(orphan_pod(uid, &observed.namespace, &observed.name));
-        self.start(pod, Desire::Stop { cause: TerminationCause::Orphaned, grace_seconds: grace });
+        self.start(
+            pod,
+            Desire::Stop {
+                cause: TerminationCause::Orphaned,
+                grace_seconds: grace,
+            },
+        );
     }
 
     fn count(&self) {
         let statics = self.desired.pods.values().filter(|p| p.is_static()).count();
-        let held = self.desired.pods.values().filter(|p| !p.unbuilt.is_empty()).count();
+        let held = self
+            .desired
+            .pods
+            .values()
+            .filter(|p| !p.unbuilt.is_empty())
+            .count();
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.parts.metrics.counts(
             (number(statics), number(self.desired.pods.len() - statics)),

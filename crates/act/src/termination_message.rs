@@ -39,10 +39,14 @@ impl MessageReader {
         if file.is_none() && log.is_none() {
             return None;
         }
-        let read = self.blocking.run(DEADLINE, "read termination message", move || {
-            let text = file.and_then(|path| head_of_file(&path, FILE_BYTES)).filter(|text| !text.is_empty());
-            text.or_else(|| log.and_then(|path| tail_of_log(&path)))
-        });
+        let read = self
+            .blocking
+            .run(DEADLINE, "read termination message", move || {
+                let text = file
+                    .and_then(|path| head_of_file(&path, FILE_BYTES))
+                    .filter(|text| !text.is_empty());
+                text.or_else(|| log.and_then(|path| tail_of_log(&path)))
+            });
         read.await.ok().flatten()
     }
 }
@@ -60,7 +64,8 @@ fn tail_of_log(path: &Path) -> Option<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = std::fs::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_WINDOW))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_WINDOW)))
+        .ok()?;
     let mut bytes = Vec::new();
     file.take(LOG_WINDOW).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -68,10 +73,14 @@ fn tail_of_log(path: &Path) -> Option<String> {
     if length > LOG_WINDOW && !lines.is_empty() {
         lines.remove(0);
     }
-    let kept = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+    let kept = lines
+        .get(lines.len().saturating_sub(LOG_LINES)..)
+        .unwrap_or_default();
     let content: String = kept.iter().map(|line| content_of(line)).collect();
     let start = content.len().saturating_sub(LOG_BYTES);
-    let start = (start..content.len()).find(|at| content.is_char_boundary(*at)).unwrap_or(content.len());
+    let start = (start..content.len())
+        .find(|at| content.is_char_boundary(*at))
+        .unwrap_or(content.len());
     content.get(start..).map(str::to_owned)
 }
 
@@ -90,7 +99,10 @@ mod tests {
 
     #[test]
     fn the_end_of_a_log_is_its_content_without_prefixes() {
-        assert_eq!(content_of("2026-11-23T08:43:26.1Z stdout F hello there"), "hello there\n");
+        assert_eq!(
+            content_of("2026-11-23T08:43:26.1Z stdout F hello there"),
+            "hello there\n"
+        );
         assert_eq!(content_of("2026-11-23T08:43:26.1Z stderr P part"), "part");
         assert_eq!(content_of("garbage"), "");
     }

@@ -71,8 +71,10 @@ impl Timeline {
     /// Marks a stage; a pod's start is over with Ready, later marks are left out.
     pub fn mark(&self, uid: &PodUid, name: &PodFullName, stage: Stage, at: Timestamp) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let record =
-            records.entry(uid.clone()).or_insert_with(|| Record { name: name.clone(), stages: BTreeMap::new() });
+        let record = records.entry(uid.clone()).or_insert_with(|| Record {
+            name: name.clone(),
+            stages: BTreeMap::new(),
+        });
         if record.stages.contains_key(&Stage::Ready) {
             return;
         }
@@ -88,7 +90,10 @@ impl Timeline {
 
     /// Forgets a pod.
     pub fn forget(&self, uid: &PodUid) {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 
     /// All records: pod, uid, stage → time, and seconds since the stage before.
@@ -110,7 +115,8 @@ impl Timeline {
 
 /// Stages by time, each with the milliseconds since the one before.
 fn ordered(stages: &BTreeMap<Stage, Timestamp>) -> Vec<(Stage, Timestamp, i128)> {
-    let mut list: Vec<(Timestamp, Stage)> = stages.iter().map(|(stage, at)| (*at, *stage)).collect();
+    let mut list: Vec<(Timestamp, Stage)> =
+        stages.iter().map(|(stage, at)| (*at, *stage)).collect();
     list.sort();
     let mut before = list.first().map(|(at, _)| *at);
     list.into_iter()

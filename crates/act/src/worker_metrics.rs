@@ -8,7 +8,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 /// The families. Clones share them.
 #[derive(Clone, Debug)]
@@ -31,8 +34,8 @@ impl WorkerMetrics {
     /// When a name is taken.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let start_buckets = vec![
-            0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0,
-            600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+            0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0,
+            240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
         ];
         let default_buckets = prometheus::DEFAULT_BUCKETS.to_vec();
         let metrics = Self {
@@ -86,7 +89,9 @@ impl WorkerMetrics {
     }
 
     pub(crate) fn started_container(&self) {
-        self.started_containers.with_label_values(&["container"]).inc();
+        self.started_containers
+            .with_label_values(&["container"])
+            .inc();
     }
 
     pub(crate) fn found_orphan(&self) {
@@ -94,8 +99,14 @@ impl WorkerMetrics {
     }
 
     pub(crate) fn acted(&self, life: &str, took: Duration) {
-        let operation = if life == "syncing" { "sync" } else { "terminate" };
-        self.worker.with_label_values(&[operation]).observe(took.as_secs_f64());
+        let operation = if life == "syncing" {
+            "sync"
+        } else {
+            "terminate"
+        };
+        self.worker
+            .with_label_values(&[operation])
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn became_ready(&self, since: Option<Timestamp>, now: Timestamp) {
@@ -108,7 +119,9 @@ impl WorkerMetrics {
     pub(crate) fn counts(&self, desired: (i64, i64), working: i64, held: i64) {
         self.desired.with_label_values(&["true"]).set(desired.0);
         self.desired.with_label_values(&["false"]).set(desired.1);
-        self.working.with_label_values(&["sync", "desired", "true"]).set(working);
+        self.working
+            .with_label_values(&["sync", "desired", "true"])
+            .set(working);
         self.held.set(held);
     }
 }

@@ -47,7 +47,9 @@ impl Timeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not a unix socket.
-    #[error("container runtime endpoint {0:?}: only unix sockets are supported, such as unix:///run/containerd/containerd.sock")]
+    #[error(
+        "container runtime endpoint {0:?}: only unix sockets are supported, such as unix:///run/containerd/containerd.sock"
+    )]
     NotUnix(String),
     /// Not a path.
     #[error("container runtime endpoint {0:?}: {1}")]
@@ -68,19 +70,35 @@ impl Client {
     ///
     /// # Errors
     /// When the endpoint is not a unix socket's.
-    pub fn connect(runtime: &str, image: Option<&str>, timeouts: Timeouts, metrics: Metrics) -> Result<Self, ConnectError> {
+    pub fn connect(
+        runtime: &str,
+        image: Option<&str>,
+        timeouts: Timeouts,
+        metrics: Metrics,
+    ) -> Result<Self, ConnectError> {
         let runtime_channel = channel(runtime)?;
         let image_channel = match image.filter(|image| !image.is_empty() && *image != runtime) {
             Some(image) => channel(image)?,
             None => runtime_channel.clone(),
         };
-        Ok(Self::from_channels(runtime_channel, image_channel, timeouts, metrics))
+        Ok(Self::from_channels(
+            runtime_channel,
+            image_channel,
+            timeouts,
+            metrics,
+        ))
     }
 
     /// A client over ready channels.
-    pub fn from_channels(runtime: Channel, image: Channel, timeouts: Timeouts, metrics: Metrics) -> Self {
+    pub fn from_channels(
+        runtime: Channel,
+        image: Channel,
+        timeouts: Timeouts,
+        metrics: Metrics,
+    ) -> Self {
         Self {
-            runtime: RuntimeServiceClient::new(runtime).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            runtime: RuntimeServiceClient::new(runtime)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
             image: ImageServiceClient::new(image).max_decoding_message_size(MAX_MESSAGE_BYTES),
             timeouts,
             metrics,
@@ -97,9 +115,13 @@ impl Client {
         let result = match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(CriError::of_status(operation, &status)),
-            Err(_) => Err(CriError::Deadline { operation, after: deadline }),
+            Err(_) => Err(CriError::Deadline {
+                operation,
+                after: deadline,
+            }),
         };
-        self.metrics.ended(operation, began.elapsed(), result.is_err());
+        self.metrics
+            .ended(operation, began.elapsed(), result.is_err());
         result
     }
 
@@ -108,8 +130,15 @@ impl Client {
     /// # Errors
     /// As every call here: refused, lost, or late.
     pub async fn version(&self) -> Result<cri::VersionResponse, CriError> {
-        let request = cri::VersionRequest { version: "0.1.0".to_owned() };
-        self.call("version", self.timeouts.request, self.runtime.clone().version(request)).await
+        let request = cri::VersionRequest {
+            version: "0.1.0".to_owned(),
+        };
+        self.call(
+            "version",
+            self.timeouts.request,
+            self.runtime.clone().version(request),
+        )
+        .await
     }
 
     /// Conditions of the runtime.
@@ -118,7 +147,12 @@ impl Client {
     /// Refused, lost, or late.
     pub async fn status(&self) -> Result<cri::StatusResponse, CriError> {
         let request = cri::StatusRequest { verbose: false };
-        self.call("status", self.timeouts.request, self.runtime.clone().status(request)).await
+        self.call(
+            "status",
+            self.timeouts.request,
+            self.runtime.clone().status(request),
+        )
+        .await
     }
 
     /// The runtime's own settings (cgroup driver); unimplemented by older ones.
@@ -127,7 +161,12 @@ impl Client {
     /// Refused, lost, or late.
     pub async fn runtime_config(&self) -> Result<cri::RuntimeConfigResponse, CriError> {
         let request = cri::RuntimeConfigRequest::default();
-        self.call("runtime_config", self.timeouts.request, self.runtime.clone().runtime_config(request)).await
+        self.call(
+            "runtime_config",
+            self.timeouts.request,
+            self.runtime.clone().runtime_config(request),
+        )
+        .await
     }
 
     /// Hands the pod CIDR to the runtime.
@@ -135,19 +174,38 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), CriError> {
-        let network_config = Some(cri::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
-        let request = cri::UpdateRuntimeConfigRequest { runtime_config: Some(cri::RuntimeConfig { network_config }) };
+        let network_config = Some(cri::NetworkConfig {
+            pod_cidr: pod_cidr.to_owned(),
+        });
+        let request = cri::UpdateRuntimeConfigRequest {
+            runtime_config: Some(cri::RuntimeConfig { network_config }),
+        };
         let mut runtime = self.runtime.clone();
-        self.call("update_runtime_config", self.timeouts.request, runtime.update_runtime_config(request)).await.map(|_| ())
+        self.call(
+            "update_runtime_config",
+            self.timeouts.request,
+            runtime.update_runtime_config(request),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Makes and starts a sandbox; its id.
     ///
     /// # Errors
     /// Refused, lost, or late.
-    pub async fn run_pod_sandbox(&self, request: cri::RunPodSandboxRequest) -> Result<String, CriError> {
+    pub async fn run_pod_sandbox(
+        &self,
+        request: cri::RunPodSandboxRequest,
+    ) -> Result<String, CriError> {
         let mut runtime = self.runtime.clone();
-        let answer = self.call("run_podsandbox", self.timeouts.sandbox(), runtime.run_pod_sandbox(request)).await?;
+        let answer = self
+            .call(
+                "run_podsandbox",
+                self.timeouts.sandbox(),
+                runtime.run_pod_sandbox(request),
+            )
+            .await?;
         Ok(answer.pod_sandbox_id)
     }
 
@@ -156,9 +214,18 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
-        let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let request = cri::StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
         let mut runtime = self.runtime.clone();
-        gone_is_done(self.call("stop_podsandbox", self.timeouts.sandbox(), runtime.stop_pod_sandbox(request)).await)
+        gone_is_done(
+            self.call(
+                "stop_podsandbox",
+                self.timeouts.sandbox(),
+                runtime.stop_pod_sandbox(request),
+            )
+            .await,
+        )
     }
 
     /// Removes a sandbox and all in it; one that is gone is removed.
@@ -166,9 +233,18 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
-        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let request = cri::RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
         let mut runtime = self.runtime.clone();
-        gone_is_done(self.call("remove_podsandbox", self.timeouts.request, runtime.remove_pod_sandbox(request)).await)
+        gone_is_done(
+            self.call(
+                "remove_podsandbox",
+                self.timeouts.request,
+                runtime.remove_pod_sandbox(request),
+            )
+            .await,
+        )
     }
 
     /// Inspects a sandbox.
@@ -176,9 +252,18 @@ impl Client {
     /// # Errors
     /// Refused (not found included), lost, or late.
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<cri::PodSandboxStatus, CriError> {
-        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: false,
+        };
         let mut runtime = self.runtime.clone();
-        let answer = self.call("podsandbox_status", self.timeouts.request, runtime.pod_sandbox_status(request)).await?;
+        let answer = self
+            .call(
+                "podsandbox_status",
+                self.timeouts.request,
+                runtime.pod_sandbox_status(request),
+            )
+            .await?;
         answer.status.ok_or_else(|| empty("podsandbox_status"))
     }
 
@@ -186,24 +271,41 @@ impl Client {
     ///
     /// # Errors
     /// Refused, lost, or late.
-    pub async fn list_pod_sandboxes(&self, label: Option<(&str, &str)>) -> Result<Vec<cri::PodSandbox>, CriError> {
+    pub async fn list_pod_sandboxes(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<cri::PodSandbox>, CriError> {
         let filter = label.map(|(key, value)| cri::PodSandboxFilter {
             label_selector: [(key.to_owned(), value.to_owned())].into(),
             ..Default::default()
         });
         let request = cri::ListPodSandboxRequest { filter };
         let mut runtime = self.runtime.clone();
-        Ok(self.call("list_podsandbox", self.timeouts.request, runtime.list_pod_sandbox(request)).await?.items)
+        Ok(self
+            .call(
+                "list_podsandbox",
+                self.timeouts.request,
+                runtime.list_pod_sandbox(request),
+            )
+            .await?
+            .items)
     }
 
     /// Creates a container; its id.
     ///
     /// # Errors
     /// Refused, lost, or late.
-    pub async fn create_container(&self, request: cri::CreateContainerRequest) -> Result<String, CriError> {
+    pub async fn create_container(
+        &self,
+        request: cri::CreateContainerRequest,
+    ) -> Result<String, CriError> {
         let mut runtime = self.runtime.clone();
         // Boxed: the request is the largest message, and every worker would carry room for it.
-        let call = Box::pin(self.call("create_container", self.timeouts.request, runtime.create_container(request)));
+        let call = Box::pin(self.call(
+            "create_container",
+            self.timeouts.request,
+            runtime.create_container(request),
+        ));
         let answer = call.await?;
         Ok(answer.container_id)
     }
@@ -213,9 +315,17 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn start_container(&self, id: &str) -> Result<(), CriError> {
-        let request = cri::StartContainerRequest { container_id: id.to_owned() };
+        let request = cri::StartContainerRequest {
+            container_id: id.to_owned(),
+        };
         let mut runtime = self.runtime.clone();
-        self.call("start_container", self.timeouts.request, runtime.start_container(request)).await.map(|_| ())
+        self.call(
+            "start_container",
+            self.timeouts.request,
+            runtime.start_container(request),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Stops a container within its grace; one that is gone is stopped.
@@ -223,10 +333,16 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn stop_container(&self, id: &str, grace_seconds: i64) -> Result<(), CriError> {
-        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace_seconds };
+        let request = cri::StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout: grace_seconds,
+        };
         let mut runtime = self.runtime.clone();
         let deadline = self.timeouts.stop(grace_seconds);
-        gone_is_done(self.call("stop_container", deadline, runtime.stop_container(request)).await)
+        gone_is_done(
+            self.call("stop_container", deadline, runtime.stop_container(request))
+                .await,
+        )
     }
 
     /// Removes a container; one that is gone is removed.
@@ -234,43 +350,80 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn remove_container(&self, id: &str) -> Result<(), CriError> {
-        let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
+        let request = cri::RemoveContainerRequest {
+            container_id: id.to_owned(),
+        };
         let mut runtime = self.runtime.clone();
-        gone_is_done(self.call("remove_container", self.timeouts.request, runtime.remove_container(request)).await)
+        gone_is_done(
+            self.call(
+                "remove_container",
+                self.timeouts.request,
+                runtime.remove_container(request),
+            )
+            .await,
+        )
     }
 
     /// Lists containers, all or those of one pod.
     ///
     /// # Errors
     /// Refused, lost, or late.
-    pub async fn list_containers(&self, label: Option<(&str, &str)>) -> Result<Vec<cri::Container>, CriError> {
+    pub async fn list_containers(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<cri::Container>, CriError> {
         let filter = label.map(|(key, value)| cri::ContainerFilter {
             label_selector: [(key.to_owned(), value.to_owned())].into(),
             ..Default::default()
         });
         let request = cri::ListContainersRequest { filter };
         let mut runtime = self.runtime.clone();
-        Ok(self.call("list_containers", self.timeouts.request, runtime.list_containers(request)).await?.containers)
+        Ok(self
+            .call(
+                "list_containers",
+                self.timeouts.request,
+                runtime.list_containers(request),
+            )
+            .await?
+            .containers)
     }
 
     /// Inspects a container, with the runtime's verbose information.
     ///
     /// # Errors
     /// Refused (not found included), lost, or late.
-    pub async fn container_status(&self, id: &str) -> Result<cri::ContainerStatusResponse, CriError> {
-        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+    pub async fn container_status(
+        &self,
+        id: &str,
+    ) -> Result<cri::ContainerStatusResponse, CriError> {
+        let request = cri::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: true,
+        };
         let mut runtime = self.runtime.clone();
-        self.call("container_status", self.timeouts.request, runtime.container_status(request)).await
+        self.call(
+            "container_status",
+            self.timeouts.request,
+            runtime.container_status(request),
+        )
+        .await
     }
 
     /// Opens the stream of container events; unimplemented by older runtimes.
     ///
     /// # Errors
     /// Refused, lost, or late.
-    pub async fn container_events(&self) -> Result<Streaming<cri::ContainerEventResponse>, CriError> {
+    pub async fn container_events(
+        &self,
+    ) -> Result<Streaming<cri::ContainerEventResponse>, CriError> {
         let request = cri::GetEventsRequest::default();
         let mut runtime = self.runtime.clone();
-        self.call("get_container_events", self.timeouts.request, runtime.get_container_events(request)).await
+        self.call(
+            "get_container_events",
+            self.timeouts.request,
+            runtime.get_container_events(request),
+        )
+        .await
     }
 
     /// Looks for an image; `None` when it is absent.
@@ -278,22 +431,47 @@ impl Client {
     /// # Errors
     /// Refused, lost, or late.
     pub async fn image_status(&self, image: &str) -> Result<Option<cri::Image>, CriError> {
-        let image = Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() });
-        let request = cri::ImageStatusRequest { image, verbose: false };
+        let image = Some(cri::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        });
+        let request = cri::ImageStatusRequest {
+            image,
+            verbose: false,
+        };
         let mut images = self.image.clone();
-        Ok(self.call("image_status", self.timeouts.request, images.image_status(request)).await?.image)
+        Ok(self
+            .call(
+                "image_status",
+                self.timeouts.request,
+                images.image_status(request),
+            )
+            .await?
+            .image)
     }
 
     /// Pulls an image; its reference. Has no deadline: the caller cancels it by dropping the future.
     ///
     /// # Errors
     /// Refused or lost.
-    pub async fn pull_image(&self, image: &str, sandbox_config: cri::PodSandboxConfig) -> Result<String, CriError> {
-        let image = Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() });
-        let request = cri::PullImageRequest { image, auth: None, sandbox_config: Some(sandbox_config) };
+    pub async fn pull_image(
+        &self,
+        image: &str,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<String, CriError> {
+        let image = Some(cri::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        });
+        let request = cri::PullImageRequest {
+            image,
+            auth: None,
+            sandbox_config: Some(sandbox_config),
+        };
         let began = Instant::now();
         let result = self.image.clone().pull_image(request).await;
-        self.metrics.ended("pull_image", began.elapsed(), result.is_err());
+        self.metrics
+            .ended("pull_image", began.elapsed(), result.is_err());
         match result {
             Ok(response) => Ok(response.into_inner().image_ref),
             Err(status) => Err(CriError::of_status("pull_image", &status)),
@@ -307,7 +485,14 @@ impl Client {
     pub async fn list_images(&self) -> Result<Vec<cri::Image>, CriError> {
         let mut images = self.image.clone();
         let request = cri::ListImagesRequest::default();
-        Ok(self.call("list_images", self.timeouts.request, images.list_images(request)).await?.images)
+        Ok(self
+            .call(
+                "list_images",
+                self.timeouts.request,
+                images.list_images(request),
+            )
+            .await?
+            .images)
     }
 
     /// Use of the file systems that hold images.
@@ -317,7 +502,12 @@ impl Client {
     pub async fn image_fs_info(&self) -> Result<cri::ImageFsInfoResponse, CriError> {
         let mut images = self.image.clone();
         let request = cri::ImageFsInfoRequest::default();
-        self.call("image_fs_info", self.timeouts.request, images.image_fs_info(request)).await
+        self.call(
+            "image_fs_info",
+            self.timeouts.request,
+            images.image_fs_info(request),
+        )
+        .await
     }
 }
 
@@ -331,7 +521,11 @@ fn gone_is_done<T>(result: Result<T, CriError>) -> Result<(), CriError> {
 }
 
 fn empty(operation: &'static str) -> CriError {
-    CriError::Refused { operation, code: tonic::Code::Internal, message: "the answer is empty".to_owned() }
+    CriError::Refused {
+        operation,
+        code: tonic::Code::Internal,
+        message: "the answer is empty".to_owned(),
+    }
 }
 
 fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
@@ -341,12 +535,18 @@ fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
         None => return Err(ConnectError::NotUnix(endpoint.to_owned())),
     };
     if !path.starts_with('/') {
-        return Err(ConnectError::Invalid(endpoint.to_owned(), "the path must be absolute".to_owned()));
+        return Err(ConnectError::Invalid(
+            endpoint.to_owned(),
+            "the path must be absolute".to_owned(),
+        ));
     }
     // The address is not used: the connector below dials the socket.
-    let endpoint = Endpoint::from_static("http://runtime.invalid").connect_timeout(Duration::from_secs(3));
-    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    })))
+    let endpoint =
+        Endpoint::from_static("http://runtime.invalid").connect_timeout(Duration::from_secs(3));
+    Ok(
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        })),
+    )
 }

@@ -55,11 +55,19 @@ impl CriError {
         // A status that was made on this side carries its cause; one from the runtime does not.
         let made_here = status.source().is_some();
         match status.code() {
-            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => {
-                Self::Lost { operation, message: status_text(status) }
-            }
-            _ if made_here => Self::Lost { operation, message: status_text(status) },
-            code => Self::Refused { operation, code, message: status.message().to_owned() },
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => Self::Lost {
+                operation,
+                message: status_text(status),
+            },
+            _ if made_here => Self::Lost {
+                operation,
+                message: status_text(status),
+            },
+            code => Self::Refused {
+                operation,
+                code,
+                message: status.message().to_owned(),
+            },
         }
     }
 
@@ -74,24 +82,41 @@ impl CriError {
     /// The runtime says that the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::Refused { code: Code::NotFound, .. } => true,
+            Self::Refused {
+                code: Code::NotFound,
+                ..
+            } => true,
             // containerd words some of its own not-found answers with code Unknown.
-            Self::Refused { code: Code::Unknown, message, .. } => message.ends_with("not found"),
+            Self::Refused {
+                code: Code::Unknown,
+                message,
+                ..
+            } => message.ends_with("not found"),
             Self::Refused { .. } | Self::Lost { .. } | Self::Deadline { .. } => false,
         }
     }
 
     /// The runtime does not know the call.
     pub fn is_unimplemented(&self) -> bool {
-        matches!(self, Self::Refused { code: Code::Unimplemented, .. })
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::Unimplemented,
+                ..
+            }
+        )
     }
 
     /// The runtime's own words, for status and events.
     pub fn message(&self) -> String {
         match self {
-            Self::Refused { code, message, .. } => format!("rpc error: code = {} desc = {message}", code_word(*code)),
+            Self::Refused { code, message, .. } => {
+                format!("rpc error: code = {} desc = {message}", code_word(*code))
+            }
             Self::Lost { message, .. } => message.clone(),
-            Self::Deadline { .. } => "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned(),
+            Self::Deadline { .. } => {
+                "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned()
+            }
         }
     }
 

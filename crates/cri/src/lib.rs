@@ -18,6 +18,11 @@ pub use observe::{ContainerDetail, container_of_status, sandbox_of_status};
 
 /// Generated client stubs over the messages of `kubelet-api`.
 mod stubs {
-    #![expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated from proto/cri.proto")]
+    #![expect(
+        unreachable_pub,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        reason = "generated from proto/cri.proto"
+    )]
     tonic::include_proto!("runtime.v1");
 }

@@ -25,7 +25,10 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let label = ["operation_type"];
         let calls = IntCounterVec::new(
-            Opts::new("kubelet_runtime_operations_total", "Cumulative number of runtime operations by operation type."),
+            Opts::new(
+                "kubelet_runtime_operations_total",
+                "Cumulative number of runtime operations by operation type.",
+            ),
             &label,
         )?;
         let errors = IntCounterVec::new(
@@ -47,12 +50,18 @@ impl Metrics {
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { calls, errors, seconds })
+        Ok(Self {
+            calls,
+            errors,
+            seconds,
+        })
     }
 
     pub(crate) fn ended(&self, operation: &str, took: Duration, failed: bool) {
         self.calls.with_label_values(&[operation]).inc();
-        self.seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        self.seconds
+            .with_label_values(&[operation])
+            .observe(took.as_secs_f64());
         if failed {
             self.errors.with_label_values(&[operation]).inc();
         }

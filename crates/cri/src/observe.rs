@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::ids::{ContainerId, SandboxId};
-use kubelet_model::observed::{ContainerState, Exit, ObservedContainer, ObservedSandbox, SandboxState};
+use kubelet_model::observed::{
+    ContainerState, Exit, ObservedContainer, ObservedSandbox, SandboxState,
+};
 use serde::Deserialize;
 
 /// What a container status says beyond the container itself.
@@ -25,12 +27,21 @@ pub struct ContainerDetail {
 
 /// A sandbox as inspected.
 pub fn sandbox_of_status(status: &cri::PodSandboxStatus) -> ObservedSandbox {
-    let network = status.linux.as_ref().and_then(|l| l.namespaces.as_ref()).and_then(|n| n.options.as_ref());
+    let network = status
+        .linux
+        .as_ref()
+        .and_then(|l| l.namespaces.as_ref())
+        .and_then(|n| n.options.as_ref());
     let host_network = network.is_some_and(|o| o.network == cri::NamespaceMode::Node as i32);
     let mut ips = Vec::new();
     if let Some(network) = &status.network {
         let extra = network.additional_ips.iter().map(|ip| ip.ip.as_str());
-        ips.extend(std::iter::once(network.ip.as_str()).chain(extra).filter(|ip| !ip.is_empty()).map(str::to_owned));
+        ips.extend(
+            std::iter::once(network.ip.as_str())
+                .chain(extra)
+                .filter(|ip| !ip.is_empty())
+                .map(str::to_owned),
+        );
     }
     ObservedSandbox {
         id: SandboxId::from(status.id.as_str()),
@@ -52,21 +63,36 @@ pub fn container_of_status(
     info: &BTreeMap<String, String>,
     sandbox: Option<&SandboxId>,
 ) -> ContainerDetail {
-    let verbose = info.get("info").and_then(|text| serde_json::from_str::<VerboseInfo>(text).ok()).unwrap_or_default();
+    let verbose = info
+        .get("info")
+        .and_then(|text| serde_json::from_str::<VerboseInfo>(text).ok())
+        .unwrap_or_default();
     let annotation = |key: &str| status.annotations.get(key).map(String::as_str);
     let metadata = status.metadata.clone().unwrap_or_default();
-    let sandbox = verbose.sandbox_id.as_deref().map(SandboxId::from).or_else(|| sandbox.cloned());
-    let message_path = annotation("io.kubernetes.container.terminationMessagePath").filter(|p| !p.is_empty());
+    let sandbox = verbose
+        .sandbox_id
+        .as_deref()
+        .map(SandboxId::from)
+        .or_else(|| sandbox.cloned());
+    let message_path =
+        annotation("io.kubernetes.container.terminationMessagePath").filter(|p| !p.is_empty());
     let message_host_path = message_path
         .and_then(|path| status.mounts.iter().find(|m| m.container_path == path))
         .map(|mount| mount.host_path.clone());
     let image = status.image.as_ref();
-    let named = image.map(|i| if i.user_specified_image.is_empty() { &i.image } else { &i.user_specified_image });
+    let named = image.map(|i| {
+        if i.user_specified_image.is_empty() {
+            &i.image
+        } else {
+            &i.user_specified_image
+        }
+    });
     let state = container_state(status);
     let runs = matches!(state, ContainerState::Running { .. });
     let user = status.user.as_ref().and_then(|u| u.linux.as_ref());
     ContainerDetail {
-        message_from_logs: annotation("io.kubernetes.container.terminationMessagePolicy") == Some("FallbackToLogsOnError"),
+        message_from_logs: annotation("io.kubernetes.container.terminationMessagePolicy")
+            == Some("FallbackToLogsOnError"),
         container: ObservedContainer {
             id: ContainerId::from(status.id.as_str()),
             sandbox: sandbox.unwrap_or_else(|| SandboxId::from("")),
@@ -78,9 +104,16 @@ pub fn container_of_status(
             state,
             created_at: nanos(status.created_at),
             image: named.cloned().unwrap_or_default(),
-            image_ref: if status.image_ref.is_empty() { status.image_id.clone() } else { status.image_ref.clone() },
-            hash: annotation("io.kubernetes.container.hash").unwrap_or_default().to_owned(),
-            grace_seconds: annotation("io.kubernetes.pod.terminationGracePeriod").and_then(|text| text.parse().ok()),
+            image_ref: if status.image_ref.is_empty() {
+                status.image_id.clone()
+            } else {
+                status.image_ref.clone()
+            },
+            hash: annotation("io.kubernetes.container.hash")
+                .unwrap_or_default()
+                .to_owned(),
+            grace_seconds: annotation("io.kubernetes.pod.terminationGracePeriod")
+                .and_then(|text| text.parse().ok()),
             log_path: status.log_path.clone(),
             termination_message_host_path: message_host_path,
             pid: verbose.pid.filter(|pid| runs && *pid > 0),
@@ -92,7 +125,9 @@ pub fn container_of_status(
 fn container_state(status: &cri::ContainerStatus) -> ContainerState {
     match cri::ContainerState::try_from(status.state) {
         Ok(cri::ContainerState::ContainerCreated) => ContainerState::Created,
-        Ok(cri::ContainerState::ContainerRunning) => ContainerState::Running { started_at: nanos(status.started_at) },
+        Ok(cri::ContainerState::ContainerRunning) => ContainerState::Running {
+            started_at: nanos(status.started_at),
+        },
         Ok(cri::ContainerState::ContainerExited) => ContainerState::Exited(Exit {
             started_at: nanos(status.started_at),
             finished_at: nanos(status.finished_at),

@@ -19,8 +19,8 @@ use crate::hosts_file::{HostsBase, hosts_file_content, mounts_hosts_file, pod_ho
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
 use crate::resources::SwapController;
 use crate::restart::gap_text;
-use crate::security::ImageUser;
 use crate::sandbox_config::sandbox_config;
+use crate::security::ImageUser;
 use crate::view::{PodView, ResolvedImage, Waiting};
 use crate::volumes::{hosts_path, log_dir, pod_dir, volume_paths};
 
@@ -39,10 +39,16 @@ pub enum Readiness {
 }
 
 /// The step for one container that should start.
-pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container) -> Readiness {
+pub fn container_start(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+) -> Readiness {
     let newest = view.observed.instances(&container.name).next();
-    if let (Some(until), Some(waiting)) = (view.held.get(&container.name), view.waiting.get(&container.name))
-        && *until > view.now
+    if let (Some(until), Some(waiting)) = (
+        view.held.get(&container.name),
+        view.waiting.get(&container.name),
+    ) && *until > view.now
     {
         return Readiness::Later(*until, waiting.clone());
     }
@@ -51,7 +57,10 @@ pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container:
         return held;
     }
     if let Some(created) = newest.filter(|c| startable(view, sandbox, c)) {
-        let action = Action::StartCreated { id: created.id.clone(), name: created.name.clone() };
+        let action = Action::StartCreated {
+            id: created.id.clone(),
+            name: created.name.clone(),
+        };
         return Readiness::Now(Box::new(action), "created and never started".to_owned());
     }
     let Some(image) = view.resolved.get(&container.name) else {
@@ -60,8 +69,15 @@ pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container:
     match start_step(view, sandbox, container, image) {
         Ok(mut start) => {
             start.after_failure = failed_at;
-            let why = if failed_at.is_some() { "it ended" } else { "not started yet" };
-            Readiness::Now(Box::new(Action::StartContainer(Box::new(start))), why.to_owned())
+            let why = if failed_at.is_some() {
+                "it ended"
+            } else {
+                "not started yet"
+            };
+            Readiness::Now(
+                Box::new(Action::StartContainer(Box::new(start))),
+                why.to_owned(),
+            )
         }
         Err(waiting) => Readiness::Never(waiting),
     }
@@ -71,19 +87,44 @@ pub fn container_start(view: &PodView<'_>, sandbox: &ObservedSandbox, container:
 fn startable(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &ObservedContainer) -> bool {
     container.state == ContainerState::Created
         && container.sandbox == sandbox.id
-        && view.waiting.get(&container.name).is_none_or(|w| w.reason != Reason::RunContainerError)
+        && view
+            .waiting
+            .get(&container.name)
+            .is_none_or(|w| w.reason != Reason::RunContainerError)
 }
 
 /// When the newest run ended, if there was one in any sandbox.
-fn failed_at(view: &PodView<'_>, container: &v1::Container, newest: Option<&ObservedContainer>) -> Option<Timestamp> {
-    let observed = newest.and_then(|c| c.state.exit()).map(|exit| exit.finished_at);
-    observed.or_else(|| view.record.exits.get(&container.name).map(|exit| exit.finished_at)).map(|at| at.min(view.now))
+fn failed_at(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    newest: Option<&ObservedContainer>,
+) -> Option<Timestamp> {
+    let observed = newest
+        .and_then(|c| c.state.exit())
+        .map(|exit| exit.finished_at);
+    observed
+        .or_else(|| {
+            view.record
+                .exits
+                .get(&container.name)
+                .map(|exit| exit.finished_at)
+        })
+        .map(|at| at.min(view.now))
 }
 
-fn held_back(view: &PodView<'_>, container: &v1::Container, failed_at: Option<Timestamp>) -> Option<Readiness> {
+fn held_back(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    failed_at: Option<Timestamp>,
+) -> Option<Readiness> {
     let failed_at = failed_at?;
     let back_off = view.record.restart_back_off.get(&container.name)?;
-    let until = back_off.until(back_off_key(container), failed_at, view.now, view.node.max_backoff_seconds)?;
+    let until = back_off.until(
+        back_off_key(container),
+        failed_at,
+        view.now,
+        view.node.max_backoff_seconds,
+    )?;
     let message = format!(
         "back-off {} restarting failed container={} pod={}_{}({})",
         gap_text(back_off.seconds),
@@ -92,7 +133,13 @@ fn held_back(view: &PodView<'_>, container: &v1::Container, failed_at: Option<Ti
         view.pod.full_name.namespace,
         view.pod.uid
     );
-    Some(Readiness::Later(until, Waiting { reason: Reason::CrashLoopBackOff, message }))
+    Some(Readiness::Later(
+        until,
+        Waiting {
+            reason: Reason::CrashLoopBackOff,
+            message,
+        },
+    ))
 }
 
 /// What a crash-loop back-off is about: another image starts anew.
@@ -100,19 +147,45 @@ pub fn back_off_key(container: &v1::Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }
 
-fn image_step(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container) -> Readiness {
+fn image_step(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+) -> Readiness {
     let image = container.image.clone().unwrap_or_default();
-    let back_off = view.record.image_back_off.get(&container.name).filter(|b| b.image == image);
+    let back_off = view
+        .record
+        .image_back_off
+        .get(&container.name)
+        .filter(|b| b.image == image);
     let held_until = back_off
-        .map(|b| b.back_off.updated.saturating_add(SignedDuration::from_secs(b.back_off.seconds)).unwrap_or(view.now))
+        .map(|b| {
+            b.back_off
+                .updated
+                .saturating_add(SignedDuration::from_secs(b.back_off.seconds))
+                .unwrap_or(view.now)
+        })
         .filter(|until| *until > view.now);
     if let (Some(back_off), Some(until)) = (back_off, held_until) {
         // Held as a pull; all the same its presence is looked at every now and then: somebody may have loaded it.
-        let looked = view.record.image_back_off.get(&container.name).map_or(view.now, |b| b.looked_at);
+        let looked = view
+            .record
+            .image_back_off
+            .get(&container.name)
+            .map_or(view.now, |b| b.looked_at);
         let recheck = looked.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
         if recheck > view.now {
-            let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", back_off.message);
-            return Readiness::Later(until.min(recheck), Waiting { reason: Reason::ImagePullBackOff, message });
+            let message = format!(
+                "Back-off pulling image \"{image}\": ErrImagePull: {}",
+                back_off.message
+            );
+            return Readiness::Later(
+                until.min(recheck),
+                Waiting {
+                    reason: Reason::ImagePullBackOff,
+                    message,
+                },
+            );
         }
     }
     match sandbox_config(view.pod, view.node, sandbox.attempt) {
@@ -124,9 +197,15 @@ fn image_step(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Con
                 pull_held_until: held_until,
                 sandbox_config: Box::new(config),
             };
-            Readiness::Now(Box::new(Action::ResolveImage(wanted)), "its image comes first".to_owned())
+            Readiness::Now(
+                Box::new(Action::ResolveImage(wanted)),
+                "its image comes first".to_owned(),
+            )
         }
-        Err(problem) => Readiness::Never(Waiting { reason: problem.reason, message: problem.message }),
+        Err(problem) => Readiness::Never(Waiting {
+            reason: problem.reason,
+            message: problem.message,
+        }),
     }
 }
 
@@ -144,14 +223,21 @@ fn start_step(
     container: &v1::Container,
     image: &ResolvedImage,
 ) -> Result<StartContainer, Waiting> {
-    let waiting = |problem: ConfigProblem| Waiting { reason: problem.reason, message: problem.message };
+    let waiting = |problem: ConfigProblem| Waiting {
+        reason: problem.reason,
+        message: problem.message,
+    };
     let restart_count = next_restart_count(view, &container.name);
-    let hash = format!("{:x}", crate::identity::container_hash(&container.name, back_off_key(container)));
+    let hash = format!(
+        "{:x}",
+        crate::identity::container_hash(&container.name, back_off_key(container))
+    );
     let message_path = termination_message_path(view, container, restart_count);
     let pod_ips = sandbox.ips.clone().unwrap_or_default();
     let mounts = ResolvedMounts {
         volumes: volume_paths(view.pod, view.node),
-        hosts_file: mounts_hosts_file(view.pod, container, &pod_ips).then(|| hosts_path(view.pod, view.node)),
+        hosts_file: mounts_hosts_file(view.pod, container, &pod_ips)
+            .then(|| hosts_path(view.pod, view.node)),
         termination_message: message_path.clone(),
         ..ResolvedMounts::default()
     };
@@ -162,16 +248,26 @@ fn start_step(
         restart_count,
         hash: &hash,
         image_id: &image.id,
-        image_user: &ImageUser { uid: image.uid, name: image.username.clone() },
+        image_user: &ImageUser {
+            uid: image.uid,
+            name: image.username.clone(),
+        },
         pod_ips: &pod_ips,
         mounts: &mounts,
-        swap: if view.node.cgroups.has_swap { SwapController::Available } else { SwapController::Missing },
+        swap: if view.node.cgroups.has_swap {
+            SwapController::Available
+        } else {
+            SwapController::Missing
+        },
     })
     .map_err(waiting)?;
     let sandbox_config = sandbox_config(view.pod, view.node, sandbox.attempt).map_err(waiting)?;
     let log_dir = log_dir(view.pod, view.node);
     let log_link = LogLink {
-        stem: format!("{}_{}_{}", view.pod.full_name.name, view.pod.full_name.namespace, container.name),
+        stem: format!(
+            "{}_{}_{}",
+            view.pod.full_name.name, view.pod.full_name.namespace, container.name
+        ),
         target: format!("{log_dir}/{}", config.log_path),
     };
     Ok(StartContainer {
@@ -190,17 +286,39 @@ fn start_step(
 
 /// One more than any instance ever had; 0 when there was none.
 fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
-    let observed = view.observed.instances(name).map(|c| c.restart_count.max(c.attempt)).max();
+    let observed = view
+        .observed
+        .instances(name)
+        .map(|c| c.restart_count.max(c.attempt))
+        .max();
     let recorded = view.record.restart_counts.get(name).copied();
-    observed.max(recorded).map_or(0, |highest| highest.saturating_add(1))
+    observed
+        .max(recorded)
+        .map_or(0, |highest| highest.saturating_add(1))
 }
 
 /// A file name of its own for every start, as upstream's eight hex digits.
-fn termination_message_path(view: &PodView<'_>, container: &v1::Container, restart_count: u32) -> Option<String> {
-    container.termination_message_path.as_deref().filter(|path| !path.is_empty())?;
-    let seed = format!("{}/{}/{restart_count}/{}", view.pod.uid, container.name, view.now);
-    let digits = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    Some(format!("{}/containers/{}/{digits:08x}", pod_dir(view.pod, view.node), container.name))
+fn termination_message_path(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    restart_count: u32,
+) -> Option<String> {
+    container
+        .termination_message_path
+        .as_deref()
+        .filter(|path| !path.is_empty())?;
+    let seed = format!(
+        "{}/{}/{restart_count}/{}",
+        view.pod.uid, container.name, view.now
+    );
+    let digits = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    Some(format!(
+        "{}/containers/{}/{digits:08x}",
+        pod_dir(view.pod, view.node),
+        container.name
+    ))
 }
 
 fn files_before(
@@ -211,11 +329,21 @@ fn files_before(
 ) -> Result<Vec<HostWork>, ConfigProblem> {
     let dir = pod_dir(view.pod, view.node);
     let mut work = vec![
-        HostWork::MakeDir { path: format!("{}/{}", log_dir(view.pod, view.node), container.name), mode: 0o755 },
-        HostWork::MakeDir { path: format!("{dir}/containers/{}", container.name), mode: 0o750 },
+        HostWork::MakeDir {
+            path: format!("{}/{}", log_dir(view.pod, view.node), container.name),
+            mode: 0o755,
+        },
+        HostWork::MakeDir {
+            path: format!("{dir}/containers/{}", container.name),
+            mode: 0o750,
+        },
     ];
     if let Some(path) = message_path {
-        work.push(HostWork::WriteFile { path, mode: 0o666, content: String::new() });
+        work.push(HostWork::WriteFile {
+            path,
+            mode: 0o666,
+            content: String::new(),
+        });
     }
     if mounts_hosts_file(view.pod, container, pod_ips) {
         work.push(hosts_file(view, pod_ips)?);
@@ -231,9 +359,23 @@ fn hosts_file(view: &PodView<'_>, pod_ips: &[String]) -> Result<HostWork, Config
     if view.pod.is_host_network() {
         let text = hosts_file_content(view.pod, HostsBase::Node(NODE_HOSTS));
         let (head, tail) = text.split_once(NODE_HOSTS).unwrap_or((&text, ""));
-        return Ok(HostWork::WriteHostsFromNode { path, head: head.to_owned(), tail: tail.to_owned() });
+        return Ok(HostWork::WriteHostsFromNode {
+            path,
+            head: head.to_owned(),
+            tail: tail.to_owned(),
+        });
     }
     let name = pod_hostname(view.pod, &view.node.dns.cluster_domain)?;
-    let content = hosts_file_content(view.pod, HostsBase::Pod { ips: pod_ips, name: &name });
-    Ok(HostWork::WriteFile { path, mode: 0o644, content })
+    let content = hosts_file_content(
+        view.pod,
+        HostsBase::Pod {
+            ips: pod_ips,
+            name: &name,
+        },
+    );
+    Ok(HostWork::WriteFile {
+        path,
+        mode: 0o644,
+        content,
+    })
 }

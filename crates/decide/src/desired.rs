@@ -59,7 +59,8 @@ pub fn merge(desired: &mut DesiredPods, source: SourceKind, snapshot: &[Arc<Pod>
             merge.duplicates.push(pod.full_name.clone());
         }
     }
-    let (mut adds, mut updates, mut deletes, mut reconciles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut adds, mut updates, mut deletes, mut reconciles) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let gone: Vec<PodUid> = desired
         .pods
         .iter()
@@ -113,22 +114,37 @@ fn difference(old: &Pod, new: &Pod) -> Difference {
         return Difference::None;
     }
     let (old, new) = (&*old.object, &*new.object);
-    let marks = |pod: &v1::Pod| (pod.metadata.deletion_timestamp.clone(), pod.metadata.deletion_grace_period_seconds);
+    let marks = |pod: &v1::Pod| {
+        (
+            pod.metadata.deletion_timestamp.clone(),
+            pod.metadata.deletion_grace_period_seconds,
+        )
+    };
     let semantic = old.spec != new.spec
         || old.metadata.labels != new.metadata.labels
         || annotations(old) != annotations(new)
         || marks(old) != marks(new);
     if semantic {
-        return if new.metadata.deletion_timestamp.is_some() { Difference::Deletion } else { Difference::Spec };
+        return if new.metadata.deletion_timestamp.is_some() {
+            Difference::Deletion
+        } else {
+            Difference::Spec
+        };
     }
-    if old.status == new.status { Difference::None } else { Difference::Status }
+    if old.status == new.status {
+        Difference::None
+    } else {
+        Difference::Status
+    }
 }
 
 /// Annotations without the kubelet's own times, which change with every read.
 fn annotations(pod: &v1::Pod) -> BTreeMap<&str, &str> {
     let own = [CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION];
     let all = pod.metadata.annotations.iter().flatten();
-    all.map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| !own.contains(k)).collect()
+    all.map(|(k, v)| (k.as_str(), v.as_str()))
+        .filter(|(k, _)| !own.contains(k))
+        .collect()
 }
 
 #[cfg(test)]
@@ -140,8 +156,15 @@ mod tests {
         object.metadata.name = Some(name.into());
         object.metadata.namespace = Some("default".into());
         object.metadata.uid = Some(uid.into());
-        let container = v1::Container { name: "c".into(), image: Some(image.into()), ..Default::default() };
-        object.spec = Some(v1::PodSpec { containers: vec![container], ..Default::default() });
+        let container = v1::Container {
+            name: "c".into(),
+            image: Some(image.into()),
+            ..Default::default()
+        };
+        object.spec = Some(v1::PodSpec {
+            containers: vec![container],
+            ..Default::default()
+        });
         Arc::new(Pod::new(Arc::new(object), source, Vec::new()).unwrap())
     }
 
@@ -161,18 +184,35 @@ mod tests {
         use SourceKind::File;
         let mut desired = DesiredPods::default();
         let first = [pod("a", "1", "i", File), pod("b", "2", "i", File)];
-        assert_eq!(words(&merge(&mut desired, File, &first)), ["ADD 1", "ADD 2"]);
+        assert_eq!(
+            words(&merge(&mut desired, File, &first)),
+            ["ADD 1", "ADD 2"]
+        );
         assert!(merge(&mut desired, File, &first).changes.is_empty());
         let second = [pod("b", "2", "other", File), pod("c", "3", "i", File)];
-        assert_eq!(words(&merge(&mut desired, File, &second)), ["REMOVE 1", "ADD 3", "UPDATE 2"]);
+        assert_eq!(
+            words(&merge(&mut desired, File, &second)),
+            ["REMOVE 1", "ADD 3", "UPDATE 2"]
+        );
     }
 
     #[test]
     fn a_source_only_removes_its_own() {
         let mut desired = DesiredPods::default();
-        merge(&mut desired, SourceKind::File, &[pod("a", "1", "i", SourceKind::File)]);
-        merge(&mut desired, SourceKind::Url, &[pod("b", "2", "i", SourceKind::Url)]);
-        assert_eq!(words(&merge(&mut desired, SourceKind::Url, &[])), ["REMOVE 2"]);
+        merge(
+            &mut desired,
+            SourceKind::File,
+            &[pod("a", "1", "i", SourceKind::File)],
+        );
+        merge(
+            &mut desired,
+            SourceKind::Url,
+            &[pod("b", "2", "i", SourceKind::Url)],
+        );
+        assert_eq!(
+            words(&merge(&mut desired, SourceKind::Url, &[])),
+            ["REMOVE 2"]
+        );
         assert_eq!(desired.pods.len(), 1);
         assert_eq!(desired.seen.len(), 2);
     }
@@ -180,7 +220,10 @@ mod tests {
     #[test]
     fn the_first_of_one_full_name_wins() {
         let mut desired = DesiredPods::default();
-        let twins = [pod("a", "1", "i", SourceKind::File), pod("a", "2", "i", SourceKind::File)];
+        let twins = [
+            pod("a", "1", "i", SourceKind::File),
+            pod("a", "2", "i", SourceKind::File),
+        ];
         let merged = merge(&mut desired, SourceKind::File, &twins);
         assert_eq!(words(&merged), ["ADD 1"]);
         assert_eq!(merged.duplicates.len(), 1);

@@ -26,11 +26,11 @@ pub enum InitPlan<'a> {
 /// The init part of the plan.
 pub fn init_plan<'a>(view: &PodView<'a>) -> InitPlan<'a> {
     let in_sandbox = view.observed.sandboxes.first().map(|s| &s.id);
-    let any_regular_started = view
-        .pod
-        .containers()
-        .iter()
-        .any(|c| view.observed.instances(&c.name).any(|i| Some(&i.sandbox) == in_sandbox && i.started_at().is_some()));
+    let any_regular_started = view.pod.containers().iter().any(|c| {
+        view.observed
+            .instances(&c.name)
+            .any(|i| Some(&i.sandbox) == in_sandbox && i.started_at().is_some())
+    });
     if any_regular_started {
         return InitPlan::Done;
     }
@@ -41,7 +41,11 @@ pub fn init_plan<'a>(view: &PodView<'a>) -> InitPlan<'a> {
             Standing::NotStarted => return InitPlan::Start(container),
             Standing::Ended(code) => {
                 let again = policy_restarts(init_policy(view.pod.restart_policy()), code);
-                return if again { InitPlan::Start(container) } else { InitPlan::Wait };
+                return if again {
+                    InitPlan::Start(container)
+                } else {
+                    InitPlan::Wait
+                };
             }
         }
     }
@@ -50,11 +54,19 @@ pub fn init_plan<'a>(view: &PodView<'a>) -> InitPlan<'a> {
 
 /// Only runs in the newest sandbox count: a new sandbox initialises anew. What the runtime forgot counts as it was recorded.
 fn init_standing(view: &PodView<'_>, name: &str) -> Standing {
-    let Some(sandbox) = view.observed.sandboxes.first() else { return Standing::NotStarted };
-    let newest = view.observed.instances(name).find(|i| i.sandbox == sandbox.id);
+    let Some(sandbox) = view.observed.sandboxes.first() else {
+        return Standing::NotStarted;
+    };
+    let newest = view
+        .observed
+        .instances(name)
+        .find(|i| i.sandbox == sandbox.id);
     match newest {
         Some(instance) if instance.state.may_run() => Standing::Running,
-        Some(instance) => instance.state.exit().map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code)),
+        Some(instance) => instance
+            .state
+            .exit()
+            .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code)),
         None if sandbox.attempt == 0 => match standing(view, name) {
             Standing::Ended(code) => Standing::Ended(code),
             Standing::NotStarted | Standing::Running => Standing::NotStarted,

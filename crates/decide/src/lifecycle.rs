@@ -95,7 +95,9 @@ impl Lifecycle {
         match self {
             Self::Syncing => false,
             Self::Terminating(t) => t.cause != TerminationCause::Ended,
-            Self::Terminated { cause } | Self::Finished { cause } => *cause != TerminationCause::Ended,
+            Self::Terminated { cause } | Self::Finished { cause } => {
+                *cause != TerminationCause::Ended
+            }
         }
     }
 }
@@ -116,7 +118,11 @@ fn from_syncing(view: &PodView<'_>) -> Lifecycle {
         Desire::Run if view.record.ended.is_some() || is_ended(view) => TerminationCause::Ended,
         Desire::Run => return Lifecycle::Syncing,
     };
-    Lifecycle::Terminating(Terminating { cause, since: view.now, grace_seconds: grace(view) })
+    Lifecycle::Terminating(Terminating {
+        cause,
+        since: view.now,
+        grace_seconds: grace(view),
+    })
 }
 
 fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle {
@@ -134,7 +140,11 @@ fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle 
 /// A pod that ended by itself stays, for its status and logs, until it is removed; then nothing may be left of it.
 fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
     let gone = view.observed.is_absent() && view.prepared == Prepared::Released;
-    if cause != TerminationCause::Ended && gone { Lifecycle::Finished { cause } } else { Lifecycle::Terminated { cause } }
+    if cause != TerminationCause::Ended && gone {
+        Lifecycle::Finished { cause }
+    } else {
+        Lifecycle::Terminated { cause }
+    }
 }
 
 /// A pod that ended by itself and is removed while that goes on is removed; nothing else changes the cause.
@@ -152,5 +162,8 @@ fn grace(view: &PodView<'_>) -> i64 {
         Desire::Run => None,
     };
     let recorded = view.record.terminating.as_ref().map(|t| t.grace_seconds);
-    asked.or(recorded).unwrap_or_else(|| view.pod.grace_seconds()).max(1)
+    asked
+        .or(recorded)
+        .unwrap_or_else(|| view.pod.grace_seconds())
+        .max(1)
 }

@@ -58,7 +58,10 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
             return Standing::Ended(exit.code);
         }
     }
-    view.record.exits.get(name).map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
+    view.record
+        .exits
+        .get(name)
+        .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
 }
 
 /// The phase by upstream's table.
@@ -79,11 +82,17 @@ pub fn phase(policy: RestartPolicy, init: &[Standing], regular: &[Standing]) -> 
     if regular.contains(&Standing::Running) {
         return Phase::Running;
     }
-    let restartable = regular.iter().any(|s| matches!(s, Standing::Ended(code) if policy_restarts(policy, *code)));
+    let restartable = regular
+        .iter()
+        .any(|s| matches!(s, Standing::Ended(code) if policy_restarts(policy, *code)));
     if restartable {
         return Phase::Running;
     }
-    if regular.iter().all(|s| matches!(s, Standing::Ended(0))) { Phase::Succeeded } else { Phase::Failed }
+    if regular.iter().all(|s| matches!(s, Standing::Ended(0))) {
+        Phase::Succeeded
+    } else {
+        Phase::Failed
+    }
 }
 
 /// A failed init container is retried unless the pod says Never.
@@ -99,12 +108,17 @@ pub fn current_phase(view: &PodView<'_>) -> Phase {
     let stand = |containers: &[v1::Container]| -> Vec<Standing> {
         containers.iter().map(|c| standing(view, &c.name)).collect()
     };
-    phase(view.pod.restart_policy(), &stand(view.pod.init_containers()), &stand(view.pod.containers()))
+    phase(
+        view.pod.restart_policy(),
+        &stand(view.pod.init_containers()),
+        &stand(view.pod.containers()),
+    )
 }
 
 /// Whether all containers are done for good: nothing may run, nothing will be started.
 pub fn is_ended(view: &PodView<'_>) -> bool {
-    matches!(current_phase(view), Phase::Succeeded | Phase::Failed) && view.observed.live_containers().next().is_none()
+    matches!(current_phase(view), Phase::Succeeded | Phase::Failed)
+        && view.observed.live_containers().next().is_none()
 }
 
 #[cfg(test)]
@@ -137,7 +151,11 @@ mod tests {
             (Always, &[Ended(0)], &[Runs], Running),
         ];
         for (policy, init, regular, expected) in rows {
-            assert_eq!(phase(*policy, init, regular), *expected, "{policy:?} {init:?} {regular:?}");
+            assert_eq!(
+                phase(*policy, init, regular),
+                *expected,
+                "{policy:?} {init:?} {regular:?}"
+            );
         }
     }
 }

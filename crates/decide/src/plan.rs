@@ -265,7 +265,9 @@ impl fmt::Display for Action {
                 write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))
             }
             Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
-            Self::StartContainer(start) => write!(f, "start {}[{}]", start.name, start.restart_count),
+            Self::StartContainer(start) => {
+                write!(f, "start {}[{}]", start.name, start.restart_count)
+            }
             Self::StartCreated { name, .. } => write!(f, "start created {name}"),
             Self::StopContainers(stops) => {
                 f.write_str("stop")?;

@@ -43,7 +43,10 @@ impl Listing {
         for container in containers {
             if let Some(uid) = container.labels.get(POD_UID_LABEL) {
                 let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
-                entry.insert(container.id.clone(), ListedState::Container(container.state));
+                entry.insert(
+                    container.id.clone(),
+                    ListedState::Container(container.state),
+                );
             }
         }
         Self { pods }
@@ -53,5 +56,10 @@ impl Listing {
 /// Pods that differ between two lists, gone ones included.
 pub fn changed_pods(old: &Listing, new: &Listing) -> BTreeSet<PodUid> {
     let differs = |uid: &&PodUid| old.pods.get(*uid) != new.pods.get(*uid);
-    old.pods.keys().chain(new.pods.keys()).filter(differs).cloned().collect()
+    old.pods
+        .keys()
+        .chain(new.pods.keys())
+        .filter(differs)
+        .cloned()
+        .collect()
 }

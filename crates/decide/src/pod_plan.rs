@@ -43,14 +43,21 @@ fn sync_plan(view: &PodView<'_>) -> PodPlan {
     if let Some(field) = view.pod.unbuilt.first() {
         plan.pod_waiting = Some(Waiting {
             reason: Reason::UnsupportedField,
-            message: format!("pod is held: {} not supported by this kubelet", fields_text(field, view.pod.unbuilt.len())),
+            message: format!(
+                "pod is held: {} not supported by this kubelet",
+                fields_text(field, view.pod.unbuilt.len())
+            ),
         });
         return plan;
     }
     if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
         plan.wake_at = Some(retry_at);
         plan.pod_waiting = view.pod_waiting.cloned();
-        plan.waiting = view.waiting.iter().map(|(name, waiting)| (name.clone(), waiting.clone())).collect();
+        plan.waiting = view
+            .waiting
+            .iter()
+            .map(|(name, waiting)| (name.clone(), waiting.clone()))
+            .collect();
         return plan;
     }
     match sandbox_choice(view) {
@@ -61,7 +68,11 @@ fn sync_plan(view: &PodView<'_>) -> PodPlan {
 }
 
 fn fields_text(first: &str, count: usize) -> String {
-    if count > 1 { format!("{first} (and {} more fields)", count - 1) } else { first.to_owned() }
+    if count > 1 {
+        format!("{first} (and {} more fields)", count - 1)
+    } else {
+        first.to_owned()
+    }
 }
 
 /// Which sandbox the pod runs in.
@@ -75,23 +86,35 @@ fn sandbox_choice<'a>(view: &PodView<'a>) -> SandboxChoice<'a> {
         return SandboxChoice::Replace { why: "no sandbox" };
     };
     if view.observed.ready_sandboxes().count() > 1 {
-        return SandboxChoice::Replace { why: "more than one sandbox is ready" };
+        return SandboxChoice::Replace {
+            why: "more than one sandbox is ready",
+        };
     }
     if view.observed.ready_sandboxes().all(|s| s.id != newest.id) {
-        return SandboxChoice::Replace { why: "the newest sandbox is not ready" };
+        return SandboxChoice::Replace {
+            why: "the newest sandbox is not ready",
+        };
     }
     if newest.host_network != view.pod.is_host_network() {
-        return SandboxChoice::Replace { why: "its network namespace is another" };
+        return SandboxChoice::Replace {
+            why: "its network namespace is another",
+        };
     }
     if !newest.host_network && newest.ips.as_ref().is_some_and(Vec::is_empty) {
-        return SandboxChoice::Replace { why: "it has no address" };
+        return SandboxChoice::Replace {
+            why: "it has no address",
+        };
     }
     SandboxChoice::Keep(newest)
 }
 
 /// Stops what is left of the old sandboxes, then makes a new one; the next plan sees it with its address.
 fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
-    let stops = stops_of(view, view.observed.live_containers(), view.pod.grace_seconds());
+    let stops = stops_of(
+        view,
+        view.observed.live_containers(),
+        view.pod.grace_seconds(),
+    );
     if !stops.is_empty() {
         plan.push("its sandbox is replaced", Action::StopContainers(stops));
     }
@@ -108,9 +131,16 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         return;
     }
     if view.prepared != Prepared::Yes {
-        plan.push("first start", Action::Prepare(prepare_work(view.pod, view.node)));
+        plan.push(
+            "first start",
+            Action::Prepare(prepare_work(view.pod, view.node)),
+        );
     }
-    let attempt = view.observed.sandboxes.first().map_or(0, |s| s.attempt.saturating_add(1));
+    let attempt = view
+        .observed
+        .sandboxes
+        .first()
+        .map_or(0, |s| s.attempt.saturating_add(1));
     match sandbox_config(view.pod, view.node, attempt) {
         Ok(config) => plan.push(
             why,
@@ -120,7 +150,10 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
             })),
         ),
         Err(problem) => {
-            plan.pod_waiting = Some(Waiting { reason: problem.reason, message: problem.message });
+            plan.pod_waiting = Some(Waiting {
+                reason: problem.reason,
+                message: problem.message,
+            });
         }
     }
 }
@@ -145,17 +178,23 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
     }
     if plan.steps.is_empty() {
         for dead in dead_instances(view.observed) {
-            plan.push("an older instance", Action::RemoveContainer {
-                id: dead.id.clone(),
-                name: dead.name.clone(),
-                seen: view.observed.observed_at,
-            });
+            plan.push(
+                "an older instance",
+                Action::RemoveContainer {
+                    id: dead.id.clone(),
+                    name: dead.name.clone(),
+                    seen: view.observed.observed_at,
+                },
+            );
         }
         for sandbox in crate::garbage::dead_sandboxes(view.observed) {
-            plan.push("an older sandbox", Action::RemoveSandbox {
-                id: sandbox.id.clone(),
-                seen: view.observed.observed_at,
-            });
+            plan.push(
+                "an older sandbox",
+                Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                    seen: view.observed.observed_at,
+                },
+            );
         }
     }
 }
@@ -182,14 +221,19 @@ fn unwanted_reason(
     container: &ObservedContainer,
 ) -> Option<&'static str> {
     let spec = view.pod.all_containers().find(|c| c.name == container.name);
-    let newest_live = view.observed.instances(&container.name).find(|c| c.state.may_run());
+    let newest_live = view
+        .observed
+        .instances(&container.name)
+        .find(|c| c.state.may_run());
     if spec.is_none() {
         Some("not in the spec")
     } else if container.sandbox != sandbox.id {
         Some("in another sandbox")
     } else if newest_live.is_some_and(|newest| newest.id != container.id) {
         Some("a newer instance runs")
-    } else if spec.is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container)) {
+    } else if spec
+        .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
+    {
         Some("definition changed")
     } else if container.state == ContainerState::Unknown {
         Some("in an unknown state")
@@ -209,9 +253,15 @@ fn definition_changed(spec: &v1::Container, container: &ObservedContainer) -> bo
     !container.hash.is_empty() && container.hash != wanted
 }
 
-fn start_regular(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container, plan: &mut PodPlan) {
+fn start_regular(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+) {
     let newest = view.observed.instances(&container.name).next();
-    let will_stop = newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
+    let will_stop =
+        newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
     if will_stop {
         // Stopped by this plan; the next one, on what is then seen, starts it again.
         plan.wake_now(view);
@@ -219,28 +269,48 @@ fn start_regular(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::
     }
     if newest.is_none() && standing(view, &container.name) != Standing::NotStarted {
         // The runtime forgot it, we did not: policy decides on the recorded exit.
-        let Standing::Ended(code) = standing(view, &container.name) else { return };
+        let Standing::Ended(code) = standing(view, &container.name) else {
+            return;
+        };
         if !crate::restart::policy_restarts(view.pod.restart_policy(), code) {
             return;
         }
-    } else if !should_start(view.pod.restart_policy(), newest) && !changed_and_done(view, container, newest) {
+    } else if !should_start(view.pod.restart_policy(), newest)
+        && !changed_and_done(view, container, newest)
+    {
         return;
     }
     start(view, sandbox, container, plan);
 }
 
 /// An ended container whose definition changed runs once more, unless the pod says Never.
-fn changed_and_done(view: &PodView<'_>, spec: &v1::Container, newest: Option<&ObservedContainer>) -> bool {
+fn changed_and_done(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    newest: Option<&ObservedContainer>,
+) -> bool {
     view.pod.restart_policy() != RestartPolicy::Never
         && newest.is_some_and(|c| c.state.exit().is_some() && definition_changed(spec, c))
 }
 
-fn start(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &v1::Container, plan: &mut PodPlan) {
+fn start(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+) {
     if view.prepared != Prepared::Yes {
-        plan.push("first start since the kubelet started", Action::Prepare(prepare_work(view.pod, view.node)));
+        plan.push(
+            "first start since the kubelet started",
+            Action::Prepare(prepare_work(view.pod, view.node)),
+        );
     }
     match container_start(view, sandbox, container) {
-        Readiness::Now(action, why) => plan.steps.push(Step { why, action: *action, on_failure: OnFailure::Continue }),
+        Readiness::Now(action, why) => plan.steps.push(Step {
+            why,
+            action: *action,
+            on_failure: OnFailure::Continue,
+        }),
         Readiness::Later(at, waiting) => {
             plan.wake_by(at);
             plan.waiting.push((container.name.clone(), waiting));
@@ -256,12 +326,19 @@ fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
         plan.wake_at = Some(retry_at);
         return plan;
     }
-    let stops = stops_of(view, view.observed.live_containers(), terminating.grace_seconds);
+    let stops = stops_of(
+        view,
+        view.observed.live_containers(),
+        terminating.grace_seconds,
+    );
     if !stops.is_empty() {
         plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
     }
     for sandbox in view.observed.ready_sandboxes() {
-        plan.push(terminating.cause.as_str(), Action::StopSandbox(sandbox.id.clone()));
+        plan.push(
+            terminating.cause.as_str(),
+            Action::StopSandbox(sandbox.id.clone()),
+        );
     }
     plan
 }
@@ -271,7 +348,13 @@ fn stops_of<'a>(
     containers: impl Iterator<Item = &'a ObservedContainer>,
     grace_seconds: i64,
 ) -> Vec<StopContainer> {
-    let recorded = |c: &ObservedContainer| if view.pod.is_static() { grace_seconds } else { c.grace_seconds.unwrap_or(grace_seconds) };
+    let recorded = |c: &ObservedContainer| {
+        if view.pod.is_static() {
+            grace_seconds
+        } else {
+            c.grace_seconds.unwrap_or(grace_seconds)
+        }
+    };
     containers
         .map(|c| StopContainer {
             id: c.id.clone(),
@@ -292,27 +375,58 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     let leaves = cause != TerminationCause::Ended;
     if leaves {
         for sandbox in &view.observed.sandboxes {
-            plan.push("the pod is gone", Action::RemoveSandbox { id: sandbox.id.clone(), seen });
+            plan.push(
+                "the pod is gone",
+                Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                    seen,
+                },
+            );
         }
-        let has_sandbox = |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
+        let has_sandbox =
+            |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
         for container in view.observed.containers.iter().filter(|c| !has_sandbox(c)) {
-            plan.push("the pod is gone", Action::RemoveContainer { id: container.id.clone(), name: container.name.clone(), seen });
+            plan.push(
+                "the pod is gone",
+                Action::RemoveContainer {
+                    id: container.id.clone(),
+                    name: container.name.clone(),
+                    seen,
+                },
+            );
         }
     } else {
         for dead in dead_instances(view.observed) {
-            plan.push("an older instance", Action::RemoveContainer { id: dead.id.clone(), name: dead.name.clone(), seen });
+            plan.push(
+                "an older instance",
+                Action::RemoveContainer {
+                    id: dead.id.clone(),
+                    name: dead.name.clone(),
+                    seen,
+                },
+            );
         }
     }
     if view.prepared != Prepared::Released {
         let leaving = if leaves { Leaving::Yes } else { Leaving::No };
-        plan.push("nothing of it runs", Action::Release { work: release_work(view.pod, view.node, leaving), seen });
+        plan.push(
+            "nothing of it runs",
+            Action::Release {
+                work: release_work(view.pod, view.node, leaving),
+                seen,
+            },
+        );
     }
     plan
 }
 
 impl PodPlan {
     fn push(&mut self, why: &str, action: Action) {
-        self.steps.push(Step { why: why.to_owned(), action, on_failure: OnFailure::EndPlan });
+        self.steps.push(Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::EndPlan,
+        });
     }
 
     fn wake_by(&mut self, at: jiff::Timestamp) {
@@ -325,6 +439,8 @@ impl PodPlan {
 
     /// An image is asked for: what follows for later containers waits for its answer, so that they start in order.
     fn stops_at_image(&self) -> bool {
-        self.steps.iter().any(|s| matches!(s.action, Action::ResolveImage(_)))
+        self.steps
+            .iter()
+            .any(|s| matches!(s.action, Action::ResolveImage(_)))
     }
 }

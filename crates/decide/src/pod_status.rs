@@ -37,9 +37,23 @@ pub struct StatusOutcome {
 /// The status of the pod of this view.
 pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     let phase = phase_of(view);
-    let init: Vec<_> = view.pod.init_containers().iter().map(|c| container_status(view, c, Kind::Init)).collect();
-    let regular: Vec<_> = view.pod.containers().iter().map(|c| container_status(view, c, Kind::Regular)).collect();
-    let mut conditions = Conditions { view, next: BTreeMap::new(), out: Vec::new() };
+    let init: Vec<_> = view
+        .pod
+        .init_containers()
+        .iter()
+        .map(|c| container_status(view, c, Kind::Init))
+        .collect();
+    let regular: Vec<_> = view
+        .pod
+        .containers()
+        .iter()
+        .map(|c| container_status(view, c, Kind::Regular))
+        .collect();
+    let mut conditions = Conditions {
+        view,
+        next: BTreeMap::new(),
+        out: Vec::new(),
+    };
     conditions.add_all(phase, &init, &regular);
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
@@ -51,7 +65,12 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         message: waiting.map(|w| w.message.clone()),
         conditions: Some(conditions.out),
         host_ip: host_ips.first().cloned(),
-        host_ips: some_list(host_ips.iter().map(|ip| v1::HostIP { ip: ip.clone() }).collect()),
+        host_ips: some_list(
+            host_ips
+                .iter()
+                .map(|ip| v1::HostIP { ip: ip.clone() })
+                .collect(),
+        ),
         pod_ip: ips.first().cloned(),
         pod_ips: some_list(ips.iter().map(|ip| v1::PodIP { ip: ip.clone() }).collect()),
         start_time: view.record.start_time.map(whole_second),
@@ -63,7 +82,10 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         resources,
         ..v1::PodStatus::default()
     };
-    StatusOutcome { status, conditions: conditions.next }
+    StatusOutcome {
+        status,
+        conditions: conditions.next,
+    }
 }
 
 type Amounts = BTreeMap<String, ApiQuantity>;
@@ -72,17 +94,35 @@ type Amounts = BTreeMap<String, ApiQuantity>;
 fn pod_resources(view: &PodView<'_>) -> (Option<Amounts>, Option<v1::ResourceRequirements>) {
     let sum = |of: fn(&v1::ResourceRequirements) -> Option<&Amounts>| {
         let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
-        let lists = view.pod.containers().iter().filter_map(|c| c.resources.as_ref().and_then(of));
+        let lists = view
+            .pod
+            .containers()
+            .iter()
+            .filter_map(|c| c.resources.as_ref().and_then(of));
         for (name, amount) in lists.flatten() {
-            let Ok(amount) = amount.0.parse::<Quantity>() else { continue };
-            let sum = total.get(name).map_or_else(|| amount.clone(), |old| old.plus(&amount));
+            let Ok(amount) = amount.0.parse::<Quantity>() else {
+                continue;
+            };
+            let sum = total
+                .get(name)
+                .map_or_else(|| amount.clone(), |old| old.plus(&amount));
             total.insert(name.clone(), sum);
         }
-        let printed: Amounts = total.into_iter().map(|(name, amount)| (name, ApiQuantity(amount.to_string()))).collect();
+        let printed: Amounts = total
+            .into_iter()
+            .map(|(name, amount)| (name, ApiQuantity(amount.to_string())))
+            .collect();
         (!printed.is_empty()).then_some(printed)
     };
     let (requests, limits) = (sum(|r| r.requests.as_ref()), sum(|r| r.limits.as_ref()));
-    (requests.clone(), Some(v1::ResourceRequirements { claims: None, limits, requests }))
+    (
+        requests.clone(),
+        Some(v1::ResourceRequirements {
+            claims: None,
+            limits,
+            requests,
+        }),
+    )
 }
 
 fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -92,12 +132,21 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
 /// Held back while anything may run; never leaves a terminal phase.
 fn phase_of(view: &PodView<'_>) -> Phase {
     if let Some(ended) = &view.record.ended {
-        return if ended.succeeded { Phase::Succeeded } else { Phase::Failed };
+        return if ended.succeeded {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        };
     }
     let phase = current_phase(view);
-    let leaving_done = matches!(view.lifecycle, Lifecycle::Terminated { .. } | Lifecycle::Finished { .. });
+    let leaving_done = matches!(
+        view.lifecycle,
+        Lifecycle::Terminated { .. } | Lifecycle::Finished { .. }
+    );
     match phase {
-        Phase::Succeeded | Phase::Failed if view.observed.live_containers().next().is_some() => Phase::Running,
+        Phase::Succeeded | Phase::Failed if view.observed.live_containers().next().is_some() => {
+            Phase::Running
+        }
         Phase::Pending | Phase::Running if leaving_done => terminal_phase(view),
         other => other,
     }
@@ -106,10 +155,17 @@ fn phase_of(view: &PodView<'_>) -> Phase {
 /// A pod that was stopped: failed when any container did not end with 0.
 fn terminal_phase(view: &PodView<'_>) -> Phase {
     let failed = view.pod.containers().iter().any(|c| {
-        let newest = view.observed.instances(&c.name).find_map(|i| i.state.exit().map(|e| e.code));
+        let newest = view
+            .observed
+            .instances(&c.name)
+            .find_map(|i| i.state.exit().map(|e| e.code));
         newest.or_else(|| view.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
     });
-    if failed { Phase::Failed } else { Phase::Succeeded }
+    if failed {
+        Phase::Failed
+    } else {
+        Phase::Succeeded
+    }
 }
 
 /// Addresses: the newest sandbox's, else the remembered ones; the node's own on its network. At most one per family.
@@ -117,7 +173,11 @@ pub fn pod_ips(view: &PodView<'_>) -> Vec<String> {
     if view.pod.is_host_network() {
         return view.node.ips.clone();
     }
-    let of_sandbox = view.observed.sandboxes.iter().find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()));
+    let of_sandbox = view
+        .observed
+        .sandboxes
+        .iter()
+        .find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()));
     let all = of_sandbox.unwrap_or_else(|| view.record.ips.clone());
     let node_is_v6 = view.node.ips.first().is_some_and(|ip| ip.contains(':'));
     let first = all.iter().find(|ip| ip.contains(':') == node_is_v6);
@@ -136,41 +196,83 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
     let current = view.observed.instances(&spec.name).find(started);
     let recorded = view.record.exits.get(&spec.name);
     let current_exit = current.and_then(|c| c.state.exit().map(|e| terminated(&exit_of(c, e))));
-    let earlier = view.observed.instances(&spec.name).filter(started).skip(1).find_map(|c| c.state.exit().map(|e| exit_of(c, e)));
-    let earlier_recorded = recorded.filter(|r| current.is_none_or(|c| c.id.as_str() != r.id)).cloned();
+    let earlier = view
+        .observed
+        .instances(&spec.name)
+        .filter(started)
+        .skip(1)
+        .find_map(|c| c.state.exit().map(|e| exit_of(c, e)));
+    let earlier_recorded = recorded
+        .filter(|r| current.is_none_or(|c| c.id.as_str() != r.id))
+        .cloned();
     let last = earlier.or(earlier_recorded);
     let running = match current.map(|c| &c.state) {
         Some(ContainerState::Running { started_at }) => Some(*started_at),
         _ => None,
     };
-    let ended = current_exit.or_else(|| current.is_none().then(|| recorded.map(terminated)).flatten());
+    let ended = current_exit.or_else(|| {
+        current
+            .is_none()
+            .then(|| recorded.map(terminated))
+            .flatten()
+    });
     let (state, last_state) = state_and_last(view, spec, kind, running, ended, last.as_ref());
     let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     let is_running = state.running.is_some();
-    let image = current.map(|c| c.image.clone()).or_else(|| recorded.map(|r| r.image.clone()));
-    let image_id = current.map(|c| c.image_ref.clone()).or_else(|| recorded.map(|r| r.image_ref.clone()));
-    let id = current.map(|c| c.id.to_string()).or_else(|| recorded.map(|r| r.id.clone()));
+    let image = current
+        .map(|c| c.image.clone())
+        .or_else(|| recorded.map(|r| r.image.clone()));
+    let image_id = current
+        .map(|c| c.image_ref.clone())
+        .or_else(|| recorded.map(|r| r.image_ref.clone()));
+    let id = current
+        .map(|c| c.id.to_string())
+        .or_else(|| recorded.map(|r| r.id.clone()));
     let known = current.is_some() || recorded.is_some();
     let resources = spec.resources.clone().unwrap_or_default();
     v1::ContainerStatus {
         name: spec.name.clone(),
         state: Some(state),
         last_state: Some(last_state),
-        ready: if kind == Kind::Init { succeeded } else { is_running },
+        ready: if kind == Kind::Init {
+            succeeded
+        } else {
+            is_running
+        },
         started: Some(is_running && kind == Kind::Regular),
         restart_count: restart_count(view, spec, current),
-        image: image.filter(|i| !i.is_empty()).or_else(|| spec.image.clone()).unwrap_or_default(),
+        image: image
+            .filter(|i| !i.is_empty())
+            .or_else(|| spec.image.clone())
+            .unwrap_or_default(),
         image_id: image_id.unwrap_or_default(),
-        container_id: id.filter(|i| !i.is_empty()).map(|i| format!("containerd://{i}")),
-        allocated_resources: resources.requests.clone().filter(|r| known && !r.is_empty()),
-        resources: known.then(|| v1::ResourceRequirements { claims: None, ..resources }),
+        container_id: id
+            .filter(|i| !i.is_empty())
+            .map(|i| format!("containerd://{i}")),
+        allocated_resources: resources
+            .requests
+            .clone()
+            .filter(|r| known && !r.is_empty()),
+        resources: known.then(|| v1::ResourceRequirements {
+            claims: None,
+            ..resources
+        }),
         volume_mounts: known.then(|| volume_mounts(spec)).flatten(),
         ..v1::ContainerStatus::default()
     }
 }
 
-fn restart_count(view: &PodView<'_>, spec: &v1::Container, current: Option<&ObservedContainer>) -> i32 {
-    let recorded = view.record.restart_counts.get(&spec.name).copied().unwrap_or(0);
+fn restart_count(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    current: Option<&ObservedContainer>,
+) -> i32 {
+    let recorded = view
+        .record
+        .restart_counts
+        .get(&spec.name)
+        .copied()
+        .unwrap_or(0);
     i32::try_from(current.map_or(0, |c| c.restart_count).max(recorded)).unwrap_or(i32::MAX)
 }
 
@@ -183,11 +285,22 @@ fn state_and_last(
     ended: Option<v1::ContainerStateTerminated>,
     earlier: Option<&RecordedExit>,
 ) -> (v1::ContainerState, v1::ContainerState) {
-    let as_state = |t: v1::ContainerStateTerminated| v1::ContainerState { terminated: Some(t), ..Default::default() };
+    let as_state = |t: v1::ContainerStateTerminated| v1::ContainerState {
+        terminated: Some(t),
+        ..Default::default()
+    };
     let earlier_state = || earlier.map(|e| as_state(terminated(e))).unwrap_or_default();
     if let Some(started_at) = running {
-        let running = v1::ContainerStateRunning { started_at: Some(whole_second(started_at)) };
-        return (v1::ContainerState { running: Some(running), ..Default::default() }, earlier_state());
+        let running = v1::ContainerStateRunning {
+            started_at: Some(whole_second(started_at)),
+        };
+        return (
+            v1::ContainerState {
+                running: Some(running),
+                ..Default::default()
+            },
+            earlier_state(),
+        );
     }
     let syncing = matches!(view.lifecycle, Lifecycle::Syncing);
     if let Some(waiting) = view.waiting.get(&spec.name).filter(|_| syncing) {
@@ -198,21 +311,35 @@ fn state_and_last(
         return (as_state(terminated), earlier_state());
     }
     let init_first = !view.pod.init_containers().is_empty();
-    let reason = if init_first && (kind == Kind::Regular || !is_next_init(view, spec)) || kind == Kind::Init {
+    let reason = if init_first && (kind == Kind::Regular || !is_next_init(view, spec))
+        || kind == Kind::Init
+    {
         Reason::PodInitializing
     } else {
         Reason::ContainerCreating
     };
-    (waiting_state(reason.as_str(), None), v1::ContainerState::default())
+    (
+        waiting_state(reason.as_str(), None),
+        v1::ContainerState::default(),
+    )
 }
 
 fn is_next_init(view: &PodView<'_>, spec: &v1::Container) -> bool {
-    view.pod.init_containers().first().is_some_and(|first| first.name == spec.name)
+    view.pod
+        .init_containers()
+        .first()
+        .is_some_and(|first| first.name == spec.name)
 }
 
 fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
-    let waiting = v1::ContainerStateWaiting { reason: Some(reason.to_owned()), message: message.filter(|m| !m.is_empty()) };
-    v1::ContainerState { waiting: Some(waiting), ..Default::default() }
+    let waiting = v1::ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message: message.filter(|m| !m.is_empty()),
+    };
+    v1::ContainerState {
+        waiting: Some(waiting),
+        ..Default::default()
+    }
 }
 
 /// An observed exit in the form in which exits are kept.
@@ -242,13 +369,18 @@ fn terminated(exit: &RecordedExit) -> v1::ContainerStateTerminated {
 }
 
 fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
-    let mounts = spec.volume_mounts.as_deref().unwrap_or_default().iter().map(|m| v1::VolumeMountStatus {
-        name: m.name.clone(),
-        mount_path: m.mount_path.clone(),
-        read_only: m.read_only.filter(|r| *r),
-        recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
-        ..Default::default()
-    });
+    let mounts = spec
+        .volume_mounts
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|m| v1::VolumeMountStatus {
+            name: m.name.clone(),
+            mount_path: m.mount_path.clone(),
+            read_only: m.read_only.filter(|r| *r),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+            ..Default::default()
+        });
     some_list(mounts.collect())
 }
 
@@ -265,31 +397,60 @@ struct Conditions<'a> {
 
 impl Conditions<'_> {
     /// In upstream's order.
-    fn add_all(&mut self, phase: Phase, init: &[v1::ContainerStatus], regular: &[v1::ContainerStatus]) {
-        let has_sandbox = self.view.observed.ready_sandboxes().any(|s| {
-            s.host_network || s.ips.as_ref().is_some_and(|ips| !ips.is_empty())
-        });
+    fn add_all(
+        &mut self,
+        phase: Phase,
+        init: &[v1::ContainerStatus],
+        regular: &[v1::ContainerStatus],
+    ) {
+        let has_sandbox = self
+            .view
+            .observed
+            .ready_sandboxes()
+            .any(|s| s.host_network || s.ips.as_ref().is_some_and(|ips| !ips.is_empty()));
         self.add("PodReadyToStartContainers", has_sandbox, None);
-        let incomplete: Vec<_> = init.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+        let incomplete: Vec<_> = init
+            .iter()
+            .filter(|s| !s.ready)
+            .map(|s| s.name.as_str())
+            .collect();
         let any_started = regular.iter().any(|s| s.container_id.is_some());
         match phase {
             Phase::Succeeded => self.add("Initialized", true, Some((Reason::PodCompleted, None))),
             _ if incomplete.is_empty() || any_started => self.add("Initialized", true, None),
-            _ => self.add("Initialized", false, Some((
-                Reason::ContainersNotInitialized,
-                Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))),
-            ))),
+            _ => self.add(
+                "Initialized",
+                false,
+                Some((
+                    Reason::ContainersNotInitialized,
+                    Some(format!(
+                        "containers with incomplete status: [{}]",
+                        incomplete.join(" ")
+                    )),
+                )),
+            ),
         }
-        let unready: Vec<_> = regular.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+        let unready: Vec<_> = regular
+            .iter()
+            .filter(|s| !s.ready)
+            .map(|s| s.name.as_str())
+            .collect();
         for name in ["Ready", "ContainersReady"] {
             match phase {
                 Phase::Succeeded => self.add(name, false, Some((Reason::PodCompleted, None))),
                 Phase::Failed => self.add(name, false, Some((Reason::PodFailed, None))),
                 Phase::Pending | Phase::Running if unready.is_empty() => self.add(name, true, None),
-                Phase::Pending | Phase::Running => self.add(name, false, Some((
-                    Reason::ContainersNotReady,
-                    Some(format!("containers with unready status: [{}]", unready.join(" "))),
-                ))),
+                Phase::Pending | Phase::Running => self.add(
+                    name,
+                    false,
+                    Some((
+                        Reason::ContainersNotReady,
+                        Some(format!(
+                            "containers with unready status: [{}]",
+                            unready.join(" ")
+                        )),
+                    )),
+                ),
             }
         }
         self.add("PodScheduled", true, None);
@@ -301,7 +462,9 @@ impl Conditions<'_> {
             Some(_) | None => self.view.now,
         };
         self.next.insert(name.to_owned(), (value, since));
-        let (reason, message) = why.map_or((None, None), |(reason, message)| (Some(reason.to_string()), message));
+        let (reason, message) = why.map_or((None, None), |(reason, message)| {
+            (Some(reason.to_string()), message)
+        });
         self.out.push(v1::PodCondition {
             type_: name.to_owned(),
             status: if value { "True" } else { "False" }.to_owned(),

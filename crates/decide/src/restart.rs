@@ -28,7 +28,13 @@ pub struct BackOff {
 impl BackOff {
     /// The back-off to keep when a start is made at `now` after a failure at `failed_at`: doubled, or the first again when the
     /// container had run for twice the cap.
-    pub fn next(previous: Option<&Self>, key: &str, failed_at: Timestamp, now: Timestamp, cap_seconds: i64) -> Self {
+    pub fn next(
+        previous: Option<&Self>,
+        key: &str,
+        failed_at: Timestamp,
+        now: Timestamp,
+        cap_seconds: i64,
+    ) -> Self {
         let first = INITIAL_BACK_OFF_SECONDS.min(cap_seconds);
         let seconds = match previous {
             Some(old) if old.key == key && !old.is_stale(failed_at, cap_seconds) => {
@@ -36,22 +42,35 @@ impl BackOff {
             }
             Some(_) | None => first,
         };
-        Self { key: key.to_owned(), seconds, updated: now }
+        Self {
+            key: key.to_owned(),
+            seconds,
+            updated: now,
+        }
     }
 
     /// When the next start may be made after a failure at `failed_at`; `None` is now.
-    pub fn until(&self, key: &str, failed_at: Timestamp, now: Timestamp, cap_seconds: i64) -> Option<Timestamp> {
+    pub fn until(
+        &self,
+        key: &str,
+        failed_at: Timestamp,
+        now: Timestamp,
+        cap_seconds: i64,
+    ) -> Option<Timestamp> {
         if self.key != key || self.is_stale(failed_at, cap_seconds) {
             return None;
         }
         // A clock set back must not stretch the wait beyond the gap itself.
         let from = failed_at.min(now);
-        let until = from.saturating_add(SignedDuration::from_secs(self.seconds)).unwrap_or(now);
+        let until = from
+            .saturating_add(SignedDuration::from_secs(self.seconds))
+            .unwrap_or(now);
         (until > now).then_some(until)
     }
 
     fn is_stale(&self, failed_at: Timestamp, cap_seconds: i64) -> bool {
-        failed_at.duration_since(self.updated) > SignedDuration::from_secs(cap_seconds.saturating_mul(2))
+        failed_at.duration_since(self.updated)
+            > SignedDuration::from_secs(cap_seconds.saturating_mul(2))
     }
 }
 
@@ -99,7 +118,10 @@ mod tests {
         let mut now = at(0);
         for _ in 0..8 {
             let failed_at = now;
-            let until = back_off.as_ref().and_then(|b| b.until("k", failed_at, now, 300)).unwrap_or(now);
+            let until = back_off
+                .as_ref()
+                .and_then(|b| b.until("k", failed_at, now, 300))
+                .unwrap_or(now);
             gaps.push(until.duration_since(failed_at).as_secs());
             now = until;
             back_off = Some(BackOff::next(back_off.as_ref(), "k", failed_at, now, 300));
@@ -109,16 +131,30 @@ mod tests {
 
     #[test]
     fn a_long_run_or_another_image_starts_anew() {
-        let old = BackOff { key: "k".into(), seconds: 160, updated: at(0) };
+        let old = BackOff {
+            key: "k".into(),
+            seconds: 160,
+            updated: at(0),
+        };
         assert_eq!(old.until("k", at(601), at(601), 300), None);
-        assert_eq!(BackOff::next(Some(&old), "k", at(601), at(601), 300).seconds, 10);
+        assert_eq!(
+            BackOff::next(Some(&old), "k", at(601), at(601), 300).seconds,
+            10
+        );
         assert_eq!(old.until("other", at(1), at(1), 300), None);
-        assert_eq!(BackOff::next(Some(&old), "other", at(1), at(1), 300).seconds, 10);
+        assert_eq!(
+            BackOff::next(Some(&old), "other", at(1), at(1), 300).seconds,
+            10
+        );
     }
 
     #[test]
     fn a_clock_set_back_does_not_stretch_the_wait() {
-        let old = BackOff { key: "k".into(), seconds: 10, updated: at(0) };
+        let old = BackOff {
+            key: "k".into(),
+            seconds: 10,
+            updated: at(0),
+        };
         let until = old.until("k", at(5000).min(at(100)), at(50), 300).unwrap();
         assert_eq!(until.duration_since(at(50)).as_secs(), 10);
     }

@@ -29,17 +29,30 @@ pub fn hosts_path(pod: &Pod, node: &NodeView) -> String {
 
 /// `<pod logs dir>/<namespace>_<name>_<uid>`.
 pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
-    format!("{}/{}_{}_{}", node.pod_logs_dir, pod.full_name.namespace, pod.full_name.name, pod.uid)
+    format!(
+        "{}/{}_{}_{}",
+        node.pod_logs_dir, pod.full_name.namespace, pod.full_name.name, pod.uid
+    )
 }
 
 /// Where each volume lies on the host, by volume name.
 pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, ResolvedVolume> {
-    let at = |host_path: String| ResolvedVolume { host_path, is_read_only: false, is_relabeled: false };
+    let at = |host_path: String| ResolvedVolume {
+        host_path,
+        is_read_only: false,
+        is_relabeled: false,
+    };
     let mut paths = BTreeMap::new();
     for volume in volumes(pod) {
         if volume.empty_dir.is_some() {
             let path = empty_dir_path(pod, node, &volume.name);
-            paths.insert(volume.name.clone(), ResolvedVolume { is_relabeled: true, ..at(path) });
+            paths.insert(
+                volume.name.clone(),
+                ResolvedVolume {
+                    is_relabeled: true,
+                    ..at(path)
+                },
+            );
         } else if let Some(host_path) = &volume.host_path {
             paths.insert(volume.name.clone(), at(host_path.path.clone()));
         }
@@ -51,13 +64,29 @@ pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, ResolvedVolu
 pub fn prepare_work(pod: &Pod, node: &NodeView) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
     let mut work = vec![
-        HostWork::MakeDir { path: dir.clone(), mode: 0o750 },
-        HostWork::MakeDir { path: format!("{dir}/volumes"), mode: 0o750 },
-        HostWork::MakeDir { path: format!("{dir}/plugins"), mode: 0o750 },
-        HostWork::MakeDir { path: log_dir(pod, node), mode: 0o755 },
+        HostWork::MakeDir {
+            path: dir.clone(),
+            mode: 0o750,
+        },
+        HostWork::MakeDir {
+            path: format!("{dir}/volumes"),
+            mode: 0o750,
+        },
+        HostWork::MakeDir {
+            path: format!("{dir}/plugins"),
+            mode: 0o750,
+        },
+        HostWork::MakeDir {
+            path: log_dir(pod, node),
+            mode: 0o755,
+        },
         HostWork::MakeCgroup(pod_cgroup(pod, node)),
     ];
-    let fs_group = pod.spec().security_context.as_ref().and_then(|s| s.fs_group);
+    let fs_group = pod
+        .spec()
+        .security_context
+        .as_ref()
+        .and_then(|s| s.fs_group);
     for volume in volumes(pod) {
         if let Some(empty_dir) = &volume.empty_dir {
             work.extend(empty_dir_work(pod, node, &volume.name, empty_dir, fs_group));
@@ -75,13 +104,21 @@ pub fn prepare_work(pod: &Pod, node: &NodeView) -> Vec<HostWork> {
 /// All that is taken down once nothing of the pod runs. The logs go only with the pod itself.
 pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
-    let mut work = vec![HostWork::UnmountEmptyDirs { pod_dir: dir.clone() }];
-    work.extend(cgroup_paths(pod, node).into_iter().map(|path| HostWork::RemoveCgroup { path }));
+    let mut work = vec![HostWork::UnmountEmptyDirs {
+        pod_dir: dir.clone(),
+    }];
+    work.extend(
+        cgroup_paths(pod, node)
+            .into_iter()
+            .map(|path| HostWork::RemoveCgroup { path }),
+    );
     if leaving == Leaving::Yes {
         work.push(HostWork::RemoveTree { path: dir });
         let log_dir = log_dir(pod, node);
         let stem = format!("{}_{}_", pod.full_name.name, pod.full_name.namespace);
-        work.push(HostWork::RemoveTree { path: log_dir.clone() });
+        work.push(HostWork::RemoveTree {
+            path: log_dir.clone(),
+        });
         work.push(HostWork::RemoveLogLinks { stem, log_dir });
     }
     work
@@ -96,8 +133,21 @@ fn cgroup_paths(pod: &Pod, node: &NodeView) -> Vec<String> {
     if !pod.containers().is_empty() {
         return vec![pod_cgroup(pod, node).path];
     }
-    let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
-    classes.into_iter().map(|class| format!("{}/pod{}", tier_path(class, node).trim_end_matches('/'), pod.uid)).collect()
+    let classes = [
+        QosClass::Guaranteed,
+        QosClass::Burstable,
+        QosClass::BestEffort,
+    ];
+    classes
+        .into_iter()
+        .map(|class| {
+            format!(
+                "{}/pod{}",
+                tier_path(class, node).trim_end_matches('/'),
+                pod.uid
+            )
+        })
+        .collect()
 }
 
 /// Whether the pod itself goes, or only what it used.
@@ -114,7 +164,10 @@ fn volumes(pod: &Pod) -> &[v1::Volume] {
 }
 
 fn empty_dir_path(pod: &Pod, node: &NodeView, name: &str) -> String {
-    format!("{}/volumes/kubernetes.io~empty-dir/{name}", pod_dir(pod, node))
+    format!(
+        "{}/volumes/kubernetes.io~empty-dir/{name}",
+        pod_dir(pod, node)
+    )
 }
 
 fn empty_dir_work(
@@ -125,21 +178,46 @@ fn empty_dir_work(
     fs_group: Option<i64>,
 ) -> Vec<HostWork> {
     let path = empty_dir_path(pod, node, name);
-    let meta = format!("{}/plugins/kubernetes.io~empty-dir/{name}", pod_dir(pod, node));
+    let meta = format!(
+        "{}/plugins/kubernetes.io~empty-dir/{name}",
+        pod_dir(pod, node)
+    );
     let parent = format!("{}/volumes/kubernetes.io~empty-dir", pod_dir(pod, node));
     let mut work = vec![
-        HostWork::MakeDir { path: parent, mode: 0o755 },
-        HostWork::MakeDir { path: path.clone(), mode: 0o777 },
-        HostWork::MakeDir { path: meta.clone(), mode: 0o750 },
+        HostWork::MakeDir {
+            path: parent,
+            mode: 0o755,
+        },
+        HostWork::MakeDir {
+            path: path.clone(),
+            mode: 0o777,
+        },
+        HostWork::MakeDir {
+            path: meta.clone(),
+            mode: 0o750,
+        },
     ];
     if source.medium.as_deref() == Some("Memory") {
-        let limit = source.size_limit.as_ref().and_then(|q| q.0.parse::<Quantity>().ok()).map(|q| q.value());
-        let size_bytes = limit.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
-        work.push(HostWork::MountTmpfs { path: path.clone(), size_bytes });
+        let limit = source
+            .size_limit
+            .as_ref()
+            .and_then(|q| q.0.parse::<Quantity>().ok())
+            .map(|q| q.value());
+        let size_bytes = limit
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0);
+        work.push(HostWork::MountTmpfs {
+            path: path.clone(),
+            size_bytes,
+        });
     }
     if let Some(gid) = fs_group.and_then(|gid| u32::try_from(gid).ok()) {
         work.push(HostWork::SetGroup { path, gid });
     }
-    work.push(HostWork::WriteFile { path: format!("{meta}/ready"), mode: 0o644, content: String::new() });
+    work.push(HostWork::WriteFile {
+        path: format!("{meta}/ready"),
+        mode: 0o644,
+        content: String::new(),
+    });
     work
 }
