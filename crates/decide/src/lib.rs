@@ -10,3 +10,6 @@ pub mod labels;
 pub mod resources;
 pub mod sandbox_config;
 pub mod security;
+
+#[cfg(test)]
+mod testing;
