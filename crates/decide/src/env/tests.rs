@@ -48,7 +48,11 @@ fn references_expand_as_upstreams_table_says() {
         ("$", "$"),
         ("$\u{e9}", "$\u{e9}"),
     ] {
-        assert_eq!(expand(input, |name| values.get(name).map(ToString::to_string)), expected, "{input}");
+        assert_eq!(
+            expand(input, |name| values.get(name).map(ToString::to_string)),
+            expected,
+            "{input}"
+        );
     }
 }
 
@@ -63,20 +67,38 @@ fn check(env: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn check_pod(pod: &Pod) -> Result<Vec<(String, String)>, String> {
-    let pod_ips = ["fd00::9".to_owned(), "10.244.0.7".to_owned(), "10.9.9.9".to_owned()];
-    let view = EnvView { pod, container: &pod.containers()[0], node: &node(), pod_ips: &pod_ips };
+    let pod_ips = [
+        "fd00::9".to_owned(),
+        "10.244.0.7".to_owned(),
+        "10.9.9.9".to_owned(),
+    ];
+    let view = EnvView {
+        pod,
+        container: &pod.containers()[0],
+        node: &node(),
+        pod_ips: &pod_ips,
+    };
     let env = container_env(&view).map_err(|problem| problem.message)?;
-    Ok(env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    Ok(env
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {
-    Ok(expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    Ok(expected
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect())
 }
 
 #[test]
 fn variables_see_only_those_before_them_and_keep_their_place() {
     let env = "[{name: A, value: $(B)}, {name: B, value: b}, {name: C, value: $(A)-$(B)-$$(B)}, {name: A, value: again}]";
-    assert_eq!(check(env), pairs(&[("A", "again"), ("B", "b"), ("C", "$(B)-b-$(B)")]));
+    assert_eq!(
+        check(env),
+        pairs(&[("A", "again"), ("B", "b"), ("C", "$(B)-b-$(B)")])
+    );
 }
 
 #[test]
@@ -121,10 +143,18 @@ fn resources_are_values_in_units_of_the_divisor() {
         let env = format!(
             "[{{name: V, valueFrom: {{resourceFieldRef: {{resource: {resource}, divisor: \"{divisor}\"}}}}}}]"
         );
-        assert_eq!(check(&env), pairs(&[("V", expected)]), "{resource} / {divisor}");
+        assert_eq!(
+            check(&env),
+            pairs(&[("V", expected)]),
+            "{resource} / {divisor}"
+        );
     }
     let named = "[{name: V, valueFrom: {resourceFieldRef: {containerName: first, resource: limits.memory}}}]";
-    assert_eq!(check(named), pairs(&[("V", "0")]), "an init container has no defaults here");
+    assert_eq!(
+        check(named),
+        pairs(&[("V", "0")]),
+        "an init container has no defaults here"
+    );
 }
 
 #[test]
@@ -139,24 +169,51 @@ fn a_pods_own_limit_stands_in_for_a_containers() {
 #[test]
 fn sources_that_can_not_be_had_are_named() {
     for (source, expected) in [
-        ("configMapKeyRef: {name: cm, key: k}", "couldn't get configMap default/cm, no kubeClient defined"),
-        ("secretKeyRef: {name: s, key: k}", "couldn't get secret default/s, no kubeClient defined"),
+        (
+            "configMapKeyRef: {name: cm, key: k}",
+            "couldn't get configMap default/cm, no kubeClient defined",
+        ),
+        (
+            "secretKeyRef: {name: s, key: k}",
+            "couldn't get secret default/s, no kubeClient defined",
+        ),
         (
             "fileKeyRef: {volumeName: v, path: p, key: k}",
             "env V: valueFrom.fileKeyRef is not supported",
         ),
-        ("fieldRef: {fieldPath: status.phase}", "unsupported fieldPath: status.phase"),
-        ("fieldRef: {fieldPath: spec.x}", "field label not supported: spec.x"),
-        ("fieldRef: {fieldPath: \"spec['x']\"}", "field label does not support subscript: spec['x']"),
-        ("fieldRef: {apiVersion: v2, fieldPath: spec.x}", "unsupported pod version: v2"),
-        ("resourceFieldRef: {resource: limits.gpu}", "unsupported container resource : limits.gpu"),
-        ("resourceFieldRef: {containerName: no, resource: limits.cpu}", "container no not found"),
+        (
+            "fieldRef: {fieldPath: status.phase}",
+            "unsupported fieldPath: status.phase",
+        ),
+        (
+            "fieldRef: {fieldPath: spec.x}",
+            "field label not supported: spec.x",
+        ),
+        (
+            "fieldRef: {fieldPath: \"spec['x']\"}",
+            "field label does not support subscript: spec['x']",
+        ),
+        (
+            "fieldRef: {apiVersion: v2, fieldPath: spec.x}",
+            "unsupported pod version: v2",
+        ),
+        (
+            "resourceFieldRef: {resource: limits.gpu}",
+            "unsupported container resource : limits.gpu",
+        ),
+        (
+            "resourceFieldRef: {containerName: no, resource: limits.cpu}",
+            "container no not found",
+        ),
     ] {
         let env = format!("[{{name: V, valueFrom: {{{source}}}}}]");
         assert_eq!(check(&env), Err(expected.to_owned()));
     }
     let pod = pod_of("{containers: [{name: c, envFrom: [{prefix: p, secretRef: {name: s}}]}]}");
-    assert_eq!(check_pod(&pod), Err("couldn't get secret default/s, no kubeClient defined".to_owned()));
+    assert_eq!(
+        check_pod(&pod),
+        Err("couldn't get secret default/s, no kubeClient defined".to_owned())
+    );
 }
 
 #[test]

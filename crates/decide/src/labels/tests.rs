@@ -5,16 +5,24 @@ use crate::testing::{pod, pod_of};
 
 #[test]
 fn labels_tell_whose_sandbox_or_container_it_is() {
-    let pod = pod("{metadata: {labels: {app: x}, annotations: {note: y}}, spec: {containers: [{name: c}]}}");
+    let pod = pod(
+        "{metadata: {labels: {app: x}, annotations: {note: y}}, spec: {containers: [{name: c}]}}",
+    );
     let labels = sandbox_labels(&pod);
     let parsed = parse_sandbox_labels(&labels).unwrap();
     assert_eq!((&parsed.uid, &parsed.full_name), (&pod.uid, &pod.full_name));
     assert_eq!(parsed.pod_labels, Map::from([("app".into(), "x".into())]));
-    assert_eq!(sandbox_annotations(&pod), Map::from([("note".into(), "y".into())]));
+    assert_eq!(
+        sandbox_annotations(&pod),
+        Map::from([("note".into(), "y".into())])
+    );
     let labels = container_labels(&pod, &pod.containers()[0]);
     assert_eq!(labels.len(), 4, "no labels of the pod's own");
     let parsed = parse_container_labels(&labels).unwrap();
-    assert_eq!((parsed.uid, parsed.full_name, parsed.name.as_str()), (pod.uid, pod.full_name, "c"));
+    assert_eq!(
+        (parsed.uid, parsed.full_name, parsed.name.as_str()),
+        (pod.uid, pod.full_name, "c")
+    );
 }
 
 #[test]
@@ -59,6 +67,17 @@ fn annotations_of_a_container_come_back_as_they_went() {
 
 #[test]
 fn annotations_that_do_not_parse_read_as_nothing() {
-    let broken = [HASH, RESTART_COUNT, DELETION_GRACE, TERMINATION_GRACE, PRE_STOP, PORTS].map(|key| (key.to_owned(), "zz{".into()));
-    assert_eq!(parse_container_annotations(&Map::from(broken)), ContainerAnnotations::default());
+    let broken = [
+        HASH,
+        RESTART_COUNT,
+        DELETION_GRACE,
+        TERMINATION_GRACE,
+        PRE_STOP,
+        PORTS,
+    ]
+    .map(|key| (key.to_owned(), "zz{".into()));
+    assert_eq!(
+        parse_container_annotations(&Map::from(broken)),
+        ContainerAnnotations::default()
+    );
 }
