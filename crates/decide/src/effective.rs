@@ -32,7 +32,7 @@ pub fn effective(
         server: server(config, &mut reader),
         auth: auth(config),
         sources: sources(config),
-        runtime: runtime(config),
+        runtime: runtime(config, flags),
         images: images(config, flags),
         loops: loops(config),
         cgroups: cgroups(config, flags),
@@ -257,7 +257,7 @@ fn sources(c: &KubeletConfiguration) -> SourcesConfig {
     }
 }
 
-fn runtime(c: &KubeletConfiguration) -> RuntimeConfig {
+fn runtime(c: &KubeletConfiguration, flags: &Flags) -> RuntimeConfig {
     let endpoint = text(&c.container_runtime_endpoint);
     let ids = c
         .user_namespaces
@@ -268,7 +268,7 @@ fn runtime(c: &KubeletConfiguration) -> RuntimeConfig {
         endpoint,
         request_timeout: span(c.runtime_request_timeout),
         hairpin_mode: text(&c.hairpin_mode),
-        seccomp_default: on(c.seccomp_default),
+        seccomp_default: on(c.seccomp_default) || flags.seccomp_default,
         pod_cidr: given_field(&c.pod_cidr),
         allowed_unsafe_sysctls: list(&c.allowed_unsafe_sysctls),
         max_container_restart_period: positive(c.crash_loop_back_off.max_container_restart_period),

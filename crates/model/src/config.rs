@@ -6,15 +6,18 @@
 //! Holds: nobody but the wiring holds the whole; paths are as given (absolute or relative to the working directory)
 //! Upstream: cmd/kubelet/app/options/options.go (KubeletFlags), pkg/kubelet/apis/config/types.go
 
+use crate::duration::GoDuration;
 use crate::gates::Gates;
 use crate::quantity::Quantity;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings that exist only as flags, never in the configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Flags {
     /// Configuration file; empty is none.
     pub config: String,
@@ -34,14 +37,16 @@ pub struct Flags {
     pub cloud_provider: String,
     /// Directory of everything that the node agent keeps.
     pub root_dir: String,
+    /// The same as the configuration's field of that name; either is enough.
+    pub seccomp_default: bool,
     /// Labels of the node when it registers.
     pub node_labels: BTreeMap<String, String>,
     /// File that is locked while running; empty is none.
     pub lock_file: String,
     /// Whether to end when somebody else wants the lock.
     pub exit_on_lock_contention: bool,
-    /// A dead container younger than this stays, in nanoseconds.
-    pub minimum_container_ttl: crate::duration::GoDuration,
+    /// A dead container younger than this stays.
+    pub minimum_container_ttl: GoDuration,
     /// Dead containers kept per container name.
     pub maximum_dead_containers_per_container: i32,
     /// Dead containers kept on the node; negative is no limit.
@@ -70,10 +75,11 @@ impl Default for Flags {
             cert_dir: "/var/lib/kubelet/pki".to_owned(),
             cloud_provider: String::new(),
             root_dir: "/var/lib/kubelet".to_owned(),
+            seccomp_default: false,
             node_labels: BTreeMap::new(),
             lock_file: String::new(),
             exit_on_lock_contention: false,
-            minimum_container_ttl: crate::duration::GoDuration::ZERO,
+            minimum_container_ttl: GoDuration::ZERO,
             maximum_dead_containers_per_container: 1,
             maximum_dead_containers: -1,
             experimental_mounter_path: String::new(),
@@ -477,7 +483,7 @@ pub struct NodeConfig {
     pub node_ip: Option<String>,
     /// Labels when it registers.
     pub labels: BTreeMap<String, String>,
-    /// Taints when it registers, as `key=value:effect`.
+    /// Taints when it registers.
     pub taints: Vec<NodeTaint>,
     /// Whether it registers itself.
     pub register: bool,

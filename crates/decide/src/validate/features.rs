@@ -299,8 +299,9 @@ impl Examination<'_> {
                 format!("pod logs path {} must be absolute path", quoted(path)),
             );
         }
-        let mut segments = path.split('/').skip(1);
-        if path != "/" && segments.any(|segment| matches!(segment, "" | "." | "..")) {
+        let segments = path.strip_prefix('/').unwrap_or(path);
+        let mut segments = segments.split('/');
+        if !matches!(path, "" | "/") && segments.any(|segment| matches!(segment, "" | "." | "..")) {
             self.invalid(
                 field,
                 format!("pod logs path {} must be normalized", quoted(path)),
