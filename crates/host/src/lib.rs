@@ -24,15 +24,18 @@ pub mod cgroup_v2;
 pub mod files;
 pub mod host_path;
 pub mod journal;
+pub mod kernel;
+pub mod machine;
 pub mod mounts;
 pub mod oom;
 pub mod pidfd;
-mod readable;
 pub mod remove;
-#[cfg(test)]
-mod testing;
+pub mod stats;
 pub mod usage;
 pub mod watch;
+mod readable;
+#[cfg(test)]
+mod testing;
 
 use std::path::{Path, PathBuf};
 

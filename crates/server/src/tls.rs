@@ -1,0 +1,294 @@
+//! The main port's certificate, key and client authorities: made, checked, and read again when the files change.
+//!
+//! In:    paths; the node's name and the present time for a pair of our own
+//! Out:   the TLS configuration of the next connection
+//! Calls: `lib` at bind, and per accepted connection (a stat of at most three files; nothing runs while nobody connects)
+//! Holds: a changed file that is unusable keeps what was in force and is logged once per change; the key file is 0600
+//! Upstream: cmd/kubelet/app/server.go InitializeTLS, client-go util/cert (1.36); differences: an ECDSA key (upstream: RSA), and
+//!           the names `localhost` and `127.0.0.1` beside the node's
+
+use std::fs::Metadata;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file could not be read or written.
+    #[error("{operation} {path}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path}: {why}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Certificate and key are not a pair.
+    #[error("certificate {certificate} and key {key} cannot be used together: {why}")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What the TLS library said.
+        why: String,
+    },
+    /// A pair of our own could not be made.
+    #[error("make a self-signed certificate: {0}")]
+    Make(String),
+}
+
+/// Where the serving pair is.
+#[derive(Debug, Clone)]
+pub enum ServingPair {
+    /// `kubelet.crt` and `kubelet.key` in this directory, made when they are not there.
+    SelfSigned(PathBuf),
+    /// Files somebody else keeps.
+    Files {
+        /// PEM: the certificate, then its chain.
+        certificate: PathBuf,
+        /// PEM.
+        key: PathBuf,
+    },
+}
+
+/// The lowest version spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinTls {
+    /// 1.2.
+    V12,
+    /// 1.3.
+    V13,
+}
+
+/// What stands behind one handshake.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) authorities: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// The TLS configuration and the files it came from.
+pub(crate) struct TlsFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+    min: MinTls,
+    seen: Vec<Option<Stamp>>,
+    tls: Tls,
+}
+
+/// What changes when a file does, links followed.
+type Stamp = (u64, u64, i64, i64, u64);
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let of = |m: Metadata| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size());
+    std::fs::metadata(path).map(of).ok()
+}
+
+impl TlsFiles {
+    /// Makes the pair if it is to be made, and reads everything.
+    pub(crate) fn open(
+        pair: &ServingPair,
+        client_ca: Option<PathBuf>,
+        min: MinTls,
+        node_name: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Self, TlsError> {
+        let (certificate, key) = match pair {
+            ServingPair::Files { certificate, key } => (certificate.clone(), key.clone()),
+            ServingPair::SelfSigned(dir) => {
+                let (certificate, key) = (dir.join("kubelet.crt"), dir.join("kubelet.key"));
+                match (certificate.exists(), key.exists()) {
+                    (true, true) => {}
+                    (false, _) => make_pair(&certificate, &key, node_name, now)?,
+                    (true, false) => {
+                        let why = format!("the key that belongs to it, {}, is missing", key.display());
+                        return Err(TlsError::Content { path: certificate, why });
+                    }
+                }
+                (certificate, key)
+            }
+        };
+        let seen = stamps(&certificate, &key, client_ca.as_deref());
+        let tls = load(&certificate, &key, client_ca.as_deref(), min)?;
+        Ok(Self { certificate, key, client_ca, min, seen, tls })
+    }
+
+    /// The configuration for the next connection; files that changed since the last call are read again.
+    pub(crate) fn current(&mut self) -> Tls {
+        let seen = stamps(&self.certificate, &self.key, self.client_ca.as_deref());
+        if seen != self.seen {
+            self.seen = seen;
+            match load(&self.certificate, &self.key, self.client_ca.as_deref(), self.min) {
+                Ok(tls) => {
+                    tracing::info!(certificate = %self.certificate.display(), "serving certificate read again");
+                    self.tls = tls;
+                }
+                Err(error) => tracing::warn!(%error, "changed TLS files cannot be used, the former ones stay in force"),
+            }
+        }
+        self.tls.clone()
+    }
+}
+
+fn stamps(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Vec<Option<Stamp>> {
+    [Some(certificate), Some(key), client_ca].into_iter().flatten().map(stamp).collect()
+}
+
+fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>, min: MinTls) -> Result<Tls, TlsError> {
+    let chain = read_certificates(certificate)?;
+    let pem = read(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|e| TlsError::Content { path: key.to_owned(), why: format!("no private key: {e}") })?;
+    let authorities = client_ca.map(client_authorities).transpose()?;
+    let versions: &[&rustls::SupportedProtocolVersion] = match min {
+        MinTls::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        MinTls::V13 => &[&rustls::version::TLS13],
+    };
+    let pair = |e: rustls::Error| TlsError::Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        why: e.to_string(),
+    };
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).map_err(pair)?;
+    let builder = match &authorities {
+        Some(inner) => builder.with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(inner)))),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Tls { config: Arc::new(config), authorities })
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::File { operation: "read", path: path.to_owned(), source })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let content = |why: String| TlsError::Content { path: path.to_owned(), why };
+    let pem = read(path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| content(format!("bad PEM: {e}")))?;
+    if found.is_empty() { Err(content("no certificate in it".to_owned())) } else { Ok(found) }
+}
+
+fn client_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let content = |why: String| TlsError::Content { path: path.to_owned(), why };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|e| content(e.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    verifier.map_err(|e| content(e.to_string()))
+}
+
+/// Asks for a client certificate and checks that the client holds its key, but lets an unverifiable one through the
+/// handshake: as upstream, such a client gets a 401 that says so, not a broken connection. `auth` verifies the chain.
+#[derive(Debug)]
+struct AskOnly(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for AskOnly {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Writes a fresh authority's leaf and its authority to `certificate`, the leaf's key to `key`; the authority's key is
+/// dropped. One year, from an hour ago.
+fn make_pair(certificate: &Path, key: &Path, node_name: &str, now: jiff::Timestamp) -> Result<(), TlsError> {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let make = |e: rcgen::Error| TlsError::Make(e.to_string());
+    let seconds = now.as_second();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let at = |seconds: i64| epoch + Duration::from_secs(seconds.try_into().unwrap_or(0));
+    let parameters = |names: Vec<String>, common_name: String| {
+        let mut parameters = CertificateParams::new(names).map_err(make)?;
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, common_name);
+        parameters.not_before = at(seconds - 3600);
+        parameters.not_after = at(seconds - 3600 + 365 * 24 * 3600);
+        Ok::<_, TlsError>(parameters)
+    };
+    let mut authority = parameters(Vec::new(), format!("{node_name}-ca@{seconds}"))?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let authority_key = KeyPair::generate().map_err(make)?;
+    let authority_certificate = authority.self_signed(&authority_key).map_err(make)?;
+    let names = [node_name, "localhost", "127.0.0.1"].map(str::to_owned).to_vec();
+    let mut leaf = parameters(names, format!("{node_name}@{seconds}"))?;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // A key without certificate is what a crash between the two writes leaves, or somebody's: it is used, not replaced.
+    let leaf_key = if key.exists() {
+        let pem = String::from_utf8_lossy(&read(key)?).into_owned();
+        KeyPair::from_pem(&pem).map_err(|e| TlsError::Content { path: key.to_owned(), why: e.to_string() })?
+    } else {
+        let made = KeyPair::generate().map_err(make)?;
+        write(key, made.serialize_pem().as_bytes(), 0o600)?;
+        made
+    };
+    let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(authority, authority_key)).map_err(make)?;
+    let chain = format!("{}{}", leaf_certificate.pem(), authority_certificate.pem());
+    write(certificate, chain.as_bytes(), 0o644)
+}
+
+/// Writes a new file beside `path` and puts it in its place.
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
+    let fail = |operation| move |source| TlsError::File { operation, path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(fail("make the directory of"))?;
+    }
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail("write")(e)),
+        _ => {}
+    }
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh);
+    let mut file = opened.map_err(fail("write"))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(fail("write"))?;
+    std::fs::rename(&fresh, path).map_err(fail("write"))
+}
