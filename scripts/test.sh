@@ -27,7 +27,7 @@ unit() {
   if cargo nextest --version >/dev/null 2>&1; then
     step "unit and simulation tests" cargo nextest run "${scope[@]}"
   else
-    step "unit and simulation tests" cargo test -q "${scope[@]}" --lib --bins --tests
+    step "unit and simulation tests" cargo test -q "${scope[@]}"
   fi
   [ ! -e crates/world/src/main.rs ] || step "world, 10,000 seeds" cargo run -q --release --locked -p world -- --seeds 10000
 }

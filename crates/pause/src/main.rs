@@ -8,17 +8,20 @@
 //! itself never starts it. `main` is the C library's: without Rust's own start-up code the file stays below 1 MB.
 //!
 //! Upstream: build/pause/linux/pause.c
-#![no_main]
+#![cfg_attr(not(test), no_main)] // a test harness brings its own `main`
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 /// Waits for signals until SIGINT or SIGTERM; the result is the exit code (0; 2 and 3 when a system call fails).
-#[expect(
-    unsafe_code,
-    reason = "the C library looks for the unmangled name; it is the only `main` of this program"
+#[cfg_attr(
+    not(test),
+    expect(
+        unsafe_code,
+        reason = "the C library looks for the unmangled name; it is the only `main` of this program"
+    ),
+    unsafe(no_mangle)
 )]
-#[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     let wanted = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM]);
     if wanted.thread_block().is_err() {
