@@ -5,6 +5,9 @@
 //! Holds: enum and oneof values stay open (prost keeps enums as `i32`), so a newer or older runtime never breaks decoding
 //! Upstream: staging/src/k8s.io/cri-api, staging/src/k8s.io/kubelet/config/v1beta1
 
+pub mod config;
+pub mod duration;
+
 /// The Container Runtime Interface.
 pub mod runtime {
     /// Version 1, as of Kubernetes 1.36.

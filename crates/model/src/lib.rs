@@ -5,8 +5,12 @@
 //! Holds: the three worlds are kept apart by name: `desired_`, `observed_`, `reported_`
 //! Upstream: pkg/kubelet/container/runtime.go, pkg/kubelet/types
 
+pub mod config;
+pub mod duration;
+pub mod gates;
 pub mod ids;
 pub mod node;
 pub mod observed;
 pub mod pod;
+pub mod quantity;
 pub mod reason;

@@ -1,0 +1,264 @@
+//! Feature gates: the list, and one set of them with its changes from the defaults.
+//!
+//! In:    `featureGates` of the configuration file, `--feature-gates`
+//! Out:   `Gates`, a plain value that views carry
+//! Calls: hyperkube/config_files.rs makes it; `decide` and the wiring read it
+//! Holds: a name that upstream does not know, a locked gate changed, or a gate without what it depends on is an error,
+//!        in upstream's words; all of them are reported at once
+//! Upstream: staging/src/k8s.io/component-base/featuregate/feature_gate.go
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+mod list;
+
+/// Names of the gates that this program asks for.
+pub mod name {
+    /// `crashLoopBackOff` in the configuration.
+    pub const KUBELET_CRASH_LOOP_BACK_OFF_MAX: &str = "KubeletCrashLoopBackOffMax";
+    /// `imagePullCredentialsVerificationPolicy` in the configuration.
+    pub const KUBELET_ENSURE_SECRET_PULLED_IMAGES: &str = "KubeletEnsureSecretPulledImages";
+    /// A CPU quota period other than 100 ms.
+    pub const CUSTOM_CPU_CFS_QUOTA_PERIOD: &str = "CustomCPUCFSQuotaPeriod";
+    /// `imageMaximumGCAge` in the configuration.
+    pub const IMAGE_MAXIMUM_GC_AGE: &str = "ImageMaximumGCAge";
+    /// Serving certificates from the cluster.
+    pub const ROTATE_KUBELET_SERVER_CERTIFICATE: &str = "RotateKubeletServerCertificate";
+    /// Order when the machine goes down.
+    pub const GRACEFUL_NODE_SHUTDOWN: &str = "GracefulNodeShutdown";
+    /// The same by priority.
+    pub const GRACEFUL_NODE_SHUTDOWN_BASED_ON_POD_PRIORITY: &str =
+        "GracefulNodeShutdownBasedOnPodPriority";
+    /// Swap for pods.
+    pub const NODE_SWAP: &str = "NodeSwap";
+    /// Memory protection and throttling on cgroup v2.
+    pub const MEMORY_QOS: &str = "MemoryQoS";
+    /// `/logs/?query=`.
+    pub const NODE_LOG_QUERY: &str = "NodeLogQuery";
+    /// Alpha options of the log formats.
+    pub const LOGGING_ALPHA_OPTIONS: &str = "LoggingAlphaOptions";
+    /// Beta options of the log formats, `json` among them.
+    pub const LOGGING_BETA_OPTIONS: &str = "LoggingBetaOptions";
+    /// Restart back-off from 1 s to 60 s.
+    pub const REDUCE_DEFAULT_CRASH_LOOP_BACK_OFF_DECAY: &str = "ReduceDefaultCrashLoopBackOffDecay";
+}
+
+const ALL_ALPHA: &str = "AllAlpha";
+const ALL_BETA: &str = "AllBeta";
+
+/// How mature a gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Off unless asked for.
+    Alpha,
+    /// Mostly on.
+    Beta,
+    /// Done; the gate will go.
+    Ga,
+    /// Kept for those who still need it.
+    Deprecated,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alpha => "ALPHA",
+            Self::Beta => "BETA",
+            Self::Ga => "",
+            Self::Deprecated => "DEPRECATED",
+        })
+    }
+}
+
+/// One gate of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its name.
+    pub name: &'static str,
+    /// Its stage at 1.36.
+    pub stage: Stage,
+    /// The minor version of 1.x in which it came to that stage.
+    pub since: u8,
+    /// Whether it is on when nothing is said.
+    pub default: bool,
+    /// Whether it can no longer be changed.
+    pub locked: bool,
+}
+
+/// A set of gates that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateProblem {
+    /// No such gate.
+    #[error("unrecognized feature gate: {0}")]
+    Unknown(String),
+    /// The gate can no longer be changed: its name, what was asked for.
+    #[error("cannot set feature gate {0} to {1}, feature is locked to {not}", not = !.1)]
+    Locked(String, bool),
+    /// On without gates that it needs.
+    #[error("{0} is enabled, but depends on features that are disabled: [{needs}]", needs = .1.join(" "))]
+    Dependency(&'static str, Vec<&'static str>),
+}
+
+/// Which gates are on. The default is upstream's defaults at 1.36.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gates {
+    changed: BTreeMap<String, bool>,
+}
+
+impl Gates {
+    /// Every gate there is, sorted by name, without `AllAlpha` and `AllBeta`.
+    pub fn known() -> &'static [Gate] {
+        list::GATES
+    }
+
+    /// The gate of that name.
+    pub fn find(name: &str) -> Option<&'static Gate> {
+        let index = list::GATES.binary_search_by(|gate| gate.name.cmp(name));
+        index.ok().and_then(|index| list::GATES.get(index))
+    }
+
+    /// Defaults with `changes` on top; all problems when there is any.
+    pub fn with(changes: &BTreeMap<String, bool>) -> Result<Self, Vec<GateProblem>> {
+        let mut gates = Self::default();
+        let mut problems = Vec::new();
+        for (name, on) in changes {
+            if name == ALL_ALPHA || name == ALL_BETA {
+                gates.changed.insert(name.clone(), *on);
+                continue;
+            }
+            match Self::find(name) {
+                None => problems.push(GateProblem::Unknown(name.clone())),
+                Some(gate) if gate.locked && gate.default != *on => {
+                    problems.push(GateProblem::Locked(name.clone(), *on));
+                }
+                Some(_) => {
+                    gates.changed.insert(name.clone(), *on);
+                }
+            }
+        }
+        if problems.is_empty() {
+            problems = gates.missing_dependencies();
+        }
+        if problems.is_empty() {
+            Ok(gates)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn missing_dependencies(&self) -> Vec<GateProblem> {
+        let rows = list::DEPENDENCIES.iter();
+        rows.filter(|(name, _)| self.is_enabled(name))
+            .filter_map(|(name, needs)| {
+                let off = needs.iter().filter(|need| !self.is_enabled(need));
+                let off: Vec<_> = off.copied().collect();
+                (!off.is_empty()).then_some(GateProblem::Dependency(name, off))
+            })
+            .collect()
+    }
+
+    /// Whether the gate is on. A name that does not exist is off.
+    pub fn is_enabled(&self, name: &str) -> bool {
+        if let Some(on) = self.changed.get(name) {
+            return *on;
+        }
+        let Some(gate) = Self::find(name) else {
+            return false;
+        };
+        let all = match gate.stage {
+            Stage::Alpha => ALL_ALPHA,
+            Stage::Beta => ALL_BETA,
+            Stage::Ga | Stage::Deprecated => return gate.default,
+        };
+        self.changed.get(all).copied().unwrap_or(gate.default)
+    }
+
+    /// Gates that were set although they are done or deprecated, each worth a warning.
+    pub fn outdated(&self) -> BTreeSet<&'static str> {
+        let set = self.changed.keys().filter_map(|name| Self::find(name));
+        set.filter(|gate| matches!(gate.stage, Stage::Ga | Stage::Deprecated))
+            .map(|gate| gate.name)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gates(text: &str) -> Result<Gates, Vec<String>> {
+        let pairs = text.split(',').filter(|pair| !pair.is_empty());
+        let changes = pairs
+            .map(|pair| pair.split_once('=').unwrap())
+            .map(|(name, on)| (name.to_owned(), on == "true"))
+            .collect();
+        Gates::with(&changes).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_names_only_what_it_holds() {
+        assert!(list::GATES.is_sorted_by(|one, next| one.name < next.name));
+        for (name, needs) in list::DEPENDENCIES {
+            for name in needs.iter().chain([name]) {
+                assert!(Gates::find(name).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_hold_together() {
+        assert_eq!(Gates::default().missing_dependencies(), []);
+    }
+
+    #[test]
+    fn a_gate_is_on_by_default_by_choice_or_by_stage() {
+        let rows = [
+            ("", "MemoryQoS", false),
+            ("MemoryQoS=true", "MemoryQoS", true),
+            ("", "KubeletCrashLoopBackOffMax", true),
+            (
+                "KubeletCrashLoopBackOffMax=false",
+                "KubeletCrashLoopBackOffMax",
+                false,
+            ),
+            ("AllAlpha=true", "QOSReserved", true),
+            ("AllAlpha=true,QOSReserved=false", "QOSReserved", false),
+            ("AllAlpha=true", "SELinuxMount", false),
+            ("", "NodeSwap", true),
+            ("NodeSwap=true", "NodeSwap", true),
+            ("", "NoSuchGate", false),
+        ];
+        for (set, name, on) in rows {
+            assert_eq!(gates(set).unwrap().is_enabled(name), on, "{set} {name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_upstreams_words() {
+        let rows: &[(&str, &[&str])] = &[
+            ("Nonsense=true", &["unrecognized feature gate: Nonsense"]),
+            (
+                "NodeSwap=false,Nonsense=false",
+                &[
+                    "cannot set feature gate NodeSwap to false, feature is locked to true",
+                    "unrecognized feature gate: Nonsense",
+                ],
+            ),
+            (
+                "GracefulNodeShutdown=false,WindowsGracefulNodeShutdown=false",
+                &[
+                    "GracefulNodeShutdownBasedOnPodPriority is enabled, but depends on features that are disabled: [GracefulNodeShutdown]",
+                ],
+            ),
+        ];
+        for (set, words) in rows {
+            assert_eq!(gates(set).unwrap_err(), *words, "{set}");
+        }
+    }
+
+    #[test]
+    fn gates_past_their_time_are_named() {
+        let gates = gates("NodeSwap=true,MemoryQoS=true").unwrap();
+        assert_eq!(gates.outdated(), BTreeSet::from(["NodeSwap"]));
+    }
+}
