@@ -64,7 +64,10 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("port", &self.shared.port).field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("port", &self.shared.port)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,13 +79,40 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
     let metrics = HttpMetrics::register(&state.registry)?;
     let now = config.now;
     let open = async |port, address, main, tls: Option<TlsFiles>, limit| {
-        let socket = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { port, address, source })?;
-        let shared = Arc::new(Shared { port, main, state: state.clone(), metrics: metrics.clone() });
-        Ok::<_, ServeError>(Listener { socket, shared, tls: tls.map(Mutex::new), now, limit })
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|source| ServeError::Bind {
+                port,
+                address,
+                source,
+            })?;
+        let shared = Arc::new(Shared {
+            port,
+            main,
+            state: state.clone(),
+            metrics: metrics.clone(),
+        });
+        Ok::<_, ServeError>(Listener {
+            socket,
+            shared,
+            tls: tls.map(Mutex::new),
+            now,
+            limit,
+        })
     };
-    let mut listeners = Listeners { healthz: None, read_only: None, main: None };
+    let mut listeners = Listeners {
+        healthz: None,
+        read_only: None,
+        main: None,
+    };
     if let Some(main) = config.main {
-        let tls = TlsFiles::open(&main.pair, main.client_ca.clone(), main.min_tls, &config.node_name, now())?;
+        let tls = TlsFiles::open(
+            &main.pair,
+            main.client_ca.clone(),
+            main.min_tls,
+            &config.node_name,
+            now(),
+        )?;
         listeners.main = Some(open(Port::Main, main.address, Some(main), Some(tls), 512).await?);
     }
     if let Some(address) = config.read_only {
@@ -137,20 +167,50 @@ impl Listener {
         Ok(())
     }
 
-    fn connection(&self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) -> BoxFuture<'_, ()> {
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         // Only this method locks it, and never across an await.
-        let tls = self.tls.as_ref().map(|files| files.lock().unwrap_or_else(PoisonError::into_inner).current());
+        let tls = self.tls.as_ref().map(|files| {
+            files
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .current()
+        });
         let now = self.now;
         let talk = async move {
-            let Some(Tls { config, authorities }) = tls else {
-                return converse(stream, shared, Certificate::Absent, shutdown).await;
+            let Some(Tls {
+                config,
+                authorities,
+            }) = tls
+            else {
+                return converse(
+                    stream,
+                    shared,
+                    (Certificate::Absent, Protocol::Http1),
+                    shutdown,
+                )
+                .await;
             };
             let handshake = tokio::time::timeout(HEAD, TlsAcceptor::from(config).accept(stream));
             match handshake.await {
                 Ok(Ok(stream)) => {
-                    let certificate = read_certificate(stream.get_ref().1.peer_certificates(), authorities.as_ref(), now());
-                    converse(stream, shared, certificate, shutdown).await;
+                    let certificate = read_certificate(
+                        stream.get_ref().1.peer_certificates(),
+                        authorities.as_ref(),
+                        now(),
+                    );
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let protocol = if http2 {
+                        Protocol::Http2
+                    } else {
+                        Protocol::Http1
+                    };
+                    converse(stream, shared, (certificate, protocol), shutdown).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -165,12 +225,25 @@ impl Listener {
     }
 }
 
+/// What a connection speaks, as far as its clock cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    /// Frames that are no request come at any time.
+    Http2,
+}
+
 /// Serves one connection until it ends, idles too long, or the shutdown's drain is over.
-async fn converse<S>(stream: S, shared: Arc<Shared>, certificate: Certificate, shutdown: CancellationToken)
-where
+async fn converse<S>(
+    stream: S,
+    shared: Arc<Shared>,
+    peer: (Certificate, Protocol),
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
+    let (certificate, protocol) = peer;
+    let activity = Arc::new(Activity::new(protocol));
     let certificate = Arc::new(certificate);
     let service = {
         let activity = Arc::clone(&activity);
@@ -186,9 +259,21 @@ where
     };
     // The executor runs HTTP/2 streams only; they end with their connection.
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).max_buf_size(HEADER_BYTES as usize);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEADER_BYTES).max_concurrent_streams(100);
-    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Our own clock tells an idle connection from a slow head, this one does not.
+        .header_read_timeout(None)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(100);
+    let io = TokioIo::new(Watched {
+        inner: stream,
+        activity: Arc::clone(&activity),
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut stopping = false;
     loop {
@@ -217,6 +302,7 @@ where
 /// What a connection is doing: serving, in the middle of a head, or nothing.
 struct Activity {
     start: Instant,
+    protocol: Protocol,
     serving: AtomicUsize,
     /// Bytes came that are not yet a request.
     head: AtomicBool,
@@ -225,8 +311,14 @@ struct Activity {
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), serving: AtomicUsize::new(0), head: AtomicBool::new(true), since: AtomicU64::new(0) }
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            start: Instant::now(),
+            protocol,
+            serving: AtomicUsize::new(0),
+            head: AtomicBool::new(true),
+            since: AtomicU64::new(0),
+        }
     }
 
     fn touch(&self) {
@@ -241,7 +333,8 @@ impl Activity {
     }
 
     fn read(&self) {
-        if self.serving.load(Ordering::Relaxed) == 0 && !self.head.swap(true, Ordering::Relaxed) {
+        let idle = self.protocol == Protocol::Http1 && self.serving.load(Ordering::Relaxed) == 0;
+        if idle && !self.head.swap(true, Ordering::Relaxed) {
             self.touch();
         }
     }
@@ -254,8 +347,17 @@ impl Activity {
         if self.serving.load(Ordering::Relaxed) > 0 {
             return Instant::now() + HEAD;
         }
-        let end = since + if self.head.load(Ordering::Relaxed) { HEAD } else { IDLE };
-        if end <= Instant::now() { end } else { end.min(Instant::now() + HEAD) }
+        let end = since
+            + if self.head.load(Ordering::Relaxed) {
+                HEAD
+            } else {
+                IDLE
+            };
+        if end <= Instant::now() {
+            end
+        } else {
+            end.min(Instant::now() + HEAD)
+        }
     }
 }
 
@@ -276,7 +378,11 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -287,7 +393,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         if result.is_ready() {
             self.activity.touch();
@@ -307,7 +417,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         if result.is_ready() {
             self.activity.touch();
