@@ -107,7 +107,10 @@ fn refuse_volume(path: &str, volume: &Volume, refuse: &mut impl FnMut(String, &s
     if volume.csi.is_none()
         && let Ok(Value::Object(kinds)) = serde_json::to_value(volume)
     {
-        for (kind, _) in kinds.iter().filter(|(_, source)| source.get("secretRef").is_some()) {
+        for (kind, _) in kinds
+            .iter()
+            .filter(|(_, source)| source.get("secretRef").is_some())
+        {
             refuse(format!("{path}.{kind}.secretRef"), "secrets");
         }
     }

@@ -292,10 +292,14 @@ pub fn locate_field(bytes: &[u8], field: &str) -> Option<(usize, usize)> {
     let mut node: Placed = first_document(text).ok()?;
     for step in field.split(['.', '[']).filter(|step| !step.is_empty()) {
         let next = match (node.value, step.strip_suffix(']')) {
-            (Node::List(items), Some(index)) => {
-                index.parse().ok().and_then(|index: usize| items.into_iter().nth(index))
-            }
-            (Node::Map(fields), None) => fields.into_iter().rfind(|(name, _)| name == step).map(|(_, node)| node),
+            (Node::List(items), Some(index)) => index
+                .parse()
+                .ok()
+                .and_then(|index: usize| items.into_iter().nth(index)),
+            (Node::Map(fields), None) => fields
+                .into_iter()
+                .rfind(|(name, _)| name == step)
+                .map(|(_, node)| node),
             _ => None,
         };
         match next {

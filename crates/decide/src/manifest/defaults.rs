@@ -73,8 +73,7 @@ fn default_pod_spec(spec: &mut PodSpec) {
     if is_blank(spec.service_account_name.as_deref()) {
         spec.service_account_name = spec.service_account.take().filter(|name| !name.is_empty());
     }
-    spec.service_account
-        .clone_from(&spec.service_account_name);
+    spec.service_account.clone_from(&spec.service_account_name);
 }
 
 fn default_container(container: &mut Container, host_network: bool) {
@@ -129,7 +128,11 @@ fn default_container(container: &mut Container, host_network: bool) {
 
 /// A limit without a request becomes the request.
 fn default_resources(resources: &mut ResourceRequirements) {
-    if let Some(limits) = resources.limits.as_ref().filter(|limits| !limits.is_empty()) {
+    if let Some(limits) = resources
+        .limits
+        .as_ref()
+        .filter(|limits| !limits.is_empty())
+    {
         let requests = resources.requests.get_or_insert_default();
         for (name, limit) in limits {
             requests

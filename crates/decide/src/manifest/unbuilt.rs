@@ -47,20 +47,18 @@ pub fn unbuilt_fields(pod: &Pod) -> Vec<String> {
 
 /// The group must own the volumes that the node makes for the pod.
 fn note_fs_group(spec: &Map<String, Value>, found: &mut Vec<String>) {
-    let group = spec.get("securityContext").and_then(|context| context.get("fsGroup"));
+    let group = spec
+        .get("securityContext")
+        .and_then(|context| context.get("fsGroup"));
     let volumes = spec.get("volumes").and_then(Value::as_array);
-    let owned = volumes.is_some_and(|list| list.iter().any(|volume| volume.get("emptyDir").is_some()));
+    let owned =
+        volumes.is_some_and(|list| list.iter().any(|volume| volume.get("emptyDir").is_some()));
     if owned && group.is_some() {
         found.push("spec.securityContext.fsGroup".to_owned());
     }
 }
 
-fn walk(
-    path: &str,
-    object: &Map<String, Value>,
-    table: &[(&str, Field)],
-    found: &mut Vec<String>,
-) {
+fn walk(path: &str, object: &Map<String, Value>, table: &[(&str, Field)], found: &mut Vec<String>) {
     for (name, value) in object {
         if is_absent(value) {
             continue;

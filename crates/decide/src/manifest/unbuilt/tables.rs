@@ -208,10 +208,7 @@ const VOLUME: Table = &[
     ("vsphereVolume", Unbuilt),
 ];
 
-const EMPTY_DIR: Table = &[
-    ("medium", UnbuiltIf(is_other_medium)),
-    ("sizeLimit", Built),
-];
+const EMPTY_DIR: Table = &[("medium", UnbuiltIf(is_other_medium)), ("sizeLimit", Built)];
 
 const HOST_PATH: Table = &[("path", Built), ("type", Built)];
 
@@ -253,8 +250,11 @@ fn is_other_medium(value: &Value) -> bool {
 
 fn restarts_on_resize(policies: &Value) -> bool {
     policies.as_array().is_none_or(|list| {
-        list.iter()
-            .any(|policy| policy.get("restartPolicy").is_none_or(|kind| kind != "NotRequired"))
+        list.iter().any(|policy| {
+            policy
+                .get("restartPolicy")
+                .is_none_or(|kind| kind != "NotRequired")
+        })
     })
 }
 

@@ -278,7 +278,11 @@ fn validate_field_ref(path: &str, selector: &ObjectFieldSelector, problems: &mut
         .filter(|(head, _)| !head.is_empty());
     match subscripted {
         Some(("metadata.annotations", key)) => {
-            problems.reasons(path, key.to_lowercase(), names::label_key(&key.to_lowercase()));
+            problems.reasons(
+                path,
+                key.to_lowercase(),
+                names::label_key(&key.to_lowercase()),
+            );
         }
         Some(("metadata.labels", key)) => problems.reasons(path, key, names::label_key(key)),
         Some(_) => {

@@ -142,7 +142,10 @@ pub(super) fn label_value(value: &str) -> Reasons {
     }
     if !value.is_empty() && !is_key(value) {
         reasons.push(rule(
-            &format!("a valid label must be an empty string or {}", KEY_RULE.trim_start_matches("must ")),
+            &format!(
+                "a valid label must be an empty string or {}",
+                KEY_RULE.trim_start_matches("must ")
+            ),
             &format!("({KEY})?"),
             &["MyValue", "my_value", "12345"],
         ));
@@ -228,8 +231,7 @@ pub(super) fn header_name(value: &str) -> Reasons {
 
 /// The name of a kernel parameter, with dots or slashes.
 pub(super) fn sysctl_name(value: &str) -> bool {
-    let segment =
-        |text: &str| framed(text, lower_alnum, |byte| matches!(byte, b'-' | b'_'));
+    let segment = |text: &str| framed(text, lower_alnum, |byte| matches!(byte, b'-' | b'_'));
     value.len() <= 253 && value.split(['.', '/']).all(segment)
 }
 
@@ -239,12 +241,20 @@ pub(super) fn ip(value: &str) -> Reasons {
         let parts: Vec<&str> = value.split('.').collect();
         let number = |text: &&str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.trim_start_matches('0')).and_then(|text| {
-                if text.is_empty() { Some(0) } else { text.parse::<u8>().ok() }
-            })
+            digits
+                .then(|| text.trim_start_matches('0'))
+                .and_then(|text| {
+                    if text.is_empty() {
+                        Some(0)
+                    } else {
+                        text.parse::<u8>().ok()
+                    }
+                })
         };
         let numbers: Option<Vec<u8>> = parts.iter().map(number).collect();
-        numbers.and_then(|numbers| <[u8; 4]>::try_from(numbers).ok()).map(Ipv4Addr::from)
+        numbers
+            .and_then(|numbers| <[u8; 4]>::try_from(numbers).ok())
+            .map(Ipv4Addr::from)
     };
     if value.parse::<IpAddr>().is_ok() || forgiven().is_some() {
         Reasons::new()

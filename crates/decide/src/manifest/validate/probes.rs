@@ -193,7 +193,10 @@ fn check_port(path: &str, port: &IntOrString, problems: &mut Problems) {
 
 /// The container's own restart policy and its rules.
 pub(super) fn validate_restart_rules(path: &str, container: &Container, problems: &mut Problems) {
-    let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
+    let rules = container
+        .restart_policy_rules
+        .as_deref()
+        .unwrap_or_default();
     let at = format!("{path}.restartPolicy");
     match container.restart_policy.as_deref() {
         None if !rules.is_empty() => {

@@ -63,7 +63,12 @@ pub(super) fn validate_resources(
             _ => {}
         }
     }
-    let any = |wanted: fn(&str) -> bool| limits.keys().chain(requests.keys()).any(|name| wanted(name));
+    let any = |wanted: fn(&str) -> bool| {
+        limits
+            .keys()
+            .chain(requests.keys())
+            .any(|name| wanted(name))
+    };
     if any(|name| name.starts_with(HUGE_PAGES)) && !any(|name| matches!(name, "cpu" | "memory")) {
         problems.forbidden(path, "HugePages require cpu or memory");
     }

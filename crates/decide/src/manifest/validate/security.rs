@@ -98,7 +98,11 @@ fn validate_user_namespace(spec: &PodSpec, problems: &mut Problems) {
         }
     }
     for (path, container) in super::super::containers_of(spec) {
-        if container.volume_devices.as_ref().is_some_and(|list| !list.is_empty()) {
+        if container
+            .volume_devices
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
+        {
             problems.forbidden(format!("{path}.volumeDevices"), detail);
         }
     }
@@ -204,7 +208,11 @@ fn check_seccomp(path: &str, profile: Option<&SeccompProfile>, problems: &mut Pr
         (None, true) => problems.required(at, "must be set when seccomp type is Localhost"),
         (Some(file), true) => problems.reasons(at, file, names::descending_path(file)),
         (Some(_), false) => {
-            problems.invalid(at, profile, "can only be set when seccomp type is Localhost");
+            problems.invalid(
+                at,
+                profile,
+                "can only be set when seccomp type is Localhost",
+            );
         }
         (None, false) => {}
     }

@@ -211,8 +211,7 @@ fn validate_mount_options(
                 problems.forbidden(path.as_str(), "may only be specified when readOnly is true");
             }
             if mount.mount_propagation.as_deref().unwrap_or("None") != "None" {
-                let detail =
-                    "may only be specified when mountPropagation is None or not specified";
+                let detail = "may only be specified when mountPropagation is None or not specified";
                 problems.forbidden(path, detail);
             }
         }
