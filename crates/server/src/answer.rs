@@ -11,6 +11,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_model::reported::ReportedPod;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -115,7 +118,9 @@ where
     match endpoint {
         Endpoint::Health(name) => health(shared, name, query.as_deref().unwrap_or_default()),
         Endpoint::Pods => {
-            let pods = state.pods.borrow().clone();
+            // The snapshot is cheap to take; objects and statuses are put together here, for as long as the answer lives.
+            let reported = state.pods.borrow().clone();
+            let pods: Vec<Arc<Pod>> = reported.values().map(|pod| Arc::new(with_status(pod))).collect();
             bytes(render_pods(&pods), "application/json")
         }
         Endpoint::RunningPods => match ask(&state.running_pods, query).await {
@@ -345,4 +350,8 @@ fn error(status: StatusCode, text: &str) -> Answer {
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+
+fn with_status(reported: &ReportedPod) -> Pod {
+    Pod { status: Some((*reported.status).clone()), ..(*reported.object).clone() }
 }

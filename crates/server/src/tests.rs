@@ -12,6 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_model::ids::PodUid;
+use kubelet_model::reported::{ReportedPod, ReportedPods};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -39,14 +42,14 @@ struct World {
     running: mpsc::Receiver<Question<Vec<RunningPod>>>,
     tasks: mpsc::Receiver<Question<serde_json::Value>>,
     last_turn: watch::Sender<Option<Instant>>,
-    _pods: watch::Sender<Arc<Vec<Arc<Pod>>>>,
+    _pods: watch::Sender<ReportedPods>,
     _machine: watch::Sender<Option<Arc<Machine>>>,
 }
 
 fn state() -> (ServerState, World) {
     let mut pod = Pod::default();
     pod.metadata.name = Some("web".to_owned());
-    let (pods_in, pods) = watch::channel(Arc::new(vec![Arc::new(pod)]));
+    let (pods_in, pods) = watch::channel(reported(pod));
     let ids = kubelet_host::machine::IdFiles::default();
     let machine =
         kubelet_host::machine::read_machine(Path::new("/"), &ids, jiff::Timestamp::UNIX_EPOCH)
@@ -391,4 +394,10 @@ async fn connections_beyond_the_limit_wait_for_one_to_end() {
         assert_eq!(answer.await.0, 200);
     })
     .await;
+}
+
+fn reported(pod: Pod) -> ReportedPods {
+    let uid = PodUid::from(pod.metadata.uid.clone().unwrap_or_default());
+    let status = Arc::new(pod.status.clone().unwrap_or_default());
+    [(uid, ReportedPod { object: Arc::new(pod), status })].into()
 }
