@@ -22,6 +22,7 @@ pub mod look;
 pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
+pub mod pod_path;
 pub mod pod_worker;
 pub mod records;
 pub mod status;
