@@ -1,5 +1,7 @@
 //! The ports over real sockets on loopback, plain and TLS.
 //!
+//! In:    requests over sockets, a state whose pods, machine and channels are the test's
+//! Out:   answers, byte for byte where upstream has a text
 //! Upstream: none
 
 mod secure;
