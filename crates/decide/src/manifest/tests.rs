@@ -158,8 +158,14 @@ fn problems_of_decoding_name_their_place() {
             format!("{head}spec:\n  hostNetwork: \"true\"\n"),
             "line 6, column 16: spec.hostNetwork: invalid type: string \"true\", expected a boolean",
         ),
-        (format!("{head}spec: [\n"), "line 6, column 1: "),
-        (format!("{head}\tspec: 1\n"), "line 5, column 1: "),
+        (
+            format!("{head}spec: [\n"),
+            "line 5, column 7: unclosed bracket '['",
+        ),
+        (
+            format!("{head}\tspec: 1\n"),
+            "line 4, column 9: while scanning a plain scalar, found a tab",
+        ),
         (
             "{\"apiVersion\": \"v1\",\n \"kind\": }".to_owned(),
             "line 2, column 10: expected value",
@@ -212,13 +218,14 @@ fn bombs_are_refused_by_their_budget() {
 #[test]
 fn scalars_are_read_as_go_reads_them() {
     let pod = decode(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, name: q, labels: {1: \"5\", x: 'true'}}\n\
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, name: q, labels: {1: \"5\", x: 'true', e: }}\n\
          unknownField: [1]\nspec: {hostNetwork: yes, terminationGracePeriodSeconds: 0644, containers: null, \
          volumes: [{name: s, secret: {defaultMode: 0400}}]}\n---\nbroken: [\n",
     )
     .unwrap();
     assert_eq!(pod.metadata.name.as_deref(), Some("q"));
-    assert_eq!(pod.metadata.labels.unwrap()["1"], "5");
+    let labels = pod.metadata.labels.unwrap();
+    assert_eq!((labels["1"].as_str(), labels["e"].as_str()), ("5", ""));
     let spec = pod.spec.unwrap();
     assert_eq!(spec.host_network, Some(true));
     assert_eq!(spec.termination_grace_period_seconds, Some(0o644));
