@@ -84,6 +84,25 @@ fn recorded_manifests_become_the_pods_that_the_go_kubelet_showed() {
 }
 
 #[test]
+fn recorded_pods_of_the_api_have_the_same_defaults() {
+    // Recorded after creation through the API, without what admission added there.
+    let recorded = include_str!("../../../../parity/api-pods-defaulted.json");
+    let recorded: Value = serde_json::from_str(recorded).unwrap();
+    let recorded = recorded.as_array().unwrap();
+    assert!(recorded.len() >= 6);
+    for wanted in recorded {
+        let mut pod = decode(wanted["manifest"].as_str().unwrap()).unwrap();
+        apply_v1_defaults(&mut pod);
+        let mut spec = pod.spec.unwrap();
+        spec.tolerations = None;
+        spec.service_account = None;
+        spec.service_account_name = None;
+        let found = serde_json::to_value(&spec).unwrap();
+        assert_eq!(found, wanted["spec"], "{}", wanted["name"]);
+    }
+}
+
+#[test]
 fn a_pod_from_a_url_has_no_toleration_and_the_seen_time_has_nine_digits() {
     let pod = decode(&with_container("")).unwrap();
     let pod = identify_static_pod(pod, "u", "Node-A", StaticSource::Url, Timestamp::UNIX_EPOCH);
