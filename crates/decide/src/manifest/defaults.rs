@@ -12,7 +12,7 @@ use super::image_name::is_latest;
 use super::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, HTTPGetAction, ObjectFieldSelector, Pod, PodSpec, Probe,
-    ResourceRequirements, Volume, VolumeProjection,
+    ResourceFieldSelector, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -102,6 +102,7 @@ fn default_container(container: &mut Container, host_network: bool) {
         .filter_map(|variable| variable.value_from.as_mut())
     {
         default_field_ref(source.field_ref.as_mut());
+        default_divisor(source.resource_field_ref.as_mut());
         if let Some(file) = &mut source.file_key_ref {
             file.optional.get_or_insert(false);
         }
@@ -183,6 +184,21 @@ fn default_field_ref(selector: Option<&mut ObjectFieldSelector>) {
     }
 }
 
+/// Go prints an amount that is not set as zero.
+fn default_divisor(selector: Option<&mut ResourceFieldSelector>) {
+    if let Some(selector) = selector {
+        let zero = || Quantity("0".to_owned());
+        canonical(selector.divisor.get_or_insert_with(zero));
+    }
+}
+
+/// The canonical text of an amount, which is how Go prints whatever it has read.
+fn canonical(amount: &mut Quantity) {
+    if let Ok(parsed) = amount.0.parse::<Amount>() {
+        amount.0 = parsed.to_string();
+    }
+}
+
 fn default_volume(volume: &mut Volume) {
     let bare = Volume {
         name: volume.name.clone(),
@@ -195,6 +211,13 @@ fn default_volume(volume: &mut Volume) {
         let latest = is_latest(image.reference.as_deref().unwrap_or_default());
         let policy = if latest { "Always" } else { "IfNotPresent" };
         default_text(&mut image.pull_policy, policy);
+    }
+    if let Some(limit) = volume
+        .empty_dir
+        .as_mut()
+        .and_then(|source| source.size_limit.as_mut())
+    {
+        canonical(limit);
     }
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
@@ -209,6 +232,7 @@ fn default_volume(volume: &mut Volume) {
         downward.default_mode.get_or_insert(FILE_MODE);
         for item in downward.items.iter_mut().flatten() {
             default_field_ref(item.field_ref.as_mut());
+            default_divisor(item.resource_field_ref.as_mut());
         }
     }
     if let Some(projected) = &mut volume.projected {
@@ -229,6 +253,7 @@ fn default_projection(source: &mut VolumeProjection) {
         .flat_map(|downward| downward.items.iter_mut().flatten());
     for item in items {
         default_field_ref(item.field_ref.as_mut());
+        default_divisor(item.resource_field_ref.as_mut());
     }
     if let Some(token) = &mut source.service_account_token {
         token.expiration_seconds.get_or_insert(TOKEN_SECONDS);
