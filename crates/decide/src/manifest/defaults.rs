@@ -50,11 +50,41 @@ pub fn apply_v1_defaults(pod: &mut Pod) {
     {
         default_container(container, host_network);
     }
+}
+
+/// Puts every amount into the canonical text in which Go prints it, rounded up to thousandths where Go rounds.
+///
+/// Comes after the UID: the hash is over amounts as the manifest spells them, `1000m` and `1` are two pods.
+pub fn canonical_amounts(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
     round_amounts(&mut spec.overhead);
     if let Some(resources) = &mut spec.resources {
-        round_amounts(&mut resources.limits);
-        round_amounts(&mut resources.requests);
+        round_resources(resources);
     }
+    for volume in spec.volumes.iter_mut().flatten() {
+        if let Some(limit) = volume.empty_dir.as_mut().and_then(|source| source.size_limit.as_mut()) {
+            canonical(limit);
+        }
+        let projected = volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten());
+        let in_projected = projected.filter_map(|source| source.downward_api.as_mut()).flat_map(|d| d.items.iter_mut().flatten());
+        let plain = volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten());
+        for item in plain.chain(in_projected) {
+            default_divisor(item.resource_field_ref.as_mut());
+        }
+    }
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        if let Some(resources) = &mut container.resources {
+            round_resources(resources);
+        }
+        for env in container.env.iter_mut().flatten() {
+            default_divisor(env.value_from.as_mut().and_then(|from| from.resource_field_ref.as_mut()));
+        }
+    }
+}
+
+fn round_resources(resources: &mut ResourceRequirements) {
+    round_amounts(&mut resources.limits);
+    round_amounts(&mut resources.requests);
 }
 
 fn default_pod_spec(spec: &mut PodSpec) {
@@ -102,7 +132,6 @@ fn default_container(container: &mut Container, host_network: bool) {
         .filter_map(|variable| variable.value_from.as_mut())
     {
         default_field_ref(source.field_ref.as_mut());
-        default_divisor(source.resource_field_ref.as_mut());
         if let Some(file) = &mut source.file_key_ref {
             file.optional.get_or_insert(false);
         }
@@ -141,8 +170,6 @@ fn default_resources(resources: &mut ResourceRequirements) {
                 .or_insert_with(|| limit.clone());
         }
     }
-    round_amounts(&mut resources.limits);
-    round_amounts(&mut resources.requests);
 }
 
 /// Canonical text, rounded up to thousandths. What is no amount stays for validation to name.
@@ -212,13 +239,6 @@ fn default_volume(volume: &mut Volume) {
         let policy = if latest { "Always" } else { "IfNotPresent" };
         default_text(&mut image.pull_policy, policy);
     }
-    if let Some(limit) = volume
-        .empty_dir
-        .as_mut()
-        .and_then(|source| source.size_limit.as_mut())
-    {
-        canonical(limit);
-    }
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
     }
@@ -232,7 +252,6 @@ fn default_volume(volume: &mut Volume) {
         downward.default_mode.get_or_insert(FILE_MODE);
         for item in downward.items.iter_mut().flatten() {
             default_field_ref(item.field_ref.as_mut());
-            default_divisor(item.resource_field_ref.as_mut());
         }
     }
     if let Some(projected) = &mut volume.projected {
@@ -253,7 +272,6 @@ fn default_projection(source: &mut VolumeProjection) {
         .flat_map(|downward| downward.items.iter_mut().flatten());
     for item in items {
         default_field_ref(item.field_ref.as_mut());
-        default_divisor(item.resource_field_ref.as_mut());
     }
     if let Some(token) = &mut source.service_account_token {
         token.expiration_seconds.get_or_insert(TOKEN_SECONDS);
