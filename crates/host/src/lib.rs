@@ -30,13 +30,13 @@ pub mod memory;
 pub mod mounts;
 pub mod oom;
 pub mod pidfd;
+mod readable;
 pub mod remove;
 pub mod stats;
-pub mod usage;
-pub mod watch;
-mod readable;
 #[cfg(test)]
 mod testing;
+pub mod usage;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
