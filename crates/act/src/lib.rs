@@ -19,6 +19,7 @@ pub mod faults;
 pub mod host_work;
 pub mod images;
 pub mod look;
+pub mod node_facts;
 pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
@@ -29,5 +30,7 @@ pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
 pub mod termination_message;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 pub mod worker_metrics;

@@ -17,6 +17,7 @@
 //! | [`journal`] | durable records |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
 
+pub mod addresses;
 pub mod blocking;
 pub mod cgroup;
 pub mod cgroup_v1;
