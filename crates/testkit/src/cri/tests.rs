@@ -361,7 +361,36 @@ async fn filters_narrow_lists() {
     );
 }
 
-/// Pods come and go under faults by a client that retries three times; the trace of it.
+/// One try at the life of a pod under faults; `None` before anything was started.
+async fn live(client: &mut Client, attempt: u32) -> Option<()> {
+    let request = wire::RunPodSandboxRequest {
+        config: Some(pod("web", attempt)),
+        ..Default::default()
+    };
+    let limit = Duration::from_secs(120);
+    let answer = tokio::time::timeout(limit, client.run_pod_sandbox(request))
+        .await
+        .ok()?
+        .ok()?;
+    let sandbox = answer.into_inner().pod_sandbox_id;
+    let mut request = container(&sandbox, "main", &["sleep", "90"]);
+    let metadata = request.config.as_mut()?.metadata.as_mut()?;
+    metadata.attempt = attempt;
+    let answer = tokio::time::timeout(limit, client.create_container(request))
+        .await
+        .ok()?
+        .ok()?;
+    let id = answer.into_inner().container_id;
+    drop(tokio::time::timeout(limit, start(client, &id)).await);
+    drop(tokio::time::timeout(limit, stop(client, &id, 30)).await);
+    let request = wire::RemovePodSandboxRequest {
+        pod_sandbox_id: sandbox,
+    };
+    drop(tokio::time::timeout(limit, client.remove_pod_sandbox(request)).await);
+    Some(())
+}
+
+/// Pods come and go under faults by a client that tries three times; the trace of it, and the faults.
 async fn bad_day(seed: u64) -> (String, String) {
     let (runtime, mut client) = started(StandInConfig {
         seed,
@@ -376,45 +405,21 @@ async fn bad_day(seed: u64) -> (String, String) {
         },
     ));
     for round in 0..40 {
-        let request = wire::RunPodSandboxRequest {
-            config: Some(pod("web", round)),
-            ..Default::default()
-        };
         for _ in 0..3 {
-            let call = client.run_pod_sandbox(request.clone());
-            let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(120), call).await else {
-                continue;
-            };
-            let sandbox = answer.into_inner().pod_sandbox_id;
-            let created = client
-                .create_container(container(&sandbox, "main", &["sleep", "90"]))
-                .await;
-            let Ok(created) = created else { continue };
-            let id = created.into_inner().container_id;
-            drop(start(&mut client, &id).await);
-            drop(tokio::time::timeout(Duration::from_secs(60), stop(&mut client, &id, 30)).await);
-            drop(
-                client
-                    .remove_pod_sandbox(wire::RemovePodSandboxRequest {
-                        pod_sandbox_id: sandbox,
-                    })
-                    .await,
-            );
+            if live(&mut client, round).await.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
         }
     }
     runtime.instances(|all| {
-        assert!(all.len() > 40);
-        assert_eq!(
-            repeated_attempts(
-                &all.iter()
-                    .filter(|it| !it.name.is_empty())
-                    .cloned()
-                    .collect::<Vec<_>>()
-            )
-            .len(),
-            0
-        );
-        drop(overlapping(all));
+        assert!(all.len() > 40, "{}", all.len());
+        let containers: Vec<_> = all
+            .iter()
+            .filter(|instance| !instance.name.is_empty())
+            .cloned()
+            .collect();
+        assert_eq!(repeated_attempts(&containers), []);
     });
     (
         runtime.trace_text(),
@@ -458,10 +463,13 @@ async fn containers_outlive_a_crash_of_the_runtime_and_clients_reconnect() {
         start(&mut client, id).await.unwrap();
     }
     runtime.crash(Duration::from_secs(30), CrashScope::Runtime);
-    assert_eq!(
-        show(&mut client, &ids[0]).await.unwrap_err().code(),
-        Code::Unavailable
-    );
+    // The first call meets the dead connection, the second finds nobody to connect to.
+    let codes = [
+        show(&mut client, &ids[0]).await,
+        show(&mut client, &ids[0]).await,
+    ]
+    .map(|it| it.unwrap_err().code());
+    assert_eq!(codes, [Code::Cancelled, Code::Unavailable]);
     tokio::time::sleep(Duration::from_secs(31)).await;
     assert_eq!(
         show(&mut client, &ids[0]).await.unwrap().0.state(),
@@ -678,4 +686,55 @@ async fn forty_thousand_containers_list_quickly() {
         real.elapsed()
     );
     assert!(listed < Duration::from_secs(10), "{listed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_at_once_and_one_attempt_twice_are_found() {
+    let (runtime, mut client) = started(StandInConfig::default());
+    let sandbox = run_pod(&mut client, "web").await;
+    let id = create(&mut client, &sandbox, "main", &["sleep", "5"]).await;
+    start(&mut client, &id).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let first = runtime.instances(|all| all[1].clone());
+    let mut second = first.clone();
+    second.started = first.ended;
+    second.ended = None;
+    assert_eq!(
+        repeated_attempts(&[first.clone(), second.clone()]),
+        [(0, 1)]
+    );
+    assert_eq!(overlapping(&[first.clone(), second.clone()]), []);
+    second.started = first.started;
+    assert_eq!(overlapping(&[first, second]), [(0, 1)]);
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_the_same_without_pids() {
+    let (runtime, _) = started(StandInConfig {
+        pids: false,
+        ..StandInConfig::default()
+    });
+    let path = std::env::temp_dir().join(format!("stand-in-{}.sock", std::process::id()));
+    let socket = path.clone();
+    let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
+        let stream = tokio::net::UnixStream::connect(socket.clone());
+        async move { stream.await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let calls = async {
+        let channel = tonic::transport::Endpoint::from_static("http://unix.invalid")
+            .connect_with_connector_lazy(connector);
+        let mut client = RuntimeServiceClient::new(channel);
+        let sandbox = run_pod(&mut client, "web").await;
+        let id = create(&mut client, &sandbox, "main", &[]).await;
+        start(&mut client, &id).await.unwrap();
+        show(&mut client, &id).await.unwrap().1
+    };
+    let pid = tokio::select! {
+        biased;
+        // The first poll binds the socket before the first connection.
+        result = runtime.serve_unix(&path) => panic!("{result:?}"),
+        pid = calls => pid,
+    };
+    assert_eq!(pid, 0);
+    std::fs::remove_file(path).unwrap();
 }
