@@ -24,6 +24,7 @@ pub mod pleg;
 mod pleg_metrics;
 pub mod pod_worker;
 pub mod records;
+pub mod sources;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
