@@ -53,6 +53,11 @@ pub(crate) fn metrics() -> anyhow::Result<Registry> {
         git_commit: String::new(),
         git_tree_state: String::new(),
         build_date: String::new(),
+        major: "1".to_owned(),
+        minor: "36".to_owned(),
+        compiler: "rustc".to_owned(),
+        compiler_version: String::new(),
+        platform: "linux/amd64".to_owned(),
     };
     kubelet_server::register_build(&registry, &version).context("register build metrics")?;
     kubelet_server::register_process(&registry).context("register process metrics")?;
