@@ -82,7 +82,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         &registry,
     )
     .context("start the pod path")?;
-    let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, snapshots: snapshots_out };
+    let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, sender: snapshots_out };
     let sources = sources::start(source_config, source_parts, &registry, &supervisor).context("start the sources")?;
 
     serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node }, &supervisor)
