@@ -13,18 +13,24 @@
 //! Upstream: pkg/kubelet
 
 pub mod clock;
+pub mod data_dirs;
 pub mod execute;
 pub mod exits;
 pub mod faults;
+pub mod health;
 pub mod host_work;
+pub mod image_list;
 pub mod images;
 pub mod look;
 pub mod node_facts;
+pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
 pub mod pod_worker;
+pub mod reconciler;
 pub mod records;
+pub mod runtime_up;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
