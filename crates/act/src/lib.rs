@@ -13,6 +13,7 @@
 //! Upstream: pkg/kubelet
 
 pub mod clock;
+pub mod container_manager;
 pub mod data_dirs;
 pub mod execute;
 pub mod exits;
@@ -30,6 +31,7 @@ mod pleg_metrics;
 pub mod pod_worker;
 pub mod reconciler;
 pub mod records;
+pub mod resource_analyzer;
 pub mod runtime_up;
 pub mod status;
 pub mod supervisor;
