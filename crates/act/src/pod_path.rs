@@ -92,6 +92,7 @@ pub fn start(
             exits: parts.exits,
             messages: MessageReader::new(parts.host.root.clone(), parts.host.blocking.clone()),
             wakes: wakes_out,
+            faults: parts.faults.clone(),
         },
         registry,
     )?;
