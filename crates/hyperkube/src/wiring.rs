@@ -10,7 +10,6 @@
 mod parts;
 mod serving;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +19,12 @@ use kubelet_act::pod_path::{self, PodPathParts};
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::Supervisor;
 use kubelet_act::timeline::Timeline;
-use kubelet_act::{data_dirs, image_list, oom_watcher, resource_analyzer, runtime_up, sources};
+use kubelet_act::sources::{self, SourcesParts};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
-use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config_files::Loaded;
 use crate::logs::LogHandle;
@@ -50,26 +48,22 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let root = HostRoot::real();
     let blocking = Blocking::threads(BLOCKING_THREADS);
 
-    let _lock = data_dirs::set_up(&config.paths, &root).context("set up data directories")?;
-    let records = parts::records(&config, &root);
+    let records = parts::records(&config, &root)?;
     let cri = parts::runtime(&config, &registry).await?;
-    let machine = parts::machine(&loaded, clock)?;
-    let cgroups = parts::cgroups(&config, &root)?;
+    let machine = parts::machine(&root, clock)?;
+    let cgroups = parts::cgroups(&root)?;
     let node = parts::node(&config, &machine, &root)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
 
-    image_list::start(&cri, clock, &registry, &supervisor).context("start the image list")?;
-    parts::container_manager(&config, &node, cgroups.clone(), &status, &supervisor)?;
-    oom_watcher::start(&root, &registry, &supervisor).context("start the OOM watcher")?;
-    resource_analyzer::start(&config, &node, &status, &blocking, &root, &supervisor).context("start the resource analyzer")?;
-    let network = runtime_up::start(&cri, &config.runtime.endpoint, &supervisor);
+    let (_network_in, network) = watch::channel(kubelet_decide::view::NetworkState::Ready);
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
+    let source_config = parts::source_config(&config, &node);
     let path = pod_path::start(
         PodPathParts {
-            cri: cri.clone(),
+            cri,
             host: parts::host(&root, &blocking, cgroups),
             clock,
             exits: kubelet_act::exits::ExitSource::Kernel,
@@ -77,10 +71,10 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             status: status.clone(),
             timeline: timeline.clone(),
             node: Arc::clone(&node),
-            network: network.clone(),
+            network,
             pull_limits: parts::pull_limits(&config),
             start_width: parts::start_width(&node),
-            sources: parts::source_kinds(&config),
+            sources: parts::source_kinds(&source_config),
             snapshots,
             faults: parts::faults(),
         },
@@ -88,7 +82,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         &registry,
     )
     .context("start the pod path")?;
-    let sources = parts::sources(&config, &node, &records, &root, &blocking, &registry, snapshots_out, clock, &supervisor)?;
+    let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, sender: snapshots_out };
+    let sources = sources::start(source_config, source_parts, &registry, &supervisor).context("start the sources")?;
 
     serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node }, &supervisor)
         .await?;

@@ -165,7 +165,10 @@ where
         Endpoint::Pods => {
             // The snapshot is cheap to take; objects and statuses are put together here, for as long as the answer lives.
             let reported = state.pods.borrow().clone();
-            let pods: Vec<Arc<Pod>> = reported.values().map(|pod| Arc::new(with_status(pod))).collect();
+            let pods: Vec<Arc<Pod>> = reported
+                .values()
+                .map(|pod| Arc::new(with_status(pod)))
+                .collect();
             bytes(render_pods(&pods), "application/json")
         }
         Endpoint::RunningPods => match ask(&state.running_pods, query).await {
@@ -398,5 +401,8 @@ fn error(status: StatusCode, text: &str) -> Answer {
 }
 
 fn with_status(reported: &ReportedPod) -> Pod {
-    Pod { status: Some((*reported.status).clone()), ..(*reported.object).clone() }
+    Pod {
+        status: Some((*reported.status).clone()),
+        ..(*reported.object).clone()
+    }
 }

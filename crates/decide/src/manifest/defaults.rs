@@ -62,22 +62,43 @@ pub fn canonical_amounts(pod: &mut Pod) {
         round_resources(resources);
     }
     for volume in spec.volumes.iter_mut().flatten() {
-        if let Some(limit) = volume.empty_dir.as_mut().and_then(|source| source.size_limit.as_mut()) {
+        if let Some(limit) = volume
+            .empty_dir
+            .as_mut()
+            .and_then(|source| source.size_limit.as_mut())
+        {
             canonical(limit);
         }
-        let projected = volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten());
-        let in_projected = projected.filter_map(|source| source.downward_api.as_mut()).flat_map(|d| d.items.iter_mut().flatten());
-        let plain = volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten());
+        let projected = volume
+            .projected
+            .iter_mut()
+            .flat_map(|p| p.sources.iter_mut().flatten());
+        let in_projected = projected
+            .filter_map(|source| source.downward_api.as_mut())
+            .flat_map(|d| d.items.iter_mut().flatten());
+        let plain = volume
+            .downward_api
+            .iter_mut()
+            .flat_map(|d| d.items.iter_mut().flatten());
         for item in plain.chain(in_projected) {
             default_divisor(item.resource_field_ref.as_mut());
         }
     }
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+    for container in spec
+        .init_containers
+        .iter_mut()
+        .flatten()
+        .chain(&mut spec.containers)
+    {
         if let Some(resources) = &mut container.resources {
             round_resources(resources);
         }
         for env in container.env.iter_mut().flatten() {
-            default_divisor(env.value_from.as_mut().and_then(|from| from.resource_field_ref.as_mut()));
+            default_divisor(
+                env.value_from
+                    .as_mut()
+                    .and_then(|from| from.resource_field_ref.as_mut()),
+            );
         }
     }
 }

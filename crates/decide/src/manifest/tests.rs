@@ -93,6 +93,7 @@ fn recorded_pods_of_the_api_have_the_same_defaults() {
     for wanted in recorded {
         let mut pod = decode(wanted["manifest"].as_str().unwrap()).unwrap();
         apply_v1_defaults(&mut pod);
+        canonical_amounts(&mut pod);
         let mut spec = pod.spec.unwrap();
         spec.tolerations = None;
         spec.service_account = None;
