@@ -182,7 +182,32 @@ pub(crate) fn source_kinds(config: &SourcesConfig) -> BTreeSet<kubelet_model::po
     config.kinds()
 }
 
-/// Nothing, but in a binary built for the machine tests: the process ends itself at the point named in `HYPERKUBE_FAULT`.
+/// Nothing, but in a binary built for the machine tests: the process ends itself, as a crash would, when it passes the point
+/// named in `HYPERKUBE_FAULT` for the first time, or for the n-th with `name:n`.
 pub(crate) fn faults() -> Faults {
+    #[cfg(feature = "fault-points")]
+    if let Ok(wish) = std::env::var("HYPERKUBE_FAULT") {
+        return ends_at(&wish);
+    }
     Faults::none()
+}
+
+#[cfg(feature = "fault-points")]
+fn ends_at(wish: &str) -> Faults {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let (name, nth) = wish.split_once(':').unwrap_or((wish, "1"));
+    let (Some(end), Ok(nth)) = (kubelet_act::faults::FaultPoint::from_name(name), nth.parse::<u64>()) else {
+        tracing::error!(wish, "HYPERKUBE_FAULT names no fault point");
+        return Faults::none();
+    };
+    let passed = AtomicU64::new(0);
+    Faults::at(move |point| {
+        let ends = point == end && passed.fetch_add(1, Ordering::Relaxed) + 1 == nth;
+        if ends {
+            let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            tracing::error!(?killed, "The process should have ended here");
+        }
+        ends
+    })
 }
