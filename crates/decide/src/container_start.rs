@@ -15,7 +15,9 @@ use kubelet_model::reason::Reason;
 
 use crate::config_problem::ConfigProblem;
 use crate::container_config::{ContainerSpecView, ResolvedMounts, container_config};
-use crate::hosts_file::{NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname};
+use crate::hosts_file::{
+    NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname,
+};
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
 use crate::resources::SwapController;
 use crate::restart::gap_text;
@@ -355,9 +357,17 @@ fn hosts_file(view: &PodView<'_>, pod_ips: &[String]) -> Result<HostWork, Config
     let path = hosts_path(view.pod, view.node);
     if view.pod.is_host_network() {
         let head = NODE_HOSTS_HEADER.to_owned();
-        return Ok(HostWork::WriteHostsFromNode { path, head, tail: node_hosts_extra(view.pod) });
+        return Ok(HostWork::WriteHostsFromNode {
+            path,
+            head,
+            tail: node_hosts_extra(view.pod),
+        });
     }
     let name = pod_hostname(view.pod, &view.node.dns.cluster_domain)?;
     let content = hosts_file_content(view.pod, pod_ips, &name);
-    Ok(HostWork::WriteFile { path, mode: 0o644, content })
+    Ok(HostWork::WriteFile {
+        path,
+        mode: 0o644,
+        content,
+    })
 }

@@ -48,3 +48,6 @@ pub mod security;
 pub mod validate;
 pub mod view;
 pub mod volumes;
+
+#[cfg(test)]
+mod testing;

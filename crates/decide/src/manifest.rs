@@ -17,7 +17,7 @@ mod unbuilt;
 mod validate;
 
 pub use decode::{MAX_MANIFEST_BYTES, ManifestProblem, decode_manifest, locate_field};
-pub use defaults::apply_v1_defaults;
+pub use defaults::{apply_v1_defaults, canonical_amounts};
 pub use unbuilt::unbuilt_fields;
 pub use validate::{FieldProblem, validate_static_pod};
 
@@ -52,7 +52,7 @@ impl StaticSource {
 }
 
 /// Gives a defaulted pod its identity on this node: UID, annotations, name with the node's suffix, namespace,
-/// node, toleration (file pods only) and phase.
+/// node, toleration (file pods only) and phase. Its amounts become canonical text.
 ///
 /// `uid` is the manifest's own or the computed one; `seen` is printed as UTC with nine digits of a second.
 pub fn identify_static_pod(
@@ -62,6 +62,7 @@ pub fn identify_static_pod(
     source: StaticSource,
     seen: Timestamp,
 ) -> Pod {
+    canonical_amounts(&mut pod);
     let meta = &mut pod.metadata;
     meta.uid = Some(uid.to_owned());
     let name = meta.name.take().unwrap_or_default();

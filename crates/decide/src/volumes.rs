@@ -116,7 +116,10 @@ fn cgroup_paths(pod: &Pod, node: &NodeView) -> Vec<String> {
     if pod.containers().is_empty() {
         return every_pod_cgroup_path(&pod.uid, node);
     }
-    pod_cgroup(pod, node).map(|cgroup| cgroup.path).into_iter().collect()
+    pod_cgroup(pod, node)
+        .map(|cgroup| cgroup.path)
+        .into_iter()
+        .collect()
 }
 
 /// Whether the pod itself goes, or only what it used.

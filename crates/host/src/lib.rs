@@ -17,6 +17,7 @@
 //! | [`journal`] | durable records |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
 
+pub mod addresses;
 pub mod blocking;
 pub mod cgroup;
 pub mod cgroup_v1;
@@ -30,13 +31,13 @@ pub mod memory;
 pub mod mounts;
 pub mod oom;
 pub mod pidfd;
+mod readable;
 pub mod remove;
 pub mod stats;
-pub mod usage;
-pub mod watch;
-mod readable;
 #[cfg(test)]
 mod testing;
+pub mod usage;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! One request, one answer: routes it, lets it in or refuses it, and fills the answer from the snapshots.
 //!
-//! In:    request, the port it came to, the connection's client certificate
+//! In:    request, the port it came to, the connection's client certificates
 //! Out:   a complete response; the metrics have counted it
 //! Calls: `listener`, per request
 //! Holds: no path leads around `auth` on the main port except to 404; every wait on another task ends after 2 s
@@ -13,15 +13,17 @@ use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, X_CONTENT_T
 use hyper::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_model::reported::ReportedPod;
-use std::sync::Arc;
+use rustls::pki_types::CertificateDer;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::auth::{Certificate, authenticate, authorize};
+use crate::auth::{Certificate, authenticate, authorize, read_certificate};
 use crate::endpoints::{Endpoint, Route, long_running, method_bucket, path_bucket, route};
 use crate::metrics::{HttpMetrics, RequestLabels, TEXT_TYPE, text};
 use crate::pods::{render_pods, render_running_pods};
+use crate::tls::{Tls, TlsFiles};
 use crate::{DebugTopic, MainConfig, Port, Question, ServerState};
 
 /// How long another task may take to answer, and a client to send a body.
@@ -34,9 +36,43 @@ const BODY_BYTES: usize = 4096;
 pub(crate) struct Shared {
     pub(crate) port: Port,
     /// Only on the main port.
-    pub(crate) main: Option<MainConfig>,
+    pub(crate) main: Option<Secured>,
     pub(crate) state: ServerState,
     pub(crate) metrics: HttpMetrics,
+}
+
+/// What the main port has besides.
+pub(crate) struct Secured {
+    pub(crate) config: MainConfig,
+    /// Never locked across an await.
+    tls: Mutex<TlsFiles>,
+    now: fn() -> jiff::Timestamp,
+}
+
+impl Secured {
+    pub(crate) fn new(config: MainConfig, tls: TlsFiles, now: fn() -> jiff::Timestamp) -> Self {
+        Self {
+            config,
+            tls: Mutex::new(tls),
+            now,
+        }
+    }
+
+    /// The TLS files as they are now.
+    pub(crate) fn tls(&self) -> Tls {
+        self.tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .current()
+    }
+
+    /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
+    fn certificate(&self, chain: &[CertificateDer<'static>]) -> Certificate {
+        if chain.is_empty() {
+            return Certificate::Absent;
+        }
+        read_certificate(chain, self.tls().authorities.as_ref(), (self.now)())
+    }
 }
 
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -44,7 +80,7 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 /// Answers one request.
 pub(crate) async fn answer<B>(
     shared: &Shared,
-    certificate: &Certificate,
+    chain: &[CertificateDer<'static>],
     request: Request<B>,
 ) -> Answer
 where
@@ -69,17 +105,26 @@ where
     };
     // Upstream does not count what comes to the health port either.
     let _counted = (shared.port != Port::Healthz).then(|| shared.metrics.begin(&labels));
-    let disabled = shared.main.as_ref().map_or(&[][..], |main| &main.disabled);
+    let disabled = shared
+        .main
+        .as_ref()
+        .map_or(&[][..], |main| &main.config.disabled);
     let route = route(shared.port, disabled, &method, &path);
     if route == Route::Unknown {
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
-    if let Some(main) = &shared.main {
+    if let Some(secured) = &shared.main {
+        let main = &secured.config;
         let header = request
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        let user = authenticate(main.anonymous, main.tokens, certificate, header);
+        let user = authenticate(
+            main.anonymous,
+            main.tokens,
+            &secured.certificate(chain),
+            header,
+        );
         let allowed = user.and_then(|user| authorize(main.authorization, &user, &method, &path));
         if let Err(refusal) = allowed {
             tracing::debug!(%method, %path, status = refusal.status, text = refusal.text.trim_end(), "request refused");
@@ -120,7 +165,10 @@ where
         Endpoint::Pods => {
             // The snapshot is cheap to take; objects and statuses are put together here, for as long as the answer lives.
             let reported = state.pods.borrow().clone();
-            let pods: Vec<Arc<Pod>> = reported.values().map(|pod| Arc::new(with_status(pod))).collect();
+            let pods: Vec<Arc<Pod>> = reported
+                .values()
+                .map(|pod| Arc::new(with_status(pod)))
+                .collect();
             bytes(render_pods(&pods), "application/json")
         }
         Endpoint::RunningPods => match ask(&state.running_pods, query).await {
@@ -353,5 +401,8 @@ fn error(status: StatusCode, text: &str) -> Answer {
 }
 
 fn with_status(reported: &ReportedPod) -> Pod {
-    Pod { status: Some((*reported.status).clone()), ..(*reported.object).clone() }
+    Pod {
+        status: Some((*reported.status).clone()),
+        ..(*reported.object).clone()
+    }
 }

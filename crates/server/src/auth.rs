@@ -50,7 +50,7 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// What a connection's certificate says, found once after the handshake.
+/// What a connection's certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Certificate {
     /// None was sent, or it names nobody.
@@ -70,11 +70,11 @@ pub(crate) struct Refusal {
 
 /// Verifies a client's chain and reads its user.
 pub(crate) fn read_certificate(
-    chain: Option<&[CertificateDer<'_>]>,
+    chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
     now: jiff::Timestamp,
 ) -> Certificate {
-    let (Some([leaf, rest @ ..]), Some(authorities)) = (chain, authorities) else {
+    let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(

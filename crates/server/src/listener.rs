@@ -12,8 +12,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Shared, answer};
-use crate::auth::{Certificate, read_certificate};
+use crate::answer::{Secured, Shared, answer};
 use crate::metrics::HttpMetrics;
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::TlsFiles;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
 const IDLE: Duration = Duration::from_secs(90);
@@ -56,8 +56,6 @@ pub struct Listeners {
 pub struct Listener {
     socket: TcpListener,
     shared: Arc<Shared>,
-    tls: Option<Mutex<TlsFiles>>,
-    now: fn() -> jiff::Timestamp,
     /// Connections at a time; further ones wait in the kernel's queue.
     limit: usize,
 }
@@ -77,8 +75,7 @@ impl std::fmt::Debug for Listener {
 /// [`ServeError`], naming the port, or the file.
 pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners, ServeError> {
     let metrics = HttpMetrics::register(&state.registry)?;
-    let now = config.now;
-    let open = async |port, address, main, tls: Option<TlsFiles>, limit| {
+    let open = async |port, address, main, limit| {
         let socket = TcpListener::bind(address)
             .await
             .map_err(|source| ServeError::Bind {
@@ -95,8 +92,6 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
         Ok::<_, ServeError>(Listener {
             socket,
             shared,
-            tls: tls.map(Mutex::new),
-            now,
             limit,
         })
     };
@@ -111,15 +106,16 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
             main.client_ca.clone(),
             main.min_tls,
             &config.node_name,
-            now(),
+            (config.now)(),
         )?;
-        listeners.main = Some(open(Port::Main, main.address, Some(main), Some(tls), 512).await?);
+        let (address, secured) = (main.address, Secured::new(main, tls, config.now));
+        listeners.main = Some(open(Port::Main, address, Some(secured), 512).await?);
     }
     if let Some(address) = config.read_only {
-        listeners.read_only = Some(open(Port::ReadOnly, address, None, None, 256).await?);
+        listeners.read_only = Some(open(Port::ReadOnly, address, None, 256).await?);
     }
     if let Some(address) = config.healthz {
-        listeners.healthz = Some(open(Port::Healthz, address, None, None, 64).await?);
+        listeners.healthz = Some(open(Port::Healthz, address, None, 64).await?);
     }
     Ok(listeners)
 }
@@ -174,43 +170,24 @@ impl Listener {
         shutdown: CancellationToken,
     ) -> BoxFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
-        // Only this method locks it, and never across an await.
-        let tls = self.tls.as_ref().map(|files| {
-            files
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .current()
-        });
-        let now = self.now;
+        let tls = shared.main.as_ref().map(Secured::tls);
         let talk = async move {
-            let Some(Tls {
-                config,
-                authorities,
-            }) = tls
-            else {
-                return converse(
-                    stream,
-                    shared,
-                    (Certificate::Absent, Protocol::Http1),
-                    shutdown,
-                )
-                .await;
+            let Some(tls) = tls else {
+                return converse(stream, shared, (Vec::new(), Protocol::Http1), shutdown).await;
             };
-            let handshake = tokio::time::timeout(HEAD, TlsAcceptor::from(config).accept(stream));
+            let handshake =
+                tokio::time::timeout(HEAD, TlsAcceptor::from(tls.config).accept(stream));
             match handshake.await {
                 Ok(Ok(stream)) => {
-                    let certificate = read_certificate(
-                        stream.get_ref().1.peer_certificates(),
-                        authorities.as_ref(),
-                        now(),
-                    );
+                    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if http2 {
                         Protocol::Http2
                     } else {
                         Protocol::Http1
                     };
-                    converse(stream, shared, (certificate, protocol), shutdown).await;
+                    converse(stream, shared, (chain, protocol), shutdown).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -237,21 +214,21 @@ enum Protocol {
 async fn converse<S>(
     stream: S,
     shared: Arc<Shared>,
-    peer: (Certificate, Protocol),
+    peer: (Vec<CertificateDer<'static>>, Protocol),
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (certificate, protocol) = peer;
+    let (chain, protocol) = peer;
     let activity = Arc::new(Activity::new(protocol));
-    let certificate = Arc::new(certificate);
+    let chain = Arc::new(chain);
     let service = {
         let activity = Arc::clone(&activity);
         service_fn(move |request| {
-            let (shared, certificate) = (Arc::clone(&shared), Arc::clone(&certificate));
+            let (shared, chain) = (Arc::clone(&shared), Arc::clone(&chain));
             let busy = activity.begin();
             async move {
-                let answer = answer(&shared, &certificate, request).await;
+                let answer = answer(&shared, &chain, request).await;
                 drop(busy);
                 Ok::<_, Infallible>(answer)
             }

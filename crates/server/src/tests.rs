@@ -1,5 +1,7 @@
 //! The ports over real sockets on loopback, plain and TLS.
 //!
+//! In:    requests over sockets, a state whose pods, machine and channels are the test's
+//! Out:   answers, byte for byte where upstream has a text
 //! Upstream: none
 
 mod secure;
@@ -10,11 +12,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reported::{ReportedPod, ReportedPods};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -399,5 +401,12 @@ async fn connections_beyond_the_limit_wait_for_one_to_end() {
 fn reported(pod: Pod) -> ReportedPods {
     let uid = PodUid::from(pod.metadata.uid.clone().unwrap_or_default());
     let status = Arc::new(pod.status.clone().unwrap_or_default());
-    [(uid, ReportedPod { object: Arc::new(pod), status })].into()
+    [(
+        uid,
+        ReportedPod {
+            object: Arc::new(pod),
+            status,
+        },
+    )]
+    .into()
 }

@@ -170,7 +170,21 @@ fn object_kind<'a>(text: &str, value: &'a Value, at: &str) -> Result<&'a str, Ma
     }
 }
 
-fn decode_pod(text: &str, value: Value, at: &str) -> Result<Pod, ManifestProblem> {
+/// Maps of texts, where a key without a value means the empty text (the typed decoder wants one).
+const TEXT_MAPS: [&str; 3] = [
+    "/metadata/labels",
+    "/metadata/annotations",
+    "/spec/nodeSelector",
+];
+
+fn decode_pod(text: &str, mut value: Value, at: &str) -> Result<Pod, ManifestProblem> {
+    for path in TEXT_MAPS {
+        if let Some(Value::Object(map)) = value.pointer_mut(path) {
+            for held in map.values_mut().filter(|held| held.is_null()) {
+                *held = Value::String(String::new());
+            }
+        }
+    }
     let pod: Pod = serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { "" } else { path.as_str() };

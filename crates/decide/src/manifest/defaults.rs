@@ -12,7 +12,7 @@ use super::image_name::is_latest;
 use super::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, HTTPGetAction, ObjectFieldSelector, Pod, PodSpec, Probe,
-    ResourceRequirements, Volume, VolumeProjection,
+    ResourceFieldSelector, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -50,11 +50,62 @@ pub fn apply_v1_defaults(pod: &mut Pod) {
     {
         default_container(container, host_network);
     }
+}
+
+/// Puts every amount into the canonical text in which Go prints it, rounded up to thousandths where Go rounds.
+///
+/// Comes after the UID: the hash is over amounts as the manifest spells them, `1000m` and `1` are two pods.
+pub fn canonical_amounts(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
     round_amounts(&mut spec.overhead);
     if let Some(resources) = &mut spec.resources {
-        round_amounts(&mut resources.limits);
-        round_amounts(&mut resources.requests);
+        round_resources(resources);
     }
+    for volume in spec.volumes.iter_mut().flatten() {
+        if let Some(limit) = volume
+            .empty_dir
+            .as_mut()
+            .and_then(|source| source.size_limit.as_mut())
+        {
+            canonical(limit);
+        }
+        let projected = volume
+            .projected
+            .iter_mut()
+            .flat_map(|p| p.sources.iter_mut().flatten());
+        let in_projected = projected
+            .filter_map(|source| source.downward_api.as_mut())
+            .flat_map(|d| d.items.iter_mut().flatten());
+        let plain = volume
+            .downward_api
+            .iter_mut()
+            .flat_map(|d| d.items.iter_mut().flatten());
+        for item in plain.chain(in_projected) {
+            default_divisor(item.resource_field_ref.as_mut());
+        }
+    }
+    for container in spec
+        .init_containers
+        .iter_mut()
+        .flatten()
+        .chain(&mut spec.containers)
+    {
+        if let Some(resources) = &mut container.resources {
+            round_resources(resources);
+        }
+        for env in container.env.iter_mut().flatten() {
+            default_divisor(
+                env.value_from
+                    .as_mut()
+                    .and_then(|from| from.resource_field_ref.as_mut()),
+            );
+        }
+    }
+}
+
+fn round_resources(resources: &mut ResourceRequirements) {
+    round_amounts(&mut resources.limits);
+    round_amounts(&mut resources.requests);
 }
 
 fn default_pod_spec(spec: &mut PodSpec) {
@@ -140,8 +191,6 @@ fn default_resources(resources: &mut ResourceRequirements) {
                 .or_insert_with(|| limit.clone());
         }
     }
-    round_amounts(&mut resources.limits);
-    round_amounts(&mut resources.requests);
 }
 
 /// Canonical text, rounded up to thousandths. What is no amount stays for validation to name.
@@ -180,6 +229,21 @@ fn default_http_get(action: Option<&mut HTTPGetAction>) {
 fn default_field_ref(selector: Option<&mut ObjectFieldSelector>) {
     if let Some(selector) = selector {
         default_text(&mut selector.api_version, "v1");
+    }
+}
+
+/// Go prints an amount that is not set as zero.
+fn default_divisor(selector: Option<&mut ResourceFieldSelector>) {
+    if let Some(selector) = selector {
+        let zero = || Quantity("0".to_owned());
+        canonical(selector.divisor.get_or_insert_with(zero));
+    }
+}
+
+/// The canonical text of an amount, which is how Go prints whatever it has read.
+fn canonical(amount: &mut Quantity) {
+    if let Ok(parsed) = amount.0.parse::<Amount>() {
+        amount.0 = parsed.to_string();
     }
 }
 

@@ -18,7 +18,7 @@ const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/"
 /// What is known of one field.
 #[derive(Clone, Copy)]
 enum Field {
-    /// Honoured, with everything below it.
+    /// Honoured; the value has no fields of its own.
     Built,
     /// Has no meaning on this node for a static pod: scheduling, Windows.
     Ignored,

@@ -102,7 +102,8 @@ fn json_lines_are_zaps() {
 
 #[test]
 fn verbosity_and_vmodule_decide_what_is_written() {
-    let rows: &[(u32, &[(&str, u32)], &str)] = &[
+    type Row = (u32, &'static [(&'static str, u32)], &'static str);
+    let rows: &[Row] = &[
         (0, &[], "info warn error "),
         (2, &[], "info info2 warn error "),
         (4, &[], "info info2 debug warn error "),

@@ -1,5 +1,7 @@
 //! The main port over real TLS: its certificate, who may ask, what components tell, reload, and errors at bind.
 //!
+//! In:    requests over TLS, certificates made in a scratch directory
+//! Out:   answers, and the errors of bind with their causes
 //! Upstream: none
 
 use hyper_util::rt::TokioExecutor;
@@ -232,6 +234,12 @@ async fn a_client_is_its_certificate_and_modes_that_are_not_built_refuse() {
         );
         let mut stranger = tls_client(at, &crt, Some(&unknown.client("admin"))).await;
         assert_eq!(get(&mut stranger, "/pods").await, unauthorized);
+        // Other authorities count for the very next request, on connections that are already open too.
+        let before = std::fs::read(&known.1).unwrap();
+        std::fs::copy(&unknown.1, &known.1).unwrap();
+        assert_eq!(get(&mut admin, "/pods").await, unauthorized);
+        assert_eq!(get(&mut stranger, "/pods").await.0, 200);
+        std::fs::write(&known.1, before).unwrap();
     })
     .await;
 

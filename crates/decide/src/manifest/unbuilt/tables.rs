@@ -16,11 +16,11 @@ pub(super) const POD_SPEC: Table = &[
     ("affinity", Ignored),
     ("automountServiceAccountToken", Ignored),
     ("containers", Into(CONTAINER)),
-    ("dnsConfig", Built),
+    ("dnsConfig", Into(DNS_CONFIG)),
     ("dnsPolicy", Built),
     ("enableServiceLinks", Built),
     ("ephemeralContainers", Unbuilt),
-    ("hostAliases", Built),
+    ("hostAliases", Into(HOST_ALIAS)),
     ("hostIPC", Built),
     ("hostNetwork", Built),
     ("hostPID", Built),
@@ -51,9 +51,27 @@ pub(super) const POD_SPEC: Table = &[
     ("shareProcessNamespace", Built),
     ("subdomain", Built),
     ("terminationGracePeriodSeconds", Built),
-    ("tolerations", Built),
+    ("tolerations", Into(TOLERATION)),
     ("topologySpreadConstraints", Ignored),
     ("volumes", Into(VOLUME)),
+];
+
+const DNS_CONFIG: Table = &[
+    ("nameservers", Built),
+    ("options", Into(DNS_OPTION)),
+    ("searches", Built),
+];
+
+const DNS_OPTION: Table = &[("name", Built), ("value", Built)];
+
+const HOST_ALIAS: Table = &[("hostnames", Built), ("ip", Built)];
+
+const TOLERATION: Table = &[
+    ("effect", Built),
+    ("key", Built),
+    ("operator", Built),
+    ("tolerationSeconds", Built),
+    ("value", Built),
 ];
 
 const CONTAINER: Table = &[

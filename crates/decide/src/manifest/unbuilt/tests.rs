@@ -211,9 +211,20 @@ fn mismatches(path: &str, value: &Value, table: &[(&str, Field)], found: &mut Ve
             (Some(inner), Field::Into(table)) => {
                 mismatches(&format!("{path}.{name}"), inner, table, found)
             }
+            (Some(inner), Field::Built) if has_fields(inner) => {
+                found.push(format!("{path}.{name} has fields of its own"));
+            }
             (Some(_), _) => {}
         }
     }
+}
+
+fn has_fields(value: &Value) -> bool {
+    let object = |value: &Value| value.is_object();
+    object(value)
+        || value
+            .as_array()
+            .is_some_and(|items| items.iter().any(object))
 }
 
 fn every_field() -> PodSpec {

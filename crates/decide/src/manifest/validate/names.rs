@@ -281,3 +281,6 @@ pub(super) fn no_backsteps(value: &str) -> Reasons {
         Reasons::new()
     }
 }
+
+#[cfg(test)]
+mod tests;
