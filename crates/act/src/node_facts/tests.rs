@@ -212,7 +212,14 @@ fn around(named: &[&str], routes: Option<&str>) -> Surroundings {
 
 #[test]
 fn addresses_are_chosen_in_upstreams_order() {
-    let cases: [(&str, &[&str], Option<&str>, &str, &[&str]); 11] = [
+    type Case<'a> = (
+        &'a str,
+        &'a [&'a str],
+        Option<&'a str>,
+        &'a str,
+        &'a [&'a str],
+    );
+    let cases: [Case<'_>; 11] = [
         ("10.0.0.5", &[], None, "node", &["10.0.0.5"]),
         (
             "10.0.0.5,fd00::5",
