@@ -28,7 +28,7 @@ use kubelet_model::pod::{Pod, QosClass, SourceKind};
 use tokio::sync::watch;
 
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
-use crate::status::ReportedPods;
+use kubelet_model::reported::ReportedPods;
 
 pub use node::{ContainerManagerError, prepare_node};
 
@@ -228,20 +228,13 @@ fn without_shares(cgroup: Cgroup) -> Cgroup {
 }
 
 fn limits_of(cgroup: &Cgroup) -> CgroupLimits {
-    let unsigned = |n: i64| u64::try_from(n).ok();
     CgroupLimits {
-        cpu_shares: cgroup.cpu_shares.and_then(unsigned),
-        cpu_quota_us: cgroup.cpu_quota,
-        cpu_period_us: cgroup.cpu_period.and_then(unsigned),
+        cpu_shares: cgroup.cpu_shares,
+        cpu_quota_us: cgroup.cpu_quota_us,
+        cpu_period_us: cgroup.cpu_period_us,
         memory_limit: cgroup.memory_limit,
         pids_max: cgroup.pids_limit,
-        hugetlb: Some(
-            cgroup
-                .hugetlb
-                .iter()
-                .filter_map(|(size, bytes)| Some((size.clone(), unsigned(*bytes)?)))
-                .collect(),
-        ),
+        hugetlb: cgroup.hugetlb.clone(),
         ..CgroupLimits::default()
     }
 }

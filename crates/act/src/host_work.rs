@@ -170,17 +170,12 @@ impl Host {
             return Ok(());
         };
         let limits = CgroupLimits {
-            cpu_shares: pod.cpu_shares.and_then(|n| u64::try_from(n).ok()),
-            cpu_quota_us: pod.cpu_quota,
-            cpu_period_us: pod.cpu_period.and_then(|n| u64::try_from(n).ok()),
+            cpu_shares: pod.cpu_shares,
+            cpu_quota_us: pod.cpu_quota_us,
+            cpu_period_us: pod.cpu_period_us,
             memory_limit: pod.memory_limit,
             pids_max: pod.pids_limit,
-            hugetlb: Some(
-                pod.hugetlb
-                    .iter()
-                    .filter_map(|(size, n)| Some((size.clone(), u64::try_from(*n).ok()?)))
-                    .collect(),
-            ),
+            hugetlb: pod.hugetlb.clone(),
             ..CgroupLimits::default()
         };
         let unset = cgroups.create(&pod.path, &limits).map_err(|error| {

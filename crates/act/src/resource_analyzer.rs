@@ -23,7 +23,7 @@ use kubelet_model::ids::PodUid;
 use tokio::sync::watch;
 
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
-use crate::status::ReportedPods;
+use kubelet_model::reported::ReportedPods;
 
 /// Entries looked at in one volume; more make the figures a lower bound.
 const ENTRIES: u64 = 100_000;

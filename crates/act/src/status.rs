@@ -6,24 +6,12 @@
 //! Holds: output only: no decision reads it; a pod leaves when its worker has finished
 //! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::ids::PodUid;
+use kubelet_model::reported::{ReportedPod, ReportedPods};
 use tokio::sync::watch;
-
-/// A pod and its status as shown. Both are shared, neither is copied until someone asks to see it.
-#[derive(Clone, Debug)]
-pub struct ReportedPod {
-    /// The object as desired.
-    pub object: Arc<v1::Pod>,
-    /// Its status.
-    pub status: Arc<v1::PodStatus>,
-}
-
-/// All reported pods by UID.
-pub type ReportedPods = BTreeMap<PodUid, ReportedPod>;
 
 /// Where workers report. Clones share it.
 #[derive(Clone, Debug)]
@@ -34,7 +22,7 @@ pub struct StatusHandle {
 impl Default for StatusHandle {
     fn default() -> Self {
         Self {
-            pods: watch::Sender::new(BTreeMap::new()),
+            pods: watch::Sender::new(ReportedPods::new()),
         }
     }
 }

@@ -76,6 +76,7 @@ pub struct Supervisor {
     clock: Clock,
     stop: CancellationToken,
     fatal: watch::Sender<Option<String>>,
+    ends: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Supervisor {
@@ -97,6 +98,7 @@ impl Supervisor {
             clock,
             stop: CancellationToken::new(),
             fatal: watch::Sender::new(None),
+            ends: watch::Sender::new(0),
         }
     }
 
@@ -202,6 +204,20 @@ impl Supervisor {
             .count()
     }
 
+    /// Resolves when no task runs any more.
+    pub async fn drained(&self) {
+        let mut ends = self.ends.subscribe();
+        loop {
+            ends.borrow_and_update();
+            if self.lock().tasks.is_empty() {
+                return;
+            }
+            if ends.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The table, for `/debug/tasks`.
     pub fn to_json(&self) -> Value {
         let table = self.lock();
@@ -222,6 +238,7 @@ impl Supervisor {
                 table.panics += 1;
             }
         }
+        self.ends.send_modify(|ends| *ends += 1);
         if let End::Panicked(text) = end {
             tracing::error!(task = name, kind = kind.as_str(), panic = %text, "Task panicked");
         }

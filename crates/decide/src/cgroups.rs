@@ -26,7 +26,7 @@ const ALL_PODS: &str = "kubepods";
 /// Prefix of a pod's cgroup.
 const POD_PREFIX: &str = "pod";
 /// "No limit" for huge pages of a tier.
-const UNBOUNDED_HUGETLB: i64 = 1 << 62;
+const UNBOUNDED_HUGETLB: u64 = 1 << 62;
 
 /// One cgroup as it should be. `None` leaves a limit as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,18 +34,21 @@ pub struct Cgroup {
     /// Path below the hierarchy's mount, `/kubepods/burstable/pod<uid>`.
     pub path: String,
     /// CPU shares (v2: converted to a weight by the writer).
-    pub cpu_shares: Option<i64>,
+    pub cpu_shares: Option<u64>,
     /// CFS quota, microseconds; -1 is no limit.
-    pub cpu_quota: Option<i64>,
+    pub cpu_quota_us: Option<i64>,
     /// CFS period, microseconds.
-    pub cpu_period: Option<i64>,
+    pub cpu_period_us: Option<u64>,
     /// Memory, bytes.
     pub memory_limit: Option<i64>,
     /// Processes.
     pub pids_limit: Option<i64>,
     /// Huge pages, bytes by size name (`2MB`).
-    pub hugetlb: BTreeMap<String, i64>,
+    pub hugetlb: Option<BTreeMap<String, u64>>,
 }
+
+/// The cgroup of a pod.
+pub type PodCgroup = Cgroup;
 
 /// What pods may use together: capacity less what is reserved for the system and the kubelet (eviction thresholds not taken
 /// off), or plain capacity when `pods` is not enforced.
@@ -88,16 +91,28 @@ pub fn tier_path(class: QosClass, node: &NodeView) -> String {
     }
 }
 
-/// Path of a pod's cgroup, the parent that the runtime puts its containers below. Without QoS tiers it is the root.
-pub fn pod_cgroup_path(pod: &Pod, node: &NodeView) -> String {
-    if node.cgroups.per_qos {
-        join(
-            &tier_path(qos_class(pod), node),
-            &format!("{POD_PREFIX}{}", pod.uid),
-        )
-    } else {
-        pods_root_path(node)
-    }
+/// Path of a pod's cgroup, the parent that the runtime puts its containers below; `None` without QoS tiers: then the
+/// runtime chooses, and no cgroup is the pod's to remove.
+pub fn pod_cgroup_path(pod: &Pod, node: &NodeView) -> Option<String> {
+    pod_path_in(qos_class(pod), &pod.uid, node)
+}
+
+fn pod_path_in(class: QosClass, uid: &PodUid, node: &NodeView) -> Option<String> {
+    let own = || join(&tier_path(class, node), &format!("{POD_PREFIX}{uid}"));
+    node.cgroups.per_qos.then(own)
+}
+
+/// Every path that a pod's cgroup may have, for one whose spec, and so its class, is not known any more.
+pub fn every_pod_cgroup_path(uid: &PodUid, node: &NodeView) -> Vec<String> {
+    let classes = [
+        QosClass::Guaranteed,
+        QosClass::Burstable,
+        QosClass::BestEffort,
+    ];
+    classes
+        .into_iter()
+        .filter_map(|class| pod_path_in(class, uid, node))
+        .collect()
 }
 
 /// The pod that a directory name below a tier belongs to; `None` for anything else.
@@ -109,26 +124,36 @@ pub fn pod_uid_of_cgroup(directory: &str) -> Option<PodUid> {
         .map(PodUid::from)
 }
 
+/// Amounts below zero were refused before; they count as nothing.
+fn unsigned(amount: i64) -> u64 {
+    u64::try_from(amount).unwrap_or(0)
+}
+
 /// Each page size of the host with its limit, 0 unless given.
-fn hugetlb(given: &BTreeMap<String, i64>, node: &NodeView) -> BTreeMap<String, i64> {
-    let mut limits: BTreeMap<String, i64> = node
+fn hugetlb(given: &BTreeMap<String, i64>, node: &NodeView) -> BTreeMap<String, u64> {
+    let mut limits: BTreeMap<String, u64> = node
         .hugepage_sizes
         .iter()
         .map(|size| (size.clone(), 0))
         .collect();
-    limits.extend(given.clone());
+    limits.extend(
+        given
+            .iter()
+            .map(|(size, bytes)| (size.clone(), unsigned(*bytes))),
+    );
     limits
 }
 
-fn unbounded_hugetlb(node: &NodeView) -> BTreeMap<String, i64> {
+fn unbounded_hugetlb(node: &NodeView) -> BTreeMap<String, u64> {
     node.hugepage_sizes
         .iter()
         .map(|size| (size.clone(), UNBOUNDED_HUGETLB))
         .collect()
 }
 
-/// The cgroup of a pod, when it is made.
-pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Cgroup {
+/// The cgroup of a pod, when it is made; `None` without QoS tiers, where pods have no cgroups of their own.
+pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Option<PodCgroup> {
+    let path = pod_cgroup_path(pod, node)?;
     let settings = &node.cgroups;
     let requests = pod_requests(pod, Overhead::Counted);
     let (declared, limits) = limits_declared(pod);
@@ -143,18 +168,18 @@ pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Cgroup {
     } else {
         -1
     };
-    Cgroup {
-        path: pod_cgroup_path(pod, node),
-        cpu_shares: Some(match class {
+    Some(Cgroup {
+        path,
+        cpu_shares: Some(unsigned(match class {
             QosClass::BestEffort => MIN_SHARES,
             QosClass::Guaranteed | QosClass::Burstable => milli_cpu_to_shares(milli_cpu(&requests)),
-        }),
-        cpu_quota: is_limited("cpu").then_some(quota),
-        cpu_period: is_limited("cpu").then_some(settings.cfs_period_us),
+        })),
+        cpu_quota_us: is_limited("cpu").then_some(quota),
+        cpu_period_us: is_limited("cpu").then_some(unsigned(settings.cfs_period_us)),
         memory_limit: is_limited("memory").then(|| memory_bytes(&limits)),
         pids_limit: settings.pod_pids_limit.filter(|limit| *limit > 0),
-        hugetlb: hugetlb(&hugepages(&requests), node),
-    }
+        hugetlb: Some(hugetlb(&hugepages(&requests), node)),
+    })
 }
 
 /// The tiers as they should be while `active` pods are: all pods, burstable, besteffort. Empty without QoS tiers.
@@ -171,13 +196,16 @@ pub fn qos_cgroups<'a>(active: impl IntoIterator<Item = &'a Pod>, node: &NodeVie
     let tier = |class, cpu_shares| Cgroup {
         path: tier_path(class, node),
         cpu_shares,
-        hugetlb: unbounded_hugetlb(node),
+        hugetlb: Some(unbounded_hugetlb(node)),
         ..Cgroup::default()
     };
     vec![
         tier(QosClass::Guaranteed, None),
-        tier(QosClass::Burstable, Some(milli_cpu_to_shares(milli))),
-        tier(QosClass::BestEffort, Some(MIN_SHARES)),
+        tier(
+            QosClass::Burstable,
+            Some(unsigned(milli_cpu_to_shares(milli))),
+        ),
+        tier(QosClass::BestEffort, Some(unsigned(MIN_SHARES))),
     ]
 }
 
@@ -185,10 +213,10 @@ pub fn qos_cgroups<'a>(active: impl IntoIterator<Item = &'a Pod>, node: &NodeVie
 pub fn pods_root_cgroup(allowance: &PodsAllowance, node: &NodeView) -> Cgroup {
     Cgroup {
         path: pods_root_path(node),
-        cpu_shares: Some(milli_cpu_to_shares(allowance.milli_cpu)),
+        cpu_shares: Some(unsigned(milli_cpu_to_shares(allowance.milli_cpu))),
         memory_limit: Some(allowance.memory_bytes),
         pids_limit: allowance.pids,
-        hugetlb: unbounded_hugetlb(node),
+        hugetlb: Some(unbounded_hugetlb(node)),
         ..Cgroup::default()
     }
 }

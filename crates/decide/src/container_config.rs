@@ -17,12 +17,13 @@ use kubelet_api::runtime::v1::{
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
 
-use crate::config_problem::ConfigProblem;
+pub use crate::config_problem::ConfigProblem;
 use crate::env::{Env, EnvView, container_env};
 use crate::hosts_file::{HOSTS_PATH, mounts_hosts_file};
 use crate::labels::{container_annotations, container_labels};
 use crate::resources::{SwapController, container_resources};
-use crate::security::{ImageUser, check_run_as_non_root, container_security_context};
+pub use crate::security::ImageUser;
+use crate::security::{check_run_as_non_root, container_security_context};
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ pub struct ContainerSpecView<'a> {
     /// The image as the runtime identifies it.
     pub image_id: &'a str,
     /// The user that the image names.
-    pub image_user: &'a ImageUser,
+    pub image_user: ImageUser,
     /// Addresses of the pod as the runtime gave them; empty on the node's network.
     pub pod_ips: &'a [String],
     /// Where its mounts are.
@@ -52,38 +53,23 @@ pub struct ContainerSpecView<'a> {
     pub swap: SwapController,
 }
 
-/// A mounted volume of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResolvedVolume {
-    /// Its path on the host.
-    pub host_path: String,
-    /// It is never writable (config maps, secrets, downward API, projected).
-    pub is_read_only: bool,
-    /// The runtime is to relabel it for SELinux.
-    pub is_relabeled: bool,
-}
-
 /// Where the things that a container mounts are on the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvedMounts {
-    /// Volumes of the pod by name.
-    pub volumes: BTreeMap<String, ResolvedVolume>,
-    /// Prepared sub paths by index in `volumeMounts`.
+    /// Mounted volumes of the pod: host path by name.
+    pub volumes: BTreeMap<String, String>,
+    /// Prepared sub paths: host path by index in `volumeMounts`. A mount whose sub path is not here is refused: runtimes would
+    /// make an empty directory of it.
     pub sub_paths: BTreeMap<usize, String>,
     /// The pod's hosts file; `None` leaves the image's in place.
-    pub hosts_file: Option<String>,
+    pub hosts_path: Option<String>,
     /// The file for the container's last words; `None` when it could not be made.
-    pub termination_message: Option<String>,
+    pub termination_message_path: Option<String>,
 }
 
 /// The message that makes a container.
 pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig, ConfigProblem> {
-    let ContainerSpecView {
-        pod,
-        container,
-        node,
-        ..
-    } = *view;
+    let (pod, container, node) = (view.pod, view.container, view.node);
     let env = container_env(&EnvView {
         pod,
         container,
@@ -91,7 +77,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
         pod_ips: view.pod_ips,
     })?;
     let mounts = mounts(view, &env)?;
-    check_run_as_non_root(pod, container, view.image_user)?;
+    check_run_as_non_root(pod, container, &view.image_user)?;
     let expanded = |words: &Option<Vec<String>>| {
         words
             .iter()
@@ -132,7 +118,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
                 pod,
                 container,
                 node,
-                view.image_user,
+                &view.image_user,
             )?),
         }),
         ..Default::default()
@@ -177,7 +163,7 @@ fn mounts(view: &ContainerSpecView<'_>, env: &Env) -> Result<Vec<Mount>, ConfigP
         selinux_relabel: relabel,
         ..Default::default()
     };
-    if let Some(path) = &view.mounts.hosts_file
+    if let Some(path) = &view.mounts.hosts_path
         && mounts_hosts_file(view.pod, view.container, view.pod_ips)
     {
         mounts.push(own_file(path, HOSTS_PATH));
@@ -187,7 +173,7 @@ fn mounts(view: &ContainerSpecView<'_>, env: &Env) -> Result<Vec<Mount>, ConfigP
         .termination_message_path
         .as_deref()
         .unwrap_or_default();
-    if let Some(path) = &view.mounts.termination_message
+    if let Some(path) = &view.mounts.termination_message_path
         && !message_path.is_empty()
     {
         mounts.push(own_file(path, message_path));
@@ -217,13 +203,14 @@ fn volume_mount(
         ))
     })?;
     let host_path = match mount_sub_path(mount, env)? {
-        None => volume.host_path.clone(),
+        None => volume.clone(),
         Some(_) => view.mounts.sub_paths.get(&index).cloned().ok_or_else(|| {
             problem(format!(
                 "failed to prepare subPath for volumeMount \"{volume_name}\" of container \"{container_name}\""
             ))
         })?,
     };
+    let kind = volume_kind(view.pod, volume_name);
     let propagation = match mount.mount_propagation.as_deref() {
         None | Some("None") => MountPropagation::PropagationPrivate,
         Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
@@ -238,11 +225,49 @@ fn volume_mount(
     Ok(Mount {
         container_path: absolute(&mount.mount_path),
         host_path,
-        readonly: mount.read_only.unwrap_or(false) || volume.is_read_only,
-        selinux_relabel: volume.is_relabeled && view.node.selinux_enabled,
+        readonly: mount.read_only.unwrap_or(false) || kind.is_read_only(),
+        selinux_relabel: kind != VolumeKind::OfHost && view.node.selinux_enabled,
         propagation: propagation.into(),
         ..Default::default()
     })
+}
+
+/// What matters of a volume's source for its mounts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum VolumeKind {
+    /// Written by the kubelet: no container may write it.
+    Payload,
+    /// A path of the host: its SELinux label is not ours to change.
+    OfHost,
+    /// Anything else.
+    Own,
+}
+
+impl VolumeKind {
+    fn is_read_only(self) -> bool {
+        self == Self::Payload
+    }
+}
+
+fn volume_kind(pod: &Pod, name: &str) -> VolumeKind {
+    let Some(volume) = pod
+        .spec()
+        .volumes
+        .iter()
+        .flatten()
+        .find(|volume| volume.name == name)
+    else {
+        return VolumeKind::Own;
+    };
+    let is_payload = volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some();
+    match (is_payload, &volume.host_path) {
+        (true, _) => VolumeKind::Payload,
+        (false, Some(_)) => VolumeKind::OfHost,
+        (false, None) => VolumeKind::Own,
+    }
 }
 
 /// Refuses a mount that must be read-only recursively.

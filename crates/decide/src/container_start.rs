@@ -15,7 +15,9 @@ use kubelet_model::reason::Reason;
 
 use crate::config_problem::ConfigProblem;
 use crate::container_config::{ContainerSpecView, ResolvedMounts, container_config};
-use crate::hosts_file::{HostsBase, hosts_file_content, mounts_hosts_file, pod_hostname};
+use crate::hosts_file::{
+    NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname,
+};
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
 use crate::resources::SwapController;
 use crate::restart::gap_text;
@@ -236,9 +238,9 @@ fn start_step(
     let pod_ips = sandbox.ips.clone().unwrap_or_default();
     let mounts = ResolvedMounts {
         volumes: volume_paths(view.pod, view.node),
-        hosts_file: mounts_hosts_file(view.pod, container, &pod_ips)
+        hosts_path: mounts_hosts_file(view.pod, container, &pod_ips)
             .then(|| hosts_path(view.pod, view.node)),
-        termination_message: message_path.clone(),
+        termination_message_path: message_path.clone(),
         ..ResolvedMounts::default()
     };
     let config = container_config(&ContainerSpecView {
@@ -248,7 +250,7 @@ fn start_step(
         restart_count,
         hash: &hash,
         image_id: &image.id,
-        image_user: &ImageUser {
+        image_user: ImageUser {
             uid: image.uid,
             name: image.username.clone(),
         },
@@ -351,28 +353,18 @@ fn files_before(
     Ok(work)
 }
 
-/// Stands for the node's own file, which is only read when the pod's is written.
-const NODE_HOSTS: &str = "\u{0}";
-
 fn hosts_file(view: &PodView<'_>, pod_ips: &[String]) -> Result<HostWork, ConfigProblem> {
     let path = hosts_path(view.pod, view.node);
     if view.pod.is_host_network() {
-        let text = hosts_file_content(view.pod, HostsBase::Node(NODE_HOSTS));
-        let (head, tail) = text.split_once(NODE_HOSTS).unwrap_or((&text, ""));
+        let head = NODE_HOSTS_HEADER.to_owned();
         return Ok(HostWork::WriteHostsFromNode {
             path,
-            head: head.to_owned(),
-            tail: tail.to_owned(),
+            head,
+            tail: node_hosts_extra(view.pod),
         });
     }
     let name = pod_hostname(view.pod, &view.node.dns.cluster_domain)?;
-    let content = hosts_file_content(
-        view.pod,
-        HostsBase::Pod {
-            ips: pod_ips,
-            name: &name,
-        },
-    );
+    let content = hosts_file_content(view.pod, pod_ips, &name);
     Ok(HostWork::WriteFile {
         path,
         mode: 0o644,

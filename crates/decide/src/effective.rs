@@ -469,11 +469,13 @@ fn shutdown(c: &KubeletConfiguration) -> ShutdownConfig {
 
 fn logging(c: &KubeletConfiguration) -> LoggingConfig {
     let vmodule = c.logging.vmodule.iter().flatten();
+    let (format, options) = match c.logging.format.as_deref() {
+        Some("json") => (LogFormat::Json, &c.logging.options.json),
+        _ => (LogFormat::Text, &c.logging.options.text),
+    };
     LoggingConfig {
-        format: match c.logging.format.as_deref() {
-            Some("json") => LogFormat::Json,
-            _ => LogFormat::Text,
-        },
+        format,
+        split_stream: on(options.split_stream),
         flush_frequency: span(c.logging.flush_frequency.map(|flush| flush.duration())),
         verbosity: c.logging.verbosity.unwrap_or(0),
         vmodule: vmodule

@@ -14,9 +14,10 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
+use kubelet_model::quantity::Quantity;
 
 use crate::config_problem::ConfigProblem;
-use crate::resources::{Amounts, PodLevel, Quantity, container_limits, container_requests};
+use crate::resources::{Amounts, PodLevel, container_limits, container_requests};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 //!
 //! In:    pod spec, the pod's addresses, the cluster's domain, for host-network pods the node's own file
 //! Out:   host name and domain; the file's exact text
-//! Calls: sandbox_config.rs for the name; whoever writes ROOT/pods/<uid>/etc-hosts (0644)
+//! Calls: sandbox_config.rs for the name; whoever writes `ROOT/pods/<uid>/etc-hosts` (0644): for a pod on the node's network
+//!        header, the node's file and `node_hosts_extra`
 //! Holds: the same input gives the same bytes; people diff these files
 //! Upstream: pkg/kubelet/kubelet_pods.go (GeneratePodHostNameAndDomain, managedHostsFileContent),
 //!           pkg/kubelet/util/util_linux.go (GetNodenameForKernel)
@@ -176,50 +177,37 @@ pub fn mounts_hosts_file(pod: &Pod, container: &v1::Container, pod_ips: &[String
         && !own_mounts.any(|mount| mount.mount_path == HOSTS_PATH)
 }
 
-/// Where a pod's hosts file starts from.
-#[derive(Clone, Copy, Debug)]
-pub enum HostsBase<'a> {
-    /// The pod's own network: its addresses and its name.
-    Pod {
-        /// Addresses, primary first.
-        ips: &'a [String],
-        /// Its name.
-        name: &'a PodHostname,
-    },
-    /// The node's network: the text of the node's own file.
-    Node(&'a str),
+/// First line of the file of a pod on the node's network, before the node's own text.
+pub const NODE_HOSTS_HEADER: &str = "# Kubernetes-managed hosts file (host network).\n";
+
+/// The hosts file of a pod with its own network: loopbacks, a line for each address, then `hostAliases`.
+pub fn hosts_file_content(pod: &Pod, ips: &[String], name: &PodHostname) -> String {
+    let mut text = String::from(
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+    );
+    let PodHostname { hostname, domain } = name;
+    for ip in ips {
+        if domain.is_empty() {
+            text.push_str(&format!("{ip}\t{hostname}\n"));
+        } else {
+            text.push_str(&format!("{ip}\t{hostname}.{domain}\t{hostname}\n"));
+        }
+    }
+    text.push_str(&node_hosts_extra(pod));
+    text
 }
 
-/// The text of a pod's hosts file, with its `hostAliases` at the end.
-pub fn hosts_file_content(pod: &Pod, base: HostsBase<'_>) -> String {
-    let mut text = match base {
-        HostsBase::Node(own) => format!("# Kubernetes-managed hosts file (host network).\n{own}"),
-        HostsBase::Pod { ips, name } => {
-            let mut text = String::from(
-                "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-                 fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
-            );
-            let PodHostname { hostname, domain } = name;
-            for ip in ips {
-                if domain.is_empty() {
-                    text.push_str(&format!("{ip}\t{hostname}\n"));
-                } else {
-                    text.push_str(&format!("{ip}\t{hostname}.{domain}\t{hostname}\n"));
-                }
-            }
-            text
-        }
-    };
+/// What follows the node's own text in the file of a pod on its network: `hostAliases`, or nothing.
+pub fn node_hosts_extra(pod: &Pod) -> String {
     let aliases = pod.spec().host_aliases.as_deref().unwrap_or_default();
-    if !aliases.is_empty() {
-        text.push_str("\n# Entries added by HostAliases.\n");
+    if aliases.is_empty() {
+        return String::new();
     }
-    for alias in aliases {
-        text.push_str(&format!(
-            "{}\t{}\n",
-            alias.ip,
-            alias.hostnames.as_deref().unwrap_or_default().join("\t")
-        ));
-    }
-    text
+    let line = |alias: &v1::HostAlias| {
+        let names = alias.hostnames.as_deref().unwrap_or_default();
+        format!("{}\t{}\n", alias.ip, names.join("\t"))
+    };
+    let lines: String = aliases.iter().map(line).collect();
+    format!("\n# Entries added by HostAliases.\n{lines}")
 }

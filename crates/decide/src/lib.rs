@@ -35,6 +35,7 @@ pub mod identity;
 pub mod init_containers;
 pub mod labels;
 pub mod lifecycle;
+pub mod manifest;
 pub mod phase;
 pub mod plan;
 pub mod pleg;
@@ -47,3 +48,6 @@ pub mod security;
 pub mod validate;
 pub mod view;
 pub mod volumes;
+
+#[cfg(test)]
+mod testing;

@@ -8,7 +8,6 @@
 //!           pkg/kubelet/qos/policy.go, pkg/kubelet/cm/helpers_linux.go,
 //!           pkg/kubelet/kuberuntime/kuberuntime_container_linux.go
 
-mod quantity;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource;
 use kubelet_api::runtime::v1::{HugepageLimit, LinuxContainerResources};
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::{Pod, QosClass};
-
-pub(crate) use quantity::Quantity;
+use kubelet_model::quantity::Quantity;
 
 /// Amounts by resource name (`cpu`, `memory`, `hugepages-2Mi`, …).
 pub(crate) type Amounts = BTreeMap<String, Quantity>;
@@ -51,6 +49,11 @@ pub(crate) fn amounts(list: Option<&ApiAmounts>) -> Amounts {
     let parsed =
         |(name, text): (&String, &resource::Quantity)| Some((name.clone(), text.0.parse().ok()?));
     list.into_iter().flatten().filter_map(parsed).collect()
+}
+
+/// Whole units of an API quantity; `None` when it does not parse.
+pub fn quantity_bytes(quantity: &resource::Quantity) -> Option<i64> {
+    Some(quantity.0.parse::<Quantity>().ok()?.value())
 }
 
 /// Requests of a container.

@@ -58,7 +58,7 @@ fn build(pod: &Pod, node: &NodeView, attempt: u32) -> Result<PodSandboxConfig, C
         labels: sandbox_labels(pod),
         annotations: sandbox_annotations(pod),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: pod_cgroup_path(pod, node),
+            cgroup_parent: pod_cgroup_path(pod, node).unwrap_or_default(),
             security_context: Some(sandbox_security_context(pod)?),
             sysctls: sysctls(pod),
             overhead: Some(sandbox_overhead(pod, node)),

@@ -72,6 +72,7 @@ pub(crate) fn node() -> NodeView {
             root: "/".into(),
             per_qos: true,
             v2: false,
+            has_swap: true,
             cfs_quota: true,
             cfs_period_us: 100_000,
             pod_pids_limit: None,

@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
-use kubelet_model::pod::{Pod, QosClass};
-use kubelet_model::quantity::Quantity;
+use kubelet_model::pod::Pod;
 
-use crate::cgroups::{pod_cgroup, tier_path};
-use crate::container_config::ResolvedVolume;
+use crate::cgroups::{every_pod_cgroup_path, pod_cgroup};
 use crate::plan::HostWork;
+use crate::resources::quantity_bytes;
 
 /// `ROOT/pods/<uid>`.
 pub fn pod_dir(pod: &Pod, node: &NodeView) -> String {
@@ -36,25 +35,13 @@ pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
 }
 
 /// Where each volume lies on the host, by volume name.
-pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, ResolvedVolume> {
-    let at = |host_path: String| ResolvedVolume {
-        host_path,
-        is_read_only: false,
-        is_relabeled: false,
-    };
+pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, String> {
     let mut paths = BTreeMap::new();
     for volume in volumes(pod) {
         if volume.empty_dir.is_some() {
-            let path = empty_dir_path(pod, node, &volume.name);
-            paths.insert(
-                volume.name.clone(),
-                ResolvedVolume {
-                    is_relabeled: true,
-                    ..at(path)
-                },
-            );
+            paths.insert(volume.name.clone(), empty_dir_path(pod, node, &volume.name));
         } else if let Some(host_path) = &volume.host_path {
-            paths.insert(volume.name.clone(), at(host_path.path.clone()));
+            paths.insert(volume.name.clone(), host_path.path.clone());
         }
     }
     paths
@@ -80,8 +67,8 @@ pub fn prepare_work(pod: &Pod, node: &NodeView) -> Vec<HostWork> {
             path: log_dir(pod, node),
             mode: 0o755,
         },
-        HostWork::MakeCgroup(pod_cgroup(pod, node)),
     ];
+    work.extend(pod_cgroup(pod, node).map(HostWork::MakeCgroup));
     let fs_group = pod
         .spec()
         .security_context
@@ -125,28 +112,13 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
 }
 
 /// The pod's cgroup; of a pod that only the runtime knew, every place where it may be.
-/// Without QoS tiers pods have no cgroup of their own.
 fn cgroup_paths(pod: &Pod, node: &NodeView) -> Vec<String> {
-    if !node.cgroups.per_qos {
-        return Vec::new();
+    if pod.containers().is_empty() {
+        return every_pod_cgroup_path(&pod.uid, node);
     }
-    if !pod.containers().is_empty() {
-        return vec![pod_cgroup(pod, node).path];
-    }
-    let classes = [
-        QosClass::Guaranteed,
-        QosClass::Burstable,
-        QosClass::BestEffort,
-    ];
-    classes
+    pod_cgroup(pod, node)
+        .map(|cgroup| cgroup.path)
         .into_iter()
-        .map(|class| {
-            format!(
-                "{}/pod{}",
-                tier_path(class, node).trim_end_matches('/'),
-                pod.uid
-            )
-        })
         .collect()
 }
 
@@ -198,11 +170,7 @@ fn empty_dir_work(
         },
     ];
     if source.medium.as_deref() == Some("Memory") {
-        let limit = source
-            .size_limit
-            .as_ref()
-            .and_then(|q| q.0.parse::<Quantity>().ok())
-            .map(|q| q.value());
+        let limit = source.size_limit.as_ref().and_then(quantity_bytes);
         let size_bytes = limit
             .and_then(|bytes| u64::try_from(bytes).ok())
             .filter(|bytes| *bytes > 0);

@@ -28,6 +28,7 @@ pub mod host_path;
 pub mod journal;
 pub mod kernel;
 pub mod machine;
+pub mod memory;
 pub mod mounts;
 pub mod oom;
 pub mod opened;

@@ -8,6 +8,8 @@
 //!           collector (1.36); differences: the budget
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -117,9 +119,7 @@ pub fn directory_usage(start: &Path, budget: WalkBudget) -> Result<DirectoryUsag
                 continue;
             }
             if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-                pending.push(path.join(std::ffi::OsStr::new(&*String::from_utf8_lossy(
-                    name.to_bytes(),
-                ))));
+                pending.push(path.join(OsStr::from_bytes(name.to_bytes())));
             }
         }
     }

@@ -364,6 +364,25 @@ impl Reading {
 }
 
 impl CommandLine {
+    /// `FLAG: --name="value"` for every flag that was given, for the log; values that may be secrets are masked.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let secret = ["manifest-url-header", "storage-driver-password"];
+        let given = self.given.iter();
+        given
+            .map(|(name, text)| {
+                (
+                    name,
+                    if secret.contains(name) {
+                        "<masked>"
+                    } else {
+                        text
+                    },
+                )
+            })
+            .map(|(name, text)| format!("FLAG: --{name}={text:?}"))
+            .collect()
+    }
+
     /// The gates that flags set.
     pub(crate) fn gates(&self) -> BTreeMap<String, bool> {
         let gates = self.fields.get("/featureGates").cloned();

@@ -1,4 +1,103 @@
-//! (placeholder)
-#![expect(dead_code, reason = "the wiring is not here yet")]
+//! `hyperkube`: one program, the component by its first word, or by the name it is called by.
+//!
+//! In:    arguments; `argv[0]`
+//! Out:   exit status: 0 after an orderly stop or a printed answer, 1 otherwise, with the error on stderr
+//! Holds: nothing is decided here but which component runs
+//! Upstream: cmd/kubelet/kubelet.go, and cmd/hyperkube as it was
+
+mod config_files;
 mod flags;
-fn main() {}
+mod logs;
+mod wiring;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use flags::Request;
+use kubelet_decide::validate::HostFacts;
+use kubelet_host::HostRoot;
+use kubelet_host::cgroup::{self, CgroupVersion};
+
+/// Every component: its word, and what it is.
+const COMPONENTS: [(&str, &str); 1] = [("kubelet", "the node agent: runs the pods of this machine")];
+
+fn main() -> ExitCode {
+    one_arena();
+    let mut arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let called = if arguments.is_empty() { String::new() } else { arguments.remove(0) };
+    let called_kubelet = called.rsplit('/').next() == Some("kubelet");
+    match (called_kubelet, arguments.first().map(String::as_str)) {
+        (true, _) => kubelet(&arguments),
+        (false, Some("kubelet")) => kubelet(arguments.get(1..).unwrap_or_default()),
+        (false, None | Some("help" | "--help" | "-h")) => print(&components()),
+        (false, Some("--version")) => print(&format!("{}\n", flags::version(Request::Version))),
+        (false, Some(word)) => fail(&format!("hyperkube: {word:?} is not a component\n\n{}", components())),
+    }
+}
+
+fn components() -> String {
+    let mut text = "hyperkube runs one Kubernetes component:\n\n".to_owned();
+    for (word, what) in COMPONENTS {
+        text.push_str(&format!("  hyperkube {word:<10} {what}\n"));
+    }
+    text.push_str("\nhyperkube <component> --help tells its flags. Called by the name of a component it is that component.\n");
+    text
+}
+
+fn kubelet(arguments: &[String]) -> ExitCode {
+    let line = match flags::parse(arguments) {
+        Ok(line) => line,
+        Err(error) => return fail(&format!("Error: {error}\n")),
+    };
+    match line.request {
+        Request::Help => return print(&flags::help()),
+        Request::Version | Request::RawVersion => return print(&format!("{}\n", flags::version(line.request))),
+        Request::Run => {}
+    }
+    let root = HostRoot::real();
+    let facts = HostFacts { cgroup_v2: matches!(cgroup::version(&root), Ok(CgroupVersion::V2)) };
+    let loaded = match config_files::load(&line, facts) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&format!("Error: {}\n", error.lines().join("\n       "))),
+    };
+    let logs = match logs::install(&loaded.effective.logging) {
+        Ok(logs) => logs,
+        Err(error) => return fail(&format!("Error: start logging: {error:#}\n")),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(wiring::run(loaded, logs.clone()));
+            // Abandoned blocking calls must not hold the exit up.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(error.into()),
+    };
+    let code = match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "Kubelet failed");
+            fail(&format!("Error: failed to run Kubelet: {error:#}\n"))
+        }
+    };
+    logs.flush();
+    code
+}
+
+/// One arena keeps what a burst of threads freed in one place, where it can be given back.
+fn one_arena() {
+    kubelet_host::memory::one_arena();
+}
+
+fn print(text: &str) -> ExitCode {
+    // A closed pipe at the other end is the reader's wish.
+    let _written = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(text: &str) -> ExitCode {
+    let _written = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}

@@ -558,6 +558,8 @@ pub enum LogFormat {
 pub struct LoggingConfig {
     /// How lines look.
     pub format: LogFormat,
+    /// Whether errors go to stderr and all else to stdout; otherwise all goes to stderr.
+    pub split_stream: bool,
     /// Longest time that a line stays in the buffer.
     pub flush_frequency: Duration,
     /// Level up to which information is written.

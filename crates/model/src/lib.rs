@@ -14,3 +14,4 @@ pub mod observed;
 pub mod pod;
 pub mod quantity;
 pub mod reason;
+pub mod reported;

@@ -50,7 +50,7 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// What a connection's certificate says, found once after the handshake.
+/// What a connection's certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Certificate {
     /// None was sent, or it names nobody.
@@ -70,16 +70,22 @@ pub(crate) struct Refusal {
 
 /// Verifies a client's chain and reads its user.
 pub(crate) fn read_certificate(
-    chain: Option<&[CertificateDer<'_>]>,
+    chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
     now: jiff::Timestamp,
 ) -> Certificate {
-    let (Some([leaf, rest @ ..]), Some(authorities)) = (chain, authorities) else { return Certificate::Absent };
-    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
+    let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
+        return Certificate::Absent;
+    };
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        now.as_second().try_into().unwrap_or(0),
+    ));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
-    let Some((name, mut groups)) = subject(leaf) else { return Certificate::Invalid };
+    let Some((name, mut groups)) = subject(leaf) else {
+        return Certificate::Invalid;
+    };
     if name.is_empty() {
         return Certificate::Absent;
     }
@@ -94,14 +100,23 @@ pub(crate) fn authenticate(
     certificate: &Certificate,
     authorization_header: Option<&str>,
 ) -> Result<User, Refusal> {
-    let unauthorized = || Err(Refusal { status: 401, text: "Unauthorized".to_owned() });
+    let unauthorized = || {
+        Err(Refusal {
+            status: 401,
+            text: "Unauthorized".to_owned(),
+        })
+    };
     let has_token = authorization_header.is_some_and(|value| {
-        value.trim().split_once(' ').is_some_and(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty())
+        value.trim().split_once(' ').is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()
+        })
     });
     match certificate {
         Certificate::Of(user) => Ok(user.clone()),
         Certificate::Invalid => unauthorized(),
-        Certificate::Absent if has_token && tokens == TokenAuthentication::Webhook => unauthorized(),
+        Certificate::Absent if has_token && tokens == TokenAuthentication::Webhook => {
+            unauthorized()
+        }
         Certificate::Absent if anonymous == Anonymous::Refused => unauthorized(),
         Certificate::Absent => Ok(User {
             name: "system:anonymous".to_owned(),
@@ -111,7 +126,12 @@ pub(crate) fn authenticate(
 }
 
 /// 403 when the user may not.
-pub(crate) fn authorize(mode: Authorization, user: &User, method: &str, path: &str) -> Result<(), Refusal> {
+pub(crate) fn authorize(
+    mode: Authorization,
+    user: &User,
+    method: &str,
+    path: &str,
+) -> Result<(), Refusal> {
     match mode {
         Authorization::AlwaysAllow => Ok(()),
         Authorization::Webhook => Err(Refusal {
@@ -151,7 +171,10 @@ fn subject(certificate: &[u8]) -> Option<(String, Vec<String>)> {
             let (_, kind, value) = element(pair)?;
             let (tag, text, _) = element(value)?;
             // UTF-8, numeric, printable, teletex and ASCII strings; Go reads these as UTF-8 too.
-            let text = [0x0c, 0x12, 0x13, 0x14, 0x16].contains(&tag).then(|| std::str::from_utf8(text).ok()).flatten();
+            let text = [0x0c, 0x12, 0x13, 0x14, 0x16]
+                .contains(&tag)
+                .then(|| std::str::from_utf8(text).ok())
+                .flatten();
             match (kind, text) {
                 (COMMON_NAME, Some(text)) => text.clone_into(&mut name),
                 (ORGANIZATION, Some(text)) => groups.push(text.to_owned()),
@@ -168,10 +191,15 @@ fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
+        0..=0x7f => (usize::from(first), rest),
         0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+            (
+                bytes
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+                rest,
+            )
         }
         _ => return None,
     };
@@ -185,11 +213,15 @@ mod tests {
 
     fn check(certificate: &Certificate, header: Option<&str>) -> [String; 4] {
         let mut answers = [(); 4].map(|()| String::new());
-        let modes = [Anonymous::Allowed, Anonymous::Refused].into_iter().flat_map(|anonymous| {
-            [TokenAuthentication::Ignored, TokenAuthentication::Webhook].map(|tokens| (anonymous, tokens))
-        });
+        let modes = [Anonymous::Allowed, Anonymous::Refused]
+            .into_iter()
+            .flat_map(|anonymous| {
+                [TokenAuthentication::Ignored, TokenAuthentication::Webhook]
+                    .map(|tokens| (anonymous, tokens))
+            });
         for (answer, (anonymous, tokens)) in answers.iter_mut().zip(modes) {
-            *answer = authenticate(anonymous, tokens, certificate, header).map_or_else(|no| no.text, |user| user.name);
+            *answer = authenticate(anonymous, tokens, certificate, header)
+                .map_or_else(|no| no.text, |user| user.name);
         }
         answers
     }
@@ -197,31 +229,72 @@ mod tests {
     #[test]
     fn the_user_follows_from_certificate_token_and_modes() {
         let (anonymous, no) = ("system:anonymous", "Unauthorized");
-        assert_eq!(check(&Certificate::Absent, None), [anonymous, anonymous, no, no]);
-        assert_eq!(check(&Certificate::Absent, Some("Bearer x")), [anonymous, no, no, no]);
-        assert_eq!(check(&Certificate::Absent, Some("bearer  x")), [anonymous, no, no, no]);
-        assert_eq!(check(&Certificate::Absent, Some("Bearer ")), [anonymous, anonymous, no, no]);
+        assert_eq!(
+            check(&Certificate::Absent, None),
+            [anonymous, anonymous, no, no]
+        );
+        assert_eq!(
+            check(&Certificate::Absent, Some("Bearer x")),
+            [anonymous, no, no, no]
+        );
+        assert_eq!(
+            check(&Certificate::Absent, Some("bearer  x")),
+            [anonymous, no, no, no]
+        );
+        assert_eq!(
+            check(&Certificate::Absent, Some("Bearer ")),
+            [anonymous, anonymous, no, no]
+        );
         assert_eq!(check(&Certificate::Invalid, None), [no; 4]);
-        let admin = Certificate::Of(User { name: "admin".to_owned(), groups: Vec::new() });
+        let admin = Certificate::Of(User {
+            name: "admin".to_owned(),
+            groups: Vec::new(),
+        });
         assert_eq!(check(&admin, Some("Bearer x")), ["admin"; 4]);
     }
 
     #[test]
     fn mode_webhook_forbids_everything_in_upstreams_words() {
-        let user = User { name: "u".to_owned(), groups: Vec::new() };
+        let user = User {
+            name: "u".to_owned(),
+            groups: Vec::new(),
+        };
         let refusal = authorize(Authorization::Webhook, &user, "GET", "/pods").unwrap_err();
-        assert_eq!((refusal.status, &*refusal.text), (403, "Forbidden (user=u, verb=get, resource=nodes, subresource(s)=[pods proxy])\n"));
-        assert_eq!(authorize(Authorization::AlwaysAllow, &user, "HEAD", "/exec/a"), Ok(()));
+        assert_eq!(
+            (refusal.status, &*refusal.text),
+            (
+                403,
+                "Forbidden (user=u, verb=get, resource=nodes, subresource(s)=[pods proxy])\n"
+            )
+        );
+        assert_eq!(
+            authorize(Authorization::AlwaysAllow, &user, "HEAD", "/exec/a"),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_subject_is_read_and_no_cut_certificate_is_believed() {
         let mut parameters = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
-        parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes-admin");
-        let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
-        assert_eq!(subject(&der), Some(("kubernetes-admin".to_owned(), vec!["system:masters".to_owned()])));
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "system:masters");
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "kubernetes-admin");
+        let der = parameters
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .to_vec();
+        assert_eq!(
+            subject(&der),
+            Some((
+                "kubernetes-admin".to_owned(),
+                vec!["system:masters".to_owned()]
+            ))
+        );
         assert!((0..der.len()).all(|cut| subject(&der[..cut]).is_none()));
     }
 }

@@ -79,42 +79,125 @@ enum Served {
 const GET: Method = Method::Only("GET");
 
 const fn row(path: &'static str, endpoint: Endpoint, method: Method, port: Served) -> Row {
-    Row { path, endpoint, method, port, subtree: false, switch: None }
+    Row {
+        path,
+        endpoint,
+        method,
+        port,
+        subtree: false,
+        switch: None,
+    }
 }
 
 const fn tree(path: &'static str, port: Served, switch: Option<Disabled>) -> Row {
-    Row { path, endpoint: Endpoint::NotBuilt, method: Method::Any, port, subtree: true, switch }
+    Row {
+        path,
+        endpoint: Endpoint::NotBuilt,
+        method: Method::Any,
+        port,
+        subtree: true,
+        switch,
+    }
 }
 
 static TABLE: [Row; 29] = [
-    row("/healthz", Endpoint::Health(None), Method::Any, Served::Both),
-    row("/healthz/ping", Endpoint::Health(Some("ping")), Method::Any, Served::Both),
-    row("/healthz/log", Endpoint::Health(Some("log")), Method::Any, Served::Both),
-    row("/healthz/syncloop", Endpoint::Health(Some("syncloop")), Method::Any, Served::Both),
+    row(
+        "/healthz",
+        Endpoint::Health(None),
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/healthz/ping",
+        Endpoint::Health(Some("ping")),
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/healthz/log",
+        Endpoint::Health(Some("log")),
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/healthz/syncloop",
+        Endpoint::Health(Some("syncloop")),
+        Method::Any,
+        Served::Both,
+    ),
     row("/pods", Endpoint::Pods, GET, Served::Both),
     row("/spec", Endpoint::Spec, GET, Served::Both),
     row("/stats", Endpoint::NotBuilt, GET, Served::Both),
     row("/stats/summary", Endpoint::NotBuilt, GET, Served::Both),
     row("/metrics", Endpoint::Metrics, Method::Any, Served::Both),
-    row("/metrics/slis", Endpoint::HealthMetrics, Method::Any, Served::Both),
-    row("/metrics/cadvisor", Endpoint::NotBuilt, Method::Any, Served::Both),
-    row("/metrics/probes", Endpoint::NotBuilt, Method::Any, Served::Both),
-    row("/metrics/resource", Endpoint::NotBuilt, Method::Any, Served::Both),
+    row(
+        "/metrics/slis",
+        Endpoint::HealthMetrics,
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/metrics/cadvisor",
+        Endpoint::NotBuilt,
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/metrics/probes",
+        Endpoint::NotBuilt,
+        Method::Any,
+        Served::Both,
+    ),
+    row(
+        "/metrics/resource",
+        Endpoint::NotBuilt,
+        Method::Any,
+        Served::Both,
+    ),
     row("/configz", Endpoint::Configz, Method::Any, Served::Main),
-    row("/debug/tasks", Endpoint::Debug(DebugTopic::Tasks), GET, Served::Main),
-    row("/debug/sources", Endpoint::Debug(DebugTopic::Sources), GET, Served::Main),
-    row("/debug/timeline", Endpoint::Debug(DebugTopic::Timeline), GET, Served::Main),
+    row(
+        "/debug/tasks",
+        Endpoint::Debug(DebugTopic::Tasks),
+        GET,
+        Served::Main,
+    ),
+    row(
+        "/debug/sources",
+        Endpoint::Debug(DebugTopic::Sources),
+        GET,
+        Served::Main,
+    ),
+    row(
+        "/debug/timeline",
+        Endpoint::Debug(DebugTopic::Timeline),
+        GET,
+        Served::Main,
+    ),
     Row {
         switch: Some(Disabled::Flags),
-        ..row("/debug/flags/v", Endpoint::Verbosity, Method::Any, Served::Main)
+        ..row(
+            "/debug/flags/v",
+            Endpoint::Verbosity,
+            Method::Any,
+            Served::Main,
+        )
     },
-    row("/runningpods", Endpoint::RunningPods, GET, Served::MainOrDisabled),
+    row(
+        "/runningpods",
+        Endpoint::RunningPods,
+        GET,
+        Served::MainOrDisabled,
+    ),
     tree("/run", Served::MainOrDisabled, None),
     tree("/exec", Served::MainOrDisabled, None),
     tree("/attach", Served::MainOrDisabled, None),
     tree("/portForward", Served::MainOrDisabled, None),
     tree("/containerLogs", Served::MainOrDisabled, None),
-    tree("/debug/pprof", Served::MainOrDisabled, Some(Disabled::Profiling)),
+    tree(
+        "/debug/pprof",
+        Served::MainOrDisabled,
+        Some(Disabled::Profiling),
+    ),
     tree("/logs", Served::MainOrDisabled, Some(Disabled::SystemLogs)),
     tree("/checkpoint", Served::Main, None),
     row("/flagz", Endpoint::NotBuilt, Method::Any, Served::Main),
@@ -134,19 +217,40 @@ pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str)
             _ => Route::Unknown,
         };
     }
-    let exact = |row: &&Row| path == row.path || (row.method != Method::Any || row.subtree) && path.strip_suffix('/') == Some(row.path);
-    let below = |row: &&Row| path.strip_prefix(row.path).is_some_and(|rest| rest.starts_with('/'));
-    let found = TABLE.iter().find(exact).or_else(|| TABLE.iter().find(|row| row.subtree && below(row)));
+    let exact = |row: &&Row| {
+        path == row.path
+            || (row.method != Method::Any || row.subtree)
+                && path.strip_suffix('/') == Some(row.path)
+    };
+    let below = |row: &&Row| {
+        path.strip_prefix(row.path)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    let found = TABLE
+        .iter()
+        .find(exact)
+        .or_else(|| TABLE.iter().find(|row| row.subtree && below(row)));
     let Some(row) = found else {
         // Upstream's framework owns everything below a path that it serves by method.
-        let owned = TABLE.iter().any(|row| row.method != Method::Any && row.port == Served::Both && below(&row));
-        return if owned { Route::NotFoundBelow } else { Route::Unknown };
+        let owned = TABLE
+            .iter()
+            .any(|row| row.method != Method::Any && row.port == Served::Both && below(&row));
+        return if owned {
+            Route::NotFoundBelow
+        } else {
+            Route::Unknown
+        };
     };
     let debug = port == Port::Main && !disabled.contains(&Disabled::AllDebug);
-    match (row.port, row.switch.filter(|switch| disabled.contains(switch))) {
+    match (
+        row.port,
+        row.switch.filter(|switch| disabled.contains(switch)),
+    ) {
         (Served::Main, _) if !debug => return Route::Unknown,
         (Served::MainOrDisabled, _) if !debug => return Route::Disabled(DEBUG_DISABLED),
-        (_, Some(Disabled::Profiling)) => return Route::Disabled("profiling endpoint is disabled."),
+        (_, Some(Disabled::Profiling)) => {
+            return Route::Disabled("profiling endpoint is disabled.");
+        }
         (_, Some(Disabled::SystemLogs)) => return Route::Disabled("logs endpoint is disabled."),
         (_, Some(Disabled::Flags)) => return Route::Disabled("flags endpoint is disabled."),
         _ => {}
@@ -173,7 +277,10 @@ const PERMISSIONS: [(&str, &[&str]); 10] = [
 
 /// The subresources of `nodes` that are asked for, in order; any one of them suffices.
 pub fn subresources(path: &str) -> &'static [&'static str] {
-    PERMISSIONS.iter().find(|(prefix, _)| is_subpath(path, prefix)).map_or(&["proxy"], |(_, subresources)| subresources)
+    PERMISSIONS
+        .iter()
+        .find(|(prefix, _)| is_subpath(path, prefix))
+        .map_or(&["proxy"], |(_, subresources)| subresources)
 }
 
 /// The permission's verb; other methods have the empty verb, which no rule grants.
@@ -190,14 +297,31 @@ pub fn verb(method: &str) -> &'static str {
 
 fn is_subpath(path: &str, of: &str) -> bool {
     let of = of.strip_suffix('/').unwrap_or(of);
-    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(of)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The metric label of a path: its first segment (two for metrics) when the port serves it, else `other`.
 pub(crate) fn path_bucket(port: Port, path: &str) -> &'static str {
-    const BOTH: [&str; 8] =
-        ["healthz", "pods", "stats", "spec", "metrics/cadvisor", "metrics/probes", "metrics/resource", "metrics"];
-    const DEBUG: [&str; 7] = ["run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs"];
+    const BOTH: [&str; 8] = [
+        "healthz",
+        "pods",
+        "stats",
+        "spec",
+        "metrics/cadvisor",
+        "metrics/probes",
+        "metrics/resource",
+        "metrics",
+    ];
+    const DEBUG: [&str; 7] = [
+        "run",
+        "exec",
+        "attach",
+        "portForward",
+        "containerLogs",
+        "runningpods",
+        "logs",
+    ];
     const MAIN: [&str; 3] = ["configz", "debug", "checkpoint"];
     let mut segments = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
@@ -205,19 +329,38 @@ pub(crate) fn path_bucket(port: Port, path: &str) -> &'static str {
         ("metrics", Some(second)) => bucket.strip_prefix("metrics/") == Some(second),
         _ => bucket == first,
     };
-    let extra: &[&str] = if port == Port::Main { &MAIN } else { &["pprof"] };
-    BOTH.iter().chain(&DEBUG).chain(extra).find(|bucket| is(bucket)).copied().unwrap_or("other")
+    let extra: &[&str] = if port == Port::Main {
+        &MAIN
+    } else {
+        &["pprof"]
+    };
+    BOTH.iter()
+        .chain(&DEBUG)
+        .chain(extra)
+        .find(|bucket| is(bucket))
+        .copied()
+        .unwrap_or("other")
 }
 
 /// The metric label of a method.
 pub(crate) fn method_bucket(method: &str) -> &'static str {
-    const KNOWN: [&str; 8] = ["OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"];
-    KNOWN.iter().find(|known| **known == method).copied().unwrap_or("other")
+    const KNOWN: [&str; 8] = [
+        "OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT",
+    ];
+    KNOWN
+        .iter()
+        .find(|known| **known == method)
+        .copied()
+        .unwrap_or("other")
 }
 
 /// The metric label `long_running` of a path's bucket. Quirk: `portForward` is not in upstream's list, `portforward` is.
 pub(crate) fn long_running(bucket: &str) -> &'static str {
-    if ["exec", "attach", "portforward", "debug"].contains(&bucket) { "true" } else { "false" }
+    if ["exec", "attach", "portforward", "debug"].contains(&bucket) {
+        "true"
+    } else {
+        "false"
+    }
 }
 
 #[cfg(test)]
@@ -227,16 +370,28 @@ mod tests {
     /// Upstream's table of paths (`auth_test.go`), fine-grained authorization on.
     const PATHS: [(&str, &[&str]); 32] = [
         ("/attach/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        ("/attach/{podNamespace}/{podID}/{uid}/{containerName}", &["proxy"]),
-        ("/checkpoint/{podNamespace}/{podID}/{containerName}", &["checkpoint"]),
+        (
+            "/attach/{podNamespace}/{podID}/{uid}/{containerName}",
+            &["proxy"],
+        ),
+        (
+            "/checkpoint/{podNamespace}/{podID}/{containerName}",
+            &["checkpoint"],
+        ),
         ("/configz", &["configz", "proxy"]),
         ("/flagz", &["configz"]),
         ("/statusz", &["statusz"]),
-        ("/containerLogs/{podNamespace}/{podID}/{containerName}", &["proxy"]),
+        (
+            "/containerLogs/{podNamespace}/{podID}/{containerName}",
+            &["proxy"],
+        ),
         ("/debug/flags/v", &["proxy"]),
         ("/debug/pprof/{subpath:*}", &["proxy"]),
         ("/exec/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        ("/exec/{podNamespace}/{podID}/{uid}/{containerName}", &["proxy"]),
+        (
+            "/exec/{podNamespace}/{podID}/{uid}/{containerName}",
+            &["proxy"],
+        ),
         ("/healthz", &["healthz", "proxy"]),
         ("/healthz/log", &["healthz", "proxy"]),
         ("/healthz/ping", &["healthz", "proxy"]),
@@ -252,7 +407,10 @@ mod tests {
         ("/portForward/{podNamespace}/{podID}", &["proxy"]),
         ("/portForward/{podNamespace}/{podID}/{uid}", &["proxy"]),
         ("/run/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        ("/run/{podNamespace}/{podID}/{uid}/{containerName}", &["proxy"]),
+        (
+            "/run/{podNamespace}/{podID}/{uid}/{containerName}",
+            &["proxy"],
+        ),
         ("/runningpods/", &["pods", "proxy"]),
         ("/stats/", &["stats"]),
         ("/stats/summary", &["stats"]),
@@ -266,14 +424,28 @@ mod tests {
             assert_eq!(subresources(path), expected, "{path}");
         }
         let verbs = ["POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"].map(verb);
-        assert_eq!(verbs, ["create", "get", "update", "patch", "delete", "", ""]);
+        assert_eq!(
+            verbs,
+            ["create", "get", "update", "patch", "delete", "", ""]
+        );
     }
 
     #[test]
     fn a_path_is_below_another_only_at_a_slash() {
-        let is = [("", ""), ("/foo", "/foo"), ("/foo/", "/foo/"), ("/foo", "/"), ("/foo/bar", "/"), ("/foo/bar", "/foo"), ("/foo/", "/foo")];
+        let is = [
+            ("", ""),
+            ("/foo", "/foo"),
+            ("/foo/", "/foo/"),
+            ("/foo", "/"),
+            ("/foo/bar", "/"),
+            ("/foo/bar", "/foo"),
+            ("/foo/", "/foo"),
+        ];
         let is_not = [("/foo", "/bar"), ("/foo", "/foobar"), ("/foobar", "/foo")];
-        assert!(is.iter().all(|(path, of)| is_subpath(path, of)) && !is_not.iter().any(|(path, of)| is_subpath(path, of)));
+        assert!(
+            is.iter().all(|(path, of)| is_subpath(path, of))
+                && !is_not.iter().any(|(path, of)| is_subpath(path, of))
+        );
     }
 
     #[test]
@@ -281,33 +453,87 @@ mod tests {
         use Route::{Disabled as Off, NotFoundBelow, Serve, Unknown, WrongMethod};
         let main = |method, path| route(Port::Main, &[], method, path);
         let read_only = |path| route(Port::ReadOnly, &[], "GET", path);
-        assert_eq!(["/pods", "/pods/"].map(|p| main("GET", p)), [Serve(Endpoint::Pods); 2]);
-        assert_eq!(["/spec", "/spec/"].map(read_only), [Serve(Endpoint::Spec); 2]);
+        assert_eq!(
+            ["/pods", "/pods/"].map(|p| main("GET", p)),
+            [Serve(Endpoint::Pods); 2]
+        );
+        assert_eq!(
+            ["/spec", "/spec/"].map(read_only),
+            [Serve(Endpoint::Spec); 2]
+        );
         assert_eq!(main("POST", "/pods"), WrongMethod("GET"));
         assert_eq!(main("GET", "/pods/x"), NotFoundBelow);
-        assert_eq!(["/", "/x", "/podsy", "/healthz/x", "/metrics/", "/debug"].map(|p| main("GET", p)), [Unknown; 6]);
-        assert_eq!(["/exec/a/b/c", "/run", "/stats/summary"].map(|p| main("GET", p)), [Serve(Endpoint::NotBuilt); 3]);
-        let off = ["/run/", "/exec/a/b/c", "/attach/x", "/portForward/", "/containerLogs/a", "/runningpods/", "/debug/pprof/", "/logs/x"];
+        assert_eq!(
+            ["/", "/x", "/podsy", "/healthz/x", "/metrics/", "/debug"].map(|p| main("GET", p)),
+            [Unknown; 6]
+        );
+        assert_eq!(
+            ["/exec/a/b/c", "/run", "/stats/summary"].map(|p| main("GET", p)),
+            [Serve(Endpoint::NotBuilt); 3]
+        );
+        let off = [
+            "/run/",
+            "/exec/a/b/c",
+            "/attach/x",
+            "/portForward/",
+            "/containerLogs/a",
+            "/runningpods/",
+            "/debug/pprof/",
+            "/logs/x",
+        ];
         assert_eq!(off.map(read_only), [Off(DEBUG_DISABLED); 8]);
-        assert_eq!(["/configz", "/debug/tasks", "/debug/flags/v", "/checkpoint/a"].map(read_only), [Unknown; 4]);
+        assert_eq!(
+            [
+                "/configz",
+                "/debug/tasks",
+                "/debug/flags/v",
+                "/checkpoint/a"
+            ]
+            .map(read_only),
+            [Unknown; 4]
+        );
         let switched = |switch, path| route(Port::Main, &[switch], "GET", path);
         assert_eq!(switched(Disabled::AllDebug, "/exec/a"), Off(DEBUG_DISABLED));
         assert_eq!(switched(Disabled::AllDebug, "/configz"), Unknown);
-        assert_eq!(switched(Disabled::Profiling, "/debug/pprof/heap"), Off("profiling endpoint is disabled."));
-        assert_eq!(switched(Disabled::SystemLogs, "/logs/"), Off("logs endpoint is disabled."));
-        assert_eq!(switched(Disabled::Flags, "/debug/flags/v"), Off("flags endpoint is disabled."));
-        assert_eq!(["/pods", "/healthz/log", "/"].map(|p| route(Port::Healthz, &[], "GET", p)), [Unknown; 3]);
+        assert_eq!(
+            switched(Disabled::Profiling, "/debug/pprof/heap"),
+            Off("profiling endpoint is disabled.")
+        );
+        assert_eq!(
+            switched(Disabled::SystemLogs, "/logs/"),
+            Off("logs endpoint is disabled.")
+        );
+        assert_eq!(
+            switched(Disabled::Flags, "/debug/flags/v"),
+            Off("flags endpoint is disabled.")
+        );
+        assert_eq!(
+            ["/pods", "/healthz/log", "/"].map(|p| route(Port::Healthz, &[], "GET", p)),
+            [Unknown; 3]
+        );
     }
 
     #[test]
     fn metric_labels_are_upstreams_buckets() {
         let main = |path| path_bucket(Port::Main, path);
         assert_eq!(main("/metrics/cadvisor/x"), "metrics/cadvisor");
-        assert_eq!(["/metrics", "/metrics/slis", "/debug/pprof/x", "/healthz/ping", "/x", ""].map(main), [
-            "metrics", "other", "debug", "healthz", "other", "other"
-        ]);
+        assert_eq!(
+            [
+                "/metrics",
+                "/metrics/slis",
+                "/debug/pprof/x",
+                "/healthz/ping",
+                "/x",
+                ""
+            ]
+            .map(main),
+            ["metrics", "other", "debug", "healthz", "other", "other"]
+        );
         assert_eq!(path_bucket(Port::ReadOnly, "/configz"), "other");
-        assert_eq!(["exec", "debug", "portForward", "pods"].map(long_running), ["true", "true", "false", "false"]);
+        assert_eq!(
+            ["exec", "debug", "portForward", "pods"].map(long_running),
+            ["true", "true", "false", "false"]
+        );
         assert_eq!(["GET", "PATCH"].map(method_bucket), ["GET", "other"]);
     }
 }

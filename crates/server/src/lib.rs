@@ -24,8 +24,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use kubelet_host::machine::Machine;
+use kubelet_model::reported::ReportedPods;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -166,7 +166,7 @@ pub struct Question<A> {
 #[derive(Debug, Clone)]
 pub struct ServerState {
     /// All known pods with their present status.
-    pub pods: watch::Receiver<Arc<Vec<Arc<Pod>>>>,
+    pub pods: watch::Receiver<ReportedPods>,
     /// Answers with what the runtime runs.
     pub running_pods: mpsc::Sender<Question<Vec<RunningPod>>>,
     /// The machine; `None` until it was read.

@@ -12,8 +12,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Shared, answer};
-use crate::auth::{Certificate, read_certificate};
+use crate::answer::{Secured, Shared, answer};
 use crate::metrics::HttpMetrics;
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::TlsFiles;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
 const IDLE: Duration = Duration::from_secs(90);
@@ -56,15 +56,16 @@ pub struct Listeners {
 pub struct Listener {
     socket: TcpListener,
     shared: Arc<Shared>,
-    tls: Option<Mutex<TlsFiles>>,
-    now: fn() -> jiff::Timestamp,
     /// Connections at a time; further ones wait in the kernel's queue.
     limit: usize,
 }
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("port", &self.shared.port).field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("port", &self.shared.port)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,22 +75,47 @@ impl std::fmt::Debug for Listener {
 /// [`ServeError`], naming the port, or the file.
 pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners, ServeError> {
     let metrics = HttpMetrics::register(&state.registry)?;
-    let now = config.now;
-    let open = async |port, address, main, tls: Option<TlsFiles>, limit| {
-        let socket = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { port, address, source })?;
-        let shared = Arc::new(Shared { port, main, state: state.clone(), metrics: metrics.clone() });
-        Ok::<_, ServeError>(Listener { socket, shared, tls: tls.map(Mutex::new), now, limit })
+    let open = async |port, address, main, limit| {
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|source| ServeError::Bind {
+                port,
+                address,
+                source,
+            })?;
+        let shared = Arc::new(Shared {
+            port,
+            main,
+            state: state.clone(),
+            metrics: metrics.clone(),
+        });
+        Ok::<_, ServeError>(Listener {
+            socket,
+            shared,
+            limit,
+        })
     };
-    let mut listeners = Listeners { healthz: None, read_only: None, main: None };
+    let mut listeners = Listeners {
+        healthz: None,
+        read_only: None,
+        main: None,
+    };
     if let Some(main) = config.main {
-        let tls = TlsFiles::open(&main.pair, main.client_ca.clone(), main.min_tls, &config.node_name, now())?;
-        listeners.main = Some(open(Port::Main, main.address, Some(main), Some(tls), 512).await?);
+        let tls = TlsFiles::open(
+            &main.pair,
+            main.client_ca.clone(),
+            main.min_tls,
+            &config.node_name,
+            (config.now)(),
+        )?;
+        let (address, secured) = (main.address, Secured::new(main, tls, config.now));
+        listeners.main = Some(open(Port::Main, address, Some(secured), 512).await?);
     }
     if let Some(address) = config.read_only {
-        listeners.read_only = Some(open(Port::ReadOnly, address, None, None, 256).await?);
+        listeners.read_only = Some(open(Port::ReadOnly, address, None, 256).await?);
     }
     if let Some(address) = config.healthz {
-        listeners.healthz = Some(open(Port::Healthz, address, None, None, 64).await?);
+        listeners.healthz = Some(open(Port::Healthz, address, None, 64).await?);
     }
     Ok(listeners)
 }
@@ -137,20 +163,31 @@ impl Listener {
         Ok(())
     }
 
-    fn connection(&self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) -> BoxFuture<'_, ()> {
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
-        // Only this method locks it, and never across an await.
-        let tls = self.tls.as_ref().map(|files| files.lock().unwrap_or_else(PoisonError::into_inner).current());
-        let now = self.now;
+        let tls = shared.main.as_ref().map(Secured::tls);
         let talk = async move {
-            let Some(Tls { config, authorities }) = tls else {
-                return converse(stream, shared, Certificate::Absent, shutdown).await;
+            let Some(tls) = tls else {
+                return converse(stream, shared, (Vec::new(), Protocol::Http1), shutdown).await;
             };
-            let handshake = tokio::time::timeout(HEAD, TlsAcceptor::from(config).accept(stream));
+            let handshake =
+                tokio::time::timeout(HEAD, TlsAcceptor::from(tls.config).accept(stream));
             match handshake.await {
                 Ok(Ok(stream)) => {
-                    let certificate = read_certificate(stream.get_ref().1.peer_certificates(), authorities.as_ref(), now());
-                    converse(stream, shared, certificate, shutdown).await;
+                    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let protocol = if http2 {
+                        Protocol::Http2
+                    } else {
+                        Protocol::Http1
+                    };
+                    converse(stream, shared, (chain, protocol), shutdown).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -165,20 +202,33 @@ impl Listener {
     }
 }
 
+/// What a connection speaks, as far as its clock cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    /// Frames that are no request come at any time.
+    Http2,
+}
+
 /// Serves one connection until it ends, idles too long, or the shutdown's drain is over.
-async fn converse<S>(stream: S, shared: Arc<Shared>, certificate: Certificate, shutdown: CancellationToken)
-where
+async fn converse<S>(
+    stream: S,
+    shared: Arc<Shared>,
+    peer: (Vec<CertificateDer<'static>>, Protocol),
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
-    let certificate = Arc::new(certificate);
+    let (chain, protocol) = peer;
+    let activity = Arc::new(Activity::new(protocol));
+    let chain = Arc::new(chain);
     let service = {
         let activity = Arc::clone(&activity);
         service_fn(move |request| {
-            let (shared, certificate) = (Arc::clone(&shared), Arc::clone(&certificate));
+            let (shared, chain) = (Arc::clone(&shared), Arc::clone(&chain));
             let busy = activity.begin();
             async move {
-                let answer = answer(&shared, &certificate, request).await;
+                let answer = answer(&shared, &chain, request).await;
                 drop(busy);
                 Ok::<_, Infallible>(answer)
             }
@@ -186,9 +236,21 @@ where
     };
     // The executor runs HTTP/2 streams only; they end with their connection.
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).max_buf_size(HEADER_BYTES as usize);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEADER_BYTES).max_concurrent_streams(100);
-    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Our own clock tells an idle connection from a slow head, this one does not.
+        .header_read_timeout(None)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(100);
+    let io = TokioIo::new(Watched {
+        inner: stream,
+        activity: Arc::clone(&activity),
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut stopping = false;
     loop {
@@ -217,6 +279,7 @@ where
 /// What a connection is doing: serving, in the middle of a head, or nothing.
 struct Activity {
     start: Instant,
+    protocol: Protocol,
     serving: AtomicUsize,
     /// Bytes came that are not yet a request.
     head: AtomicBool,
@@ -225,8 +288,14 @@ struct Activity {
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), serving: AtomicUsize::new(0), head: AtomicBool::new(true), since: AtomicU64::new(0) }
+    fn new(protocol: Protocol) -> Self {
+        Self {
+            start: Instant::now(),
+            protocol,
+            serving: AtomicUsize::new(0),
+            head: AtomicBool::new(true),
+            since: AtomicU64::new(0),
+        }
     }
 
     fn touch(&self) {
@@ -241,7 +310,8 @@ impl Activity {
     }
 
     fn read(&self) {
-        if self.serving.load(Ordering::Relaxed) == 0 && !self.head.swap(true, Ordering::Relaxed) {
+        let idle = self.protocol == Protocol::Http1 && self.serving.load(Ordering::Relaxed) == 0;
+        if idle && !self.head.swap(true, Ordering::Relaxed) {
             self.touch();
         }
     }
@@ -254,8 +324,17 @@ impl Activity {
         if self.serving.load(Ordering::Relaxed) > 0 {
             return Instant::now() + HEAD;
         }
-        let end = since + if self.head.load(Ordering::Relaxed) { HEAD } else { IDLE };
-        if end <= Instant::now() { end } else { end.min(Instant::now() + HEAD) }
+        let end = since
+            + if self.head.load(Ordering::Relaxed) {
+                HEAD
+            } else {
+                IDLE
+            };
+        if end <= Instant::now() {
+            end
+        } else {
+            end.min(Instant::now() + HEAD)
+        }
     }
 }
 
@@ -276,7 +355,11 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -287,7 +370,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         if result.is_ready() {
             self.activity.touch();
@@ -307,7 +394,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         if result.is_ready() {
             self.activity.touch();

@@ -8,7 +8,10 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Counter, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
 
 /// The version that `kubernetes_build_info` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +41,30 @@ pub struct BuildVersion {
 /// # Errors
 /// When the name is taken.
 pub fn register_build(registry: &Registry, version: &BuildVersion) -> prometheus::Result<()> {
-    const LABELS: [&str; 9] =
-        ["major", "minor", "git_version", "git_commit", "git_tree_state", "build_date", "go_version", "compiler", "platform"];
+    const LABELS: [&str; 9] = [
+        "major",
+        "minor",
+        "git_version",
+        "git_commit",
+        "git_tree_state",
+        "build_date",
+        "go_version",
+        "compiler",
+        "platform",
+    ];
     let help = "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
     let gauge = GaugeVec::new(Opts::new("kubernetes_build_info", help), &LABELS)?;
     let v = version;
     let values = [
-        &v.major, &v.minor, &v.git_version, &v.git_commit, &v.git_tree_state, &v.build_date, &v.compiler_version, &v.compiler, &v.platform,
+        &v.major,
+        &v.minor,
+        &v.git_version,
+        &v.git_commit,
+        &v.git_tree_state,
+        &v.build_date,
+        &v.compiler_version,
+        &v.compiler,
+        &v.platform,
     ];
     gauge.with_label_values(&values).set(1.0);
     registry.register(Box::new(gauge))
@@ -65,26 +85,62 @@ struct ProcessCollector {
 }
 
 const GAUGES: [(&str, &str); 6] = [
-    ("process_max_fds", "Maximum number of open file descriptors."),
+    (
+        "process_max_fds",
+        "Maximum number of open file descriptors.",
+    ),
     ("process_open_fds", "Number of open file descriptors."),
-    ("process_resident_memory_bytes", "Resident memory size in bytes."),
-    ("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
-    ("process_virtual_memory_bytes", "Virtual memory size in bytes."),
-    ("process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes."),
+    (
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+    ),
+    (
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+    ),
+    (
+        "process_virtual_memory_bytes",
+        "Virtual memory size in bytes.",
+    ),
+    (
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+    ),
 ];
 
 const COUNTERS: [(&str, &str); 3] = [
-    ("process_cpu_seconds_total", "Total user and system CPU time spent in seconds."),
-    ("process_network_receive_bytes_total", "Number of bytes received by the process over the network."),
-    ("process_network_transmit_bytes_total", "Number of bytes sent by the process over the network."),
+    (
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+    ),
+    (
+        "process_network_receive_bytes_total",
+        "Number of bytes received by the process over the network.",
+    ),
+    (
+        "process_network_transmit_bytes_total",
+        "Number of bytes sent by the process over the network.",
+    ),
 ];
 
 impl ProcessCollector {
     fn new() -> prometheus::Result<Self> {
-        let gauges = GAUGES.iter().map(|(name, help)| Gauge::new(*name, *help)).collect::<Result<Vec<_>, _>>()?;
-        let counters = COUNTERS.iter().map(|(name, help)| Counter::new(*name, *help)).collect::<Result<Vec<_>, _>>()?;
-        let descriptions = gauges.iter().flat_map(Collector::desc).chain(counters.iter().flat_map(Collector::desc));
-        Ok(Self { descriptions: descriptions.cloned().collect(), gauges })
+        let gauges = GAUGES
+            .iter()
+            .map(|(name, help)| Gauge::new(*name, *help))
+            .collect::<Result<Vec<_>, _>>()?;
+        let counters = COUNTERS
+            .iter()
+            .map(|(name, help)| Counter::new(*name, *help))
+            .collect::<Result<Vec<_>, _>>()?;
+        let descriptions = gauges
+            .iter()
+            .flat_map(Collector::desc)
+            .chain(counters.iter().flat_map(Collector::desc));
+        Ok(Self {
+            descriptions: descriptions.cloned().collect(),
+            gauges,
+        })
     }
 }
 
@@ -95,7 +151,9 @@ impl Collector for ProcessCollector {
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles only")]
     fn collect(&self) -> Vec<MetricFamily> {
-        let Ok(usage) = kubelet_host::stats::process_usage() else { return Vec::new() };
+        let Ok(usage) = kubelet_host::stats::process_usage() else {
+            return Vec::new();
+        };
         // Unlimited is the largest number, as Go's process collector prints it.
         let limit = |limit: Option<u64>| limit.unwrap_or(u64::MAX) as f64;
         let values = [
@@ -111,7 +169,11 @@ impl Collector for ProcessCollector {
             gauge.set(value);
             families.extend(gauge.collect());
         }
-        let totals = [usage.cpu_seconds, usage.network_bytes.0 as f64, usage.network_bytes.1 as f64];
+        let totals = [
+            usage.cpu_seconds,
+            usage.network_bytes.0 as f64,
+            usage.network_bytes.1 as f64,
+        ];
         for ((name, help), total) in COUNTERS.iter().zip(totals) {
             // The kernel counts; a fresh counter takes over its total.
             if let Ok(counter) = Counter::new(*name, *help) {
@@ -152,11 +214,26 @@ impl HttpMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         const LABELS: [&str; 4] = ["method", "path", "server_type", "long_running"];
         let opts = |name: &str, help: &str| Opts::new(name, format!("[ALPHA] {help}"));
-        let requests = opts("kubelet_http_requests_total", "Number of the http requests received since the server started");
-        let duration = opts("kubelet_http_requests_duration_seconds", "Duration in seconds to serve http requests");
-        let inflight = opts("kubelet_http_inflight_requests", "Number of the inflight http requests");
-        let health = Opts::new("kubernetes_healthcheck", "[STABLE] This metric records the result of a single healthcheck.");
-        let health_total = Opts::new("kubernetes_healthchecks_total", "[STABLE] This metric records the results of all healthcheck.");
+        let requests = opts(
+            "kubelet_http_requests_total",
+            "Number of the http requests received since the server started",
+        );
+        let duration = opts(
+            "kubelet_http_requests_duration_seconds",
+            "Duration in seconds to serve http requests",
+        );
+        let inflight = opts(
+            "kubelet_http_inflight_requests",
+            "Number of the inflight http requests",
+        );
+        let health = Opts::new(
+            "kubernetes_healthcheck",
+            "[STABLE] This metric records the result of a single healthcheck.",
+        );
+        let health_total = Opts::new(
+            "kubernetes_healthchecks_total",
+            "[STABLE] This metric records the results of all healthcheck.",
+        );
         let metrics = Self {
             requests: IntCounterVec::new(requests, &LABELS)?,
             duration: HistogramVec::new(HistogramOpts::from(duration), &LABELS)?,
@@ -168,8 +245,12 @@ impl HttpMetrics {
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.inflight.clone()))?;
-        metrics.health_registry.register(Box::new(metrics.health.clone()))?;
-        metrics.health_registry.register(Box::new(metrics.health_total.clone()))?;
+        metrics
+            .health_registry
+            .register(Box::new(metrics.health.clone()))?;
+        metrics
+            .health_registry
+            .register(Box::new(metrics.health_total.clone()))?;
         Ok(metrics)
     }
 
@@ -179,13 +260,20 @@ impl HttpMetrics {
         self.requests.with_label_values(&values).inc();
         let gauge = self.inflight.with_label_values(&values);
         gauge.inc();
-        InFlight { gauge, timer: Some(self.duration.with_label_values(&values).start_timer()) }
+        InFlight {
+            gauge,
+            timer: Some(self.duration.with_label_values(&values).start_timer()),
+        }
     }
 
     pub(crate) fn observe_health(&self, name: &str, healthy: bool) {
         let status = if healthy { "success" } else { "error" };
-        self.health.with_label_values(&[name, "healthz"]).set(f64::from(u8::from(healthy)));
-        self.health_total.with_label_values(&[name, "healthz", status]).inc();
+        self.health
+            .with_label_values(&[name, "healthz"])
+            .set(f64::from(u8::from(healthy)));
+        self.health_total
+            .with_label_values(&[name, "healthz", status])
+            .inc();
     }
 
     pub(crate) fn health_text(&self) -> Result<Vec<u8>, prometheus::Error> {

@@ -43,7 +43,10 @@ pub(crate) fn render_pods(pods: &[Arc<Pod>]) -> Result<Vec<u8>, serde_json::Erro
 pub(crate) fn render_running_pods(pods: &[RunningPod]) -> Result<Vec<u8>, serde_json::Error> {
     render(pods.iter().map(|pod| {
         let metadata = json!({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid});
-        let containers = pod.containers.iter().map(|(name, image)| json!({"name": name, "image": image}));
+        let containers = pod
+            .containers
+            .iter()
+            .map(|(name, image)| json!({"name": name, "image": image}));
         let mut spec = json!({"containers": containers.collect::<Vec<_>>()});
         complete_spec(&mut spec);
         Ok((metadata, spec, json!({})))
@@ -59,7 +62,11 @@ fn render(pods: impl Iterator<Item = Parts>) -> Result<Vec<u8>, serde_json::Erro
         let (metadata, spec, status) = parts?;
         out.extend_from_slice(if count == 0 { b"[" } else { b"," });
         count += 1;
-        for (key, part) in [("{\"metadata\":", metadata), (",\"spec\":", spec), (",\"status\":", status)] {
+        for (key, part) in [
+            ("{\"metadata\":", metadata),
+            (",\"spec\":", spec),
+            (",\"status\":", status),
+        ] {
             out.extend_from_slice(key.as_bytes());
             serde_json::to_writer(&mut out, &part)?;
         }
@@ -93,12 +100,21 @@ fn complete_status(status: &mut Value) {
         condition.entry("lastProbeTime").or_insert(Value::Null);
         condition.entry("lastTransitionTime").or_insert(Value::Null);
     }
-    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+    for list in [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ] {
         for container in objects(status, list) {
             for state in ["state", "lastState"] {
                 let state = container.entry(state).or_insert_with(|| json!({}));
-                for (kind, times) in [("running", &["startedAt"][..]), ("terminated", &["startedAt", "finishedAt"])] {
-                    let Some(kind) = state.get_mut(kind).and_then(Value::as_object_mut) else { continue };
+                for (kind, times) in [
+                    ("running", &["startedAt"][..]),
+                    ("terminated", &["startedAt", "finishedAt"]),
+                ] {
+                    let Some(kind) = state.get_mut(kind).and_then(Value::as_object_mut) else {
+                        continue;
+                    };
                     for time in times {
                         kind.entry(*time).or_insert(Value::Null);
                     }
@@ -108,8 +124,16 @@ fn complete_status(status: &mut Value) {
     }
 }
 
-fn objects<'a>(parent: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {
-    parent.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+fn objects<'a>(
+    parent: &'a mut Value,
+    list: &str,
+) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+    parent
+        .get_mut(list)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
 }
 
 #[cfg(test)]
@@ -117,7 +141,9 @@ mod tests {
     use super::*;
 
     fn recorded(file: &str) -> Value {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity").join(file);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../parity")
+            .join(file);
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     }
 
@@ -125,7 +151,10 @@ mod tests {
     fn recorded_pods_come_out_as_they_went_in() {
         let list = recorded("pods.json");
         let items = list["items"].as_array().unwrap();
-        let pods: Vec<Arc<Pod>> = items.iter().map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap())).collect();
+        let pods: Vec<Arc<Pod>> = items
+            .iter()
+            .map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap()))
+            .collect();
         let shown: Value = serde_json::from_slice(&render_pods(&pods).unwrap()).unwrap();
         for (shown, recorded) in shown["items"].as_array().unwrap().iter().zip(items) {
             assert_eq!(shown, recorded);
@@ -137,12 +166,21 @@ mod tests {
     fn recorded_running_pods_come_out_as_they_went_in() {
         let list = recorded("runningpods.json");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let pods = list["items"].as_array().unwrap().iter().map(|pod| RunningPod {
-            name: text(&pod["metadata"]["name"]),
-            namespace: text(&pod["metadata"]["namespace"]),
-            uid: text(&pod["metadata"]["uid"]),
-            containers: pod["spec"]["containers"].as_array().into_iter().flatten().map(|c| (text(&c["name"]), text(&c["image"]))).collect(),
-        });
+        let pods = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pod| RunningPod {
+                name: text(&pod["metadata"]["name"]),
+                namespace: text(&pod["metadata"]["namespace"]),
+                uid: text(&pod["metadata"]["uid"]),
+                containers: pod["spec"]["containers"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|c| (text(&c["name"]), text(&c["image"])))
+                    .collect(),
+            });
         let shown = render_running_pods(&pods.collect::<Vec<_>>()).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap(), list);
     }
@@ -150,10 +188,20 @@ mod tests {
     #[test]
     fn no_pods_are_null_and_an_empty_pod_keeps_gos_empty_structures() {
         let start = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#;
-        assert_eq!(String::from_utf8(render_pods(&[]).unwrap()).unwrap(), format!("{start}null}}\n"));
+        assert_eq!(
+            String::from_utf8(render_pods(&[]).unwrap()).unwrap(),
+            format!("{start}null}}\n")
+        );
         let mut pod = Pod::default();
-        pod.metadata.managed_fields = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default()]);
+        pod.metadata.managed_fields = Some(vec![
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default(),
+        ]);
         let shown = String::from_utf8(render_pods(&[Arc::new(pod)]).unwrap()).unwrap();
-        assert_eq!(shown, format!("{start}[{{\"metadata\":{{}},\"spec\":{{\"containers\":null}},\"status\":{{}}}}]}}\n"));
+        assert_eq!(
+            shown,
+            format!(
+                "{start}[{{\"metadata\":{{}},\"spec\":{{\"containers\":null}},\"status\":{{}}}}]}}\n"
+            )
+        );
     }
 }

@@ -19,7 +19,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -123,8 +125,12 @@ impl TlsFiles {
                     (true, true) => {}
                     (false, _) => make_pair(&certificate, &key, node_name, now)?,
                     (true, false) => {
-                        let why = format!("the key that belongs to it, {}, is missing", key.display());
-                        return Err(TlsError::Content { path: certificate, why });
+                        let why =
+                            format!("the key that belongs to it, {}, is missing", key.display());
+                        return Err(TlsError::Content {
+                            path: certificate,
+                            why,
+                        });
                     }
                 }
                 (certificate, key)
@@ -132,7 +138,14 @@ impl TlsFiles {
         };
         let seen = stamps(&certificate, &key, client_ca.as_deref());
         let tls = load(&certificate, &key, client_ca.as_deref(), min)?;
-        Ok(Self { certificate, key, client_ca, min, seen, tls })
+        Ok(Self {
+            certificate,
+            key,
+            client_ca,
+            min,
+            seen,
+            tls,
+        })
     }
 
     /// The configuration for the next connection; files that changed since the last call are read again.
@@ -140,12 +153,19 @@ impl TlsFiles {
         let seen = stamps(&self.certificate, &self.key, self.client_ca.as_deref());
         if seen != self.seen {
             self.seen = seen;
-            match load(&self.certificate, &self.key, self.client_ca.as_deref(), self.min) {
+            match load(
+                &self.certificate,
+                &self.key,
+                self.client_ca.as_deref(),
+                self.min,
+            ) {
                 Ok(tls) => {
                     tracing::info!(certificate = %self.certificate.display(), "serving certificate read again");
                     self.tls = tls;
                 }
-                Err(error) => tracing::warn!(%error, "changed TLS files cannot be used, the former ones stay in force"),
+                Err(error) => {
+                    tracing::warn!(%error, "changed TLS files cannot be used, the former ones stay in force")
+                }
             }
         }
         self.tls.clone()
@@ -153,14 +173,25 @@ impl TlsFiles {
 }
 
 fn stamps(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Vec<Option<Stamp>> {
-    [Some(certificate), Some(key), client_ca].into_iter().flatten().map(stamp).collect()
+    [Some(certificate), Some(key), client_ca]
+        .into_iter()
+        .flatten()
+        .map(stamp)
+        .collect()
 }
 
-fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>, min: MinTls) -> Result<Tls, TlsError> {
+fn load(
+    certificate: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+    min: MinTls,
+) -> Result<Tls, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = read(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|e| TlsError::Content { path: key.to_owned(), why: format!("no private key: {e}") })?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| TlsError::Content {
+        path: key.to_owned(),
+        why: format!("no private key: {e}"),
+    })?;
     let authorities = client_ca.map(client_authorities).transpose()?;
     let versions: &[&rustls::SupportedProtocolVersion] = match min {
         MinTls::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -171,14 +202,19 @@ fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>, min: MinTls) -
         key: key.to_owned(),
         why: e.to_string(),
     };
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).map_err(pair)?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .map_err(pair)?;
     let builder = match &authorities {
         Some(inner) => builder.with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(inner)))),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Tls { config: Arc::new(config), authorities })
+    Ok(Tls {
+        config: Arc::new(config),
+        authorities,
+    })
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -186,18 +222,34 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::File { operation: "read", path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| TlsError::File {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = |why: String| TlsError::Content { path: path.to_owned(), why };
+    let content = |why: String| TlsError::Content {
+        path: path.to_owned(),
+        why,
+    };
     let pem = read(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| content(format!("bad PEM: {e}")))?;
-    if found.is_empty() { Err(content("no certificate in it".to_owned())) } else { Ok(found) }
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| content(format!("bad PEM: {e}")))?;
+    if found.is_empty() {
+        Err(content("no certificate in it".to_owned()))
+    } else {
+        Ok(found)
+    }
 }
 
 fn client_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let content = |why: String| TlsError::Content { path: path.to_owned(), why };
+    let content = |why: String| TlsError::Content {
+        path: path.to_owned(),
+        why,
+    };
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
         roots.add(certificate).map_err(|e| content(e.to_string()))?;
@@ -220,15 +272,30 @@ impl ClientCertVerifier for AskOnly {
         self.0.root_hint_subjects()
     }
 
-    fn verify_client_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<ClientCertVerified, rustls::Error> {
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.0.verify_tls12_signature(message, cert, dss)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.0.verify_tls13_signature(message, cert, dss)
     }
 
@@ -239,8 +306,16 @@ impl ClientCertVerifier for AskOnly {
 
 /// Writes a fresh authority's leaf and its authority to `certificate`, the leaf's key to `key`; the authority's key is
 /// dropped. One year, from an hour ago.
-fn make_pair(certificate: &Path, key: &Path, node_name: &str, now: jiff::Timestamp) -> Result<(), TlsError> {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+fn make_pair(
+    certificate: &Path,
+    key: &Path,
+    node_name: &str,
+    now: jiff::Timestamp,
+) -> Result<(), TlsError> {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+        KeyPair, KeyUsagePurpose,
+    };
     let make = |e: rcgen::Error| TlsError::Make(e.to_string());
     let seconds = now.as_second();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
@@ -248,37 +323,58 @@ fn make_pair(certificate: &Path, key: &Path, node_name: &str, now: jiff::Timesta
     let parameters = |names: Vec<String>, common_name: String| {
         let mut parameters = CertificateParams::new(names).map_err(make)?;
         parameters.distinguished_name = rcgen::DistinguishedName::new();
-        parameters.distinguished_name.push(DnType::CommonName, common_name);
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         parameters.not_before = at(seconds - 3600);
         parameters.not_after = at(seconds - 3600 + 365 * 24 * 3600);
         Ok::<_, TlsError>(parameters)
     };
     let mut authority = parameters(Vec::new(), format!("{node_name}-ca@{seconds}"))?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    authority.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let authority_key = KeyPair::generate().map_err(make)?;
     let authority_certificate = authority.self_signed(&authority_key).map_err(make)?;
-    let names = [node_name, "localhost", "127.0.0.1"].map(str::to_owned).to_vec();
+    let names = [node_name, "localhost", "127.0.0.1"]
+        .map(str::to_owned)
+        .to_vec();
     let mut leaf = parameters(names, format!("{node_name}@{seconds}"))?;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    leaf.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // A key without certificate is what a crash between the two writes leaves, or somebody's: it is used, not replaced.
     let leaf_key = if key.exists() {
         let pem = String::from_utf8_lossy(&read(key)?).into_owned();
-        KeyPair::from_pem(&pem).map_err(|e| TlsError::Content { path: key.to_owned(), why: e.to_string() })?
+        KeyPair::from_pem(&pem).map_err(|e| TlsError::Content {
+            path: key.to_owned(),
+            why: e.to_string(),
+        })?
     } else {
         let made = KeyPair::generate().map_err(make)?;
         write(key, made.serialize_pem().as_bytes(), 0o600)?;
         made
     };
-    let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(authority, authority_key)).map_err(make)?;
+    let leaf_certificate = leaf
+        .signed_by(&leaf_key, &Issuer::new(authority, authority_key))
+        .map_err(make)?;
     let chain = format!("{}{}", leaf_certificate.pem(), authority_certificate.pem());
     write(certificate, chain.as_bytes(), 0o644)
 }
 
 /// Writes a new file beside `path` and puts it in its place.
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
-    let fail = |operation| move |source| TlsError::File { operation, path: path.to_owned(), source };
+    let fail = |operation| {
+        move |source| TlsError::File {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(fail("make the directory of"))?;
     }
@@ -287,8 +383,14 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail("write")(e)),
         _ => {}
     }
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh);
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&fresh);
     let mut file = opened.map_err(fail("write"))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(fail("write"))?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(fail("write"))?;
     std::fs::rename(&fresh, path).map_err(fail("write"))
 }

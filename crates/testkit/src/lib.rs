@@ -20,6 +20,7 @@ pub mod prng;
 #[expect(
     unreachable_pub,
     unused_qualifications,
+    clippy::clone_on_ref_ptr,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated from proto/cri.proto"

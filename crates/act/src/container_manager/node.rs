@@ -191,7 +191,7 @@ fn reserved_cgroup(
         path: format!("/{}", path.trim_matches('/')),
         cpu_shares: amounts
             .get("cpu")
-            .map(|cpu| milli_cpu_to_shares(cpu.milli_value())),
+            .and_then(|cpu| u64::try_from(milli_cpu_to_shares(cpu.milli_value())).ok()),
         memory_limit: rest("memory"),
         pids_limit: rest("pid"),
         ..Cgroup::default()

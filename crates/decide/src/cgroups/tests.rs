@@ -22,12 +22,16 @@ fn pod(level: &str, containers: &[(&str, &str)]) -> Pod {
     ))
 }
 
+fn limits(pod: &Pod, node: &NodeView) -> PodCgroup {
+    pod_cgroup(pod, node).expect("the node has tiers")
+}
+
 const R100: &str = "cpu: 100m, memory: 100Mi";
 const R200: &str = "cpu: 200m, memory: 200Mi";
 
 #[test]
 fn pods_get_upstreams_golden_limits() {
-    type Row = (&'static str, Pod, (Option<i64>, Option<i64>, Option<i64>));
+    type Row = (&'static str, Pod, (Option<u64>, Option<i64>, Option<i64>));
     let rows: [Row; 10] = [
         ("besteffort", pod("", &[("", "")]), (Some(2), None, None)),
         (
@@ -89,15 +93,15 @@ fn pods_get_upstreams_golden_limits() {
         ),
     ];
     for (name, pod, expected) in rows {
-        let cgroup = pod_cgroup(&pod, &node());
+        let cgroup = limits(&pod, &node());
         assert_eq!(
-            (cgroup.cpu_shares, cgroup.cpu_quota, cgroup.memory_limit),
+            (cgroup.cpu_shares, cgroup.cpu_quota_us, cgroup.memory_limit),
             expected,
             "{name}"
         );
         assert_eq!(
-            cgroup.cpu_period,
-            cgroup.cpu_quota.map(|_| 100_000),
+            cgroup.cpu_period_us,
+            cgroup.cpu_quota_us.map(|_| 100_000),
             "{name}"
         );
     }
@@ -108,14 +112,14 @@ fn quota_follows_the_period_or_is_lifted() {
     let mut node = node();
     node.cgroups.cfs_period_us = 5000;
     let burstable = pod("", &[(R100, R200)]);
-    assert_eq!(pod_cgroup(&burstable, &node).cpu_quota, Some(1000));
+    assert_eq!(limits(&burstable, &node).cpu_quota_us, Some(1000));
     node.cgroups.cfs_quota = false;
-    let cgroup = pod_cgroup(&burstable, &node);
+    let cgroup = limits(&burstable, &node);
     assert_eq!(
-        (cgroup.cpu_quota, cgroup.cpu_period),
+        (cgroup.cpu_quota_us, cgroup.cpu_period_us),
         (Some(-1), Some(5000))
     );
-    assert_eq!(pod_cgroup(&pod("", &[("", "")]), &node).cpu_quota, None);
+    assert_eq!(limits(&pod("", &[("", "")]), &node).cpu_quota_us, None);
 }
 
 #[test]
@@ -127,10 +131,10 @@ fn an_init_container_that_needs_more_sets_the_pods_limits() {
           containers: [{name: c, resources: {limits: {cpu: 200m, memory: 100Mi}}}],
           overhead: {cpu: 10m}}",
     );
-    let cgroup = pod_cgroup(&pod, &node());
+    let cgroup = limits(&pod, &node());
     // cpu: sidecar and "big" together, and the overhead; memory: sidecar and "c".
     assert_eq!(
-        (cgroup.cpu_quota, cgroup.memory_limit),
+        (cgroup.cpu_quota_us, cgroup.memory_limit),
         (Some(61_000), Some(110 * MI))
     );
     assert_eq!(cgroup.cpu_shares, Some(610 * 1024 / 1000));
@@ -140,15 +144,15 @@ fn an_init_container_that_needs_more_sets_the_pods_limits() {
 fn huge_pages_and_processes_are_limited() {
     let mut node = node();
     node.cgroups.pod_pids_limit = Some(100);
-    let limits = "cpu: 1, memory: 1Gi, hugepages-2Mi: 4Mi, hugepages-2097152: 2Mi";
-    let cgroup = pod_cgroup(&pod("", &[(limits, limits)]), &node);
+    let amounts = "cpu: 1, memory: 1Gi, hugepages-2Mi: 4Mi, hugepages-2097152: 2Mi";
+    let cgroup = limits(&pod("", &[(amounts, amounts)]), &node);
     assert_eq!(
         cgroup.hugetlb,
-        BTreeMap::from([("1GB".into(), 0), ("2MB".into(), 6 * MI)])
+        Some(BTreeMap::from([("1GB".into(), 0), ("2MB".into(), 6 << 20)]))
     );
     assert_eq!(cgroup.pids_limit, Some(100));
     node.cgroups.pod_pids_limit = Some(-1);
-    assert_eq!(pod_cgroup(&pod("", &[("", "")]), &node).pids_limit, None);
+    assert_eq!(limits(&pod("", &[("", "")]), &node).pids_limit, None);
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn the_tree_lies_below_the_configured_root() {
             pod("", &[(R100, "")]),
             pod("", &[("", "")]),
         ]
-        .map(|pod| pod_cgroup_path(&pod, node))
+        .map(|pod| pod_cgroup_path(&pod, node).unwrap_or_default())
     };
     assert_eq!(
         paths(&node),
@@ -172,9 +176,14 @@ fn the_tree_lies_below_the_configured_root() {
     );
     node.cgroups.root = "/a/b/".into();
     assert_eq!(paths(&node)[1], "/a/b/kubepods/burstable/podu1");
+    let every = every_pod_cgroup_path(&PodUid::from("u1"), &node);
+    assert_eq!(every, paths(&node), "one for each class");
     node.cgroups.root = "a".into();
     node.cgroups.per_qos = false;
-    assert_eq!(paths(&node), ["/a", "/a", "/a"]);
+    assert_eq!(pods_root_path(&node), "/a");
+    assert_eq!(paths(&node), ["", "", ""], "the root is no pod's to remove");
+    assert_eq!(every_pod_cgroup_path(&PodUid::from("u1"), &node), [""; 0]);
+    assert_eq!(pod_cgroup(&pod("", &[(R100, "")]), &node), None);
     assert_eq!(qos_cgroups(&[pod("", &[(R100, "")])], &node), []);
 }
 
@@ -193,11 +202,12 @@ fn tiers_and_root_equal_the_recorded_tree() {
         ("/kubepods/besteffort", Some(2)),
     ];
     assert_eq!(seen, expected);
-    assert!(
-        tiers
+    assert!(tiers.iter().all(|tier| {
+        tier.hugetlb
             .iter()
-            .all(|tier| tier.hugetlb.values().all(|limit| *limit == 1 << 62))
-    );
+            .flatten()
+            .all(|(_, limit)| *limit == 1 << 62)
+    }));
     let allowance = PodsAllowance {
         milli_cpu: 2000,
         memory_bytes: 25_276_510_208,
@@ -207,7 +217,7 @@ fn tiers_and_root_equal_the_recorded_tree() {
     assert_eq!(
         (
             root.cpu_shares,
-            root.cpu_quota,
+            root.cpu_quota_us,
             root.memory_limit,
             root.pids_limit
         ),

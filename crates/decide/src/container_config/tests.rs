@@ -6,14 +6,6 @@ use super::*;
 use crate::testing::json as message;
 use crate::testing::{node, pod_of, recorded};
 
-fn volume(host_path: String, is_read_only: bool) -> ResolvedVolume {
-    ResolvedVolume {
-        host_path,
-        is_read_only,
-        is_relabeled: false,
-    }
-}
-
 /// Where the mounts of a recorded container were: its volumes by the names of the manifest, its files as recorded.
 fn recorded_mounts(uid: &str, sent: &Value) -> ResolvedMounts {
     let host_path_of = |container_path: &str| {
@@ -27,24 +19,22 @@ fn recorded_mounts(uid: &str, sent: &Value) -> ResolvedMounts {
         format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~{kind}/{name}")
     };
     let volumes = [
-        ("cm", volume(below("configmap", "cm"), true)),
-        ("sec", volume(below("secret", "sec"), true)),
-        ("e", volume(below("empty-dir", "e"), false)),
-        ("m", volume(below("empty-dir", "m"), false)),
-        ("p", volume(below("projected", "p"), true)),
-        ("h", volume("/srv/demo/hp".into(), false)),
+        ("cm", below("configmap", "cm")),
+        ("sec", below("secret", "sec")),
+        ("e", below("empty-dir", "e")),
+        ("m", below("empty-dir", "m")),
+        ("p", below("projected", "p")),
+        ("h", "/srv/demo/hp".to_owned()),
     ];
     ResolvedMounts {
-        volumes: volumes
-            .map(|(name, volume)| (name.to_owned(), volume))
-            .into(),
+        volumes: volumes.map(|(name, path)| (name.to_owned(), path)).into(),
         sub_paths: [(
             5,
             format!("/var/lib/kubelet/pods/{uid}/volume-subpaths/e/main/5"),
         )]
         .into(),
-        hosts_file: host_path_of("/etc/hosts"),
-        termination_message: host_path_of("/dev/termination-log"),
+        hosts_path: host_path_of("/etc/hosts"),
+        termination_message_path: host_path_of("/dev/termination-log"),
     }
 }
 
@@ -69,7 +59,6 @@ fn containers_of_recorded_pods_equal_what_was_sent() {
                 .all_containers()
                 .find(|c| c.name == container_name)
                 .unwrap();
-            let image_user = ImageUser::of_image(None, "");
             let config = container_config(&ContainerSpecView {
                 pod: &pod,
                 container,
@@ -79,7 +68,7 @@ fn containers_of_recorded_pods_equal_what_was_sent() {
                     .as_str()
                     .unwrap(),
                 image_id: sent["image"]["image"].as_str().unwrap(),
-                image_user: &image_user,
+                image_user: ImageUser::of_image(None, ""),
                 pod_ips: &["10.244.0.7".to_owned()],
                 mounts: &recorded_mounts(uid, &sent),
                 swap: SwapController::Available,
@@ -104,7 +93,7 @@ fn check(spec: &str, mounts: &ResolvedMounts) -> Result<ContainerConfig, String>
         restart_count: 2,
         hash: "abc",
         image_id: "sha256:1",
-        image_user: &ImageUser::of_image(Some(7), ""),
+        image_user: ImageUser::of_image(Some(7), ""),
         pod_ips: &["10.244.0.7".to_owned()],
         mounts,
         swap: SwapController::Missing,
@@ -144,8 +133,8 @@ fn command_and_arguments_see_the_environment() {
 #[test]
 fn a_mount_of_the_containers_own_hides_the_hosts_file() {
     let mounts = ResolvedMounts {
-        volumes: [("v".to_owned(), volume("/host/v".into(), false))].into(),
-        hosts_file: Some("/pods/u1/etc-hosts".into()),
+        volumes: [("v".to_owned(), "/host/v".to_owned())].into(),
+        hosts_path: Some("/pods/u1/etc-hosts".into()),
         ..Default::default()
     };
     let config = check(
@@ -175,7 +164,7 @@ fn a_mount_of_the_containers_own_hides_the_hosts_file() {
 #[test]
 fn mounts_that_can_not_be_had_are_refused_in_upstreams_words() {
     let mounts = ResolvedMounts {
-        volumes: [("v".to_owned(), volume("/host/v".into(), false))].into(),
+        volumes: [("v".to_owned(), "/host/v".to_owned())].into(),
         ..Default::default()
     };
     for (mount, expected) in [
@@ -223,4 +212,38 @@ fn mounts_that_can_not_be_had_are_refused_in_upstreams_words() {
     let spec = "{containers: [{name: c, volumeMounts: [{name: v, mountPath: /m, readOnly: true,
         mountPropagation: None, recursiveReadOnly: IfPossible}]}]}";
     assert!(check(spec, &mounts).unwrap().mounts[0].readonly);
+}
+
+#[test]
+fn only_volumes_of_the_pods_own_are_relabeled() {
+    let pod = pod_of(
+        "{containers: [{name: c, volumeMounts: [{name: e, mountPath: /e}, {name: h, mountPath: /h}]}],
+          volumes: [{name: e, emptyDir: {}}, {name: h, hostPath: {path: /h}}]}",
+    );
+    let mut node = node();
+    node.selinux_enabled = true;
+    let volumes = ["e", "h"].map(|name| (name.to_owned(), format!("/{name}")));
+    let config = container_config(&ContainerSpecView {
+        pod: &pod,
+        container: &pod.containers()[0],
+        node: &node,
+        restart_count: 0,
+        hash: "abc",
+        image_id: "sha256:1",
+        image_user: ImageUser::of_image(None, ""),
+        pod_ips: &["10.244.0.7".to_owned()],
+        mounts: &ResolvedMounts {
+            volumes: volumes.into(),
+            hosts_path: Some("/hosts".into()),
+            ..Default::default()
+        },
+        swap: SwapController::Missing,
+    })
+    .unwrap();
+    let relabeled = config
+        .mounts
+        .iter()
+        .map(|mount| (mount.host_path.as_str(), mount.selinux_relabel));
+    let expected = [("/e", true), ("/h", false), ("/hosts", true)];
+    assert_eq!(relabeled.collect::<Vec<_>>(), expected);
 }

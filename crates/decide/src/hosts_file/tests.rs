@@ -20,22 +20,14 @@ fn a_pods_own_file_has_loopbacks_addresses_and_aliases() {
                 fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
     let plain = hosts_file_content(
         &pod_of("{containers: [{name: c}]}"),
-        HostsBase::Pod {
-            ips: &ips,
-            name: &name("podFoo", ""),
-        },
+        &ips,
+        &name("podFoo", ""),
     );
     assert_eq!(
         plain,
         format!("{head}203.0.113.1\tpodFoo\nfd01::6c\tpodFoo\n")
     );
-    let named = hosts_file_content(
-        &pod_of(ALIASES),
-        HostsBase::Pod {
-            ips: &ips,
-            name: &name("podFoo", "domainFoo"),
-        },
-    );
+    let named = hosts_file_content(&pod_of(ALIASES), &ips, &name("podFoo", "domainFoo"));
     let expected = format!(
         "{head}203.0.113.1\tpodFoo.domainFoo\tpodFoo\nfd01::6c\tpodFoo.domainFoo\tpodFoo\n\n\
          # Entries added by HostAliases.\n123.45.67.89\tfoo\tbar\tbaz\n10.1.2.3\talias.local\n"
@@ -44,15 +36,11 @@ fn a_pods_own_file_has_loopbacks_addresses_and_aliases() {
 }
 
 #[test]
-fn a_host_network_pods_file_is_the_nodes_with_aliases() {
-    let own = "127.0.0.1\tlocalhost\n# end\n";
-    assert_eq!(
-        hosts_file_content(&pod_of(ALIASES), HostsBase::Node(own)),
-        format!(
-            "# Kubernetes-managed hosts file (host network).\n{own}\n# Entries added by HostAliases.\n\
-             123.45.67.89\tfoo\tbar\tbaz\n10.1.2.3\talias.local\n"
-        )
-    );
+fn a_host_network_pods_file_ends_with_aliases() {
+    let expected =
+        "\n# Entries added by HostAliases.\n123.45.67.89\tfoo\tbar\tbaz\n10.1.2.3\talias.local\n";
+    assert_eq!(node_hosts_extra(&pod_of(ALIASES)), expected);
+    assert_eq!(node_hosts_extra(&pod_of("{containers: [{name: c}]}")), "");
 }
 
 #[test]

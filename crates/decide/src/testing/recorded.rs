@@ -65,7 +65,10 @@ fn spec(name: &str) -> &'static str {
               lifecycle: {preStop: {exec: {command: ["sleep", "1"]}}},
               volumeMounts: [{name: cm, mountPath: /cm}, {name: sec, mountPath: /sec, readOnly: true},
                 {name: e, mountPath: /e}, {name: m, mountPath: /m}, {name: p, mountPath: /p},
-                {name: e, mountPath: /sp, subPath: x/y}, {name: h, mountPath: /h}]}]}"#
+                {name: e, mountPath: /sp, subPath: x/y}, {name: h, mountPath: /h}]}],
+            volumes: [{name: cm, configMap: {name: cm}}, {name: sec, secret: {secretName: sec}},
+              {name: e, emptyDir: {}}, {name: m, emptyDir: {medium: Memory}},
+              {name: h, hostPath: {path: /srv/demo/hp}}, {name: p, projected: {sources: []}}]}"#
         }
         other => panic!("no manifest of {other}"),
     }

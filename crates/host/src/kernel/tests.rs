@@ -1,5 +1,7 @@
 //! OOM reports as kernels wrote them, and tunables in a directory.
 //!
+//! In:    recorded log lines; a directory with tunables; `/dev/kmsg` where it can be written
+//! Out:   kills, changes, errors
 //! Upstream: none
 
 use super::*;

@@ -1,5 +1,7 @@
 //! A fixture machine, field by field, and the machine under the test compared with `/proc` and `/sys` read another way.
 //!
+//! In:    a fixture tree; the machine that runs the test
+//! Out:   every field of `/spec/`
 //! Upstream: none
 
 use std::collections::BTreeSet;

@@ -48,8 +48,7 @@ fn the_table_is_the_recorded_one() {
             )
         })
         .collect();
-    let recorded: Vec<String> = recorded.iter().map(|line| format!("{line}")).collect();
-    let pad = |line: &String| {
+    let pad = |line: &&str| {
         let mut cells: Vec<&str> = line.split('\t').collect();
         cells.resize(4, "");
         cells.join("\t")

@@ -1,0 +1,140 @@
+//! Wires the tasks of the pod path to each other: relister, sync loop, workers, images, records, status.
+//!
+//! In:    the outside as handles: runtime, host, clock, exits, records, network, sources
+//! Out:   a running pod path; handles on what it owns
+//! Calls: wiring of the product; the simulated kubelet of crate `world`: the same tasks, wired the same way
+//! Holds: one channel per direction, made here and nowhere else; both tasks are `Core`: the end of one ends the process
+//! Upstream: pkg/kubelet/kubelet.go (NewMainKubelet, Run), the part for pods
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kubelet_cri::Client;
+use kubelet_decide::view::NetworkState;
+use kubelet_model::node::NodeView;
+use kubelet_model::pod::SourceKind;
+use prometheus::Registry;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::clock::Clock;
+use crate::execute::Executor;
+use crate::exits::ExitSource;
+use crate::faults::Faults;
+use crate::host_work::Host;
+use crate::images::{Images, PullLimits};
+use crate::pleg::{Pleg, PlegHandle, PlegParts};
+use crate::pod_worker::WorkerParts;
+use crate::records::Records;
+use crate::status::StatusHandle;
+use crate::supervisor::{Supervisor, TaskKind};
+use crate::sync_loop::{SourceSnapshot, SyncInputs, SyncLoop};
+use crate::termination_message::MessageReader;
+use crate::timeline::Timeline;
+use crate::worker_metrics::WorkerMetrics;
+
+/// What the pod path is made of.
+#[derive(Debug)]
+pub struct PodPathParts {
+    /// The runtime.
+    pub cri: Client,
+    /// The node's disk, mounts and cgroups.
+    pub host: Host,
+    /// The clock.
+    pub clock: Clock,
+    /// Where exits of processes come from.
+    pub exits: ExitSource,
+    /// What survives a restart.
+    pub records: Records,
+    /// Where statuses are shown.
+    pub status: StatusHandle,
+    /// Where starts are marked.
+    pub timeline: Timeline,
+    /// The node.
+    pub node: Arc<NodeView>,
+    /// The runtime's network.
+    pub network: watch::Receiver<NetworkState>,
+    /// Limits on pulls.
+    pub pull_limits: PullLimits,
+    /// Sandboxes and containers that are made at once on this node.
+    pub start_width: usize,
+    /// Sources that must have spoken before anything is removed.
+    pub sources: BTreeSet<SourceKind>,
+    /// Their whole sets.
+    pub snapshots: mpsc::Receiver<SourceSnapshot>,
+    /// Points at which tests end the process.
+    pub faults: Faults,
+}
+
+/// A running pod path.
+#[derive(Clone, Debug)]
+pub struct PodPath {
+    /// Observations.
+    pub pleg: PlegHandle,
+    /// Images and the pulls under way.
+    pub images: Images,
+    /// True once every source was seen.
+    pub all_sources_seen: watch::Receiver<bool>,
+    /// When the sync loop last turned.
+    pub last_turn: watch::Receiver<Option<tokio::time::Instant>>,
+}
+
+/// Starts the relister and the sync loop, which starts the workers.
+///
+/// # Errors
+/// When a metric is already registered.
+pub fn start(
+    parts: PodPathParts,
+    supervisor: &Supervisor,
+    registry: &Registry,
+) -> Result<PodPath, prometheus::Error> {
+    let (wakes_out, wakes) = mpsc::unbounded_channel();
+    let (events_out, events) = mpsc::unbounded_channel();
+    let (pleg, pleg_handle) = Pleg::new(
+        PlegParts {
+            cri: parts.cri.clone(),
+            clock: parts.clock,
+            exits: parts.exits,
+            messages: MessageReader::new(parts.host.root.clone(), parts.host.blocking.clone()),
+            wakes: wakes_out,
+            faults: parts.faults.clone(),
+        },
+        registry,
+    )?;
+    let images = Images::new(parts.cri.clone(), parts.pull_limits);
+    let executor = Executor {
+        cri: parts.cri,
+        host: parts.host,
+        images: images.clone(),
+        clock: parts.clock,
+        timeline: parts.timeline,
+        width: Arc::new(Semaphore::new(parts.start_width.max(1))),
+        faults: parts.faults,
+    };
+    let workers = WorkerParts {
+        executor,
+        pleg: pleg_handle.clone(),
+        status: parts.status,
+        records: parts.records,
+        node: parts.node,
+        network: parts.network,
+        metrics: WorkerMetrics::new(registry)?,
+        events: events_out,
+    };
+    let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources);
+    let all_sources_seen = sync_loop.all_sources_seen();
+    let last_turn = sync_loop.last_turn();
+    let inputs = SyncInputs {
+        snapshots: parts.snapshots,
+        wakes,
+        events,
+    };
+    let stop = supervisor.stop().clone();
+    supervisor.spawn(TaskKind::Core, "pleg", pleg.run(stop.clone()));
+    supervisor.spawn(TaskKind::Core, "sync loop", sync_loop.run(inputs, stop));
+    Ok(PodPath {
+        pleg: pleg_handle,
+        images,
+        all_sources_seen,
+        last_turn,
+    })
+}

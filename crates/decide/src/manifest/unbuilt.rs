@@ -1,0 +1,101 @@
+//! Which fields of a pod this kubelet cannot honour yet.
+//!
+//! In:    a pod with its defaults
+//! Out:   paths of fields that are used and not built; such a pod is held Pending with a reason that names them
+//! Calls: admission of static pods, and `hyperkube validate`
+//! Holds: the tables list every field of the API's pod; a field that is in no table counts as not built, so nothing
+//!        new in the API is ignored in silence, and a test fails when the generated types grow
+//! Upstream: none
+
+mod tables;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value};
+
+/// Annotations that named AppArmor profiles before there was a field.
+const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// What is known of one field.
+#[derive(Clone, Copy)]
+enum Field {
+    /// Honoured; the value has no fields of its own.
+    Built,
+    /// Has no meaning on this node for a static pod: scheduling, Windows.
+    Ignored,
+    /// Not honoured.
+    Unbuilt,
+    /// Honoured unless the value is so.
+    UnbuiltIf(fn(&Value) -> bool),
+    /// Look into the object, or into each object of the list.
+    Into(&'static [(&'static str, Field)]),
+}
+
+/// Paths of the fields that the pod uses and that are not built, such as `spec.containers[0].livenessProbe`.
+pub fn unbuilt_fields(pod: &Pod) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, profile) in pod.metadata.annotations.iter().flatten() {
+        if key.starts_with(APP_ARMOR_PREFIX) && !matches!(profile.as_str(), "" | "unconfined") {
+            found.push(format!("metadata.annotations[{key}]"));
+        }
+    }
+    if let Ok(Value::Object(spec)) = serde_json::to_value(&pod.spec) {
+        walk("spec", &spec, tables::POD_SPEC, &mut found);
+        note_fs_group(&spec, &mut found);
+    }
+    found
+}
+
+/// The group must own the volumes that the node makes for the pod.
+fn note_fs_group(spec: &Map<String, Value>, found: &mut Vec<String>) {
+    let group = spec
+        .get("securityContext")
+        .and_then(|context| context.get("fsGroup"));
+    let volumes = spec.get("volumes").and_then(Value::as_array);
+    let owned =
+        volumes.is_some_and(|list| list.iter().any(|volume| volume.get("emptyDir").is_some()));
+    if owned && group.is_some() {
+        found.push("spec.securityContext.fsGroup".to_owned());
+    }
+}
+
+fn walk(path: &str, object: &Map<String, Value>, table: &[(&str, Field)], found: &mut Vec<String>) {
+    for (name, value) in object {
+        if is_absent(value) {
+            continue;
+        }
+        let at = format!("{path}.{name}");
+        let known = table.iter().find(|(field, _)| field == name);
+        match known.map(|(_, field)| *field) {
+            Some(Field::Built | Field::Ignored) => {}
+            Some(Field::UnbuiltIf(so)) if !so(value) => {}
+            Some(Field::Into(inner)) => descend(&at, value, inner, found),
+            Some(Field::Unbuilt | Field::UnbuiltIf(_)) | None => found.push(at),
+        }
+    }
+}
+
+fn descend(path: &str, value: &Value, table: &[(&str, Field)], found: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => walk(path, object, table, found),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                descend(&format!("{path}[{index}]"), item, table, found);
+            }
+        }
+        // A table for something that has no fields: not understood, so not built.
+        _ => found.push(path.to_owned()),
+    }
+}
+
+/// What Go leaves out of its text: such a value asks for nothing.
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

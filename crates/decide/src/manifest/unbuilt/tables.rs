@@ -1,0 +1,286 @@
+//! Every field of a pod's spec, and whether this kubelet honours it.
+//!
+//! In:    nothing
+//! Out:   one table for each type of the API that is looked into
+//! Calls: the walk in unbuilt.rs
+//! Holds: a field moves from `Unbuilt` to `Built` in the change that builds it
+//! Upstream: staging/src/k8s.io/api/core/v1/types.go (names of fields)
+
+use super::Field::{self, Built, Ignored, Into, Unbuilt, UnbuiltIf};
+use serde_json::Value;
+
+type Table = &'static [(&'static str, Field)];
+
+pub(super) const POD_SPEC: Table = &[
+    ("activeDeadlineSeconds", Unbuilt),
+    ("affinity", Ignored),
+    ("automountServiceAccountToken", Ignored),
+    ("containers", Into(CONTAINER)),
+    ("dnsConfig", Into(DNS_CONFIG)),
+    ("dnsPolicy", Built),
+    ("enableServiceLinks", Built),
+    ("ephemeralContainers", Unbuilt),
+    ("hostAliases", Into(HOST_ALIAS)),
+    ("hostIPC", Built),
+    ("hostNetwork", Built),
+    ("hostPID", Built),
+    ("hostUsers", UnbuiltIf(is_false)),
+    ("hostname", Built),
+    ("hostnameOverride", Unbuilt),
+    ("imagePullSecrets", Unbuilt),
+    ("initContainers", Into(CONTAINER)),
+    ("nodeName", Built),
+    ("nodeSelector", Ignored),
+    ("os", UnbuiltIf(is_other_os)),
+    ("overhead", UnbuiltIf(is_filled)),
+    ("preemptionPolicy", Ignored),
+    ("priority", Built),
+    ("priorityClassName", Built),
+    ("readinessGates", Unbuilt),
+    ("resourceClaims", Unbuilt),
+    ("resources", UnbuiltIf(is_filled)),
+    ("restartPolicy", Built),
+    ("runtimeClassName", Unbuilt),
+    ("schedulerName", Ignored),
+    ("schedulingGates", Ignored),
+    ("schedulingGroup", Ignored),
+    ("securityContext", Into(POD_SECURITY)),
+    ("serviceAccount", Unbuilt),
+    ("serviceAccountName", Unbuilt),
+    ("setHostnameAsFQDN", Built),
+    ("shareProcessNamespace", Built),
+    ("subdomain", Built),
+    ("terminationGracePeriodSeconds", Built),
+    ("tolerations", Into(TOLERATION)),
+    ("topologySpreadConstraints", Ignored),
+    ("volumes", Into(VOLUME)),
+];
+
+const DNS_CONFIG: Table = &[
+    ("nameservers", Built),
+    ("options", Into(DNS_OPTION)),
+    ("searches", Built),
+];
+
+const DNS_OPTION: Table = &[("name", Built), ("value", Built)];
+
+const HOST_ALIAS: Table = &[("hostnames", Built), ("ip", Built)];
+
+const TOLERATION: Table = &[
+    ("effect", Built),
+    ("key", Built),
+    ("operator", Built),
+    ("tolerationSeconds", Built),
+    ("value", Built),
+];
+
+const CONTAINER: Table = &[
+    ("args", Built),
+    ("command", Built),
+    ("env", Into(ENV)),
+    ("envFrom", Unbuilt),
+    ("image", Built),
+    ("imagePullPolicy", Built),
+    ("lifecycle", Into(LIFECYCLE)),
+    ("livenessProbe", Unbuilt),
+    ("name", Built),
+    ("ports", Into(PORT)),
+    ("readinessProbe", Unbuilt),
+    ("resizePolicy", UnbuiltIf(restarts_on_resize)),
+    ("resources", Into(RESOURCES)),
+    ("restartPolicy", Unbuilt),
+    ("restartPolicyRules", Unbuilt),
+    ("securityContext", Into(SECURITY)),
+    ("startupProbe", Unbuilt),
+    ("stdin", Built),
+    ("stdinOnce", Built),
+    ("terminationMessagePath", Built),
+    ("terminationMessagePolicy", Built),
+    ("tty", Built),
+    ("volumeDevices", Unbuilt),
+    ("volumeMounts", Into(MOUNT)),
+    ("workingDir", Built),
+];
+
+const ENV: Table = &[
+    ("name", Built),
+    ("value", Built),
+    ("valueFrom", Into(ENV_SOURCE)),
+];
+
+const ENV_SOURCE: Table = &[
+    ("configMapKeyRef", Unbuilt),
+    ("fieldRef", Into(FIELD_REF)),
+    ("fileKeyRef", Unbuilt),
+    ("resourceFieldRef", Into(RESOURCE_REF)),
+    ("secretKeyRef", Unbuilt),
+];
+
+const FIELD_REF: Table = &[("apiVersion", Built), ("fieldPath", Built)];
+
+const RESOURCE_REF: Table = &[
+    ("containerName", Built),
+    ("divisor", Built),
+    ("resource", Built),
+];
+
+const LIFECYCLE: Table = &[
+    ("postStart", Unbuilt),
+    ("preStop", Unbuilt),
+    ("stopSignal", Unbuilt),
+];
+
+const PORT: Table = &[
+    ("containerPort", Built),
+    ("hostIP", Built),
+    ("hostPort", Built),
+    ("name", Built),
+    ("protocol", Built),
+];
+
+const RESOURCES: Table = &[
+    ("claims", Unbuilt),
+    ("limits", UnbuiltIf(has_other_resources)),
+    ("requests", UnbuiltIf(has_other_resources)),
+];
+
+const SECURITY: Table = &[
+    ("allowPrivilegeEscalation", Built),
+    ("appArmorProfile", UnbuiltIf(is_confined)),
+    ("capabilities", Into(CAPABILITIES)),
+    ("privileged", Built),
+    ("procMount", UnbuiltIf(is_unmasked)),
+    ("readOnlyRootFilesystem", Built),
+    ("runAsGroup", Built),
+    ("runAsNonRoot", Built),
+    ("runAsUser", Built),
+    ("seLinuxOptions", UnbuiltIf(is_filled)),
+    ("seccompProfile", Into(SECCOMP)),
+    ("windowsOptions", Ignored),
+];
+
+const CAPABILITIES: Table = &[("add", Built), ("drop", Built)];
+
+const SECCOMP: Table = &[("localhostProfile", Built), ("type", Built)];
+
+const MOUNT: Table = &[
+    ("mountPath", Built),
+    ("mountPropagation", Built),
+    ("name", Built),
+    ("readOnly", Built),
+    ("recursiveReadOnly", UnbuiltIf(is_recursive)),
+    ("subPath", Unbuilt),
+    ("subPathExpr", Unbuilt),
+];
+
+const POD_SECURITY: Table = &[
+    ("appArmorProfile", UnbuiltIf(is_confined)),
+    // Only volumes need it: noted apart.
+    ("fsGroup", Built),
+    ("fsGroupChangePolicy", Built),
+    ("runAsGroup", Built),
+    ("runAsNonRoot", Built),
+    ("runAsUser", Built),
+    ("seLinuxChangePolicy", UnbuiltIf(is_mount_option)),
+    ("seLinuxOptions", UnbuiltIf(is_filled)),
+    ("seccompProfile", Into(SECCOMP)),
+    ("supplementalGroups", Built),
+    ("supplementalGroupsPolicy", UnbuiltIf(is_strict)),
+    ("sysctls", Into(SYSCTL)),
+    ("windowsOptions", Ignored),
+];
+
+const SYSCTL: Table = &[("name", Built), ("value", Built)];
+
+const VOLUME: Table = &[
+    ("awsElasticBlockStore", Unbuilt),
+    ("azureDisk", Unbuilt),
+    ("azureFile", Unbuilt),
+    ("cephfs", Unbuilt),
+    ("cinder", Unbuilt),
+    ("configMap", Unbuilt),
+    ("csi", Unbuilt),
+    ("downwardAPI", Unbuilt),
+    ("emptyDir", Into(EMPTY_DIR)),
+    ("ephemeral", Unbuilt),
+    ("fc", Unbuilt),
+    ("flexVolume", Unbuilt),
+    ("flocker", Unbuilt),
+    ("gcePersistentDisk", Unbuilt),
+    ("gitRepo", Unbuilt),
+    ("glusterfs", Unbuilt),
+    ("hostPath", Into(HOST_PATH)),
+    ("image", Unbuilt),
+    ("iscsi", Unbuilt),
+    ("name", Built),
+    ("nfs", Unbuilt),
+    ("persistentVolumeClaim", Unbuilt),
+    ("photonPersistentDisk", Unbuilt),
+    ("portworxVolume", Unbuilt),
+    ("projected", Unbuilt),
+    ("quobyte", Unbuilt),
+    ("rbd", Unbuilt),
+    ("scaleIO", Unbuilt),
+    ("secret", Unbuilt),
+    ("storageos", Unbuilt),
+    ("vsphereVolume", Unbuilt),
+];
+
+const EMPTY_DIR: Table = &[("medium", UnbuiltIf(is_other_medium)), ("sizeLimit", Built)];
+
+const HOST_PATH: Table = &[("path", Built), ("type", Built)];
+
+fn is_false(value: &Value) -> bool {
+    value == false
+}
+
+fn is_filled(value: &Value) -> bool {
+    value.as_object().is_none_or(|object| !object.is_empty())
+}
+
+fn is_other_os(value: &Value) -> bool {
+    value.get("name").is_none_or(|name| name != "linux")
+}
+
+fn is_confined(profile: &Value) -> bool {
+    profile.get("type").is_none_or(|kind| kind != "Unconfined")
+}
+
+fn is_unmasked(value: &Value) -> bool {
+    value != "Default"
+}
+
+fn is_recursive(value: &Value) -> bool {
+    value != "Disabled"
+}
+
+fn is_mount_option(value: &Value) -> bool {
+    value != "Recursive"
+}
+
+fn is_strict(value: &Value) -> bool {
+    value != "Merge"
+}
+
+fn is_other_medium(value: &Value) -> bool {
+    value != "Memory"
+}
+
+fn restarts_on_resize(policies: &Value) -> bool {
+    policies.as_array().is_none_or(|list| {
+        list.iter().any(|policy| {
+            policy
+                .get("restartPolicy")
+                .is_none_or(|kind| kind != "NotRequired")
+        })
+    })
+}
+
+fn has_other_resources(amounts: &Value) -> bool {
+    amounts.as_object().is_none_or(|object| {
+        object.keys().any(|name| {
+            !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
+                && !name.starts_with("hugepages-")
+        })
+    })
+}

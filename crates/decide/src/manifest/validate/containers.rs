@@ -1,0 +1,424 @@
+//! Containers and init containers of a pod.
+//!
+//! In:    the pod's spec and its good volumes
+//! Out:   problems
+//! Calls: validation of this directory
+//! Holds: names are unique over both kinds; init containers that end have neither probes nor hooks
+//! Upstream: pkg/apis/core/validation/validation.go (validateContainers, validateInitContainers, ValidateEnv)
+
+use super::super::quantity::Quantity;
+use super::volumes::{Volumes, validate_mounts};
+use super::{Problems, names, probes, resources, security, text};
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, ResourceFieldSelector,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an environment variable can take from the pod.
+const ENV_FIELDS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+/// Fields of a pod that exist for others (volumes) but not for variables.
+const OTHER_FIELDS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "status.phase",
+];
+const ENV_RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+const DIVISORS: [&str; 13] = [
+    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+];
+
+/// Checks both lists.
+pub(super) fn validate_containers(spec: &PodSpec, volumes: &Volumes<'_>, problems: &mut Problems) {
+    if spec.containers.is_empty() {
+        problems.required("spec.containers", "");
+    }
+    let mut seen = BTreeSet::new();
+    let mut host_ports = BTreeSet::new();
+    let grace = spec.termination_grace_period_seconds;
+    for (index, container) in spec.containers.iter().enumerate() {
+        let path = format!("spec.containers[{index}]");
+        validate_common(&path, container, spec, volumes, problems);
+        if !seen.insert(container.name.as_str()) {
+            problems.duplicate(format!("{path}.name"), &container.name);
+        }
+        probes::validate_probes(&path, container, grace, spec.os.as_ref(), problems);
+        probes::validate_restart_rules(&path, container, problems);
+        validate_host_ports(&path, container, &mut host_ports, problems);
+        if spec.host_network == Some(true) {
+            validate_host_network_ports(&path, container, problems);
+        }
+    }
+    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+        let path = format!("spec.initContainers[{index}]");
+        validate_common(&path, container, spec, volumes, problems);
+        if !container.name.is_empty() && !seen.insert(&container.name) {
+            problems.duplicate(format!("{path}.name"), &container.name);
+        }
+        // They run one by one, so that each has all ports for itself.
+        validate_host_ports(&path, container, &mut BTreeSet::new(), problems);
+        probes::validate_restart_rules(&path, container, problems);
+        if container.restart_policy.as_deref() == Some("Always") {
+            probes::validate_probes(&path, container, grace, spec.os.as_ref(), problems);
+        } else {
+            validate_plain_init(&path, container, problems);
+        }
+    }
+}
+
+fn validate_plain_init(path: &str, container: &Container, problems: &mut Problems) {
+    for (field, used) in [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ] {
+        if used {
+            let detail = "may not be set for init containers without restartPolicy=Always";
+            problems.forbidden(format!("{path}.{field}"), detail);
+        }
+    }
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        if policy.restart_policy == "RestartContainer" {
+            problems.invalid(
+                format!("{path}.resizePolicy[{index}].restartPolicy"),
+                &policy.restart_policy,
+                "must not be set to 'RestartContainer' for non-sidecar initContainers",
+            );
+        }
+    }
+}
+
+fn validate_common(
+    path: &str,
+    container: &Container,
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    problems: &mut Problems,
+) {
+    let name = format!("{path}.name");
+    if container.name.is_empty() {
+        problems.required(name, "");
+    } else {
+        problems.reasons(name, &container.name, names::dns_label(&container.name));
+    }
+    let image = format!("{path}.image");
+    match text(&container.image) {
+        None => problems.required(image, ""),
+        Some(value) if value.trim() != value => {
+            let detail = "must not have leading or trailing whitespace";
+            problems.invalid(image, value, detail);
+        }
+        Some(_) => {}
+    }
+    problems.one_of(
+        format!("{path}.terminationMessagePolicy"),
+        container.termination_message_policy.as_deref(),
+        &["File", "FallbackToLogsOnError"],
+    );
+    problems.one_of(
+        format!("{path}.imagePullPolicy"),
+        container.image_pull_policy.as_deref(),
+        &["Always", "IfNotPresent", "Never"],
+    );
+    validate_ports(path, container, problems);
+    for (index, variable) in container.env.iter().flatten().enumerate() {
+        validate_env(&format!("{path}.env[{index}]"), variable, spec, problems);
+    }
+    validate_env_from(path, container, problems);
+    validate_mounts(path, container, volumes, problems);
+    if let Some(wanted) = &container.resources {
+        resources::validate_resources(&format!("{path}.resources"), wanted, problems);
+    }
+    validate_resize_policy(path, container, spec, problems);
+    security::validate_security(path, container, spec.host_users, problems);
+}
+
+fn validate_ports(path: &str, container: &Container, problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for (index, port) in container.ports.iter().flatten().enumerate() {
+        let at = |field: &str| format!("{path}.ports[{index}].{field}");
+        if let Some(name) = text(&port.name) {
+            let reasons = names::port_name(name);
+            let good = reasons.is_empty();
+            problems.reasons(at("name"), name, reasons);
+            if good && !seen.insert(name) {
+                problems.duplicate(at("name"), name);
+            }
+        }
+        if port.container_port == 0 {
+            problems.required(at("containerPort"), "");
+        } else {
+            let reasons = names::port_number(port.container_port);
+            problems.reasons(at("containerPort"), port.container_port, reasons);
+        }
+        if let Some(number) = port.host_port.filter(|number| *number != 0) {
+            problems.reasons(at("hostPort"), number, names::port_number(number));
+        }
+        let known = ["SCTP", "TCP", "UDP"];
+        problems.one_of(at("protocol"), port.protocol.as_deref(), &known);
+    }
+}
+
+fn validate_host_ports(
+    path: &str,
+    container: &Container,
+    taken: &mut BTreeSet<String>,
+    problems: &mut Problems,
+) {
+    for (index, port) in container.ports.iter().flatten().enumerate() {
+        let Some(number) = port.host_port.filter(|number| *number != 0) else {
+            continue;
+        };
+        let protocol = port.protocol.as_deref().unwrap_or_default();
+        let ip = port.host_ip.as_deref().unwrap_or_default();
+        let key = format!("{protocol}/{ip}/{number}");
+        if taken.contains(&key) {
+            problems.duplicate(format!("{path}.ports[{index}].hostPort"), &key);
+        }
+        taken.insert(key);
+    }
+}
+
+fn validate_host_network_ports(path: &str, container: &Container, problems: &mut Problems) {
+    for (index, port) in container.ports.iter().flatten().enumerate() {
+        if let Some(number) = port.host_port
+            && number != 0
+            && number != port.container_port
+        {
+            problems.invalid(
+                format!("{path}.ports[{index}].hostPort"),
+                number,
+                "must match `containerPort` when `hostNetwork` is true",
+            );
+        }
+    }
+}
+
+fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Problems) {
+    let name = format!("{path}.name");
+    if variable.name.is_empty() {
+        problems.required(name, "");
+    } else {
+        problems.reasons(name, &variable.name, names::env_name(&variable.name));
+    }
+    let Some(source) = &variable.value_from else {
+        return;
+    };
+    let at = format!("{path}.valueFrom");
+    if let Some(selector) = &source.field_ref {
+        validate_field_ref(&format!("{at}.fieldRef"), selector, problems);
+    }
+    if let Some(selector) = &source.resource_field_ref {
+        validate_resource_ref(&format!("{at}.resourceFieldRef"), selector, problems);
+    }
+    validate_file_ref(&at, source, spec, problems);
+    let count = [
+        source.field_ref.is_some(),
+        source.resource_field_ref.is_some(),
+        source.config_map_key_ref.is_some(),
+        source.secret_key_ref.is_some(),
+        source.file_key_ref.is_some(),
+    ]
+    .iter()
+    .filter(|used| **used)
+    .count();
+    if count == 0 {
+        problems.invalid(
+            at,
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        );
+    } else if text(&variable.value).is_some() {
+        problems.invalid(at, "", "may not be specified when `value` is not empty");
+    } else if count > 1 {
+        let detail = "may not have more than one field specified at a time";
+        problems.invalid(at, "", detail);
+    }
+}
+
+fn validate_field_ref(path: &str, selector: &ObjectFieldSelector, problems: &mut Problems) {
+    let at = format!("{path}.fieldPath");
+    let field = selector.field_path.as_str();
+    let version = selector.api_version.as_deref().unwrap_or_default();
+    if version.is_empty() {
+        problems.required(format!("{path}.apiVersion"), "");
+        return;
+    }
+    if field.is_empty() {
+        problems.required(at, "");
+        return;
+    }
+    if version != "v1" {
+        let detail = format!("error converting fieldPath: unsupported pod version: {version}");
+        problems.invalid(at, field, &detail);
+        return;
+    }
+    let subscripted = field
+        .strip_suffix("']")
+        .and_then(|rest| rest.split_once("['"))
+        .filter(|(head, _)| !head.is_empty());
+    match subscripted {
+        Some(("metadata.annotations", key)) => {
+            problems.reasons(
+                path,
+                key.to_lowercase(),
+                names::label_key(&key.to_lowercase()),
+            );
+        }
+        Some(("metadata.labels", key)) => problems.reasons(path, key, names::label_key(key)),
+        Some(_) => {
+            let detail = format!(
+                "error converting fieldPath: field label does not support subscript: {field}"
+            );
+            problems.invalid(at, field, &detail);
+        }
+        None if ENV_FIELDS.contains(&field) || field == "spec.host" => {}
+        None if OTHER_FIELDS.contains(&field) => problems.unsupported(at, field, &ENV_FIELDS),
+        None => {
+            let detail = format!("error converting fieldPath: field label not supported: {field}");
+            problems.invalid(at, field, &detail);
+        }
+    }
+}
+
+fn validate_resource_ref(path: &str, selector: &ResourceFieldSelector, problems: &mut Problems) {
+    let name = selector.resource.as_str();
+    let huge = name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-");
+    if name.is_empty() {
+        problems.required(format!("{path}.resource"), "");
+    } else if !ENV_RESOURCES.contains(&name) && !huge {
+        problems.unsupported(format!("{path}.resource"), name, &ENV_RESOURCES);
+    }
+    let Some(divisor) = &selector.divisor else {
+        return;
+    };
+    let at = format!("{path}.divisor");
+    let Ok(amount) = divisor.0.parse::<Quantity>() else {
+        let detail = super::super::quantity::NotAQuantity.to_string();
+        problems.invalid(at, &divisor.0, &detail);
+        return;
+    };
+    let (known, resource): (&[&str], &str) = match name {
+        "limits.cpu" | "requests.cpu" => (&["1m", "1"], "cpu"),
+        "limits.memory" | "requests.memory" => (&DIVISORS, "memory"),
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
+            (&DIVISORS, "local ephemeral storage")
+        }
+        _ if huge => (&DIVISORS, "hugepages"),
+        _ => return,
+    };
+    if !amount.is_zero() && !known.contains(&amount.to_string().as_str()) {
+        let values = if resource == "cpu" {
+            "1m and 1".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let detail =
+            format!("only divisor's values {values} are supported with the {resource} resource");
+        problems.invalid(at, name, &detail);
+    }
+}
+
+fn validate_file_ref(path: &str, source: &EnvVarSource, spec: &PodSpec, problems: &mut Problems) {
+    let Some(selector) = &source.file_key_ref else {
+        return;
+    };
+    let at = |field: &str| format!("{path}.fileKeyRef.{field}");
+    for (field, value, reasons) in [
+        ("key", &selector.key, names::env_name(&selector.key)),
+        (
+            "volumeName",
+            &selector.volume_name,
+            names::dns_label(&selector.volume_name),
+        ),
+        ("path", &selector.path, names::no_backsteps(&selector.path)),
+    ] {
+        if value.is_empty() {
+            problems.required(at(field), "");
+        } else {
+            problems.reasons(at(field), value, reasons);
+        }
+    }
+    let volumes: BTreeMap<&str, bool> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| (volume.name.as_str(), volume.empty_dir.is_some()))
+        .collect();
+    match volumes.get(selector.volume_name.as_str()) {
+        None => problems.not_found(at("volumeName"), &selector.volume_name),
+        Some(false) => problems.invalid(
+            at("volumeName"),
+            &selector.volume_name,
+            "referenced volume must be of type emptyDir",
+        ),
+        Some(true) => {}
+    }
+}
+
+fn validate_env_from(path: &str, container: &Container, problems: &mut Problems) {
+    for (index, source) in container.env_from.iter().flatten().enumerate() {
+        let at = format!("{path}.envFrom[{index}]");
+        if let Some(prefix) = text(&source.prefix) {
+            problems.reasons(format!("{at}.prefix"), prefix, names::env_name(prefix));
+        }
+        match (&source.config_map_ref, &source.secret_ref) {
+            (None, None) => {
+                let detail = "must specify one of: `configMapRef` or `secretRef`";
+                problems.invalid(at, "", detail);
+            }
+            (Some(_), Some(_)) => {
+                let detail = "may not have more than one field specified at a time";
+                problems.invalid(at, "", detail);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn validate_resize_policy(
+    path: &str,
+    container: &Container,
+    spec: &PodSpec,
+    problems: &mut Problems,
+) {
+    let mut seen = BTreeSet::new();
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let at = format!("{path}.resizePolicy[{index}]");
+        if !seen.insert(policy.resource_name.as_str()) {
+            problems.duplicate(at.as_str(), &policy.resource_name);
+        }
+        problems.one_of(
+            format!("{at}.resourceName"),
+            Some(&policy.resource_name),
+            &["cpu", "memory"],
+        );
+        let restart = format!("{at}.restartPolicy");
+        let known = ["NotRequired", "RestartContainer"];
+        problems.one_of(restart.as_str(), Some(&policy.restart_policy), &known);
+        if spec.restart_policy.as_deref() == Some("Never") && policy.restart_policy != "NotRequired"
+        {
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            problems.invalid(restart, &policy.restart_policy, detail);
+        }
+    }
+}

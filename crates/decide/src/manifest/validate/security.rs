@@ -1,0 +1,274 @@
+//! Security contexts of the pod and of its containers.
+//!
+//! In:    the pod's spec; a container
+//! Out:   problems
+//! Calls: validation of this directory
+//! Holds: a sysctl of a namespace that is the host's is never set for a pod
+//! Upstream: pkg/apis/core/validation/validation.go (ValidateSecurityContext, validatePodSpecSecurityContext,
+//!           validateHostUsers, validateSysctls), pkg/util/sysctl namespaces
+
+use super::{Problems, names};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeSet;
+
+const SYSCTL_RULE: &str = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+const IPC_SYSCTLS: [&str; 9] = [
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "fs.mqueue",
+];
+const IPC_PREFIXES: [&str; 3] = ["kernel.shm.", "kernel.msg.", "fs.mqueue."];
+const MAX_PROFILE_PATH: usize = 4095;
+/// Annotations that named AppArmor profiles before there was a field.
+const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// The pod's own security context and its host namespaces.
+pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
+    if spec.host_users == Some(false) {
+        validate_user_namespace(spec, problems);
+    }
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        problems.invalid("spec.securityContext.shareProcessNamespace", true, detail);
+    }
+    let Some(context) = &spec.security_context else {
+        return;
+    };
+    let path = "spec.securityContext";
+    for (field, id) in [
+        ("fsGroup", context.fs_group),
+        ("runAsUser", context.run_as_user),
+        ("runAsGroup", context.run_as_group),
+    ] {
+        check_id(format!("{path}.{field}"), id, problems);
+    }
+    for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
+        check_id(
+            format!("{path}.supplementalGroups[{index}]"),
+            Some(*group),
+            problems,
+        );
+    }
+    for (field, value, known) in [
+        (
+            "fsGroupChangePolicy",
+            &context.fs_group_change_policy,
+            ["Always", "OnRootMismatch"],
+        ),
+        (
+            "supplementalGroupsPolicy",
+            &context.supplemental_groups_policy,
+            ["Merge", "Strict"],
+        ),
+        (
+            "seLinuxChangePolicy",
+            &context.se_linux_change_policy,
+            ["MountOption", "Recursive"],
+        ),
+    ] {
+        if let Some(value) = value
+            && !known.contains(&value.as_str())
+        {
+            problems.unsupported(format!("{path}.{field}"), value, &known);
+        }
+    }
+    validate_sysctls(context, spec, problems);
+    check_seccomp(path, context.seccomp_profile.as_ref(), problems);
+    check_app_armor(path, context.app_armor_profile.as_ref(), problems);
+}
+
+fn validate_user_namespace(spec: &PodSpec, problems: &mut Problems) {
+    let detail = "when `hostUsers` is false";
+    for (field, host) in [
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ] {
+        if host == Some(true) {
+            problems.forbidden(format!("spec.{field}"), detail);
+        }
+    }
+    for (path, container) in super::super::containers_of(spec) {
+        if container
+            .volume_devices
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
+        {
+            problems.forbidden(format!("{path}.volumeDevices"), detail);
+        }
+    }
+}
+
+fn validate_sysctls(context: &PodSecurityContext, spec: &PodSpec, problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for (index, sysctl) in context.sysctls.iter().flatten().enumerate() {
+        let at = format!("spec.securityContext.sysctls[{index}].name");
+        let name = sysctl.name.as_str();
+        if name.is_empty() {
+            problems.required(at.as_str(), "");
+        } else if !names::sysctl_name(name) {
+            problems.invalid(at.as_str(), name, SYSCTL_RULE);
+        } else if seen.contains(name) {
+            problems.duplicate(at.as_str(), name);
+        }
+        seen.insert(name);
+        let dotted = name.replace('/', ".");
+        let ipc = IPC_SYSCTLS.contains(&dotted.as_str())
+            || IPC_PREFIXES.iter().any(|prefix| dotted.starts_with(prefix));
+        if spec.host_network == Some(true) && dotted.starts_with("net.") {
+            let detail = "may not be specified when 'hostNetwork' is true";
+            problems.invalid(at, name, detail);
+        } else if spec.host_ipc == Some(true) && ipc {
+            let detail = "may not be specified when 'hostIPC' is true";
+            problems.invalid(at, name, detail);
+        }
+    }
+}
+
+/// The security context of one container.
+pub(super) fn validate_security(
+    path: &str,
+    container: &Container,
+    host_users: Option<bool>,
+    problems: &mut Problems,
+) {
+    let Some(context) = &container.security_context else {
+        return;
+    };
+    let path = format!("{path}.securityContext");
+    check_id(format!("{path}.runAsUser"), context.run_as_user, problems);
+    check_id(format!("{path}.runAsGroup"), context.run_as_group, problems);
+    if let Some(mount) = &context.proc_mount {
+        let at = format!("{path}.procMount");
+        let known = ["Default", "Unmasked"];
+        if !known.contains(&mount.as_str()) {
+            problems.unsupported(at.as_str(), mount, &known);
+        }
+        if mount == "Unmasked" && host_users != Some(false) {
+            let detail = "`hostUsers` must be false to use `Unmasked`";
+            problems.invalid(at, mount, detail);
+        }
+    }
+    check_seccomp(&path, context.seccomp_profile.as_ref(), problems);
+    check_escalation(&path, context, problems);
+    check_app_armor(&path, context.app_armor_profile.as_ref(), problems);
+}
+
+fn check_escalation(path: &str, context: &SecurityContext, problems: &mut Problems) {
+    if context.allow_privilege_escalation != Some(false) {
+        return;
+    }
+    if context.privileged == Some(true) {
+        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        problems.invalid(path, context, detail);
+    }
+    let added = context
+        .capabilities
+        .iter()
+        .flat_map(|capabilities| capabilities.add.iter().flatten());
+    if added.into_iter().any(|name| name == "CAP_SYS_ADMIN") {
+        let detail =
+            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        problems.invalid(path, context, detail);
+    }
+}
+
+fn check_id(path: String, id: Option<i64>, problems: &mut Problems) {
+    if let Some(id) = id {
+        problems.reasons(path, id, names::owner_id(id));
+    }
+}
+
+fn check_seccomp(path: &str, profile: Option<&SeccompProfile>, problems: &mut Problems) {
+    let Some(profile) = profile else { return };
+    let path = format!("{path}.seccompProfile");
+    match profile.type_.as_str() {
+        "" => {
+            let detail = "type is required when seccompProfile is set";
+            problems.required(format!("{path}.type"), detail);
+        }
+        "Localhost" | "RuntimeDefault" | "Unconfined" => {}
+        other => problems.unsupported(
+            format!("{path}.type"),
+            other,
+            &["Localhost", "RuntimeDefault", "Unconfined"],
+        ),
+    }
+    let at = format!("{path}.localhostProfile");
+    match (&profile.localhost_profile, profile.type_ == "Localhost") {
+        (None, true) => problems.required(at, "must be set when seccomp type is Localhost"),
+        (Some(file), true) => problems.reasons(at, file, names::descending_path(file)),
+        (Some(_), false) => {
+            problems.invalid(
+                at,
+                profile,
+                "can only be set when seccomp type is Localhost",
+            );
+        }
+        (None, false) => {}
+    }
+}
+
+fn check_app_armor(path: &str, profile: Option<&AppArmorProfile>, problems: &mut Problems) {
+    let Some(profile) = profile else { return };
+    let path = format!("{path}.appArmorProfile");
+    let at = format!("{path}.localhostProfile");
+    let missing = "must be set when AppArmor type is Localhost";
+    match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", None) => problems.required(at, missing),
+        ("Localhost", Some(name)) => {
+            if name.trim() != name {
+                problems.invalid(at.as_str(), name, "must not be padded with whitespace");
+            } else if name.is_empty() {
+                problems.required(at.as_str(), missing);
+            }
+            if name.len() > MAX_PROFILE_PATH {
+                problems.too_long(at, MAX_PROFILE_PATH);
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
+            problems.invalid(at, name, "can only be set when AppArmor type is Localhost");
+        }
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("", _) => problems.required(
+            format!("{path}.type"),
+            "type is required when appArmorProfile is set",
+        ),
+        (other, _) => problems.unsupported(
+            format!("{path}.type"),
+            other,
+            &["Localhost", "RuntimeDefault", "Unconfined"],
+        ),
+    }
+}
+
+/// The old annotations must name a container of the pod and a profile that can exist.
+pub(super) fn validate_app_armor_annotations(
+    meta: &ObjectMeta,
+    spec: &PodSpec,
+    problems: &mut Problems,
+) {
+    for (key, profile) in meta.annotations.iter().flatten() {
+        let Some(name) = key.strip_prefix(APP_ARMOR_PREFIX) else {
+            continue;
+        };
+        let at = format!("metadata.annotations[{key}]");
+        if !super::super::containers_of(spec).any(|(_, container)| container.name == name) {
+            problems.invalid(at.as_str(), name, "container not found");
+        }
+        let known = matches!(profile.as_str(), "" | "runtime/default" | "unconfined");
+        if !known && !profile.starts_with("localhost/") {
+            let detail = format!("invalid AppArmor profile name: {profile:?}");
+            problems.invalid(at, profile, &detail);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! From the command line and the configuration files to what the node agent runs with.
+//!
+//! In:    a parsed command line, facts of the host; `--config` and the drop-ins of `--config-dir` on disk
+//! Out:   `Loaded`: the complete configuration (for `/configz`), each component's part of it, warnings; or every problem
+//! Calls: main.rs, once, before logs are set up (so warnings are handed out, not logged)
+//! Holds: defaults < file < drop-ins < flags; gates merge key by key. Nothing is changed on disk.
+//! Upstream: cmd/kubelet/app/server.go (NewKubeletCommand), pkg/kubelet/kubeletconfig/configfiles; differences: fields that
+//!           do not fit are all named, with file and line; unknown fields of drop-ins get a warning
+
+use crate::flags::{CommandLine, CommandLineError};
+use kubelet_api::config::KubeletConfiguration;
+use kubelet_decide::defaults::{defaults, eviction_hard, without_file};
+use kubelet_decide::effective::effective;
+use kubelet_decide::validate::{self, FieldProblem, HostFacts};
+use kubelet_model::config::{Config, Flags};
+use kubelet_model::gates::{GateProblem, Gates};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+mod document;
+
+use document::{Document, DocumentError};
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The command line itself.
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
+    /// Gates of the command line.
+    #[error("failed to set feature gates from initial flags-based config: {}", list(.0))]
+    Gates(Vec<GateProblem>),
+    /// Flags that are no field of the configuration.
+    #[error("failed to validate kubelet flags: {}", list(.0))]
+    Flags(Vec<FieldProblem>),
+    /// The configuration file.
+    #[error("failed to load kubelet config file, path: {path}, error: {1}", path = .0.display())]
+    File(PathBuf, #[source] DocumentError),
+    /// A drop-in.
+    #[error("failed to load kubelet dropin file, path: {path}, error: {1}", path = .0.display())]
+    DropIn(PathBuf, #[source] DocumentError),
+    /// The directory of drop-ins.
+    #[error(
+        "failed to merge kubelet configs: failed to walk through kubelet dropin directory {0:?}: {1}"
+    )]
+    Directory(PathBuf, #[source] std::io::Error),
+    /// What the files and the flags say together.
+    #[error("failed to validate kubelet configuration, error: {}", list(.0))]
+    Validation(Vec<FieldProblem>),
+}
+
+impl ConfigError {
+    /// Every single problem on a line of its own, each with its field.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Flags(problems) | Self::Validation(problems) => problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.field, problem.message))
+                .collect(),
+            Self::Gates(problems) => problems.iter().map(ToString::to_string).collect(),
+            Self::CommandLine(_) | Self::File(..) | Self::DropIn(..) | Self::Directory(..) => {
+                vec![self.to_string()]
+            }
+        }
+    }
+}
+
+/// One alone, or several in brackets, as upstream's aggregates print.
+fn list<T: ToString>(problems: &[T]) -> String {
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    match words.as_slice() {
+        [one] => one.clone(),
+        words => format!("[{}]", words.join(", ")),
+    }
+}
+
+/// What the node agent runs with.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Complete, as `/configz` shows it.
+    pub config: KubeletConfiguration,
+    /// The flags that are no field of it.
+    pub flags: Flags,
+    /// What each component gets.
+    pub effective: Config,
+    /// What a person should know, for the log; first the deprecated flags, in upstream's words.
+    pub warnings: Vec<String>,
+    /// Files in the directory of drop-ins that were not read.
+    pub skipped: Vec<PathBuf>,
+}
+
+/// Reads all files and puts the flags on top.
+pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, ConfigError> {
+    let flag_gates = Gates::with(&line.gates()).map_err(ConfigError::Gates)?;
+    let problems = validate::flags(&line.flags);
+    if !problems.is_empty() {
+        return Err(ConfigError::Flags(problems));
+    }
+    let mut warnings = line.warnings.clone();
+    let mut skipped = Vec::new();
+    let (file, directory) = (line.flags.config.as_str(), line.flags.config_dir.as_str());
+    let mut config = if file.is_empty() {
+        line.over(&without_file(defaults(
+            KubeletConfiguration::default(),
+            &flag_gates,
+        )))
+    } else {
+        from_file(Path::new(file), line, &mut warnings)?
+    };
+    if !directory.is_empty() {
+        let drop_ins = drop_ins(Path::new(directory), &mut skipped)?;
+        config = with_drop_ins(config, &drop_ins, line, &mut warnings)?;
+    }
+    let config = line.over(&config);
+    let gates = config.feature_gates.clone().unwrap_or_default();
+    let (gates, mut problems) = match Gates::with(&gates) {
+        Ok(gates) => (gates, Vec::new()),
+        Err(wrong) => (
+            flag_gates,
+            wrong.into_iter().map(FieldProblem::from).collect(),
+        ),
+    };
+    for name in gates.outdated() {
+        warnings.push(format!(
+            "setting feature gate {name}, which will be removed in a future release"
+        ));
+    }
+    problems.extend(validate::validate(&config, &gates, facts));
+    match effective(&config, &line.flags, &gates) {
+        Ok(effective) if problems.is_empty() => Ok(Loaded {
+            config,
+            flags: line.flags.clone(),
+            effective,
+            warnings,
+            skipped,
+        }),
+        Ok(_) => Err(ConfigError::Validation(problems)),
+        Err(unreadable) => {
+            problems.extend(unreadable);
+            Err(ConfigError::Validation(problems))
+        }
+    }
+}
+
+/// Gates that decide over defaults: the command line's, then the file's. Ones that cannot be are told at the end.
+fn gates_for_defaults(line: &CommandLine, config: &KubeletConfiguration) -> Gates {
+    let mut gates: BTreeMap<String, bool> = line.gates();
+    gates.extend(config.feature_gates.clone().unwrap_or_default());
+    Gates::with(&gates).unwrap_or_default()
+}
+
+fn from_file(
+    file: &Path,
+    line: &CommandLine,
+    warnings: &mut Vec<String>,
+) -> Result<KubeletConfiguration, ConfigError> {
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let in_file = |error| ConfigError::File(path.clone(), error);
+    let document = Document::read(&path).map_err(in_file)?;
+    document.expect_configuration().map_err(in_file)?;
+    let (config, lenient) = document.configuration().map_err(in_file)?;
+    if let Some(strict) = lenient {
+        let path = path.display();
+        warnings.push(format!(
+            "Using lenient decoding as strict decoding failed: {path}: {strict}"
+        ));
+    }
+    let gates = gates_for_defaults(line, &config);
+    let mut config = defaults(config, &gates);
+    resolve_paths(&mut config, path.parent().unwrap_or(Path::new("/")));
+    Ok(eviction_hard(config))
+}
+
+/// Paths in the file start at the file's directory.
+fn resolve_paths(config: &mut KubeletConfiguration, directory: &Path) {
+    for field in [
+        &mut config.static_pod_path,
+        &mut config.authentication.x509.client_ca_file,
+        &mut config.tls_cert_file,
+        &mut config.tls_private_key_file,
+        &mut config.resolv_conf,
+        &mut config.volume_plugin_dir,
+        &mut config.pod_logs_dir,
+    ] {
+        let Some(path) = field
+            .as_mut()
+            .filter(|path| !path.is_empty() && !path.starts_with('/'))
+        else {
+            continue;
+        };
+        *path = joined(directory, path);
+    }
+}
+
+/// The directory and the path below it without `.`, `..` and doubled slashes.
+fn joined(directory: &Path, path: &str) -> String {
+    let mut clean = PathBuf::new();
+    for part in directory.join(path).components() {
+        match part {
+            std::path::Component::ParentDir => drop(clean.pop()),
+            std::path::Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    clean.to_string_lossy().into_owned()
+}
+
+/// Every `*.conf` below the directory, in the order in which they count; the others go to `skipped`.
+fn drop_ins(directory: &Path, skipped: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    let failed = |error| ConfigError::Directory(directory.to_owned(), error);
+    let mut found = Vec::new();
+    // Quirk: a link to a directory is not followed (filepath.WalkDir), the given one included.
+    let kind = std::fs::symlink_metadata(directory)
+        .map_err(failed)?
+        .file_type();
+    let mut waiting = vec![(directory.to_owned(), kind)];
+    while let Some((path, kind)) = waiting.pop() {
+        if kind.is_dir() {
+            let mut entries = Vec::new();
+            for entry in std::fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                entries.push((entry.path(), entry.file_type().map_err(failed)?));
+            }
+            entries.sort_by(|one, next| next.0.file_name().cmp(&one.0.file_name()));
+            waiting.extend(entries);
+        } else if path.to_string_lossy().ends_with(".conf") {
+            found.push(path);
+        } else {
+            skipped.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn with_drop_ins(
+    config: KubeletConfiguration,
+    drop_ins: &[PathBuf],
+    line: &CommandLine,
+    warnings: &mut Vec<String>,
+) -> Result<KubeletConfiguration, ConfigError> {
+    let mut merged = serde_json::to_value(&config).expect("the configuration is plain data");
+    for path in drop_ins {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let in_file = |error| ConfigError::DropIn(path.clone(), error);
+        let document = Document::read(&path).map_err(in_file)?;
+        document.expect_configuration().map_err(in_file)?;
+        if let Some(twice) = document.duplicate() {
+            return Err(in_file(DocumentError::Strict(twice.to_owned())));
+        }
+        let (_, unknown) = document.configuration().map_err(in_file)?;
+        if let Some(unknown) = unknown {
+            warnings.push(format!("{}: {unknown}", path.display()));
+        }
+        merge_patch(&mut merged, document.value());
+    }
+    let config: KubeletConfiguration = serde_json::from_value(merged).map_err(|error| {
+        ConfigError::DropIn(PathBuf::new(), DocumentError::Decode(error.to_string()))
+    })?;
+    let gates = gates_for_defaults(line, &config);
+    Ok(defaults(config, &gates))
+}
+
+/// RFC 7386: objects merge, null removes, all else replaces.
+fn merge_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(fields) = target else {
+        return;
+    };
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            merge_patch(fields.entry(name.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

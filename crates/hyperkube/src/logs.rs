@@ -1,0 +1,333 @@
+//! Log lines in klog's text or JSON, for everything that is said through `tracing`.
+//!
+//! In:    events and spans; the `logging` part of the configuration; the only wall clock and process id of the logs
+//! Out:   lines on stderr (with split streams: information on stdout); a handle that changes the verbosity
+//! Calls: main.rs installs it once; `/debug/flags/v` sets the verbosity; the end of main flushes
+//! Holds: error is E, warn is W, info is I at level 0 (or its own field `v`), debug is I at 4, trace at 6; libraries' debug
+//!        and trace are 8 and 10. Errors and warnings are written at once, information at the latest after the flush
+//!        frequency. Values of fields with a secret's name are masked. Times are UTC.
+//! Upstream: k8s.io/klog/v2 (text), component-base/logs/json; differences: UTC instead of local time
+
+use jiff::Timestamp;
+use kubelet_model::config::{LogFormat, LoggingConfig};
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+mod line;
+
+use line::{Line, Pair, Shown};
+
+/// Bytes after which the buffer is written without waiting.
+const BUFFER: usize = 64 * 1024;
+
+/// Where lines go: errors and warnings, everything else.
+struct Outputs {
+    buffer: Vec<u8>,
+    errors: Box<dyn Write + Send>,
+    information: Option<Box<dyn Write + Send>>,
+}
+
+impl Outputs {
+    /// Writes what is buffered. A log that cannot be written has nowhere to say so.
+    fn flush(&mut self) {
+        let out = self.information.as_mut().unwrap_or(&mut self.errors);
+        drop(out.write_all(&self.buffer).and_then(|()| out.flush()));
+        self.buffer.clear();
+    }
+
+    fn write(&mut self, line: &[u8], urgent: bool) {
+        if urgent && self.information.is_some() {
+            self.flush();
+            drop(
+                self.errors
+                    .write_all(line)
+                    .and_then(|()| self.errors.flush()),
+            );
+            return;
+        }
+        self.buffer.extend_from_slice(line);
+        if urgent || self.buffer.len() > BUFFER {
+            self.flush();
+        }
+    }
+}
+
+struct Shared {
+    verbosity: AtomicU32,
+    vmodule: Vec<(String, u32)>,
+    format: LogFormat,
+    pid: u32,
+    clock: fn() -> Timestamp,
+    outputs: Mutex<Outputs>,
+}
+
+impl Shared {
+    fn outputs(&self) -> std::sync::MutexGuard<'_, Outputs> {
+        // A panic while a line was written leaves at worst half a line.
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The verbosity that holds in a source file.
+    fn verbosity_in(&self, file: &str) -> u32 {
+        let matching = self
+            .vmodule
+            .iter()
+            .find(|(pattern, _)| line::file_matches(pattern, file));
+        let own = matching.map_or(0, |(_, level)| *level);
+        own.max(self.verbosity.load(Ordering::Relaxed))
+    }
+}
+
+/// Changes and flushes the logs while the program runs.
+#[derive(Clone)]
+pub(crate) struct LogHandle {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogHandle")
+            .field("verbosity", &self.verbosity())
+            .finish()
+    }
+}
+
+impl LogHandle {
+    /// The level up to which information is written.
+    pub(crate) fn verbosity(&self) -> u32 {
+        self.shared.verbosity.load(Ordering::Relaxed)
+    }
+
+    /// Sets that level, at once and everywhere.
+    pub(crate) fn set_verbosity(&self, level: u32) {
+        self.shared.verbosity.store(level, Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Writes what is buffered.
+    pub(crate) fn flush(&self) {
+        self.shared.outputs().flush();
+    }
+}
+
+/// The level that an event needs to be written; what is of others counts as less important.
+fn level_of(metadata: &Metadata<'_>) -> u32 {
+    let ours = ["hyperkube", "kubelet_"]
+        .iter()
+        .any(|name| metadata.target().starts_with(name));
+    match (*metadata.level(), ours) {
+        (Level::ERROR | Level::WARN | Level::INFO, _) => 0,
+        (Level::DEBUG, true) => 4,
+        (_, true) => 6,
+        (Level::DEBUG, false) => 8,
+        (_, false) => 10,
+    }
+}
+
+struct KlogLayer {
+    shared: Arc<Shared>,
+}
+
+impl KlogLayer {
+    fn is_wanted(&self, metadata: &Metadata<'_>) -> bool {
+        let level = level_of(metadata);
+        level == 0 || level <= self.shared.verbosity_in(metadata.file().unwrap_or(""))
+    }
+}
+
+/// Collects the fields of an event or a span.
+#[derive(Default)]
+struct Collected {
+    message: String,
+    level: Option<u32>,
+    pairs: Vec<Pair>,
+}
+
+impl Collected {
+    fn put(&mut self, field: &Field, shown: Shown) {
+        match (field.name(), shown) {
+            ("message", Shown::Text(text)) => self.message = text,
+            ("v", Shown::Plain(level)) => self.level = level.parse().ok(),
+            (name, shown) => self.pairs.push(Pair::new(name, shown)),
+        }
+    }
+}
+
+impl Visit for Collected {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, Shown::Text(value.to_owned()));
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, Shown::Plain(value.to_string()));
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, Shown::Plain(value.to_string()));
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let text = value.to_string();
+        let shown = if value.is_finite() {
+            Shown::Plain(text)
+        } else {
+            Shown::Text(text)
+        };
+        self.put(field, shown);
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, Shown::Plain(value.to_string()));
+    }
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        // The causes are not in an error's own text, so they follow it.
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            let words = error.to_string();
+            if !text.contains(&words) {
+                text.push_str(": ");
+                text.push_str(&words);
+            }
+            cause = error.source();
+        }
+        self.put(field, Shown::Text(text));
+    }
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.put(field, Shown::Text(format!("{value:?}")));
+    }
+}
+
+/// Fields of a span, kept with it.
+struct SpanPairs(Vec<Pair>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_span() || self.is_wanted(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.is_span() || self.is_wanted(metadata)
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Collected::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanPairs(fields.pairs));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let mut fields = Collected::default();
+        values.record(&mut fields);
+        if let Some(span) = context.span(id)
+            && let Some(pairs) = span.extensions_mut().get_mut::<SpanPairs>()
+        {
+            pairs.0.extend(fields.pairs);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut own = Collected::default();
+        event.record(&mut own);
+        let file = metadata.file().unwrap_or("unknown");
+        let level = own.level.unwrap_or_else(|| level_of(metadata));
+        let urgent = *metadata.level() <= Level::WARN;
+        if !urgent && level > 0 && level > self.shared.verbosity_in(file) {
+            return;
+        }
+        let mut pairs = Vec::new();
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            if let Some(of_span) = span.extensions().get::<SpanPairs>() {
+                pairs.extend(of_span.0.iter().cloned());
+            }
+        }
+        // What the event says itself counts, and stands last.
+        pairs.retain(|pair| own.pairs.iter().all(|later| later.name != pair.name));
+        pairs.append(&mut own.pairs);
+        let line = Line {
+            severity: *metadata.level(),
+            level,
+            time: (self.shared.clock)(),
+            pid: self.shared.pid,
+            file,
+            number: metadata.line().unwrap_or(0),
+            message: &own.message,
+            pairs: &pairs,
+        };
+        let text = match self.shared.format {
+            LogFormat::Text => line.text(),
+            LogFormat::Json => line.json(),
+        };
+        self.shared.outputs().write(text.as_bytes(), urgent);
+    }
+}
+
+fn build(
+    config: &LoggingConfig,
+    clock: fn() -> Timestamp,
+    pid: u32,
+    outputs: Outputs,
+) -> (KlogLayer, LogHandle) {
+    let shared = Arc::new(Shared {
+        verbosity: AtomicU32::new(config.verbosity),
+        vmodule: config.vmodule.clone(),
+        format: config.format,
+        pid,
+        clock,
+        outputs: Mutex::new(outputs),
+    });
+    let handle = LogHandle {
+        shared: Arc::clone(&shared),
+    };
+    (KlogLayer { shared }, handle)
+}
+
+/// Sends everything that is said through `tracing` to stderr from now on. Lines are flushed by a thread of their own, so
+/// that a blocked runtime does not hold them back, and when a thread panics.
+pub(crate) fn install(config: &LoggingConfig) -> anyhow::Result<LogHandle> {
+    let information = config
+        .split_stream
+        .then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send>);
+    let outputs = Outputs {
+        buffer: Vec::new(),
+        errors: Box::new(std::io::stderr()),
+        information,
+    };
+    let (layer, handle) = build(config, Timestamp::now, std::process::id(), outputs);
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))?;
+    let (flusher, frequency) = (handle.clone(), config.flush_frequency);
+    std::thread::Builder::new()
+        .name("log-flush".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::park_timeout(frequency);
+                flusher.flush();
+            }
+        })?;
+    let (at_panic, before) = (handle.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        // The panicking thread may hold the buffer; then its owner flushes.
+        if let Ok(mut outputs) = at_panic.shared.outputs.try_lock() {
+            outputs.flush();
+        }
+        before(panic);
+    }));
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests;

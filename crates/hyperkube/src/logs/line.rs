@@ -1,0 +1,188 @@
+//! One log line: klog's text with its structured quoting, or JSON.
+//!
+//! In:    what an event says, when and where
+//! Out:   the line with its end
+//! Calls: `logs.rs`
+//! Holds: a line of text stays one line unless a value has several; then each is indented by a tab, as klog does
+//! Upstream: k8s.io/klog/v2/internal/serialize, internal/buffer, go.uber.org/zap (JSON)
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::fmt::Write as _;
+use tracing::Level;
+
+/// Parts of field names whose values are secrets.
+const SECRET: [&str; 5] = ["password", "token", "secret", "authorization", "header"];
+
+/// A value as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A number or truth value, without quotes.
+    Plain(String),
+    /// Anything else, quoted.
+    Text(String),
+}
+
+/// A field of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) name: &'static str,
+    pub(super) shown: Shown,
+}
+
+impl Pair {
+    pub(super) fn new(name: &'static str, shown: Shown) -> Self {
+        // klog's name for errors.
+        let name = if name == "error" { "err" } else { name };
+        let lower = name.to_ascii_lowercase();
+        let secret = SECRET.iter().any(|part| lower.contains(part));
+        let shown = if secret {
+            Shown::Text("<masked>".to_owned())
+        } else {
+            shown
+        };
+        Self { name, shown }
+    }
+}
+
+/// What a line says.
+pub(super) struct Line<'a> {
+    pub(super) severity: Level,
+    pub(super) level: u32,
+    pub(super) time: Timestamp,
+    pub(super) pid: u32,
+    pub(super) file: &'a str,
+    pub(super) number: u32,
+    pub(super) message: &'a str,
+    pub(super) pairs: &'a [Pair],
+}
+
+impl Line<'_> {
+    /// `I1123 21:02:03.000001    4711 file.rs:12] "Message" key="value"`
+    pub(super) fn text(&self) -> String {
+        let letter = match self.severity {
+            Level::ERROR => 'E',
+            Level::WARN => 'W',
+            _ => 'I',
+        };
+        let time = self
+            .time
+            .to_zoned(TimeZone::UTC)
+            .strftime("%m%d %H:%M:%S%.6f")
+            .to_string();
+        let file = self.file.rsplit('/').next().unwrap_or(self.file);
+        let mut line = format!(
+            "{letter}{time} {:7} {file}:{}] {}",
+            self.pid,
+            self.number,
+            quoted(self.message)
+        );
+        for pair in self.pairs {
+            line.push(' ');
+            line.push_str(pair.name);
+            match &pair.shown {
+                Shown::Plain(value) => {
+                    line.push('=');
+                    line.push_str(value);
+                }
+                Shown::Text(text) if text.contains('\n') => {
+                    line.push_str("=<");
+                    for part in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+                        line.push_str("\n\t");
+                        line.push_str(part);
+                    }
+                    line.push_str("\n >");
+                }
+                Shown::Text(text) => {
+                    line.push('=');
+                    line.push_str(&quoted(text));
+                }
+            }
+        }
+        line.push('\n');
+        line
+    }
+
+    /// `{"ts":…,"caller":"src/file.rs:12","msg":"Message","v":0,"key":"value"}`; errors have no `v`.
+    pub(super) fn json(&self) -> String {
+        let millis = self.time.as_nanosecond() as f64 / 1e6;
+        let mut slashes = self.file.rmatch_indices('/').map(|(at, _)| at + 1);
+        let caller = slashes
+            .nth(1)
+            .and_then(|at| self.file.get(at..))
+            .unwrap_or(self.file);
+        let caller = format!("{caller}:{}", self.number);
+        let mut line = format!(
+            "{{\"ts\":{millis},\"caller\":{},\"msg\":{}",
+            json(&caller),
+            json(self.message)
+        );
+        if self.severity != Level::ERROR {
+            write!(line, ",\"v\":{}", self.level).expect("writing to a String does not fail");
+        }
+        for pair in self.pairs {
+            let value = match &pair.shown {
+                Shown::Plain(value) => value.clone(),
+                Shown::Text(text) => json(text),
+            };
+            write!(line, ",{}:{value}", json(pair.name))
+                .expect("writing to a String does not fail");
+        }
+        line.push_str("}\n");
+        line
+    }
+}
+
+fn json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Go's `strconv.Quote`.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if u32::from(c) < 0x20 || c == '\u{7f}' => {
+                write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String does not fail");
+            }
+            c if c.is_control() || c == '\u{feff}' => {
+                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String does not fail");
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a `--vmodule` pattern means this source file: by its name without extension, or by its whole path when the
+/// pattern has a slash. `*` and `?` match within a name.
+pub(super) fn file_matches(pattern: &str, file: &str) -> bool {
+    let path = file.strip_suffix(".rs").unwrap_or(file);
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let subject = if pattern.contains('/') { path } else { name };
+    matches(pattern.as_bytes(), subject.as_bytes())
+}
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), None) => matches(rest, text),
+        (Some((b'*', rest)), Some((byte, after))) => {
+            matches(rest, text) || (*byte != b'/' && matches(pattern, after))
+        }
+        (Some((b'?', rest)), Some((byte, after))) => *byte != b'/' && matches(rest, after),
+        (Some((want, rest)), Some((byte, after))) => want == byte && matches(rest, after),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}

@@ -1,0 +1,142 @@
+//! Builds every part of the kubelet in the order in which it starts, and stops them in the reverse.
+//!
+//! In:    the loaded configuration, the log handle
+//! Out:   runs until a signal or a fatal end; `Ok` is an orderly stop
+//! Calls: main
+//! Holds: read `run` from top to bottom: it is the start-up order; a part is complete when it is handed on; containers keep
+//!        running when the kubelet stops
+//! Upstream: cmd/kubelet/app/server.go (run, RunKubelet), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
+
+mod parts;
+mod serving;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kubelet_act::clock::Clock;
+use kubelet_act::pod_path::{self, PodPathParts};
+use kubelet_act::status::StatusHandle;
+use kubelet_act::supervisor::Supervisor;
+use kubelet_act::timeline::Timeline;
+use kubelet_act::sources::{self, SourcesParts};
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::Blocking;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config_files::Loaded;
+use crate::logs::LogHandle;
+
+/// Whole sets of one source may wait here.
+const SNAPSHOTS: usize = 50;
+/// Blocking calls at once; a dead file system takes one each.
+const BLOCKING_THREADS: usize = 16;
+/// What the stop may take before the process ends all the same.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs the kubelet until it is told to stop, or cannot go on.
+pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
+    let config = Arc::new(loaded.effective.clone());
+    parts::greet(&loaded);
+    let stop_signals = StopSignals::new()?;
+
+    let clock = Clock::system();
+    let supervisor = Supervisor::new(clock);
+    let registry = parts::metrics()?;
+    let root = HostRoot::real();
+    let blocking = Blocking::threads(BLOCKING_THREADS);
+
+    let _lock = parts::lock(&config).await?;
+    parts::data_dirs(&config, &root)?;
+    let records = parts::records(&config, &root)?;
+    let cri = parts::runtime(&config, &registry).await?;
+    let machine = parts::machine(&root, clock)?;
+    let host = parts::host(&root, &blocking, parts::cgroups(&root)?);
+    let node = parts::node(&config, &machine, &root)?;
+    let status = StatusHandle::default();
+    let timeline = Timeline::default();
+    let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
+
+    parts::image_list(&cri, &registry, &reconcilers)?;
+    let (seen_in, all_seen) = watch::channel(false);
+    let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
+    parts::container_manager(&config, &root, tree, &blocking, &reconcilers).await?;
+    parts::oom_watcher(&config, &root, &registry, &supervisor)?;
+    parts::resource_analyzer(&config, &root, &blocking, &status, &reconcilers);
+    let network = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
+    // The probe manager has nothing to run yet: pods that use probes are held.
+
+    let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
+    let source_config = parts::source_config(&config, &node);
+    let path = pod_path::start(
+        PodPathParts {
+            cri,
+            host,
+            clock,
+            exits: kubelet_act::exits::ExitSource::Kernel,
+            records: records.clone(),
+            status: status.clone(),
+            timeline: timeline.clone(),
+            node: Arc::clone(&node),
+            network,
+            pull_limits: parts::pull_limits(&config),
+            start_width: parts::start_width(&node),
+            sources: parts::source_kinds(&source_config),
+            snapshots,
+            faults: parts::faults(),
+        },
+        &supervisor,
+        &registry,
+    )
+    .context("start the pod path")?;
+    parts::pass_on(path.all_sources_seen.clone(), seen_in, &supervisor);
+    let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, sender: snapshots_out };
+    let sources = sources::start(source_config, source_parts, &registry, &supervisor).context("start the sources")?;
+
+    serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node, reconcilers }, &supervisor)
+        .await?;
+
+    let ended = tokio::select! {
+        // A fatal end first: it is the more telling of the two.
+        biased;
+        reason = supervisor.fatal() => Err(anyhow::Error::msg(reason)),
+        name = stop_signals.first() => {
+            tracing::info!(signal = name, "Stopping; containers keep running");
+            Ok(())
+        }
+    };
+    stop(&supervisor, &records).await;
+    ended
+}
+
+/// Readiness and servers go first, workers finish their step, the journal is brought to disk.
+async fn stop(supervisor: &Supervisor, records: &kubelet_act::records::Records) {
+    supervisor.stop().cancel();
+    if tokio::time::timeout(STOP_WITHIN, supervisor.drained()).await.is_err() {
+        tracing::warn!(tasks = %supervisor.to_json(), "Tasks did not end in time");
+    }
+    records.sync();
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    term: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let open = |kind| signal(kind).context("listen for signals");
+        Ok(Self { term: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? })
+    }
+
+    /// Resolves with the name of the first signal.
+    async fn first(mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

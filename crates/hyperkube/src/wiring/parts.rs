@@ -1,0 +1,358 @@
+//! One small function per part of the kubelet: from configuration and machine to the part.
+//!
+//! In:    `Config`, the machine
+//! Out:   finished parts
+//! Calls: wiring
+//! Holds: nothing is half built; what cannot be had is an error that names it, or a warning where the kubelet can go on
+//! Upstream: cmd/kubelet/app/server.go, pkg/kubelet/kubelet.go (NewMainKubelet)
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kubelet_act::clock::Clock;
+use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
+use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock};
+use kubelet_act::faults::Faults;
+use kubelet_act::host_work::Host;
+use kubelet_act::images::PullLimits;
+use kubelet_act::image_list::ImageList;
+use kubelet_act::node_facts::{node_view, pods_allowance};
+use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
+use kubelet_act::reconciler::Reconcilers;
+use kubelet_act::records::Records;
+use kubelet_act::resource_analyzer::ResourceAnalyzer;
+use kubelet_act::runtime_up::{RuntimeUp, cgroup_driver};
+use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
+use kubelet_act::status::StatusHandle;
+use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_cri::{Client, Metrics, Timeouts};
+use kubelet_decide::view::NetworkState;
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::Blocking;
+use kubelet_host::cgroup::{self, Cgroups};
+use kubelet_host::journal::{Journal, JournalLimits};
+use kubelet_host::machine::{IdFiles, Machine, read_machine};
+use kubelet_model::config::Config;
+use kubelet_model::node::NodeView;
+use prometheus::Registry;
+use tokio::sync::watch;
+
+use crate::config_files::Loaded;
+use crate::flags::VERSION;
+
+/// Links to container logs lie here, whatever the configuration says.
+const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
+
+/// How long an older kubelet has to let the lock go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest for the cgroup tree and the kernel's settings at start.
+const NODE_PREPARATION: Duration = Duration::from_secs(30);
+
+/// What people see first in the log.
+pub(crate) fn greet(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for path in &loaded.skipped {
+        tracing::info!(path = %path.display(), "File of the drop-in directory was not read");
+    }
+    tracing::info!(kubeletVersion = VERSION, "Kubelet version");
+}
+
+/// The registry with what describes the process.
+pub(crate) fn metrics() -> anyhow::Result<Registry> {
+    let registry = Registry::new();
+    let version = kubelet_server::BuildVersion {
+        git_version: VERSION.to_owned(),
+        git_commit: String::new(),
+        git_tree_state: String::new(),
+        build_date: String::new(),
+        major: "1".to_owned(),
+        minor: "36".to_owned(),
+        compiler: "rustc".to_owned(),
+        compiler_version: String::new(),
+        platform: "linux/amd64".to_owned(),
+    };
+    kubelet_server::register_build(&registry, &version).context("register build metrics")?;
+    kubelet_server::register_process(&registry).context("register process metrics")?;
+    Ok(registry)
+}
+
+/// `--lock-file`, held until the process ends.
+pub(crate) async fn lock(config: &Config) -> anyhow::Result<Option<HeldLock>> {
+    match &config.paths.lock_file {
+        Some(path) => Ok(Some(take_lock(path, LOCK_PATIENCE).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Root, pods, plugins, logs and the like.
+pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> {
+    let has_checkpoints = config.gates.is_enabled("ContainerCheckpoint");
+    match make_data_dirs(&config.paths, root, has_checkpoints) {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => return Err(error).context("set up data directories"),
+    }
+    Ok(())
+}
+
+/// The background loops; their jitter differs from node to node.
+pub(crate) fn reconcilers(
+    supervisor: &Supervisor,
+    clock: Clock,
+    machine: &Machine,
+    registry: &Registry,
+) -> anyhow::Result<Reconcilers> {
+    let seed = machine.boot_id.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Reconcilers::new(supervisor.clone(), clock, seed, registry).context("register metrics of the background loops")
+}
+
+/// The list of images, each five minutes.
+pub(crate) fn image_list(cri: &Client, registry: &Registry, reconcilers: &Reconcilers) -> anyhow::Result<()> {
+    let list = ImageList::new(cri.clone(), registry).context("register metrics of the image list")?;
+    reconcilers.spawn(list, ImageList::pace());
+    Ok(())
+}
+
+/// What the container manager works with.
+pub(crate) fn cgroup_tree(
+    config: &Config,
+    machine: &Machine,
+    root: &HostRoot,
+    node: &Arc<NodeView>,
+    host: &Host,
+    shared: (&StatusHandle, watch::Receiver<bool>),
+) -> anyhow::Result<CgroupTreeParts> {
+    let (status, all_seen) = shared;
+    Ok(CgroupTreeParts {
+        cgroups: host.cgroups.clone().context("there is no cgroup tree")?,
+        blocking: host.blocking.clone(),
+        node: Arc::clone(node),
+        allowance: pods_allowance(config, machine, root),
+        pods: status.subscribe(),
+        all_seen,
+    })
+}
+
+/// The cgroup tree of all pods, made now and kept.
+pub(crate) async fn container_manager(
+    config: &Config,
+    root: &HostRoot,
+    tree: CgroupTreeParts,
+    blocking: &Blocking,
+    reconcilers: &Reconcilers,
+) -> anyhow::Result<()> {
+    let (wanted, at, parts) = (config.clone(), root.clone(), tree.clone());
+    let prepared = blocking.run(NODE_PREPARATION, "node preparation", move || prepare_node(&wanted, &at, &parts));
+    for warning in prepared.await.context("prepare the node")?.context("start the container manager")? {
+        tracing::warn!("{warning}");
+    }
+    reconcilers.spawn(ContainerManager::new(tree), ContainerManager::pace());
+    Ok(())
+}
+
+/// Kills for want of memory, from the kernel log.
+pub(crate) fn oom_watcher(
+    config: &Config,
+    root: &HostRoot,
+    registry: &Registry,
+    supervisor: &Supervisor,
+) -> anyhow::Result<()> {
+    let watcher = OomWatcher::new(root, registry).context("register metrics of the OOM watcher")?;
+    match watcher.start(supervisor) {
+        Err(error) if is_unreadable_log_tolerated(root, config.gates.is_enabled("KubeletInUserNamespace")) => {
+            tracing::warn!(error = %error, "Kills for want of memory are not seen");
+            Ok(())
+        }
+        other => other.context("start the OOM watcher"),
+    }
+}
+
+/// Use of emptyDir volumes, each minute.
+pub(crate) fn resource_analyzer(
+    config: &Config,
+    root: &HostRoot,
+    blocking: &Blocking,
+    status: &StatusHandle,
+    reconcilers: &Reconcilers,
+) {
+    let Some(period) = config.loops.volume_stats_period else { return };
+    let root_dir = config.paths.root_dir.to_string_lossy();
+    let analyzer = ResourceAnalyzer::new(root.clone(), &root_dir, blocking.clone(), status.subscribe());
+    reconcilers.spawn(analyzer, ResourceAnalyzer::pace(period));
+}
+
+/// The runtime's own conditions, each five seconds; the state of its network.
+pub(crate) async fn runtime_up(
+    config: &Config,
+    cri: &Client,
+    registry: &Registry,
+    reconcilers: &Reconcilers,
+) -> anyhow::Result<watch::Receiver<NetworkState>> {
+    let endpoint = &config.runtime.endpoint;
+    cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await.context("ask the runtime for its cgroup driver")?;
+    let check = RuntimeUp::new(cri.clone(), endpoint.clone());
+    let network = check.network();
+    reconcilers.spawn(check, RuntimeUp::pace());
+    Ok(network)
+}
+
+/// Passes a fact on to whoever was made before its owner.
+pub(crate) fn pass_on(mut from: watch::Receiver<bool>, to: watch::Sender<bool>, supervisor: &Supervisor) {
+    supervisor.spawn(TaskKind::Stream, "all sources seen", async move {
+        if from.wait_for(|seen| *seen).await.is_ok() {
+            to.send_replace(true);
+        }
+    });
+}
+
+/// The journal; without one the kubelet runs, and remembers nothing over a restart.
+pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Records> {
+    let directory = root.join(config.paths.root_dir.join("hyperkube"));
+    if let Err(error) = kubelet_host::files::create_dir_all(&directory, 0o700) {
+        tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
+        return Ok(Records::none());
+    }
+    let path = directory.join("journal");
+    match Journal::open(&path, JournalLimits::default()) {
+        Ok((journal, problems)) => {
+            for problem in problems {
+                tracing::warn!(problem = %problem, "Journal was damaged; what could be read is used");
+            }
+            Ok(Records::new(journal))
+        }
+        Err(error @ kubelet_host::journal::JournalError::Owned(_)) => Err(error).context("another kubelet runs on this root directory"),
+        Err(error) => {
+            tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
+            Ok(Records::none())
+        }
+    }
+}
+
+/// The runtime, which must answer now.
+pub(crate) async fn runtime(config: &Config, registry: &Registry) -> anyhow::Result<Client> {
+    let metrics = Metrics::new(registry).context("register runtime metrics")?;
+    let timeouts = Timeouts { request: config.runtime.request_timeout };
+    let endpoint = &config.runtime.endpoint;
+    let client = Client::connect(endpoint, Some(&config.runtime.image_endpoint), timeouts, metrics)?;
+    let version = client
+        .version()
+        .await
+        .with_context(|| format!("validate service connection: validate CRI v1 runtime API for endpoint {endpoint:?}"))?;
+    tracing::info!(
+        containerRuntime = version.runtime_name,
+        version = version.runtime_version,
+        apiVersion = version.runtime_api_version,
+        "Container runtime initialized"
+    );
+    Ok(client)
+}
+
+/// The machine as `/spec/` shows it.
+pub(crate) fn machine(root: &HostRoot, clock: Clock) -> anyhow::Result<Machine> {
+    let ids = IdFiles::default();
+    let (machine, problems) = read_machine(&root.join("/"), &ids, clock.now()).context("read the machine's facts")?;
+    for problem in problems {
+        tracing::debug!(problem, "A fact of the machine is missing");
+    }
+    Ok(machine)
+}
+
+/// The cgroup tree.
+pub(crate) fn cgroups(root: &HostRoot) -> anyhow::Result<Arc<dyn Cgroups>> {
+    cgroup::open(root).context("open the cgroup hierarchy")
+}
+
+/// The node as plans need it.
+pub(crate) fn node(config: &Config, machine: &Machine, root: &HostRoot) -> anyhow::Result<Arc<NodeView>> {
+    let version = cgroup::version(root).context("find the cgroup version")?;
+    let (node, problems) = node_view(config, machine, root, version).context("find the node's facts")?;
+    for problem in problems {
+        tracing::warn!(problem, "A fact of the node is missing");
+    }
+    tracing::info!(node = node.name, ips = ?node.ips, "Node");
+    Ok(Arc::new(node))
+}
+
+/// The node's disk, mounts and cgroups.
+pub(crate) fn host(root: &HostRoot, blocking: &Blocking, cgroups: Arc<dyn Cgroups>) -> Host {
+    Host {
+        root: root.clone(),
+        blocking: blocking.clone(),
+        cgroups: Some(cgroups),
+        container_logs_dir: PathBuf::from(CONTAINER_LOGS_DIR),
+    }
+}
+
+/// `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst`.
+pub(crate) fn pull_limits(config: &Config) -> PullLimits {
+    let images = &config.images;
+    let parallel = if images.serialize_pulls {
+        Some(1)
+    } else {
+        images.max_parallel_pulls.and_then(|n| usize::try_from(n).ok())
+    };
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    PullLimits { parallel, qps: images.pull_rate.map_or(0, number), burst: number(images.pull_burst) }
+}
+
+/// Sandboxes and containers made at once: enough to keep the runtime busy, not so many that it thrashes.
+pub(crate) fn start_width(node: &NodeView) -> usize {
+    let cores = usize::try_from(node.capacity_milli_cpu / 1000).unwrap_or(1);
+    (cores * 4).clamp(4, 32)
+}
+
+/// Where manifests come from.
+pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
+    let sources = &config.sources;
+    SourcesConfig {
+        node_name: node.name.clone(),
+        file: sources.static_pod_path.as_ref().map(|path| FileSourceConfig {
+            path: path.to_string_lossy().into_owned(),
+            check_every: sources.file_check_frequency,
+        }),
+        url: sources.static_pod_url.as_ref().map(|url| UrlSourceConfig {
+            url: url.clone(),
+            headers: sources.static_pod_url_header.clone(),
+            check_every: sources.http_check_frequency,
+        }),
+    }
+}
+
+/// Kinds of sources that must have spoken before anything is removed.
+pub(crate) fn source_kinds(config: &SourcesConfig) -> BTreeSet<kubelet_model::pod::SourceKind> {
+    config.kinds()
+}
+
+/// Nothing, but in a binary built for the machine tests: the process ends itself, as a crash would, when it passes the point
+/// named in `HYPERKUBE_FAULT` for the first time, or for the n-th with `name:n`.
+pub(crate) fn faults() -> Faults {
+    #[cfg(feature = "fault-points")]
+    if let Ok(wish) = std::env::var("HYPERKUBE_FAULT") {
+        return ends_at(&wish);
+    }
+    Faults::none()
+}
+
+#[cfg(feature = "fault-points")]
+fn ends_at(wish: &str) -> Faults {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let (name, nth) = wish.split_once(':').unwrap_or((wish, "1"));
+    let (Some(end), Ok(nth)) = (kubelet_act::faults::FaultPoint::from_name(name), nth.parse::<u64>()) else {
+        tracing::error!(wish, "HYPERKUBE_FAULT names no fault point");
+        return Faults::none();
+    };
+    let passed = AtomicU64::new(0);
+    Faults::at(move |point| {
+        let ends = point == end && passed.fetch_add(1, Ordering::Relaxed) + 1 == nth;
+        if ends {
+            let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            tracing::error!(?killed, "The process should have ended here");
+        }
+        ends
+    })
+}

@@ -1,0 +1,195 @@
+//! The three ports, bound before anything is served, and what they show.
+//!
+//! In:    handles of the parts
+//! Out:   one task per port; small tasks that answer what is asked at `/debug/…`
+//! Calls: wiring
+//! Holds: a taken port or a bad certificate ends the start; nothing here runs while nobody asks
+//! Upstream: cmd/kubelet/app/server.go (startKubelet), pkg/kubelet/server
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kubelet_act::health::sync_loop_max_age;
+use kubelet_act::pod_path::PodPath;
+use kubelet_act::reconciler::Reconcilers;
+use kubelet_act::sources::SourcesHandle;
+use kubelet_act::status::StatusHandle;
+use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_act::timeline::Timeline;
+use kubelet_host::machine::Machine;
+use kubelet_model::config::{Authorization as Mode, Config};
+use kubelet_model::node::NodeView;
+use kubelet_server::{
+    Anonymous, Authorization, Disabled, LoopHealth, MainConfig, MinTls, Question, RunningPod, ServerConfig, ServerState, ServingPair,
+    TokenAuthentication,
+};
+use prometheus::Registry;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use crate::config_files::Loaded;
+use crate::logs::LogHandle;
+
+/// Questions that wait for one answerer.
+const QUESTIONS: usize = 16;
+
+/// What is served.
+pub(crate) struct Serving<'a> {
+    pub(crate) loaded: &'a Loaded,
+    pub(crate) config: &'a Config,
+    pub(crate) registry: Registry,
+    pub(crate) status: StatusHandle,
+    pub(crate) path: PodPath,
+    pub(crate) sources: SourcesHandle,
+    pub(crate) timeline: Timeline,
+    pub(crate) machine: Machine,
+    pub(crate) logs: LogHandle,
+    pub(crate) node: Arc<NodeView>,
+    pub(crate) reconcilers: Reconcilers,
+}
+
+/// Binds and serves.
+pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyhow::Result<()> {
+    let config = server_config(serving.config, &serving.node);
+    let stop = supervisor.stop().clone();
+    let (verbosity, verbosity_set) = watch::channel(serving.logs.verbosity());
+    let (_machine_in, machine) = watch::channel(Some(Arc::new(serving.machine)));
+    let (table, reconcilers) = (supervisor.clone(), serving.reconcilers);
+    let images = serving.path.images.clone();
+    let tasks = move || {
+        let mut all = table.to_json();
+        all["reconcilers"] = reconcilers.to_json();
+        all["pulls"] = json!(images.under_way());
+        all
+    };
+    let timeline = serving.timeline.clone();
+    let sources = serving.sources.clone();
+    let path = serving.path.clone();
+    let state = ServerState {
+        pods: serving.status.subscribe(),
+        running_pods: answerer(supervisor, "running pods", move || running_pods(&path)),
+        machine,
+        configz: Arc::new(json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)})),
+        registry: serving.registry,
+        health: vec![LoopHealth {
+            name: "syncloop",
+            last_turn: serving.path.last_turn.clone(),
+            max_age: sync_loop_max_age(serving.config.loops.sync_frequency),
+            failure: "sync Loop took longer than expected",
+        }],
+        tasks: answerer(supervisor, "debug tasks", tasks),
+        sources: answerer(supervisor, "debug sources", move || sources.to_json()),
+        timeline: answerer(supervisor, "debug timeline", move || timeline.to_json()),
+        verbosity,
+    };
+    let listeners = kubelet_server::bind(config, state).await.map_err(|error| {
+        let context = error.to_string();
+        anyhow::Error::new(error).context(context)
+    })?;
+    for listener in [listeners.healthz, listeners.read_only, listeners.main].into_iter().flatten() {
+        let name = listener.port().to_string();
+        tracing::info!(port = name, address = ?listener.local_address().context("read the listener's address")?, "Listening");
+        let stop = stop.clone();
+        supervisor.spawn(TaskKind::Stream, name.clone(), async move {
+            if let Err(error) = listener.serve(stop).await {
+                tracing::error!(port = name, error = %error, "Port is not served any more");
+            }
+        });
+    }
+    supervisor.spawn(TaskKind::Stream, "log verbosity", follow_verbosity(verbosity_set, serving.logs, stop));
+    Ok(())
+}
+
+async fn follow_verbosity(mut set: watch::Receiver<u32>, logs: LogHandle, stop: tokio_util::sync::CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = set.changed() => match changed {
+                Ok(()) => logs.set_verbosity(*set.borrow_and_update()),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// A task that answers one kind of question from a snapshot.
+fn answerer<A: Send + 'static>(
+    supervisor: &Supervisor,
+    name: &'static str,
+    answer: impl Fn() -> A + Send + 'static,
+) -> mpsc::Sender<Question<A>> {
+    let (questions_out, mut questions) = mpsc::channel::<Question<A>>(QUESTIONS);
+    let stop = supervisor.stop().clone();
+    supervisor.spawn(TaskKind::Stream, name, async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                question = questions.recv() => match question {
+                    // Whoever asked may have gone; then nobody needs the answer.
+                    Some(question) => drop(question.reply.send(answer())),
+                    None => return,
+                },
+            }
+        }
+    });
+    questions_out
+}
+
+fn running_pods(path: &PodPath) -> Vec<RunningPod> {
+    let running = path.pleg.all().into_iter().filter(|pod| pod.is_running());
+    running
+        .map(|pod| RunningPod {
+            name: pod.name.clone(),
+            namespace: pod.namespace.clone(),
+            uid: pod.uid.to_string(),
+            containers: pod.live_containers().map(|c| (c.name.clone(), c.image.clone())).collect(),
+        })
+        .collect()
+}
+
+fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
+    let server = &config.server;
+    ServerConfig {
+        node_name: node.name.clone(),
+        healthz: server.healthz,
+        read_only: server.read_only_port.map(|port| SocketAddr::new(server.address, port)),
+        main: server.enabled.then(|| main_config(config)),
+        now: jiff::Timestamp::now,
+    }
+}
+
+fn main_config(config: &Config) -> MainConfig {
+    let (server, auth) = (&config.server, &config.auth);
+    let pair = match &server.tls.files {
+        Some((certificate, key)) => ServingPair::Files { certificate: certificate.clone(), key: key.clone() },
+        None => ServingPair::SelfSigned(config.paths.cert_dir.clone()),
+    };
+    let mut disabled = Vec::new();
+    for (on, what) in [
+        (server.debugging_handlers, Disabled::AllDebug),
+        (server.profiling_handler, Disabled::Profiling),
+        (server.system_log_handler, Disabled::SystemLogs),
+        (server.debug_flags_handler, Disabled::Flags),
+    ] {
+        if !on {
+            disabled.push(what);
+        }
+    }
+    MainConfig {
+        address: SocketAddr::new(server.address, server.port),
+        pair,
+        min_tls: if server.tls.min_version == "VersionTLS13" { MinTls::V13 } else { MinTls::V12 },
+        client_ca: auth.client_ca_file.clone(),
+        anonymous: if auth.anonymous { Anonymous::Allowed } else { Anonymous::Refused },
+        tokens: if auth.webhook_cache.is_some() { TokenAuthentication::Webhook } else { TokenAuthentication::Ignored },
+        authorization: match auth.authorization {
+            Mode::AlwaysAllow => Authorization::AlwaysAllow,
+            // A mode that nobody knows must not open anything either.
+            Mode::Webhook { .. } | Mode::Unknown(_) => Authorization::Webhook,
+        },
+        disabled,
+    }
+}

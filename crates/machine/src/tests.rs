@@ -1,0 +1,5 @@
+//! The tests, by subject; each runs alone on the node (`--test-threads=1`).
+//!
+//! Upstream: test/e2e_node, in what it looks at
+
+mod starts;
