@@ -76,7 +76,7 @@ fn the_default_configuration_gives_the_machine_itself() {
         (view.capacity_milli_cpu, view.capacity_memory_bytes),
         (2000, 24_684_092 << 10)
     );
-    assert_eq!(view.hugepage_sizes, ["1GB", "2MB", "64KB"]);
+    assert_eq!(view.hugepage_sizes, ["64KB", "2MB", "1GB"]);
     assert_eq!(
         view.extra_masked_paths,
         ["/sys/devices/system/cpu/cpu1/thermal_throttle"]
