@@ -123,7 +123,8 @@ async fn a_pod_then_a_list_then_an_error_then_nothing() {
 
     // A list with one bad pod changes nothing.
     server.give("200 OK", &list(&[("d", "i:1"), ("c", "")]));
-    let of_item = |report: &Value| report["problems"][0]["field"] == "spec.containers[0].image";
+    let of_item =
+        |report: &Value| report["problems"][0]["field"] == "items[1].spec.containers[0].image";
     running.report(of_item).await;
     assert!(running.is_quiet());
 
