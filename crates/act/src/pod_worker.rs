@@ -27,6 +27,7 @@ use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -499,7 +500,8 @@ impl PodWorker {
                 };
                 self.record.image_back_off.insert(name.clone(), entry);
             }
-            Some(_) if self.record.image_back_off.contains_key(&name) => {
+            // Only what is held back waits for its next look; any other failure is tried again by itself.
+            Some(_) if waiting.reason == Reason::ImagePullBackOff => {
                 if let Some(back_off) = self.record.image_back_off.get_mut(&name) {
                     back_off.looked_at = now;
                 }

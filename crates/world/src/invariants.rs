@@ -303,7 +303,7 @@ fn disk_is_as_wanted(
     }
     for name in names_in(&truth.root.join(POD_LOGS_DIR)) {
         let uid = name.rsplit('_').next().unwrap_or_default();
-        if !wanted.contains_key(uid) && uid != "canary" {
+        if !wanted.contains_key(uid) && name != "canary" {
             return Err(format!("(d) logs left of pod {name}"));
         }
     }

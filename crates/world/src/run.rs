@@ -241,7 +241,7 @@ impl World {
     fn place_canaries(&mut self) -> anyhow::Result<()> {
         let mut paths = vec![
             format!("{ROOT_DIR}/elsewhere/keep"),
-            format!("{POD_LOGS_DIR}/default_other_canary/keep"),
+            format!("{POD_LOGS_DIR}/canary/keep"),
             "/etc/hosts".to_owned(),
             "/data/keep".to_owned(),
         ];

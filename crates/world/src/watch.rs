@@ -67,8 +67,8 @@ pub fn state_word(status: &v1::ContainerStatus) -> String {
     } else if let Some(ended) = state.terminated {
         format!("ended({})", ended.exit_code)
     } else {
-        let waiting = state.waiting.and_then(|waiting| waiting.reason);
-        waiting.unwrap_or_else(|| "waiting".to_owned())
+        let waiting = state.waiting.unwrap_or_default();
+        format!("{}{}", waiting.reason.unwrap_or_default(), waiting.message.map(|m| format!(": {m}")).unwrap_or_default())
     }
 }
 
