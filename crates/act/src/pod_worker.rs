@@ -23,6 +23,7 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
+use kubelet_decide::volumes::Leaving;
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{Moment, ObservedPod};
@@ -444,7 +445,8 @@ impl PodWorker {
         match effect {
             Effect::Nothing => {}
             Effect::Prepared => self.prepared = Prepared::Yes,
-            Effect::Released => self.prepared = Prepared::Released,
+            Effect::Released(Leaving::No) => self.prepared = Prepared::Ended,
+            Effect::Released(Leaving::Yes) => self.prepared = Prepared::Released,
             Effect::Image(name, image) => {
                 self.record.image_back_off.remove(&name);
                 self.waiting.remove(&name);

@@ -90,6 +90,11 @@ impl Watch {
         ledger: &Ledger,
         instances: &[Instance],
     ) {
+        // What is shown no more and was asked for anew since has come to its end.
+        self.shown.retain(|uid, shown| {
+            pods.contains_key(uid.as_str())
+                || ledger.wanted(uid).is_none_or(|(life, _)| life == shown.life)
+        });
         for (uid, pod) in pods {
             let uid = uid.as_str();
             let Some((life, of)) = ledger.life_at(uid, now) else {
@@ -98,11 +103,12 @@ impl Watch {
             };
             let before = self.shown.get(uid).cloned();
             let start_time = pod.status.start_time.as_ref().map(|t| t.0.to_string());
-            let is_same_life = |before: &Shown| {
-                before.life == life || before.start_time == start_time
-            };
+            // Another start is another life, if it was asked for: the one before may still be shown meanwhile.
+            let is_same_life =
+                |before: &Shown| before.life == life || before.start_time == start_time;
             let before = before.filter(is_same_life);
-            let next = shown(life, start_time, &pod.status, before.as_ref());
+            let first = before.as_ref().map_or(life, |before| before.life);
+            let next = shown(first, start_time, &pod.status, before.as_ref());
             let text = format!("{uid} {}", line(&pod.status));
             if let Some(before) = &before {
                 self.compare(&text, uid, before, &next, of.until.is_none(), instances);
