@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kubelet_cri::{Client, CriError};
 use kubelet_decide::pleg::{Listing, changed_pods};
-use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
+use kubelet_model::ids::{ContainerId, PodFullName, PodUid, SandboxId};
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -88,6 +88,19 @@ impl PlegHandle {
     /// The last observation of a pod, of whatever age; `None` is "not looked at yet, or seen to be absent".
     pub fn current(&self, uid: &PodUid) -> Option<Arc<ObservedPod>> {
         self.observed.borrow().get(uid).cloned()
+    }
+
+    /// Resolves once the first list was taken and the runtime holds no other pod of this name.
+    pub async fn name_is_free(&self, name: &PodFullName, uid: &PodUid) {
+        self.first_list().await;
+        let mut observed = self.observed.clone();
+        let is_other = |pod: &Arc<ObservedPod>| {
+            pod.uid != *uid && *pod.name == *name.name && *pod.namespace == *name.namespace
+        };
+        // As above: an error means that the relister is gone.
+        let _free = observed
+            .wait_for(|all| !all.values().any(is_other))
+            .await;
     }
 
     /// Every pod the runtime was seen to hold.

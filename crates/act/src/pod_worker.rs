@@ -98,6 +98,7 @@ pub struct PodWorker {
     look: Option<Scope>,
     acted_at: Moment,
     was_ready: bool,
+    has_name: bool,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -137,6 +138,7 @@ impl PodWorker {
             look: None,
             acted_at: Moment::default(),
             was_ready: false,
+            has_name: false,
         }
     }
 
@@ -146,6 +148,9 @@ impl PodWorker {
         loop {
             if stop.is_cancelled() {
                 return;
+            }
+            if !self.has_name && !self.take_name(&stop).await {
+                continue;
             }
             let Some(observed) = self.observe(&stop).await else {
                 continue;
@@ -193,6 +198,27 @@ impl PodWorker {
                     .report(&self.uid, &order.pod.object, status);
             }
         }
+    }
+
+    /// Waits for the end of another pod of this name that an earlier process left; `false` when the order changed first.
+    async fn take_name(&mut self, stop: &CancellationToken) -> bool {
+        let order = self.orders.borrow_and_update().clone();
+        if matches!(order.desire, Desire::Run) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = self.parts.pleg.name_is_free(&order.pod.full_name, &self.uid) => {}
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        // The sync loop is gone: the process is stopping.
+                        stop.cancelled().await;
+                    }
+                    return false;
+                }
+            }
+        }
+        self.has_name = true;
+        true
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -337,6 +363,10 @@ impl PodWorker {
 
     /// Steps 9 and 10: status, shown.
     async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
+        if self.life.cause() == Some(TerminationCause::Orphaned) {
+            // Nobody asked for it, and its spec is not known: there is nothing true to show.
+            return;
+        }
         let order = Order {
             pod: Arc::clone(pod),
             desire: self.orders.borrow().desire.clone(),
