@@ -25,6 +25,7 @@ mod pleg_metrics;
 pub mod pod_path;
 pub mod pod_worker;
 pub mod records;
+pub mod signal;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;

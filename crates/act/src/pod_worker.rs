@@ -36,6 +36,7 @@ use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
 use crate::records::{POD_PREFIX, Records};
+use crate::signal::Signal;
 use crate::status::StatusHandle;
 use crate::timeline::Stage;
 use crate::worker_metrics::WorkerMetrics;
@@ -73,7 +74,7 @@ pub struct WorkerParts {
     /// The node.
     pub node: Arc<NodeView>,
     /// The runtime's network.
-    pub network: watch::Receiver<NetworkState>,
+    pub network: Signal<NetworkState>,
     /// Figures.
     pub metrics: WorkerMetrics,
     /// To the sync loop.
@@ -191,7 +192,7 @@ impl PodWorker {
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
             if self.parts.pleg.current(&self.uid).is_none() {
-                let network = self.parts.network.borrow().clone();
+                let network = self.parts.network.look(Clone::clone);
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
                 self.parts
                     .status
@@ -306,7 +307,7 @@ impl PodWorker {
 
     /// Steps 4 to 6: view, life, plan.
     async fn think(&mut self, order: &Order, observed: &ObservedPod) -> Thought {
-        let network = self.parts.network.borrow().clone();
+        let network = self.parts.network.look(Clone::clone);
         self.parts.executor.faults.reach(FaultPoint::Viewed).await;
         loop {
             let next = step(&self.view(order, observed, &self.life, &network));
@@ -371,7 +372,7 @@ impl PodWorker {
             pod: Arc::clone(pod),
             desire: self.orders.borrow().desire.clone(),
         };
-        let network = self.parts.network.borrow().clone();
+        let network = self.parts.network.look(Clone::clone);
         let mut waiting = self.waiting.clone();
         waiting.extend(plan.waiting.iter().cloned());
         let pod_waiting = plan
@@ -568,7 +569,7 @@ impl PodWorker {
                 .max(Duration::from_millis(1))
         });
         let waits_for_network = self.pod_waiting.is_none()
-            && !matches!(*self.parts.network.borrow_and_update(), NetworkState::Ready);
+            && self.parts.network.see(|state| *state != NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
@@ -581,11 +582,7 @@ impl PodWorker {
                 self.retry_at = None;
             }
             () = self.hint.notified() => {}
-            changed = self.parts.network.changed(), if waits_for_network => {
-                if changed.is_err() {
-                    stop.cancelled().await;
-                }
-            }
+            () = self.parts.network.changed(), if waits_for_network => {}
             () = sleep_or_forever(pause) => {}
         }
     }

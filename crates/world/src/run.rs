@@ -595,6 +595,7 @@ impl World {
             loses_writes: self.plant.loses_writes,
         };
         let kubelet = SimKubelet::start(&self.runtime, outside)?;
+        self.watch.kubelet_starts();
         self.shown = Some(kubelet.status.subscribe());
         self.kubelet = Some(kubelet);
         self.send()

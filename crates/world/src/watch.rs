@@ -6,7 +6,7 @@
 //! Holds: a status is compared with the truth of the stand-in runtime, never with the kubelet's own view
 //! Upstream: none
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::status::ReportedPods;
@@ -36,6 +36,7 @@ struct ShownContainer {
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     shown: BTreeMap<String, Shown>,
+    in_this_life: BTreeSet<String>,
     /// What is wrong.
     pub problems: Vec<String>,
     /// One line per change of a pod.
@@ -82,6 +83,11 @@ fn line(status: &v1::PodStatus) -> String {
 }
 
 impl Watch {
+    /// A new life of the kubelet: it has shown nothing yet.
+    pub fn kubelet_starts(&mut self) {
+        self.in_this_life.clear();
+    }
+
     /// The statuses as they are now.
     pub fn read(
         &mut self,
@@ -93,10 +99,12 @@ impl Watch {
         // What is shown no more and was asked for anew since has come to its end.
         self.shown.retain(|uid, shown| {
             pods.contains_key(uid.as_str())
+                || !self.in_this_life.contains(uid)
                 || ledger.wanted(uid).is_none_or(|(life, _)| life == shown.life)
         });
         for (uid, pod) in pods {
             let uid = uid.as_str();
+            self.in_this_life.insert(uid.to_owned());
             let Some((life, of)) = ledger.life_at(uid, now) else {
                 // A pod that no source ever named: an orphan of a run before, which this world does not have.
                 continue;
