@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::plan::{Action, OnFailure, PodPlan, StartContainer, Step, StopContainer};
 use kubelet_decide::view::ResolvedImage;
+use kubelet_decide::volumes::Leaving;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -64,8 +65,8 @@ pub enum Effect {
     Nothing,
     /// The host side stands.
     Prepared,
-    /// The host side is down.
-    Released,
+    /// The host side is down, all of it or what only a running pod needs.
+    Released(Leaving),
     /// An image for the next start of a container.
     Image(String, ResolvedImage),
     /// A container was started.
@@ -159,7 +160,9 @@ impl Executor {
                 mark(Stage::Volumes);
                 of_host(done, Effect::Prepared)
             }
-            Action::Release { work, .. } => of_host(self.host.work(work).await, Effect::Released),
+            Action::Release { work, leaving, .. } => {
+                of_host(self.host.work(work).await, Effect::Released(leaving))
+            }
             Action::RunSandbox(request) => {
                 let _slot = self.width.acquire().await;
                 let made = self.cri.run_pod_sandbox(*request).await;

@@ -27,19 +27,20 @@ pub mod node_facts;
 pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
-mod pleg_metrics;
 pub mod pod_path;
 pub mod pod_worker;
 pub mod reconciler;
 pub mod records;
 pub mod resource_analyzer;
 pub mod runtime_up;
+pub mod signal;
 pub mod sources;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
 pub mod termination_message;
-#[cfg(test)]
-mod testing;
 pub mod timeline;
 pub mod worker_metrics;
+mod pleg_metrics;
+#[cfg(test)]
+mod testing;

@@ -303,7 +303,7 @@ fn disk_is_as_wanted(
     }
     for name in names_in(&truth.root.join(POD_LOGS_DIR)) {
         let uid = name.rsplit('_').next().unwrap_or_default();
-        if !wanted.contains_key(uid) && uid != "canary" {
+        if !wanted.contains_key(uid) && name != "canary" {
             return Err(format!("(d) logs left of pod {name}"));
         }
     }
@@ -372,7 +372,9 @@ fn pod_is_as_wanted(
     }
     statuses_are_true(&here, pod, status)?;
     if has_ended {
-        end_is_right(&here, pod, phase)
+        // What was removed from the runtime is remembered in the record.
+        let all = truth.instances.iter().filter(|i| i.pod_uid == uid);
+        end_is_right(&all.collect::<Vec<_>>(), pod, phase)
     } else {
         containers_are_as_wanted(&here, pod, status)
     }

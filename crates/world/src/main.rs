@@ -3,6 +3,7 @@
 //! In:    the command line
 //! Out:   failing seeds with the tails of their traces, counts of faults, speed; exit code 1 when anything was found
 //! Calls: `make world`, `make test`
+//!        with `--trace`, the whole trace on stdout and the kubelet's own log on stderr
 //! Holds: a seed that fails here fails in every run; with a planted bug, not finding it is the failure
 //! Upstream: none
 
@@ -95,6 +96,12 @@ fn run(wish: &Wish, scratch: &Path) -> anyhow::Result<ExitCode> {
             scratch,
         };
         if let Some(seed) = wish.trace {
+            // The kubelet's own log beside the trace, without the real time, which means nothing here.
+            let log = tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .with_max_level(tracing::Level::INFO)
+                .without_time();
+            log.init();
             let verdict = run_seed(seed, &options(true))?;
             say(&verdict.trace);
             say(verdict.problem.as_deref().unwrap_or("all held"));

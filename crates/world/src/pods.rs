@@ -209,6 +209,7 @@ pub fn pod(number: usize, uid: &str, random: &mut Prng) -> Arc<Pod> {
         restart_policy: Some(policy.to_owned()),
         init_containers: Some(init_containers).filter(|list| !list.is_empty()),
         containers,
+        enable_service_links: Some(true),
         host_network: random.chance(2_000).then_some(true),
         termination_grace_period_seconds: Some([0, 1, 5, 30, 90][at(random, 5)]),
         volumes: Some(vec![

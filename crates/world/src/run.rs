@@ -241,7 +241,7 @@ impl World {
     fn place_canaries(&mut self) -> anyhow::Result<()> {
         let mut paths = vec![
             format!("{ROOT_DIR}/elsewhere/keep"),
-            format!("{POD_LOGS_DIR}/default_other_canary/keep"),
+            format!("{POD_LOGS_DIR}/canary/keep"),
             "/etc/hosts".to_owned(),
             "/data/keep".to_owned(),
         ];
@@ -595,6 +595,7 @@ impl World {
             loses_writes: self.plant.loses_writes,
         };
         let kubelet = SimKubelet::start(&self.runtime, outside)?;
+        self.watch.kubelet_starts();
         self.shown = Some(kubelet.status.subscribe());
         self.kubelet = Some(kubelet);
         self.send()
