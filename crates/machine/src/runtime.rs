@@ -22,7 +22,6 @@ mod stubs {
     #![expect(
         unreachable_pub,
         unused_qualifications,
-        dead_code,
         clippy::allow_attributes_without_reason,
         reason = "generated from proto/cri.proto"
     )]

@@ -2,4 +2,7 @@
 //!
 //! Upstream: test/e2e_node, in what it looks at
 
+mod exits;
+mod restarts;
 mod starts;
+mod survives;
