@@ -9,6 +9,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kubelet_model::observed::ObservedPod;
+
 /// Where a test may end us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultPoint {
@@ -76,6 +78,12 @@ pub enum Planted {
     NoFreshness,
     /// An unknown outcome is taken for a failure: no look before the next try.
     UnknownIsFailure,
+    /// Of several instances of one container only the first in the runtime's order is seen.
+    FirstByName,
+    /// A pod whose stop failed counts as gone, although that was not seen.
+    NoEvidence,
+    /// What no hint tells of is never found: there is no relist after the first.
+    NoRelist,
 }
 
 /// The points. Clones share the wish.
@@ -115,6 +123,28 @@ impl Faults {
     /// The planted bug.
     pub fn planted(&self) -> Planted {
         self.planted
+    }
+
+    /// Self-test of the simulation: an observation as a planted bug would see it. Free in the product.
+    pub fn tamper(&self, observed: Arc<ObservedPod>, stop_failed: bool) -> Arc<ObservedPod> {
+        match self.planted {
+            Planted::FirstByName => {
+                let mut seen = (*observed).clone();
+                seen.containers.sort_by(|a, b| a.id.cmp(&b.id));
+                let mut names = std::collections::BTreeSet::new();
+                seen.containers.retain(|c| names.insert(c.name.clone()));
+                Arc::new(seen)
+            }
+            Planted::NoEvidence if stop_failed => Arc::new(ObservedPod::absent(
+                observed.uid.clone(),
+                observed.observed_at,
+            )),
+            Planted::None
+            | Planted::NoFreshness
+            | Planted::UnknownIsFailure
+            | Planted::NoEvidence
+            | Planted::NoRelist => observed,
+        }
     }
 
     /// Passes a point. When a test ends us here, this never returns: whoever runs the tasks drops them.

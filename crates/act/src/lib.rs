@@ -13,25 +13,33 @@
 //! Upstream: pkg/kubelet
 
 pub mod clock;
+pub mod container_manager;
+pub mod data_dirs;
 pub mod execute;
 pub mod exits;
 pub mod faults;
+pub mod health;
 pub mod host_work;
+pub mod image_list;
 pub mod images;
 pub mod look;
 pub mod node_facts;
+pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
-mod pleg_metrics;
 pub mod pod_path;
 pub mod pod_worker;
+pub mod reconciler;
 pub mod records;
+pub mod resource_analyzer;
+pub mod runtime_up;
 pub mod sources;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
 pub mod termination_message;
-#[cfg(test)]
-mod testing;
 pub mod timeline;
 pub mod worker_metrics;
+mod pleg_metrics;
+#[cfg(test)]
+mod testing;

@@ -72,6 +72,10 @@ pub struct PodPath {
     pub pleg: PlegHandle,
     /// Images and the pulls under way.
     pub images: Images,
+    /// True once every source was seen.
+    pub all_sources_seen: watch::Receiver<bool>,
+    /// When the sync loop last turned.
+    pub last_turn: watch::Receiver<Option<tokio::time::Instant>>,
 }
 
 /// Starts the relister and the sync loop, which starts the workers.
@@ -92,6 +96,7 @@ pub fn start(
             exits: parts.exits,
             messages: MessageReader::new(parts.host.root.clone(), parts.host.blocking.clone()),
             wakes: wakes_out,
+            faults: parts.faults.clone(),
         },
         registry,
     )?;
@@ -116,6 +121,8 @@ pub fn start(
         events: events_out,
     };
     let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources);
+    let all_sources_seen = sync_loop.all_sources_seen();
+    let last_turn = sync_loop.last_turn();
     let inputs = SyncInputs {
         snapshots: parts.snapshots,
         wakes,
@@ -127,5 +134,7 @@ pub fn start(
     Ok(PodPath {
         pleg: pleg_handle,
         images,
+        all_sources_seen,
+        last_turn,
     })
 }

@@ -149,6 +149,8 @@ impl PodWorker {
                 continue;
             };
             self.parts.executor.faults.reach(FaultPoint::Observed).await;
+            let stop_failed = self.life.rank() > 0 && self.failures > 0;
+            let observed = self.parts.executor.faults.tamper(observed, stop_failed);
             let order = self.orders.borrow_and_update().clone();
             self.absorb(&order.pod, &observed);
             let thought = self.think(&order, &observed).await;

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::FaultPoint;
+use crate::health::LoopBeat;
 use crate::orphan::orphan_pod;
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
@@ -63,6 +64,8 @@ pub struct SyncLoop {
     queued: BTreeMap<PodFullName, VecDeque<Arc<Pod>>>,
     cleaned: bool,
     pods_dir: PathBuf,
+    seen: watch::Sender<bool>,
+    beat: LoopBeat,
 }
 
 impl std::fmt::Debug for SyncLoop {
@@ -90,7 +93,19 @@ impl SyncLoop {
             queued: BTreeMap::new(),
             cleaned: false,
             pods_dir,
+            seen: watch::Sender::new(false),
+            beat: LoopBeat::new(),
         }
+    }
+
+    /// Turns true once every source was seen; then what nobody names may be removed.
+    pub fn all_sources_seen(&self) -> watch::Receiver<bool> {
+        self.seen.subscribe()
+    }
+
+    /// When the loop last turned.
+    pub fn last_turn(&self) -> watch::Receiver<Option<tokio::time::Instant>> {
+        self.beat.last_turn()
     }
 
     /// Runs until the stop.
@@ -99,6 +114,7 @@ impl SyncLoop {
         let mut first_list = std::pin::pin!(async move { pleg.first_list().await });
         let mut listed = false;
         loop {
+            self.beat.turn();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
                 // one item off its queue and loses nothing when another wins.
@@ -108,9 +124,11 @@ impl SyncLoop {
                 Some(snapshot) = inputs.snapshots.recv() => self.take(snapshot).await,
                 Some(uid) = inputs.wakes.recv() => self.wake(&uid),
                 () = &mut first_list, if !listed => listed = true,
+                () = self.beat.idle() => {}
             }
             if listed && !self.cleaned && self.all_seen() {
                 self.cleaned = true;
+                self.seen.send_replace(true);
                 self.find_orphans();
             }
             self.count();

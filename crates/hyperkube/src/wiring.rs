@@ -22,7 +22,6 @@ use kubelet_act::timeline::Timeline;
 use kubelet_act::sources::{self, SourcesParts};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
-use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -48,15 +47,24 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let root = HostRoot::real();
     let blocking = Blocking::threads(BLOCKING_THREADS);
 
+    let _lock = parts::lock(&config).await?;
+    parts::data_dirs(&config, &root)?;
     let records = parts::records(&config, &root)?;
     let cri = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
-    let cgroups = parts::cgroups(&root)?;
+    let host = parts::host(&root, &blocking, parts::cgroups(&root)?);
     let node = parts::node(&config, &machine, &root)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
+    let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
 
-    let (_network_in, network) = watch::channel(kubelet_decide::view::NetworkState::Ready);
+    parts::image_list(&cri, &registry, &reconcilers)?;
+    let (seen_in, all_seen) = watch::channel(false);
+    let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
+    parts::container_manager(&config, &root, tree, &blocking, &reconcilers).await?;
+    parts::oom_watcher(&config, &root, &registry, &supervisor)?;
+    parts::resource_analyzer(&config, &root, &blocking, &status, &reconcilers);
+    let network = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
@@ -64,7 +72,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let path = pod_path::start(
         PodPathParts {
             cri,
-            host: parts::host(&root, &blocking, cgroups),
+            host,
             clock,
             exits: kubelet_act::exits::ExitSource::Kernel,
             records: records.clone(),
@@ -82,10 +90,11 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         &registry,
     )
     .context("start the pod path")?;
+    parts::pass_on(path.all_sources_seen.clone(), seen_in, &supervisor);
     let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, sender: snapshots_out };
     let sources = sources::start(source_config, source_parts, &registry, &supervisor).context("start the sources")?;
 
-    serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node }, &supervisor)
+    serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node, reconcilers }, &supervisor)
         .await?;
 
     let ended = tokio::select! {

@@ -26,7 +26,6 @@ fn host(files: &[(&str, &str)]) -> (Scratch, HostRoot) {
         ("/sys/devices/system/cpu/cpu0/topology/core_id", "0\n"),
         ("/sys/devices/system/cpu/cpu1/topology/core_id", "1\n"),
         ("/sys/devices/system/cpu/cpu1/thermal_throttle/count", "0\n"),
-        ("/sys/devices/system/cpu/cpu4/thermal_throttle/count", "0\n"),
         (
             "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
             "512\n",

@@ -9,16 +9,27 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
+use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
+use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock};
 use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
 use kubelet_act::images::PullLimits;
-use kubelet_act::node_facts::node_view;
+use kubelet_act::image_list::ImageList;
+use kubelet_act::node_facts::{node_view, pods_allowance};
+use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
+use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::records::Records;
+use kubelet_act::resource_analyzer::ResourceAnalyzer;
+use kubelet_act::runtime_up::{RuntimeUp, cgroup_driver};
 use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
+use kubelet_act::status::StatusHandle;
+use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_cri::{Client, Metrics, Timeouts};
+use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{self, Cgroups};
@@ -27,12 +38,18 @@ use kubelet_host::machine::{IdFiles, Machine, read_machine};
 use kubelet_model::config::Config;
 use kubelet_model::node::NodeView;
 use prometheus::Registry;
+use tokio::sync::watch;
 
 use crate::config_files::Loaded;
 use crate::flags::VERSION;
 
 /// Links to container logs lie here, whatever the configuration says.
 const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
+
+/// How long an older kubelet has to let the lock go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest for the cgroup tree and the kernel's settings at start.
+const NODE_PREPARATION: Duration = Duration::from_secs(30);
 
 /// What people see first in the log.
 pub(crate) fn greet(loaded: &Loaded) {
@@ -62,6 +79,134 @@ pub(crate) fn metrics() -> anyhow::Result<Registry> {
     kubelet_server::register_build(&registry, &version).context("register build metrics")?;
     kubelet_server::register_process(&registry).context("register process metrics")?;
     Ok(registry)
+}
+
+/// `--lock-file`, held until the process ends.
+pub(crate) async fn lock(config: &Config) -> anyhow::Result<Option<HeldLock>> {
+    match &config.paths.lock_file {
+        Some(path) => Ok(Some(take_lock(path, LOCK_PATIENCE).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Root, pods, plugins, logs and the like.
+pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> {
+    let has_checkpoints = config.gates.is_enabled("ContainerCheckpoint");
+    match make_data_dirs(&config.paths, root, has_checkpoints) {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(error) => return Err(error).context("set up data directories"),
+    }
+    Ok(())
+}
+
+/// The background loops; their jitter differs from node to node.
+pub(crate) fn reconcilers(
+    supervisor: &Supervisor,
+    clock: Clock,
+    machine: &Machine,
+    registry: &Registry,
+) -> anyhow::Result<Reconcilers> {
+    let seed = machine.boot_id.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Reconcilers::new(supervisor.clone(), clock, seed, registry).context("register metrics of the background loops")
+}
+
+/// The list of images, each five minutes.
+pub(crate) fn image_list(cri: &Client, registry: &Registry, reconcilers: &Reconcilers) -> anyhow::Result<()> {
+    let list = ImageList::new(cri.clone(), registry).context("register metrics of the image list")?;
+    reconcilers.spawn(list, ImageList::pace());
+    Ok(())
+}
+
+/// What the container manager works with.
+pub(crate) fn cgroup_tree(
+    config: &Config,
+    machine: &Machine,
+    root: &HostRoot,
+    node: &Arc<NodeView>,
+    host: &Host,
+    shared: (&StatusHandle, watch::Receiver<bool>),
+) -> anyhow::Result<CgroupTreeParts> {
+    let (status, all_seen) = shared;
+    Ok(CgroupTreeParts {
+        cgroups: host.cgroups.clone().context("there is no cgroup tree")?,
+        blocking: host.blocking.clone(),
+        node: Arc::clone(node),
+        allowance: pods_allowance(config, machine, root),
+        pods: status.subscribe(),
+        all_seen,
+    })
+}
+
+/// The cgroup tree of all pods, made now and kept.
+pub(crate) async fn container_manager(
+    config: &Config,
+    root: &HostRoot,
+    tree: CgroupTreeParts,
+    blocking: &Blocking,
+    reconcilers: &Reconcilers,
+) -> anyhow::Result<()> {
+    let (wanted, at, parts) = (config.clone(), root.clone(), tree.clone());
+    let prepared = blocking.run(NODE_PREPARATION, "node preparation", move || prepare_node(&wanted, &at, &parts));
+    for warning in prepared.await.context("prepare the node")?.context("start the container manager")? {
+        tracing::warn!("{warning}");
+    }
+    reconcilers.spawn(ContainerManager::new(tree), ContainerManager::pace());
+    Ok(())
+}
+
+/// Kills for want of memory, from the kernel log.
+pub(crate) fn oom_watcher(
+    config: &Config,
+    root: &HostRoot,
+    registry: &Registry,
+    supervisor: &Supervisor,
+) -> anyhow::Result<()> {
+    let watcher = OomWatcher::new(root, registry).context("register metrics of the OOM watcher")?;
+    match watcher.start(supervisor) {
+        Err(error) if is_unreadable_log_tolerated(root, config.gates.is_enabled("KubeletInUserNamespace")) => {
+            tracing::warn!(error = %error, "Kills for want of memory are not seen");
+            Ok(())
+        }
+        other => other.context("start the OOM watcher"),
+    }
+}
+
+/// Use of emptyDir volumes, each minute.
+pub(crate) fn resource_analyzer(
+    config: &Config,
+    root: &HostRoot,
+    blocking: &Blocking,
+    status: &StatusHandle,
+    reconcilers: &Reconcilers,
+) {
+    let Some(period) = config.loops.volume_stats_period else { return };
+    let root_dir = config.paths.root_dir.to_string_lossy();
+    let analyzer = ResourceAnalyzer::new(root.clone(), &root_dir, blocking.clone(), status.subscribe());
+    reconcilers.spawn(analyzer, ResourceAnalyzer::pace(period));
+}
+
+/// The runtime's own conditions, each five seconds; the state of its network.
+pub(crate) async fn runtime_up(
+    config: &Config,
+    cri: &Client,
+    registry: &Registry,
+    reconcilers: &Reconcilers,
+) -> anyhow::Result<watch::Receiver<NetworkState>> {
+    let endpoint = &config.runtime.endpoint;
+    cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await.context("ask the runtime for its cgroup driver")?;
+    let check = RuntimeUp::new(cri.clone(), endpoint.clone());
+    let network = check.network();
+    reconcilers.spawn(check, RuntimeUp::pace());
+    Ok(network)
+}
+
+/// Passes a fact on to whoever was made before its owner.
+pub(crate) fn pass_on(mut from: watch::Receiver<bool>, to: watch::Sender<bool>, supervisor: &Supervisor) {
+    supervisor.spawn(TaskKind::Stream, "all sources seen", async move {
+        if from.wait_for(|seen| *seen).await.is_ok() {
+            to.send_replace(true);
+        }
+    });
 }
 
 /// The journal; without one the kubelet runs, and remembers nothing over a restart.

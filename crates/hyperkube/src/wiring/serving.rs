@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use kubelet_act::health::sync_loop_max_age;
 use kubelet_act::pod_path::PodPath;
+use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::sources::SourcesHandle;
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
@@ -19,7 +21,7 @@ use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
 use kubelet_model::node::NodeView;
 use kubelet_server::{
-    Anonymous, Authorization, Disabled, MainConfig, MinTls, Question, RunningPod, ServerConfig, ServerState, ServingPair,
+    Anonymous, Authorization, Disabled, LoopHealth, MainConfig, MinTls, Question, RunningPod, ServerConfig, ServerState, ServingPair,
     TokenAuthentication,
 };
 use prometheus::Registry;
@@ -44,6 +46,7 @@ pub(crate) struct Serving<'a> {
     pub(crate) machine: Machine,
     pub(crate) logs: LogHandle,
     pub(crate) node: Arc<NodeView>,
+    pub(crate) reconcilers: Reconcilers,
 }
 
 /// Binds and serves.
@@ -52,7 +55,14 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
     let stop = supervisor.stop().clone();
     let (verbosity, verbosity_set) = watch::channel(serving.logs.verbosity());
     let (_machine_in, machine) = watch::channel(Some(Arc::new(serving.machine)));
-    let tasks = { let supervisor = supervisor.clone(); move || supervisor.to_json() };
+    let (table, reconcilers) = (supervisor.clone(), serving.reconcilers);
+    let images = serving.path.images.clone();
+    let tasks = move || {
+        let mut all = table.to_json();
+        all["reconcilers"] = reconcilers.to_json();
+        all["pulls"] = json!(images.under_way());
+        all
+    };
     let timeline = serving.timeline.clone();
     let sources = serving.sources.clone();
     let path = serving.path.clone();
@@ -62,7 +72,12 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         machine,
         configz: Arc::new(json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)})),
         registry: serving.registry,
-        health: Vec::new(),
+        health: vec![LoopHealth {
+            name: "syncloop",
+            last_turn: serving.path.last_turn.clone(),
+            max_age: sync_loop_max_age(serving.config.loops.sync_frequency),
+            failure: "sync Loop took longer than expected",
+        }],
         tasks: answerer(supervisor, "debug tasks", tasks),
         sources: answerer(supervisor, "debug sources", move || sources.to_json()),
         timeline: answerer(supervisor, "debug timeline", move || timeline.to_json()),

@@ -1,0 +1,242 @@
+//! `make bench`: figures of this machine that a stranger can believe: the runtime's floor beside the kubelet's own.
+//!
+//! In:    the release binary of hyperkube, a private containerd (scripts/machine_env.sh), the stand-in runtime
+//! Out:   one table on stdout and in `target/bench.md`: figure, value, floor, target, met
+//! Calls: make bench; a person with `--quick` or `--only`
+//! Holds: exit 0 also with misses (they are printed), 1 only when something broke; nothing of the node is left
+//! Upstream: none
+
+mod clock;
+mod exits;
+mod figures;
+mod floor;
+mod http;
+mod idle;
+mod node;
+mod pods;
+mod process;
+mod proxy;
+mod record;
+mod recording;
+mod scale;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::figures::Table;
+use crate::floor::Floor;
+use crate::node::{Kubelet, KubeletPlaces, Node};
+
+const HELP: &str = "\
+Usage: bench [flags]
+Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about ten minutes.
+  --quick            few repetitions, small numbers: shows that it works, proves nothing
+  --only a,b         only these parts: pods, burst, exits, first, quiet, scale (recording is always done)
+  --quiet-seconds n  length of the quiet spans (default 30)
+  --rounds n         repetitions of one pod (default 11), and half as many of many pods at once (default 5)
+  --help             this text
+";
+
+/// How much is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Pods recorded.
+    pub(crate) recorded: u32,
+    pub(crate) single_rounds: u32,
+    pub(crate) burst_rounds: u32,
+    /// Pods at once.
+    pub(crate) burst: usize,
+    /// Pods of a full node.
+    pub(crate) full: usize,
+    pub(crate) exits: u32,
+    pub(crate) first_rounds: u32,
+    pub(crate) quiet_s: u64,
+    /// Pods on the stand-in runtime.
+    pub(crate) scale: usize,
+    only: Option<Vec<String>>,
+}
+
+impl Plan {
+    fn whole() -> Self {
+        Self {
+            recorded: 5,
+            single_rounds: 11,
+            burst_rounds: 5,
+            burst: 60,
+            full: 110,
+            exits: 200,
+            first_rounds: 7,
+            quiet_s: 30,
+            scale: 1000,
+            only: None,
+        }
+    }
+
+    fn quick() -> Self {
+        Self {
+            recorded: 2,
+            single_rounds: 3,
+            burst_rounds: 1,
+            burst: 10,
+            full: 15,
+            exits: 50,
+            first_rounds: 2,
+            quiet_s: 6,
+            scale: 100,
+            only: None,
+        }
+    }
+
+    /// Reads the flags; nothing when only help was asked for.
+    fn of(words: &[String]) -> anyhow::Result<Option<Self>> {
+        let mut plan = if words.iter().any(|word| word == "--quick") {
+            Self::quick()
+        } else {
+            Self::whole()
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || {
+                words
+                    .next()
+                    .with_context(|| format!("{word} needs a value"))
+            };
+            match word.as_str() {
+                "--quick" => {}
+                "--help" | "-h" => return Ok(None),
+                "--quiet-seconds" => plan.quiet_s = value()?.parse()?,
+                "--rounds" => {
+                    plan.single_rounds = value()?.parse()?;
+                    plan.burst_rounds = plan.single_rounds.div_ceil(2);
+                }
+                "--only" => plan.only = Some(value()?.split(',').map(str::to_owned).collect()),
+                unknown => bail!("unknown flag {unknown}\n{HELP}"),
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|parts| parts.iter().any(|name| name == part))
+    }
+}
+
+/// Progress, on stderr.
+#[expect(clippy::print_stderr, reason = "a program for people")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn show(text: &str) {
+    println!("{text}");
+}
+
+/// One part, with its begin and the machine's load announced.
+fn part(title: &str) {
+    say(&format!("== {title} (load {})", process::load()));
+}
+
+fn measure(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    let image = node.value("HK_BUSYBOX_IMAGE");
+    part("recording the kubelet's requests");
+    let recording = record::run(node, image, plan, table)?;
+    let places = KubeletPlaces {
+        endpoint: node.value("HK_ENDPOINT").to_owned(),
+        folder: node.path("HK_DATA").join("bench"),
+        max_pods: 110,
+    };
+    let mut floor = Floor::new(node)?;
+    let mut kubelet = Kubelet::start(node, &places)?;
+    clock::pause_ms(1500);
+    let mut alone = figures::Samples::default();
+    if plan.has("pods") || plan.has("first") {
+        part("one pod, kubelet and floor by turns");
+        alone = pods::one(&mut kubelet, &mut floor, (&recording, image), plan, table)?;
+    }
+    if plan.has("burst") {
+        part(&format!("{} pods at once", plan.burst));
+        pods::many(&mut kubelet, &mut floor, (&recording, image), plan, table)?;
+    }
+    if plan.has("exits") {
+        part(&format!("{} exits", plan.exits));
+        exits::run(&mut kubelet, &floor, image, plan, table)?;
+    }
+    kubelet.stop()?;
+    if plan.has("first") {
+        part("process start to first container");
+        idle::first_container(node, &places, &alone, plan, table)?;
+    }
+    if plan.has("quiet") {
+        part("memory and quiet");
+        idle::quiet(node, &places, plan, table)?;
+    }
+    idle::binary_size(node, table)?;
+    if plan.has("scale") {
+        part(&format!("{} pods on the stand-in runtime", plan.scale));
+        scale::run(node, plan, table)?;
+    }
+    Ok(())
+}
+
+/// What machine this was.
+fn heading(load_before: &str) -> String {
+    let mut text = String::from("# Benchmark\n\n");
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // Writing to a String cannot fail.
+    let _written = writeln!(
+        text,
+        "{cpus} processors, Linux {}; load averages {load_before} before, {} after. Values are median (min … max, n).\n\
+         The floor is the kubelet's own requests that change something, replayed straight over CRI.\n",
+        kernel.trim(),
+        process::load()
+    );
+    text
+}
+
+fn run() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some(plan) = Plan::of(&words)? else {
+        show(HELP);
+        return Ok(());
+    };
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()?;
+    let binary = node::binary(&repository);
+    if !binary.exists() {
+        bail!(
+            "{} is missing: cargo build --release -p hyperkube",
+            binary.display()
+        );
+    }
+    let load_before = process::load();
+    let begin = clock::now();
+    let mut table = Table::default();
+    let outcome = {
+        let node = Node::up(&repository)?;
+        measure(&node, &plan, &mut table)
+    };
+    let mut text = heading(&load_before);
+    text.push_str(&table.markdown());
+    let _written = writeln!(
+        text,
+        "\n{} misses; measured in {:.0} s.",
+        table.misses(),
+        clock::now() - begin
+    );
+    show(&text);
+    let file: PathBuf = repository.join("target/bench.md");
+    fs::write(&file, &text).with_context(|| file.display().to_string())?;
+    outcome
+}
+
+fn main() -> anyhow::Result<()> {
+    run()
+}

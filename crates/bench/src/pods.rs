@@ -1,0 +1,293 @@
+//! Starts and ends of pods: one, and many at once, the kubelet's and the floor's by turns.
+//!
+//! In:    a kubelet straight on the runtime, the floor with a recording
+//! Out:   rows of the table; the floor of one pod for later phases
+//! Calls: main
+//! Holds: kubelet and floor alternate, so that both see the same machine; while the floor runs the kubelet is stopped (SIGSTOP) and
+//!        every pod of the floor is gone before it goes on; times begin with the rename or removal of the manifest
+//! Upstream: none
+
+use std::collections::BTreeMap;
+
+use kubelet_api::runtime::v1::PodSandbox;
+
+use crate::Plan;
+use crate::clock;
+use crate::figures::{Samples, Table};
+use crate::floor::Floor;
+use crate::node::Kubelet;
+use crate::recording::Recording;
+
+/// The label that names a pod's UID on everything of the pod.
+const UID_LABEL: &str = "io.kubernetes.pod.uid";
+/// Widths of the floor for many pods.
+const WIDTHS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// A pod with one container that obeys SIGTERM at once.
+pub(crate) fn manifest(image: &str, name: &str) -> (String, String) {
+    let script = "trap \\\"exit 0\\\" TERM; sleep 100000 & wait";
+    with_containers(name, "Always", &[("main".to_owned(), script)], image)
+}
+
+/// A pod whose containers run these scripts.
+pub(crate) fn with_containers(
+    name: &str,
+    restart: &str,
+    containers: &[(String, &str)],
+    image: &str,
+) -> (String, String) {
+    use std::fmt::Write as _;
+    let mut text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  restartPolicy: {restart}\n  containers:\n"
+    );
+    for (container, script) in containers {
+        // Writing to a String cannot fail.
+        let _written = write!(
+            text,
+            "  - name: {container}\n    image: {image}\n    imagePullPolicy: IfNotPresent\n    command: [sh, -c, \"{script}\"]\n"
+        );
+    }
+    (name.to_owned(), text)
+}
+
+/// Times of one pod under the kubelet, in milliseconds.
+#[derive(Debug, Default)]
+struct Alone {
+    start: Samples,
+    end: Samples,
+    gone: BTreeMap<&'static str, Samples>,
+    stages: Stages,
+}
+
+/// Milliseconds between the stages of the timeline.
+#[derive(Debug, Default)]
+pub(crate) struct Stages(Vec<(String, Samples)>);
+
+impl Stages {
+    fn add(&mut self, begin: f64, stages: &[(String, f64)]) {
+        let mut before = begin;
+        for (stage, at) in stages {
+            let took = (at - before) * 1000.0;
+            before = *at;
+            match self.0.iter_mut().find(|(name, _)| name == stage) {
+                Some((_, samples)) => samples.push(took),
+                None => {
+                    let mut samples = Samples::default();
+                    samples.push(took);
+                    self.0.push((stage.clone(), samples));
+                }
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(stage, samples)| format!("{stage} {:.1}", samples.median()))
+            .collect();
+        parts.join(", ")
+    }
+}
+
+fn sandboxes(floor: &Floor, uid: &str) -> anyhow::Result<Vec<PodSandbox>> {
+    Ok(floor
+        .ask(|client| async move { client.list_pod_sandboxes(Some((UID_LABEL, uid))).await })?)
+}
+
+fn kubelet_once(
+    kubelet: &mut Kubelet,
+    floor: &Floor,
+    pod: (String, String),
+    times: &mut Alone,
+) -> anyhow::Result<()> {
+    let name = pod.0.clone();
+    let begin = kubelet.add(&[pod])?;
+    let uids = kubelet.until_ready(1, 1, 60.0)?;
+    times.start.push((clock::now() - begin) * 1000.0);
+    let uid = uids.get(&name).cloned().unwrap_or_default();
+    if let Some(stages) = kubelet.timeline()?.get(&name) {
+        times.stages.add(begin, stages);
+    }
+    clock::pause_ms(300);
+    let folder = kubelet.pod_folder(&uid);
+    let begin = kubelet.remove([name.as_str()].into_iter())?;
+    let mut seen: BTreeMap<&'static str, f64> = BTreeMap::new();
+    clock::poll(
+        "a removed pod is gone from /pods, runtime and disk",
+        1,
+        60.0,
+        || {
+            if !seen.contains_key("/pods") && kubelet.pods()?.is_empty() {
+                seen.insert("/pods", clock::now());
+            }
+            if !seen.contains_key("disk") && !folder.exists() {
+                seen.insert("disk", clock::now());
+            }
+            if !seen.contains_key("runtime") && sandboxes(floor, &uid)?.is_empty() {
+                seen.insert("runtime", clock::now());
+            }
+            Ok((seen.len() == 3).then_some(()))
+        },
+    )?;
+    let last = seen.values().copied().fold(begin, f64::max);
+    times.end.push((last - begin) * 1000.0);
+    for (place, at) in seen {
+        times
+            .gone
+            .entry(place)
+            .or_default()
+            .push((at - begin) * 1000.0);
+    }
+    clock::pause_ms(200);
+    Ok(())
+}
+
+/// One pod: start and end against the floor; the floor's samples of a start.
+pub(crate) fn one(
+    kubelet: &mut Kubelet,
+    floor: &mut Floor,
+    (recording, image): (&Recording, &str),
+    plan: &Plan,
+    table: &mut Table,
+) -> anyhow::Result<Samples> {
+    let (mut alone, mut floor_start, mut floor_end) =
+        (Alone::default(), Samples::default(), Samples::default());
+    for round in 0..plan.single_rounds {
+        kubelet_once(
+            kubelet,
+            floor,
+            manifest(image, &format!("p-{round:06}")),
+            &mut alone,
+        )?;
+        let times = kubelet.frozen(|| floor.run(recording, 1, 1))?;
+        floor_start.push(times.start * 1000.0);
+        floor_end.push(times.end * 1000.0);
+    }
+    let over = alone.start.median() - floor_start.median();
+    table.judge(
+        "one pod: manifest to Ready in /pods",
+        format!("{}; floor {over:+.1} ms", alone.start.spread("ms")),
+        floor_start.spread("ms"),
+        ("<= floor + 30 ms", over <= 30.0),
+    );
+    table.note(
+        "one pod: stages (ms, medians, from the manifest on)",
+        alone.stages.text(),
+        "",
+    );
+    let over = alone.end.median() - floor_end.median();
+    table.judge(
+        "one pod: manifest removed to gone everywhere",
+        format!("{}; floor {over:+.1} ms", alone.end.spread("ms")),
+        floor_end.spread("ms"),
+        ("<= floor + 60 ms", over <= 60.0),
+    );
+    let places: Vec<String> = alone
+        .gone
+        .iter()
+        .map(|(place, at)| format!("{place} {:.1}", at.median()))
+        .collect();
+    table.note("one pod: gone from (ms, medians)", places.join(", "), "");
+    Ok(floor_start)
+}
+
+/// Starts this many pods at once and waits until all are Ready; seconds by the timeline, which `/pods` confirms.
+pub(crate) fn burst(
+    kubelet: &mut Kubelet,
+    image: &str,
+    count: usize,
+) -> anyhow::Result<(f64, Vec<String>)> {
+    let pods: Vec<_> = (0..count)
+        .map(|number| manifest(image, &format!("p-{number:06}")))
+        .collect();
+    let names = pods.iter().map(|(name, _)| name.clone()).collect();
+    let begin = kubelet.add(&pods)?;
+    kubelet.until_ready(count, 50, 180.0)?;
+    let timeline = kubelet.timeline()?;
+    let ready = timeline
+        .values()
+        .filter_map(|stages| stages.iter().find(|(stage, _)| stage == "ready"));
+    let last = ready.map(|(_, at)| *at).fold(begin, f64::max);
+    Ok((last - begin, names))
+}
+
+/// Removes pods and waits until `/pods` is empty; seconds.
+pub(crate) fn clear(kubelet: &mut Kubelet, names: &[String]) -> anyhow::Result<f64> {
+    let begin = kubelet.remove(names.iter().map(String::as_str))?;
+    kubelet.until_empty(20, 180.0)?;
+    Ok(clock::now() - begin)
+}
+
+/// Many pods at once against the floor at its best width.
+pub(crate) fn many(
+    kubelet: &mut Kubelet,
+    floor: &mut Floor,
+    (recording, image): (&Recording, &str),
+    plan: &Plan,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let count = u32::try_from(plan.burst)?;
+    let mut by_width: Vec<(usize, Samples, Samples)> = Vec::new();
+    for width in WIDTHS {
+        let times = kubelet.frozen(|| floor.run(recording, count, width))?;
+        let (mut start, mut end) = (Samples::default(), Samples::default());
+        start.push(times.start);
+        end.push(times.end);
+        crate::say(&format!(
+            "  floor of {count} pods, width {width}: {:.2} s, end {:.2} s",
+            times.start, times.end
+        ));
+        by_width.push((width, start, end));
+    }
+    let scouted: Vec<String> = by_width
+        .iter()
+        .map(|(width, start, _)| format!("{width}: {:.2}", start.median()))
+        .collect();
+    // The two best go on; one run each is not enough to choose between them.
+    by_width.sort_by(|(_, a, _), (_, b, _)| a.median().total_cmp(&b.median()));
+    by_width.truncate(2);
+    let (mut started, mut ended) = (Samples::default(), Samples::default());
+    for round in 0..plan.burst_rounds {
+        let (seconds, names) = burst(kubelet, image, plan.burst)?;
+        started.push(seconds);
+        clock::pause_ms(500);
+        ended.push(clear(kubelet, &names)?);
+        clock::pause_ms(500);
+        crate::say(&format!(
+            "  kubelet, {count} pods, round {}: {seconds:.2} s",
+            round + 1
+        ));
+        for (width, start, end) in &mut by_width {
+            // The scouting run counts as the first round's.
+            if round == 0 {
+                continue;
+            }
+            let times = kubelet.frozen(|| floor.run(recording, count, *width))?;
+            crate::say(&format!("  floor at width {width}: {:.2} s", times.start));
+            start.push(times.start);
+            end.push(times.end);
+        }
+    }
+    by_width.sort_by(|(_, a, _), (_, b, _)| a.median().total_cmp(&b.median()));
+    if let Some((width, start, end)) = by_width.first() {
+        let ratio = started.median() / start.median();
+        table.judge(
+            &format!("{count} pods at once: manifests to all Ready"),
+            format!("{}; {ratio:.2} x floor", started.spread("s")),
+            format!("{} at width {width}", start.spread("s")),
+            ("<= 1.15 x floor", ratio <= 1.15),
+        );
+        table.note(
+            &format!("{count} pods at once: floor by width, one run each (s)"),
+            "",
+            scouted.join(", "),
+        );
+        table.note(
+            &format!("{count} pods at once: removed to gone from /pods"),
+            ended.spread("s"),
+            end.spread("s"),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,500 @@
+//! What must hold after every step, whatever happened, and what must hold once all is quiet.
+//!
+//! In:    the story of every instance the stand-in runtime ever made, the ledger, the disk, the statuses
+//! Out:   the first thing that does not hold, in words; the letters are those of the project's list of invariants
+//! Calls: run
+//! Holds: nothing here asks the kubelet what it thinks
+//! Upstream: none
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use kubelet_act::status::ReportedPods;
+use kubelet_decide::identity::container_hash_hex;
+use kubelet_host::HostRoot;
+use kubelet_model::pod::{Pod, RestartPolicy};
+use testkit::cri::trace::{EndedBy, Instance, overlapping};
+
+use crate::kubelet::{POD_LOGS_DIR, ROOT_DIR};
+use crate::ledger::Ledger;
+use crate::pods::{Fate, fate};
+use crate::watch::{containers, is_ready, state_word};
+
+/// A file that must stay: of nobody, or of a pod while that is wanted.
+#[derive(Clone, Debug)]
+pub struct Canary {
+    /// Path on the simulated node.
+    pub path: String,
+    /// The pod whose volume it lies in, and since when.
+    pub owner: Option<(String, i64)>,
+}
+
+/// Hashes of the definitions that containers were made from: (UID, container, time of creation) → hash of name and image.
+pub type MadeFrom = BTreeMap<(String, String, i64), String>;
+
+/// What the checks read.
+#[derive(Debug)]
+pub struct Truth<'a> {
+    /// Every instance ever made.
+    pub instances: &'a [Instance],
+    /// What was asked.
+    pub ledger: &'a Ledger,
+    /// What containers were made from.
+    pub made_from: &'a MadeFrom,
+    /// The node's disk.
+    pub root: &'a HostRoot,
+    /// Files that must stay.
+    pub canaries: &'a [Canary],
+    /// Now, nanoseconds since 1970.
+    pub now: i64,
+}
+
+fn instance_text(i: &Instance) -> String {
+    let name = if i.name.is_empty() {
+        "sandbox"
+    } else {
+        &i.name
+    };
+    format!("{} {}[{}] {:.8}", i.pod_uid, name, i.attempt, i.id)
+}
+
+/// Checks what must hold at every moment.
+///
+/// # Errors
+/// The first thing that does not.
+pub fn after_step(truth: &Truth<'_>) -> Result<(), String> {
+    no_stop_without_a_cause(truth)?;
+    no_doubles(truth)?;
+    no_start_after_the_end(truth)?;
+    running_has_its_directories(truth)?;
+    canaries_live(truth)
+}
+
+/// (a)
+fn no_stop_without_a_cause(truth: &Truth<'_>) -> Result<(), String> {
+    for i in truth.instances {
+        let (Some(ended), Some(by)) = (i.ended, i.ended_by) else {
+            continue;
+        };
+        match by {
+            EndedBy::Itself | EndedBy::Outside | EndedBy::NodeCrash => continue,
+            EndedBy::Remove => {
+                return Err(format!("(a) removed while it ran: {}", instance_text(i)));
+            }
+            EndedBy::StopContainer | EndedBy::StopPodSandbox => {}
+        }
+        if !stop_has_a_cause(truth, i, ended) {
+            return Err(format!(
+                "(a) stopped by {by:?} without a cause: {}",
+                instance_text(i)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
+    if !truth
+        .ledger
+        .wanted_throughout(&i.pod_uid, i.created, ended)
+    {
+        return true;
+    }
+    let Some((_, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+        return true;
+    };
+    if i.name.is_empty() {
+        return sandbox_was_done(truth, i, ended, life.pod());
+    }
+    let sandbox = truth
+        .instances
+        .iter()
+        .find(|s| s.name.is_empty() && s.id == i.sandbox_id);
+    let sandbox_lost = sandbox.is_some_and(|s| {
+        matches!(s.ended_by, Some(EndedBy::Outside | EndedBy::NodeCrash))
+            && s.ended.is_some_and(|at| at <= ended)
+    });
+    let key = (i.pod_uid.clone(), i.name.clone(), i.created);
+    let hash = truth.made_from.get(&key);
+    let changed = life.versions_between(i.created, ended).any(|pod| {
+        pod.all_containers()
+            .find(|c| c.name == i.name)
+            .is_none_or(|c| hash != Some(&container_hash_hex(&c.name, c.image.as_deref().unwrap_or_default())))
+    });
+    sandbox_lost || changed
+}
+
+/// A sandbox is stopped when all of a pod that does not go on has ended.
+fn sandbox_was_done(
+    truth: &Truth<'_>,
+    sandbox: &Instance,
+    at: i64,
+    pod: Option<&Arc<Pod>>,
+) -> bool {
+    let ran_then = |i: &&Instance| {
+        i.started.is_some_and(|started| started < at) && i.ended.is_none_or(|ended| ended > at)
+    };
+    let mut of_pod = truth
+        .instances
+        .iter()
+        .filter(|i| i.pod_uid == sandbox.pod_uid && !i.name.is_empty());
+    pod.is_some_and(|pod| pod.restart_policy() != RestartPolicy::Always)
+        && !of_pod.any(|i| ran_then(&i))
+}
+
+/// (g)
+fn no_doubles(truth: &Truth<'_>) -> Result<(), String> {
+    let all = truth.instances;
+    if let Some((first, second)) = overlapping(all).first() {
+        return Err(format!(
+            "(g) two at once: {} and {}",
+            instance_text(&all[*first]),
+            instance_text(&all[*second])
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for i in all.iter().filter(|i| i.started.is_some()) {
+        let life = truth
+            .ledger
+            .life_at(&i.pod_uid, i.created)
+            .map_or(0, |(number, _)| number);
+        if !seen.insert((i.pod_uid.as_str(), life, i.name.as_str(), i.attempt)) {
+            return Err(format!("(g) one attempt twice: {}", instance_text(i)));
+        }
+    }
+    let containers: Vec<&Instance> = all
+        .iter()
+        .filter(|i| !i.name.is_empty() && i.started.is_some())
+        .collect();
+    for (place, a) in containers.iter().enumerate() {
+        for b in containers.iter().skip(place + 1) {
+            let together = a.started < Some(b.ended.unwrap_or(i64::MAX))
+                && b.started < Some(a.ended.unwrap_or(i64::MAX));
+            if a.pod == b.pod && a.pod_uid != b.pod_uid && together {
+                return Err(format!(
+                    "(g) two pods of one name at once: {} and {}",
+                    instance_text(a),
+                    instance_text(b)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again.
+fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
+    let mut ran: BTreeMap<(&str, usize, &str), &Instance> = BTreeMap::new();
+    let started = truth
+        .instances
+        .iter()
+        .filter(|i| !i.name.is_empty() && i.started.is_some());
+    for i in started {
+        let Some((number, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+            continue;
+        };
+        let Some(pod) = life.pod() else { continue };
+        if pod.containers().iter().all(|c| c.name != i.name) {
+            continue;
+        }
+        let Some(before) = ran.insert((&i.pod_uid, number, &i.name), i) else {
+            continue;
+        };
+        let was_done = match pod.restart_policy() {
+            RestartPolicy::Always => false,
+            RestartPolicy::Never => true,
+            RestartPolicy::OnFailure => before.exit_code == Some(0) && life.versions.len() == 1,
+        };
+        if was_done {
+            return Err(format!(
+                "(g) started again after its end: {} after {}",
+                instance_text(i),
+                instance_text(before)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// (d), (e): what is needed by something that runs is not taken down.
+fn running_has_its_directories(truth: &Truth<'_>) -> Result<(), String> {
+    let running = truth
+        .instances
+        .iter()
+        .filter(|i| !i.name.is_empty() && i.started.is_some() && i.ended.is_none());
+    for i in running {
+        let uid = &i.pod_uid;
+        for path in [
+            format!("{ROOT_DIR}/pods/{uid}"),
+            format!("/sys/fs/cgroup/kubepods/besteffort/pod{uid}"),
+        ] {
+            if !truth.root.join(&path).is_dir() {
+                return Err(format!("(e) {path} is gone while {} runs", instance_text(i)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// (e)
+fn canaries_live(truth: &Truth<'_>) -> Result<(), String> {
+    for canary in truth.canaries {
+        let must_live = canary.owner.as_ref().is_none_or(|(uid, since)| {
+            truth.ledger.wanted_throughout(uid, *since, truth.now)
+        });
+        if must_live && !truth.root.join(&canary.path).exists() {
+            return Err(format!("(e) {} was removed", canary.path));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what must hold once nothing goes wrong any more. An error may be over a little later.
+///
+/// # Errors
+/// The first thing that is not as it should be at rest.
+pub fn at_rest(
+    truth: &Truth<'_>,
+    manifests: &BTreeMap<String, Arc<Pod>>,
+    shown: &ReportedPods,
+    records: &[String],
+) -> Result<(), String> {
+    let wanted: BTreeMap<&str, &Arc<Pod>> =
+        manifests.values().map(|pod| (pod.uid.as_str(), pod)).collect();
+    for i in truth.instances.iter().filter(|i| i.removed.is_none()) {
+        if !wanted.contains_key(i.pod_uid.as_str()) {
+            return Err(format!("(c) left in the runtime: {}", instance_text(i)));
+        }
+    }
+    if let Some(uid) = shown.keys().find(|uid| !wanted.contains_key(uid.as_str())) {
+        return Err(format!("(c) still shown: {uid}"));
+    }
+    disk_is_as_wanted(truth, &wanted, records)?;
+    for pod in wanted.values() {
+        let uid = pod.uid.as_str();
+        let Some(reported) = shown.get(&pod.uid) else {
+            return Err(format!("not shown: {uid}"));
+        };
+        pod_is_as_wanted(truth, pod, &reported.status)
+            .map_err(|why| format!("{uid} is not as wanted: {why}"))?;
+    }
+    Ok(())
+}
+
+fn names_in(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+fn disk_is_as_wanted(
+    truth: &Truth<'_>,
+    wanted: &BTreeMap<&str, &Arc<Pod>>,
+    records: &[String],
+) -> Result<(), String> {
+    for name in names_in(&truth.root.join(format!("{ROOT_DIR}/pods"))) {
+        if !wanted.contains_key(name.as_str()) {
+            return Err(format!("(d) directory left of pod {name}"));
+        }
+    }
+    for name in names_in(&truth.root.join(POD_LOGS_DIR)) {
+        let uid = name.rsplit('_').next().unwrap_or_default();
+        if !wanted.contains_key(uid) && uid != "canary" {
+            return Err(format!("(d) logs left of pod {name}"));
+        }
+    }
+    for name in names_in(&truth.root.join("/var/log/containers")) {
+        let link = truth.root.join(format!("/var/log/containers/{name}"));
+        let target = std::fs::read_link(link).unwrap_or_default();
+        if !wanted
+            .keys()
+            .any(|uid| target.to_string_lossy().contains(*uid))
+        {
+            return Err(format!("(d) link left: {name}"));
+        }
+    }
+    for name in names_in(&truth.root.join("/sys/fs/cgroup/kubepods/besteffort")) {
+        if let Some(uid) = name.strip_prefix("pod")
+            && !wanted.contains_key(uid)
+        {
+            return Err(format!("(d) cgroup left of pod {uid}"));
+        }
+    }
+    match records.iter().find(|uid| !wanted.contains_key(uid.as_str())) {
+        Some(uid) => Err(format!("(d) record left of pod {uid}")),
+        None => Ok(()),
+    }
+}
+
+fn pod_is_as_wanted(
+    truth: &Truth<'_>,
+    pod: &Pod,
+    status: &k8s_openapi::api::core::v1::PodStatus,
+) -> Result<(), String> {
+    let uid = pod.uid.as_str();
+    let here: Vec<&Instance> = truth
+        .instances
+        .iter()
+        .filter(|i| i.pod_uid == uid && i.removed.is_none())
+        .collect();
+    let phase = status.phase.as_deref().unwrap_or_default();
+    if !pod.unbuilt.is_empty() {
+        return if here.is_empty() && phase == "Pending" {
+            Ok(())
+        } else {
+            Err(format!("a held pod is {phase} with {} instances", here.len()))
+        };
+    }
+    let sandboxes = here
+        .iter()
+        .filter(|i| i.name.is_empty() && i.ended.is_none())
+        .count();
+    let has_ended = phase == "Succeeded" || phase == "Failed";
+    if sandboxes != usize::from(!has_ended) {
+        return Err(format!("(d) {phase} with {sandboxes} sandboxes"));
+    }
+    let cgroup = format!("/sys/fs/cgroup/kubepods/besteffort/pod{uid}");
+    if has_ended && truth.root.join(cgroup).exists() {
+        return Err("(d) ended and its cgroup is there".to_owned());
+    }
+    for container in pod.all_containers() {
+        let dead = here
+            .iter()
+            .filter(|i| i.name == container.name && i.ended.is_some())
+            .count();
+        if dead > 1 {
+            return Err(format!("(d) {dead} dead instances of {}", container.name));
+        }
+    }
+    statuses_are_true(&here, pod, status)?;
+    if has_ended {
+        end_is_right(&here, pod, phase)
+    } else {
+        containers_are_as_wanted(&here, pod, status)
+    }
+}
+
+fn newest<'a>(here: &[&'a Instance], name: &str) -> Option<&'a Instance> {
+    here.iter()
+        .filter(|i| i.name == name)
+        .max_by_key(|i| (i.created, i.attempt))
+        .copied()
+}
+
+fn runs(i: &Instance) -> bool {
+    i.started.is_some() && i.ended.is_none()
+}
+
+fn statuses_are_true(
+    here: &[&Instance],
+    pod: &Pod,
+    status: &k8s_openapi::api::core::v1::PodStatus,
+) -> Result<(), String> {
+    for shown in containers(status) {
+        let truth = newest(here, &shown.name);
+        let is_running = truth.is_some_and(runs);
+        let word = state_word(shown);
+        if is_running != (word == "running") {
+            return Err(format!("{} shows {word}, runs: {is_running}", shown.name));
+        }
+        let attempt = truth.map_or(0, |i| i.attempt);
+        if u32::try_from(shown.restart_count).unwrap_or(0) < attempt {
+            return Err(format!(
+                "{} shows {} restarts at attempt {attempt}",
+                shown.name, shown.restart_count
+            ));
+        }
+    }
+    let all_run = pod
+        .containers()
+        .iter()
+        .all(|c| newest(here, &c.name).is_some_and(runs));
+    if all_run != is_ready(status) {
+        return Err(format!("all run: {all_run}, ready: {}", is_ready(status)));
+    }
+    Ok(())
+}
+
+fn exit_of(i: &Instance) -> Option<i32> {
+    // What never started and stays has failed to start, which counts as 128.
+    i.exit_code.or(i.started.is_none().then_some(128))
+}
+
+fn end_is_right(here: &[&Instance], pod: &Pod, phase: &str) -> Result<(), String> {
+    if pod.restart_policy() == RestartPolicy::Always {
+        return Err(format!("{phase} though it restarts always"));
+    }
+    let codes = |list: &[k8s_openapi::api::core::v1::Container]| -> Vec<Option<i32>> {
+        list.iter()
+            .map(|c| newest(here, &c.name).and_then(exit_of))
+            .collect()
+    };
+    let (init, regular) = (codes(pod.init_containers()), codes(pod.containers()));
+    let failed = |code: &Option<i32>| code.is_some_and(|code| code != 0);
+    let is_right = match phase {
+        "Succeeded" => regular.iter().all(|code| *code == Some(0)),
+        _ => {
+            pod.restart_policy() == RestartPolicy::Never
+                && (init.iter().any(failed)
+                    || regular.iter().any(failed) && regular.iter().all(Option::is_some))
+        }
+    };
+    if is_right {
+        Ok(())
+    } else {
+        Err(format!("{phase} with init {init:?} and regular {regular:?}"))
+    }
+}
+
+fn containers_are_as_wanted(
+    here: &[&Instance],
+    pod: &Pod,
+    status: &k8s_openapi::api::core::v1::PodStatus,
+) -> Result<(), String> {
+    let policy = pod.restart_policy();
+    let restarts = |code: i32| match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
+    };
+    let any_regular = pod
+        .containers()
+        .iter()
+        .any(|c| newest(here, &c.name).is_some_and(|i| i.started.is_some()));
+    if !any_regular {
+        for init in pod.init_containers() {
+            match newest(here, &init.name).and_then(exit_of) {
+                Some(0) => {}
+                // Whatever keeps it: the regular ones wait behind it.
+                _ if fate(init) != Fate::Exits(0) => return Ok(()),
+                Some(_) | None => return Err(format!("{} has not ended", init.name)),
+            }
+        }
+    }
+    for container in pod.containers() {
+        let name = &container.name;
+        let now = newest(here, name);
+        if now.is_some_and(runs) {
+            let has_image = fate(container) != Fate::Blocked;
+            if !has_image {
+                return Err(format!("{name} runs without its image"));
+            }
+            continue;
+        }
+        let word = containers(status)
+            .find(|c| c.name == *name)
+            .map(state_word)
+            .unwrap_or_default();
+        match (now.and_then(exit_of), fate(container)) {
+            (_, Fate::Blocked) => {}
+            (Some(code), _) if !restarts(code) => {}
+            (Some(_), Fate::Exits(_)) => {}
+            (code, of) => return Err(format!("{name} is {word}, exit {code:?}, fate {of:?}")),
+        }
+    }
+    Ok(())
+}

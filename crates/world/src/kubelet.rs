@@ -1,0 +1,202 @@
+//! One life of the simulated kubelet: the product's parts wired by the product's own function.
+//!
+//! In:    the stand-in runtime, a directory that stands in for the node's disk, clock, faults
+//! Out:   a running pod path that takes snapshots and shows statuses
+//! Calls: run
+//! Holds: `crash` ends every task where it stands; only the runtime, the directory and the journal in it live on
+//! Upstream: none
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kubelet_act::clock::Clock;
+use kubelet_act::exits::ExitSource;
+use kubelet_act::faults::Faults;
+use kubelet_act::host_work::Host;
+use kubelet_act::images::PullLimits;
+use kubelet_act::pod_path::{self, PodPath, PodPathParts};
+use kubelet_act::records::Records;
+use kubelet_act::status::StatusHandle;
+use kubelet_act::supervisor::Supervisor;
+use kubelet_act::sync_loop::SourceSnapshot;
+use kubelet_act::timeline::Timeline;
+use kubelet_cri::{Client, Metrics, Timeouts};
+use kubelet_decide::view::NetworkState;
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::Blocking;
+use kubelet_host::cgroup::{self, CgroupVersion, stand_in};
+use kubelet_host::journal::{Journal, JournalLimits};
+use kubelet_model::node::{CgroupView, DnsView, NodeView};
+use kubelet_model::pod::SourceKind;
+use prometheus::Registry;
+use testkit::cri::StandInRuntime;
+use tokio::sync::{mpsc, watch};
+
+/// Kubelet root directory on the simulated node.
+pub const ROOT_DIR: &str = "/var/lib/kubelet";
+/// Directory of pods' logs on the simulated node.
+pub const POD_LOGS_DIR: &str = "/var/log/pods";
+const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
+const JOURNAL: &str = "/var/lib/kubelet/journal";
+/// The product's default of `runtimeRequestTimeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a life of the kubelet is given.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// The node's disk.
+    pub root: HostRoot,
+    /// The clock of the world.
+    pub clock: Clock,
+    /// Exits of processes, with what goes wrong with them.
+    pub exits: ExitSource,
+    /// The runtime's network.
+    pub network: watch::Receiver<NetworkState>,
+    /// Where it ends, and the bug that is planted.
+    pub faults: Faults,
+    /// Whether its journal writes nothing: a planted bug.
+    pub loses_writes: bool,
+}
+
+/// A running kubelet.
+#[derive(Debug)]
+pub struct SimKubelet {
+    supervisor: Supervisor,
+    snapshots: mpsc::Sender<SourceSnapshot>,
+    /// What it shows.
+    pub status: StatusHandle,
+    /// What it remembers.
+    pub records: Records,
+    /// Its observations.
+    pub path: PodPath,
+}
+
+/// Makes the directories that are there before a kubelet first starts, with files that are none of its business.
+///
+/// # Errors
+/// A directory could not be made.
+pub fn lay_out_node(root: &HostRoot) -> anyhow::Result<()> {
+    let pods = format!("{ROOT_DIR}/pods");
+    for dir in [&pods, POD_LOGS_DIR, CONTAINER_LOGS_DIR, "/etc", "/data"] {
+        std::fs::create_dir_all(root.join(dir)).with_context(|| format!("make {dir}"))?;
+    }
+    std::fs::write(root.join("/etc/hosts"), "127.0.0.1\tlocalhost\n")?;
+    stand_in::lay_out(root, CgroupVersion::V2)?;
+    Ok(())
+}
+
+impl SimKubelet {
+    /// Starts on what an earlier life left.
+    ///
+    /// # Errors
+    /// The journal is still owned by the life before, or the stand-in node is not laid out.
+    pub fn start(runtime: &StandInRuntime, outside: Outside) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let channel = runtime.connect();
+        let timeouts = Timeouts {
+            request: REQUEST_TIMEOUT,
+        };
+        let cri =
+            Client::from_channels(channel.clone(), channel, timeouts, Metrics::new(&registry)?);
+        let (journal, _) =
+            Journal::open(&outside.root.join(JOURNAL), JournalLimits::default())?;
+        let records = Records::new(journal);
+        if outside.loses_writes {
+            records.lose_writes();
+        }
+        let host = Host {
+            cgroups: Some(cgroup::open(&outside.root)?),
+            root: outside.root,
+            blocking: Blocking::Inline,
+            container_logs_dir: Path::new(CONTAINER_LOGS_DIR).to_owned(),
+        };
+        let supervisor = Supervisor::new(outside.clock);
+        let (snapshots, snapshots_out) = mpsc::channel(64);
+        let status = StatusHandle::default();
+        let parts = PodPathParts {
+            cri,
+            host,
+            clock: outside.clock,
+            exits: outside.exits,
+            records: records.clone(),
+            status: status.clone(),
+            timeline: Timeline::default(),
+            node: Arc::new(node_view()),
+            network: outside.network,
+            pull_limits: PullLimits {
+                parallel: Some(1),
+                qps: 5,
+                burst: 10,
+            },
+            start_width: 4,
+            sources: [SourceKind::File].into(),
+            snapshots: snapshots_out,
+            faults: outside.faults,
+        };
+        let path = pod_path::start(parts, &supervisor, &registry)?;
+        Ok(Self {
+            supervisor,
+            snapshots,
+            status,
+            records,
+            path,
+        })
+    }
+
+    /// Hands over a source's whole set.
+    ///
+    /// # Errors
+    /// The sync loop has ended or does not take anything any more.
+    pub fn send(&self, snapshot: SourceSnapshot) -> anyhow::Result<()> {
+        self.snapshots
+            .try_send(snapshot)
+            .context("hand a snapshot to the sync loop")
+    }
+
+    /// How many tasks have panicked so far.
+    pub fn panics(&self) -> u64 {
+        self.supervisor.to_json()["panics"].as_u64().unwrap_or(0)
+    }
+
+    /// Ends it as `kill -9` would. What its tasks owned is dropped when this resolves.
+    pub async fn crash(self) {
+        self.supervisor.abort_all();
+        drop(self);
+        // Aborted tasks are dropped when the scheduler comes to them.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The simulated node.
+pub fn node_view() -> NodeView {
+    NodeView {
+        name: "node".to_owned(),
+        hostname: "node".to_owned(),
+        ips: vec!["192.0.2.1".to_owned()],
+        capacity_milli_cpu: 4000,
+        capacity_memory_bytes: 8 << 30,
+        allocatable: BTreeMap::new(),
+        hugepage_sizes: Vec::new(),
+        root_dir: ROOT_DIR.to_owned(),
+        pod_logs_dir: POD_LOGS_DIR.to_owned(),
+        cgroups: CgroupView {
+            root: "/".to_owned(),
+            per_qos: true,
+            v2: true,
+            has_swap: false,
+            cfs_quota: true,
+            cfs_period_us: 100_000,
+            pod_pids_limit: None,
+        },
+        dns: DnsView::default(),
+        seccomp_default: false,
+        extra_masked_paths: Vec::new(),
+        max_backoff_seconds: 300,
+        selinux_enabled: false,
+    }
+}

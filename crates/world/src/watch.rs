@@ -1,0 +1,240 @@
+//! Reads what the kubelet shows, as it is shown, across its lives.
+//!
+//! In:    the statuses of all pods at every change
+//! Out:   problems: what went backwards, what is not true, what changed without a cause
+//! Calls: run
+//! Holds: a status is compared with the truth of the stand-in runtime, never with the kubelet's own view
+//! Upstream: none
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1;
+use kubelet_act::status::ReportedPods;
+use testkit::cri::trace::Instance;
+
+use crate::ledger::Ledger;
+
+/// What was shown last of one pod.
+#[derive(Clone, Debug)]
+struct Shown {
+    life: usize,
+    start_time: Option<String>,
+    phase: String,
+    is_ready: bool,
+    /// Ids of containers that were shown running when the pod was last shown ready.
+    ready_with: Vec<String>,
+    containers: BTreeMap<String, ShownContainer>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ShownContainer {
+    restarts: i32,
+    last_finished: Option<String>,
+}
+
+/// The reader.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    shown: BTreeMap<String, Shown>,
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// One line per change of a pod.
+    pub lines: Vec<String>,
+}
+
+/// The id without `containerd://`.
+fn plain_id(id: &str) -> &str {
+    id.strip_prefix("containerd://").unwrap_or(id)
+}
+
+/// Whether condition Ready is True.
+pub fn is_ready(status: &v1::PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Statuses of all containers, init first.
+pub fn containers(status: &v1::PodStatus) -> impl Iterator<Item = &v1::ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+}
+
+/// A state in one word.
+pub fn state_word(status: &v1::ContainerStatus) -> String {
+    let state = status.state.clone().unwrap_or_default();
+    if state.running.is_some() {
+        "running".to_owned()
+    } else if let Some(ended) = state.terminated {
+        format!("ended({})", ended.exit_code)
+    } else {
+        let waiting = state.waiting.and_then(|waiting| waiting.reason);
+        waiting.unwrap_or_else(|| "waiting".to_owned())
+    }
+}
+
+fn line(status: &v1::PodStatus) -> String {
+    let phase = status.phase.as_deref().unwrap_or("-");
+    let ready = if is_ready(status) { "ready" } else { "unready" };
+    let containers: Vec<String> = containers(status)
+        .map(|c| format!("{}[{}]:{}", c.name, c.restart_count, state_word(c)))
+        .collect();
+    format!("{phase} {ready} {}", containers.join(" "))
+}
+
+impl Watch {
+    /// The statuses as they are now.
+    pub fn read(
+        &mut self,
+        now: i64,
+        pods: &ReportedPods,
+        ledger: &Ledger,
+        instances: &[Instance],
+    ) {
+        for (uid, pod) in pods {
+            let uid = uid.as_str();
+            let Some((life, of)) = ledger.life_at(uid, now) else {
+                // A pod that no source ever named: an orphan of a run before, which this world does not have.
+                continue;
+            };
+            let before = self.shown.get(uid).cloned();
+            let start_time = pod.status.start_time.as_ref().map(|t| t.0.to_string());
+            let is_same_life = |before: &Shown| {
+                before.life == life || before.start_time == start_time
+            };
+            let before = before.filter(is_same_life);
+            let next = shown(life, start_time, &pod.status, before.as_ref());
+            let text = format!("{uid} {}", line(&pod.status));
+            if let Some(before) = &before {
+                self.compare(&text, uid, before, &next, of.until.is_none(), instances);
+            }
+            self.hold_against_truth(&text, uid, &pod.status, instances);
+            if self.lines.last() != Some(&text) {
+                self.lines.push(text);
+            }
+            self.shown.insert(uid.to_owned(), next);
+        }
+    }
+
+    fn compare(
+        &mut self,
+        text: &str,
+        uid: &str,
+        before: &Shown,
+        next: &Shown,
+        is_wanted: bool,
+        instances: &[Instance],
+    ) {
+        let is_final = |phase: &str| phase == "Succeeded" || phase == "Failed";
+        if is_final(&before.phase) && before.phase != next.phase && is_wanted {
+            let was = &before.phase;
+            self.problems
+                .push(format!("(f) phase left {was}: {text}"));
+        }
+        for (name, old) in &before.containers {
+            let Some(new) = next.containers.get(name) else {
+                continue;
+            };
+            if new.restarts < old.restarts {
+                let was = old.restarts;
+                self.problems.push(format!(
+                    "(f) restart count of {name} fell from {was}: {text}"
+                ));
+            }
+            if new.last_finished < old.last_finished {
+                self.problems.push(format!(
+                    "(f) last exit of {name} went back from {:?} to {:?}: {text}",
+                    old.last_finished, new.last_finished
+                ));
+            }
+        }
+        if before.is_ready && !next.is_ready {
+            let has_ended = |id: &String| {
+                instances
+                    .iter()
+                    .any(|i| i.id == *id && i.ended.is_some())
+            };
+            let sandbox_ended = instances.iter().any(|i| {
+                i.pod_uid == uid && i.name.is_empty() && i.ended.is_some() && i.removed.is_none()
+            });
+            if !before.ready_with.iter().any(has_ended) && !sandbox_ended {
+                self.problems.push(format!(
+                    "(b) Ready turned false and nothing had ended: {text}"
+                ));
+            }
+        }
+    }
+
+    fn hold_against_truth(
+        &mut self,
+        text: &str,
+        uid: &str,
+        status: &v1::PodStatus,
+        instances: &[Instance],
+    ) {
+        for container in containers(status) {
+            let shown = [container.state.as_ref(), container.last_state.as_ref()];
+            let ends = shown
+                .into_iter()
+                .flatten()
+                .filter_map(|s| s.terminated.as_ref());
+            for ended in ends {
+                let id = plain_id(ended.container_id.as_deref().unwrap_or_default());
+                let Some(truth) = instances.iter().find(|i| i.id == id) else {
+                    self.problems.push(format!(
+                        "(f) {} of {uid} shows the exit of {id}, which never was: {text}",
+                        container.name
+                    ));
+                    continue;
+                };
+                let code = truth.exit_code.or(truth.started.is_none().then_some(128));
+                if code != Some(ended.exit_code) {
+                    self.problems.push(format!(
+                        "(f) {} of {uid} ended with {code:?} and shows {}: {text}",
+                        container.name, ended.exit_code
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn shown(
+    life: usize,
+    start_time: Option<String>,
+    status: &v1::PodStatus,
+    before: Option<&Shown>,
+) -> Shown {
+    let is_ready = is_ready(status);
+    let running = containers(status).filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let running: Vec<String> = running
+        .filter_map(|c| c.container_id.as_deref().map(|id| plain_id(id).to_owned()))
+        .collect();
+    let one = |c: &v1::ContainerStatus| {
+        let states = [c.state.as_ref(), c.last_state.as_ref()];
+        let finished = states
+            .into_iter()
+            .flatten()
+            .filter_map(|s| s.terminated.as_ref()?.finished_at.as_ref())
+            .map(|t| t.0.to_string())
+            .max();
+        let known = before.and_then(|b| b.containers.get(&c.name));
+        let shown = ShownContainer {
+            restarts: c.restart_count,
+            // A running container may show no earlier exit; what was known stays the mark.
+            last_finished: finished.or_else(|| known.and_then(|k| k.last_finished.clone())),
+        };
+        (c.name.clone(), shown)
+    };
+    Shown {
+        life,
+        start_time,
+        phase: status.phase.clone().unwrap_or_default(),
+        is_ready,
+        ready_with: if is_ready {
+            running
+        } else {
+            before.map(|b| b.ready_with.clone()).unwrap_or_default()
+        },
+        containers: containers(status).map(one).collect(),
+    }
+}
