@@ -293,6 +293,27 @@ impl Kubelet {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// What there is of a pod, or of all: sandboxes, containers, cgroups, directories, logs, links.
+    pub(crate) fn traces(&self, uid: &str) -> Vec<String> {
+        let mut traces = Vec::new();
+        let sandboxes = self.runtime.sandboxes().into_iter();
+        let ids: Vec<String> = sandboxes
+            .filter(|sandbox| sandbox.metadata.as_ref().is_some_and(|m| m.uid.contains(uid)))
+            .map(|sandbox| sandbox.id)
+            .collect();
+        let containers = self.runtime.containers().into_values();
+        traces.extend(containers.filter(|c| ids.contains(&c.sandbox)).map(|c| format!("container {}", c.id)));
+        traces.extend(ids.iter().map(|id| format!("sandbox {id}")));
+        let mut paths = self.node.pod_cgroups();
+        for directory in [self.root.join("pods"), self.logs.clone()] {
+            paths.extend(fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+        paths.extend(Node::log_links(&self.logs).into_iter().map(|(_, target)| target));
+        let paths = paths.into_iter().map(|path| path.display().to_string());
+        traces.extend(paths.filter(|path| path.contains(uid)));
+        traces
+    }
+
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

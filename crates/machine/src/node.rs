@@ -152,6 +152,19 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
     }
 }
 
+/// Looks again and again until nothing is left to wait for; a test fails that waits longer than `limit`, naming what is.
+pub(crate) fn settles(what: &str, limit: Duration, mut left: impl FnMut() -> Vec<String>) {
+    let began = Instant::now();
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < limit, "waited {limit:?} for {what}; left: {left:#?}");
+        pause(LOOK);
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a real node is watched from outside: bounded looks, a little apart")]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
