@@ -15,6 +15,7 @@ use std::time::Duration;
 use kubelet_host::HostRoot;
 use kubelet_host::files::{FileError, create_dir_all};
 use kubelet_host::mounts::{MountError, make_shared};
+use kubelet_host::opened::OpenedWatch;
 use kubelet_model::config::PathsConfig;
 use tokio::time::Instant;
 
@@ -196,6 +197,18 @@ pub async fn take_lock(path: &Path, patience: Duration) -> Result<HeldLock, Data
         }
         tokio::time::sleep(LOCK_RETRY).await;
     }
+}
+
+/// Watches the lock file that is held; `next` resolves when another process opens or removes it, and then the kubelet ends
+/// (`--exit-on-lock-contention`). Take the watch after the lock, so that the own opening is not seen.
+///
+/// # Errors
+/// The file cannot be watched.
+pub fn watch_lock(path: &Path) -> Result<OpenedWatch, DataDirsError> {
+    OpenedWatch::new(path).map_err(|source| DataDirsError::Lock {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -83,11 +83,7 @@ pub fn node_view(
         capacity_milli_cpu: amounts.capacity_of("cpu"),
         capacity_memory_bytes: amounts.capacity_of("memory"),
         allocatable: amounts.allocatable(),
-        hugepage_sizes: machine
-            .hugepages
-            .iter()
-            .map(|pages| capacity::page_size_name(pages.page_size))
-            .collect(),
+        hugepage_sizes: capacity::page_sizes(machine),
         root_dir: config.paths.root_dir.display().to_string(),
         pod_logs_dir: config.paths.pod_logs_dir.display().to_string(),
         cgroups: cgroup_view(config, root, version),

@@ -199,10 +199,7 @@ impl Reconcilers {
         });
         self.supervisor.spawn_reconciler(R::NAME, move || {
             // Boxed: the future holds a round of any size.
-            Box::pin(
-                this.clone()
-                    .run(reconciler_of(&reconciler), pace, Dice(name_seed)),
-            )
+            Box::pin(this.clone().run(reconciler.clone(), pace, Dice(name_seed)))
         });
     }
 
@@ -302,10 +299,6 @@ impl Reconcilers {
         });
         Value::Object(rounds.collect())
     }
-}
-
-fn reconciler_of<R: Reconciler>(reconciler: &R) -> R {
-    reconciler.clone()
 }
 
 /// Waits for the next round; `None` at the stop.

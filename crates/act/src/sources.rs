@@ -15,11 +15,13 @@
 //! | `known` | what each manifest last said, and its record |
 //! | `report` | what people see |
 
+mod fetch;
 mod file;
 mod known;
 mod reading;
 mod report;
 mod scan;
+mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -39,6 +41,7 @@ use crate::sync_loop::SourceSnapshot;
 
 use file::FileSource;
 use report::{Reporter, SourceReport};
+use url::UrlSource;
 
 /// Manifests in a directory, or one file.
 #[derive(Clone, Debug)]
@@ -171,6 +174,14 @@ pub fn start(
         }
         None => known::forget_records(&parts.records, SourceKind::File, |_| false),
     }
+    match config.url {
+        Some(url) => {
+            let reporter = reporter(SourceKind::Url, &url.url);
+            let source = UrlSource::new(url, &config.node_name, parts.clone(), reporter);
+            spawn(supervisor, "url source", source.run());
+        }
+        None => known::forget_records(&parts.records, SourceKind::Url, |_| false),
+    }
     Ok(handle)
 }
 
@@ -192,3 +203,6 @@ fn error_text(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,9 +50,7 @@ pub fn interface_addresses(root: &HostRoot) -> io::Result<Vec<InterfaceAddress>>
     Ok(found
         .filter_map(|entry| {
             let storage = entry.address?;
-            let v4 = storage
-                .as_sockaddr_in()
-                .map(|a| IpAddr::V4(Ipv4Addr::from(a.ip())));
+            let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
             let v6 = || storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip()));
             Some(InterfaceAddress {
                 address: v4.or_else(v6)?,

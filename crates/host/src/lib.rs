@@ -16,6 +16,7 @@
 //! | [`files`], [`remove`], [`usage`], [`host_path`], [`watch`] | files and directories |
 //! | [`journal`] | durable records |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
+//! | [`addresses`], [`opened`] | interfaces and routes; a lock file that is opened |
 
 pub mod addresses;
 pub mod blocking;
@@ -30,6 +31,7 @@ pub mod machine;
 pub mod memory;
 pub mod mounts;
 pub mod oom;
+pub mod opened;
 pub mod pidfd;
 mod readable;
 pub mod remove;

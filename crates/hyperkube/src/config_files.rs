@@ -80,8 +80,8 @@ fn list<T: ToString>(problems: &[T]) -> String {
 pub(crate) struct Loaded {
     /// Complete, as `/configz` shows it.
     pub config: KubeletConfiguration,
-    /// The flags that are no field of it.
-    pub flags: Flags,
+    /// A line for each flag that was given, for the log.
+    pub given: Vec<String>,
     /// What each component gets.
     pub effective: Config,
     /// What a person should know, for the log; first the deprecated flags, in upstream's words.
@@ -130,7 +130,7 @@ pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, Confi
     match effective(&config, &line.flags, &gates) {
         Ok(effective) if problems.is_empty() => Ok(Loaded {
             config,
-            flags: line.flags.clone(),
+            given: line.shown(),
             effective,
             warnings,
             skipped,

@@ -205,8 +205,19 @@ pub fn cpu_list(text: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Names of the sizes of huge pages, smallest first, which is how the kernel lists them on common machines and upstream sends them.
+pub(super) fn page_sizes(machine: &Machine) -> Vec<String> {
+    let mut sizes: Vec<u64> = machine
+        .hugepages
+        .iter()
+        .map(|pages| pages.page_size)
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(page_size_name).collect()
+}
+
 /// A page size as the kernel's cgroup files and the CRI name it (`2MB`), from KiB.
-pub(super) fn page_size_name(kib: u64) -> String {
+fn page_size_name(kib: u64) -> String {
     match kib {
         _ if kib >= 1 << 20 => format!("{}GB", kib >> 20),
         _ if kib >= 1 << 10 => format!("{}MB", kib >> 10),

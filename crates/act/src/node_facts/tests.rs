@@ -76,7 +76,7 @@ fn the_default_configuration_gives_the_machine_itself() {
         (view.capacity_milli_cpu, view.capacity_memory_bytes),
         (2000, 24_684_092 << 10)
     );
-    assert_eq!(view.hugepage_sizes, ["1GB", "2MB", "64KB"]);
+    assert_eq!(view.hugepage_sizes, ["64KB", "2MB", "1GB"]);
     assert_eq!(
         view.extra_masked_paths,
         ["/sys/devices/system/cpu/cpu1/thermal_throttle"]
@@ -212,7 +212,14 @@ fn around(named: &[&str], routes: Option<&str>) -> Surroundings {
 
 #[test]
 fn addresses_are_chosen_in_upstreams_order() {
-    let cases: [(&str, &[&str], Option<&str>, &str, &[&str]); 11] = [
+    type Case<'a> = (
+        &'a str,
+        &'a [&'a str],
+        Option<&'a str>,
+        &'a str,
+        &'a [&'a str],
+    );
+    let cases: [Case<'_>; 11] = [
         ("10.0.0.5", &[], None, "node", &["10.0.0.5"]),
         (
             "10.0.0.5,fd00::5",

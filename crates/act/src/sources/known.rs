@@ -153,6 +153,12 @@ impl Known {
         all.map(|(at, _)| at.clone()).collect()
     }
 
+    /// Whether the content that was judged last is good.
+    pub(super) fn is_good(&self, at: &str) -> bool {
+        let manifest = self.manifests.get(at);
+        manifest.is_some_and(|manifest| manifest.problems.is_empty())
+    }
+
     /// Takes in what a look brought.
     pub(super) fn take(&mut self, at: &str, reading: Reading) {
         let kept: usize = self.manifests.values().map(|m| m.kept_bytes).sum();

@@ -142,17 +142,24 @@ pub(super) fn pods_of(
     if problems.is_empty() {
         return Ok(pods);
     }
+    // Whether a URL gave a pod or a list shows in whether there is such an item.
+    let is_list =
+        place.kind == SourceKind::Url && locate_field(bytes, "items[0]") != locate_field(bytes, "");
     let located = problems
         .into_iter()
         .enumerate()
         .map(|(number, (index, p))| {
-            let line = (number < LOCATED_PROBLEMS)
-                .then(|| locate(bytes, place, index, &p.path))
-                .flatten();
+            let field = match (is_list, p.path.is_empty()) {
+                (true, true) => format!("items[{index}]"),
+                (true, false) => format!("items[{index}].{}", p.path),
+                (false, _) => p.path,
+            };
+            let line = (number < LOCATED_PROBLEMS).then(|| locate_field(bytes, &field));
+            let line = line.flatten();
             Problem {
                 line: line.map(|(line, _)| line),
                 column: line.map(|(_, column)| column),
-                field: Some(p.path).filter(|path| !path.is_empty()),
+                field: Some(field).filter(|field| !field.is_empty()),
                 ..Problem::at(place.at, p.message)
             }
         });
@@ -200,17 +207,4 @@ fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Ve
 /// A pod's UID names its directory: upstream takes any text of the manifest, and would leave the pods' directory with it.
 fn is_file_name(uid: &str) -> bool {
     uid.len() <= 200 && !uid.contains(['/', '\0']) && uid != "." && uid != ".."
-}
-
-fn locate(bytes: &[u8], place: Place<'_>, index: usize, path: &str) -> Option<(usize, usize)> {
-    if place.kind == SourceKind::File {
-        return locate_field(bytes, path);
-    }
-    // Whether a URL gave a pod or a list shows in whether there is such an item.
-    let item = locate_field(bytes, &format!("items[{index}]"));
-    if item == locate_field(bytes, "") {
-        locate_field(bytes, path)
-    } else {
-        locate_field(bytes, &format!("items[{index}].{path}"))
-    }
 }

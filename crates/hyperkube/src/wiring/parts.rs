@@ -60,6 +60,9 @@ pub(crate) fn greet(loaded: &Loaded) {
         tracing::info!(path = %path.display(), "File of the drop-in directory was not read");
     }
     tracing::info!(kubeletVersion = VERSION, "Kubelet version");
+    for flag in &loaded.given {
+        tracing::info!("{flag}");
+    }
 }
 
 /// The registry with what describes the process.

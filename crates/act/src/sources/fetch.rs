@@ -1,0 +1,219 @@
+//! One GET of the manifest URL.
+//!
+//! In:    URL, headers, the machine's certificate authorities
+//! Out:   the body of a 200, or why not
+//! Calls: url
+//! Holds: ten seconds and ten MiB at most; redirects are followed as Go's client does, secrets only to the same host; no
+//!        connection is kept between GETs
+//! Gap:   proxies named in the environment, which Go's client uses, are not
+//! Upstream: pkg/kubelet/config/http.go; Go's net/http client and crypto/x509 (root_linux.go: where roots are)
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kubelet_decide::manifest::MAX_MANIFEST_BYTES;
+use kubelet_host::files;
+use kubelet_host::{Blocking, HostRoot};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::error_text;
+
+/// Upstream's time limit of one read.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Go's client gives up after this many.
+const REDIRECTS: usize = 10;
+/// Where distributions keep certificate authorities; the first that is there counts, as in Go.
+const ROOTS: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+const ROOTS_BYTES: u64 = 8 << 20;
+
+/// Why there is no body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// Neither http nor https, or no host.
+    #[error("not an http or https URL")]
+    Url,
+    /// A header cannot be sent.
+    #[error("header {0:?} cannot be sent")]
+    Header(String),
+    /// No certificate authorities.
+    #[error("cannot read certificate authorities: {0}")]
+    Roots(String),
+    /// No answer.
+    #[error("GET failed: {0}")]
+    Request(String),
+    /// The body did not come whole, or is too long.
+    #[error("body cannot be read: {0}")]
+    Body(String),
+    /// Another answer than 200.
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    /// Too many redirects, or one that leads nowhere.
+    #[error("stopped after a redirect to {0:?}")]
+    Redirect(String),
+    /// Too slow.
+    #[error("no whole answer within {TIMEOUT:?}")]
+    Timeout,
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// The client.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    uri: Uri,
+    headers: HeaderMap,
+    root: HostRoot,
+    blocking: Blocking,
+    client: Option<HttpClient>,
+}
+
+impl Fetch {
+    /// A client for one URL.
+    pub(super) fn new(
+        url: &str,
+        headers: &BTreeMap<String, Vec<String>>,
+        root: HostRoot,
+        blocking: Blocking,
+    ) -> Result<Self, FetchError> {
+        let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            return Err(FetchError::Url);
+        }
+        Ok(Self {
+            headers: header_map(headers)?,
+            uri,
+            root,
+            blocking,
+            client: None,
+        })
+    }
+
+    /// The body.
+    pub(super) async fn get(&mut self) -> Result<Vec<u8>, FetchError> {
+        let got = tokio::time::timeout(TIMEOUT, self.get_slowly());
+        got.await.map_err(|_| FetchError::Timeout)?
+    }
+
+    async fn get_slowly(&mut self) -> Result<Vec<u8>, FetchError> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let client = self.new_client().await?;
+                self.client.insert(client).clone()
+            }
+        };
+        let (mut uri, mut headers) = (self.uri.clone(), self.headers.clone());
+        for _ in 0..=REDIRECTS {
+            let mut request = Request::get(uri.clone())
+                .body(Empty::new())
+                .map_err(|error| FetchError::Request(error_text(&error)))?;
+            request.headers_mut().clone_from(&headers);
+            let answer = client.request(request).await;
+            let answer = answer.map_err(|error| FetchError::Request(error_text(&error)))?;
+            let location = answer.headers().get(LOCATION);
+            let moved = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if let Some(location) = location.filter(|_| moved) {
+                let next = redirect(&uri, location)?;
+                if next.host() != uri.host() {
+                    headers.remove(AUTHORIZATION);
+                    headers.remove(COOKIE);
+                }
+                uri = next;
+                continue;
+            }
+            if answer.status() != StatusCode::OK {
+                return Err(FetchError::Status(answer.status()));
+            }
+            let body = Limited::new(answer.into_body(), MAX_MANIFEST_BYTES).collect();
+            let body = body
+                .await
+                .map_err(|error| FetchError::Body(error_text(&*error)))?;
+            return Ok(body.to_bytes().into());
+        }
+        Err(FetchError::Redirect(uri.to_string()))
+    }
+
+    async fn new_client(&self) -> Result<HttpClient, FetchError> {
+        let mut roots = rustls::RootCertStore::empty();
+        if self.uri.scheme_str() == Some("https") {
+            let paths: Vec<PathBuf> = ROOTS.iter().map(|path| self.root.join(path)).collect();
+            let read = move || {
+                let there = paths.iter().find(|path| path.is_file());
+                let path = there.ok_or_else(|| "none is installed".to_owned())?;
+                files::read_bounded(path, ROOTS_BYTES).map_err(|error| error_text(&error))
+            };
+            let read = self
+                .blocking
+                .run(TIMEOUT, "reading of certificates", read)
+                .await;
+            let pem = read
+                .map_err(|overdue| FetchError::Roots(overdue.to_string()))?
+                .map_err(FetchError::Roots)?;
+            // One that does not parse is left out, as in Go.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            if roots.is_empty() {
+                return Err(FetchError::Roots("the file holds none".to_owned()));
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| FetchError::Request(error_text(&error)))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector))
+    }
+}
+
+fn header_map(headers: &BTreeMap<String, Vec<String>>) -> Result<HeaderMap, FetchError> {
+    let mut map = HeaderMap::new();
+    map.insert(USER_AGENT, HeaderValue::from_static("hyperkube"));
+    for (name, values) in headers {
+        let wrong = || FetchError::Header(name.clone());
+        let header: HeaderName = name.parse().map_err(|_| wrong())?;
+        map.remove(&header);
+        for value in values {
+            let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+            map.append(header.clone(), value);
+        }
+    }
+    Ok(map)
+}
+
+fn redirect(from: &Uri, location: &HeaderValue) -> Result<Uri, FetchError> {
+    let shown = String::from_utf8_lossy(location.as_bytes()).into_owned();
+    let wrong = || FetchError::Redirect(shown.clone());
+    let to: Uri = shown.parse().map_err(|_| wrong())?;
+    if to.host().is_some() && matches!(to.scheme_str(), Some("http" | "https")) {
+        return Ok(to);
+    }
+    // A path of the same server.
+    let mut parts = from.clone().into_parts();
+    parts.path_and_query = to.path_and_query().cloned();
+    Uri::from_parts(parts).map_err(|_| wrong())
+}
