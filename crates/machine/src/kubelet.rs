@@ -138,13 +138,29 @@ impl Kubelet {
     }
 
     /// Waits until the read-only port answers.
-    pub(crate) fn answers(&mut self) {
+    fn answers(&mut self) {
         until("the kubelet to answer", SOON, || {
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
                 panic!("the kubelet ended: {status}");
             }
             self.read_only.get("/pods").ok()
         });
+    }
+
+    /// Starts it again and again until it stays, as the machine's supervisor does; how often it ended.
+    pub(crate) fn supervise(&mut self) -> usize {
+        let mut ends = 0;
+        self.launch();
+        until("the kubelet to stay", SOON, || {
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
+                assert_eq!(status.code(), Some(1));
+                ends += 1;
+                self.child = None;
+                self.launch();
+            }
+            self.read_only.get("/pods").ok()
+        });
+        ends
     }
 
     /// Runs it to its end: for starts that must fail.
@@ -331,7 +347,7 @@ impl Kubelet {
             let _sent = child.kill();
             let _ended = child.wait();
         }
-        if !self.node.data.join("run/containerd.sock").exists() {
+        if !self.node.containerd_runs() {
             self.node.start_containerd();
         }
         self.runtime.clear();

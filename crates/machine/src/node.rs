@@ -43,10 +43,18 @@ impl Node {
         }
     }
 
+    fn containerd_pid(&self) -> i32 {
+        let pid = fs::read_to_string(self.data.join("containerd.pid")).unwrap();
+        pid.trim().parse().unwrap()
+    }
+
+    pub(crate) fn containerd_runs(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.containerd_pid())).exists()
+    }
+
     /// Ends containerd as a crash would; its pods go on.
     pub(crate) fn kill_containerd(&self) {
-        let pid = fs::read_to_string(self.data.join("containerd.pid")).unwrap();
-        let pid: i32 = pid.trim().parse().unwrap();
+        let pid = self.containerd_pid();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         let gone = format!("/proc/{pid}");
         until("containerd's end", Duration::from_secs(5), || {
