@@ -182,10 +182,6 @@ impl Kubelet {
         child.wait_with_output().unwrap()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
-    }
-
     /// Waits for its own end.
     pub(crate) fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         let child = self.child.as_mut().unwrap();

@@ -24,9 +24,7 @@ pub(crate) struct Node {
     pub(crate) cgroup_root: String,
     pub(crate) cgroup_v2: bool,
     pub(crate) pod_logs: PathBuf,
-    pub(crate) busybox: String,
     pub(crate) web: String,
-    pub(crate) pause: String,
 }
 
 impl Node {
@@ -37,9 +35,7 @@ impl Node {
             cgroup_root: variable("HK_CGROUP_ROOT"),
             cgroup_v2: variable("HK_CGROUP_VERSION") == "2",
             pod_logs: variable("HK_POD_LOGS").into(),
-            busybox: variable("HK_BUSYBOX_IMAGE"),
             web: variable("HK_WEB_IMAGE"),
-            pause: variable("HK_PAUSE_IMAGE"),
         }
     }
 

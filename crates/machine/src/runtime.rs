@@ -79,9 +79,7 @@ impl Runtime {
             for last in [false, true] {
                 match tokio::time::timeout(CALL, call(self.client.clone())).await {
                     Ok(Ok(answer)) => return answer.into_inner(),
-                    Ok(Err(status)) if last || status.code() != tonic::Code::Unavailable => {
-                        panic!("{what}: {status}")
-                    }
+                    Ok(Err(status)) if last || !is_lost(&status) => panic!("{what}: {status}"),
                     Ok(Err(_)) => {}
                     Err(_) => panic!("{what} took more than {CALL:?}"),
                 }
@@ -216,6 +214,11 @@ impl Runtime {
             });
         }
     }
+}
+
+/// The connection went, and with it the answer.
+fn is_lost(status: &Status) -> bool {
+    status.code() == tonic::Code::Unavailable || status.message().contains("transport error")
 }
 
 /// The runtime's own words: JSON under the key `info`.
