@@ -48,7 +48,7 @@ pub struct CgroupTreeParts {
     pub allowance: PodsAllowance,
     /// Pods that have a worker.
     pub pods: watch::Receiver<ReportedPods>,
-    /// Whether every source of pods has delivered.
+    /// Whether every source of pods has delivered and the runtime was listed. Its sender lives as long as the process.
     pub all_seen: watch::Receiver<bool>,
 }
 

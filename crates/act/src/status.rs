@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::ids::PodUid;
-use kubelet_model::reported::{ReportedPod, ReportedPods};
+pub use kubelet_model::reported::{ReportedPod, ReportedPods};
 use tokio::sync::watch;
 
 /// Where workers report. Clones share it.

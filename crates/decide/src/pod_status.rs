@@ -148,7 +148,7 @@ fn phase_of(view: &PodView<'_>) -> Phase {
             Phase::Running
         }
         Phase::Pending | Phase::Running if leaving_done => terminal_phase(view),
-        other => other,
+        Phase::Pending | Phase::Running | Phase::Succeeded | Phase::Failed => phase,
     }
 }
 
@@ -253,7 +253,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
             .requests
             .clone()
             .filter(|r| known && !r.is_empty()),
-        resources: known.then(|| v1::ResourceRequirements {
+        resources: known.then_some(v1::ResourceRequirements {
             claims: None,
             ..resources
         }),
@@ -418,7 +418,7 @@ impl Conditions<'_> {
         match phase {
             Phase::Succeeded => self.add("Initialized", true, Some((Reason::PodCompleted, None))),
             _ if incomplete.is_empty() || any_started => self.add("Initialized", true, None),
-            _ => self.add(
+            Phase::Pending | Phase::Running | Phase::Failed => self.add(
                 "Initialized",
                 false,
                 Some((

@@ -12,7 +12,7 @@ use kubelet_api::config::KubeletConfiguration;
 use kubelet_decide::defaults::{defaults, eviction_hard, without_file};
 use kubelet_decide::effective::effective;
 use kubelet_decide::validate::{self, FieldProblem, HostFacts};
-use kubelet_model::config::{Config, Flags};
+use kubelet_model::config::Config;
 use kubelet_model::gates::{GateProblem, Gates};
 use serde_json::Value;
 use std::collections::BTreeMap;

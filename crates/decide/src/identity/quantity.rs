@@ -85,7 +85,7 @@ impl GoQuantity {
                 if let Some(product) = value.checked_mul(factor) {
                     let canonical = match format {
                         Format::BinarySI => value & 7 != 0,
-                        _ => scale % 3 == 0 && !digits.ends_with("000") && !digits.starts_with('0'),
+                        Format::Unset | Format::DecimalSI | Format::DecimalExponent => scale % 3 == 0 && !digits.ends_with("000") && !digits.starts_with('0'),
                     };
                     let value = if parts.negative { -product } else { product };
                     let text = if canonical {
@@ -233,7 +233,7 @@ fn has_fast_path(parts: &Parts<'_>, exponent: i64, format: Format) -> bool {
         Format::BinarySI => {
             fraction == 0 && i64::try_from(whole).is_ok_and(|whole| whole <= 14 - exponent * 3 / 10)
         }
-        _ => whole + fraction <= 18,
+        Format::Unset | Format::DecimalSI | Format::DecimalExponent => whole + fraction <= 18,
     }
 }
 

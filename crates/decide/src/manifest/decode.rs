@@ -98,12 +98,12 @@ pub fn decode_manifest(bytes: &[u8], source: StaticSource) -> Result<Vec<Pod>, M
 fn decode_list(text: &str, value: Value, kinds: bool) -> Result<Vec<Pod>, ManifestProblem> {
     let items = match value {
         Value::Object(mut fields) => fields.remove("items").unwrap_or_default(),
-        _ => Value::Null,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Value::Null,
     };
     let items = match items {
         Value::Null => Vec::new(),
         Value::Array(items) => items,
-        _ => {
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
             return Err(ManifestProblem::at_field(text, "items", "must be a list"));
         }
     };

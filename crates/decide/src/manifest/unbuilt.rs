@@ -83,7 +83,7 @@ fn descend(path: &str, value: &Value, table: &[(&str, Field)], found: &mut Vec<S
             }
         }
         // A table for something that has no fields: not understood, so not built.
-        _ => found.push(path.to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => found.push(path.to_owned()),
     }
 }
 
@@ -93,7 +93,7 @@ fn is_absent(value: &Value) -> bool {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        _ => false,
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     }
 }
 
