@@ -44,7 +44,8 @@ machine_down() {
 machine() (
   need_root "the machine tests"
   if [ -n "$machine" ] && [ -z "${HYPERKUBE_BIN:-}" ]; then
-    cargo build --locked -p hyperkube
+    # With the points at which the tests end it; never part of a release.
+    cargo build --locked -p hyperkube --features fault-points
     export HYPERKUBE_BIN=$TARGET/debug/hyperkube
   fi
   HK_DATA=$(mktemp -d /var/tmp/hyperkube.XXXXXX)
@@ -57,7 +58,7 @@ machine() (
   . "$HK_DATA/env"
   set +a
   if [ -n "$machine" ]; then
-    cargo test --locked -p machine --features machine -- --test-threads=1
+    cargo test --locked -p machine --features machine -- --test-threads=1 --nocapture
   else
     say "no machine tests in this tree yet: only the node environment was started and removed"
   fi

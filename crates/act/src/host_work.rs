@@ -124,7 +124,8 @@ impl Host {
             HostWork::MountTmpfs { path, size_bytes } => {
                 let options = mounts::TmpfsOptions {
                     size_bytes: *size_bytes,
-                    mode: 0o777,
+                    // The file system's own default, which upstream leaves as it is.
+                    mode: 0o1777,
                     no_swap: true,
                 };
                 let path = self.root.join(path);

@@ -39,7 +39,10 @@ const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
 /// The runtime says "running" a little longer than the process lives: look again after these, then leave it to the relist.
-const EXIT_RECHECKS_MILLIS: [u64; 10] = [1, 2, 4, 8, 15, 30, 60, 125, 250, 500];
+/// Never much later than a quarter of what the runtime itself took.
+const EXIT_RECHECKS_MILLIS: [u64; 24] = [
+    1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30, 30, 40, 50, 60, 80, 120, 250, 500,
+];
 
 /// A look that failed.
 #[derive(Clone, Debug, thiserror::Error)]

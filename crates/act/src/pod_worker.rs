@@ -425,7 +425,27 @@ impl PodWorker {
         let began = tokio::time::Instant::now();
         let mut orders = self.orders.clone();
         orders.borrow_and_update();
-        let executed = Box::pin(self.parts.executor.execute(pod, plan, &mut orders)).await;
+        let waits = PodPlan {
+            waiting: plan.waiting.clone(),
+            pod_waiting: plan.pod_waiting.clone(),
+            ..PodPlan::default()
+        };
+        let (executor, hint) = (self.parts.executor.clone(), Arc::clone(&self.hint));
+        let mut execute = Box::pin(executor.execute(pod, plan, &mut orders));
+        let executed = loop {
+            tokio::select! {
+                // The end first: what comes after it looks again anyway.
+                biased;
+                executed = &mut execute => break executed,
+                // A step may take long; what happens to other containers meanwhile is shown all the same. Nothing is planned on it.
+                () = hint.notified() => {
+                    if let Some(observed) = self.parts.pleg.current(&self.uid) {
+                        self.absorb(pod, &observed);
+                        self.show(pod, &observed, &waits).await;
+                    }
+                }
+            }
+        };
         self.parts.metrics.acted(self.life.word(), began.elapsed());
         self.remember(pod, executed);
     }

@@ -48,6 +48,9 @@ pub struct CgroupV1 {
     controllers: BTreeMap<String, Tree>,
     /// Each hierarchy once.
     trees: Vec<Tree>,
+    /// The same, and on a hybrid host the unified hierarchy: runtimes make their cgroups there too, so what we remove or
+    /// look for may be there.
+    everywhere: Vec<Tree>,
     huge_pages: Vec<String>,
 }
 
@@ -87,9 +90,15 @@ impl CgroupV1 {
                 trees.push(tree.clone());
             }
         }
+        let mut everywhere = trees.clone();
+        let unified = mount_table(root)?
+            .into_iter()
+            .find(|mount| mount.filesystem == "cgroup2");
+        everywhere.extend(unified.map(|mount| Tree::new(root, &mount.mount_point)));
         Ok(Self {
             controllers,
             trees,
+            everywhere,
             huge_pages: huge_page_sizes(root),
         })
     }
@@ -274,7 +283,7 @@ impl Cgroups for CgroupV1 {
     }
 
     fn pids(&self, path: &str) -> Result<Vec<u32>, CgroupError> {
-        tree::pids(&self.trees, path)
+        tree::pids(&self.everywhere, path)
     }
 
     fn attach(&self, path: &str, pid: u32) -> Result<(), CgroupError> {
@@ -285,14 +294,14 @@ impl Cgroups for CgroupV1 {
 
     fn children(&self, path: &str) -> Result<BTreeSet<String>, CgroupError> {
         let mut names = BTreeSet::new();
-        for tree in &self.trees {
+        for tree in &self.everywhere {
             names.extend(tree.children_of(&tree.directory(path)?)?);
         }
         Ok(names)
     }
 
     fn remove(&self, path: &str) -> Result<(), CgroupError> {
-        tree::remove(&self.trees, path)
+        tree::remove(&self.everywhere, path)
     }
 }
 

@@ -138,13 +138,29 @@ impl Kubelet {
     }
 
     /// Waits until the read-only port answers.
-    pub(crate) fn answers(&mut self) {
+    fn answers(&mut self) {
         until("the kubelet to answer", SOON, || {
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
                 panic!("the kubelet ended: {status}");
             }
             self.read_only.get("/pods").ok()
         });
+    }
+
+    /// Starts it again and again until it stays, as the machine's supervisor does; how often it ended.
+    pub(crate) fn supervise(&mut self) -> usize {
+        let mut ends = 0;
+        self.launch();
+        until("the kubelet to stay", SOON, || {
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
+                assert_eq!(status.code(), Some(1));
+                ends += 1;
+                self.child = None;
+                self.launch();
+            }
+            self.read_only.get("/pods").ok()
+        });
+        ends
     }
 
     /// Runs it to its end: for starts that must fail.
@@ -164,10 +180,6 @@ impl Kubelet {
             child.try_wait().unwrap()
         });
         child.wait_with_output().unwrap()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
     }
 
     /// Waits for its own end.
@@ -293,6 +305,27 @@ impl Kubelet {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// What there is of a pod, or of all: sandboxes, containers, cgroups, directories, logs, links.
+    pub(crate) fn traces(&self, uid: &str) -> Vec<String> {
+        let mut traces = Vec::new();
+        let sandboxes = self.runtime.sandboxes().into_iter();
+        let ids: Vec<String> = sandboxes
+            .filter(|sandbox| sandbox.metadata.as_ref().is_some_and(|m| m.uid.contains(uid)))
+            .map(|sandbox| sandbox.id)
+            .collect();
+        let containers = self.runtime.containers().into_values();
+        traces.extend(containers.filter(|c| ids.contains(&c.sandbox)).map(|c| format!("container {}", c.id)));
+        traces.extend(ids.iter().map(|id| format!("sandbox {id}")));
+        let mut paths = self.node.pod_cgroups();
+        for directory in [self.root.join("pods"), self.logs.clone()] {
+            paths.extend(fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+        paths.extend(Node::log_links(&self.logs).into_iter().map(|(_, target)| target));
+        let paths = paths.into_iter().map(|path| path.display().to_string());
+        traces.extend(paths.filter(|path| path.contains(uid)));
+        traces
+    }
+
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -310,7 +343,7 @@ impl Kubelet {
             let _sent = child.kill();
             let _ended = child.wait();
         }
-        if !self.node.data.join("run/containerd.sock").exists() {
+        if !self.node.containerd_runs() {
             self.node.start_containerd();
         }
         self.runtime.clear();

@@ -24,9 +24,7 @@ pub(crate) struct Node {
     pub(crate) cgroup_root: String,
     pub(crate) cgroup_v2: bool,
     pub(crate) pod_logs: PathBuf,
-    pub(crate) busybox: String,
     pub(crate) web: String,
-    pub(crate) pause: String,
 }
 
 impl Node {
@@ -37,16 +35,22 @@ impl Node {
             cgroup_root: variable("HK_CGROUP_ROOT"),
             cgroup_v2: variable("HK_CGROUP_VERSION") == "2",
             pod_logs: variable("HK_POD_LOGS").into(),
-            busybox: variable("HK_BUSYBOX_IMAGE"),
             web: variable("HK_WEB_IMAGE"),
-            pause: variable("HK_PAUSE_IMAGE"),
         }
+    }
+
+    fn containerd_pid(&self) -> i32 {
+        let pid = fs::read_to_string(self.data.join("containerd.pid")).unwrap();
+        pid.trim().parse().unwrap()
+    }
+
+    pub(crate) fn containerd_runs(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.containerd_pid())).exists()
     }
 
     /// Ends containerd as a crash would; its pods go on.
     pub(crate) fn kill_containerd(&self) {
-        let pid = fs::read_to_string(self.data.join("containerd.pid")).unwrap();
-        let pid: i32 = pid.trim().parse().unwrap();
+        let pid = self.containerd_pid();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         let gone = format!("/proc/{pid}");
         until("containerd's end", Duration::from_secs(5), || {
@@ -148,6 +152,19 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
             return answer;
         }
         assert!(began.elapsed() < limit, "waited {limit:?} for {what}");
+        pause(LOOK);
+    }
+}
+
+/// Looks again and again until nothing is left to wait for; a test fails that waits longer than `limit`, naming what is.
+pub(crate) fn settles(what: &str, limit: Duration, mut left: impl FnMut() -> Vec<String>) {
+    let began = Instant::now();
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < limit, "waited {limit:?} for {what}; left: {left:#?}");
         pause(LOOK);
     }
 }

@@ -2,4 +2,10 @@
 //!
 //! Upstream: test/e2e_node, in what it looks at
 
+mod bad_input;
+mod exits;
+mod manifests;
+mod restarts;
+mod serves;
 mod starts;
+mod survives;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::node::until;
 use crate::kubelet::{Kubelet, SOON, condition, container, pod, shell};
 
 fn time(value: &Value) -> Timestamp {
@@ -46,7 +47,7 @@ fn a_crash_looping_container_waits_nothing_then_ten_seconds_then_twenty() {
     let gap = started.duration_since(ended).as_secs();
     assert!((9..=11).contains(&gap), "restarted after {gap} s");
     // The newest dead container per name is kept, older ones are removed.
-    assert_eq!(kubelet.runtime.containers().len(), 1);
+    until("the older containers to go", SOON, || (kubelet.runtime.containers().len() == 1).then_some(()));
     let uid = second["metadata"]["uid"].as_str().unwrap();
     let id = kubelet.runtime.containers().into_keys().next().unwrap();
     let (status, _) = kubelet.runtime.container(&id);

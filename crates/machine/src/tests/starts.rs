@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::http::Http;
 use crate::kubelet::{Kubelet, SOON, condition, container, is_ready, pod, shell};
-use crate::node::{Node, until};
+use crate::node::{Node, settles, until};
 
 /// The recorded static pod, with an image that is here.
 fn recorded_pod(node: &Node) -> Value {
@@ -147,7 +147,7 @@ fn recorded(method: &str) -> Value {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .find(|line| line["method"] == *method && line.to_string().contains("static-web-bench"))
-        .map(|line| line["request"]["config"].clone())
+        .map(|line| line["config"].clone())
         .unwrap()
 }
 
@@ -384,12 +384,7 @@ fn an_edited_pod_ends_before_its_successor_starts() {
             (text(&pod, "/metadata/uid") != old && is_ready(&pod)).then_some(pod)
         });
         assert_eq!(container(&after, "c")["restartCount"], 0);
-        until("the old one's traces to go", SOON, || {
-            let sandboxes = kubelet.runtime.sandboxes().len() == 2;
-            let home = !kubelet.root.join("pods").join(&old).exists();
-            let cgroups = kubelet.node.pod_cgroups();
-            (sandboxes && home && !cgroups.iter().any(|c| c.to_string_lossy().contains(&old))).then_some(())
-        });
+        settles("the old one's traces to go", SOON, || kubelet.traces(&old));
     }
     let now = kubelet.pod("edit").unwrap();
     assert_ne!(now["metadata"]["uid"], before["metadata"]["uid"]);
@@ -412,11 +407,5 @@ fn a_deleted_pod_ends_gracefully_and_leaves_nothing() {
     kubelet.take("delete.yaml");
     kubelet.wait_gone("delete");
     assert_eq!(fs::read_to_string(farewell).unwrap(), "bye\n");
-    until("every trace to go", SOON, || {
-        let runtime = kubelet.runtime.sandboxes().is_empty() && kubelet.runtime.containers().is_empty();
-        let empty = |path: &Path| fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
-        let disk = empty(&kubelet.root.join("pods")) && empty(&kubelet.logs);
-        let links = Node::log_links(&kubelet.logs).is_empty();
-        (runtime && disk && links && kubelet.node.pod_cgroups().is_empty()).then_some(())
-    });
+    settles("every trace to go", SOON, || kubelet.traces(""));
 }

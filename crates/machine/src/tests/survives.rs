@@ -91,10 +91,12 @@ fn thirty_pods_do_not_notice_the_end_of_kubelet_or_containerd() {
     eprint!("\n  both: ");
     kubelet.node.kill_containerd();
     kubelet.kill();
-    kubelet.launch();
-    pause(Duration::from_millis(300));
-    kubelet.node.start_containerd();
-    kubelet.answers();
+    // Without a runtime it ends with an error, as upstream; the supervisor of the machine starts it again.
+    let node = kubelet.node.clone();
+    let starter = std::thread::spawn(move || node.start_containerd());
+    let ends = kubelet.supervise();
+    starter.join().unwrap();
+    eprint!("[{ends} starts without a runtime] ");
     nothing_flips(&mut kubelet, &before, look);
 
     assert_eq!(kubelet.runtime.containers(), held);
@@ -174,15 +176,17 @@ impl Herd {
             assert!(began.elapsed() < SOON, "after {after}: {missing}");
             pause(Duration::from_millis(10));
         }
-        for held in self.kubelet.runtime.containers().into_values() {
+        let held = self.kubelet.runtime.containers().into_values();
+        for held in held.filter(|held| held.running) {
             let name = held.pod.trim_end_matches("-n1").to_owned();
             let edit = self.wanted[&name];
-            if let Some((before, id)) = self.ran.get(&name)
-                && *before == edit
-            {
-                assert_eq!(*id, held.id, "after {after}: {name} was restarted");
+            match self.ran.get(&name) {
+                Some((before, id)) if *before == edit => {
+                    assert_eq!(*id, held.id, "after {after}: {name} was restarted");
+                }
+                // A start that lost its caller is ended by containerd itself: the next try has the next number.
+                _ => assert!(held.attempt <= 1, "after {after}: {name} has attempt {}", held.attempt),
             }
-            assert_eq!(held.attempt, 0, "after {after}: {name}");
             self.ran.insert(name, (edit, held.id));
         }
         self.ran.retain(|name, _| self.wanted.contains_key(name));
@@ -202,6 +206,8 @@ fn an_end_at_every_fault_point_loses_nothing() {
             herd.kubelet.kill();
             herd.take("other");
             herd.put("changing");
+            // Something ends, too.
+            herd.put("steady");
             // Later passes are only there when the start goes far enough; the first always is.
             let nth = [1, 2, 4, 3][nth];
             herd.kubelet.env = vec![("HYPERKUBE_FAULT".to_owned(), format!("{point}:{nth}"))];
@@ -244,7 +250,7 @@ fn fifty_ends_at_random_instants_lose_nothing() {
     herd.kubelet.start();
     herd.converges("the start");
     for round in 0..50 {
-        let mut change = |herd: &mut Herd, random: &mut dyn FnMut(u64) -> u64| {
+        let change = |herd: &mut Herd, random: &mut dyn FnMut(u64) -> u64| {
             let name = format!("p{}", random(5));
             match random(4) {
                 0 => herd.take(&name),
