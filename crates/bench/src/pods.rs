@@ -29,7 +29,7 @@ pub(crate) fn manifest(image: &str, name: &str) -> (String, String) {
     with_containers(name, "Always", &[("main".to_owned(), script)], image)
 }
 
-/// A pod whose containers run these scripts.
+/// A pod whose containers run these scripts. The stand-in runtime's processes take their whole grace period, so it is short.
 pub(crate) fn with_containers(
     name: &str,
     restart: &str,
@@ -38,7 +38,7 @@ pub(crate) fn with_containers(
 ) -> (String, String) {
     use std::fmt::Write as _;
     let mut text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  restartPolicy: {restart}\n  containers:\n"
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  terminationGracePeriodSeconds: 5\n  restartPolicy: {restart}\n  containers:\n"
     );
     for (container, script) in containers {
         // Writing to a String cannot fail.
