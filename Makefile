@@ -34,4 +34,4 @@ bench: ## figures of this machine: the runtime's floor beside the kubelet's own
 	@cargo run --release --locked -p bench
 
 world: ## the seeded simulation: make world SEEDS=100000
-	@cargo run --release --locked -p world -- --seeds $(SEEDS)
+	@cargo run --locked -p world -- --seeds $(SEEDS)
