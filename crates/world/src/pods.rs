@@ -120,7 +120,10 @@ fn regular_command(random: &mut Prng) -> Vec<String> {
         11 => script(&format!("sleep {}; exit 0", random.below(90))),
         12 => script(&format!("sleep {}; exit 3", random.below(30))),
         13 => script("exit 1"),
-        14 => script(&format!("trap '' TERM; sleep {}; exit 0", 20 + random.below(90))),
+        14 => script(&format!(
+            "trap '' TERM; sleep {}; exit 0",
+            20 + random.below(90)
+        )),
         _ => script(&format!("sleep {}; exit 5", 60 + random.below(900))),
     }
 }

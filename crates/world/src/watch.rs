@@ -69,7 +69,14 @@ pub fn state_word(status: &v1::ContainerStatus) -> String {
         format!("ended({})", ended.exit_code)
     } else {
         let waiting = state.waiting.unwrap_or_default();
-        format!("{}{}", waiting.reason.unwrap_or_default(), waiting.message.map(|m| format!(": {m}")).unwrap_or_default())
+        format!(
+            "{}{}",
+            waiting.reason.unwrap_or_default(),
+            waiting
+                .message
+                .map(|m| format!(": {m}"))
+                .unwrap_or_default()
+        )
     }
 }
 
@@ -89,18 +96,14 @@ impl Watch {
     }
 
     /// The statuses as they are now.
-    pub fn read(
-        &mut self,
-        now: i64,
-        pods: &ReportedPods,
-        ledger: &Ledger,
-        instances: &[Instance],
-    ) {
+    pub fn read(&mut self, now: i64, pods: &ReportedPods, ledger: &Ledger, instances: &[Instance]) {
         // What is shown no more and was asked for anew since has come to its end.
         self.shown.retain(|uid, shown| {
             pods.contains_key(uid.as_str())
                 || !self.in_this_life.contains(uid)
-                || ledger.wanted(uid).is_none_or(|(life, _)| life == shown.life)
+                || ledger
+                    .wanted(uid)
+                    .is_none_or(|(life, _)| life == shown.life)
         });
         for (uid, pod) in pods {
             let uid = uid.as_str();
@@ -141,8 +144,7 @@ impl Watch {
         let is_final = |phase: &str| phase == "Succeeded" || phase == "Failed";
         if is_final(&before.phase) && before.phase != next.phase && is_wanted {
             let was = &before.phase;
-            self.problems
-                .push(format!("(f) phase left {was}: {text}"));
+            self.problems.push(format!("(f) phase left {was}: {text}"));
         }
         for (name, old) in &before.containers {
             let Some(new) = next.containers.get(name) else {
@@ -162,11 +164,8 @@ impl Watch {
             }
         }
         if before.is_ready && !next.is_ready {
-            let has_ended = |id: &String| {
-                instances
-                    .iter()
-                    .any(|i| i.id == *id && i.ended.is_some())
-            };
+            let has_ended =
+                |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
             let sandbox_ended = instances.iter().any(|i| {
                 i.pod_uid == uid && i.name.is_empty() && i.ended.is_some() && i.removed.is_none()
             });
@@ -219,7 +218,8 @@ fn shown(
     before: Option<&Shown>,
 ) -> Shown {
     let is_ready = is_ready(status);
-    let running = containers(status).filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let running =
+        containers(status).filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
     let running: Vec<String> = running
         .filter_map(|c| c.container_id.as_deref().map(|id| plain_id(id).to_owned()))
         .collect();
