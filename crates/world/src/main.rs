@@ -133,6 +133,9 @@ fn all_hold<'a>(wish: &Wish, options: &impl Fn(bool) -> Options<'a>) -> anyhow::
         |verdict| {
             worlds += 1;
             steps += verdict.steps;
+            if let Some(problem) = &verdict.problem {
+                say(&format!("failing seed {}: {problem}", verdict.seed));
+            }
             for (kind, count) in &verdict.faults {
                 *faults.entry(kind).or_default() += count;
             }
@@ -152,10 +155,6 @@ fn all_hold<'a>(wish: &Wish, options: &impl Fn(bool) -> Options<'a>) -> anyhow::
             tail.join("\n"),
             again.seed
         ));
-    }
-    for verdict in &failed {
-        let problem = verdict.problem.as_deref().unwrap_or_default();
-        say(&format!("failing seed {}: {problem}", verdict.seed));
     }
     let kinds: Vec<String> = faults
         .iter()
