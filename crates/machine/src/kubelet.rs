@@ -310,17 +310,36 @@ impl Kubelet {
         let mut traces = Vec::new();
         let sandboxes = self.runtime.sandboxes().into_iter();
         let ids: Vec<String> = sandboxes
-            .filter(|sandbox| sandbox.metadata.as_ref().is_some_and(|m| m.uid.contains(uid)))
+            .filter(|sandbox| {
+                sandbox
+                    .metadata
+                    .as_ref()
+                    .is_some_and(|m| m.uid.contains(uid))
+            })
             .map(|sandbox| sandbox.id)
             .collect();
         let containers = self.runtime.containers().into_values();
-        traces.extend(containers.filter(|c| ids.contains(&c.sandbox)).map(|c| format!("container {}", c.id)));
+        traces.extend(
+            containers
+                .filter(|c| ids.contains(&c.sandbox))
+                .map(|c| format!("container {}", c.id)),
+        );
         traces.extend(ids.iter().map(|id| format!("sandbox {id}")));
         let mut paths = self.node.pod_cgroups();
         for directory in [self.root.join("pods"), self.logs.clone()] {
-            paths.extend(fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()));
+            paths.extend(
+                fs::read_dir(directory)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.path()),
+            );
         }
-        paths.extend(Node::log_links(&self.logs).into_iter().map(|(_, target)| target));
+        paths.extend(
+            Node::log_links(&self.logs)
+                .into_iter()
+                .map(|(_, target)| target),
+        );
         let paths = paths.into_iter().map(|path| path.display().to_string());
         traces.extend(paths.filter(|path| path.contains(uid)));
         traces
@@ -353,7 +372,10 @@ impl Kubelet {
         let mut left = Vec::new();
         for _ in 0..50 {
             let cgroups = self.node.pod_cgroups();
-            left = cgroups.iter().map(|c| format!("cgroup {}", c.display())).collect();
+            left = cgroups
+                .iter()
+                .map(|c| format!("cgroup {}", c.display()))
+                .collect();
             if left.is_empty() {
                 break;
             }
@@ -365,8 +387,17 @@ impl Kubelet {
         for (link, _) in Node::log_links(&self.logs) {
             let _gone = fs::remove_file(Path::new("/var/log/containers").join(link));
         }
-        left.extend(self.runtime.sandboxes().into_iter().map(|s| format!("sandbox {}", s.id)));
-        left.extend(Node::mounts_below(&self.base).into_iter().map(|m| format!("mount {m}")));
+        left.extend(
+            self.runtime
+                .sandboxes()
+                .into_iter()
+                .map(|s| format!("sandbox {}", s.id)),
+        );
+        left.extend(
+            Node::mounts_below(&self.base)
+                .into_iter()
+                .map(|m| format!("mount {m}")),
+        );
         let _gone = fs::remove_dir_all(&self.logs);
         if let Err(error) = fs::remove_dir_all(&self.base) {
             left.push(format!("{}: {error}", self.base.display()));
@@ -377,7 +408,11 @@ impl Kubelet {
 
 impl Drop for Kubelet {
     fn drop(&mut self) {
-        eprint!("[{} {:.1} s] ", self.name, self.began.elapsed().as_secs_f64());
+        eprint!(
+            "[{} {:.1} s] ",
+            self.name,
+            self.began.elapsed().as_secs_f64()
+        );
         if std::thread::panicking() {
             let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/machine");
             let _made = fs::create_dir_all(&keep);
@@ -426,7 +461,10 @@ pub(crate) fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
 
 /// A pod whose one container runs until it is asked to end.
 pub(crate) fn idle(name: &str) -> Value {
-    pod(name, &[json!({"name": "c", "image": variable("HK_PAUSE_IMAGE")})])
+    pod(
+        name,
+        &[json!({"name": "c", "image": variable("HK_PAUSE_IMAGE")})],
+    )
 }
 
 /// A pod of these containers, that ends within a second.

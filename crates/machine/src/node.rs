@@ -65,8 +65,14 @@ impl Node {
     }
 
     fn script(&self, script: &str, word: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").join(script);
-        let ended = Command::new(path).arg(word).arg(&self.data).output().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../scripts")
+            .join(script);
+        let ended = Command::new(path)
+            .arg(word)
+            .arg(&self.data)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{script} {word}: {said}");
     }
@@ -140,8 +146,7 @@ fn walk(top: &Path, found: &mut Vec<PathBuf>) {
 }
 
 pub(crate) fn variable(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run scripts/test.sh machine"))
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test.sh machine"))
 }
 
 /// Looks again and again until there is an answer; a test fails that waits longer than `limit`.
@@ -164,12 +169,18 @@ pub(crate) fn settles(what: &str, limit: Duration, mut left: impl FnMut() -> Vec
         if left.is_empty() {
             return;
         }
-        assert!(began.elapsed() < limit, "waited {limit:?} for {what}; left: {left:#?}");
+        assert!(
+            began.elapsed() < limit,
+            "waited {limit:?} for {what}; left: {left:#?}"
+        );
         pause(LOOK);
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a real node is watched from outside: bounded looks, a little apart")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a real node is watched from outside: bounded looks, a little apart"
+)]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

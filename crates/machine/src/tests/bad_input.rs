@@ -32,18 +32,31 @@ fn refused(output: &Output, words: &[&str]) {
 #[test]
 fn the_binary_tells_what_it_is() {
     let alone = run(&[]);
-    assert!(alone.status.success() && said(&alone).contains("kubelet"), "{}", said(&alone));
+    assert!(
+        alone.status.success() && said(&alone).contains("kubelet"),
+        "{}",
+        said(&alone)
+    );
     for version in [run(&["--version"]), run(&["kubelet", "--version"])] {
         assert!(version.status.success());
         let said = said(&version);
-        assert!(said.starts_with("Kubernetes v1.36.") && said.contains("+hyperkube."), "{said}");
+        assert!(
+            said.starts_with("Kubernetes v1.36.") && said.contains("+hyperkube."),
+            "{said}"
+        );
     }
     let help = run(&["kubelet", "--help"]);
     let said = said(&help);
-    for flag in include_str!("../../../../parity/flags.tsv").lines().filter(|line| !line.starts_with('#')) {
+    for flag in include_str!("../../../../parity/flags.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+    {
         let name = flag.split('\t').next().unwrap().trim_start_matches("--");
         let hidden = ["azure-container-registry-config"].contains(&name);
-        assert!(hidden || said.contains(&format!("--{name}")), "--{name} is not in --help");
+        assert!(
+            hidden || said.contains(&format!("--{name}")),
+            "--{name} is not in --help"
+        );
     }
     let place = std::env::temp_dir().join(format!("hyperkube-link-{}", std::process::id()));
     fs::create_dir_all(&place).unwrap();
@@ -57,14 +70,20 @@ fn the_binary_tells_what_it_is() {
 
 #[test]
 fn flags_and_configuration_that_are_wrong_are_named() {
-    refused(&run(&["kubelet", "--no-such-flag=1"]), &["unknown flag: --no-such-flag"]);
+    refused(
+        &run(&["kubelet", "--no-such-flag=1"]),
+        &["unknown flag: --no-such-flag"],
+    );
     refused(&run(&["apiserver"]), &["apiserver"]);
     let mut kubelet = Kubelet::new("bad-config");
     kubelet.config["maxPods"] = json!(-1);
     kubelet.config["healthzPort"] = json!(70000);
     kubelet.config["imageGCHighThresholdPercent"] = json!(10);
     kubelet.config["imageGCLowThresholdPercent"] = json!(20);
-    refused(&kubelet.output(), &["maxPods", "healthzPort", "imageGCLowThresholdPercent"]);
+    refused(
+        &kubelet.output(),
+        &["maxPods", "healthzPort", "imageGCLowThresholdPercent"],
+    );
     kubelet.config = json!({"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "maxPods": "many"});
     refused(&kubelet.output(), &["kubelet.yaml", "maxPods"]);
 }
@@ -91,7 +110,9 @@ fn a_cgroup_v1_host_is_refused_unless_allowed() {
     kubelet.config["failCgroupV1"] = json!(true);
     refused(
         &kubelet.output(),
-        &["kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release"],
+        &[
+            "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release",
+        ],
     );
 }
 
@@ -100,7 +121,14 @@ fn a_full_disk_is_named_and_survived() {
     let mut kubelet = Kubelet::new("full-disk");
     fs::create_dir_all(&kubelet.root).unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "full", &kubelet.root.display().to_string()])
+        .args([
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=1m",
+            "full",
+            &kubelet.root.display().to_string(),
+        ])
         .status()
         .unwrap();
     assert!(mounted.success());
@@ -118,7 +146,12 @@ fn a_full_disk_is_named_and_survived() {
     kubelet.start();
     kubelet.wait_ready("before");
     fs::remove_file(filler).unwrap();
-    kubelet.wait("full", "Ready", Duration::from_secs(60), crate::kubelet::is_ready);
+    kubelet.wait(
+        "full",
+        "Ready",
+        Duration::from_secs(60),
+        crate::kubelet::is_ready,
+    );
     until("one container each", crate::kubelet::SOON, || {
         (kubelet.runtime.containers().len() == 2).then_some(())
     });

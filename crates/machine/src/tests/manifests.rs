@@ -13,13 +13,22 @@ use crate::node::{pause, until};
 /// Problems that `/debug/sources` shows of a file.
 fn problems(kubelet: &Kubelet, file: &str) -> Vec<Value> {
     let report = kubelet.main_json("/debug/sources");
-    let all = report["sources"][0]["problems"].as_array().cloned().unwrap_or_default();
-    let of_file = |problem: &Value| problem["file"].as_str().is_some_and(|name| name.ends_with(file));
+    let all = report["sources"][0]["problems"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let of_file = |problem: &Value| {
+        problem["file"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(file))
+    };
     all.into_iter().filter(of_file).collect()
 }
 
 fn wait_problem(kubelet: &Kubelet, file: &str) -> Value {
-    until(&format!("a problem of {file}"), SOON, || problems(kubelet, file).pop())
+    until(&format!("a problem of {file}"), SOON, || {
+        problems(kubelet, file).pop()
+    })
 }
 
 fn ids(kubelet: &Kubelet) -> Vec<String> {
@@ -42,13 +51,24 @@ fn a_manifest_that_becomes_bad_keeps_its_pod_over_a_restart_too() {
     let invalid = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: good\nspec:\n  containers:\n  - name: c\n    image: [not, text]\n";
     kubelet.put_text("good.yaml", invalid);
     let problem = until("the next problem", SOON, || {
-        problems(&kubelet, "good.yaml").into_iter().find(|p| p["field"].is_string())
+        problems(&kubelet, "good.yaml")
+            .into_iter()
+            .find(|p| p["field"].is_string())
     });
     assert_eq!(problem["line"], 8, "{problem}");
-    assert!(problem["field"].as_str().unwrap().contains("containers[0].image"), "{problem}");
+    assert!(
+        problem["field"]
+            .as_str()
+            .unwrap()
+            .contains("containers[0].image"),
+        "{problem}"
+    );
     kubelet.wait_log("good.yaml:8");
     let metrics = kubelet.read_only.text("/metrics").unwrap();
-    assert!(metrics.contains("hyperkube_source_problems{source=\"file\"} 1"), "no metric of the problem");
+    assert!(
+        metrics.contains("hyperkube_source_problems{source=\"file\"} 1"),
+        "no metric of the problem"
+    );
 
     kubelet.kill();
     kubelet.start();
@@ -58,7 +78,9 @@ fn a_manifest_that_becomes_bad_keeps_its_pod_over_a_restart_too() {
     assert_eq!(ids(&kubelet), before);
 
     kubelet.put("good.yaml", &idle("good"));
-    until("the problem to go", SOON, || problems(&kubelet, "good.yaml").is_empty().then_some(()));
+    until("the problem to go", SOON, || {
+        problems(&kubelet, "good.yaml").is_empty().then_some(())
+    });
     assert_eq!(ids(&kubelet), before);
 }
 
@@ -77,7 +99,15 @@ fn hostile_and_odd_files_harm_nobody() {
     }
     kubelet.put_text("bomb.yaml", &bomb);
     kubelet.put("second.yaml", &idle("good"));
-    for name in ["good.yaml~", "#good.yaml#", "good.yaml.bak", "good.orig", ".good.yaml.swp", "x.tmp", ".hidden"] {
+    for name in [
+        "good.yaml~",
+        "#good.yaml#",
+        "good.yaml.bak",
+        "good.orig",
+        ".good.yaml.swp",
+        "x.tmp",
+        ".hidden",
+    ] {
         kubelet.put(name, &idle("from-a-backup"));
     }
     fs::create_dir(kubelet.manifests.join("directory")).unwrap();
@@ -86,10 +116,17 @@ fn hostile_and_odd_files_harm_nobody() {
     kubelet.wait_ready("plain");
 
     let big = wait_problem(&kubelet, "big.yaml");
-    assert!(big["message"].as_str().unwrap().contains("10485760") || big["message"].as_str().unwrap().contains("10 MiB"), "{big}");
+    assert!(
+        big["message"].as_str().unwrap().contains("10485760")
+            || big["message"].as_str().unwrap().contains("10 MiB"),
+        "{big}"
+    );
     wait_problem(&kubelet, "bomb.yaml");
     let twice = wait_problem(&kubelet, "second.yaml");
-    assert!(twice["message"].as_str().unwrap().contains("good"), "{twice}");
+    assert!(
+        twice["message"].as_str().unwrap().contains("good"),
+        "{twice}"
+    );
     let report = kubelet.main_json("/debug/sources");
     let skipped: Vec<&str> = report["sources"][0]["skipped"]
         .as_array()
@@ -97,8 +134,17 @@ fn hostile_and_odd_files_harm_nobody() {
         .iter()
         .filter_map(|skip| skip["name"].as_str())
         .collect();
-    for name in ["good.yaml~", "#good.yaml#", "good.yaml.bak", "good.orig", "x.tmp"] {
-        assert!(skipped.iter().any(|skipped| skipped.ends_with(name)), "{name} not among {skipped:?}");
+    for name in [
+        "good.yaml~",
+        "#good.yaml#",
+        "good.yaml.bak",
+        "good.orig",
+        "x.tmp",
+    ] {
+        assert!(
+            skipped.iter().any(|skipped| skipped.ends_with(name)),
+            "{name} not among {skipped:?}"
+        );
     }
     assert_eq!(kubelet.pods().len(), 2);
     assert!(ids(&kubelet).contains(&before[0]));
@@ -120,7 +166,12 @@ fn a_directory_that_vanishes_takes_no_pod_with_it() {
     assert_eq!(ids(&kubelet), before);
     fs::rename(&aside, &kubelet.manifests).unwrap();
     kubelet.put("another.yaml", &idle("another"));
-    kubelet.wait("another", "Ready", Duration::from_secs(30), crate::kubelet::is_ready);
+    kubelet.wait(
+        "another",
+        "Ready",
+        Duration::from_secs(30),
+        crate::kubelet::is_ready,
+    );
     assert!(ids(&kubelet).contains(&before[0]));
 }
 
@@ -130,7 +181,9 @@ fn a_pod_that_needs_what_is_not_built_is_held_and_says_so() {
     let mut manifest = idle("probed");
     manifest["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 1}});
     kubelet.put("probed.yaml", &manifest);
-    let pod = kubelet.wait("probed", "held", SOON, |pod| pod["status"].to_string().contains("livenessProbe"));
+    let pod = kubelet.wait("probed", "held", SOON, |pod| {
+        pod["status"].to_string().contains("livenessProbe")
+    });
     assert_eq!(pod["status"]["phase"], "Pending");
     assert_eq!(container(&pod, "c")["state"]["running"], Value::Null);
     pause(Duration::from_millis(500));

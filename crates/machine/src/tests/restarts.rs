@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::node::until;
 use crate::kubelet::{Kubelet, SOON, condition, container, pod, shell};
+use crate::node::until;
 
 fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap().parse().unwrap()
@@ -23,15 +23,24 @@ fn back_off(wait: &str, pod: &Value) -> bool {
     let waiting = &container(pod, "c")["state"]["waiting"];
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     let name = pod["metadata"]["name"].as_str().unwrap();
-    let message = format!("back-off {wait} restarting failed container=c pod={name}_default({uid})");
+    let message =
+        format!("back-off {wait} restarting failed container=c pod={name}_default({uid})");
     waiting["reason"] == "CrashLoopBackOff" && waiting["message"] == message
 }
 
 #[test]
 fn a_crash_looping_container_waits_nothing_then_ten_seconds_then_twenty() {
     let mut kubelet = Kubelet::running("crash-loop");
-    kubelet.put("crash.yaml", &pod("crash", &[shell("c", "echo bye > /dev/termination-log; exit 3")]));
-    let first = kubelet.wait("crash", "in back-off of 10 s", SOON, |pod| back_off("10s", pod));
+    kubelet.put(
+        "crash.yaml",
+        &pod(
+            "crash",
+            &[shell("c", "echo bye > /dev/termination-log; exit 3")],
+        ),
+    );
+    let first = kubelet.wait("crash", "in back-off of 10 s", SOON, |pod| {
+        back_off("10s", pod)
+    });
     assert_eq!(restarts(&first), 1);
     let last = &container(&first, "c")["lastState"]["terminated"];
     assert_eq!(last["exitCode"], 3);
@@ -40,20 +49,33 @@ fn a_crash_looping_container_waits_nothing_then_ten_seconds_then_twenty() {
     assert_eq!(first["status"]["phase"], "Running");
     assert_eq!(condition(&first, "Ready"), "False");
     let ended = time(&last["finishedAt"]);
-    let second = kubelet.wait("crash", "in back-off of 20 s", SOON, |pod| back_off("20s", pod));
+    let second = kubelet.wait("crash", "in back-off of 20 s", SOON, |pod| {
+        back_off("20s", pod)
+    });
     assert_eq!(restarts(&second), 2);
     let started = time(&container(&second, "c")["lastState"]["terminated"]["startedAt"]);
     // Times in the status are whole seconds.
     let gap = started.duration_since(ended).as_secs();
     assert!((9..=11).contains(&gap), "restarted after {gap} s");
     // The newest dead container per name is kept, older ones are removed.
-    until("the older containers to go", SOON, || (kubelet.runtime.containers().len() == 1).then_some(()));
+    until("the older containers to go", SOON, || {
+        (kubelet.runtime.containers().len() == 1).then_some(())
+    });
     let uid = second["metadata"]["uid"].as_str().unwrap();
     let id = kubelet.runtime.containers().into_keys().next().unwrap();
     let (status, _) = kubelet.runtime.container(&id);
     assert_eq!(status.metadata.unwrap().attempt, 2);
-    assert_eq!(status.annotations["io.kubernetes.container.restartCount"], "2");
-    assert!(status.log_path.ends_with(&format!("default_crash-n1_{uid}/c/2.log")), "{}", status.log_path);
+    assert_eq!(
+        status.annotations["io.kubernetes.container.restartCount"],
+        "2"
+    );
+    assert!(
+        status
+            .log_path
+            .ends_with(&format!("default_crash-n1_{uid}/c/2.log")),
+        "{}",
+        status.log_path
+    );
 }
 
 #[test]
@@ -62,8 +84,13 @@ fn the_longest_back_off_is_the_configured_one() {
     kubelet.config["crashLoopBackOff"] = json!({"maxContainerRestartPeriod": "1s"});
     kubelet.start();
     kubelet.put("crash.yaml", &pod("crash", &[shell("c", "exit 3")]));
-    let pod = kubelet.wait("crash", "restarted three times", SOON, |pod| restarts(pod) >= 3);
-    assert_eq!(container(&pod, "c")["lastState"]["terminated"]["exitCode"], 3);
+    let pod = kubelet.wait("crash", "restarted three times", SOON, |pod| {
+        restarts(pod) >= 3
+    });
+    assert_eq!(
+        container(&pod, "c")["lastState"]["terminated"]["exitCode"],
+        3
+    );
 }
 
 #[test]
@@ -82,9 +109,20 @@ fn restart_policies_and_init_containers_are_followed() {
         pod
     };
     kubelet.put("1.yaml", &with_policy("done", "OnFailure", "exit 0"));
-    kubelet.put("2.yaml", &with_policy("again", "OnFailure", "test -e /out/x || { touch /out/x; exit 1; }"));
+    kubelet.put(
+        "2.yaml",
+        &with_policy(
+            "again",
+            "OnFailure",
+            "test -e /out/x || { touch /out/x; exit 1; }",
+        ),
+    );
     kubelet.put("3.yaml", &with_policy("failed", "Never", "exit 7"));
-    let mut ordered = with_policy("ordered", "Always", "echo main >> /out/order; while :; do sleep 1; done");
+    let mut ordered = with_policy(
+        "ordered",
+        "Always",
+        "echo main >> /out/order; while :; do sleep 1; done",
+    );
     ordered["spec"]["initContainers"] = json!([
         with_out(shell("one", "sleep 0.3; echo one >> /out/order")),
         with_out(shell("two", "echo two >> /out/order")),
@@ -93,15 +131,27 @@ fn restart_policies_and_init_containers_are_followed() {
 
     let phase = |phase: &'static str| move |pod: &Value| pod["status"]["phase"] == phase;
     let done = kubelet.wait("done", "Succeeded", SOON, phase("Succeeded"));
-    assert_eq!(container(&done, "c")["state"]["terminated"]["reason"], "Completed");
+    assert_eq!(
+        container(&done, "c")["state"]["terminated"]["reason"],
+        "Completed"
+    );
     assert_eq!(restarts(&done), 0);
     let again = kubelet.wait("again", "Succeeded", SOON, phase("Succeeded"));
     assert_eq!(restarts(&again), 1);
-    assert_eq!(container(&again, "c")["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(
+        container(&again, "c")["lastState"]["terminated"]["exitCode"],
+        1
+    );
     let failed = kubelet.wait("failed", "Failed", SOON, phase("Failed"));
-    assert_eq!(container(&failed, "c")["state"]["terminated"]["exitCode"], 7);
+    assert_eq!(
+        container(&failed, "c")["state"]["terminated"]["exitCode"],
+        7
+    );
     let ordered = kubelet.wait_ready("ordered");
-    assert_eq!(fs::read_to_string(out.join("order")).unwrap(), "one\ntwo\nmain\n");
+    assert_eq!(
+        fs::read_to_string(out.join("order")).unwrap(),
+        "one\ntwo\nmain\n"
+    );
     for init in ["one", "two"] {
         let state = &container(&ordered, init)["state"]["terminated"];
         assert_eq!(state["reason"], "Completed", "{init}");

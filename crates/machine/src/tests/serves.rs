@@ -39,9 +39,14 @@ fn health_debug_and_timeline_are_served() {
         .filter_map(|stage| stage["stage"].as_str())
         .collect();
     let all: BTreeSet<&str> = stages.iter().copied().collect();
-    let expected = ["queued", "admitted", "volumes", "pull", "sandbox", "create", "start", "ready"];
+    let expected = [
+        "queued", "admitted", "volumes", "pull", "sandbox", "create", "start", "ready",
+    ];
     assert_eq!(all, BTreeSet::from(expected), "{timeline}");
-    assert_eq!((stages.first(), stages.last()), (Some(&"queued"), Some(&"ready")));
+    assert_eq!(
+        (stages.first(), stages.last()),
+        (Some(&"queued"), Some(&"ready"))
+    );
     kubelet.wait_log("Pod is ready");
     let running = kubelet.main_json("/runningpods/");
     assert_eq!(running["items"][0]["metadata"]["name"], "a-n1", "{running}");
@@ -51,25 +56,50 @@ fn health_debug_and_timeline_are_served() {
 fn the_machine_is_described_as_the_kernel_does() {
     let mut kubelet = Kubelet::running("spec");
     let spec: Value = serde_json::from_str(&kubelet.read_only.text("/spec/").unwrap()).unwrap();
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let cpuinfo = read("/proc/cpuinfo");
     let values = |key: &str| -> Vec<String> {
         let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-        lines.filter(|(found, _)| found.trim() == key).map(|(_, value)| value.trim().to_owned()).collect()
+        lines
+            .filter(|(found, _)| found.trim() == key)
+            .map(|(_, value)| value.trim().to_owned())
+            .collect()
     };
-    let distinct = |key: &str| values(key).into_iter().collect::<BTreeSet<_>>().len().max(1);
+    let distinct = |key: &str| {
+        values(key)
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .len()
+            .max(1)
+    };
     assert_eq!(spec["num_cores"], values("processor").len());
     assert_eq!(spec["num_physical_cores"], distinct("core id"));
     assert_eq!(spec["num_sockets"], distinct("physical id"));
     let highest = read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
     let clock = highest.parse().unwrap_or_else(|_| {
-        values("cpu MHz").first().map_or(0.0, |mhz| mhz.parse::<f64>().unwrap() * 1e3)
+        values("cpu MHz")
+            .first()
+            .map_or(0.0, |mhz| mhz.parse::<f64>().unwrap() * 1e3)
     });
-    assert!((spec["cpu_frequency_khz"].as_f64().unwrap() - clock).abs() <= clock / 2.0, "{}", spec["cpu_frequency_khz"]);
+    assert!(
+        (spec["cpu_frequency_khz"].as_f64().unwrap() - clock).abs() <= clock / 2.0,
+        "{}",
+        spec["cpu_frequency_khz"]
+    );
     let meminfo = read("/proc/meminfo");
     let amount = |key: &str| {
         let line = meminfo.lines().find(|line| line.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     };
     assert_eq!(spec["memory_capacity"], amount("MemTotal:"));
     assert_eq!(spec["swap_capacity"], amount("SwapTotal:"));
@@ -77,15 +107,27 @@ fn the_machine_is_described_as_the_kernel_does() {
     assert!(spec["nvm"].is_object());
     for page in spec["hugepages"].as_array().into_iter().flatten() {
         let size = page["page_size"].as_u64().unwrap();
-        let count = read(&format!("/sys/kernel/mm/hugepages/hugepages-{size}kB/nr_hugepages"));
+        let count = read(&format!(
+            "/sys/kernel/mm/hugepages/hugepages-{size}kB/nr_hugepages"
+        ));
         assert_eq!(page["num_pages"].to_string(), count);
     }
     let sizes = fs::read_dir("/sys/kernel/mm/hugepages").map_or(0, Iterator::count);
     assert_eq!(spec["hugepages"].as_array().map_or(0, Vec::len), sizes);
     let machine_id = [read("/etc/machine-id"), read("/var/lib/dbus/machine-id")];
-    assert_eq!(spec["machine_id"], *machine_id.iter().find(|id| !id.is_empty()).unwrap_or(&String::new()));
+    assert_eq!(
+        spec["machine_id"],
+        *machine_id
+            .iter()
+            .find(|id| !id.is_empty())
+            .unwrap_or(&String::new())
+    );
     let dmi = read("/sys/class/dmi/id/product_uuid");
-    assert!(dmi.is_empty() || spec["system_uuid"] == dmi, "{}", spec["system_uuid"]);
+    assert!(
+        dmi.is_empty() || spec["system_uuid"] == dmi,
+        "{}",
+        spec["system_uuid"]
+    );
     assert_eq!(spec["boot_id"], read("/proc/sys/kernel/random/boot_id"));
     let mounts = read("/proc/self/mountinfo");
     let filesystems = spec["filesystems"].as_array().unwrap();
@@ -93,7 +135,10 @@ fn the_machine_is_described_as_the_kernel_does() {
     for filesystem in filesystems {
         let device = filesystem["device"].as_str().unwrap();
         assert!(mounts.contains(device), "{device}");
-        assert!(filesystem["capacity"].as_u64().unwrap() > 0 || device == "overlay", "{filesystem}");
+        assert!(
+            filesystem["capacity"].as_u64().unwrap() > 0 || device == "overlay",
+            "{filesystem}"
+        );
     }
     for (number, disk) in spec["disk_map"].as_object().unwrap() {
         let sysfs = format!("/sys/block/{}", disk["name"].as_str().unwrap());
@@ -106,8 +151,16 @@ fn the_machine_is_described_as_the_kernel_does() {
         let sysfs = format!("/sys/class/net/{name}");
         // Other nodes of this machine come and go.
         if Path::new(&sysfs).exists() {
-            assert_eq!(device["mac_address"], read(&format!("{sysfs}/address")), "{name}");
-            assert_eq!(device["mtu"].to_string(), read(&format!("{sysfs}/mtu")), "{name}");
+            assert_eq!(
+                device["mac_address"],
+                read(&format!("{sysfs}/address")),
+                "{name}"
+            );
+            assert_eq!(
+                device["mtu"].to_string(),
+                read(&format!("{sysfs}/mtu")),
+                "{name}"
+            );
         }
     }
     let threads: usize = spec["topology"]
@@ -178,17 +231,32 @@ fn upstreams_metrics_are_there() {
     let mut kubelet = Kubelet::running("metrics");
     kubelet.put("a.yaml", &idle("a"));
     kubelet.wait_ready("a");
-    let text = until("the metrics", SOON, || kubelet.read_only.text("/metrics").ok());
+    let text = until("the metrics", SOON, || {
+        kubelet.read_only.text("/metrics").ok()
+    });
     let families: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .filter_map(|line| line.split(' ').next())
         .collect();
-    let missing: Vec<&str> = METRICS.into_iter().filter(|name| !families.contains(name)).collect();
-    let later: Vec<&str> = LATER.into_iter().filter(|name| !families.contains(name)).collect();
-    eprint!("[{} families; not there yet: {}] ", families.len(), later.join(" "));
+    let missing: Vec<&str> = METRICS
+        .into_iter()
+        .filter(|name| !families.contains(name))
+        .collect();
+    let later: Vec<&str> = LATER
+        .into_iter()
+        .filter(|name| !families.contains(name))
+        .collect();
+    eprint!(
+        "[{} families; not there yet: {}] ",
+        families.len(),
+        later.join(" ")
+    );
     assert!(missing.is_empty(), "missing: {missing:#?}");
-    let started = text.lines().find(|line| line.starts_with("kubelet_started_pods_total ")).unwrap();
+    let started = text
+        .lines()
+        .find(|line| line.starts_with("kubelet_started_pods_total "))
+        .unwrap();
     assert_eq!(started, "kubelet_started_pods_total 1");
 }
 
@@ -218,21 +286,34 @@ fn a_mode_that_is_not_built_opens_nothing() {
     let mut kubelet = Kubelet::new("closed");
     let healthz = kubelet.config["healthzPort"].clone();
     let read_only = kubelet.config["readOnlyPort"].take();
-    kubelet.config.as_object_mut().unwrap().remove("readOnlyPort");
-    kubelet.config["authentication"] = json!({"anonymous": {"enabled": false}, "webhook": {"enabled": true}});
+    kubelet
+        .config
+        .as_object_mut()
+        .unwrap()
+        .remove("readOnlyPort");
+    kubelet.config["authentication"] =
+        json!({"anonymous": {"enabled": false}, "webhook": {"enabled": true}});
     kubelet.config["authorization"] = json!({"mode": "Webhook"});
     let healthy = |port: &Value| Http::new(format!("127.0.0.1:{port}")).text("/healthz");
     kubelet.launch();
     until("healthz", SOON, || healthy(&healthz).ok());
-    until("the main port", SOON, || (kubelet.main_port("/pods", &[]).0 != 0).then_some(()));
-    assert!(healthy(&read_only).is_err(), "the read-only port is open without being asked for");
+    until("the main port", SOON, || {
+        (kubelet.main_port("/pods", &[]).0 != 0).then_some(())
+    });
+    assert!(
+        healthy(&read_only).is_err(),
+        "the read-only port is open without being asked for"
+    );
     assert_eq!(kubelet.main_port("/pods", &[]).0, 401);
     let token = ["-H", "Authorization: Bearer abc"];
     assert_eq!(kubelet.main_port("/pods", &token).0, 401);
     kubelet.kill();
-    kubelet.config["authentication"] = json!({"anonymous": {"enabled": true}, "webhook": {"enabled": false}});
+    kubelet.config["authentication"] =
+        json!({"anonymous": {"enabled": true}, "webhook": {"enabled": false}});
     kubelet.launch();
-    until("the main port", SOON, || (kubelet.main_port("/pods", &[]).0 != 0).then_some(()));
+    until("the main port", SOON, || {
+        (kubelet.main_port("/pods", &[]).0 != 0).then_some(())
+    });
     for path in ["/pods", "/configz", "/debug/tasks", "/metrics"] {
         assert_eq!(kubelet.main_port(path, &[]).0, 403, "{path}");
     }
@@ -251,9 +332,19 @@ fn it_ends_within_five_seconds_and_the_pods_go_on() {
     assert_eq!(status.code(), Some(0));
     assert!(took <= Duration::from_secs(5), "{took:?}");
     let after = kubelet.runtime.containers();
-    assert!(before.values().all(|held| after[&held.id] == *held), "{after:?}");
+    assert!(
+        before.values().all(|held| after[&held.id] == *held),
+        "{after:?}"
+    );
     kubelet.start();
     kubelet.wait_ready("b");
-    assert_eq!(kubelet.runtime.running()[&("a-n1".to_owned(), "c".to_owned())].len(), 1);
-    assert!(before.values().all(|held| kubelet.runtime.containers()[&held.id] == *held));
+    assert_eq!(
+        kubelet.runtime.running()[&("a-n1".to_owned(), "c".to_owned())].len(),
+        1
+    );
+    assert!(
+        before
+            .values()
+            .all(|held| kubelet.runtime.containers()[&held.id] == *held)
+    );
 }

@@ -25,11 +25,15 @@ fn recorded_pod(node: &Node) -> Value {
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn mode(path: &Path) -> String {
-    let found = fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let found =
+        fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     format!("{:o}", found.mode() & 0o7777)
 }
 
@@ -43,7 +47,10 @@ fn the_example_pod_becomes_ready_and_answers_on_its_own_address() {
     let page = until("the pod's answer", SOON, || {
         Http::new(format!("{address}:8080")).text("/").ok()
     });
-    assert!(page.contains("A pod started by hyperkube answers."), "{page}");
+    assert!(
+        page.contains("A pod started by hyperkube answers."),
+        "{page}"
+    );
 
     let metadata = &pod["metadata"];
     let uid = text(metadata, "/uid");
@@ -96,7 +103,10 @@ fn the_example_pod_becomes_ready_and_answers_on_its_own_address() {
     assert_eq!(web["restartCount"], 0);
     assert_eq!(web["lastState"], json!({}));
     assert!(!text(web, "/state/running/startedAt").is_empty());
-    assert_eq!(web["allocatedResources"], json!({"cpu": "10m", "memory": "8Mi"}));
+    assert_eq!(
+        web["allocatedResources"],
+        json!({"cpu": "10m", "memory": "8Mi"})
+    );
 }
 
 /// A recorded request in the shape that the runtime keeps it in: numbers and enumerations as numbers.
@@ -105,7 +115,9 @@ fn as_kept(value: Value) -> Value {
         Value::String(text) => match text.as_str() {
             "CONTAINER" | "Unconfined" => json!(1),
             "NODE" => json!(2),
-            other => other.parse::<i64>().map_or(Value::String(text.clone()), |n| json!(n)),
+            other => other
+                .parse::<i64>()
+                .map_or(Value::String(text.clone()), |n| json!(n)),
         },
         Value::Array(list) => list.into_iter().map(as_kept).collect(),
         // What is kept as text although it looks like a number.
@@ -165,7 +177,10 @@ fn the_runtime_is_asked_what_the_go_kubelet_asks() {
         for (from, to) in [
             ("/var/log/pods/", format!("{}/", kubelet.logs.display())),
             ("/var/lib/kubelet/", format!("{}/", kubelet.root.display())),
-            ("\"/kubepods/", format!("\"{}/kubepods/", kubelet.node.cgroup_root)),
+            (
+                "\"/kubepods/",
+                format!("\"{}/kubepods/", kubelet.node.cgroup_root),
+            ),
             ("1b902bdef067f330c5e44a7b0214c8b4", uid.clone()),
             ("static-web-bench", "static-web-n1".to_owned()),
         ] {
@@ -186,7 +201,7 @@ fn the_runtime_is_asked_what_the_go_kubelet_asks() {
     let (_, sandbox) = kubelet.runtime.sandbox(&held.sandbox);
     let here = [
         "/annotations/kubernetes.io~1config.seen",
-        "/dns_config",                                         // of the machine
+        "/dns_config",                                              // of the machine
         "/linux/security_context/namespace_options/userns_options", // containerd 1.6 does not know it
     ];
     assert_eq!(
@@ -207,8 +222,14 @@ fn the_runtime_is_asked_what_the_go_kubelet_asks() {
         without(rename(recorded("CreateContainer")), &here)
     );
     let hash = &status.annotations["io.kubernetes.container.hash"];
-    assert!(u32::from_str_radix(hash, 16).is_ok() && !hash.starts_with('0'), "{hash}");
-    assert_eq!(info["config"]["image"]["image"], container(&pod, "web")["imageID"]);
+    assert!(
+        u32::from_str_radix(hash, 16).is_ok() && !hash.starts_with('0'),
+        "{hash}"
+    );
+    assert_eq!(
+        info["config"]["image"]["image"],
+        container(&pod, "web")["imageID"]
+    );
     let mounts: Vec<(&str, &str)> = info["config"]["mounts"]
         .as_array()
         .unwrap()
@@ -218,7 +239,9 @@ fn the_runtime_is_asked_what_the_go_kubelet_asks() {
     let home = kubelet.root.join("pods").join(&uid);
     let at = |container_path| {
         let found = mounts.iter().find(|(path, _)| *path == container_path);
-        found.unwrap_or_else(|| panic!("no mount at {container_path}: {mounts:?}")).1
+        found
+            .unwrap_or_else(|| panic!("no mount at {container_path}: {mounts:?}"))
+            .1
     };
     assert_eq!(Path::new(at("/etc/hosts")), home.join("etc-hosts"));
     let message = Path::new(at("/dev/termination-log"));
@@ -236,7 +259,14 @@ fn cgroups_directories_logs_and_links_are_as_recorded() {
     let held = kubelet.runtime.containers().into_values().next().unwrap();
 
     if kubelet.node.cgroup_v2 {
-        let read = |file| fs::read_to_string(kubelet.node.cgroup("", &format!("kubepods/pod{uid}/{file}"))).unwrap();
+        let read = |file| {
+            fs::read_to_string(
+                kubelet
+                    .node
+                    .cgroup("", &format!("kubepods/pod{uid}/{file}")),
+            )
+            .unwrap()
+        };
         assert_eq!(read("memory.max").trim(), "33554432");
         assert_eq!(read("cpu.max").trim(), "10000 100000");
     } else {
@@ -254,8 +284,11 @@ fn cgroups_directories_logs_and_links_are_as_recorded() {
             ("memory", &in_container, "memory.limit_in_bytes", "33554432"),
             ("pids", &in_pod, "pids.max", "max"),
         ] {
-            let path = kubelet.node.cgroup(controller, &format!("kubepods/{cgroup}/{file}"));
-            let found = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let path = kubelet
+                .node
+                .cgroup(controller, &format!("kubepods/{cgroup}/{file}"));
+            let found = fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert_eq!(found.trim(), value, "{}", path.display());
         }
         let cpus = std::thread::available_parallelism().unwrap().get() * 1024;
@@ -282,7 +315,10 @@ fn cgroups_directories_logs_and_links_are_as_recorded() {
     assert_eq!(mode(&logs.join("web")), "755");
     assert_eq!(mode(&logs.join("web/0.log")), "640");
     let link = format!("static-web-n1_default_web-{}.log", held.id);
-    assert_eq!(Node::log_links(&kubelet.logs), [(link, logs.join("web/0.log"))]);
+    assert_eq!(
+        Node::log_links(&kubelet.logs),
+        [(link, logs.join("web/0.log"))]
+    );
 }
 
 #[test]
@@ -297,7 +333,9 @@ fn volumes_hosts_file_and_termination_message_are_there() {
         while :; do sleep 1; done";
     let mut writer = shell("c", line);
     let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
-    writer["volumeMounts"] = ["disk", "memory", "file", "directory", "created", "fresh"].map(mount).into();
+    writer["volumeMounts"] = ["disk", "memory", "file", "directory", "created", "fresh"]
+        .map(mount)
+        .into();
     let mut manifest = pod("volumes", &[writer]);
     let host = |name: &str, kind: &str| json!({"name": name, "hostPath": {"path": outside.join(name), "type": kind}});
     manifest["spec"]["volumes"] = json!([
@@ -313,25 +351,43 @@ fn volumes_hosts_file_and_termination_message_are_there() {
 
     let pod = kubelet.wait_ready("volumes");
     let uid = text(&pod, "/metadata/uid").to_owned();
-    let log = kubelet.logs.join(format!("default_volumes-n1_{uid}/c/0.log"));
+    let log = kubelet
+        .logs
+        .join(format!("default_volumes-n1_{uid}/c/0.log"));
     let log = until("the container's words", SOON, || {
         let log = fs::read_to_string(&log).ok()?;
         log.contains("memory is").then_some(log)
     });
     assert!(log.contains("in a file"), "{log}");
-    assert!(log.contains("mode 777\n") && log.contains("mode 1777\n"), "{log}");
-    assert!(log.contains("memory is tmpfs") && log.contains("size=8192k"), "{log}");
+    assert!(
+        log.contains("mode 777\n") && log.contains("mode 1777\n"),
+        "{log}"
+    );
+    assert!(
+        log.contains("memory is tmpfs") && log.contains("size=8192k"),
+        "{log}"
+    );
     assert!(log.contains("# Kubernetes-managed hosts file."), "{log}");
     let line = format!("{}\tvolumes-n1", text(&pod, "/status/podIP"));
     assert!(log.contains(&line), "no {line:?} in {log}");
 
-    let volumes = kubelet.root.join(format!("pods/{uid}/volumes/kubernetes.io~empty-dir"));
+    let volumes = kubelet
+        .root
+        .join(format!("pods/{uid}/volumes/kubernetes.io~empty-dir"));
     assert_eq!(mode(&volumes), "755");
     assert_eq!(mode(&volumes.join("disk")), "777");
     assert_eq!(fs::read_to_string(volumes.join("disk/a")).unwrap(), "a\n");
     assert_eq!(Node::mounts_below(&kubelet.root).len(), 1);
-    for (file, content) in [("created/d", "d\n"), ("directory/e", "e\n"), ("fresh", "f\n")] {
-        assert_eq!(fs::read_to_string(outside.join(file)).unwrap(), content, "{file}");
+    for (file, content) in [
+        ("created/d", "d\n"),
+        ("directory/e", "e\n"),
+        ("fresh", "f\n"),
+    ] {
+        assert_eq!(
+            fs::read_to_string(outside.join(file)).unwrap(),
+            content,
+            "{file}"
+        );
     }
     assert_eq!(mode(&outside.join("created")), "755");
     assert_eq!(mode(&outside.join("fresh")), "644");
@@ -339,21 +395,37 @@ fn volumes_hosts_file_and_termination_message_are_there() {
     // The message is shown once the container has ended.
     let id = kubelet.runtime.running()[&("volumes-n1".to_owned(), "c".to_owned())][0].clone();
     kubelet.runtime.stop_container(&id);
-    let ended = kubelet.wait("volumes", "restarted", SOON, |pod| container(pod, "c")["restartCount"] == 1);
-    assert_eq!(container(&ended, "c")["lastState"]["terminated"]["message"], "the message\n");
-    assert_eq!(container(&ended, "c")["lastState"]["terminated"]["exitCode"], 137);
+    let ended = kubelet.wait("volumes", "restarted", SOON, |pod| {
+        container(pod, "c")["restartCount"] == 1
+    });
+    assert_eq!(
+        container(&ended, "c")["lastState"]["terminated"]["message"],
+        "the message\n"
+    );
+    assert_eq!(
+        container(&ended, "c")["lastState"]["terminated"]["exitCode"],
+        137
+    );
 
     // A path of another type keeps its pod from starting, and is not touched.
     let wrong = kubelet.pod("wrong-type").unwrap();
     assert_eq!(text(&wrong, "/status/phase"), "Pending", "{wrong:#}");
-    assert_eq!(container(&wrong, "c")["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(
+        container(&wrong, "c")["state"]["waiting"]["reason"],
+        "ContainerCreating"
+    );
     kubelet.wait_log("hostPath type check failed");
 
     kubelet.take("volumes.yaml");
     kubelet.wait_gone("volumes");
-    until("the pod's directory to go", SOON, || (!kubelet.root.join("pods").join(&uid).exists()).then_some(()));
+    until("the pod's directory to go", SOON, || {
+        (!kubelet.root.join("pods").join(&uid).exists()).then_some(())
+    });
     assert_eq!(Node::mounts_below(&kubelet.root), [""; 0]);
-    assert_eq!(fs::read_to_string(outside.join("directory/e")).unwrap(), "e\n");
+    assert_eq!(
+        fs::read_to_string(outside.join("directory/e")).unwrap(),
+        "e\n"
+    );
 }
 
 #[test]
@@ -379,7 +451,10 @@ fn an_edited_pod_ends_before_its_successor_starts() {
         let after = until("the successor", SOON, || {
             let running = kubelet.runtime.running();
             let of_edit = &running.get(&("edit-n1".to_owned(), "c".to_owned()));
-            assert!(of_edit.is_none_or(|ids| ids.len() == 1), "both run: {of_edit:?}");
+            assert!(
+                of_edit.is_none_or(|ids| ids.len() == 1),
+                "both run: {of_edit:?}"
+            );
             let pod = kubelet.pod("edit")?;
             (text(&pod, "/metadata/uid") != old && is_ready(&pod)).then_some(pod)
         });
@@ -396,7 +471,10 @@ fn an_edited_pod_ends_before_its_successor_starts() {
 fn a_deleted_pod_ends_gracefully_and_leaves_nothing() {
     let mut kubelet = Kubelet::running("delete");
     let farewell = kubelet.base.join("farewell");
-    let mut leaving = shell("c", "trap 'echo bye > /out/farewell; exit 0' TERM; while :; do sleep 0.05; done");
+    let mut leaving = shell(
+        "c",
+        "trap 'echo bye > /out/farewell; exit 0' TERM; while :; do sleep 0.05; done",
+    );
     leaving["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
     let mut manifest = pod("delete", &[leaving]);
     manifest["spec"]["terminationGracePeriodSeconds"] = json!(10);

@@ -33,7 +33,10 @@ fn shown(kubelet: &mut Kubelet) -> BTreeMap<String, (String, u64)> {
         let status = container(pod, "c");
         let id = status["containerID"].as_str().unwrap_or_default();
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-        (name, (id.to_owned(), status["restartCount"].as_u64().unwrap_or(0)))
+        (
+            name,
+            (id.to_owned(), status["restartCount"].as_u64().unwrap_or(0)),
+        )
     };
     kubelet.pods().iter().map(of).collect()
 }
@@ -47,7 +50,12 @@ fn nothing_flips(kubelet: &mut Kubelet, before: &BTreeMap<String, (String, u64)>
         let pods = kubelet.pods();
         for pod in &pods {
             let name = pod["metadata"]["name"].as_str().unwrap();
-            assert!(is_ready(pod), "{name} is not Ready after {:?}: {:#}", began.elapsed(), pod["status"]);
+            assert!(
+                is_ready(pod),
+                "{name} is not Ready after {:?}: {:#}",
+                began.elapsed(),
+                pod["status"]
+            );
             let status = container(pod, "c");
             let (id, restarts) = &before[name];
             assert_eq!(status["containerID"], *id, "{name}");
@@ -59,7 +67,10 @@ fn nothing_flips(kubelet: &mut Kubelet, before: &BTreeMap<String, (String, u64)>
         looks += 1;
         pause(Duration::from_millis(5));
     }
-    eprint!("[all shown after {:.0?}, {looks} looks] ", first_full.unwrap());
+    eprint!(
+        "[all shown after {:.0?}, {looks} looks] ",
+        first_full.unwrap()
+    );
 }
 
 #[test]
@@ -70,13 +81,23 @@ fn thirty_pods_do_not_notice_the_end_of_kubelet_or_containerd() {
         kubelet.put(&format!("{n}.yaml"), &idle(&format!("pod-{n}")));
     }
     for n in 0..30 {
-        kubelet.wait(&format!("pod-{n}"), "Ready", Duration::from_secs(60), is_ready);
+        kubelet.wait(
+            &format!("pod-{n}"),
+            "Ready",
+            Duration::from_secs(60),
+            is_ready,
+        );
     }
     eprint!("[30 pods in {:.1?}] ", began.elapsed());
     let before = shown(&mut kubelet);
     let held = kubelet.runtime.containers();
     assert_eq!((before.len(), held.len()), (30, 30));
-    let sandboxes: BTreeSet<String> = kubelet.runtime.sandboxes().into_iter().map(|s| s.id).collect();
+    let sandboxes: BTreeSet<String> = kubelet
+        .runtime
+        .sandboxes()
+        .into_iter()
+        .map(|s| s.id)
+        .collect();
 
     let look = Duration::from_millis(2500);
     eprint!("\n  kubelet: ");
@@ -100,12 +121,24 @@ fn thirty_pods_do_not_notice_the_end_of_kubelet_or_containerd() {
     nothing_flips(&mut kubelet, &before, look);
 
     assert_eq!(kubelet.runtime.containers(), held);
-    let after: BTreeSet<String> = kubelet.runtime.sandboxes().into_iter().map(|s| s.id).collect();
+    let after: BTreeSet<String> = kubelet
+        .runtime
+        .sandboxes()
+        .into_iter()
+        .map(|s| s.id)
+        .collect();
     assert_eq!(after, sandboxes);
     // And an exit right after is still noticed.
-    let id = held.values().find(|c| c.pod == "pod-7-n1").unwrap().id.clone();
+    let id = held
+        .values()
+        .find(|c| c.pod == "pod-7-n1")
+        .unwrap()
+        .id
+        .clone();
     kubelet.runtime.stop_container(&id);
-    kubelet.wait("pod-7", "restarted", SOON, |pod| container(pod, "c")["restartCount"] == 1 && is_ready(pod));
+    kubelet.wait("pod-7", "restarted", SOON, |pod| {
+        container(pod, "c")["restartCount"] == 1 && is_ready(pod)
+    });
 }
 
 /// Manifests and what must come of them.
@@ -132,7 +165,8 @@ impl Herd {
     fn put(&mut self, name: &str) {
         self.edits += 1;
         let mut manifest = idle(name);
-        manifest["spec"]["containers"][0]["env"] = json!([{"name": "EDIT", "value": self.edits.to_string()}]);
+        manifest["spec"]["containers"][0]["env"] =
+            json!([{"name": "EDIT", "value": self.edits.to_string()}]);
         self.kubelet.put(&format!("{name}.yaml"), &manifest);
         self.wanted.insert(name.to_owned(), self.edits);
     }
@@ -146,8 +180,15 @@ impl Herd {
     /// Why the node is not as wanted yet.
     fn missing(&mut self) -> Option<String> {
         let pods = self.kubelet.pods();
-        let names: BTreeSet<&str> = pods.iter().filter_map(|p| p["metadata"]["name"].as_str()).collect();
-        let wanted: BTreeSet<String> = self.wanted.keys().map(|name| format!("{name}-n1")).collect();
+        let names: BTreeSet<&str> = pods
+            .iter()
+            .filter_map(|p| p["metadata"]["name"].as_str())
+            .collect();
+        let wanted: BTreeSet<String> = self
+            .wanted
+            .keys()
+            .map(|name| format!("{name}-n1"))
+            .collect();
         if !names.iter().copied().eq(wanted.iter().map(String::as_str)) {
             return Some(format!("{names:?} are shown, {wanted:?} wanted"));
         }
@@ -185,7 +226,11 @@ impl Herd {
                     assert_eq!(*id, held.id, "after {after}: {name} was restarted");
                 }
                 // A start that lost its caller is ended by containerd itself: the next try has the next number.
-                _ => assert!(held.attempt <= 1, "after {after}: {name} has attempt {}", held.attempt),
+                _ => assert!(
+                    held.attempt <= 1,
+                    "after {after}: {name} has attempt {}",
+                    held.attempt
+                ),
             }
             self.ran.insert(name, (edit, held.id));
         }
@@ -202,7 +247,10 @@ fn an_end_at_every_fault_point_loses_nothing() {
     herd.converges("the start");
     let (mut reached, mut runs) = (0, 0);
     for point in FAULT_POINTS {
-        for (nth, change) in ["unchanged", "edited", "added", "removed"].into_iter().enumerate() {
+        for (nth, change) in ["unchanged", "edited", "added", "removed"]
+            .into_iter()
+            .enumerate()
+        {
             herd.kubelet.kill();
             herd.take("other");
             herd.put("changing");
@@ -212,7 +260,11 @@ fn an_end_at_every_fault_point_loses_nothing() {
             let nth = [1, 2, 4, 3][nth];
             herd.kubelet.env = vec![("HYPERKUBE_FAULT".to_owned(), format!("{point}:{nth}"))];
             herd.kubelet.launch();
-            let limit = if nth == 1 { SOON } else { Duration::from_millis(1500) };
+            let limit = if nth == 1 {
+                SOON
+            } else {
+                Duration::from_millis(1500)
+            };
             let ended = herd.kubelet.ended(limit);
             assert!(ended.is_some() || nth != 1, "{point} was not reached");
             if ended.is_none() {
@@ -236,7 +288,9 @@ fn an_end_at_every_fault_point_loses_nothing() {
 
 #[test]
 fn fifty_ends_at_random_instants_lose_nothing() {
-    let seed = std::env::var("HYPERKUBE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("HYPERKUBE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let mut state: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()) | 1 << 40);
     eprint!("[HYPERKUBE_SEED={state}] ");
     let mut random = move |below: u64| {
@@ -277,7 +331,10 @@ fn fifty_ends_at_random_instants_lose_nothing() {
 #[test]
 fn pods_whose_manifest_went_while_it_was_down_end_gracefully_and_others_sandboxes_stay() {
     let mut kubelet = Kubelet::running("orphans");
-    let mut leaving = shell("c", "trap 'echo bye > /out/farewell; exit 0' TERM; while :; do sleep 0.05; done");
+    let mut leaving = shell(
+        "c",
+        "trap 'echo bye > /out/farewell; exit 0' TERM; while :; do sleep 0.05; done",
+    );
     leaving["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
     let mut manifest = pod("orphan", &[leaving]);
     manifest["spec"]["terminationGracePeriodSeconds"] = json!(10);
@@ -305,10 +362,18 @@ fn pods_whose_manifest_went_while_it_was_down_end_gracefully_and_others_sandboxe
     kubelet.take("orphan.yaml");
     kubelet.start();
     crate::node::until("the orphan's end", SOON, || {
-        let ids: Vec<String> = kubelet.runtime.sandboxes().into_iter().map(|s| s.id).collect();
+        let ids: Vec<String> = kubelet
+            .runtime
+            .sandboxes()
+            .into_iter()
+            .map(|s| s.id)
+            .collect();
         (ids.len() == 2 && ids.contains(&foreign)).then_some(())
     });
-    assert_eq!(fs::read_to_string(kubelet.base.join("farewell")).unwrap(), "bye\n");
+    assert_eq!(
+        fs::read_to_string(kubelet.base.join("farewell")).unwrap(),
+        "bye\n"
+    );
     crate::node::until("the orphan's directory to go", SOON, || {
         (fs::read_dir(kubelet.root.join("pods")).unwrap().count() == 1).then_some(())
     });
@@ -316,6 +381,9 @@ fn pods_whose_manifest_went_while_it_was_down_end_gracefully_and_others_sandboxe
     pause(Duration::from_secs(3));
     let (status, _) = kubelet.runtime.sandbox(&foreign);
     assert_eq!(status.state(), cri::PodSandboxState::SandboxReady);
-    assert_eq!(kubelet.runtime.running()[&("stays-n1".to_owned(), "c".to_owned())], stays);
+    assert_eq!(
+        kubelet.runtime.running()[&("stays-n1".to_owned(), "c".to_owned())],
+        stays
+    );
     kubelet.runtime.stop_sandbox(&foreign);
 }
