@@ -36,6 +36,7 @@ pub mod resource_analyzer;
 pub mod runtime_up;
 pub mod signal;
 pub mod sources;
+pub mod start_width;
 pub mod status;
 pub mod supervisor;
 pub mod sync_loop;

@@ -14,7 +14,7 @@ use kubelet_decide::view::NetworkState;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -27,6 +27,7 @@ use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pod_worker::WorkerParts;
 use crate::records::Records;
 use crate::signal::Signal;
+use crate::start_width::StartWidth;
 use crate::status::StatusHandle;
 use crate::supervisor::{Supervisor, TaskKind};
 use crate::sync_loop::{SourceSnapshot, SyncInputs, SyncLoop};
@@ -109,7 +110,7 @@ pub fn start(
         images: images.clone(),
         clock: parts.clock,
         timeline: parts.timeline,
-        width: Arc::new(Semaphore::new(parts.start_width.max(1))),
+        width: StartWidth::new(parts.start_width),
         faults: parts.faults,
     };
     let network = Signal::new(parts.network.borrow().clone());

@@ -17,7 +17,7 @@ use crate::Plan;
 use crate::clock;
 use crate::figures::{Samples, Table};
 use crate::floor::Floor;
-use crate::node::{Kubelet, text_at};
+use crate::kubelet::{Kubelet, text_at};
 use crate::pods::with_containers;
 
 const PER_POD: u32 = 10;

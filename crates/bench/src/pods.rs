@@ -15,7 +15,7 @@ use crate::Plan;
 use crate::clock;
 use crate::figures::{Samples, Table};
 use crate::floor::Floor;
-use crate::node::Kubelet;
+use crate::kubelet::Kubelet;
 use crate::recording::Recording;
 
 /// The label that names a pod's UID on everything of the pod.
