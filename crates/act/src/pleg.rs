@@ -61,7 +61,7 @@ type Answer = oneshot::Sender<Result<Arc<ObservedPod>, LookError>>;
 struct Request {
     uid: PodUid,
     scope: Scope,
-    answer: Answer,
+    answer: Option<Answer>,
 }
 
 /// How others reach the relister.
@@ -82,12 +82,26 @@ impl PlegHandle {
         let request = Request {
             uid: uid.clone(),
             scope,
-            answer,
+            answer: Some(answer),
         };
         self.requests
             .send(request)
             .map_err(|_| LookError::Stopped)?;
         answered.await.map_err(|_| LookError::Stopped)?
+    }
+
+    /// Asks for a look at some time soon; nobody waits for it. A container that is not known yet is looked for in the whole pod.
+    pub fn hint(&self, uid: &PodUid, scope: Scope) {
+        let known = |id: &ContainerId| {
+            self.current(uid).is_some_and(|pod| pod.containers.iter().any(|c| c.id == *id))
+        };
+        let scope = match scope {
+            Scope::Parts { containers, .. } if !containers.iter().all(known) => Scope::Whole,
+            scope => scope,
+        };
+        let request = Request { uid: uid.clone(), scope, answer: None };
+        // When the relister is gone the process is stopping.
+        let _sent = self.requests.send(request);
     }
 
     /// The last observation of a pod, of whatever age; `None` is "not looked at yet, or seen to be absent".
@@ -236,7 +250,7 @@ impl Pleg {
                 // item off a queue, so none loses anything when another wins.
                 biased;
                 () = stop.cancelled() => return,
-                Some(request) = self.requests.recv() => self.ask(request.uid, request.scope, Some(request.answer), &flights),
+                Some(request) = self.requests.recv() => self.ask(request.uid, request.scope, request.answer, &flights),
                 Some(landed) = flights.next() => {
                     if let Landed::List(..) = landed {
                         listing = false;
