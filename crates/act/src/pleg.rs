@@ -38,12 +38,13 @@ use crate::termination_message::MessageReader;
 const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
-/// The runtime says "running" longer than the process lives, since it first cleans up (containerd: 20 to 60 ms, one container after
-/// the other): look again after these, then leave it to the relist. Each pause is about a third of the time that has passed, so that
-/// what is added to the runtime's own delay stays a third of it.
-const EXIT_RECHECKS_MILLIS: [u64; 18] = [
-    2, 4, 6, 8, 10, 12, 15, 20, 25, 35, 45, 60, 80, 105, 140, 185, 250, 500,
+/// The runtime says "running" a little longer than the process lives: look again after these, then each
+/// [`EXIT_RECHECK_MILLIS`] up to [`EXIT_RECHECKS`] looks in all, then leave it to the relist.
+const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] = [
+    1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30,
 ];
+const EXIT_RECHECK_MILLIS: u64 = 40;
+const EXIT_RECHECKS: usize = 60;
 
 /// A look that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -358,15 +359,16 @@ impl Pleg {
                     .iter()
                     .any(|c| c.id == id && matches!(c.state, ContainerState::Running { .. }))
             });
-        let Some(pause) = EXIT_RECHECKS_MILLIS.get(tries).filter(|_| runs) else {
+        if !runs || tries >= EXIT_RECHECKS {
             self.rechecking.remove(&id);
             if runs {
                 self.unwatched.insert(id);
             }
             return;
-        };
+        }
         self.ask(uid.clone(), Scope::container(id.clone()), None, flights);
-        let pause = Duration::from_millis(*pause);
+        let pause = FIRST_EXIT_RECHECKS_MILLIS.get(tries);
+        let pause = Duration::from_millis(pause.copied().unwrap_or(EXIT_RECHECK_MILLIS));
         flights.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
             Landed::Recheck(uid, id, tries + 1)
