@@ -451,6 +451,7 @@ impl PodWorker {
                     if self.parts.executor.faults.planted() == Planted::UnknownIsFailure =>
                 {
                     self.look = None;
+                    self.acted_at = Moment::default();
                     clean = false;
                     self.remember_failure(failure);
                 }
