@@ -85,13 +85,14 @@ impl Images {
         })?;
         let present = match wanted.policy {
             PullPolicy::Always => None,
-            PullPolicy::IfNotPresent | PullPolicy::Never => {
-                self.present(&name).await.map_err(|error| ImageError {
+            PullPolicy::IfNotPresent | PullPolicy::Never => self
+                .present(&name, wanted)
+                .await
+                .map_err(|error| ImageError {
                     reason: Reason::ImageInspectError,
                     message: format!("Failed to inspect image \"{name}\": {error}"),
                     pull_failed: false,
-                })?
-            }
+                })?,
         };
         match (present, wanted.policy) {
             (Some(image), _) => return Ok(image),
@@ -142,9 +143,10 @@ impl Images {
             .pull_image(name, (*wanted.sandbox_config).clone())
             .await
             .map_err(|e| failed(e.message()))?;
-        match self.present(&reference).await {
+        match self.present(&reference, wanted).await {
             Ok(Some(image)) => Ok(image),
             Ok(None) => Ok(ResolvedImage {
+                wanted: wanted.image.clone(),
                 id: reference,
                 uid: None,
                 username: String::new(),
@@ -155,17 +157,22 @@ impl Images {
         }
     }
 
-    async fn present(&self, name: &str) -> Result<Option<ResolvedImage>, kubelet_cri::CriError> {
+    async fn present(
+        &self,
+        name: &str,
+        wanted: &ImageWanted,
+    ) -> Result<Option<ResolvedImage>, kubelet_cri::CriError> {
         Ok(self
             .cri
             .image_status(name)
             .await?
-            .map(|image| resolved(&image)))
+            .map(|image| resolved(&image, wanted)))
     }
 }
 
-fn resolved(image: &cri::Image) -> ResolvedImage {
+fn resolved(image: &cri::Image, wanted: &ImageWanted) -> ResolvedImage {
     ResolvedImage {
+        wanted: wanted.image.clone(),
         id: image.id.clone(),
         uid: image.uid.as_ref().map(|u| u.value),
         username: image.username.clone(),

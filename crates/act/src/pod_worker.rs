@@ -289,6 +289,8 @@ impl PodWorker {
             }
             let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
             if runs {
+                // Started, whatever its call said: the next start asks for its image anew.
+                self.resolved.remove(&spec.name);
                 self.waiting.remove(&spec.name);
                 self.held.remove(&spec.name);
             }
@@ -471,6 +473,7 @@ impl PodWorker {
                     if self.parts.executor.faults.planted() == Planted::UnknownIsFailure =>
                 {
                     self.look = None;
+                    self.acted_at = Moment::default();
                     clean = false;
                     self.remember_failure(failure);
                 }

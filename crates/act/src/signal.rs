@@ -109,22 +109,26 @@ impl<T> Signal<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream::FuturesUnordered;
+    use futures_util::{FutureExt as _, StreamExt as _};
+
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
     async fn waiters_wake_in_the_order_in_which_they_came() {
         let signal = Signal::new(0);
-        let woken = Mutex::new(Vec::new());
         let wait = |name| {
-            let (signal, woken) = (signal.clone(), &woken);
+            let signal = signal.clone();
             async move {
                 signal.until(|value| *value > 0).await;
-                woken.lock().unwrap().push(name);
+                name
             }
         };
-        let change = async { signal.set(1) };
-        tokio::join!(wait(1), wait(2), wait(3), change);
-        assert_eq!(*woken.lock().unwrap(), [1, 2, 3]);
+        // Polls what was woken, in the order of waking, as the scheduler does.
+        let mut waits: FuturesUnordered<_> = [1, 2, 3].map(wait).into_iter().collect();
+        assert!(waits.next().now_or_never().is_none());
+        signal.set(1);
+        assert_eq!(waits.collect::<Vec<_>>().await, [1, 2, 3]);
     }
 
     #[tokio::test(flavor = "current_thread")]

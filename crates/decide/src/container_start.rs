@@ -65,7 +65,9 @@ pub fn container_start(
         };
         return Readiness::Now(Box::new(action), "created and never started".to_owned());
     }
-    let Some(image) = view.resolved.get(&container.name) else {
+    let resolved = view.resolved.get(&container.name);
+    // The spec may have changed since it was asked for.
+    let Some(image) = resolved.filter(|r| r.wanted == back_off_key(container)) else {
         return image_step(view, sandbox, container);
     };
     match start_step(view, sandbox, container, image) {

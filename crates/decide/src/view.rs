@@ -57,6 +57,8 @@ pub enum Prepared {
 /// An image that is known to be present for one start of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedImage {
+    /// Name as the spec had it: another name needs another look.
+    pub wanted: String,
     /// The runtime's id of it.
     pub id: String,
     /// Numeric user of the image, if it says one.

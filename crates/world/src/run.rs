@@ -158,6 +158,7 @@ struct World {
     made: BTreeMap<&'static str, u64>,
     steps: u64,
     log: Vec<(Duration, String)>,
+    lines_read: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -172,7 +173,8 @@ impl World {
         let exit_lag = [0, 1, 5, 40, 300][pods::at(&mut faults, 5)];
         let config = StandInConfig {
             seed,
-            trace: options.keeps_trace,
+            // Also read by a check.
+            trace: true,
             exit_lag: Duration::from_millis(exit_lag),
             latency: Duration::from_millis(faults.below(30)),
             images: pods::PRESENT.map(str::to_owned).to_vec(),
@@ -236,6 +238,7 @@ impl World {
             made: BTreeMap::new(),
             steps: 0,
             log: Vec::new(),
+            lines_read: 0,
         };
         world.place_canaries()?;
         Ok(world)
@@ -423,7 +426,30 @@ impl World {
         if self.kubelet.as_ref().is_some_and(|k| k.panics() > 0) {
             return Ok(Err("a task panicked".to_owned()));
         }
-        Ok(self.truth(after_step))
+        Ok(self
+            .asks_only_for_what_is_not_there()
+            .and_then(|()| self.truth(after_step)))
+    }
+
+    /// (g) A name that is taken already is only asked for by a call that the stand-in itself repeats: whoever looks after
+    /// each action, and after each lost answer, knows what there is.
+    fn asks_only_for_what_is_not_there(&mut self) -> Result<(), String> {
+        let from = self.lines_read;
+        let (read, found) = self.runtime.trace(|lines| {
+            let is_twice = |call: u64| {
+                lines
+                    .iter()
+                    .any(|l| l.call == call && l.text.ends_with("!Twice"))
+            };
+            let found = lines[from..]
+                .iter()
+                .find(|l| l.text.contains("is reserved for") && !is_twice(l.call));
+            (lines.len(), found.map(ToString::to_string))
+        });
+        self.lines_read = read;
+        found.map_or(Ok(()), |line| {
+            Err(format!("(g) asked again for what is there: {line}"))
+        })
     }
 
     fn is_at_rest(&mut self) -> Result<(), String> {

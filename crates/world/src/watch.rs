@@ -135,7 +135,7 @@ impl Watch {
                 };
             let text = format!("{uid} {}", line(&pod.status));
             if let Some(before) = &before {
-                self.compare(&text, uid, before, &next, of.until.is_none(), instances);
+                self.compare(&text, uid, (before, &next), of.until.is_none(), instances);
             }
             self.hold_against_truth(&text, uid, &pod.status, instances);
             if self.lines.last() != Some(&text) {
@@ -149,8 +149,7 @@ impl Watch {
         &mut self,
         text: &str,
         uid: &str,
-        before: &Shown,
-        next: &Shown,
+        (before, next): (&Shown, &Shown),
         is_wanted: bool,
         instances: &[Instance],
     ) {

@@ -6,6 +6,8 @@
 //! Holds: no test waits on real time
 //! Upstream: none
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -68,7 +68,7 @@ fn is_found(plant: Plant) {
     let scratch = Scratch::new(plant.name);
     let found =
         (0..plant::FOUND_WITHIN).find(|seed| scratch.run(*seed, plant, false).problem.is_some());
-    let seed = found.unwrap_or_else(|| panic!("{} is not found", plant.name));
+    let seed = found.expect("the planted bug is found");
     assert_eq!(
         scratch.run(seed, plant::NONE, false).problem,
         None,
