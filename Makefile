@@ -28,10 +28,11 @@ unit: ## unit and simulation tests
 machine: ## tests on a private containerd
 	@scripts/test.sh machine
 
-bench: ## figures of this machine: the runtime's floor beside the kubelet's own
+bench: ## figures of this machine: the runtime's floor beside the kubelet's own (BENCH=--quick: a short look)
 	@scripts/setup.sh
 	@cargo build --release --locked -p hyperkube
-	@cargo run --release --locked -p bench
+	@cargo build --release --locked -p bench -p testkit
+	@$(or $(CARGO_TARGET_DIR),target)/release/bench $(BENCH)
 
 world: ## the seeded simulation: make world SEEDS=100000
-	@cargo run --release --locked -p world -- --seeds $(SEEDS)
+	@cargo run --locked -p world -- --seeds $(SEEDS)

@@ -8,16 +8,16 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::plan::{Action, OnFailure, PodPlan, StartContainer, Step, StopContainer};
 use kubelet_decide::view::ResolvedImage;
+use kubelet_decide::volumes::Leaving;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::faults::{FaultPoint, Faults};
@@ -25,6 +25,7 @@ use crate::host_work::Host;
 use crate::images::Images;
 use crate::pleg::Scope;
 use crate::pod_worker::Order;
+use crate::start_width::StartWidth;
 use crate::timeline::{Stage, Timeline};
 
 /// What a plan is carried out with.
@@ -41,7 +42,7 @@ pub struct Executor {
     /// Marks of stages.
     pub timeline: Timeline,
     /// Sandboxes and containers that are made at once on this node.
-    pub width: Arc<Semaphore>,
+    pub width: StartWidth,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -64,8 +65,8 @@ pub enum Effect {
     Nothing,
     /// The host side stands.
     Prepared,
-    /// The host side is down.
-    Released,
+    /// The host side is down, all of it or what only a running pod needs.
+    Released(Leaving),
     /// An image for the next start of a container.
     Image(String, ResolvedImage),
     /// A container was started.
@@ -159,9 +160,11 @@ impl Executor {
                 mark(Stage::Volumes);
                 of_host(done, Effect::Prepared)
             }
-            Action::Release { work, .. } => of_host(self.host.work(work).await, Effect::Released),
+            Action::Release { work, leaving, .. } => {
+                of_host(self.host.work(work).await, Effect::Released(leaving))
+            }
             Action::RunSandbox(request) => {
-                let _slot = self.width.acquire().await;
+                let _slot = self.width.for_sandbox().await;
                 let made = self.cri.run_pod_sandbox(*request).await;
                 mark(Stage::Sandbox);
                 see(
@@ -245,7 +248,7 @@ impl Executor {
     }
 
     async fn start(&self, pod: &Pod, start: StartContainer, look: &mut Option<Scope>) -> Outcome {
-        let _slot = self.width.acquire().await;
+        let _slot = self.width.for_container().await;
         if let Err(error) = self.host.work(start.before).await {
             return Outcome::Failed(Failure {
                 container: Some(start.name),

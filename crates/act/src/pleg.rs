@@ -17,10 +17,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kubelet_cri::{Client, CriError};
 use kubelet_decide::pleg::{Listing, changed_pods};
-use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
+use kubelet_model::ids::{ContainerId, PodFullName, PodUid, SandboxId};
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use prometheus::Registry;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::exits::ExitSource;
 use crate::faults::{Faults, Planted};
 use crate::pleg_metrics::PlegMetrics;
+use crate::signal::Signal;
 
 pub use crate::look::Scope;
 use crate::look::{Looked, look};
@@ -37,11 +38,10 @@ use crate::termination_message::MessageReader;
 const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
-/// The runtime says "running" a little longer than the process lives: look again after these, then each
-/// [`EXIT_RECHECK_MILLIS`] up to [`EXIT_RECHECKS`] looks in all, then leave it to the relist.
-const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] = [
-    1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30,
-];
+/// The runtime says "running" longer than the process lives, since it first cleans up (containerd: 20 to 60 ms, one container after
+/// the other): look again after these pauses, each about a third of the time that has passed, so that what is added to the runtime's
+/// own delay stays a third of it. Then each [`EXIT_RECHECK_MILLIS`], up to [`EXIT_RECHECKS`] looks in all; then it is the relist's.
+const FIRST_EXIT_RECHECKS_MILLIS: [u64; 10] = [2, 4, 6, 8, 10, 12, 15, 20, 25, 35];
 const EXIT_RECHECK_MILLIS: u64 = 40;
 const EXIT_RECHECKS: usize = 60;
 
@@ -68,8 +68,8 @@ struct Request {
 #[derive(Clone, Debug)]
 pub struct PlegHandle {
     requests: mpsc::UnboundedSender<Request>,
-    observed: watch::Receiver<BTreeMap<PodUid, Arc<ObservedPod>>>,
-    listed: watch::Receiver<Option<Instant>>,
+    observed: Signal<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    listed: Signal<Option<Instant>>,
 }
 
 impl PlegHandle {
@@ -92,24 +92,31 @@ impl PlegHandle {
 
     /// The last observation of a pod, of whatever age; `None` is "not looked at yet, or seen to be absent".
     pub fn current(&self, uid: &PodUid) -> Option<Arc<ObservedPod>> {
-        self.observed.borrow().get(uid).cloned()
+        self.observed.look(|all| all.get(uid).cloned())
+    }
+
+    /// Resolves once the first list was taken and the runtime holds no other pod of this name.
+    pub async fn name_is_free(&self, name: &PodFullName, uid: &PodUid) {
+        self.first_list().await;
+        let is_other = |pod: &Arc<ObservedPod>| {
+            pod.uid != *uid && *pod.name == *name.name && *pod.namespace == *name.namespace
+        };
+        self.observed.until(|all| !all.values().any(is_other)).await;
     }
 
     /// Every pod the runtime was seen to hold.
     pub fn all(&self) -> Vec<Arc<ObservedPod>> {
-        self.observed.borrow().values().cloned().collect()
+        self.observed.look(|all| all.values().cloned().collect())
     }
 
     /// Resolves once the first full list was taken and every pod in it was looked at.
     pub async fn first_list(&self) {
-        let mut listed = self.listed.clone();
-        // An error means that the relister is gone; then nothing follows from the answer either.
-        let _seen = listed.wait_for(Option::is_some).await;
+        self.listed.until(Option::is_some).await;
     }
 
     /// When the last full list ended.
     pub fn last_list(&self) -> Option<Instant> {
-        *self.listed.borrow()
+        self.listed.look(|at| *at)
     }
 }
 
@@ -139,8 +146,8 @@ pub struct Pleg {
     messages: MessageReader,
     requests: mpsc::UnboundedReceiver<Request>,
     wakes: mpsc::UnboundedSender<PodUid>,
-    observed: watch::Sender<BTreeMap<PodUid, Arc<ObservedPod>>>,
-    listed: watch::Sender<Option<Instant>>,
+    observed: Signal<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    listed: Signal<Option<Instant>>,
     pods: BTreeMap<PodUid, PodEntry>,
     listing: Listing,
     to_see: Option<BTreeSet<PodUid>>,
@@ -186,8 +193,9 @@ impl Pleg {
         registry: &Registry,
     ) -> Result<(Self, PlegHandle), prometheus::Error> {
         let (requests_out, requests) = mpsc::unbounded_channel();
-        let (observed, observed_out) = watch::channel(BTreeMap::new());
-        let (listed, listed_out) = watch::channel(None);
+        let observed = Signal::new(BTreeMap::new());
+        let listed = Signal::new(None);
+        let (observed_out, listed_out) = (observed.clone(), listed.clone());
         let pleg = Self {
             cri: parts.cri,
             clock: parts.clock,
@@ -248,10 +256,10 @@ impl Pleg {
     }
 
     fn relist_period(&self) -> Duration {
-        if self.faults.planted() == Planted::NoRelist && self.listed.borrow().is_some() {
+        if self.faults.planted() == Planted::NoRelist && self.listed.look(Option::is_some) {
             return Duration::from_secs(1 << 24);
         }
-        if self.unwatched.is_empty() && self.listed.borrow().is_some() {
+        if self.unwatched.is_empty() && self.listed.look(Option::is_some) {
             SLOW_RELIST
         } else {
             FAST_RELIST
@@ -407,8 +415,8 @@ impl Pleg {
             return;
         };
         to_see.remove(uid);
-        if to_see.is_empty() && self.listed.borrow().is_none() {
-            self.listed.send_replace(Some(Instant::now()));
+        if to_see.is_empty() && self.listed.look(Option::is_none) {
+            self.listed.set(Some(Instant::now()));
         }
     }
 
@@ -430,8 +438,8 @@ impl Pleg {
                     self.ask(uid, Scope::Whole, None, flights);
                 }
                 let first_done = self.to_see.as_ref().is_some_and(BTreeSet::is_empty);
-                if first_done || self.listed.borrow().is_some() {
-                    self.listed.send_replace(Some(Instant::now()));
+                if first_done || self.listed.look(Option::is_some) {
+                    self.listed.set(Some(Instant::now()));
                 }
             }
             Err(error) => tracing::warn!(error = %error, "Runtime could not be listed"),
@@ -439,14 +447,14 @@ impl Pleg {
     }
 
     fn publish(&self, uid: &PodUid, pod: &Arc<ObservedPod>) {
-        self.observed.send_modify(|all| {
+        self.observed.change(|all| {
             if pod.is_absent() {
                 all.remove(uid);
             } else {
                 all.insert(uid.clone(), Arc::clone(pod));
             }
         });
-        self.metrics.holds(&self.observed.borrow());
+        self.observed.look(|all| self.metrics.holds(all));
     }
 
     /// Opens a hint for every running container that has none.

@@ -14,7 +14,8 @@ use kubelet_decide::view::NetworkState;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::execute::Executor;
@@ -25,6 +26,8 @@ use crate::images::{Images, PullLimits};
 use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pod_worker::WorkerParts;
 use crate::records::Records;
+use crate::signal::Signal;
+use crate::start_width::StartWidth;
 use crate::status::StatusHandle;
 use crate::supervisor::{Supervisor, TaskKind};
 use crate::sync_loop::{SourceSnapshot, SyncInputs, SyncLoop};
@@ -107,16 +110,19 @@ pub fn start(
         images: images.clone(),
         clock: parts.clock,
         timeline: parts.timeline,
-        width: Arc::new(Semaphore::new(parts.start_width.max(1))),
+        width: StartWidth::new(parts.start_width),
         faults: parts.faults,
     };
+    let network = Signal::new(parts.network.borrow().clone());
+    let relay = relay(parts.network, network.clone(), supervisor.stop().clone());
+    supervisor.spawn(TaskKind::Core, "network state", relay);
     let workers = WorkerParts {
         executor,
         pleg: pleg_handle.clone(),
         status: parts.status,
         records: parts.records,
         node: parts.node,
-        network: parts.network,
+        network,
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
@@ -137,4 +143,26 @@ pub fn start(
         all_sources_seen,
         last_turn,
     })
+}
+
+/// One waits on the channel, and wakes the workers in order.
+async fn relay(
+    mut from: watch::Receiver<NetworkState>,
+    to: Signal<NetworkState>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = from.changed() => {
+                if changed.is_err() {
+                    // It stays as it is for good.
+                    stop.cancelled().await;
+                    return;
+                }
+            }
+        }
+        to.set(from.borrow_and_update().clone());
+    }
 }

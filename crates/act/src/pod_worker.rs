@@ -23,10 +23,12 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
+use kubelet_decide::volumes::Leaving;
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,7 @@ use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
 use crate::records::{POD_PREFIX, Records};
+use crate::signal::Signal;
 use crate::status::StatusHandle;
 use crate::timeline::Stage;
 use crate::worker_metrics::WorkerMetrics;
@@ -71,7 +74,7 @@ pub struct WorkerParts {
     /// The node.
     pub node: Arc<NodeView>,
     /// The runtime's network.
-    pub network: watch::Receiver<NetworkState>,
+    pub network: Signal<NetworkState>,
     /// Figures.
     pub metrics: WorkerMetrics,
     /// To the sync loop.
@@ -96,6 +99,7 @@ pub struct PodWorker {
     look: Option<Scope>,
     acted_at: Moment,
     was_ready: bool,
+    has_name: bool,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -135,6 +139,7 @@ impl PodWorker {
             look: None,
             acted_at: Moment::default(),
             was_ready: false,
+            has_name: false,
         }
     }
 
@@ -144,6 +149,9 @@ impl PodWorker {
         loop {
             if stop.is_cancelled() {
                 return;
+            }
+            if !self.has_name && !self.take_name(&stop).await {
+                continue;
             }
             let Some(observed) = self.observe(&stop).await else {
                 continue;
@@ -184,13 +192,34 @@ impl PodWorker {
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
             if self.parts.pleg.current(&self.uid).is_none() {
-                let network = self.parts.network.borrow().clone();
+                let network = self.parts.network.look(Clone::clone);
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
                 self.parts
                     .status
                     .report(&self.uid, &order.pod.object, status);
             }
         }
+    }
+
+    /// Waits for the end of another pod of this name that an earlier process left; `false` when the order changed first.
+    async fn take_name(&mut self, stop: &CancellationToken) -> bool {
+        let order = self.orders.borrow_and_update().clone();
+        if matches!(order.desire, Desire::Run) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = self.parts.pleg.name_is_free(&order.pod.full_name, &self.uid) => {}
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        // The sync loop is gone: the process is stopping.
+                        stop.cancelled().await;
+                    }
+                    return false;
+                }
+            }
+        }
+        self.has_name = true;
+        true
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -278,7 +307,7 @@ impl PodWorker {
 
     /// Steps 4 to 6: view, life, plan.
     async fn think(&mut self, order: &Order, observed: &ObservedPod) -> Thought {
-        let network = self.parts.network.borrow().clone();
+        let network = self.parts.network.look(Clone::clone);
         self.parts.executor.faults.reach(FaultPoint::Viewed).await;
         loop {
             let next = step(&self.view(order, observed, &self.life, &network));
@@ -335,11 +364,15 @@ impl PodWorker {
 
     /// Steps 9 and 10: status, shown.
     async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
+        if self.life.cause() == Some(TerminationCause::Orphaned) {
+            // Nobody asked for it, and its spec is not known: there is nothing true to show.
+            return;
+        }
         let order = Order {
             pod: Arc::clone(pod),
             desire: self.orders.borrow().desire.clone(),
         };
-        let network = self.parts.network.borrow().clone();
+        let network = self.parts.network.look(Clone::clone);
         let mut waiting = self.waiting.clone();
         waiting.extend(plan.waiting.iter().cloned());
         let pod_waiting = plan
@@ -463,7 +496,8 @@ impl PodWorker {
         match effect {
             Effect::Nothing => {}
             Effect::Prepared => self.prepared = Prepared::Yes,
-            Effect::Released => self.prepared = Prepared::Released,
+            Effect::Released(Leaving::No) => self.prepared = Prepared::Ended,
+            Effect::Released(Leaving::Yes) => self.prepared = Prepared::Released,
             Effect::Image(name, image) => {
                 self.record.image_back_off.remove(&name);
                 self.waiting.remove(&name);
@@ -519,7 +553,8 @@ impl PodWorker {
                 };
                 self.record.image_back_off.insert(name.clone(), entry);
             }
-            Some(_) if self.record.image_back_off.contains_key(&name) => {
+            // Only what is held back waits for its next look; any other failure is tried again by itself.
+            Some(_) if waiting.reason == Reason::ImagePullBackOff => {
                 if let Some(back_off) = self.record.image_back_off.get_mut(&name) {
                     back_off.looked_at = now;
                 }
@@ -554,7 +589,10 @@ impl PodWorker {
                 .max(Duration::from_millis(1))
         });
         let waits_for_network = self.pod_waiting.is_none()
-            && !matches!(*self.parts.network.borrow_and_update(), NetworkState::Ready);
+            && self
+                .parts
+                .network
+                .see(|state| *state != NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
@@ -567,11 +605,7 @@ impl PodWorker {
                 self.retry_at = None;
             }
             () = self.hint.notified() => {}
-            changed = self.parts.network.changed(), if waits_for_network => {
-                if changed.is_err() {
-                    stop.cancelled().await;
-                }
-            }
+            () = self.parts.network.changed(), if waits_for_network => {}
             () = sleep_or_forever(pause) => {}
         }
     }

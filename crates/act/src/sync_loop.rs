@@ -8,7 +8,7 @@
 //! Upstream: pkg/kubelet/kubelet.go (syncLoop, HandlePod*, HandlePodCleanups), pkg/kubelet/pod_workers.go (allowPodStart)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
@@ -66,6 +66,7 @@ pub struct SyncLoop {
     pods_dir: PathBuf,
     seen: watch::Sender<bool>,
     beat: LoopBeat,
+    logs_dir: PathBuf,
 }
 
 impl std::fmt::Debug for SyncLoop {
@@ -84,6 +85,7 @@ impl SyncLoop {
             .host
             .root
             .join(format!("{}/pods", parts.node.root_dir));
+        let logs_dir = parts.executor.host.root.join(&parts.node.pod_logs_dir);
         Self {
             parts,
             supervisor,
@@ -95,6 +97,7 @@ impl SyncLoop {
             pods_dir,
             seen: watch::Sender::new(false),
             beat: LoopBeat::new(),
+            logs_dir,
         }
     }
 
@@ -279,16 +282,21 @@ impl SyncLoop {
         for pod in self.parts.pleg.all() {
             self.adopt_orphan(&pod.uid);
         }
-        let on_disk = std::fs::read_dir(&self.pods_dir)
+        // The name of a directory of logs tells namespace and name, too: `<namespace>_<name>_<uid>`.
+        let mut on_disk: BTreeMap<PodUid, (String, String)> = names_in(&self.pods_dir)
             .into_iter()
-            .flatten()
-            .flatten();
-        let names = on_disk.filter_map(|entry| entry.file_name().into_string().ok());
-        for uid in names.map(PodUid::from).collect::<Vec<_>>() {
+            .map(|uid| (PodUid::from(uid), (String::new(), String::new())))
+            .collect();
+        for name in names_in(&self.logs_dir) {
+            if let [namespace, name, uid] = name.splitn(3, '_').collect::<Vec<_>>()[..] {
+                on_disk.insert(PodUid::from(uid), (namespace.to_owned(), name.to_owned()));
+            }
+        }
+        for (uid, (namespace, name)) in on_disk {
             if !self.is_known(&uid) {
-                tracing::info!(uid = %uid, "Directory of a pod that no source knows");
+                tracing::info!(uid = %uid, namespace, name, "Directory of a pod that no source knows");
                 self.start(
-                    Arc::new(orphan_pod(&uid, "", "")),
+                    Arc::new(orphan_pod(&uid, &namespace, &name)),
                     Desire::Stop {
                         cause: TerminationCause::Orphaned,
                         grace_seconds: None,
@@ -343,4 +351,14 @@ impl SyncLoop {
             number(held),
         );
     }
+}
+
+/// Names of what is in a directory, in order; nothing where it cannot be read.
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
 }

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::clock;
 use crate::node::Node;
-use crate::recording::{Recording, Replay};
+use crate::recording::{End, Recording, Replay};
 
 /// Sends requests.
 #[derive(Debug)]
@@ -52,10 +52,12 @@ async fn start(client: &Client, replay: Replay) -> anyhow::Result<Started> {
     Ok(Started { sandbox, container })
 }
 
-async fn end(client: &Client, pod: &Started, grace: i64) -> anyhow::Result<()> {
-    client.stop_container(&pod.container, grace).await?;
+async fn end(client: &Client, pod: &Started, how: End) -> anyhow::Result<()> {
+    client.stop_container(&pod.container, how.grace).await?;
     client.stop_pod_sandbox(&pod.sandbox).await?;
-    client.remove_container(&pod.container).await?;
+    if how.removes_containers {
+        client.remove_container(&pod.container).await?;
+    }
     Ok(client.remove_pod_sandbox(&pod.sandbox).await?)
 }
 
@@ -187,7 +189,7 @@ impl Floor {
         let ended = self
             .executor
             .block_on(shared(started, width, |pod| async move {
-                end(client, &pod, recording.grace).await
+                end(client, &pod, recording.end).await
             }));
         let times = Times {
             start: running - begin,

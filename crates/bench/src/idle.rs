@@ -11,7 +11,8 @@ use std::fs;
 use crate::Plan;
 use crate::clock;
 use crate::figures::{Samples, Table};
-use crate::node::{Kubelet, KubeletPlaces, Node, binary};
+use crate::kubelet::Kubelet;
+use crate::node::{KubeletPlaces, Node, binary};
 use crate::pods::{burst, clear, manifest};
 use crate::process;
 

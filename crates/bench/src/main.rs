@@ -12,6 +12,7 @@ mod figures;
 mod floor;
 mod http;
 mod idle;
+mod kubelet;
 mod node;
 mod pods;
 mod process;
@@ -28,7 +29,8 @@ use anyhow::{Context as _, bail};
 
 use crate::figures::Table;
 use crate::floor::Floor;
-use crate::node::{Kubelet, KubeletPlaces, Node};
+use crate::kubelet::Kubelet;
+use crate::node::{KubeletPlaces, Node};
 
 const HELP: &str = "\
 Usage: bench [flags]

@@ -1,23 +1,18 @@
-//! The machine's side: a private containerd for this run, and the kubelet as a process.
+//! The machine's side: a private containerd for this run, and what a kubelet on it is given.
 //!
 //! In:    `scripts/machine_env.sh`, the release binary
-//! Out:   a node's places; a running kubelet with its pods; everything removed at the end
+//! Out:   a node's places, a kubelet's configuration; everything removed at the end
 //! Calls: main and all phases
-//! Holds: the node is removed also after an error; only processes started here are ended
+//! Holds: the node is removed also after an error
 //! Upstream: none
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-
-use crate::clock;
-use crate::http::Http;
 
 /// A private containerd and the places of its node.
 #[derive(Debug)]
@@ -82,19 +77,6 @@ impl Drop for Node {
     }
 }
 
-/// One life of the kubelet.
-#[derive(Debug)]
-pub(crate) struct Kubelet {
-    child: Child,
-    http: Http,
-    main_port: u16,
-    manifests: PathBuf,
-    root: PathBuf,
-    log: PathBuf,
-    /// When the process was started, in seconds since 1970.
-    pub(crate) started: f64,
-}
-
 /// What a kubelet is started with.
 #[derive(Debug)]
 pub(crate) struct KubeletPlaces {
@@ -112,7 +94,7 @@ impl KubeletPlaces {
     }
 }
 
-fn free_ports() -> anyhow::Result<[u16; 3]> {
+pub(crate) fn free_ports() -> anyhow::Result<[u16; 3]> {
     let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
     let mut ports = [0; 3];
     for (port, socket) in ports.iter_mut().zip(sockets) {
@@ -122,7 +104,7 @@ fn free_ports() -> anyhow::Result<[u16; 3]> {
 }
 
 /// The node's configuration with other ports and places, at the default log level.
-fn configuration(
+pub(crate) fn configuration(
     node: &Node,
     places: &KubeletPlaces,
     [main, read_only, health]: [u16; 3],
@@ -147,248 +129,11 @@ fn configuration(
     Ok(lines.join("\n"))
 }
 
-impl Kubelet {
-    /// Starts the release binary and waits for its read-only port.
-    pub(crate) fn start(node: &Node, places: &KubeletPlaces) -> anyhow::Result<Self> {
-        let ports = free_ports()?;
-        fs::create_dir_all(places.manifests())?;
-        fs::create_dir_all(places.folder.join("staging"))?;
-        let config = places.folder.join("kubelet.yaml");
-        fs::write(&config, configuration(node, places, ports)?)?;
-        let (root, log) = (
-            places.folder.join("root"),
-            places.folder.join("kubelet.log"),
-        );
-        let output = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(binary(node.repository()));
-        command
-            .args(["kubelet", "--hostname-override=bench", "--config"])
-            .arg(&config)
-            .arg("--root-dir")
-            .arg(&root)
-            .arg("--cert-dir")
-            .arg(root.join("pki"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        let started = clock::now();
-        let mut kubelet = Self {
-            child: command.spawn().context("start the kubelet")?,
-            http: Http::new(ports[1]),
-            main_port: ports[0],
-            manifests: places.manifests(),
-            root,
-            log,
-            started,
-        };
-        clock::poll("the kubelet serves /pods", 2, 20.0, || {
-            kubelet.check()?;
-            Ok(kubelet.http.get("/pods").ok().map(drop))
-        })?;
-        Ok(kubelet)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn check(&mut self) -> anyhow::Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the kubelet ended: {status}\n{}", self.log_tail());
-        }
-        Ok(())
-    }
-
-    /// The log's last lines.
-    pub(crate) fn log_tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
-    }
-
-    /// The directory of a pod.
-    pub(crate) fn pod_folder(&self, uid: &str) -> PathBuf {
-        self.root.join("pods").join(uid)
-    }
-
-    fn manifest(&self, name: &str) -> PathBuf {
-        self.manifests.join(format!("{name}.yaml"))
-    }
-
-    /// Renames manifests into the directory, as fast as the disk allows; when it began.
-    pub(crate) fn add(&self, pods: &[(String, String)]) -> anyhow::Result<f64> {
-        let staging = self.manifests.with_file_name("staging");
-        for (name, text) in pods {
-            fs::write(staging.join(name), text)?;
-        }
-        let begin = clock::now();
-        for (name, _) in pods {
-            fs::rename(staging.join(name), self.manifest(name))?;
-        }
-        Ok(begin)
-    }
-
-    /// Removes manifests; when it began.
-    pub(crate) fn remove<'a>(&self, names: impl Iterator<Item = &'a str>) -> anyhow::Result<f64> {
-        let begin = clock::now();
-        for name in names {
-            fs::remove_file(self.manifest(name))?;
-        }
-        Ok(begin)
-    }
-
-    /// The pods of `/pods`, by manifest name.
-    pub(crate) fn pods(&mut self) -> anyhow::Result<BTreeMap<String, Value>> {
-        let list: Value = match self.http.get("/pods") {
-            Ok(body) => serde_json::from_slice(&body)?,
-            Err(error) => {
-                self.check()?;
-                return Err(error);
-            }
-        };
-        let items = list
-            .get("items")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        Ok(items
-            .into_iter()
-            .filter_map(|pod| {
-                let name = pod.pointer("/metadata/name")?.as_str()?;
-                Some((name.trim_end_matches("-bench").to_owned(), pod))
-            })
-            .collect())
-    }
-
-    /// Waits until so many pods are Ready; their UIDs by name.
-    pub(crate) fn until_ready(
-        &mut self,
-        count: usize,
-        every_ms: u64,
-        limit_s: f64,
-    ) -> anyhow::Result<BTreeMap<String, String>> {
-        let result = clock::poll(
-            &format!("{count} pods are Ready"),
-            every_ms,
-            limit_s,
-            || {
-                let pods = self.pods()?;
-                let ready = pods.values().filter(|pod| is_ready(pod)).count();
-                Ok((ready >= count).then_some(pods))
-            },
-        );
-        let pods = result.with_context(|| self.log_tail())?;
-        Ok(pods
-            .into_iter()
-            .map(|(name, pod)| (name, text_at(&pod, "/metadata/uid")))
-            .collect())
-    }
-
-    /// Waits until `/pods` is empty.
-    pub(crate) fn until_empty(&mut self, every_ms: u64, limit_s: f64) -> anyhow::Result<()> {
-        let result = clock::poll("no pod is left", every_ms, limit_s, || {
-            Ok(self.pods()?.is_empty().then_some(()))
-        });
-        result.with_context(|| self.log_tail())
-    }
-
-    /// `/debug/timeline`: by manifest name the stages in order, each with its time in seconds since 1970.
-    pub(crate) fn timeline(&self) -> anyhow::Result<BTreeMap<String, Vec<(String, f64)>>> {
-        let url = format!("https://127.0.0.1:{}/debug/timeline", self.main_port);
-        let output = Command::new("curl")
-            .args(["-fsSk", "-m", "20", &url])
-            .output()
-            .context("run curl")?;
-        if !output.status.success() {
-            bail!("{url}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        let answer: Value = serde_json::from_slice(&output.stdout)?;
-        let pods = answer
-            .get("pods")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        Ok(pods
-            .iter()
-            .map(|pod| {
-                let name = text_at(pod, "/name").trim_end_matches("-bench").to_owned();
-                let stages = pod
-                    .get("stages")
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten();
-                (name, stages.filter_map(stage).collect())
-            })
-            .collect())
-    }
-
-    /// Stops the process where it is while something else is measured on the same runtime.
-    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        self.signal(Signal::STOP)?;
-        let result = work();
-        self.signal(Signal::CONT)?;
-        clock::pause_ms(300);
-        result
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("the kubelet's pid")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    /// SIGTERM and wait; pods keep running.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        self.signal(Signal::TERM)?;
-        clock::poll("the kubelet ends", 5, 15.0, || Ok(self.child.try_wait()?)).map(drop)
-    }
-}
-
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        // Nothing to do for one that has ended.
-        if let Ok(None) = self.child.try_wait() {
-            let _killed = self.child.kill();
-            let _ended = self.child.wait();
-        }
-    }
-}
-
-fn stage(stage: &Value) -> Option<(String, f64)> {
-    let at: jiff::Timestamp = stage.get("at")?.as_str()?.parse().ok()?;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "microseconds since 1970 fit a double"
-    )]
-    let seconds = at.as_microsecond() as f64 / 1e6;
-    Some((text_at(stage, "/stage"), seconds))
-}
-
-/// The kubelet under measurement.
+/// The kubelet under measurement: `$HYPERKUBE_BIN`, or what lies beside this program.
 pub(crate) fn binary(repository: &Path) -> PathBuf {
     let ready_made = std::env::var_os("HYPERKUBE_BIN").map(PathBuf::from);
-    ready_made.unwrap_or_else(|| repository.join("target/release/hyperkube"))
-}
-
-/// A string in a JSON document, or nothing.
-pub(crate) fn text_at(value: &Value, pointer: &str) -> String {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// Whether condition Ready is True.
-pub(crate) fn is_ready(pod: &Value) -> bool {
-    let conditions = pod
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    conditions
-        .filter(|condition| text_at(condition, "/type") == "Ready")
-        .any(|condition| text_at(condition, "/status") == "True")
+    let beside = std::env::current_exe().map(|program| program.with_file_name("hyperkube"));
+    ready_made
+        .or_else(|| beside.ok().filter(|program| program.exists()))
+        .unwrap_or_else(|| repository.join("target/release/hyperkube"))
 }

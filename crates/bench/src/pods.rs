@@ -15,7 +15,7 @@ use crate::Plan;
 use crate::clock;
 use crate::figures::{Samples, Table};
 use crate::floor::Floor;
-use crate::node::Kubelet;
+use crate::kubelet::Kubelet;
 use crate::recording::Recording;
 
 /// The label that names a pod's UID on everything of the pod.
@@ -23,13 +23,16 @@ const UID_LABEL: &str = "io.kubernetes.pod.uid";
 /// Widths of the floor for many pods.
 const WIDTHS: [usize; 5] = [1, 2, 4, 8, 16];
 
+/// Widths this close to the best one are measured on.
+const CLOSE: f64 = 1.05;
+
 /// A pod with one container that obeys SIGTERM at once.
 pub(crate) fn manifest(image: &str, name: &str) -> (String, String) {
     let script = "trap \\\"exit 0\\\" TERM; sleep 100000 & wait";
     with_containers(name, "Always", &[("main".to_owned(), script)], image)
 }
 
-/// A pod whose containers run these scripts.
+/// A pod whose containers run these scripts. The stand-in runtime's processes take their whole grace period, so it is short.
 pub(crate) fn with_containers(
     name: &str,
     restart: &str,
@@ -38,7 +41,7 @@ pub(crate) fn with_containers(
 ) -> (String, String) {
     use std::fmt::Write as _;
     let mut text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  restartPolicy: {restart}\n  containers:\n"
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  terminationGracePeriodSeconds: 5\n  restartPolicy: {restart}\n  containers:\n"
     );
     for (container, script) in containers {
         // Writing to a String cannot fail.
@@ -244,9 +247,11 @@ pub(crate) fn many(
         .iter()
         .map(|(width, start, _)| format!("{width}: {:.2}", start.median()))
         .collect();
-    // The two best go on; one run each is not enough to choose between them.
+    // The best goes on, and the second too when one run each is not enough to choose between them.
     by_width.sort_by(|(_, a, _), (_, b, _)| a.median().total_cmp(&b.median()));
+    let best = by_width.first().map_or(0.0, |(_, start, _)| start.median());
     by_width.truncate(2);
+    by_width.retain(|(_, start, _)| start.median() <= best * CLOSE);
     let (mut started, mut ended) = (Samples::default(), Samples::default());
     for round in 0..plan.burst_rounds {
         let (seconds, names) = burst(kubelet, image, plan.burst)?;

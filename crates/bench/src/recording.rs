@@ -76,6 +76,15 @@ pub(crate) fn count(calls: &[Call]) -> Reads {
     reads
 }
 
+/// How the kubelet ended the pod.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct End {
+    /// The grace period of its stop, in seconds.
+    pub(crate) grace: i64,
+    /// Whether containers were removed by themselves, not only with their sandbox.
+    pub(crate) removes_containers: bool,
+}
+
 /// The requests that started one pod.
 #[derive(Debug, Clone)]
 pub(crate) struct Recording {
@@ -83,8 +92,8 @@ pub(crate) struct Recording {
     uid: String,
     sandbox: Vec<u8>,
     container: Vec<u8>,
-    /// The grace period of the recorded stop, in seconds.
-    pub(crate) grace: i64,
+    /// The end as it was recorded.
+    pub(crate) end: End,
     /// The host's side of the container's mounts: the path, and its content if it is a file.
     mounts: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
@@ -159,18 +168,19 @@ impl Recording {
             uid: uid.to_owned(),
             sandbox,
             container,
-            grace: 30,
+            end: End::default(),
             mounts,
         })
     }
 
-    /// Takes the grace period from the calls of the pod's end.
+    /// Takes the calls of the pod's end.
     pub(crate) fn with_end(mut self, calls: &[Call]) -> anyhow::Result<Self> {
-        let stop = calls
-            .iter()
-            .find(|call| call.method == "StopContainer")
-            .context("no StopContainer was recorded")?;
-        self.grace = cri::StopContainerRequest::decode(stop.request.as_slice())?.timeout;
+        let stop = calls.iter().find(|call| call.method == "StopContainer");
+        let stop = stop.context("no StopContainer was recorded")?;
+        self.end = End {
+            grace: cri::StopContainerRequest::decode(stop.request.as_slice())?.timeout,
+            removes_containers: calls.iter().any(|call| call.method == "RemoveContainer"),
+        };
         Ok(self)
     }
 

@@ -14,7 +14,8 @@ use anyhow::Context as _;
 use crate::Plan;
 use crate::clock;
 use crate::figures::Table;
-use crate::node::{Kubelet, KubeletPlaces, Node};
+use crate::kubelet::Kubelet;
+use crate::node::{KubeletPlaces, Node};
 use crate::pods::{burst, clear};
 use crate::process;
 

@@ -18,7 +18,10 @@
 //! Holds: pure means that the same view gives the same plan; what a plan depends on is in its view
 //! Upstream: see each file
 
-#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
+)]
 
 pub mod cgroups;
 pub mod config_problem;

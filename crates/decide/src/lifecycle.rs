@@ -80,6 +80,15 @@ impl Lifecycle {
         }
     }
 
+    /// Why the pod ends, once it does.
+    pub fn cause(&self) -> Option<TerminationCause> {
+        match self {
+            Self::Syncing => None,
+            Self::Terminating(t) => Some(t.cause),
+            Self::Terminated { cause } | Self::Finished { cause } => Some(*cause),
+        }
+    }
+
     /// One word for logs and tables.
     pub fn word(&self) -> &'static str {
         match self {

@@ -14,6 +14,7 @@ use kubelet_model::observed::Moment;
 
 use crate::cgroups::Cgroup;
 use crate::view::Waiting;
+use crate::volumes::Leaving;
 
 /// What to do now for one pod.
 #[derive(Debug, Default)]
@@ -90,6 +91,8 @@ pub enum Action {
     Release {
         /// What.
         work: Vec<HostWork>,
+        /// Whether all of it goes, or what only a running pod needs.
+        leaving: Leaving,
         /// When nothing of the pod was seen running.
         seen: Moment,
     },

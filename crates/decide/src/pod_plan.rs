@@ -407,12 +407,18 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
             );
         }
     }
-    if view.prepared != Prepared::Released {
-        let leaving = if leaves { Leaving::Yes } else { Leaving::No };
+    let leaving = if leaves { Leaving::Yes } else { Leaving::No };
+    let is_done = match view.prepared {
+        Prepared::No | Prepared::Yes => false,
+        Prepared::Ended => !leaves,
+        Prepared::Released => true,
+    };
+    if !is_done {
         plan.push(
             "nothing of it runs",
             Action::Release {
                 work: release_work(view.pod, view.node, leaving),
+                leaving,
                 seen,
             },
         );

@@ -48,6 +48,8 @@ pub enum Prepared {
     No,
     /// Done.
     Yes,
+    /// Taken down after the pod ended, but for what its status and logs need.
+    Ended,
     /// Taken down again, for good.
     Released,
 }

@@ -19,20 +19,29 @@ use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{self, CgroupVersion};
 
 /// Every component: its word, and what it is.
-const COMPONENTS: [(&str, &str); 1] = [("kubelet", "the node agent: runs the pods of this machine")];
+const COMPONENTS: [(&str, &str); 1] =
+    [("kubelet", "the node agent: runs the pods of this machine")];
 
 fn main() -> ExitCode {
     one_arena();
-    let mut arguments: Vec<String> =
-        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let called = if arguments.is_empty() { String::new() } else { arguments.remove(0) };
+    let mut arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let called = if arguments.is_empty() {
+        String::new()
+    } else {
+        arguments.remove(0)
+    };
     let called_kubelet = called.rsplit('/').next() == Some("kubelet");
     match (called_kubelet, arguments.first().map(String::as_str)) {
         (true, _) => kubelet(&arguments),
         (false, Some("kubelet")) => kubelet(arguments.get(1..).unwrap_or_default()),
         (false, None | Some("help" | "--help" | "-h")) => print(&components()),
         (false, Some("--version")) => print(&format!("{}\n", flags::version(Request::Version))),
-        (false, Some(word)) => fail(&format!("hyperkube: {word:?} is not a component\n\n{}", components())),
+        (false, Some(word)) => fail(&format!(
+            "hyperkube: {word:?} is not a component\n\n{}",
+            components()
+        )),
     }
 }
 
@@ -52,11 +61,15 @@ fn kubelet(arguments: &[String]) -> ExitCode {
     };
     match line.request {
         Request::Help => return print(&flags::help()),
-        Request::Version | Request::RawVersion => return print(&format!("{}\n", flags::version(line.request))),
+        Request::Version | Request::RawVersion => {
+            return print(&format!("{}\n", flags::version(line.request)));
+        }
         Request::Run => {}
     }
     let root = HostRoot::real();
-    let facts = HostFacts { cgroup_v2: matches!(cgroup::version(&root), Ok(CgroupVersion::V2)) };
+    let facts = HostFacts {
+        cgroup_v2: matches!(cgroup::version(&root), Ok(CgroupVersion::V2)),
+    };
     let loaded = match config_files::load(&line, facts) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&format!("Error: {}\n", error.lines().join("\n       "))),
@@ -65,7 +78,9 @@ fn kubelet(arguments: &[String]) -> ExitCode {
         Ok(logs) => logs,
         Err(error) => return fail(&format!("Error: start logging: {error:#}\n")),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(wiring::run(loaded, logs.clone()));

@@ -16,10 +16,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
 use kubelet_act::pod_path::{self, PodPathParts};
+use kubelet_act::sources::{self, SourcesParts};
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::Supervisor;
 use kubelet_act::timeline::Timeline;
-use kubelet_act::sources::{self, SourcesParts};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use tokio::signal::unix::{SignalKind, signal};
@@ -91,16 +91,39 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     )
     .context("start the pod path")?;
     parts::pass_on(path.all_sources_seen.clone(), seen_in, &supervisor);
-    let source_parts = SourcesParts { records: records.clone(), clock, root, blocking, sender: snapshots_out };
-    let sources = sources::start(source_config, source_parts, &registry, &supervisor).context("start the sources")?;
+    let source_parts = SourcesParts {
+        records: records.clone(),
+        clock,
+        root,
+        blocking,
+        sender: snapshots_out,
+    };
+    let sources = sources::start(source_config, source_parts, &registry, &supervisor)
+        .context("start the sources")?;
 
-    serving::start(serving::Serving { loaded: &loaded, config: &config, registry, status, path, sources, timeline, machine, logs, node, reconcilers }, &supervisor)
-        .await?;
+    serving::start(
+        serving::Serving {
+            loaded: &loaded,
+            config: &config,
+            registry,
+            status,
+            path,
+            sources,
+            timeline,
+            machine,
+            logs,
+            node,
+            reconcilers,
+        },
+        &supervisor,
+    )
+    .await?;
 
     let ended = tokio::select! {
         // A fatal end first: it is the more telling of the two.
         biased;
         reason = supervisor.fatal() => Err(anyhow::Error::msg(reason)),
+        contended = parts::lock_contention(&config) => contended.and(Err(anyhow::Error::msg("received \"opened\" on the lock file, exiting"))),
         name = stop_signals.first() => {
             tracing::info!(signal = name, "Stopping; containers keep running");
             Ok(())
@@ -113,7 +136,10 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
 /// Readiness and servers go first, workers finish their step, the journal is brought to disk.
 async fn stop(supervisor: &Supervisor, records: &kubelet_act::records::Records) {
     supervisor.stop().cancel();
-    if tokio::time::timeout(STOP_WITHIN, supervisor.drained()).await.is_err() {
+    if tokio::time::timeout(STOP_WITHIN, supervisor.drained())
+        .await
+        .is_err()
+    {
         tracing::warn!(tasks = %supervisor.to_json(), "Tasks did not end in time");
     }
     records.sync();
@@ -128,7 +154,10 @@ struct StopSignals {
 impl StopSignals {
     fn new() -> anyhow::Result<Self> {
         let open = |kind| signal(kind).context("listen for signals");
-        Ok(Self { term: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? })
+        Ok(Self {
+            term: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+        })
     }
 
     /// Resolves with the name of the first signal.

@@ -95,10 +95,7 @@ fn no_stop_without_a_cause(truth: &Truth<'_>) -> Result<(), String> {
 }
 
 fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
-    if !truth
-        .ledger
-        .wanted_throughout(&i.pod_uid, i.created, ended)
-    {
+    if !truth.ledger.wanted_throughout(&i.pod_uid, i.created, ended) {
         return true;
     }
     let Some((_, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
@@ -120,7 +117,12 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
     let changed = life.versions_between(i.created, ended).any(|pod| {
         pod.all_containers()
             .find(|c| c.name == i.name)
-            .is_none_or(|c| hash != Some(&container_hash_hex(&c.name, c.image.as_deref().unwrap_or_default())))
+            .is_none_or(|c| {
+                hash != Some(&container_hash_hex(
+                    &c.name,
+                    c.image.as_deref().unwrap_or_default(),
+                ))
+            })
     });
     sandbox_lost || changed
 }
@@ -230,7 +232,10 @@ fn running_has_its_directories(truth: &Truth<'_>) -> Result<(), String> {
             format!("/sys/fs/cgroup/kubepods/besteffort/pod{uid}"),
         ] {
             if !truth.root.join(&path).is_dir() {
-                return Err(format!("(e) {path} is gone while {} runs", instance_text(i)));
+                return Err(format!(
+                    "(e) {path} is gone while {} runs",
+                    instance_text(i)
+                ));
             }
         }
     }
@@ -240,9 +245,10 @@ fn running_has_its_directories(truth: &Truth<'_>) -> Result<(), String> {
 /// (e)
 fn canaries_live(truth: &Truth<'_>) -> Result<(), String> {
     for canary in truth.canaries {
-        let must_live = canary.owner.as_ref().is_none_or(|(uid, since)| {
-            truth.ledger.wanted_throughout(uid, *since, truth.now)
-        });
+        let must_live = canary
+            .owner
+            .as_ref()
+            .is_none_or(|(uid, since)| truth.ledger.wanted_throughout(uid, *since, truth.now));
         if must_live && !truth.root.join(&canary.path).exists() {
             return Err(format!("(e) {} was removed", canary.path));
         }
@@ -260,8 +266,10 @@ pub fn at_rest(
     shown: &ReportedPods,
     records: &[String],
 ) -> Result<(), String> {
-    let wanted: BTreeMap<&str, &Arc<Pod>> =
-        manifests.values().map(|pod| (pod.uid.as_str(), pod)).collect();
+    let wanted: BTreeMap<&str, &Arc<Pod>> = manifests
+        .values()
+        .map(|pod| (pod.uid.as_str(), pod))
+        .collect();
     for i in truth.instances.iter().filter(|i| i.removed.is_none()) {
         if !wanted.contains_key(i.pod_uid.as_str()) {
             return Err(format!("(c) left in the runtime: {}", instance_text(i)));
@@ -303,7 +311,7 @@ fn disk_is_as_wanted(
     }
     for name in names_in(&truth.root.join(POD_LOGS_DIR)) {
         let uid = name.rsplit('_').next().unwrap_or_default();
-        if !wanted.contains_key(uid) && uid != "canary" {
+        if !wanted.contains_key(uid) && name != "canary" {
             return Err(format!("(d) logs left of pod {name}"));
         }
     }
@@ -324,7 +332,10 @@ fn disk_is_as_wanted(
             return Err(format!("(d) cgroup left of pod {uid}"));
         }
     }
-    match records.iter().find(|uid| !wanted.contains_key(uid.as_str())) {
+    match records
+        .iter()
+        .find(|uid| !wanted.contains_key(uid.as_str()))
+    {
         Some(uid) => Err(format!("(d) record left of pod {uid}")),
         None => Ok(()),
     }
@@ -346,7 +357,10 @@ fn pod_is_as_wanted(
         return if here.is_empty() && phase == "Pending" {
             Ok(())
         } else {
-            Err(format!("a held pod is {phase} with {} instances", here.len()))
+            Err(format!(
+                "a held pod is {phase} with {} instances",
+                here.len()
+            ))
         };
     }
     let sandboxes = here
@@ -372,7 +386,9 @@ fn pod_is_as_wanted(
     }
     statuses_are_true(&here, pod, status)?;
     if has_ended {
-        end_is_right(&here, pod, phase)
+        // What was removed from the runtime is remembered in the record.
+        let all = truth.instances.iter().filter(|i| i.pod_uid == uid);
+        end_is_right(&all.collect::<Vec<_>>(), pod, phase)
     } else {
         containers_are_as_wanted(&here, pod, status)
     }
@@ -446,7 +462,9 @@ fn end_is_right(here: &[&Instance], pod: &Pod, phase: &str) -> Result<(), String
     if is_right {
         Ok(())
     } else {
-        Err(format!("{phase} with init {init:?} and regular {regular:?}"))
+        Err(format!(
+            "{phase} with init {init:?} and regular {regular:?}"
+        ))
     }
 }
 

@@ -101,8 +101,7 @@ impl SimKubelet {
         };
         let cri =
             Client::from_channels(channel.clone(), channel, timeouts, Metrics::new(&registry)?);
-        let (journal, _) =
-            Journal::open(&outside.root.join(JOURNAL), JournalLimits::default())?;
+        let (journal, _) = Journal::open(&outside.root.join(JOURNAL), JournalLimits::default())?;
         let records = Records::new(journal);
         if outside.loses_writes {
             records.lose_writes();

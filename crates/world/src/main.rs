@@ -3,6 +3,7 @@
 //! In:    the command line
 //! Out:   failing seeds with the tails of their traces, counts of faults, speed; exit code 1 when anything was found
 //! Calls: `make world`, `make test`
+//!        with `--trace`, the whole trace on stdout and the kubelet's own log on stderr
 //! Holds: a seed that fails here fails in every run; with a planted bug, not finding it is the failure
 //! Upstream: none
 
@@ -95,6 +96,12 @@ fn run(wish: &Wish, scratch: &Path) -> anyhow::Result<ExitCode> {
             scratch,
         };
         if let Some(seed) = wish.trace {
+            // The kubelet's own log beside the trace, without the real time, which means nothing here.
+            let log = tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .with_max_level(tracing::Level::INFO)
+                .without_time();
+            log.init();
             let verdict = run_seed(seed, &options(true))?;
             say(&verdict.trace);
             say(verdict.problem.as_deref().unwrap_or("all held"));
@@ -118,26 +125,41 @@ fn all_hold<'a>(wish: &Wish, options: &impl Fn(bool) -> Options<'a>) -> anyhow::
     let begin = Instant::now();
     let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut worlds, mut steps) = (0_u64, 0);
-    let failed = many(wish.from, wish.seeds, &options(false), MOST_FAILURES, |verdict| {
-        worlds += 1;
-        steps += verdict.steps;
-        for (kind, count) in &verdict.faults {
-            *faults.entry(kind).or_default() += count;
-        }
-    })?;
+    let failed = many(
+        wish.from,
+        wish.seeds,
+        &options(false),
+        MOST_FAILURES,
+        |verdict| {
+            worlds += 1;
+            steps += verdict.steps;
+            if let Some(problem) = &verdict.problem {
+                say(&format!("failing seed {}: {problem}", verdict.seed));
+            }
+            for (kind, count) in &verdict.faults {
+                *faults.entry(kind).or_default() += count;
+            }
+        },
+    )?;
     for verdict in &failed {
         // The same seed once more, with its trace.
         let again = run_seed(verdict.seed, &options(true))?;
         let lines: Vec<&str> = again.trace.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TRACE_TAIL)..];
-        let problem = again.problem.as_deref().unwrap_or("held when it was repeated");
-        say(&format!("{}\nseed {}: {problem}\n", tail.join("\n"), again.seed));
+        let problem = again
+            .problem
+            .as_deref()
+            .unwrap_or("held when it was repeated");
+        say(&format!(
+            "{}\nseed {}: {problem}\n",
+            tail.join("\n"),
+            again.seed
+        ));
     }
-    for verdict in &failed {
-        let problem = verdict.problem.as_deref().unwrap_or_default();
-        say(&format!("failing seed {}: {problem}", verdict.seed));
-    }
-    let kinds: Vec<String> = faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+    let kinds: Vec<String> = faults
+        .iter()
+        .map(|(kind, n)| format!("{kind} {n}"))
+        .collect();
     say(&format!("faults: {}", kinds.join(", ")));
     let seconds = begin.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -155,7 +177,10 @@ fn is_found(wish: &Wish, plant: &Plant, options: &Options<'_>) -> anyhow::Result
     match failed.iter().min_by_key(|verdict| verdict.seed) {
         Some(verdict) => {
             let problem = verdict.problem.as_deref().unwrap_or_default();
-            say(&format!("{}: found at seed {}: {problem}", plant.name, verdict.seed));
+            say(&format!(
+                "{}: found at seed {}: {problem}",
+                plant.name, verdict.seed
+            ));
             Ok(true)
         }
         None => {
@@ -185,7 +210,9 @@ fn many(
             scope.spawn(move || {
                 while !enough.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= seeds || verdicts_in.send(run_seed(from + number, options)).is_err() {
+                    if number >= seeds
+                        || verdicts_in.send(run_seed(from + number, options)).is_err()
+                    {
                         return;
                     }
                 }

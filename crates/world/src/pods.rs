@@ -120,7 +120,10 @@ fn regular_command(random: &mut Prng) -> Vec<String> {
         11 => script(&format!("sleep {}; exit 0", random.below(90))),
         12 => script(&format!("sleep {}; exit 3", random.below(30))),
         13 => script("exit 1"),
-        14 => script(&format!("trap '' TERM; sleep {}; exit 0", 20 + random.below(90))),
+        14 => script(&format!(
+            "trap '' TERM; sleep {}; exit 0",
+            20 + random.below(90)
+        )),
         _ => script(&format!("sleep {}; exit 5", 60 + random.below(900))),
     }
 }
@@ -209,6 +212,7 @@ pub fn pod(number: usize, uid: &str, random: &mut Prng) -> Arc<Pod> {
         restart_policy: Some(policy.to_owned()),
         init_containers: Some(init_containers).filter(|list| !list.is_empty()),
         containers,
+        enable_service_links: Some(true),
         host_network: random.chance(2_000).then_some(true),
         termination_grace_period_seconds: Some([0, 1, 5, 30, 90][at(random, 5)]),
         volumes: Some(vec![

@@ -195,7 +195,10 @@ impl World {
                     epoch.saturating_add(passed),
                 );
                 // The request names the image's id; the spec's own name is in the annotation of the hash only.
-                let hash = call.container.annotations.get("io.kubernetes.container.hash");
+                let hash = call
+                    .container
+                    .annotations
+                    .get("io.kubernetes.container.hash");
                 lock(&noted).insert(key, hash.cloned().unwrap_or_default());
                 pods::behaviour(call)
             });
@@ -241,7 +244,7 @@ impl World {
     fn place_canaries(&mut self) -> anyhow::Result<()> {
         let mut paths = vec![
             format!("{ROOT_DIR}/elsewhere/keep"),
-            format!("{POD_LOGS_DIR}/default_other_canary/keep"),
+            format!("{POD_LOGS_DIR}/canary/keep"),
             "/etc/hosts".to_owned(),
             "/data/keep".to_owned(),
         ];
@@ -267,7 +270,10 @@ impl World {
             };
             let volume = format!("{ROOT_DIR}/pods/{uid}/volumes/kubernetes.io~empty-dir/scratch");
             let dir = self.root.join(&volume);
-            if !dir.is_dir() || dir.join("keep").exists() || !self.in_volumes.insert((uid.clone(), life.since)) {
+            if !dir.is_dir()
+                || dir.join("keep").exists()
+                || !self.in_volumes.insert((uid.clone(), life.since))
+            {
                 continue;
             }
             std::fs::write(dir.join("keep"), "keep")?;
@@ -510,7 +516,8 @@ impl World {
 
     fn change(&mut self, action: &Action) {
         let numbers: Vec<usize> = self.manifests.keys().copied().collect();
-        let picked = (!numbers.is_empty()).then(|| numbers[pods::at(&mut self.random, numbers.len())]);
+        let picked =
+            (!numbers.is_empty()).then(|| numbers[pods::at(&mut self.random, numbers.len())]);
         match (action, picked) {
             (Action::Add, _) => {
                 let free = (0..6).find(|number| !self.manifests.contains_key(number));
@@ -595,6 +602,7 @@ impl World {
             loses_writes: self.plant.loses_writes,
         };
         let kubelet = SimKubelet::start(&self.runtime, outside)?;
+        self.watch.kubelet_starts();
         self.shown = Some(kubelet.status.subscribe());
         self.kubelet = Some(kubelet);
         self.send()

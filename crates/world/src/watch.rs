@@ -6,7 +6,7 @@
 //! Holds: a status is compared with the truth of the stand-in runtime, never with the kubelet's own view
 //! Upstream: none
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::status::ReportedPods;
@@ -36,6 +36,7 @@ struct ShownContainer {
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     shown: BTreeMap<String, Shown>,
+    in_this_life: BTreeSet<String>,
     /// What is wrong.
     pub problems: Vec<String>,
     /// One line per change of a pod.
@@ -67,8 +68,15 @@ pub fn state_word(status: &v1::ContainerStatus) -> String {
     } else if let Some(ended) = state.terminated {
         format!("ended({})", ended.exit_code)
     } else {
-        let waiting = state.waiting.and_then(|waiting| waiting.reason);
-        waiting.unwrap_or_else(|| "waiting".to_owned())
+        let waiting = state.waiting.unwrap_or_default();
+        format!(
+            "{}{}",
+            waiting.reason.unwrap_or_default(),
+            waiting
+                .message
+                .map(|m| format!(": {m}"))
+                .unwrap_or_default()
+        )
     }
 }
 
@@ -82,27 +90,36 @@ fn line(status: &v1::PodStatus) -> String {
 }
 
 impl Watch {
+    /// A new life of the kubelet: it has shown nothing yet.
+    pub fn kubelet_starts(&mut self) {
+        self.in_this_life.clear();
+    }
+
     /// The statuses as they are now.
-    pub fn read(
-        &mut self,
-        now: i64,
-        pods: &ReportedPods,
-        ledger: &Ledger,
-        instances: &[Instance],
-    ) {
+    pub fn read(&mut self, now: i64, pods: &ReportedPods, ledger: &Ledger, instances: &[Instance]) {
+        // What is shown no more and was asked for anew since has come to its end.
+        self.shown.retain(|uid, shown| {
+            pods.contains_key(uid.as_str())
+                || !self.in_this_life.contains(uid)
+                || ledger
+                    .wanted(uid)
+                    .is_none_or(|(life, _)| life == shown.life)
+        });
         for (uid, pod) in pods {
             let uid = uid.as_str();
+            self.in_this_life.insert(uid.to_owned());
             let Some((life, of)) = ledger.life_at(uid, now) else {
                 // A pod that no source ever named: an orphan of a run before, which this world does not have.
                 continue;
             };
             let before = self.shown.get(uid).cloned();
             let start_time = pod.status.start_time.as_ref().map(|t| t.0.to_string());
-            let is_same_life = |before: &Shown| {
-                before.life == life || before.start_time == start_time
-            };
+            // Another start is another life, if it was asked for: the one before may still be shown meanwhile.
+            let is_same_life =
+                |before: &Shown| before.life == life || before.start_time == start_time;
             let before = before.filter(is_same_life);
-            let next = shown(life, start_time, &pod.status, before.as_ref());
+            let first = before.as_ref().map_or(life, |before| before.life);
+            let next = shown(first, start_time, &pod.status, before.as_ref());
             let text = format!("{uid} {}", line(&pod.status));
             if let Some(before) = &before {
                 self.compare(&text, uid, before, &next, of.until.is_none(), instances);
@@ -127,8 +144,7 @@ impl Watch {
         let is_final = |phase: &str| phase == "Succeeded" || phase == "Failed";
         if is_final(&before.phase) && before.phase != next.phase && is_wanted {
             let was = &before.phase;
-            self.problems
-                .push(format!("(f) phase left {was}: {text}"));
+            self.problems.push(format!("(f) phase left {was}: {text}"));
         }
         for (name, old) in &before.containers {
             let Some(new) = next.containers.get(name) else {
@@ -148,11 +164,8 @@ impl Watch {
             }
         }
         if before.is_ready && !next.is_ready {
-            let has_ended = |id: &String| {
-                instances
-                    .iter()
-                    .any(|i| i.id == *id && i.ended.is_some())
-            };
+            let has_ended =
+                |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
             let sandbox_ended = instances.iter().any(|i| {
                 i.pod_uid == uid && i.name.is_empty() && i.ended.is_some() && i.removed.is_none()
             });
@@ -205,7 +218,8 @@ fn shown(
     before: Option<&Shown>,
 ) -> Shown {
     let is_ready = is_ready(status);
-    let running = containers(status).filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let running =
+        containers(status).filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
     let running: Vec<String> = running
         .filter_map(|c| c.container_id.as_deref().map(|id| plain_id(id).to_owned()))
         .collect();

@@ -85,7 +85,9 @@ impl GoQuantity {
                 if let Some(product) = value.checked_mul(factor) {
                     let canonical = match format {
                         Format::BinarySI => value & 7 != 0,
-                        Format::Unset | Format::DecimalSI | Format::DecimalExponent => scale % 3 == 0 && !digits.ends_with("000") && !digits.starts_with('0'),
+                        Format::Unset | Format::DecimalSI | Format::DecimalExponent => {
+                            scale % 3 == 0 && !digits.ends_with("000") && !digits.starts_with('0')
+                        }
                     };
                     let value = if parts.negative { -product } else { product };
                     let text = if canonical {

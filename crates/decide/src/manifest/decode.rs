@@ -98,7 +98,9 @@ pub fn decode_manifest(bytes: &[u8], source: StaticSource) -> Result<Vec<Pod>, M
 fn decode_list(text: &str, value: Value, kinds: bool) -> Result<Vec<Pod>, ManifestProblem> {
     let items = match value {
         Value::Object(mut fields) => fields.remove("items").unwrap_or_default(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Value::Null,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Value::Null
+        }
     };
     let items = match items {
         Value::Null => Vec::new(),

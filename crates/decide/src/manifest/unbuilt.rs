@@ -83,7 +83,9 @@ fn descend(path: &str, value: &Value, table: &[(&str, Field)], found: &mut Vec<S
             }
         }
         // A table for something that has no fields: not understood, so not built.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => found.push(path.to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            found.push(path.to_owned())
+        }
     }
 }
 

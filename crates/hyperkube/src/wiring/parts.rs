@@ -14,11 +14,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
 use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
-use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock};
+use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
 use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
-use kubelet_act::images::PullLimits;
 use kubelet_act::image_list::ImageList;
+use kubelet_act::images::PullLimits;
 use kubelet_act::node_facts::{node_view, pods_allowance};
 use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
 use kubelet_act::reconciler::Reconcilers;
@@ -35,7 +35,7 @@ use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{self, Cgroups};
 use kubelet_host::journal::{Journal, JournalLimits};
 use kubelet_host::machine::{IdFiles, Machine, read_machine};
-use kubelet_model::config::Config;
+use kubelet_model::config::{CgroupDriver, Config};
 use kubelet_model::node::NodeView;
 use prometheus::Registry;
 use tokio::sync::watch;
@@ -96,7 +96,9 @@ pub(crate) async fn lock(config: &Config) -> anyhow::Result<Option<HeldLock>> {
 pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> {
     let has_checkpoints = config.gates.is_enabled("ContainerCheckpoint");
     match make_data_dirs(&config.paths, root, has_checkpoints) {
-        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Ok(warnings) => warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}")),
         Err(error) => return Err(error).context("set up data directories"),
     }
     Ok(())
@@ -109,13 +111,21 @@ pub(crate) fn reconcilers(
     machine: &Machine,
     registry: &Registry,
 ) -> anyhow::Result<Reconcilers> {
-    let seed = machine.boot_id.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    Reconcilers::new(supervisor.clone(), clock, seed, registry).context("register metrics of the background loops")
+    let seed = machine.boot_id.bytes().fold(7, |seed: u64, byte| {
+        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    Reconcilers::new(supervisor.clone(), clock, seed, registry)
+        .context("register metrics of the background loops")
 }
 
 /// The list of images, each five minutes.
-pub(crate) fn image_list(cri: &Client, registry: &Registry, reconcilers: &Reconcilers) -> anyhow::Result<()> {
-    let list = ImageList::new(cri.clone(), registry).context("register metrics of the image list")?;
+pub(crate) fn image_list(
+    cri: &Client,
+    registry: &Registry,
+    reconcilers: &Reconcilers,
+) -> anyhow::Result<()> {
+    let list =
+        ImageList::new(cri.clone(), registry).context("register metrics of the image list")?;
     reconcilers.spawn(list, ImageList::pace());
     Ok(())
 }
@@ -149,8 +159,14 @@ pub(crate) async fn container_manager(
     reconcilers: &Reconcilers,
 ) -> anyhow::Result<()> {
     let (wanted, at, parts) = (config.clone(), root.clone(), tree.clone());
-    let prepared = blocking.run(NODE_PREPARATION, "node preparation", move || prepare_node(&wanted, &at, &parts));
-    for warning in prepared.await.context("prepare the node")?.context("start the container manager")? {
+    let prepared = blocking.run(NODE_PREPARATION, "node preparation", move || {
+        prepare_node(&wanted, &at, &parts)
+    });
+    for warning in prepared
+        .await
+        .context("prepare the node")?
+        .context("start the container manager")?
+    {
         tracing::warn!("{warning}");
     }
     reconcilers.spawn(ContainerManager::new(tree), ContainerManager::pace());
@@ -166,7 +182,12 @@ pub(crate) fn oom_watcher(
 ) -> anyhow::Result<()> {
     let watcher = OomWatcher::new(root, registry).context("register metrics of the OOM watcher")?;
     match watcher.start(supervisor) {
-        Err(error) if is_unreadable_log_tolerated(root, config.gates.is_enabled("KubeletInUserNamespace")) => {
+        Err(error)
+            if is_unreadable_log_tolerated(
+                root,
+                config.gates.is_enabled("KubeletInUserNamespace"),
+            ) =>
+        {
             tracing::warn!(error = %error, "Kills for want of memory are not seen");
             Ok(())
         }
@@ -182,9 +203,16 @@ pub(crate) fn resource_analyzer(
     status: &StatusHandle,
     reconcilers: &Reconcilers,
 ) {
-    let Some(period) = config.loops.volume_stats_period else { return };
+    let Some(period) = config.loops.volume_stats_period else {
+        return;
+    };
     let root_dir = config.paths.root_dir.to_string_lossy();
-    let analyzer = ResourceAnalyzer::new(root.clone(), &root_dir, blocking.clone(), status.subscribe());
+    let analyzer = ResourceAnalyzer::new(
+        root.clone(),
+        &root_dir,
+        blocking.clone(),
+        status.subscribe(),
+    );
     reconcilers.spawn(analyzer, ResourceAnalyzer::pace(period));
 }
 
@@ -196,15 +224,36 @@ pub(crate) async fn runtime_up(
     reconcilers: &Reconcilers,
 ) -> anyhow::Result<watch::Receiver<NetworkState>> {
     let endpoint = &config.runtime.endpoint;
-    cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await.context("ask the runtime for its cgroup driver")?;
+    let driver = cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await;
+    if driver.context("ask the runtime for its cgroup driver")? == CgroupDriver::Systemd {
+        anyhow::bail!(
+            "cgroupDriver: the runtime at {endpoint} uses systemd, this kubelet only drives cgroups by cgroupfs yet"
+        );
+    }
     let check = RuntimeUp::new(cri.clone(), endpoint.clone());
     let network = check.network();
     reconcilers.spawn(check, RuntimeUp::pace());
     Ok(network)
 }
 
+/// `--exit-on-lock-contention`: resolves when another process opens the lock file; never without the flag.
+pub(crate) async fn lock_contention(config: &Config) -> anyhow::Result<()> {
+    match &config.paths.lock_file {
+        Some(path) if config.paths.exit_on_lock_contention => {
+            let mut opened = watch_lock(path)?;
+            opened.next().await.context("watch the lock file")?;
+            Ok(())
+        }
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
 /// Passes a fact on to whoever was made before its owner.
-pub(crate) fn pass_on(mut from: watch::Receiver<bool>, to: watch::Sender<bool>, supervisor: &Supervisor) {
+pub(crate) fn pass_on(
+    mut from: watch::Receiver<bool>,
+    to: watch::Sender<bool>,
+    supervisor: &Supervisor,
+) {
     supervisor.spawn(TaskKind::Stream, "all sources seen", async move {
         if from.wait_for(|seen| *seen).await.is_ok() {
             to.send_replace(true);
@@ -227,7 +276,9 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
             }
             Ok(Records::new(journal))
         }
-        Err(error @ kubelet_host::journal::JournalError::Owned(_)) => Err(error).context("another kubelet runs on this root directory"),
+        Err(error @ kubelet_host::journal::JournalError::Owned(_)) => {
+            Err(error).context("another kubelet runs on this root directory")
+        }
         Err(error) => {
             tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
             Ok(Records::none())
@@ -238,13 +289,21 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
 /// The runtime, which must answer now.
 pub(crate) async fn runtime(config: &Config, registry: &Registry) -> anyhow::Result<Client> {
     let metrics = Metrics::new(registry).context("register runtime metrics")?;
-    let timeouts = Timeouts { request: config.runtime.request_timeout };
+    let timeouts = Timeouts {
+        request: config.runtime.request_timeout,
+    };
     let endpoint = &config.runtime.endpoint;
-    let client = Client::connect(endpoint, Some(&config.runtime.image_endpoint), timeouts, metrics)?;
-    let version = client
-        .version()
-        .await
-        .with_context(|| format!("validate service connection: validate CRI v1 runtime API for endpoint {endpoint:?}"))?;
+    let client = Client::connect(
+        endpoint,
+        Some(&config.runtime.image_endpoint),
+        timeouts,
+        metrics,
+    )?;
+    let version = client.version().await.with_context(|| {
+        format!(
+            "validate service connection: validate CRI v1 runtime API for endpoint {endpoint:?}"
+        )
+    })?;
     tracing::info!(
         containerRuntime = version.runtime_name,
         version = version.runtime_version,
@@ -257,7 +316,8 @@ pub(crate) async fn runtime(config: &Config, registry: &Registry) -> anyhow::Res
 /// The machine as `/spec/` shows it.
 pub(crate) fn machine(root: &HostRoot, clock: Clock) -> anyhow::Result<Machine> {
     let ids = IdFiles::default();
-    let (machine, problems) = read_machine(&root.join("/"), &ids, clock.now()).context("read the machine's facts")?;
+    let (machine, problems) =
+        read_machine(&root.join("/"), &ids, clock.now()).context("read the machine's facts")?;
     for problem in problems {
         tracing::debug!(problem, "A fact of the machine is missing");
     }
@@ -270,9 +330,14 @@ pub(crate) fn cgroups(root: &HostRoot) -> anyhow::Result<Arc<dyn Cgroups>> {
 }
 
 /// The node as plans need it.
-pub(crate) fn node(config: &Config, machine: &Machine, root: &HostRoot) -> anyhow::Result<Arc<NodeView>> {
+pub(crate) fn node(
+    config: &Config,
+    machine: &Machine,
+    root: &HostRoot,
+) -> anyhow::Result<Arc<NodeView>> {
     let version = cgroup::version(root).context("find the cgroup version")?;
-    let (node, problems) = node_view(config, machine, root, version).context("find the node's facts")?;
+    let (node, problems) =
+        node_view(config, machine, root, version).context("find the node's facts")?;
     for problem in problems {
         tracing::warn!(problem, "A fact of the node is missing");
     }
@@ -296,10 +361,16 @@ pub(crate) fn pull_limits(config: &Config) -> PullLimits {
     let parallel = if images.serialize_pulls {
         Some(1)
     } else {
-        images.max_parallel_pulls.and_then(|n| usize::try_from(n).ok())
+        images
+            .max_parallel_pulls
+            .and_then(|n| usize::try_from(n).ok())
     };
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    PullLimits { parallel, qps: images.pull_rate.map_or(0, number), burst: number(images.pull_burst) }
+    PullLimits {
+        parallel,
+        qps: images.pull_rate.map_or(0, number),
+        burst: number(images.pull_burst),
+    }
 }
 
 /// Sandboxes and containers made at once: enough to keep the runtime busy, not so many that it thrashes.
@@ -313,10 +384,13 @@ pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
     let sources = &config.sources;
     SourcesConfig {
         node_name: node.name.clone(),
-        file: sources.static_pod_path.as_ref().map(|path| FileSourceConfig {
-            path: path.to_string_lossy().into_owned(),
-            check_every: sources.file_check_frequency,
-        }),
+        file: sources
+            .static_pod_path
+            .as_ref()
+            .map(|path| FileSourceConfig {
+                path: path.to_string_lossy().into_owned(),
+                check_every: sources.file_check_frequency,
+            }),
         url: sources.static_pod_url.as_ref().map(|url| UrlSourceConfig {
             url: url.clone(),
             headers: sources.static_pod_url_header.clone(),
@@ -345,7 +419,10 @@ fn ends_at(wish: &str) -> Faults {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     let (name, nth) = wish.split_once(':').unwrap_or((wish, "1"));
-    let (Some(end), Ok(nth)) = (kubelet_act::faults::FaultPoint::from_name(name), nth.parse::<u64>()) else {
+    let (Some(end), Ok(nth)) = (
+        kubelet_act::faults::FaultPoint::from_name(name),
+        nth.parse::<u64>(),
+    ) else {
         tracing::error!(wish, "HYPERKUBE_FAULT names no fault point");
         return Faults::none();
     };
@@ -353,7 +430,10 @@ fn ends_at(wish: &str) -> Faults {
     Faults::at(move |point| {
         let ends = point == end && passed.fetch_add(1, Ordering::Relaxed) + 1 == nth;
         if ends {
-            let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let killed = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
             tracing::error!(?killed, "The process should have ended here");
         }
         ends

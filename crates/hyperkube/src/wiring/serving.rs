@@ -21,8 +21,8 @@ use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
 use kubelet_model::node::NodeView;
 use kubelet_server::{
-    Anonymous, Authorization, Disabled, LoopHealth, MainConfig, MinTls, Question, RunningPod, ServerConfig, ServerState, ServingPair,
-    TokenAuthentication,
+    Anonymous, Authorization, Disabled, LoopHealth, MainConfig, MinTls, Question, RunningPod,
+    ServerConfig, ServerState, ServingPair, TokenAuthentication,
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -70,7 +70,9 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         pods: serving.status.subscribe(),
         running_pods: answerer(supervisor, "running pods", move || running_pods(&path)),
         machine,
-        configz: Arc::new(json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)})),
+        configz: Arc::new(
+            json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)}),
+        ),
         registry: serving.registry,
         health: vec![LoopHealth {
             name: "syncloop",
@@ -87,7 +89,10 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         let context = error.to_string();
         anyhow::Error::new(error).context(context)
     })?;
-    for listener in [listeners.healthz, listeners.read_only, listeners.main].into_iter().flatten() {
+    for listener in [listeners.healthz, listeners.read_only, listeners.main]
+        .into_iter()
+        .flatten()
+    {
         let name = listener.port().to_string();
         tracing::info!(port = name, address = ?listener.local_address().context("read the listener's address")?, "Listening");
         let stop = stop.clone();
@@ -97,11 +102,19 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
             }
         });
     }
-    supervisor.spawn(TaskKind::Stream, "log verbosity", follow_verbosity(verbosity_set, serving.logs, stop));
+    supervisor.spawn(
+        TaskKind::Stream,
+        "log verbosity",
+        follow_verbosity(verbosity_set, serving.logs, stop),
+    );
     Ok(())
 }
 
-async fn follow_verbosity(mut set: watch::Receiver<u32>, logs: LogHandle, stop: tokio_util::sync::CancellationToken) {
+async fn follow_verbosity(
+    mut set: watch::Receiver<u32>,
+    logs: LogHandle,
+    stop: tokio_util::sync::CancellationToken,
+) {
     loop {
         tokio::select! {
             biased;
@@ -145,7 +158,10 @@ fn running_pods(path: &PodPath) -> Vec<RunningPod> {
             name: pod.name.clone(),
             namespace: pod.namespace.clone(),
             uid: pod.uid.to_string(),
-            containers: pod.live_containers().map(|c| (c.name.clone(), c.image.clone())).collect(),
+            containers: pod
+                .live_containers()
+                .map(|c| (c.name.clone(), c.image.clone()))
+                .collect(),
         })
         .collect()
 }
@@ -155,7 +171,9 @@ fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
     ServerConfig {
         node_name: node.name.clone(),
         healthz: server.healthz,
-        read_only: server.read_only_port.map(|port| SocketAddr::new(server.address, port)),
+        read_only: server
+            .read_only_port
+            .map(|port| SocketAddr::new(server.address, port)),
         main: server.enabled.then(|| main_config(config)),
         now: jiff::Timestamp::now,
     }
@@ -164,7 +182,10 @@ fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
 fn main_config(config: &Config) -> MainConfig {
     let (server, auth) = (&config.server, &config.auth);
     let pair = match &server.tls.files {
-        Some((certificate, key)) => ServingPair::Files { certificate: certificate.clone(), key: key.clone() },
+        Some((certificate, key)) => ServingPair::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
         None => ServingPair::SelfSigned(config.paths.cert_dir.clone()),
     };
     let mut disabled = Vec::new();
@@ -181,10 +202,22 @@ fn main_config(config: &Config) -> MainConfig {
     MainConfig {
         address: SocketAddr::new(server.address, server.port),
         pair,
-        min_tls: if server.tls.min_version == "VersionTLS13" { MinTls::V13 } else { MinTls::V12 },
+        min_tls: if server.tls.min_version == "VersionTLS13" {
+            MinTls::V13
+        } else {
+            MinTls::V12
+        },
         client_ca: auth.client_ca_file.clone(),
-        anonymous: if auth.anonymous { Anonymous::Allowed } else { Anonymous::Refused },
-        tokens: if auth.webhook_cache.is_some() { TokenAuthentication::Webhook } else { TokenAuthentication::Ignored },
+        anonymous: if auth.anonymous {
+            Anonymous::Allowed
+        } else {
+            Anonymous::Refused
+        },
+        tokens: if auth.webhook_cache.is_some() {
+            TokenAuthentication::Webhook
+        } else {
+            TokenAuthentication::Ignored
+        },
         authorization: match auth.authorization {
             Mode::AlwaysAllow => Authorization::AlwaysAllow,
             // A mode that nobody knows must not open anything either.

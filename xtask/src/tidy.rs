@@ -1,0 +1,144 @@
+//! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, crate edges, the domain matrix.
+//!
+//! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
+//! Out:   one line per finding
+//! Calls: main
+//! Holds: checks read, they never write
+//! Upstream: none; the idea is rust-analyzer's tidy
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// No file may be longer; a longer one wants to become a folder.
+const LONGEST_FILE: usize = 800;
+
+/// Crates and what they may use of ours, besides development dependencies.
+const EDGES: [(&str, &[&str]); 8] = [
+    ("kubelet-api", &[]),
+    ("kubelet-model", &["kubelet-api"]),
+    ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
+    ("kubelet-cri", &["kubelet-model", "kubelet-api"]),
+    ("kubelet-host", &["kubelet-model"]),
+    (
+        "kubelet-act",
+        &[
+            "kubelet-decide",
+            "kubelet-model",
+            "kubelet-api",
+            "kubelet-cri",
+            "kubelet-host",
+        ],
+    ),
+    (
+        "kubelet-server",
+        &[
+            "kubelet-model",
+            "kubelet-api",
+            "kubelet-cri",
+            "kubelet-host",
+        ],
+    ),
+    (
+        "hyperkube",
+        &[
+            "kubelet-api",
+            "kubelet-model",
+            "kubelet-decide",
+            "kubelet-cri",
+            "kubelet-host",
+            "kubelet-act",
+            "kubelet-server",
+        ],
+    ),
+];
+
+/// Runs every check.
+pub(crate) fn run() -> ExitCode {
+    match findings() {
+        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(findings) => say(&findings.join("\n")),
+        Err(error) => say(&format!("tidy: {error:#}")),
+    }
+}
+
+/// Prints and fails.
+pub(crate) fn say(text: &str) -> ExitCode {
+    // Nobody is left to tell when stderr is closed.
+    let _written = writeln!(std::io::stderr(), "{text}");
+    ExitCode::FAILURE
+}
+
+fn findings() -> anyhow::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    let tracked = output("git", &["ls-files", "*.rs"])?;
+    for file in tracked.lines().filter(|file| Path::new(file).exists()) {
+        let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+        if !text.starts_with("//!") {
+            findings.push(format!("{file}: has no header"));
+        }
+        let lines = text.lines().count();
+        if lines > LONGEST_FILE && !file.contains("tests") {
+            findings.push(format!("{file}: {lines} lines, {LONGEST_FILE} is the most"));
+        }
+    }
+    findings.extend(edges()?);
+    findings.extend(matrix(&tracked)?);
+    Ok(findings)
+}
+
+/// Uses among our crates against the table.
+fn edges() -> anyhow::Result<Vec<String>> {
+    let metadata: Value = serde_json::from_str(&output(
+        "cargo",
+        &["metadata", "--no-deps", "--format-version=1", "--offline"],
+    )?)?;
+    let allowed: BTreeMap<&str, &[&str]> = EDGES.into_iter().collect();
+    let mut findings = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some(allowed) = allowed.get(name) else {
+            continue;
+        };
+        for used in package["dependencies"].as_array().into_iter().flatten() {
+            let is_ours = used["path"].is_string();
+            let used_name = used["name"].as_str().unwrap_or_default();
+            if is_ours && used["kind"].is_null() && !allowed.contains(&used_name) {
+                findings.push(format!("{name}: may not use {used_name}"));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Every module of `decide` and `act` stands in ARCHITECTURE.md.
+fn matrix(tracked: &str) -> anyhow::Result<Vec<String>> {
+    let page = std::fs::read_to_string("ARCHITECTURE.md").context("read ARCHITECTURE.md")?;
+    let words: Vec<&str> = page
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .collect();
+    let modules = tracked.lines().filter_map(|file| {
+        let rest = file
+            .strip_prefix("crates/decide/src/")
+            .or_else(|| file.strip_prefix("crates/act/src/"))?;
+        rest.strip_suffix(".rs")
+            .filter(|module| !module.contains('/') && !["lib", "testing"].contains(module))
+    });
+    Ok(modules
+        .filter(|module| !words.contains(module))
+        .map(|module| format!("ARCHITECTURE.md: {module} is not on the page"))
+        .collect())
+}
+
+fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("run {program}"))?;
+    anyhow::ensure!(output.status.success(), "{program} {arguments:?} failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
