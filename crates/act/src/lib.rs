@@ -33,6 +33,7 @@ pub mod pod_worker;
 pub mod reconciler;
 pub mod records;
 pub mod resource_analyzer;
+pub mod runtime_events;
 pub mod runtime_up;
 pub mod signal;
 pub mod sources;

@@ -38,10 +38,11 @@ use crate::termination_message::MessageReader;
 const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
-/// The runtime says "running" longer than the process lives, since it first cleans up (containerd: 20 to 60 ms, one container after
-/// the other): look again after these pauses, each about a third of the time that has passed, so that what is added to the runtime's
-/// own delay stays a third of it. Then each [`EXIT_RECHECK_MILLIS`], up to [`EXIT_RECHECKS`] looks in all; then it is the relist's.
-const FIRST_EXIT_RECHECKS_MILLIS: [u64; 10] = [2, 4, 6, 8, 10, 12, 15, 20, 25, 35];
+/// The runtime says "running" a little longer than the process lives: look again after these, then each
+/// [`EXIT_RECHECK_MILLIS`] up to [`EXIT_RECHECKS`] looks in all, then leave it to the relist.
+const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] = [
+    1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30,
+];
 const EXIT_RECHECK_MILLIS: u64 = 40;
 const EXIT_RECHECKS: usize = 60;
 
@@ -61,7 +62,7 @@ type Answer = oneshot::Sender<Result<Arc<ObservedPod>, LookError>>;
 struct Request {
     uid: PodUid,
     scope: Scope,
-    answer: Answer,
+    answer: Option<Answer>,
 }
 
 /// How others reach the relister.
@@ -82,12 +83,26 @@ impl PlegHandle {
         let request = Request {
             uid: uid.clone(),
             scope,
-            answer,
+            answer: Some(answer),
         };
         self.requests
             .send(request)
             .map_err(|_| LookError::Stopped)?;
         answered.await.map_err(|_| LookError::Stopped)?
+    }
+
+    /// Asks for a look at some time soon; nobody waits for it. A container that is not known yet is looked for in the whole pod.
+    pub fn hint(&self, uid: &PodUid, scope: Scope) {
+        let known = |id: &ContainerId| {
+            self.current(uid).is_some_and(|pod| pod.containers.iter().any(|c| c.id == *id))
+        };
+        let scope = match scope {
+            Scope::Parts { containers, .. } if !containers.iter().all(known) => Scope::Whole,
+            scope => scope,
+        };
+        let request = Request { uid: uid.clone(), scope, answer: None };
+        // When the relister is gone the process is stopping.
+        let _sent = self.requests.send(request);
     }
 
     /// The last observation of a pod, of whatever age; `None` is "not looked at yet, or seen to be absent".
@@ -236,7 +251,7 @@ impl Pleg {
                 // item off a queue, so none loses anything when another wins.
                 biased;
                 () = stop.cancelled() => return,
-                Some(request) = self.requests.recv() => self.ask(request.uid, request.scope, Some(request.answer), &flights),
+                Some(request) = self.requests.recv() => self.ask(request.uid, request.scope, request.answer, &flights),
                 Some(landed) = flights.next() => {
                     if let Landed::List(..) = landed {
                         listing = false;

@@ -26,6 +26,7 @@ use crate::images::{Images, PullLimits};
 use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pod_worker::WorkerParts;
 use crate::records::Records;
+use crate::runtime_events;
 use crate::signal::Signal;
 use crate::start_width::StartWidth;
 use crate::status::StatusHandle;
@@ -103,6 +104,7 @@ pub fn start(
         },
         registry,
     )?;
+    let event_client = parts.cri.clone();
     let images = Images::new(parts.cri.clone(), parts.pull_limits);
     let executor = Executor {
         cri: parts.cri,
@@ -135,7 +137,9 @@ pub fn start(
         events,
     };
     let stop = supervisor.stop().clone();
+    let events = runtime_events::follow(event_client, pleg_handle.clone(), stop.clone());
     supervisor.spawn(TaskKind::Core, "pleg", pleg.run(stop.clone()));
+    supervisor.spawn(TaskKind::Stream, "runtime events", events);
     supervisor.spawn(TaskKind::Core, "sync loop", sync_loop.run(inputs, stop));
     Ok(PodPath {
         pleg: pleg_handle,

@@ -20,6 +20,8 @@ struct Shown {
     life: usize,
     start_time: Option<String>,
     phase: String,
+    /// The phase is final, and not because the pod was removed (which can be taken back while the kubelet is down).
+    ended_by_itself: bool,
     is_ready: bool,
     /// Ids of containers that were shown running when the pod was last shown ready.
     ready_with: Vec<String>,
@@ -80,6 +82,10 @@ pub fn state_word(status: &v1::ContainerStatus) -> String {
     }
 }
 
+fn is_final(phase: &str) -> bool {
+    phase == "Succeeded" || phase == "Failed"
+}
+
 fn line(status: &v1::PodStatus) -> String {
     let phase = status.phase.as_deref().unwrap_or("-");
     let ready = if is_ready(status) { "ready" } else { "unready" };
@@ -119,7 +125,14 @@ impl Watch {
                 |before: &Shown| before.life == life || before.start_time == start_time;
             let before = before.filter(is_same_life);
             let first = before.as_ref().map_or(life, |before| before.life);
-            let next = shown(first, start_time, &pod.status, before.as_ref());
+            let mut next = shown(first, start_time, &pod.status, before.as_ref());
+            let was_final = before.as_ref().is_some_and(|b| is_final(&b.phase));
+            next.ended_by_itself = is_final(&next.phase)
+                && if was_final {
+                    before.as_ref().is_some_and(|b| b.ended_by_itself)
+                } else {
+                    first == life && of.until.is_none()
+                };
             let text = format!("{uid} {}", line(&pod.status));
             if let Some(before) = &before {
                 self.compare(&text, uid, before, &next, of.until.is_none(), instances);
@@ -141,8 +154,7 @@ impl Watch {
         is_wanted: bool,
         instances: &[Instance],
     ) {
-        let is_final = |phase: &str| phase == "Succeeded" || phase == "Failed";
-        if is_final(&before.phase) && before.phase != next.phase && is_wanted {
+        if before.ended_by_itself && before.phase != next.phase && is_wanted {
             let was = &before.phase;
             self.problems.push(format!("(f) phase left {was}: {text}"));
         }
@@ -243,6 +255,7 @@ fn shown(
         life,
         start_time,
         phase: status.phase.clone().unwrap_or_default(),
+        ended_by_itself: false,
         is_ready,
         ready_with: if is_ready {
             running

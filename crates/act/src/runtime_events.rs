@@ -1,0 +1,74 @@
+//! Container events of the runtime, where it has them, as hints to look at a pod.
+//!
+//! In:    the runtime's stream of events
+//! Out:   looks at the pods that events name
+//! Calls: pod_path starts it; a reconnecting stream, one task
+//! Holds: an event is never believed, it only says where to look; a runtime without events ends the task for good; a stream that
+//!        breaks is opened again after a pause, and what was missed meanwhile is the relist's
+//! Upstream: pkg/kubelet/pleg/evented.go, differences: on wherever the runtime has it, since it decides nothing
+
+use std::time::Duration;
+
+use kubelet_cri::Client;
+use kubelet_decide::pleg::POD_UID_LABEL;
+use kubelet_model::ids::{ContainerId, PodUid};
+use tokio_util::sync::CancellationToken;
+
+use crate::look::Scope;
+use crate::pleg::PlegHandle;
+
+/// Before a broken stream is opened again.
+const REOPEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Follows events until the stop, or until the runtime says that it has none.
+pub async fn follow(cri: Client, pleg: PlegHandle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            // Cancel: an event that is dropped was only a hint.
+            biased;
+            () = stop.cancelled() => return,
+            end = one_stream(&cri, &pleg) => if end == StreamEnd::NotThere { return },
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(REOPEN_AFTER) => {}
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum StreamEnd {
+    NotThere,
+    Broken,
+}
+
+async fn one_stream(cri: &Client, pleg: &PlegHandle) -> StreamEnd {
+    let mut stream = match cri.container_events().await {
+        Ok(stream) => stream,
+        Err(error) if error.is_unimplemented() => {
+            tracing::debug!("The runtime has no container events; exits of processes are watched instead");
+            return StreamEnd::NotThere;
+        }
+        Err(error) => {
+            tracing::debug!(error = %error, "Container events cannot be followed");
+            return StreamEnd::Broken;
+        }
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(event)) => {
+                let status = event.pod_sandbox_status.as_ref();
+                let uid = status.and_then(|s| s.labels.get(POD_UID_LABEL).cloned());
+                match uid {
+                    Some(uid) => pleg.hint(&PodUid::from(uid), Scope::container(ContainerId::from(event.container_id))),
+                    // Not ours, or its pod is not told: the relist finds it.
+                    None => tracing::debug!(container = event.container_id, "Event without a pod"),
+                }
+            }
+            // Some runtimes answer the call and refuse at the first message.
+            Err(status) if status.code() == tonic::Code::Unimplemented => return StreamEnd::NotThere,
+            Ok(None) | Err(_) => return StreamEnd::Broken,
+        }
+    }
+}
