@@ -27,6 +27,7 @@ pub mod node_facts;
 pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
+mod pleg_metrics;
 pub mod pod_path;
 pub mod pod_worker;
 pub mod reconciler;
@@ -40,8 +41,7 @@ pub mod status;
 pub mod supervisor;
 pub mod sync_loop;
 pub mod termination_message;
-pub mod timeline;
-pub mod worker_metrics;
-mod pleg_metrics;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
+pub mod worker_metrics;

@@ -101,9 +101,7 @@ impl PlegHandle {
         let is_other = |pod: &Arc<ObservedPod>| {
             pod.uid != *uid && *pod.name == *name.name && *pod.namespace == *name.namespace
         };
-        self.observed
-            .until(|all| !all.values().any(is_other))
-            .await;
+        self.observed.until(|all| !all.values().any(is_other)).await;
     }
 
     /// Every pod the runtime was seen to hold.

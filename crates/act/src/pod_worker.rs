@@ -589,7 +589,10 @@ impl PodWorker {
                 .max(Duration::from_millis(1))
         });
         let waits_for_network = self.pod_waiting.is_none()
-            && self.parts.network.see(|state| *state != NetworkState::Ready);
+            && self
+                .parts
+                .network
+                .see(|state| *state != NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
