@@ -40,9 +40,8 @@ const SLOW_RELIST: Duration = Duration::from_secs(60);
 const FAST_RELIST: Duration = Duration::from_secs(1);
 /// The runtime says "running" a little longer than the process lives: look again after these, then each
 /// [`EXIT_RECHECK_MILLIS`] up to [`EXIT_RECHECKS`] looks in all, then leave it to the relist.
-const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] = [
-    1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30,
-];
+const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] =
+    [1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30];
 const EXIT_RECHECK_MILLIS: u64 = 40;
 const EXIT_RECHECKS: usize = 60;
 
@@ -94,13 +93,18 @@ impl PlegHandle {
     /// Asks for a look at some time soon; nobody waits for it. A container that is not known yet is looked for in the whole pod.
     pub fn hint(&self, uid: &PodUid, scope: Scope) {
         let known = |id: &ContainerId| {
-            self.current(uid).is_some_and(|pod| pod.containers.iter().any(|c| c.id == *id))
+            self.current(uid)
+                .is_some_and(|pod| pod.containers.iter().any(|c| c.id == *id))
         };
         let scope = match scope {
             Scope::Parts { containers, .. } if !containers.iter().all(known) => Scope::Whole,
             scope => scope,
         };
-        let request = Request { uid: uid.clone(), scope, answer: None };
+        let request = Request {
+            uid: uid.clone(),
+            scope,
+            answer: None,
+        };
         // When the relister is gone the process is stopping.
         let _sent = self.requests.send(request);
     }

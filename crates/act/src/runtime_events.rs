@@ -47,7 +47,9 @@ async fn one_stream(cri: &Client, pleg: &PlegHandle) -> StreamEnd {
     let mut stream = match cri.container_events().await {
         Ok(stream) => stream,
         Err(error) if error.is_unimplemented() => {
-            tracing::debug!("The runtime has no container events; exits of processes are watched instead");
+            tracing::debug!(
+                "The runtime has no container events; exits of processes are watched instead"
+            );
             return StreamEnd::NotThere;
         }
         Err(error) => {
@@ -61,13 +63,18 @@ async fn one_stream(cri: &Client, pleg: &PlegHandle) -> StreamEnd {
                 let status = event.pod_sandbox_status.as_ref();
                 let uid = status.and_then(|s| s.labels.get(POD_UID_LABEL).cloned());
                 match uid {
-                    Some(uid) => pleg.hint(&PodUid::from(uid), Scope::container(ContainerId::from(event.container_id))),
+                    Some(uid) => pleg.hint(
+                        &PodUid::from(uid),
+                        Scope::container(ContainerId::from(event.container_id)),
+                    ),
                     // Not ours, or its pod is not told: the relist finds it.
                     None => tracing::debug!(container = event.container_id, "Event without a pod"),
                 }
             }
             // Some runtimes answer the call and refuse at the first message.
-            Err(status) if status.code() == tonic::Code::Unimplemented => return StreamEnd::NotThere,
+            Err(status) if status.code() == tonic::Code::Unimplemented => {
+                return StreamEnd::NotThere;
+            }
             Ok(None) | Err(_) => return StreamEnd::Broken,
         }
     }
