@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::container_start::back_off_key;
-use kubelet_decide::lifecycle::{Lifecycle, TerminationCause, step};
+use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use kubelet_decide::phase::{Phase, current_phase};
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
@@ -121,10 +121,23 @@ impl PodWorker {
     /// A worker for the pod of the first order; picks up the record of an earlier process.
     pub fn new(parts: WorkerParts, orders: watch::Receiver<Order>, hint: Arc<Notify>) -> Self {
         let uid = orders.borrow().pod.uid.clone();
+        let cause = match orders.borrow().desire {
+            Desire::Stop { cause, .. } => cause,
+            Desire::Run => TerminationCause::Removed,
+        };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
+        let left = record.as_ref().and_then(|r| r.terminating.as_ref()).filter(|t| t.leaving);
+        // An earlier process was removing it: that goes on, and only then may it live again.
+        let life = left.map_or(Lifecycle::Syncing, |terminating| {
+            Lifecycle::Terminating(Terminating {
+                cause,
+                since: terminating.since,
+                grace_seconds: terminating.grace_seconds,
+            })
+        });
         Self {
             uid,
-            life: Lifecycle::Syncing,
+            life,
             record: record.unwrap_or_default(),
             parts,
             orders,
@@ -353,9 +366,16 @@ impl PodWorker {
             self.record.terminating = Some(TerminatingRecord {
                 since: terminating.since,
                 grace_seconds: terminating.grace_seconds,
+                leaving: next.is_leaving(),
             });
             self.save();
             tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = terminating.cause.as_str(), grace = terminating.grace_seconds, "Pod is being stopped");
+        }
+        if next.is_leaving()
+            && let Some(record) = self.record.terminating.as_mut().filter(|r| !r.leaving)
+        {
+            record.leaving = true;
+            self.save();
         }
         if next.rank() > self.life.rank() {
             self.retry_at = None;

@@ -259,7 +259,9 @@ impl SyncLoop {
             return;
         };
         let name = worker.pod.full_name.clone();
-        let next = self.queued.get_mut(&name).and_then(VecDeque::pop_front);
+        let queued = self.queued.get_mut(&name).and_then(VecDeque::pop_front);
+        // Still wanted though it has ended: it was being removed when the kubelet was started, and came back meanwhile.
+        let next = queued.or_else(|| self.desired.pods.get(uid).cloned());
         if self.queued.get(&name).is_some_and(VecDeque::is_empty) {
             self.queued.remove(&name);
         }

@@ -8,7 +8,7 @@
 
 use k8s_openapi::api::core::v1;
 
-use crate::phase::{Standing, init_policy, standing};
+use crate::phase::{Standing, init_policy};
 use crate::restart::policy_restarts;
 use crate::view::PodView;
 
@@ -67,10 +67,10 @@ fn init_standing(view: &PodView<'_>, name: &str) -> Standing {
             .state
             .exit()
             .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code)),
-        None if sandbox.attempt == 0 => match standing(view, name) {
-            Standing::Ended(code) => Standing::Ended(code),
-            Standing::NotStarted | Standing::Running => Standing::NotStarted,
+        // Forgotten by the runtime; what was recorded of this very sandbox still counts.
+        None => match view.record.exits.get(name) {
+            Some(exit) if exit.sandbox == sandbox.id.as_str() => Standing::Ended(exit.code),
+            Some(_) | None => Standing::NotStarted,
         },
-        None => Standing::NotStarted,
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::pod::RestartPolicy;
 
 use crate::restart::policy_restarts;
-use crate::view::PodView;
+use crate::view::{PodView, RecordedExit};
 
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,16 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
             return Standing::Ended(exit.code);
         }
     }
-    view.record
-        .exits
-        .get(name)
-        .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
+    let recorded = view.record.exits.get(name).filter(|exit| still_counts(view, exit));
+    recorded.map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
+}
+
+/// An exit that only we remember counts while its sandbox stands; in a new one everything runs again, unless the pod says Never.
+/// (A stop for a replaced sandbox may well end with 0: that is no success.)
+fn still_counts(view: &PodView<'_>, exit: &RecordedExit) -> bool {
+    let newest = view.observed.sandboxes.first();
+    view.pod.restart_policy() == RestartPolicy::Never
+        || newest.is_some_and(|sandbox| sandbox.id.as_str() == exit.sandbox)
 }
 
 /// The phase by upstream's table.

@@ -346,6 +346,7 @@ fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
 pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
     RecordedExit {
         id: container.id.to_string(),
+        sandbox: container.sandbox.to_string(),
         code: exit.code,
         reason: exit.reason.clone(),
         message: exit.message.clone(),

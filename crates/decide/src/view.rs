@@ -113,6 +113,9 @@ pub struct TerminatingRecord {
     pub since: Timestamp,
     /// Grace in force, seconds.
     pub grace_seconds: i64,
+    /// The pod was removed: this life of it is gone through to its end, whatever is wanted after it.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// An exit kept beyond the runtime's own memory of it.
@@ -120,6 +123,9 @@ pub struct TerminatingRecord {
 pub struct RecordedExit {
     /// Container id.
     pub id: String,
+    /// The sandbox it ran in.
+    #[serde(default)]
+    pub sandbox: String,
     /// Exit code.
     pub code: i32,
     /// `terminated.reason`.
