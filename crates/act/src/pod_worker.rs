@@ -126,7 +126,10 @@ impl PodWorker {
             Desire::Run => TerminationCause::Removed,
         };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
-        let left = record.as_ref().and_then(|r| r.terminating.as_ref()).filter(|t| t.leaving);
+        let left = record
+            .as_ref()
+            .and_then(|r| r.terminating.as_ref())
+            .filter(|t| t.leaving);
         // An earlier process was removing it: that goes on, and only then may it live again.
         let life = left.map_or(Lifecycle::Syncing, |terminating| {
             Lifecycle::Terminating(Terminating {

@@ -58,7 +58,11 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
             return Standing::Ended(exit.code);
         }
     }
-    let recorded = view.record.exits.get(name).filter(|exit| still_counts(view, exit));
+    let recorded = view
+        .record
+        .exits
+        .get(name)
+        .filter(|exit| still_counts(view, exit));
     recorded.map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
 }
 

@@ -121,8 +121,15 @@ impl Watch {
             let before = self.shown.get(uid).cloned();
             let start_time = pod.status.start_time.as_ref().map(|t| t.0.to_string());
             // Another start is another life, if it was asked for: the one before may still be shown meanwhile.
-            let is_same_life =
-                |before: &Shown| before.life == life || before.start_time == start_time;
+            // Start times are whole seconds: one in the second in which this life began may be of either.
+            let started_before = pod
+                .status
+                .start_time
+                .as_ref()
+                .is_some_and(|t| t.0.as_second() < of.since / 1_000_000_000);
+            let is_same_life = |before: &Shown| {
+                before.life == life || (started_before && before.start_time == start_time)
+            };
             let before = before.filter(is_same_life);
             let first = before.as_ref().map_or(life, |before| before.life);
             let mut next = shown(first, start_time, &pod.status, before.as_ref());
@@ -135,7 +142,9 @@ impl Watch {
                 };
             let text = format!("{uid} {}", line(&pod.status));
             if let Some(before) = &before {
-                self.compare(&text, uid, (before, &next), of.until.is_none(), instances);
+                // Of a pod that was removed and brought back, the end of the life before may be shown late in this one.
+                let is_wanted = of.until.is_none() && life == 0;
+                self.compare(&text, uid, (before, &next), is_wanted, instances);
             }
             self.hold_against_truth(&text, uid, &pod.status, instances);
             if self.lines.last() != Some(&text) {

@@ -182,7 +182,13 @@ async fn a_restart_of_the_kubelet_does_nothing_to_running_pods() {
     node.run_for(200).await;
     assert_eq!(node.instances(), instances);
     assert_eq!(node.status("b").unwrap(), status);
-    let reads = ["List", "PodSandboxStatus", "ContainerStatus", "ImageStatus", "GetContainerEvents"];
+    let reads = [
+        "List",
+        "PodSandboxStatus",
+        "ContainerStatus",
+        "ImageStatus",
+        "GetContainerEvents",
+    ];
     let is_read = |call: &String| reads.iter().any(|read| call.starts_with(read));
     assert!(node.calls_since(before).iter().all(is_read));
 }
