@@ -22,11 +22,12 @@ use kubelet_decide::cgroups::{
     Cgroup, PodsAllowance, pods_root_cgroup, pods_root_path, qos_cgroups, tier_path,
 };
 use kubelet_host::Blocking;
-use kubelet_host::cgroup::{CgroupError, CgroupLimits, Cgroups, PodCgroup, list_pod_cgroups};
+use kubelet_host::cgroup::{CgroupError, Cgroups, PodCgroup, list_pod_cgroups};
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::{Pod, QosClass, SourceKind};
 use tokio::sync::watch;
 
+use crate::host_work::limits_of;
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
 use kubelet_model::reported::ReportedPods;
 
@@ -224,18 +225,6 @@ fn without_shares(cgroup: Cgroup) -> Cgroup {
     Cgroup {
         cpu_shares: None,
         ..cgroup
-    }
-}
-
-fn limits_of(cgroup: &Cgroup) -> CgroupLimits {
-    CgroupLimits {
-        cpu_shares: cgroup.cpu_shares,
-        cpu_quota_us: cgroup.cpu_quota_us,
-        cpu_period_us: cgroup.cpu_period_us,
-        memory_limit: cgroup.memory_limit,
-        pids_max: cgroup.pids_limit,
-        hugetlb: cgroup.hugetlb.clone(),
-        ..CgroupLimits::default()
     }
 }
 

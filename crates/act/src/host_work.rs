@@ -170,15 +170,7 @@ impl Host {
         let Some(cgroups) = &self.cgroups else {
             return Ok(());
         };
-        let limits = CgroupLimits {
-            cpu_shares: pod.cpu_shares,
-            cpu_quota_us: pod.cpu_quota_us,
-            cpu_period_us: pod.cpu_period_us,
-            memory_limit: pod.memory_limit,
-            pids_max: pod.pids_limit,
-            hugetlb: pod.hugetlb.clone(),
-            ..CgroupLimits::default()
-        };
+        let limits = limits_of(pod);
         let unset = cgroups.create(&pod.path, &limits).map_err(|error| {
             HostWorkError::new(
                 Reason::FailedToCreatePodContainer,
@@ -234,4 +226,17 @@ fn set_group(path: &Path, gid: u32) -> std::io::Result<()> {
         path,
         std::fs::Permissions::from_mode((mode | 0o2660 | 0o110) & 0o7777),
     )
+}
+
+/// A decided cgroup as the writer of cgroups takes it.
+pub(crate) fn limits_of(cgroup: &kubelet_decide::cgroups::Cgroup) -> CgroupLimits {
+    CgroupLimits {
+        cpu_shares: cgroup.cpu_shares,
+        cpu_quota_us: cgroup.cpu_quota_us,
+        cpu_period_us: cgroup.cpu_period_us,
+        memory_limit: cgroup.memory_limit,
+        pids_max: cgroup.pids_limit,
+        hugetlb: cgroup.hugetlb.clone(),
+        ..CgroupLimits::default()
+    }
 }

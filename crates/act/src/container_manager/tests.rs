@@ -12,6 +12,8 @@ use kubelet_model::node::{CgroupView, DnsView};
 use prometheus::Registry;
 use serde_json::json;
 
+use kubelet_host::cgroup::CgroupLimits;
+
 use super::*;
 use crate::clock::Clock;
 use crate::reconciler::Reconcilers;
