@@ -74,7 +74,8 @@ pub(crate) fn run(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result
         "{:.2} % of a core, {:.1} wake-ups/s",
         activity.cpu_percent, activity.wakeups
     );
-    table.note(&format!("{title}: quiet"), value, "");
+    let quiet = format!("{title}: quiet, listed each second (no processes)");
+    table.note(&quiet, value, "");
     let seconds = clear(&mut kubelet, &names)?;
     table.note(
         &format!("{title}: removed to gone from /pods"),

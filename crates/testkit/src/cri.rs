@@ -213,7 +213,9 @@ impl StandInRuntime {
         let routes = Routes::new(runtime)
             .add_service(ImageServiceServer::new(self))
             .prepare();
-        let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+        // Go's gRPC servers, which is what runtimes have, set no limit; hyper's 200 would queue the stops of a thousand pods.
+        builder.http2().max_concurrent_streams(u32::MAX);
         let connection =
             builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
         tokio::select! {
