@@ -1,8 +1,9 @@
 # The front door. HYPERKUBE_DATA=<dir> names the node's data directory (default .hyperkube).
 DATA = $(or $(HYPERKUBE_DATA),$(CURDIR)/.hyperkube)
 SEEDS ?= 10000
+VM ?=
 .DEFAULT_GOAL := help
-.PHONY: help run stop clean-node test check unit machine bench world
+.PHONY: help run stop clean-node test check unit machine vm bench world
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -27,6 +28,9 @@ unit: ## unit and simulation tests
 
 machine: ## tests on a private containerd
 	@scripts/test.sh machine
+
+vm: ## machine tests in an emulated machine with cgroup v2 (slow; by hand)
+	@scripts/vm.sh $(VM)
 
 bench: ## figures of this machine: the runtime's floor beside the kubelet's own (BENCH=--quick: a short look)
 	@scripts/setup.sh

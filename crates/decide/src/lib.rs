@@ -13,7 +13,7 @@
 //! | 7 | execute | plan (its shape) | act/execute, images, volumes |
 //! | 8 | observe | pleg | act/pleg |
 //! | 9 | status | pod_status, phase | act/pod_worker |
-//! | 10 | report | – | act/status |
+//! | 10 | report | status_write, mirror | act/status, status_write |
 //!
 //! Holds: pure means that the same view gives the same plan; what a plan depends on is in its view
 //! Upstream: see each file
@@ -39,6 +39,7 @@ pub mod init_containers;
 pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
+pub mod mirror;
 pub mod phase;
 pub mod plan;
 pub mod pleg;
@@ -48,6 +49,7 @@ pub mod resources;
 pub mod restart;
 pub mod sandbox_config;
 pub mod security;
+pub mod status_write;
 pub mod validate;
 pub mod view;
 pub mod volumes;

@@ -174,7 +174,7 @@ impl Kubelet {
         let pid = Pid::from_child(&child);
         let began = Instant::now();
         until("the kubelet's end", Duration::from_secs(60), || {
-            if began.elapsed() > Duration::from_secs(45) {
+            if began.elapsed() > crate::node::patient(Duration::from_secs(45)) {
                 let _sent = kill_process(pid, Signal::KILL);
             }
             child.try_wait().unwrap()
@@ -184,6 +184,7 @@ impl Kubelet {
 
     /// Waits for its own end.
     pub(crate) fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let limit = crate::node::patient(limit);
         let child = self.child.as_mut().unwrap();
         let began = Instant::now();
         loop {
@@ -255,6 +256,7 @@ impl Kubelet {
         limit: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        let limit = crate::node::patient(limit);
         let mut last = Value::Null;
         let began = Instant::now();
         loop {

@@ -149,8 +149,15 @@ pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test.sh machine"))
 }
 
+/// A limit, stretched on a machine that is known to be slow (an emulated one): `HYPERKUBE_PATIENCE` says how many times.
+pub(crate) fn patient(limit: Duration) -> Duration {
+    let times = std::env::var("HYPERKUBE_PATIENCE").map_or(1, |times| times.parse().unwrap());
+    limit * times
+}
+
 /// Looks again and again until there is an answer; a test fails that waits longer than `limit`.
 pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patient(limit);
     let began = Instant::now();
     loop {
         if let Some(answer) = look() {
@@ -163,6 +170,7 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
 
 /// Looks again and again until nothing is left to wait for; a test fails that waits longer than `limit`, naming what is.
 pub(crate) fn settles(what: &str, limit: Duration, mut left: impl FnMut() -> Vec<String>) {
+    let limit = patient(limit);
     let began = Instant::now();
     loop {
         let left = left();

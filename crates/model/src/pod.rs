@@ -46,6 +46,8 @@ impl SourceKind {
 
 /// Annotation with a static pod's hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
+/// Annotation of a mirror pod, the image of a static pod at the API: the static pod's hash.
+pub const CONFIG_MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Annotation with the source's word.
 pub const CONFIG_SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
 /// Annotation with the time of first sight.

@@ -1,0 +1,215 @@
+//! What of a pod's status has to be written to the API, and when its object may go.
+//!
+//! In:    the object as the API holds it, the status its worker reports, how far the worker is
+//! Out:   `StatusWrite`: a strategic merge patch of exactly what differs, the deletion of the object, or nothing
+//! Calls: act/status_write.rs, again after each answer until there is nothing
+//! Holds: what others own is never touched: foreign conditions, claims, the nominated node; a time of transition moves only with its
+//!        condition's value; start time and QoS class never change once they are there; an object goes only after its final status
+//!        was written and its worker has finished
+//! Upstream: pkg/kubelet/status/status_manager.go (syncPod, mergePodStatus, canBeDeleted), pkg/util/pod/pod.go (1.36)
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1;
+use serde_json::{Map, Value, json};
+
+/// Conditions that the kubelet alone writes.
+const OWN_CONDITIONS: [&str; 8] = [
+    "AllContainersRestarting",
+    "ContainersReady",
+    "Initialized",
+    "PodReadyToStartContainers",
+    "PodResizeInProgress",
+    "PodResizePending",
+    "PodScheduled",
+    "Ready",
+];
+/// Conditions that the kubelet may set, and never takes away.
+const SHARED_CONDITIONS: [&str; 1] = ["DisruptionTarget"];
+/// Fields that are replaced whole.
+const OWN_FIELDS: [&str; 11] = [
+    "allocatedResources",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+    "hostIP",
+    "initContainerStatuses",
+    "message",
+    "observedGeneration",
+    "phase",
+    "podIP",
+    "reason",
+    "resources",
+];
+/// Fields that stay as they are once they are there.
+const FIRST_STAYS: [&str; 2] = ["qosClass", "startTime"];
+/// Lists that are merged by their elements' `ip`.
+const ADDRESS_LISTS: [&str; 2] = ["hostIPs", "podIPs"];
+
+/// How far the pod's worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It works on the pod.
+    Working,
+    /// Nothing of the pod is left on this node.
+    Finished,
+}
+
+/// What is decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusWriteView<'a> {
+    /// The object as the API holds it: the pod itself, or the mirror of a static one.
+    pub held: &'a v1::Pod,
+    /// The status as last reported.
+    pub reported: &'a v1::PodStatus,
+    /// How far the worker is.
+    pub progress: Progress,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusWrite {
+    /// The API has it all.
+    Nothing,
+    /// Write this: the `status` of a strategic merge patch.
+    Patch(Value),
+    /// The object has served its time.
+    Delete,
+}
+
+/// What to write next for one pod.
+pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
+    let empty = v1::PodStatus::default();
+    let held = view.held.status.as_ref().unwrap_or(&empty);
+    let patch = status_patch(held, view.reported);
+    if !patch.is_empty() {
+        return StatusWrite::Patch(Value::Object(patch));
+    }
+    let is_asked = view.held.metadata.deletion_timestamp.is_some();
+    let is_final = matches!(held.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let is_mirror = view
+        .held
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(kubelet_model::pod::CONFIG_MIRROR_ANNOTATION));
+    if is_asked && is_final && !is_mirror && view.progress == Progress::Finished {
+        StatusWrite::Delete
+    } else {
+        StatusWrite::Nothing
+    }
+}
+
+/// The patch that makes `held` say what `reported` says; empty when it does already.
+fn status_patch(held: &v1::PodStatus, reported: &v1::PodStatus) -> Map<String, Value> {
+    let (old, new) = (fields(held), fields(reported));
+    let mut patch = Map::new();
+    for field in OWN_FIELDS {
+        let (old, new) = (old.get(field), new.get(field));
+        if old != new {
+            patch.insert(field.to_owned(), new.cloned().unwrap_or(Value::Null));
+        }
+    }
+    for field in FIRST_STAYS {
+        if let (None, Some(new)) = (old.get(field), new.get(field)) {
+            patch.insert(field.to_owned(), new.clone());
+        }
+    }
+    for field in ADDRESS_LISTS {
+        merge_addresses(&mut patch, field, old.get(field), new.get(field));
+    }
+    merge_conditions(&mut patch, held, reported);
+    patch
+}
+
+fn fields(status: &v1::PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        // A status is an object by its type.
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+fn merge_addresses(
+    patch: &mut Map<String, Value>,
+    field: &str,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) {
+    if old == new {
+        return;
+    }
+    let list = |value: Option<&Value>| -> Vec<Value> {
+        value.and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (old, new) = (list(old), list(new));
+    let mut changes: Vec<Value> = new.iter().filter(|a| !old.contains(a)).cloned().collect();
+    let gone = old.iter().filter(|a| !new.contains(a));
+    changes.extend(gone.map(|a| json!({"$patch": "delete", "ip": a.get("ip")})));
+    patch.insert(format!("$setElementOrder/{field}"), Value::Array(new));
+    if !changes.is_empty() {
+        patch.insert(field.to_owned(), Value::Array(changes));
+    }
+}
+
+fn merge_conditions(
+    patch: &mut Map<String, Value>,
+    held: &v1::PodStatus,
+    reported: &v1::PodStatus,
+) {
+    let old = held.conditions.as_deref().unwrap_or_default();
+    let new = reported.conditions.as_deref().unwrap_or_default();
+    let kept = |condition: &v1::PodCondition| with_old_time(condition, old);
+    let writes =
+        |type_: &str| OWN_CONDITIONS.contains(&type_) || SHARED_CONDITIONS.contains(&type_);
+    let new: Vec<v1::PodCondition> = new.iter().filter(|c| writes(&c.type_)).map(kept).collect();
+    let is_new = |type_: &str| new.iter().any(|c| c.type_ == type_);
+    let mut changes: Vec<Value> = new
+        .iter()
+        .filter(|condition| !old.iter().any(|held| is_same(held, condition)))
+        .filter_map(|condition| serde_json::to_value(condition).ok())
+        .collect();
+    let gone = old
+        .iter()
+        .filter(|c| OWN_CONDITIONS.contains(&c.type_.as_str()) && !is_new(&c.type_));
+    changes.extend(gone.map(|c| json!({"$patch": "delete", "type": c.type_})));
+    if changes.is_empty() {
+        return;
+    }
+    let foreign = old
+        .iter()
+        .filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str()) && !is_new(&c.type_));
+    let mut seen = BTreeSet::new();
+    let order: Vec<Value> = foreign
+        .map(|c| &c.type_)
+        .chain(new.iter().map(|c| &c.type_))
+        .filter(|type_| seen.insert((*type_).clone()))
+        .map(|type_| json!({"type": type_}))
+        .collect();
+    patch.insert(
+        "$setElementOrder/conditions".to_owned(),
+        Value::Array(order),
+    );
+    patch.insert("conditions".to_owned(), Value::Array(changes));
+}
+
+/// The condition, with the time at which the API saw it take this value.
+fn with_old_time(condition: &v1::PodCondition, old: &[v1::PodCondition]) -> v1::PodCondition {
+    let held = old
+        .iter()
+        .find(|held| held.type_ == condition.type_ && held.status == condition.status);
+    let mut condition = condition.clone();
+    if let Some(time) = held.and_then(|held| held.last_transition_time.clone()) {
+        condition.last_transition_time = Some(time);
+    }
+    condition
+}
+
+/// Equal but for the time of the probe, which nobody sets.
+fn is_same(held: &v1::PodCondition, new: &v1::PodCondition) -> bool {
+    let mut held = held.clone();
+    held.last_probe_time.clone_from(&new.last_probe_time);
+    held == *new
+}
+
+#[cfg(test)]
+mod tests;
