@@ -677,7 +677,7 @@ impl ImageService for StandInRuntime {
     ) -> Answer<wire::ImageFsInfoResponse> {
         self.instant(narrow("ImageFsInfo", ""), |state| {
             let usage = wire::FilesystemUsage {
-                timestamp: state.now(),
+                timestamp: state.wall(),
                 fs_id: Some(wire::FilesystemIdentifier {
                     mountpoint: state.config.image_filesystem.clone(),
                 }),

@@ -71,7 +71,8 @@ pub enum EndedBy {
     NodeCrash,
 }
 
-/// One container or sandbox that was ever made. Times are nanoseconds as on the wire.
+/// One container or sandbox that was ever made. Times are nanoseconds of the truth; the wire tells them by the node's wall clock,
+/// which is the same until somebody sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// The pod's UID.
@@ -98,6 +99,8 @@ pub struct Instance {
     pub exit_code: Option<i32>,
     /// Who ended the process.
     pub ended_by: Option<EndedBy>,
+    /// When a stop was first asked for (of a sandbox: when it ended).
+    pub stop_asked: Option<i64>,
     /// When it was removed from the runtime.
     pub removed: Option<i64>,
 }
