@@ -138,10 +138,11 @@ impl PodWorker {
                 grace_seconds: terminating.grace_seconds,
             })
         });
+        let now = parts.executor.clock.steady();
         Self {
             uid,
             life,
-            record: record.unwrap_or_default(),
+            record: record.unwrap_or_default().taken_over(now),
             parts,
             orders,
             hint,
@@ -195,7 +196,7 @@ impl PodWorker {
     /// A pod that is new to this node is shown at once; one that ran before is first looked at, so that nothing flips.
     fn begin(&mut self) {
         let order = self.orders.borrow().clone();
-        let now = self.now();
+        let now = self.wall();
         let mark = |stage| {
             self.parts
                 .executor
@@ -281,13 +282,13 @@ impl PodWorker {
             let newest_exit = observed
                 .instances(&spec.name)
                 .find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
-            if let Some(exit) = newest_exit {
-                let newer = self
-                    .record
-                    .exits
-                    .get(&spec.name)
-                    .is_none_or(|old| old.finished_at <= exit.finished_at);
-                if newer {
+            if let Some(mut exit) = newest_exit {
+                let old = self.record.exits.get(&spec.name);
+                if old.is_none_or(|old| old.attempt <= exit.attempt) {
+                    let known = old.filter(|old| old.id == exit.id);
+                    exit.counts_from = known
+                        .and_then(|old| old.counts_from)
+                        .or_else(|| Some(self.steady_of(exit.finished_at)));
                     self.record.exits.insert(spec.name.clone(), exit);
                 }
             }
@@ -437,10 +438,10 @@ impl PodWorker {
             self.parts
                 .executor
                 .timeline
-                .mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
+                .mark(&self.uid, &pod.full_name, Stage::Ready, self.wall());
             self.parts
                 .metrics
-                .became_ready(self.record.start_time, self.now());
+                .became_ready(self.record.start_time, self.wall());
         }
         self.was_ready = ready;
     }
@@ -608,10 +609,9 @@ impl PodWorker {
     /// Until something may have changed.
     async fn wait(&mut self, wake_at: Option<Timestamp>, stop: &CancellationToken) {
         let pause = wake_at.map(|at| {
-            self.parts
-                .executor
-                .clock
-                .until(at)
+            let left = at.duration_since(self.now());
+            Duration::try_from(left)
+                .unwrap_or(Duration::ZERO)
                 .max(Duration::from_millis(1))
         });
         let waits_for_network = self.pod_waiting.is_none()
@@ -658,11 +658,24 @@ impl PodWorker {
             node: &self.parts.node,
             network,
             now: self.now(),
+            wall: self.wall(),
         }
     }
 
+    /// Steady time: what waits is measured by it.
     fn now(&self) -> Timestamp {
+        self.parts.executor.clock.steady()
+    }
+
+    /// Wall time: what is shown.
+    fn wall(&self) -> Timestamp {
         self.parts.executor.clock.now()
+    }
+
+    /// The steady time of something that the runtime dates by the wall clock, as far as it can be known: never later than now.
+    fn steady_of(&self, wall: Timestamp) -> Timestamp {
+        let age = self.wall().duration_since(wall).max(SignedDuration::ZERO);
+        self.now().saturating_sub(age).unwrap_or(self.now())
     }
 
     fn save(&self) {

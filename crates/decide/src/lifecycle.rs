@@ -129,7 +129,7 @@ fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     };
     Lifecycle::Terminating(Terminating {
         cause,
-        since: view.now,
+        since: view.wall,
         grace_seconds: grace(view),
     })
 }

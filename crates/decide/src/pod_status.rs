@@ -354,6 +354,8 @@ pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
         finished_at: exit.finished_at,
         image: container.image.clone(),
         image_ref: container.image_ref.clone(),
+        attempt: container.attempt,
+        counts_from: None,
     }
 }
 
@@ -460,7 +462,7 @@ impl Conditions<'_> {
     fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
         let since = match self.view.record.conditions.get(name) {
             Some((old, since)) if *old == value => *since,
-            Some(_) | None => self.view.now,
+            Some(_) | None => self.view.wall,
         };
         self.next.insert(name.to_owned(), (value, since));
         let (reason, message) = why.map_or((None, None), |(reason, message)| {

@@ -99,6 +99,26 @@ pub struct PodRecord {
     pub exits: BTreeMap<String, RecordedExit>,
 }
 
+impl PodRecord {
+    /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without
+    /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
+    #[must_use]
+    pub fn taken_over(mut self, now: Timestamp) -> Self {
+        let restarts = self.restart_back_off.values_mut();
+        let images = self.image_back_off.values_mut();
+        let held = images.flat_map(|image| [&mut image.back_off.updated, &mut image.looked_at]);
+        let exits = self.exits.values_mut();
+        let times = restarts
+            .map(|back_off| &mut back_off.updated)
+            .chain(held)
+            .chain(exits.filter_map(|exit| exit.counts_from.as_mut()));
+        for time in times {
+            *time = (*time).min(now);
+        }
+        self
+    }
+}
+
 /// The end of a pod whose containers are all done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
@@ -140,6 +160,12 @@ pub struct RecordedExit {
     pub image: String,
     /// Image resolved.
     pub image_ref: String,
+    /// Attempt of the instance: of two exits of a name, the one with the higher attempt is the newer, whatever the clocks say.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Steady time from which a back-off after it counts, set when the exit is first seen.
+    #[serde(default)]
+    pub counts_from: Option<Timestamp>,
 }
 
 /// Image pulls of one container are held back until a time.
@@ -184,6 +210,8 @@ pub struct PodView<'a> {
     pub node: &'a NodeView,
     /// The runtime's network.
     pub network: &'a NetworkState,
-    /// Now.
+    /// Now by steady time, which never jumps: what waits is measured by it.
     pub now: Timestamp,
+    /// Now by the wall clock, which people may set: only shown.
+    pub wall: Timestamp,
 }
