@@ -84,6 +84,10 @@ pub enum Planted {
     NoEvidence,
     /// What no hint tells of is never found: there is no relist after the first.
     NoRelist,
+    /// What one source drops is removed before the others have spoken.
+    RemovesEarly,
+    /// Waits end at a time of the wall clock, which somebody may set.
+    WallClock,
 }
 
 /// The points. Clones share the wish.
@@ -143,7 +147,9 @@ impl Faults {
             | Planted::NoFreshness
             | Planted::UnknownIsFailure
             | Planted::NoEvidence
-            | Planted::NoRelist => observed,
+            | Planted::NoRelist
+            | Planted::RemovesEarly
+            | Planted::WallClock => observed,
         }
     }
 

@@ -114,13 +114,13 @@ impl PlegHandle {
         self.observed.look(|all| all.get(uid).cloned())
     }
 
-    /// Resolves once the first list was taken and the runtime holds no other pod of this name.
-    pub async fn name_is_free(&self, name: &PodFullName, uid: &PodUid) {
-        self.first_list().await;
-        let is_other = |pod: &Arc<ObservedPod>| {
-            pod.uid != *uid && *pod.name == *name.name && *pod.namespace == *name.namespace
+    /// The pods of this name that the runtime was seen to hold.
+    pub fn of_name(&self, name: &PodFullName) -> Vec<Arc<ObservedPod>> {
+        let is_of_name = |pod: &&Arc<ObservedPod>| {
+            *pod.name == *name.name && *pod.namespace == *name.namespace
         };
-        self.observed.until(|all| !all.values().any(is_other)).await;
+        self.observed
+            .look(|all| all.values().filter(is_of_name).cloned().collect())
     }
 
     /// Every pod the runtime was seen to hold.

@@ -56,8 +56,12 @@ pub struct Order {
 /// What a worker tells.
 #[derive(Clone, Debug)]
 pub enum WorkerEvent {
+    /// All its containers are done for good, and nothing of it runs.
+    Ended(PodUid),
     /// Nothing of the pod is left.
     Finished(PodUid),
+    /// Its worker panicked.
+    Died(PodUid),
 }
 
 /// What workers share.
@@ -99,7 +103,7 @@ pub struct PodWorker {
     look: Option<Scope>,
     acted_at: Moment,
     was_ready: bool,
-    has_name: bool,
+    told_end: bool,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -123,7 +127,7 @@ impl PodWorker {
         let uid = orders.borrow().pod.uid.clone();
         let cause = match orders.borrow().desire {
             Desire::Stop { cause, .. } => cause,
-            Desire::Run => TerminationCause::Removed,
+            Desire::Run | Desire::Wait(_) => TerminationCause::Removed,
         };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
         let left = record
@@ -156,7 +160,7 @@ impl PodWorker {
             look: None,
             acted_at: Moment::default(),
             was_ready: false,
-            has_name: false,
+            told_end: false,
         }
     }
 
@@ -166,9 +170,6 @@ impl PodWorker {
         loop {
             if stop.is_cancelled() {
                 return;
-            }
-            if !self.has_name && !self.take_name(&stop).await {
-                continue;
             }
             let Some(observed) = self.observe(&stop).await else {
                 continue;
@@ -186,6 +187,7 @@ impl PodWorker {
             }
             self.show(&order.pod, &observed, &thought.plan).await;
             if thought.plan.steps.is_empty() {
+                self.tell_end();
                 self.wait(thought.plan.wake_at, &stop).await;
             } else {
                 self.act(&order.pod, thought.plan).await;
@@ -204,7 +206,7 @@ impl PodWorker {
                 .mark(&self.uid, &order.pod.full_name, stage, now)
         };
         mark(Stage::Admitted);
-        if self.record.start_time.is_none() && matches!(order.desire, Desire::Run) {
+        if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
             self.record.start_time = Some(now);
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
@@ -216,27 +218,6 @@ impl PodWorker {
                     .report(&self.uid, &order.pod.object, status);
             }
         }
-    }
-
-    /// Waits for the end of another pod of this name that an earlier process left; `false` when the order changed first.
-    async fn take_name(&mut self, stop: &CancellationToken) -> bool {
-        let order = self.orders.borrow_and_update().clone();
-        if matches!(order.desire, Desire::Run) {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return false,
-                () = self.parts.pleg.name_is_free(&order.pod.full_name, &self.uid) => {}
-                changed = self.orders.changed() => {
-                    if changed.is_err() {
-                        // The sync loop is gone: the process is stopping.
-                        stop.cancelled().await;
-                    }
-                    return false;
-                }
-            }
-        }
-        self.has_name = true;
-        true
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -664,7 +645,10 @@ impl PodWorker {
 
     /// Steady time: what waits is measured by it.
     fn now(&self) -> Timestamp {
-        self.parts.executor.clock.steady()
+        match self.parts.executor.faults.planted() {
+            Planted::WallClock => self.wall(),
+            _ => self.parts.executor.clock.steady(),
+        }
     }
 
     /// Wall time: what is shown.
@@ -682,6 +666,15 @@ impl PodWorker {
         self.parts
             .records
             .put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
+    }
+
+    /// Once, when the pod has ended by itself and stays: it needs its name no more.
+    fn tell_end(&mut self) {
+        let has_ended = self.life.rank() > 1 && !self.life.is_leaving();
+        if has_ended && !std::mem::replace(&mut self.told_end, true) {
+            // When nobody listens the process is stopping.
+            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
+        }
     }
 
     /// Nothing is left: not here either.

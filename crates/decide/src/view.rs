@@ -23,6 +23,8 @@ use crate::restart::BackOff;
 pub enum Desire {
     /// It should run.
     Run,
+    /// It should run when its turn comes; nothing is started or stopped until then. Nothing to show while it is not known for whom.
+    Wait(Option<Waiting>),
     /// It should end, with at most this grace.
     Stop {
         /// Why.
