@@ -164,6 +164,13 @@ impl PodWorker {
         }
     }
 
+    /// Looks at the pod before anything else: the worker before this one panicked, and nobody knows what it had done.
+    #[must_use]
+    pub fn looking_first(mut self) -> Self {
+        self.look = Some(Scope::Whole);
+        self
+    }
+
     /// Runs until the pod is finished or the process stops.
     pub async fn run(mut self, stop: CancellationToken) {
         self.begin();
@@ -234,7 +241,10 @@ impl PodWorker {
             match current {
                 Some(pod) if fresh(&pod) => return Some(pod),
                 // Not in the first list and never touched by us since: seen to be absent.
-                None if self.acted_at == Moment::default() || planted => {
+                None if planted
+                    || self.acted_at == Moment::default()
+                        && !self.parts.pleg.is_unseen(&self.uid) =>
+                {
                     return Some(Arc::new(ObservedPod::absent(
                         self.uid.clone(),
                         self.parts.executor.clock.moment(),

@@ -277,7 +277,10 @@ impl SyncLoop {
         };
         let name = format!("pod {} {}", worker.pod.full_name, worker.pod.uid);
         let stop = self.supervisor.stop().clone();
-        let task = PodWorker::new(self.parts.clone(), orders, hint);
+        let mut task = PodWorker::new(self.parts.clone(), orders, hint);
+        if worker.panics > 0 {
+            task = task.looking_first();
+        }
         self.supervisor
             .spawn(TaskKind::PodWorker, name, async move {
                 task.run(stop).await;

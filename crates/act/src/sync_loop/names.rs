@@ -69,7 +69,11 @@ impl SyncLoop {
             return;
         };
         let held = self.parts.pleg.of_name(name);
-        let runs = |uid: &PodUid| held.iter().any(|pod| pod.uid == *uid && pod.is_running());
+        // What could not be looked at yet may run.
+        let unseen = self.parts.pleg.unseen_of_name(name);
+        let runs = |uid: &PodUid| {
+            unseen.contains(uid) || held.iter().any(|pod| pod.uid == *uid && pod.is_running())
+        };
         let claims: Vec<Claim<'_>> = uids
             .iter()
             .filter_map(|uid| {
@@ -85,6 +89,7 @@ impl SyncLoop {
         let strangers: Vec<PodUid> = held
             .iter()
             .map(|pod| pod.uid.clone())
+            .chain(unseen.iter().cloned())
             .filter(|uid| !uids.contains(uid))
             .collect();
         let turns = turns(&claims, &strangers);
