@@ -23,7 +23,7 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
-use kubelet_decide::volumes::Leaving;
+use kubelet_decide::volumes::{Leaving, pod_dir};
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{Moment, ObservedPod};
@@ -217,7 +217,7 @@ impl PodWorker {
             self.record.start_time = Some(now);
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
-            if self.parts.pleg.current(&self.uid).is_none() {
+            if self.parts.pleg.current(&self.uid).is_none() && !self.has_directory(&order.pod) {
                 let network = self.parts.network.look(Clone::clone);
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
                 self.parts
@@ -225,6 +225,12 @@ impl PodWorker {
                     .report(&self.uid, &order.pod.object, status);
             }
         }
+    }
+
+    /// A record may be lost with the journal; what ran here before has its directory all the same.
+    fn has_directory(&self, pod: &Pod) -> bool {
+        let path = pod_dir(pod, &self.parts.node);
+        self.parts.executor.host.root.join(path).exists()
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -605,11 +611,11 @@ impl PodWorker {
                 .unwrap_or(Duration::ZERO)
                 .max(Duration::from_millis(1))
         });
-        let waits_for_network = self.pod_waiting.is_none()
-            && self
-                .parts
-                .network
-                .see(|state| *state != NetworkState::Ready);
+        // Whatever else it waits for: a pod without a sandbox may wait for the network behind an older failure.
+        let waits_for_network = self
+            .parts
+            .network
+            .see(|state| *state != NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
