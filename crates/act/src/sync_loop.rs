@@ -141,7 +141,7 @@ impl SyncLoop {
     }
 
     /// When the loop last turned.
-    pub fn last_turn(&self) -> watch::Receiver<Option<tokio::time::Instant>> {
+    pub fn last_turn(&self) -> watch::Receiver<Option<Instant>> {
         self.beat.last_turn()
     }
 
@@ -270,10 +270,9 @@ impl SyncLoop {
 
     fn spawn(&self, worker: &Worker) {
         let (orders, hint) = (worker.orders.subscribe(), Arc::clone(&worker.hint));
-        let mut end = EndOfWorker {
+        let end = EndOfWorker {
             uid: worker.pod.uid.clone(),
-            events: self.parts.events.clone(),
-            returned: false,
+            events: Some(self.parts.events.clone()),
         };
         let name = format!("pod {} {}", worker.pod.full_name, worker.pod.uid);
         let stop = self.supervisor.stop().clone();
@@ -284,7 +283,7 @@ impl SyncLoop {
         self.supervisor
             .spawn(TaskKind::PodWorker, name, async move {
                 task.run(stop).await;
-                end.returned = true;
+                end.has_returned();
             });
     }
 
@@ -487,15 +486,20 @@ impl SyncLoop {
 /// Tells the loop when a worker's task is dropped before it returned: a panic.
 struct EndOfWorker {
     uid: PodUid,
-    events: mpsc::UnboundedSender<WorkerEvent>,
-    returned: bool,
+    events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+}
+
+impl EndOfWorker {
+    fn has_returned(mut self) {
+        self.events = None;
+    }
 }
 
 impl Drop for EndOfWorker {
     fn drop(&mut self) {
-        if !self.returned {
+        if let Some(events) = &self.events {
             // When nobody listens the process is stopping.
-            let _sent = self.events.send(WorkerEvent::Died(self.uid.clone()));
+            let _sent = events.send(WorkerEvent::Died(self.uid.clone()));
         }
     }
 }

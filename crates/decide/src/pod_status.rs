@@ -20,7 +20,7 @@ use kubelet_model::reason::Reason;
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
-use crate::view::{PodView, RecordedExit};
+use crate::view::{PodView, RecordedExit, Waiting};
 
 /// Most bytes of one termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
@@ -58,7 +58,10 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
     let (allocated_resources, resources) = pod_resources(view);
-    let waiting = view.pod_waiting.filter(|_| phase == Phase::Pending);
+    let waits_behind = |w: &&Waiting| {
+        phase == Phase::Pending || phase == Phase::Running && w.reason == Reason::WaitingForName
+    };
+    let waiting = view.pod_waiting.filter(waits_behind);
     let status = v1::PodStatus {
         phase: Some(phase.as_str().to_owned()),
         reason: waiting.map(|w| w.reason.to_string()),
