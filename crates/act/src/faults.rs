@@ -57,6 +57,19 @@ impl FaultPoint {
         Self::BeforeReport,
     ];
 
+    /// Those that a pod's worker passes: a panic there is one pod's.
+    pub const OF_WORKERS: [Self; 9] = [
+        Self::Viewed,
+        Self::Stepped,
+        Self::Planned,
+        Self::BeforeStep,
+        Self::BetweenCreateAndStart,
+        Self::AfterStep,
+        Self::Observed,
+        Self::StatusMade,
+        Self::BeforeReport,
+    ];
+
     /// The point named by its variant, as tests spell it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL

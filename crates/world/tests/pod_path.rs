@@ -87,6 +87,8 @@ impl Node {
             network: self.network.subscribe(),
             faults: Faults::none(),
             loses_writes: false,
+            disk: DiskFaults::default(),
+            sources: self.sources.clone(),
         };
         self.kubelet = Some(SimKubelet::start(&self.runtime, outside).unwrap());
     }
