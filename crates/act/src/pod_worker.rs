@@ -104,6 +104,7 @@ pub struct PodWorker {
     acted_at: Moment,
     was_ready: bool,
     told_end: bool,
+    is_doubted: bool,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -161,6 +162,7 @@ impl PodWorker {
             acted_at: Moment::default(),
             was_ready: false,
             told_end: false,
+            is_doubted: false,
         }
     }
 
@@ -185,6 +187,7 @@ impl PodWorker {
             let stop_failed = self.life.rank() > 0 && self.failures > 0;
             let observed = self.parts.executor.faults.tamper(observed, stop_failed);
             let order = self.orders.borrow_and_update().clone();
+            self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
             let thought = self.think(&order, &observed).await;
             if let Lifecycle::Finished { cause } = &thought.life {
@@ -272,6 +275,19 @@ impl PodWorker {
         }
     }
 
+    /// Once, with the first look: the record may be of a life that has ended since.
+    fn doubt_record(&mut self, observed: &ObservedPod) {
+        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
+            return;
+        }
+        tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
+        self.record = PodRecord {
+            start_time: Some(self.wall()),
+            ..PodRecord::default()
+        };
+        self.life = Lifecycle::Syncing;
+    }
+
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
     fn absorb(&mut self, pod: &Pod, observed: &ObservedPod) {
         let before = self.record.clone();
@@ -309,6 +325,8 @@ impl PodWorker {
                 self.held.remove(&spec.name);
             }
         }
+        let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
+        self.record.sandboxes = Some(sandboxes.collect());
         if let Some(ips) = observed
             .sandboxes
             .iter()

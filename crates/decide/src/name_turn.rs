@@ -10,6 +10,17 @@
 
 use kubelet_model::ids::PodUid;
 
+/// Whether something of a pod runs, as far as the runtime was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Seen running: an earlier process started it.
+    Yes,
+    /// Seen not running.
+    No,
+    /// It could not be looked at yet. Others wait for it, and nobody is stopped for it.
+    Unknown,
+}
+
 /// How a pod that wants the name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -17,8 +28,8 @@ pub enum Standing {
     Has,
     /// It was told to wait.
     Waits {
-        /// Something of it runs all the same: an earlier process started it.
-        runs: bool,
+        /// Whether something of it runs all the same.
+        runs: Runs,
     },
     /// It is being stopped, by whatever cause, and does not want the name any more.
     Leaves,
@@ -59,29 +70,32 @@ pub fn turns(claims: &[Claim<'_>], strangers: &[PodUid]) -> Vec<Turn> {
         .collect()
 }
 
-fn turn(uid: &PodUid, runs: bool, claims: &[Claim<'_>], strangers: &[PodUid]) -> Turn {
+fn turn(uid: &PodUid, runs: Runs, claims: &[Claim<'_>], strangers: &[PodUid]) -> Turn {
     let first = |standing: &dyn Fn(Standing) -> bool| {
         let mut found = claims.iter().filter(|claim| standing(claim.standing));
         found.next().map(|claim| claim.uid)
     };
-    let is_running = |standing| standing == Standing::Waits { runs: true };
+    let is_running = |standing| standing == Standing::Waits { runs: Runs::Yes };
+    let may_run = |standing| {
+        is_running(standing) || standing == Standing::Waits { runs: Runs::Unknown }
+    };
     let ahead = first(&|standing| standing == Standing::Has).or_else(|| first(&is_running));
     match ahead.filter(|other| *other != uid) {
-        Some(other) if runs => return Turn::Yields(other.clone()),
+        Some(other) if runs == Runs::Yes => return Turn::Yields(other.clone()),
         Some(other) => return Turn::Waits(other.clone()),
         None => {}
     }
     let others = claims
         .iter()
         .filter(|claim| claim.uid != uid)
-        .filter(|claim| is_running(claim.standing) || claim.standing == Standing::Leaves)
+        .filter(|claim| may_run(claim.standing) || claim.standing == Standing::Leaves)
         .map(|claim| claim.uid)
         .chain(strangers);
     if let Some(other) = others.into_iter().next() {
         return Turn::Waits(other.clone());
     }
     match first(&|standing| matches!(standing, Standing::Waits { .. })) {
-        Some(other) if other != uid && !runs => Turn::Waits(other.clone()),
+        Some(other) if other != uid && runs == Runs::No => Turn::Waits(other.clone()),
         Some(_) | None => Turn::Has,
     }
 }
@@ -91,8 +105,11 @@ mod tests {
     use super::*;
 
     const HAS: Standing = Standing::Has;
-    const IDLE: Standing = Standing::Waits { runs: false };
-    const RUNS: Standing = Standing::Waits { runs: true };
+    const IDLE: Standing = Standing::Waits { runs: Runs::No };
+    const RUNS: Standing = Standing::Waits { runs: Runs::Yes };
+    const UNSEEN: Standing = Standing::Waits {
+        runs: Runs::Unknown,
+    };
     const LEAVES: Standing = Standing::Leaves;
     const ENDED: Standing = Standing::Ended;
 
@@ -143,6 +160,14 @@ mod tests {
         check(&[RUNS, LEAVES], &[], "waits for 1, -");
         check(&[RUNS], &[], "has");
         check(&[HAS, RUNS], &[], "-, yields to 0");
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_waited_for_and_nobody_is_stopped_for_it() {
+        check(&[UNSEEN, RUNS], &[], "waits for 1, waits for 0");
+        check(&[UNSEEN, IDLE], &[], "has, waits for 0");
+        check(&[UNSEEN, UNSEEN], &[], "waits for 1, waits for 0");
+        check(&[HAS, UNSEEN], &[], "-, waits for 0");
     }
 
     #[test]

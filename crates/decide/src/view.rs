@@ -6,7 +6,7 @@
 //! Holds: the observation is never older than the end of the worker's last action (checked by the worker)
 //! Upstream: none (there the inputs are read live from many owners)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kubelet_model::node::NodeView;
@@ -99,9 +99,21 @@ pub struct PodRecord {
     pub terminating: Option<TerminatingRecord>,
     /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.
     pub exits: BTreeMap<String, RecordedExit>,
+    /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
+    #[serde(default)]
+    pub sandboxes: Option<BTreeSet<String>>,
 }
 
 impl PodRecord {
+    /// Whether it is of an earlier life of the pod: that one was on its way out, and now a sandbox is ready that it does not know.
+    /// So it is when the writes that came after it have failed. What such a record says of an end is not true any more.
+    pub fn is_outlived(&self, observed: &ObservedPod) -> bool {
+        let ends = self.ended.is_some() || self.terminating.is_some();
+        let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
+        let mut ready = observed.ready_sandboxes();
+        ends && ready.any(|sandbox| is_unknown(sandbox.id.as_str()))
+    }
+
     /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without
     /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
     #[must_use]

@@ -19,7 +19,7 @@ use kubelet_model::pod::{Pod, RestartPolicy};
 use testkit::cri::trace::{EndedBy, Instance, overlapping};
 
 use crate::kubelet::{POD_LOGS_DIR, ROOT_DIR};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Life};
 use crate::pods::{Fate, fate};
 use crate::watch::{containers, is_ready, state_word};
 
@@ -54,7 +54,24 @@ pub struct Truth<'a> {
     pub now: i64,
 }
 
-impl Truth<'_> {
+impl<'a> Truth<'a> {
+    /// The life that an instance belongs to: the one in which it was asked for; or an earlier one that was still being gone through
+    /// to its end then, which shows in what was left of it.
+    fn life_of(&self, i: &Instance) -> Option<(usize, &'a Life)> {
+        let (mut number, mut life) = self.ledger.life_at(&i.pod_uid, i.asked)?;
+        while number > 0
+            && self.instances.iter().any(|other| {
+                other.pod_uid == i.pod_uid
+                    && other.asked < life.since
+                    && other.removed.is_none_or(|removed| removed > i.asked)
+            })
+        {
+            number -= 1;
+            life = self.ledger.life(&i.pod_uid, number)?;
+        }
+        Some((number, life))
+    }
+
     /// Whether nothing but a record that was lost could tell of this instance when the other was made.
     fn was_forgotten(&self, before: &Instance, next: &Instance) -> bool {
         before
@@ -112,12 +129,12 @@ fn no_stop_without_a_cause(truth: &Truth<'_>) -> Result<(), String> {
 }
 
 fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
-    if !truth.ledger.wanted_throughout(&i.pod_uid, i.created, ended) {
-        return true;
-    }
-    let Some((_, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+    let Some((_, life)) = truth.life_of(i) else {
         return true;
     };
+    if life.until.is_some_and(|until| until <= ended) {
+        return true;
+    }
     if i.name.is_empty() {
         return sandbox_was_done(truth, i, ended, life.pod());
     }
@@ -174,10 +191,7 @@ fn no_doubles(truth: &Truth<'_>) -> Result<(), String> {
     }
     let mut seen: BTreeMap<(&str, usize, &str, u32), &Instance> = BTreeMap::new();
     for i in all.iter().filter(|i| i.started.is_some()) {
-        let life = truth
-            .ledger
-            .life_at(&i.pod_uid, i.created)
-            .map_or(0, |(number, _)| number);
+        let life = truth.life_of(i).map_or(0, |(number, _)| number);
         let before = seen.insert((&i.pod_uid, life, &i.name, i.attempt), i);
         if before.is_some_and(|before| !truth.was_forgotten(before, i)) {
             return Err(format!("(g) one attempt twice: {}", instance_text(i)));
@@ -222,7 +236,7 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
         .iter()
         .filter(|i| !i.name.is_empty() && i.started.is_some());
     for i in started {
-        let Some((number, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+        let Some((number, life)) = truth.life_of(i) else {
             continue;
         };
         let Some(pod) = life.pod() else { continue };

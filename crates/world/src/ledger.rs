@@ -141,6 +141,11 @@ impl Ledger {
             .find(|(_, life)| life.since <= at)
     }
 
+    /// The life of this number.
+    pub fn life(&self, uid: &str, number: usize) -> Option<&Life> {
+        self.lives.get(uid)?.get(number)
+    }
+
     /// The life now, if the pod is wanted.
     pub fn wanted(&self, uid: &str) -> Option<(usize, &Life)> {
         let lives = self.lives.get(uid)?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kubelet_decide::lifecycle::TerminationCause;
-use kubelet_decide::name_turn::{Claim, Standing, Turn, turns};
+use kubelet_decide::name_turn::{Claim, Runs, Standing, Turn, turns};
 use kubelet_decide::view::{Desire, Waiting};
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::reason::Reason;
@@ -69,10 +69,14 @@ impl SyncLoop {
             return;
         };
         let held = self.parts.pleg.of_name(name);
-        // What could not be looked at yet may run.
         let unseen = self.parts.pleg.unseen_of_name(name);
         let runs = |uid: &PodUid| {
-            unseen.contains(uid) || held.iter().any(|pod| pod.uid == *uid && pod.is_running())
+            let is_running = held.iter().any(|pod| pod.uid == *uid && pod.is_running());
+            match (unseen.contains(uid), is_running) {
+                (true, _) => Runs::Unknown,
+                (false, true) => Runs::Yes,
+                (false, false) => Runs::No,
+            }
         };
         let claims: Vec<Claim<'_>> = uids
             .iter()

@@ -126,6 +126,8 @@ pub(super) struct State {
     pub(super) instances: Vec<Instance>,
     pub(super) trace: Vec<TraceLine>,
     pub(super) calls: u64,
+    /// When the call came in whose effect is made now.
+    pub(super) asked: i64,
     pub(super) pod_cidr: String,
     pub(super) watchers: Vec<EventSender>,
     /// Cancelled at a crash; `None` while down.
@@ -160,6 +162,7 @@ impl State {
             instances: Vec::new(),
             trace: Vec::new(),
             calls: 0,
+            asked: 0,
             pod_cidr: String::new(),
             watchers: Vec::new(),
             life: Some(CancellationToken::new()),

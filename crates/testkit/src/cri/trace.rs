@@ -89,6 +89,8 @@ pub struct Instance {
     pub sandbox_id: String,
     /// The process, 0 before it started.
     pub pid: u32,
+    /// When the call came in that created it.
+    pub asked: i64,
     /// When it was created.
     pub created: i64,
     /// When it was started.
