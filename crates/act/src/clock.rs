@@ -1,11 +1,11 @@
-//! The one clock: wall time for what people and the API see, a monotonic moment for ordering.
+//! The one clock: wall time for what people and the API see, a monotonic moment for ordering, steady time for waiting.
 //!
 //! In:    the system, or tokio's (paused) clock with a start date in simulation
 //! Out:   `Timestamp`, `Moment`
-//! Holds: nothing else in the workspace asks the system for the time
+//! Holds: nothing else in the workspace asks the system for the time; steady time never jumps, whatever is done to the wall clock
 //! Upstream: k8s.io/utils/clock
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use kubelet_model::observed::Moment;
@@ -15,13 +15,20 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    /// Wall time at `started`.
+    base: Timestamp,
     wall: Wall,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Wall {
     System,
-    Virtual(Timestamp),
+    Virtual {
+        from: Timestamp,
+        began: Instant,
+        /// Nanoseconds that somebody has set it on, or back.
+        set_by: Option<&'static AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -29,6 +36,7 @@ impl Clock {
     pub fn system() -> Self {
         Self {
             started: Instant::now(),
+            base: system_now(),
             wall: Wall::System,
         }
     }
@@ -37,7 +45,35 @@ impl Clock {
     pub fn simulated(from: Timestamp) -> Self {
         Self {
             started: Instant::now(),
-            wall: Wall::Virtual(from),
+            base: from,
+            wall: Wall::Virtual {
+                from,
+                began: Instant::now(),
+                set_by: None,
+            },
+        }
+    }
+
+    /// The same, and the wall clock can be set on and back by so many nanoseconds at any time.
+    pub fn simulated_and_set(from: Timestamp, nanoseconds: &'static AtomicI64) -> Self {
+        Self {
+            started: Instant::now(),
+            base: from,
+            wall: Wall::Virtual {
+                from,
+                began: Instant::now(),
+                set_by: Some(nanoseconds),
+            },
+        }
+    }
+
+    /// The clock of a process that starts now: its steady time begins at the wall time of this moment.
+    #[must_use]
+    pub fn of_new_process(self) -> Self {
+        Self {
+            started: Instant::now(),
+            base: self.now(),
+            wall: self.wall,
         }
     }
 
@@ -45,22 +81,57 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self.wall {
             Wall::System => system_now(),
-            Wall::Virtual(from) => from.saturating_add(self.started.elapsed()).unwrap_or(from),
+            Wall::Virtual {
+                from,
+                began,
+                set_by,
+            } => {
+                let set = set_by.map_or(0, |by| by.load(Ordering::Relaxed));
+                from.saturating_add(began.elapsed())
+                    .and_then(|at| at.saturating_add(jiff::SignedDuration::from_nanos(set)))
+                    .unwrap_or(from)
+            }
         }
+    }
+
+    /// Time to decide by: wall time at the start of the process, and from there on the monotonic clock. What waits by it waits as
+    /// long as it should, even when the wall clock is set meanwhile; it is not shown to anybody.
+    pub fn steady(&self) -> Timestamp {
+        self.base
+            .saturating_add(self.started.elapsed())
+            .unwrap_or(self.base)
     }
 
     /// The monotonic moment.
     pub fn moment(&self) -> Moment {
         Moment(self.started.elapsed())
     }
-
-    /// Time until a wall time; zero when it has passed.
-    pub fn until(&self, at: Timestamp) -> Duration {
-        Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO)
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn system_now() -> Timestamp {
     Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn steady_time_does_not_see_the_wall_clock_being_set() {
+        static SET_BY: AtomicI64 = AtomicI64::new(0);
+        let from = Timestamp::from_second(1_000_000).unwrap();
+        let clock = Clock::simulated_and_set(from, &SET_BY);
+        for hours in [-24 * 365, 24 * 365] {
+            SET_BY.store(hours * 3_600_000_000_000, Ordering::Relaxed);
+            assert_eq!(clock.now().as_second(), 1_000_000 + hours * 3600);
+            assert_eq!(clock.steady(), from);
+        }
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(clock.steady().as_second(), 1_000_011);
+        let next = clock.of_new_process();
+        assert_eq!(next.steady(), clock.now());
+    }
 }

@@ -57,6 +57,19 @@ impl FaultPoint {
         Self::BeforeReport,
     ];
 
+    /// Those that a pod's worker passes: a panic there is one pod's.
+    pub const OF_WORKERS: [Self; 9] = [
+        Self::Viewed,
+        Self::Stepped,
+        Self::Planned,
+        Self::BeforeStep,
+        Self::BetweenCreateAndStart,
+        Self::AfterStep,
+        Self::Observed,
+        Self::StatusMade,
+        Self::BeforeReport,
+    ];
+
     /// The point named by its variant, as tests spell it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
@@ -84,6 +97,10 @@ pub enum Planted {
     NoEvidence,
     /// What no hint tells of is never found: there is no relist after the first.
     NoRelist,
+    /// What one source drops is removed before the others have spoken.
+    RemovesEarly,
+    /// Waits end at a time of the wall clock, which somebody may set.
+    WallClock,
 }
 
 /// The points. Clones share the wish.
@@ -143,7 +160,9 @@ impl Faults {
             | Planted::NoFreshness
             | Planted::UnknownIsFailure
             | Planted::NoEvidence
-            | Planted::NoRelist => observed,
+            | Planted::NoRelist
+            | Planted::RemovesEarly
+            | Planted::WallClock => observed,
         }
     }
 

@@ -69,6 +69,7 @@ struct Request {
 pub struct PlegHandle {
     requests: mpsc::UnboundedSender<Request>,
     observed: Signal<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    unseen: Signal<BTreeMap<PodUid, PodFullName>>,
     listed: Signal<Option<Instant>>,
 }
 
@@ -114,13 +115,27 @@ impl PlegHandle {
         self.observed.look(|all| all.get(uid).cloned())
     }
 
-    /// Resolves once the first list was taken and the runtime holds no other pod of this name.
-    pub async fn name_is_free(&self, name: &PodFullName, uid: &PodUid) {
-        self.first_list().await;
-        let is_other = |pod: &Arc<ObservedPod>| {
-            pod.uid != *uid && *pod.name == *name.name && *pod.namespace == *name.namespace
+    /// The pods of this name that the runtime was seen to hold.
+    pub fn of_name(&self, name: &PodFullName) -> Vec<Arc<ObservedPod>> {
+        let is_of_name = |pod: &&Arc<ObservedPod>| {
+            *pod.name == *name.name && *pod.namespace == *name.namespace
         };
-        self.observed.until(|all| !all.values().any(is_other)).await;
+        self.observed
+            .look(|all| all.values().filter(is_of_name).cloned().collect())
+    }
+
+    /// Whether the first list named this pod, and no look at it has succeeded since: what it holds is not known.
+    pub fn is_unseen(&self, uid: &PodUid) -> bool {
+        self.unseen.look(|all| all.contains_key(uid))
+    }
+
+    /// Such pods of this name.
+    pub fn unseen_of_name(&self, name: &PodFullName) -> Vec<PodUid> {
+        let is_of_name = |(_, of): &(&PodUid, &PodFullName)| **of == *name;
+        self.unseen.look(|all| {
+            let pods = all.iter().filter(is_of_name);
+            pods.map(|(uid, _)| uid.clone()).collect()
+        })
     }
 
     /// Every pod the runtime was seen to hold.
@@ -128,7 +143,8 @@ impl PlegHandle {
         self.observed.look(|all| all.values().cloned().collect())
     }
 
-    /// Resolves once the first full list was taken and every pod in it was looked at.
+    /// Resolves once the first full list was taken and every pod in it was looked at, with success or without: a pod that cannot be
+    /// looked at does not keep the others waiting.
     pub async fn first_list(&self) {
         self.listed.until(Option::is_some).await;
     }
@@ -166,6 +182,7 @@ pub struct Pleg {
     requests: mpsc::UnboundedReceiver<Request>,
     wakes: mpsc::UnboundedSender<PodUid>,
     observed: Signal<BTreeMap<PodUid, Arc<ObservedPod>>>,
+    unseen: Signal<BTreeMap<PodUid, PodFullName>>,
     listed: Signal<Option<Instant>>,
     pods: BTreeMap<PodUid, PodEntry>,
     listing: Listing,
@@ -214,7 +231,9 @@ impl Pleg {
         let (requests_out, requests) = mpsc::unbounded_channel();
         let observed = Signal::new(BTreeMap::new());
         let listed = Signal::new(None);
+        let unseen = Signal::new(BTreeMap::new());
         let (observed_out, listed_out) = (observed.clone(), listed.clone());
+        let unseen_out = unseen.clone();
         let pleg = Self {
             cri: parts.cri,
             clock: parts.clock,
@@ -223,6 +242,7 @@ impl Pleg {
             wakes: parts.wakes,
             requests,
             observed,
+            unseen,
             listed,
             pods: BTreeMap::new(),
             listing: Listing::default(),
@@ -238,6 +258,7 @@ impl Pleg {
             PlegHandle {
                 requests: requests_out,
                 observed: observed_out,
+                unseen: unseen_out,
                 listed: listed_out,
             },
         ))
@@ -385,11 +406,13 @@ impl Pleg {
         result: Result<Looked, CriError>,
         flights: &FuturesUnordered<Flight>,
     ) {
+        if result.is_ok() {
+            self.set_unseen(&uid, None);
+        }
         let Some(entry) = self.pods.get_mut(&uid) else {
             return;
         };
         let answers = entry.busy.take().unwrap_or_default();
-        let mut seen = true;
         let reply = match result {
             Ok(looked) => {
                 let pod = Arc::new(looked.pod);
@@ -404,8 +427,11 @@ impl Pleg {
                 Ok(pod)
             }
             Err(error) => {
-                seen = false;
                 tracing::warn!(uid = %uid, error = %error, "Pod could not be inspected");
+                if self.listed.look(Option::is_none) {
+                    let name = self.listing.names.get(&uid).cloned();
+                    self.set_unseen(&uid, name);
+                }
                 // Only the lists can tell whether it changed: forget what they said, so that the next one looks again.
                 self.listing.pods.remove(&uid);
                 Err(LookError::Runtime(error))
@@ -423,8 +449,15 @@ impl Pleg {
         } else if self.pods.get(&uid).is_some_and(|e| e.observed.is_none()) {
             self.pods.remove(&uid);
         }
-        if seen {
-            self.first_sight(&uid);
+        self.first_sight(&uid);
+    }
+
+    fn set_unseen(&self, uid: &PodUid, name: Option<PodFullName>) {
+        let is_listed = self.unseen.look(|all| all.contains_key(uid));
+        match name {
+            Some(name) => self.unseen.change(|all| drop(all.insert(uid.clone(), name))),
+            None if is_listed => self.unseen.change(|all| drop(all.remove(uid))),
+            None => {}
         }
     }
 

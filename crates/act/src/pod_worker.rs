@@ -23,7 +23,7 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
-use kubelet_decide::volumes::Leaving;
+use kubelet_decide::volumes::{Leaving, pod_dir};
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{Moment, ObservedPod};
@@ -56,8 +56,12 @@ pub struct Order {
 /// What a worker tells.
 #[derive(Clone, Debug)]
 pub enum WorkerEvent {
+    /// All its containers are done for good, and nothing of it runs.
+    Ended(PodUid),
     /// Nothing of the pod is left.
     Finished(PodUid),
+    /// Its worker panicked.
+    Died(PodUid),
 }
 
 /// What workers share.
@@ -99,7 +103,8 @@ pub struct PodWorker {
     look: Option<Scope>,
     acted_at: Moment,
     was_ready: bool,
-    has_name: bool,
+    told_end: bool,
+    is_doubted: bool,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -123,7 +128,7 @@ impl PodWorker {
         let uid = orders.borrow().pod.uid.clone();
         let cause = match orders.borrow().desire {
             Desire::Stop { cause, .. } => cause,
-            Desire::Run => TerminationCause::Removed,
+            Desire::Run | Desire::Wait(_) => TerminationCause::Removed,
         };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
         let left = record
@@ -138,10 +143,11 @@ impl PodWorker {
                 grace_seconds: terminating.grace_seconds,
             })
         });
+        let now = parts.executor.clock.steady();
         Self {
             uid,
             life,
-            record: record.unwrap_or_default(),
+            record: record.unwrap_or_default().taken_over(now),
             parts,
             orders,
             hint,
@@ -155,8 +161,16 @@ impl PodWorker {
             look: None,
             acted_at: Moment::default(),
             was_ready: false,
-            has_name: false,
+            told_end: false,
+            is_doubted: false,
         }
+    }
+
+    /// Looks at the pod before anything else: the worker before this one panicked, and nobody knows what it had done.
+    #[must_use]
+    pub fn looking_first(mut self) -> Self {
+        self.look = Some(Scope::Whole);
+        self
     }
 
     /// Runs until the pod is finished or the process stops.
@@ -166,9 +180,6 @@ impl PodWorker {
             if stop.is_cancelled() {
                 return;
             }
-            if !self.has_name && !self.take_name(&stop).await {
-                continue;
-            }
             let Some(observed) = self.observe(&stop).await else {
                 continue;
             };
@@ -176,6 +187,7 @@ impl PodWorker {
             let stop_failed = self.life.rank() > 0 && self.failures > 0;
             let observed = self.parts.executor.faults.tamper(observed, stop_failed);
             let order = self.orders.borrow_and_update().clone();
+            self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
             let thought = self.think(&order, &observed).await;
             if let Lifecycle::Finished { cause } = &thought.life {
@@ -185,6 +197,7 @@ impl PodWorker {
             }
             self.show(&order.pod, &observed, &thought.plan).await;
             if thought.plan.steps.is_empty() {
+                self.tell_end();
                 self.wait(thought.plan.wake_at, &stop).await;
             } else {
                 self.act(&order.pod, thought.plan).await;
@@ -195,7 +208,7 @@ impl PodWorker {
     /// A pod that is new to this node is shown at once; one that ran before is first looked at, so that nothing flips.
     fn begin(&mut self) {
         let order = self.orders.borrow().clone();
-        let now = self.now();
+        let now = self.wall();
         let mark = |stage| {
             self.parts
                 .executor
@@ -203,11 +216,11 @@ impl PodWorker {
                 .mark(&self.uid, &order.pod.full_name, stage, now)
         };
         mark(Stage::Admitted);
-        if self.record.start_time.is_none() && matches!(order.desire, Desire::Run) {
+        if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
             self.record.start_time = Some(now);
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
-            if self.parts.pleg.current(&self.uid).is_none() {
+            if self.parts.pleg.current(&self.uid).is_none() && !self.has_directory(&order.pod) {
                 let network = self.parts.network.look(Clone::clone);
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
                 self.parts
@@ -217,25 +230,10 @@ impl PodWorker {
         }
     }
 
-    /// Waits for the end of another pod of this name that an earlier process left; `false` when the order changed first.
-    async fn take_name(&mut self, stop: &CancellationToken) -> bool {
-        let order = self.orders.borrow_and_update().clone();
-        if matches!(order.desire, Desire::Run) {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return false,
-                () = self.parts.pleg.name_is_free(&order.pod.full_name, &self.uid) => {}
-                changed = self.orders.changed() => {
-                    if changed.is_err() {
-                        // The sync loop is gone: the process is stopping.
-                        stop.cancelled().await;
-                    }
-                    return false;
-                }
-            }
-        }
-        self.has_name = true;
-        true
+    /// A record may be lost with the journal; what ran here before has its directory all the same.
+    fn has_directory(&self, pod: &Pod) -> bool {
+        let path = pod_dir(pod, &self.parts.node);
+        self.parts.executor.host.root.join(path).exists()
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -252,7 +250,10 @@ impl PodWorker {
             match current {
                 Some(pod) if fresh(&pod) => return Some(pod),
                 // Not in the first list and never touched by us since: seen to be absent.
-                None if self.acted_at == Moment::default() || planted => {
+                None if planted
+                    || self.acted_at == Moment::default()
+                        && !self.parts.pleg.is_unseen(&self.uid) =>
+                {
                     return Some(Arc::new(ObservedPod::absent(
                         self.uid.clone(),
                         self.parts.executor.clock.moment(),
@@ -274,6 +275,19 @@ impl PodWorker {
         }
     }
 
+    /// Once, with the first look: the record may be of a life that has ended since.
+    fn doubt_record(&mut self, observed: &ObservedPod) {
+        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
+            return;
+        }
+        tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
+        self.record = PodRecord {
+            start_time: Some(self.wall()),
+            ..PodRecord::default()
+        };
+        self.life = Lifecycle::Syncing;
+    }
+
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
     fn absorb(&mut self, pod: &Pod, observed: &ObservedPod) {
         let before = self.record.clone();
@@ -281,13 +295,13 @@ impl PodWorker {
             let newest_exit = observed
                 .instances(&spec.name)
                 .find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
-            if let Some(exit) = newest_exit {
-                let newer = self
-                    .record
-                    .exits
-                    .get(&spec.name)
-                    .is_none_or(|old| old.finished_at <= exit.finished_at);
-                if newer {
+            if let Some(mut exit) = newest_exit {
+                let old = self.record.exits.get(&spec.name);
+                if old.is_none_or(|old| old.attempt <= exit.attempt) {
+                    let known = old.filter(|old| old.id == exit.id);
+                    exit.counts_from = known
+                        .and_then(|old| old.counts_from)
+                        .or_else(|| Some(self.steady_of(exit.finished_at)));
                     self.record.exits.insert(spec.name.clone(), exit);
                 }
             }
@@ -311,6 +325,8 @@ impl PodWorker {
                 self.held.remove(&spec.name);
             }
         }
+        let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
+        self.record.sandboxes = Some(sandboxes.collect());
         if let Some(ips) = observed
             .sandboxes
             .iter()
@@ -437,10 +453,10 @@ impl PodWorker {
             self.parts
                 .executor
                 .timeline
-                .mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
+                .mark(&self.uid, &pod.full_name, Stage::Ready, self.wall());
             self.parts
                 .metrics
-                .became_ready(self.record.start_time, self.now());
+                .became_ready(self.record.start_time, self.wall());
         }
         self.was_ready = ready;
     }
@@ -608,17 +624,16 @@ impl PodWorker {
     /// Until something may have changed.
     async fn wait(&mut self, wake_at: Option<Timestamp>, stop: &CancellationToken) {
         let pause = wake_at.map(|at| {
-            self.parts
-                .executor
-                .clock
-                .until(at)
+            let left = at.duration_since(self.now());
+            Duration::try_from(left)
+                .unwrap_or(Duration::ZERO)
                 .max(Duration::from_millis(1))
         });
-        let waits_for_network = self.pod_waiting.is_none()
-            && self
-                .parts
-                .network
-                .see(|state| *state != NetworkState::Ready);
+        // Whatever else it waits for: a pod without a sandbox may wait for the network behind an older failure.
+        let waits_for_network = self
+            .parts
+            .network
+            .see(|state| *state != NetworkState::Ready);
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;
@@ -658,17 +673,42 @@ impl PodWorker {
             node: &self.parts.node,
             network,
             now: self.now(),
+            wall: self.wall(),
         }
     }
 
+    /// Steady time: what waits is measured by it.
     fn now(&self) -> Timestamp {
+        match self.parts.executor.faults.planted() {
+            Planted::WallClock => self.wall(),
+            _ => self.parts.executor.clock.steady(),
+        }
+    }
+
+    /// Wall time: what is shown.
+    fn wall(&self) -> Timestamp {
         self.parts.executor.clock.now()
+    }
+
+    /// The steady time of something that the runtime dates by the wall clock, as far as it can be known: never later than now.
+    fn steady_of(&self, wall: Timestamp) -> Timestamp {
+        let age = self.wall().duration_since(wall).max(SignedDuration::ZERO);
+        self.now().saturating_sub(age).unwrap_or(self.now())
     }
 
     fn save(&self) {
         self.parts
             .records
             .put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
+    }
+
+    /// Once, when the pod has ended by itself and stays: it needs its name no more.
+    fn tell_end(&mut self) {
+        let has_ended = self.life.rank() > 1 && !self.life.is_leaving();
+        if has_ended && !std::mem::replace(&mut self.told_end, true) {
+            // When nobody listens the process is stopping.
+            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
+        }
     }
 
     /// Nothing is left: not here either.

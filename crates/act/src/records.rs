@@ -9,15 +9,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kubelet_host::journal::{Journal, JournalError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 /// Prefix of pods' records; behind it the UID.
 pub const POD_PREFIX: &str = "pod/";
 /// Prefix of last good manifests; behind it the path.
 pub const MANIFEST_PREFIX: &str = "manifest/";
+
+/// Between two tries at what could not be written, when nothing new is to be written.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// The journal. Clones share it.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ struct Inner {
     /// Writes that failed: `None` is a removal.
     unwritten: BTreeMap<String, Option<Vec<u8>>>,
     last_error: Option<String>,
+    /// When it was last written to.
+    tried: Option<Instant>,
     /// Planted bug of the simulation's self-test: this many writes are lost.
     skip_writes: bool,
 }
@@ -56,6 +63,7 @@ impl Records {
             journal,
             unwritten: BTreeMap::new(),
             last_error: None,
+            tried: None,
             skip_writes: false,
         };
         Self {
@@ -104,6 +112,20 @@ impl Records {
         self.write(key, None);
     }
 
+    /// Tries again what could not be written; free when there is nothing.
+    pub fn write_again(&self) {
+        let mut inner = self.lock();
+        let is_due = inner.tried.is_none_or(|at| at.elapsed() >= WRITE_AGAIN);
+        if !inner.unwritten.is_empty() && is_due {
+            inner.flush();
+        }
+    }
+
+    /// Records that a restart would not find as they are now.
+    pub fn unwritten(&self) -> usize {
+        self.lock().unwritten.len()
+    }
+
     /// Brings it to the disk; for the stop.
     pub fn sync(&self) {
         let mut inner = self.lock();
@@ -137,27 +159,25 @@ impl Inner {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        while let Some((key, value)) = self.unwritten.first_key_value() {
-            let key = key.clone();
+        self.tried = Some(Instant::now());
+        let mut failed = None;
+        // Every key is tried: one that is too large must not stand in front of all others for good.
+        self.unwritten.retain(|key, value| {
             let result: Result<(), JournalError> = match value {
-                Some(bytes) => journal.put(&key, bytes),
-                None => journal.remove(&key).map(|_| ()),
+                Some(bytes) => journal.put(key, bytes),
+                None => journal.remove(key).map(|_| ()),
             };
-            match result {
-                Ok(()) => {
-                    self.unwritten.remove(&key);
-                    self.last_error = None;
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    if self.last_error.as_ref() != Some(&text) {
-                        tracing::error!(key, error = %text, "Journal cannot be written; kept in memory until it can");
-                    }
-                    self.last_error = Some(text);
-                    return;
-                }
+            if let Err(error) = &result {
+                failed.get_or_insert_with(|| (key.clone(), error.to_string()));
             }
+            result.is_err()
+        });
+        if let Some((key, text)) = &failed
+            && self.last_error.as_ref() != Some(text)
+        {
+            tracing::error!(key, error = %text, "Journal cannot be written; kept in memory until it can");
         }
+        self.last_error = failed.map(|(_, text)| text);
         if journal.wants_compaction()
             && let Err(error) = journal.compact()
         {

@@ -3,23 +3,31 @@
 //! In:    source snapshots; wake-ups of the relister; ends of workers
 //! Out:   orders to pod workers, one worker per pod UID
 //! Calls: one core task
-//! Holds: nothing is removed before every source was seen; two pods of one full name never run together: the later waits, in
-//!        order of arrival; a pod that comes back while it goes starts again only after its end
+//! Holds: nothing is removed before every source was seen; two pods of one full name never run together (`names`); a pod that
+//!        comes back while it goes starts again only after its end; a worker that panics is started again
 //! Upstream: pkg/kubelet/kubelet.go (syncLoop, HandlePod*, HandlePodCleanups), pkg/kubelet/pod_workers.go (allowPodStart)
+//!
+//! | Module | What |
+//! |---|---|
+//! | `names` | whose turn it is, of several pods of one full name |
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::view::Desire;
-use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::FaultPoint;
+use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
 use crate::orphan::orphan_pod;
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
@@ -47,10 +55,29 @@ pub struct SyncInputs {
     pub events: mpsc::UnboundedReceiver<WorkerEvent>,
 }
 
+/// Before a worker that panicked is started again; doubles with each panic, up to the second.
+const RESTART_AFTER: Duration = Duration::from_secs(10);
+const LONGEST_RESTART: Duration = Duration::from_secs(300);
+
 struct Worker {
     pod: Arc<Pod>,
     orders: watch::Sender<Order>,
     hint: Arc<Notify>,
+    place: Place,
+    panics: u32,
+}
+
+/// Where a pod stands among those of its full name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Others of its name come first, or nobody knows yet.
+    Waits,
+    /// It may run.
+    Has,
+    /// It was told to stop.
+    Leaves,
+    /// It has ended by itself and stays.
+    Ended,
 }
 
 /// The loop.
@@ -60,8 +87,12 @@ pub struct SyncLoop {
     sources: BTreeSet<SourceKind>,
     desired: DesiredPods,
     workers: BTreeMap<PodUid, Worker>,
-    /// Pods that wait for the end of another of their name, or of their own earlier life.
-    queued: BTreeMap<PodFullName, VecDeque<Arc<Pod>>>,
+    names: names::Names,
+    /// Pods that no source names any more and that stay until every source has spoken.
+    kept: BTreeSet<PodUid>,
+    /// When workers that panicked are started again.
+    died: BTreeMap<PodUid, Instant>,
+    listed: bool,
     cleaned: bool,
     pods_dir: PathBuf,
     seen: watch::Sender<bool>,
@@ -92,7 +123,10 @@ impl SyncLoop {
             sources,
             desired: DesiredPods::default(),
             workers: BTreeMap::new(),
-            queued: BTreeMap::new(),
+            names: names::Names::default(),
+            kept: BTreeSet::new(),
+            died: BTreeMap::new(),
+            listed: false,
             cleaned: false,
             pods_dir,
             seen: watch::Sender::new(false),
@@ -107,7 +141,7 @@ impl SyncLoop {
     }
 
     /// When the loop last turned.
-    pub fn last_turn(&self) -> watch::Receiver<Option<tokio::time::Instant>> {
+    pub fn last_turn(&self) -> watch::Receiver<Option<Instant>> {
         self.beat.last_turn()
     }
 
@@ -115,26 +149,40 @@ impl SyncLoop {
     pub async fn run(mut self, mut inputs: SyncInputs, stop: CancellationToken) {
         let pleg = self.parts.pleg.clone();
         let mut first_list = std::pin::pin!(async move { pleg.first_list().await });
-        let mut listed = false;
         loop {
             self.beat.turn();
+            let restart = self.died.values().min().copied();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
                 // one item off its queue and loses nothing when another wins.
                 biased;
                 () = stop.cancelled() => return,
-                Some(WorkerEvent::Finished(uid)) = inputs.events.recv() => self.finished(&uid),
+                Some(event) = inputs.events.recv() => self.hear(event),
                 Some(snapshot) = inputs.snapshots.recv() => self.take(snapshot).await,
                 Some(uid) = inputs.wakes.recv() => self.wake(&uid),
-                () = &mut first_list, if !listed => listed = true,
+                () = &mut first_list, if !self.listed => {
+                    self.listed = true;
+                    self.settle_all_names();
+                }
+                () = tokio::time::sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.revive(),
                 () = self.beat.idle() => {}
             }
-            if listed && !self.cleaned && self.all_seen() {
+            if self.listed && !self.cleaned && self.all_seen() {
                 self.cleaned = true;
                 self.seen.send_replace(true);
+                self.let_go();
                 self.find_orphans();
             }
+            self.parts.records.write_again();
             self.count();
+        }
+    }
+
+    fn hear(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Finished(uid) => self.finished(&uid),
+            WorkerEvent::Ended(uid) => self.ended(&uid),
+            WorkerEvent::Died(uid) => self.died(uid),
         }
     }
 
@@ -152,6 +200,9 @@ impl SyncLoop {
             .await;
         let now = self.parts.executor.clock.now();
         let merged = merge(&mut self.desired, snapshot.source, &snapshot.pods);
+        for uid in &merged.elsewhere {
+            tracing::warn!(uid = %uid, source = snapshot.source.as_str(), "Another source names the same UID; what that one says counts");
+        }
         for name in &merged.duplicates {
             tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
         }
@@ -165,109 +216,185 @@ impl SyncLoop {
                         .mark(&pod.uid, &pod.full_name, Stage::Queued, now);
                     self.add(pod).await;
                 }
-                PodChange::Update(pod) | PodChange::Reconcile(pod) => self.order(pod, Desire::Run),
+                PodChange::Update(pod) | PodChange::Reconcile(pod) => self.update(pod),
                 PodChange::Delete(pod) => {
                     let grace_seconds = pod.object.metadata.deletion_grace_period_seconds;
-                    self.order(
-                        pod,
-                        Desire::Stop {
-                            cause: TerminationCause::Removed,
-                            grace_seconds,
-                        },
-                    );
+                    self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
                 }
                 PodChange::Remove(pod) => self.remove(&pod),
             }
         }
     }
 
-    /// Starts a pod's worker, or lets it wait its turn.
+    /// Starts a pod's worker, which waits its turn where another of the name comes first.
     async fn add(&mut self, pod: Arc<Pod>) {
-        if self.is_taken(&pod) {
-            tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of the one before it");
-            self.queued
-                .entry(pod.full_name.clone())
-                .or_default()
-                .push_back(pod);
+        if self.workers.contains_key(&pod.uid) {
+            if self.kept.remove(&pod.uid) {
+                // It went and came back before it could be removed: nothing has happened to it.
+                self.update(pod);
+            } else {
+                tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of its earlier life");
+            }
             return;
         }
         self.parts.executor.faults.reach(FaultPoint::Admitted).await;
         self.parts.metrics.started_pod();
-        self.start(pod, Desire::Run);
+        self.start_wanted(pod);
     }
 
-    fn is_taken(&self, pod: &Pod) -> bool {
-        self.workers.contains_key(&pod.uid)
-            || self
-                .workers
-                .values()
-                .any(|w| w.pod.full_name == pod.full_name)
+    /// A worker for a pod that a source names.
+    fn start_wanted(&mut self, pod: Arc<Pod>) {
+        let name = pod.full_name.clone();
+        self.names.add(&name, &pod.uid);
+        self.start(Arc::clone(&pod), Desire::Wait(None), Place::Waits);
+        if self.listed {
+            self.settle_name(&name);
+        }
     }
 
-    fn start(&mut self, pod: Arc<Pod>, desire: Desire) {
-        let (orders, orders_out) = watch::channel(Order {
+    fn start(&mut self, pod: Arc<Pod>, desire: Desire, place: Place) {
+        let (orders, _) = watch::channel(Order {
             pod: Arc::clone(&pod),
             desire,
         });
-        let hint = Arc::new(Notify::new());
-        let worker = PodWorker::new(self.parts.clone(), orders_out, Arc::clone(&hint));
-        let name = format!("pod {} {}", pod.full_name, pod.uid);
+        let worker = Worker {
+            pod: Arc::clone(&pod),
+            orders,
+            hint: Arc::new(Notify::new()),
+            place,
+            panics: 0,
+        };
+        self.spawn(&worker);
+        self.workers.insert(pod.uid.clone(), worker);
+    }
+
+    fn spawn(&self, worker: &Worker) {
+        let (orders, hint) = (worker.orders.subscribe(), Arc::clone(&worker.hint));
+        let end = EndOfWorker {
+            uid: worker.pod.uid.clone(),
+            events: Some(self.parts.events.clone()),
+        };
+        let name = format!("pod {} {}", worker.pod.full_name, worker.pod.uid);
         let stop = self.supervisor.stop().clone();
-        self.workers
-            .insert(pod.uid.clone(), Worker { pod, orders, hint });
+        let mut task = PodWorker::new(self.parts.clone(), orders, hint);
+        if worker.panics > 0 {
+            task = task.looking_first();
+        }
         self.supervisor
-            .spawn(TaskKind::PodWorker, name, worker.run(stop));
-    }
-
-    fn order(&mut self, pod: Arc<Pod>, desire: Desire) {
-        match self.workers.get_mut(&pod.uid) {
-            Some(worker) => {
-                worker.pod = Arc::clone(&pod);
-                worker.orders.send_replace(Order { pod, desire });
-            }
-            None => self.replace_queued(pod),
-        }
-    }
-
-    /// A waiting pod is replaced by its newer version.
-    fn replace_queued(&mut self, pod: Arc<Pod>) {
-        let waiting = self.queued.get_mut(&pod.full_name).into_iter().flatten();
-        for queued in waiting.filter(|q| q.uid == pod.uid) {
-            *queued = Arc::clone(&pod);
-        }
-    }
-
-    fn remove(&mut self, pod: &Arc<Pod>) {
-        if let Some(queue) = self.queued.get_mut(&pod.full_name) {
-            queue.retain(|queued| queued.uid != pod.uid);
-        }
-        if let Some(worker) = self.workers.get(&pod.uid) {
-            let stop = Desire::Stop {
-                cause: TerminationCause::Removed,
-                grace_seconds: None,
-            };
-            worker.orders.send_replace(Order {
-                pod: Arc::clone(&worker.pod),
-                desire: stop,
+            .spawn(TaskKind::PodWorker, name, async move {
+                task.run(stop).await;
+                end.has_returned();
             });
+    }
+
+    /// A newer version of a pod that is known. One that leaves keeps what it was; its next life takes what is desired then.
+    fn update(&mut self, pod: Arc<Pod>) {
+        let Some(worker) = self.workers.get_mut(&pod.uid) else {
+            return;
+        };
+        if worker.place == Place::Leaves {
+            return;
+        }
+        let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
+        worker.orders.send_modify(|order| order.pod = Arc::clone(&pod));
+        if before.full_name != pod.full_name {
+            // The same UID under another name: it wants that one now.
+            self.names.remove(&before.full_name, &pod.uid);
+            self.names.add(&pod.full_name, &pod.uid);
+            worker.place = Place::Waits;
+            self.settle_name(&before.full_name);
+            self.settle_name(&pod.full_name);
         }
     }
 
-    /// A worker has ended: the next of its name may start.
+    fn stop(&mut self, uid: &PodUid, cause: TerminationCause, grace_seconds: Option<i64>) {
+        let Some(worker) = self.workers.get_mut(uid) else {
+            return;
+        };
+        worker.place = Place::Leaves;
+        worker.orders.send_modify(|order| {
+            order.desire = Desire::Stop {
+                cause,
+                grace_seconds,
+            };
+        });
+    }
+
+    /// No source names it any more. Until every source has spoken that is no evidence: one of them may name it yet.
+    fn remove(&mut self, pod: &Arc<Pod>) {
+        let planted = self.parts.executor.faults.planted() == Planted::RemovesEarly;
+        if self.cleaned || planted {
+            self.stop(&pod.uid, TerminationCause::Removed, None);
+        } else {
+            let silent: Vec<&str> = self
+                .sources
+                .difference(&self.desired.seen)
+                .map(|source| source.as_str())
+                .collect();
+            tracing::info!(pod = %pod.full_name, uid = %pod.uid, silent = silent.join(", "), "Pod is named no more; it stays until every source has spoken");
+            self.kept.insert(pod.uid.clone());
+        }
+    }
+
+    /// Every source has spoken: what was kept for them alone goes.
+    fn let_go(&mut self) {
+        for uid in std::mem::take(&mut self.kept) {
+            if !self.desired.pods.contains_key(&uid) {
+                self.stop(&uid, TerminationCause::Removed, None);
+            }
+        }
+    }
+
+    /// A worker has ended, and nothing is left of its pod: the next of its name may start, or the pod itself if it is wanted again.
     fn finished(&mut self, uid: &PodUid) {
         let Some(worker) = self.workers.remove(uid) else {
             return;
         };
-        let name = worker.pod.full_name.clone();
-        let queued = self.queued.get_mut(&name).and_then(VecDeque::pop_front);
-        // Still wanted though it has ended: it was being removed when the kubelet was started, and came back meanwhile.
-        let next = queued.or_else(|| self.desired.pods.get(uid).cloned());
-        if self.queued.get(&name).is_some_and(VecDeque::is_empty) {
-            self.queued.remove(&name);
-        }
-        if let Some(pod) = next {
+        self.kept.remove(uid);
+        self.names.remove(&worker.pod.full_name, uid);
+        if let Some(pod) = self.desired.pods.get(uid).cloned() {
             self.parts.metrics.started_pod();
-            self.start(pod, Desire::Run);
+            self.start_wanted(pod);
+        }
+        self.settle_name(&worker.pod.full_name);
+    }
+
+    /// A pod has ended by itself and stays to be looked at: another of its name may run.
+    fn ended(&mut self, uid: &PodUid) {
+        let Some(worker) = self.workers.get_mut(uid) else {
+            return;
+        };
+        if worker.place != Place::Leaves {
+            worker.place = Place::Ended;
+            let name = worker.pod.full_name.clone();
+            self.settle_name(&name);
+        }
+    }
+
+    /// A worker panicked. The pod is not forgotten for that: its worker begins anew, from what is there.
+    fn died(&mut self, uid: PodUid) {
+        if let Some(worker) = self.workers.get_mut(&uid) {
+            let pause = RESTART_AFTER * 2_u32.pow(worker.panics.min(5));
+            worker.panics = worker.panics.saturating_add(1);
+            tracing::error!(pod = %worker.pod.full_name, uid = %uid, "Worker panicked and is started again after a while");
+            self.died
+                .insert(uid, Instant::now() + pause.min(LONGEST_RESTART));
+        }
+    }
+
+    fn revive(&mut self) {
+        let now = Instant::now();
+        let due: Vec<PodUid> = self
+            .died
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in due {
+            self.died.remove(&uid);
+            if let Some(worker) = self.workers.get(&uid) {
+                self.spawn(worker);
+            }
         }
     }
 
@@ -277,6 +404,8 @@ impl SyncLoop {
             None if self.cleaned => self.adopt_orphan(uid),
             None => {}
         }
+        // What a pod of some name waits for may just have gone.
+        self.settle_contested_names();
     }
 
     /// Everything is known now: what the runtime or the disk holds beyond it is taken down.
@@ -297,13 +426,7 @@ impl SyncLoop {
         for (uid, (namespace, name)) in on_disk {
             if !self.is_known(&uid) {
                 tracing::info!(uid = %uid, namespace, name, "Directory of a pod that no source knows");
-                self.start(
-                    Arc::new(orphan_pod(&uid, &namespace, &name)),
-                    Desire::Stop {
-                        cause: TerminationCause::Orphaned,
-                        grace_seconds: None,
-                    },
-                );
+                self.start_orphan(orphan_pod(&uid, &namespace, &name), None);
             }
         }
         for key in self.parts.records.keys(POD_PREFIX) {
@@ -328,14 +451,19 @@ impl SyncLoop {
             .iter()
             .filter_map(|c| c.grace_seconds)
             .max();
-        let pod = Arc::new(orphan_pod(uid, &observed.namespace, &observed.name));
-        self.start(
-            pod,
-            Desire::Stop {
-                cause: TerminationCause::Orphaned,
-                grace_seconds: grace,
-            },
+        self.start_orphan(
+            orphan_pod(uid, &observed.namespace, &observed.name),
+            grace,
         );
+    }
+
+    fn start_orphan(&mut self, pod: Pod, grace_seconds: Option<i64>) {
+        let desire = Desire::Stop {
+            cause: TerminationCause::Orphaned,
+            grace_seconds,
+        };
+        self.names.add(&pod.full_name, &pod.uid);
+        self.start(Arc::new(pod), desire, Place::Leaves);
     }
 
     fn count(&self) {
@@ -352,6 +480,27 @@ impl SyncLoop {
             number(self.workers.len()),
             number(held),
         );
+    }
+}
+
+/// Tells the loop when a worker's task is dropped before it returned: a panic.
+struct EndOfWorker {
+    uid: PodUid,
+    events: Option<mpsc::UnboundedSender<WorkerEvent>>,
+}
+
+impl EndOfWorker {
+    fn has_returned(mut self) {
+        self.events = None;
+    }
+}
+
+impl Drop for EndOfWorker {
+    fn drop(&mut self) {
+        if let Some(events) = &self.events {
+            // When nobody listens the process is stopping.
+            let _sent = events.send(WorkerEvent::Died(self.uid.clone()));
+        }
     }
 }
 

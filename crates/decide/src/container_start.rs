@@ -23,7 +23,7 @@ use crate::resources::SwapController;
 use crate::restart::gap_text;
 use crate::sandbox_config::sandbox_config;
 use crate::security::ImageUser;
-use crate::view::{PodView, ResolvedImage, Waiting};
+use crate::view::{PodView, RecordedExit, ResolvedImage, Waiting};
 use crate::volumes::{hosts_path, log_dir, pod_dir, volume_paths};
 
 /// While a pull is held back, presence of the image is looked at again this often.
@@ -97,22 +97,21 @@ fn startable(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &Observed
             .is_none_or(|w| w.reason != Reason::RunContainerError)
 }
 
-/// When the newest run ended, if there was one in any sandbox.
+/// When the newest run ended, by steady time, if there was one in any sandbox.
 fn failed_at(
     view: &PodView<'_>,
     container: &v1::Container,
     newest: Option<&ObservedContainer>,
 ) -> Option<Timestamp> {
-    let observed = newest
-        .and_then(|c| c.state.exit())
-        .map(|exit| exit.finished_at);
+    let recorded = view.record.exits.get(&container.name);
+    let counts_from = |exit: &RecordedExit| exit.counts_from.unwrap_or(exit.finished_at);
+    let observed = newest.and_then(|c| {
+        let exit = c.state.exit()?;
+        let same = recorded.filter(|r| r.id == c.id.as_str());
+        Some(same.map_or(exit.finished_at, counts_from))
+    });
     observed
-        .or_else(|| {
-            view.record
-                .exits
-                .get(&container.name)
-                .map(|exit| exit.finished_at)
-        })
+        .or_else(|| recorded.map(counts_from))
         .map(|at| at.min(view.now))
 }
 

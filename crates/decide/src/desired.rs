@@ -17,10 +17,12 @@ use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, 
 /// Every pod that some source wants, by UID.
 #[derive(Clone, Debug, Default)]
 pub struct DesiredPods {
-    /// The pods.
+    /// The pods. Of one UID that several sources name, the source that named it first counts until it names it no more.
     pub pods: BTreeMap<PodUid, Arc<Pod>>,
     /// Sources that have delivered at least once.
     pub seen: BTreeSet<SourceKind>,
+    /// What each source named last.
+    named: BTreeMap<SourceKind, BTreeMap<PodUid, Arc<Pod>>>,
 }
 
 /// One change of desire.
@@ -45,6 +47,8 @@ pub struct Merge {
     pub changes: Vec<PodChange>,
     /// Full names that came more than once; the first was kept.
     pub duplicates: Vec<PodFullName>,
+    /// UIDs that another source names, too; what that one says counts.
+    pub elsewhere: Vec<PodUid>,
 }
 
 /// Puts one source's whole set in the place of what that source wanted before.
@@ -53,53 +57,75 @@ pub fn merge(desired: &mut DesiredPods, source: SourceKind, snapshot: &[Arc<Pod>
     let mut wanted: BTreeMap<PodUid, Arc<Pod>> = BTreeMap::new();
     let mut names = BTreeSet::new();
     for pod in snapshot {
-        if names.insert(pod.full_name.clone()) {
+        if !wanted.contains_key(&pod.uid) && names.insert(pod.full_name.clone()) {
             wanted.insert(pod.uid.clone(), Arc::clone(pod));
         } else {
             merge.duplicates.push(pod.full_name.clone());
         }
     }
-    let (mut adds, mut updates, mut deletes, mut reconciles) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    desired.named.insert(source, wanted.clone());
     let gone: Vec<PodUid> = desired
         .pods
         .iter()
         .filter(|(uid, pod)| pod.source == source && !wanted.contains_key(*uid))
         .map(|(uid, _)| uid.clone())
         .collect();
+    let mut sorted = Sorted::default();
     for uid in gone {
-        if let Some(pod) = desired.pods.remove(&uid) {
+        let mut others = desired.named.values();
+        if let Some(other) = others.find_map(|named| named.get(&uid).cloned()) {
+            // Another source names it, too: what that one says counts from now on.
+            sorted.put(&mut desired.pods, other);
+        } else if let Some(pod) = desired.pods.remove(&uid) {
             merge.changes.push(PodChange::Remove(pod));
         }
     }
     for (uid, pod) in wanted {
-        match desired.pods.get(&uid) {
-            None => {
-                adds.push(PodChange::Add(Arc::clone(&pod)));
-                desired.pods.insert(uid, pod);
-            }
-            Some(old) => match difference(old, &pod) {
-                Difference::None => {}
-                Difference::Status => {
-                    reconciles.push(PodChange::Reconcile(Arc::clone(&pod)));
-                    desired.pods.insert(uid, pod);
-                }
-                Difference::Deletion => {
-                    deletes.push(PodChange::Delete(Arc::clone(&pod)));
-                    desired.pods.insert(uid, pod);
-                }
-                Difference::Spec => {
-                    updates.push(PodChange::Update(Arc::clone(&pod)));
-                    desired.pods.insert(uid, pod);
-                }
-            },
+        if desired.pods.get(&uid).is_some_and(|p| p.source != source) {
+            merge.elsewhere.push(uid);
+        } else {
+            sorted.put(&mut desired.pods, pod);
         }
     }
-    for part in [adds, updates, deletes, reconciles] {
+    for part in [
+        sorted.adds,
+        sorted.updates,
+        sorted.deletes,
+        sorted.reconciles,
+    ] {
         merge.changes.extend(part);
     }
     desired.seen.insert(source);
     merge
+}
+
+/// Changes by kind, before they are put in order.
+#[derive(Default)]
+struct Sorted {
+    adds: Vec<PodChange>,
+    updates: Vec<PodChange>,
+    deletes: Vec<PodChange>,
+    reconciles: Vec<PodChange>,
+}
+
+impl Sorted {
+    /// Puts the pod in the place of what was desired under its UID, and notes what that changes.
+    fn put(&mut self, pods: &mut BTreeMap<PodUid, Arc<Pod>>, pod: Arc<Pod>) {
+        let Some(old) = pods.get(&pod.uid) else {
+            self.adds.push(PodChange::Add(Arc::clone(&pod)));
+            pods.insert(pod.uid.clone(), pod);
+            return;
+        };
+        let is_moved = old.source != pod.source;
+        match difference(old, &pod) {
+            Difference::None if is_moved => {}
+            Difference::None => return,
+            Difference::Status => self.reconciles.push(PodChange::Reconcile(Arc::clone(&pod))),
+            Difference::Deletion => self.deletes.push(PodChange::Delete(Arc::clone(&pod))),
+            Difference::Spec => self.updates.push(PodChange::Update(Arc::clone(&pod))),
+        }
+        pods.insert(pod.uid.clone(), pod);
+    }
 }
 
 enum Difference {
@@ -215,6 +241,19 @@ mod tests {
         );
         assert_eq!(desired.pods.len(), 1);
         assert_eq!(desired.seen.len(), 2);
+    }
+
+    #[test]
+    fn a_uid_that_two_sources_name_stays_until_neither_does() {
+        use SourceKind::{File, Url};
+        let mut desired = DesiredPods::default();
+        merge(&mut desired, File, &[pod("a", "1", "i", File)]);
+        let second = merge(&mut desired, Url, &[pod("a", "1", "other", Url)]);
+        assert!(second.changes.is_empty());
+        assert_eq!(second.elsewhere.len(), 1);
+        assert_eq!(words(&merge(&mut desired, File, &[])), ["UPDATE 1"]);
+        assert_eq!(words(&merge(&mut desired, Url, &[])), ["REMOVE 1"]);
+        assert!(desired.pods.is_empty());
     }
 
     #[test]

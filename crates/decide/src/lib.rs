@@ -40,6 +40,7 @@ pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
 pub mod mirror;
+pub mod name_turn;
 pub mod phase;
 pub mod plan;
 pub mod pleg;

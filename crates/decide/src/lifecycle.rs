@@ -124,12 +124,14 @@ pub fn step(view: &PodView<'_>) -> Lifecycle {
 fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     let cause = match view.desire {
         Desire::Stop { cause, .. } => *cause,
-        Desire::Run if view.record.ended.is_some() || is_ended(view) => TerminationCause::Ended,
-        Desire::Run => return Lifecycle::Syncing,
+        Desire::Run | Desire::Wait(_) if view.record.ended.is_some() || is_ended(view) => {
+            TerminationCause::Ended
+        }
+        Desire::Run | Desire::Wait(_) => return Lifecycle::Syncing,
     };
     Lifecycle::Terminating(Terminating {
         cause,
-        since: view.now,
+        since: view.wall,
         grace_seconds: grace(view),
     })
 }
@@ -160,7 +162,7 @@ fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
 fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
     match (cause, desire) {
         (TerminationCause::Ended, Desire::Stop { cause, .. }) => *cause,
-        (cause, Desire::Stop { .. } | Desire::Run) => cause,
+        (cause, Desire::Stop { .. } | Desire::Run | Desire::Wait(_)) => cause,
     }
 }
 
@@ -168,7 +170,7 @@ fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
 fn grace(view: &PodView<'_>) -> i64 {
     let asked = match view.desire {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
-        Desire::Run => None,
+        Desire::Run | Desire::Wait(_) => None,
     };
     let recorded = view.record.terminating.as_ref().map(|t| t.grace_seconds);
     asked

@@ -9,16 +9,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kubelet_api::runtime::v1 as cri;
-use kubelet_model::ids::PodUid;
+use kubelet_model::ids::{PodFullName, PodUid};
 
 /// Label of a sandbox or container: UID of its pod.
 pub const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
+const POD_NAME_LABEL: &str = "io.kubernetes.pod.name";
+const POD_NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
 
 /// One list of the runtime, by pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listing {
     /// UID → (sandbox or container id → state), ids of both kinds do not clash.
     pub pods: BTreeMap<PodUid, BTreeMap<String, ListedState>>,
+    /// UID → the pod's name, as labels tell it.
+    pub names: BTreeMap<PodUid, PodFullName>,
 }
 
 /// State as a list shows it.
@@ -34,6 +38,9 @@ impl Listing {
     /// Sorts two lists by pod. Things without our labels are not ours and are left out.
     pub fn new(sandboxes: &[cri::PodSandbox], containers: &[cri::Container]) -> Self {
         let mut pods: BTreeMap<PodUid, BTreeMap<String, ListedState>> = BTreeMap::new();
+        let labels = sandboxes.iter().map(|s| &s.labels);
+        let labels = labels.chain(containers.iter().map(|c| &c.labels));
+        let names = labels.filter_map(name_of).collect();
         for sandbox in sandboxes {
             if let Some(uid) = sandbox.labels.get(POD_UID_LABEL) {
                 let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
@@ -49,8 +56,16 @@ impl Listing {
                 );
             }
         }
-        Self { pods }
+        Self { pods, names }
     }
+}
+
+fn name_of(labels: &BTreeMap<String, String>) -> Option<(PodUid, PodFullName)> {
+    let name = PodFullName {
+        namespace: labels.get(POD_NAMESPACE_LABEL)?.as_str().into(),
+        name: labels.get(POD_NAME_LABEL)?.as_str().into(),
+    };
+    Some((PodUid::from(labels.get(POD_UID_LABEL)?.as_str()), name))
 }
 
 /// Pods that differ between two lists, gone ones included.

@@ -22,7 +22,7 @@ use crate::phase::{Standing, standing};
 use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer};
 use crate::restart::should_start;
 use crate::sandbox_config::sandbox_config;
-use crate::view::{NetworkState, PodView, Prepared, Waiting};
+use crate::view::{Desire, NetworkState, PodView, Prepared, Waiting};
 use crate::volumes::{Leaving, prepare_work, release_work};
 
 /// The least that a container gets to end, seconds.
@@ -40,6 +40,10 @@ pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
 
 fn sync_plan(view: &PodView<'_>) -> PodPlan {
     let mut plan = PodPlan::default();
+    if let Desire::Wait(waiting) = view.desire {
+        plan.pod_waiting.clone_from(waiting);
+        return plan;
+    }
     if let Some(field) = view.pod.unbuilt.first() {
         plan.pod_waiting = Some(Waiting {
             reason: Reason::UnsupportedField,

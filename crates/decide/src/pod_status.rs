@@ -20,7 +20,7 @@ use kubelet_model::reason::Reason;
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
-use crate::view::{PodView, RecordedExit};
+use crate::view::{PodView, RecordedExit, Waiting};
 
 /// Most bytes of one termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
@@ -58,7 +58,10 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
     let (allocated_resources, resources) = pod_resources(view);
-    let waiting = view.pod_waiting.filter(|_| phase == Phase::Pending);
+    let waits_behind = |w: &&Waiting| {
+        phase == Phase::Pending || phase == Phase::Running && w.reason == Reason::WaitingForName
+    };
+    let waiting = view.pod_waiting.filter(waits_behind);
     let status = v1::PodStatus {
         phase: Some(phase.as_str().to_owned()),
         reason: waiting.map(|w| w.reason.to_string()),
@@ -354,6 +357,8 @@ pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
         finished_at: exit.finished_at,
         image: container.image.clone(),
         image_ref: container.image_ref.clone(),
+        attempt: container.attempt,
+        counts_from: None,
     }
 }
 
@@ -460,7 +465,7 @@ impl Conditions<'_> {
     fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
         let since = match self.view.record.conditions.get(name) {
             Some((old, since)) if *old == value => *since,
-            Some(_) | None => self.view.now,
+            Some(_) | None => self.view.wall,
         };
         self.next.insert(name.to_owned(), (value, since));
         let (reason, message) = why.map_or((None, None), |(reason, message)| {

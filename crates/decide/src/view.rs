@@ -6,7 +6,7 @@
 //! Holds: the observation is never older than the end of the worker's last action (checked by the worker)
 //! Upstream: none (there the inputs are read live from many owners)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kubelet_model::node::NodeView;
@@ -23,6 +23,8 @@ use crate::restart::BackOff;
 pub enum Desire {
     /// It should run.
     Run,
+    /// It should run when its turn comes; nothing is started or stopped until then. Nothing to show while it is not known for whom.
+    Wait(Option<Waiting>),
     /// It should end, with at most this grace.
     Stop {
         /// Why.
@@ -97,6 +99,38 @@ pub struct PodRecord {
     pub terminating: Option<TerminatingRecord>,
     /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.
     pub exits: BTreeMap<String, RecordedExit>,
+    /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
+    #[serde(default)]
+    pub sandboxes: Option<BTreeSet<String>>,
+}
+
+impl PodRecord {
+    /// Whether it is of an earlier life of the pod: that one was on its way out, and now a sandbox is ready that it does not know.
+    /// So it is when the writes that came after it have failed. What such a record says of an end is not true any more.
+    pub fn is_outlived(&self, observed: &ObservedPod) -> bool {
+        let ends = self.ended.is_some() || self.terminating.is_some();
+        let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
+        let mut ready = observed.ready_sandboxes();
+        ends && ready.any(|sandbox| is_unknown(sandbox.id.as_str()))
+    }
+
+    /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without
+    /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
+    #[must_use]
+    pub fn taken_over(mut self, now: Timestamp) -> Self {
+        let restarts = self.restart_back_off.values_mut();
+        let images = self.image_back_off.values_mut();
+        let held = images.flat_map(|image| [&mut image.back_off.updated, &mut image.looked_at]);
+        let exits = self.exits.values_mut();
+        let times = restarts
+            .map(|back_off| &mut back_off.updated)
+            .chain(held)
+            .chain(exits.filter_map(|exit| exit.counts_from.as_mut()));
+        for time in times {
+            *time = (*time).min(now);
+        }
+        self
+    }
 }
 
 /// The end of a pod whose containers are all done.
@@ -140,6 +174,12 @@ pub struct RecordedExit {
     pub image: String,
     /// Image resolved.
     pub image_ref: String,
+    /// Attempt of the instance: of two exits of a name, the one with the higher attempt is the newer, whatever the clocks say.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Steady time from which a back-off after it counts, set when the exit is first seen.
+    #[serde(default)]
+    pub counts_from: Option<Timestamp>,
 }
 
 /// Image pulls of one container are held back until a time.
@@ -184,6 +224,8 @@ pub struct PodView<'a> {
     pub node: &'a NodeView,
     /// The runtime's network.
     pub network: &'a NetworkState,
-    /// Now.
+    /// Now by steady time, which never jumps: what waits is measured by it.
     pub now: Timestamp,
+    /// Now by the wall clock, which people may set: only shown.
+    pub wall: Timestamp,
 }

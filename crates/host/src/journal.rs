@@ -12,6 +12,7 @@
 //! (1: put, 2: tombstone) · sequence number (8) · length of the key (4) · key · value. The magic is not UTF-8, so text
 //! holds none, and a reader finds the next record behind a damaged one by looking for it.
 
+pub mod disk_faults;
 pub mod record;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use disk_faults::{DiskCall, DiskFaults};
 use record::{Body, Operation};
 use rustix::fs::{FlockOperation, flock};
 
@@ -134,6 +136,7 @@ pub struct Journal {
     /// Bytes that records of the map take in a compacted file.
     live: u64,
     tail_is_dirty: bool,
+    faults: DiskFaults,
 }
 
 /// Garbage under this size is not worth a new file.
@@ -194,10 +197,18 @@ impl Journal {
             next_sequence: loaded.next_sequence,
             end: loaded.end,
             tail_is_dirty: loaded.end < length,
+            faults: DiskFaults::default(),
         };
         // Only bytes behind the last good record; if it fails, the next write tries again.
         drop(journal.drop_tail());
         Ok((journal, problems))
+    }
+
+    /// Self-test of the simulation: from now on the disk may fail as this says.
+    #[must_use]
+    pub fn on_bad_disk(mut self, faults: DiskFaults) -> Self {
+        self.faults = faults;
+        self
     }
 
     fn lock(path: &Path) -> Result<File, JournalError> {
@@ -286,7 +297,10 @@ impl Journal {
     /// The old file stays as it is and in use (or the new one is in place and only its directory's sync failed).
     pub fn compact(&mut self) -> Result<(), JournalError> {
         let new_path = beside(&self.path, ".new");
-        let written = self.write_compacted(&new_path);
+        let written = match self.faults.at(DiskCall::Compact) {
+            Some(fault) => Err(fault.error()),
+            None => self.write_compacted(&new_path),
+        };
         let (file, end, next_sequence) = match written {
             Ok(written) => written,
             Err(source) => {
@@ -359,10 +373,7 @@ impl Journal {
             },
             &mut bytes,
         );
-        let written = self
-            .file
-            .seek(SeekFrom::Start(self.end))
-            .and_then(|_| self.file.write_all(&bytes));
+        let written = self.write_at_end(&bytes);
         if let Err(source) = written {
             // Part of it may be there; it must not stay in front of the next record.
             self.tail_is_dirty = true;
@@ -374,8 +385,23 @@ impl Journal {
         Ok(())
     }
 
+    fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.end))?;
+        match self.faults.at(DiskCall::Append(bytes.len())) {
+            Some(fault) => {
+                let part = bytes.get(..fault.written).unwrap_or(bytes);
+                self.file.write_all(part)?;
+                Err(fault.error())
+            }
+            None => self.file.write_all(bytes),
+        }
+    }
+
     fn drop_tail(&mut self) -> io::Result<()> {
         if self.tail_is_dirty {
+            if let Some(fault) = self.faults.at(DiskCall::Truncate) {
+                return Err(fault.error());
+            }
             self.file.set_len(self.end)?;
             self.tail_is_dirty = false;
         }

@@ -73,13 +73,14 @@ impl ObservedPod {
         self.ready_sandboxes().next().is_some() || self.live_containers().next().is_some()
     }
 
-    /// Puts both lists newest first, by creation time, then by attempt, then by id so that the order repeats.
+    /// Puts both lists newest first: by attempt, which grows with every instance of a sandbox or a container, then by creation
+    /// time, then by id so that the order repeats. Creation times alone would lie once the node's clock is set back.
     pub fn sort(&mut self) {
         self.sandboxes.sort_by(|a, b| {
-            (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id))
+            (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id))
         });
         self.containers.sort_by(|a, b| {
-            (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id))
+            (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id))
         });
     }
 }

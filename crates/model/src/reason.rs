@@ -36,6 +36,8 @@ pub enum Reason {
     CreatePodSandboxError,
     /// Pod level: held, a field is not supported here.
     UnsupportedField,
+    /// Pod level: another pod of its namespace and name has to end first (ours; upstream shows nothing).
+    WaitingForName,
     /// Pod level: a volume could not be set up.
     FailedMount,
     /// Pod level: the pod's cgroup could not be made.
@@ -77,6 +79,7 @@ impl Reason {
             Self::RunContainerError => "RunContainerError",
             Self::CreatePodSandboxError => "CreatePodSandboxError",
             Self::UnsupportedField => "UnsupportedField",
+            Self::WaitingForName => "WaitingForName",
             Self::FailedMount => "FailedMount",
             Self::FailedToCreatePodContainer => "FailedToCreatePodContainer",
             Self::Completed => "Completed",

@@ -293,8 +293,18 @@ impl StandInRuntime {
         self.trace(|lines| lines.iter().map(|line| format!("{line}\n")).collect())
     }
 
-    /// Nanoseconds since 1970 by the runtime's clock.
+    /// Nanoseconds since 1970 by the truth.
     pub fn now_ns(&self) -> i64 {
         self.lock().now()
+    }
+
+    /// Nanoseconds since 1970 by the node's wall clock.
+    pub fn wall_ns(&self) -> i64 {
+        self.lock().wall()
+    }
+
+    /// Sets the node's wall clock that far from the truth, nanoseconds. Nothing else changes: time goes on as before.
+    pub fn set_wall_clock(&self, set_by_ns: i64) {
+        self.lock().set_wall(set_by_ns);
     }
 }

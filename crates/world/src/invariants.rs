@@ -3,10 +3,12 @@
 //! In:    the story of every instance the stand-in runtime ever made, the ledger, the disk, the statuses
 //! Out:   the first thing that does not hold, in words; the letters are those of the project's list of invariants
 //! Calls: run
-//! Holds: nothing here asks the kubelet what it thinks
+//! Holds: nothing here asks the kubelet what it thinks. Where records of the journal were lost, two things are not asked that only
+//!        a record proves, and only of instances that the runtime holds no more: that an attempt is not used twice, and that
+//!        a container that is done does not run again. All else holds all the same
 //! Upstream: none
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use kubelet_model::pod::{Pod, RestartPolicy};
 use testkit::cri::trace::{EndedBy, Instance, overlapping};
 
 use crate::kubelet::{POD_LOGS_DIR, ROOT_DIR};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Life};
 use crate::pods::{Fate, fate};
 use crate::watch::{containers, is_ready, state_word};
 
@@ -46,8 +48,40 @@ pub struct Truth<'a> {
     pub root: &'a HostRoot,
     /// Files that must stay.
     pub canaries: &'a [Canary],
+    /// When records of the journal were lost.
+    pub losses: &'a [i64],
     /// Now, nanoseconds since 1970.
     pub now: i64,
+}
+
+impl<'a> Truth<'a> {
+    /// The life that an instance belongs to: the one in which it was asked for; or an earlier one that was still being gone through
+    /// to its end then, which shows in what was left of it.
+    fn life_of(&self, i: &Instance) -> Option<(usize, &'a Life)> {
+        let (mut number, mut life) = self.ledger.life_at(&i.pod_uid, i.asked)?;
+        while number > 0
+            && self.instances.iter().any(|other| {
+                other.pod_uid == i.pod_uid
+                    && other.asked < life.since
+                    && other.removed.is_none_or(|removed| removed > i.asked)
+            })
+        {
+            number -= 1;
+            life = self.ledger.life(&i.pod_uid, number)?;
+        }
+        Some((number, life))
+    }
+
+    /// Whether nothing but a record that was lost could tell of this instance when the other was made.
+    fn was_forgotten(&self, before: &Instance, next: &Instance) -> bool {
+        before
+            .removed
+            .is_some_and(|removed| removed <= next.created)
+            && self
+                .losses
+                .iter()
+                .any(|lost| (before.created..=next.created).contains(lost))
+    }
 }
 
 fn instance_text(i: &Instance) -> String {
@@ -84,7 +118,7 @@ fn no_stop_without_a_cause(truth: &Truth<'_>) -> Result<(), String> {
             }
             EndedBy::StopContainer | EndedBy::StopPodSandbox => {}
         }
-        if !stop_has_a_cause(truth, i, ended) {
+        if !stop_has_a_cause(truth, i, i.stop_asked.unwrap_or(ended)) {
             return Err(format!(
                 "(a) stopped by {by:?} without a cause: {}",
                 instance_text(i)
@@ -95,12 +129,12 @@ fn no_stop_without_a_cause(truth: &Truth<'_>) -> Result<(), String> {
 }
 
 fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
-    if !truth.ledger.wanted_throughout(&i.pod_uid, i.created, ended) {
-        return true;
-    }
-    let Some((_, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+    let Some((_, life)) = truth.life_of(i) else {
         return true;
     };
+    if life.until.is_some_and(|until| until <= ended) {
+        return true;
+    }
     if i.name.is_empty() {
         return sandbox_was_done(truth, i, ended, life.pod());
     }
@@ -155,25 +189,34 @@ fn no_doubles(truth: &Truth<'_>) -> Result<(), String> {
             instance_text(&all[*second])
         ));
     }
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<(&str, usize, &str, u32), &Instance> = BTreeMap::new();
     for i in all.iter().filter(|i| i.started.is_some()) {
-        let life = truth
-            .ledger
-            .life_at(&i.pod_uid, i.created)
-            .map_or(0, |(number, _)| number);
-        if !seen.insert((i.pod_uid.as_str(), life, i.name.as_str(), i.attempt)) {
+        let life = truth.life_of(i).map_or(0, |(number, _)| number);
+        let before = seen.insert((&i.pod_uid, life, &i.name, i.attempt), i);
+        if before.is_some_and(|before| !truth.was_forgotten(before, i)) {
             return Err(format!("(g) one attempt twice: {}", instance_text(i)));
         }
     }
-    let containers: Vec<&Instance> = all
+    let mut by_name: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
+    for i in all
         .iter()
         .filter(|i| !i.name.is_empty() && i.started.is_some())
-        .collect();
-    for (place, a) in containers.iter().enumerate() {
-        for b in containers.iter().skip(place + 1) {
+    {
+        by_name.entry(&i.pod).or_default().push(i);
+    }
+    by_name.values().try_for_each(|of_name| one_at_a_time(of_name))
+}
+
+/// (g) Of all pods that ever had a name.
+fn one_at_a_time(of_name: &[&Instance]) -> Result<(), String> {
+    if of_name.windows(2).all(|two| two[0].pod_uid == two[1].pod_uid) {
+        return Ok(());
+    }
+    for (place, a) in of_name.iter().enumerate() {
+        for b in of_name.iter().skip(place + 1) {
             let together = a.started < Some(b.ended.unwrap_or(i64::MAX))
                 && b.started < Some(a.ended.unwrap_or(i64::MAX));
-            if a.pod == b.pod && a.pod_uid != b.pod_uid && together {
+            if a.pod_uid != b.pod_uid && together {
                 return Err(format!(
                     "(g) two pods of one name at once: {} and {}",
                     instance_text(a),
@@ -193,7 +236,7 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
         .iter()
         .filter(|i| !i.name.is_empty() && i.started.is_some());
     for i in started {
-        let Some((number, life)) = truth.ledger.life_at(&i.pod_uid, i.created) else {
+        let Some((number, life)) = truth.life_of(i) else {
             continue;
         };
         let Some(pod) = life.pod() else { continue };
@@ -208,7 +251,7 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
             RestartPolicy::Never => true,
             RestartPolicy::OnFailure => before.exit_code == Some(0) && life.versions.len() == 1,
         };
-        if was_done {
+        if was_done && !truth.was_forgotten(before, i) {
             return Err(format!(
                 "(g) started again after its end: {} after {}",
                 instance_text(i),
@@ -279,15 +322,58 @@ pub fn at_rest(
         return Err(format!("(c) still shown: {uid}"));
     }
     disk_is_as_wanted(truth, &wanted, records)?;
+    let mut by_name: BTreeMap<String, Vec<Place>> = BTreeMap::new();
     for pod in wanted.values() {
         let uid = pod.uid.as_str();
         let Some(reported) = shown.get(&pod.uid) else {
             return Err(format!("not shown: {uid}"));
         };
-        pod_is_as_wanted(truth, pod, &reported.status)
+        let place = place_of(truth, pod, &reported.status)
             .map_err(|why| format!("{uid} is not as wanted: {why}"))?;
+        let name = pod.full_name.to_string();
+        by_name.entry(name).or_default().push(place);
+    }
+    for (name, places) in by_name {
+        let count = |place| places.iter().filter(|p| **p == place).count();
+        if count(Place::Has) > 1 || (count(Place::Waits) > 0 && count(Place::Has) != 1) {
+            return Err(format!("(g) turns of {name} are not right: {places:?}"));
+        }
     }
     Ok(())
+}
+
+/// How a pod stands among those of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is as it is wanted.
+    Has,
+    /// It has ended by itself and needs its name no more.
+    Ended,
+    /// It waits for another, says so, and nothing of it runs.
+    Waits,
+}
+
+fn place_of(
+    truth: &Truth<'_>,
+    pod: &Pod,
+    status: &k8s_openapi::api::core::v1::PodStatus,
+) -> Result<Place, String> {
+    let ended = ["Succeeded", "Failed"].contains(&status.phase.as_deref().unwrap_or_default());
+    if status.reason.as_deref() != Some("WaitingForName") {
+        pod_is_as_wanted(truth, pod, status)?;
+        return Ok(if ended { Place::Ended } else { Place::Has });
+    }
+    let uid = pod.uid.as_str();
+    let lives = |i: &&Instance| {
+        i.pod_uid == uid && i.started.is_some() && i.ended.is_none() && i.removed.is_none()
+    };
+    match truth.instances.iter().find(lives) {
+        Some(i) => Err(format!("it waits and runs: {}", instance_text(i))),
+        None if status.message.as_deref().unwrap_or_default().is_empty() => {
+            Err("it waits and does not say for whom".to_owned())
+        }
+        None => Ok(Place::Waits),
+    }
 }
 
 fn names_in(path: &Path) -> Vec<String> {
@@ -390,7 +476,7 @@ fn pod_is_as_wanted(
         let all = truth.instances.iter().filter(|i| i.pod_uid == uid);
         end_is_right(&all.collect::<Vec<_>>(), pod, phase)
     } else {
-        containers_are_as_wanted(&here, pod, status)
+        containers_are_as_wanted(truth, &here, pod, status)
     }
 }
 
@@ -468,7 +554,12 @@ fn end_is_right(here: &[&Instance], pod: &Pod, phase: &str) -> Result<(), String
     }
 }
 
+/// The longest back-off is five minutes; whatever comes on top of it (an image, a few failures) is not longer than this. What
+/// has ended before that and is not started again is frozen.
+const LONGEST_WAIT_NANOSECONDS: i64 = 420 * 1_000_000_000;
+
 fn containers_are_as_wanted(
+    truth: &Truth<'_>,
     here: &[&Instance],
     pod: &Pod,
     status: &k8s_openapi::api::core::v1::PodStatus,
@@ -501,6 +592,7 @@ fn containers_are_as_wanted(
             if !has_image {
                 return Err(format!("{name} runs without its image"));
             }
+            is_of_the_spec(truth, now, container)?;
             continue;
         }
         let word = containers(status)
@@ -510,9 +602,36 @@ fn containers_are_as_wanted(
         match (now.and_then(exit_of), fate(container)) {
             (_, Fate::Blocked) => {}
             (Some(code), _) if !restarts(code) => {}
-            (Some(_), Fate::Exits(_)) => {}
+            (Some(_), Fate::Exits(_)) => not_frozen(truth, now)?,
             (code, of) => return Err(format!("{name} is {word}, exit {code:?}, fate {of:?}")),
         }
     }
     Ok(())
+}
+
+/// What runs at rest was made from the newest definition.
+fn is_of_the_spec(
+    truth: &Truth<'_>,
+    now: Option<&Instance>,
+    spec: &k8s_openapi::api::core::v1::Container,
+) -> Result<(), String> {
+    let Some(i) = now else { return Ok(()) };
+    let key = (i.pod_uid.clone(), i.name.clone(), i.created);
+    let wanted = container_hash_hex(&spec.name, spec.image.as_deref().unwrap_or_default());
+    if truth.made_from.get(&key) == Some(&wanted) {
+        Ok(())
+    } else {
+        Err(format!("an older definition runs: {}", instance_text(i)))
+    }
+}
+
+fn not_frozen(truth: &Truth<'_>, newest: Option<&Instance>) -> Result<(), String> {
+    match newest.and_then(|i| Some((i, i.ended?))) {
+        Some((i, ended)) if truth.now - ended > LONGEST_WAIT_NANOSECONDS => Err(format!(
+            "ended {} s ago and is not started again: {}",
+            (truth.now - ended) / 1_000_000_000,
+            instance_text(i)
+        )),
+        _ => Ok(()),
+    }
 }

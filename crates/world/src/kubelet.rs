@@ -6,7 +6,7 @@
 //! Holds: `crash` ends every task where it stands; only the runtime, the directory and the journal in it live on
 //! Upstream: none
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{self, CgroupVersion, stand_in};
+use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_host::journal::{Journal, JournalLimits};
 use kubelet_model::node::{CgroupView, DnsView, NodeView};
 use kubelet_model::pod::SourceKind;
@@ -40,7 +41,8 @@ pub const ROOT_DIR: &str = "/var/lib/kubelet";
 /// Directory of pods' logs on the simulated node.
 pub const POD_LOGS_DIR: &str = "/var/log/pods";
 const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
-const JOURNAL: &str = "/var/lib/kubelet/journal";
+/// The journal on the simulated node.
+pub const JOURNAL: &str = "/var/lib/kubelet/journal";
 /// The product's default of `runtimeRequestTimeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -59,6 +61,10 @@ pub struct Outside {
     pub faults: Faults,
     /// Whether its journal writes nothing: a planted bug.
     pub loses_writes: bool,
+    /// What its journal's disk does.
+    pub disk: DiskFaults,
+    /// Sources that it has to wait for.
+    pub sources: BTreeSet<SourceKind>,
 }
 
 /// A running kubelet.
@@ -102,7 +108,8 @@ impl SimKubelet {
         let cri =
             Client::from_channels(channel.clone(), channel, timeouts, Metrics::new(&registry)?);
         let (journal, _) = Journal::open(&outside.root.join(JOURNAL), JournalLimits::default())?;
-        let records = Records::new(journal);
+        let records = Records::new(journal.on_bad_disk(outside.disk));
+        let clock = outside.clock.of_new_process();
         if outside.loses_writes {
             records.lose_writes();
         }
@@ -112,13 +119,13 @@ impl SimKubelet {
             blocking: Blocking::Inline,
             container_logs_dir: Path::new(CONTAINER_LOGS_DIR).to_owned(),
         };
-        let supervisor = Supervisor::new(outside.clock);
+        let supervisor = Supervisor::new(clock);
         let (snapshots, snapshots_out) = mpsc::channel(64);
         let status = StatusHandle::default();
         let parts = PodPathParts {
             cri,
             host,
-            clock: outside.clock,
+            clock,
             exits: outside.exits,
             records: records.clone(),
             status: status.clone(),
@@ -131,7 +138,7 @@ impl SimKubelet {
                 burst: 10,
             },
             start_width: 4,
-            sources: [SourceKind::File].into(),
+            sources: outside.sources,
             snapshots: snapshots_out,
             faults: outside.faults,
         };

@@ -12,11 +12,15 @@
 //! | [`pods`] | which pods there are and how their containers behave |
 //! | [`script`] | what happens, step by step |
 //! | [`ledger`] | what was asked for, and when |
+//! | [`disk`] | what goes wrong with the journal's disk |
+//! | [`hints`] | what goes wrong with hints of exits |
 //! | [`watch`] | what was shown, checked as it is shown |
 //! | [`invariants`] | what must hold after every step, and at rest |
 //! | [`run`] | one world from its seed to its verdict |
 //! | [`plant`] | bugs put back in |
 
+pub mod disk;
+pub mod hints;
 pub mod invariants;
 pub mod kubelet;
 pub mod ledger;

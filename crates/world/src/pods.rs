@@ -180,8 +180,8 @@ fn container(name: String, command: Vec<String>, random: &mut Prng) -> v1::Conta
     }
 }
 
-/// A pod of this name and UID.
-pub fn pod(number: usize, uid: &str, random: &mut Prng) -> Arc<Pod> {
+/// A pod of this name and UID, from this source.
+pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> Arc<Pod> {
     let policy = match random.below(4) {
         0 | 1 => "Always",
         2 => "OnFailure",
@@ -234,7 +234,7 @@ pub fn pod(number: usize, uid: &str, random: &mut Prng) -> Arc<Pod> {
     } else {
         Vec::new()
     };
-    Arc::new(made(number, uid, spec, unbuilt))
+    Arc::new(made(source, number, uid, spec, unbuilt))
 }
 
 /// A number below `limit`, for an index.
@@ -243,7 +243,13 @@ pub fn at(random: &mut Prng, limit: usize) -> usize {
     usize::try_from(drawn).unwrap_or(0)
 }
 
-fn made(number: usize, uid: &str, spec: v1::PodSpec, unbuilt: Vec<String>) -> Pod {
+fn made(
+    source: SourceKind,
+    number: usize,
+    uid: &str,
+    spec: v1::PodSpec,
+    unbuilt: Vec<String>,
+) -> Pod {
     let mut object = v1::Pod::default();
     object.metadata.name = Some(format!("p{number}-node"));
     object.metadata.namespace = Some("default".to_owned());
@@ -251,12 +257,15 @@ fn made(number: usize, uid: &str, spec: v1::PodSpec, unbuilt: Vec<String>) -> Po
     object.metadata.annotations = Some(
         [
             (CONFIG_HASH_ANNOTATION.to_owned(), uid.to_owned()),
-            (CONFIG_SOURCE_ANNOTATION.to_owned(), "file".to_owned()),
+            (
+                CONFIG_SOURCE_ANNOTATION.to_owned(),
+                source.as_str().to_owned(),
+            ),
         ]
         .into(),
     );
     object.spec = Some(spec);
-    Pod::new(Arc::new(object), SourceKind::File, unbuilt)
+    Pod::new(Arc::new(object), source, unbuilt)
         .expect("name, namespace and UID were just set")
 }
 
@@ -269,6 +278,21 @@ pub fn with_image(pod: &Pod, container: usize, image: &str) -> Arc<Pod> {
         spec.image = Some(image.to_owned());
     }
     Arc::new(Pod {
+        object: Arc::new(object),
+        ..pod.clone()
+    })
+}
+
+/// The same pod as another source names it.
+pub fn from_source(pod: &Pod, source: SourceKind) -> Arc<Pod> {
+    let mut object = (*pod.object).clone();
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    annotations.insert(
+        CONFIG_SOURCE_ANNOTATION.to_owned(),
+        source.as_str().to_owned(),
+    );
+    Arc::new(Pod {
+        source,
         object: Arc::new(object),
         ..pod.clone()
     })

@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
-use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::records::POD_PREFIX;
 use kubelet_act::status::ReportedPods;
@@ -28,9 +28,11 @@ use testkit::prng::Prng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::disk::{Disk, Loss};
+use crate::hints::Hints;
 use crate::invariants::{Canary, MadeFrom, Truth, after_step, at_rest};
-use crate::kubelet::{Outside, POD_LOGS_DIR, ROOT_DIR, SimKubelet, lay_out_node};
-use crate::ledger::Ledger;
+use crate::kubelet::{JOURNAL, Outside, POD_LOGS_DIR, ROOT_DIR, SimKubelet, lay_out_node};
+use crate::ledger::{Ledger, Now};
 use crate::plant::Plant;
 use crate::pods;
 use crate::script::{self, Action};
@@ -88,49 +90,50 @@ pub fn run_seed(seed: u64, options: &Options<'_>) -> anyhow::Result<Verdict> {
     verdict
 }
 
-/// Where the kubelet dies, shared with its points.
+/// Where the kubelet dies, or one of its workers panics; shared with its points.
 #[derive(Debug, Default)]
 struct Deadfall {
     armed: Option<(FaultPoint, u32)>,
     is_dead: bool,
+    panic: Option<(FaultPoint, u32)>,
+    panics: u64,
 }
 
-/// What goes wrong with exit hints, shared with the kubelet's waits.
-#[derive(Debug)]
-struct Hints {
-    random: Prng,
-    rate: u16,
-    made: BTreeMap<&'static str, u64>,
-}
-
-enum Hint {
-    Good,
-    Lost,
-    Late(Duration),
-    Early(Duration),
-}
-
-impl Hints {
-    fn draw(&mut self) -> Hint {
-        if !self.random.chance(self.rate) {
-            return Hint::Good;
+impl Deadfall {
+    /// Whether this pass of the point is the one that was asked for.
+    fn is_it(armed: &mut Option<(FaultPoint, u32)>, point: FaultPoint) -> bool {
+        match armed {
+            Some((at, 0)) if *at == point => {
+                *armed = None;
+                true
+            }
+            Some((at, left)) if *at == point => {
+                *left -= 1;
+                false
+            }
+            _ => false,
         }
-        let pause = self.random.duration(Duration::from_secs(20));
-        let (kind, hint) = match self.random.below(3) {
-            0 => ("hint lost", Hint::Lost),
-            1 => ("hint late", Hint::Late(pause)),
-            _ => ("hint for nothing", Hint::Early(pause)),
-        };
-        *self.made.entry(kind).or_default() += 1;
-        hint
     }
+}
+
+/// Which domains of faults this world has.
+#[derive(Clone, Copy, Debug)]
+struct Domains {
+    has_url: bool,
+    clock_is_set: bool,
+    disk_is_bad: bool,
+    has_panics: bool,
 }
 
 enum Event {
     Died,
     Shown,
+    Speech,
     Time,
 }
+
+/// A manifest: its source and the number in its pod's name.
+type Key = (SourceKind, usize);
 
 struct World {
     seed: u64,
@@ -143,8 +146,12 @@ struct World {
     random: Prng,
     kubelet: Option<SimKubelet>,
     shown: Option<watch::Receiver<ReportedPods>>,
-    manifests: BTreeMap<usize, Arc<Pod>>,
-    gone: BTreeMap<usize, Arc<Pod>>,
+    domains: Domains,
+    sources: BTreeSet<SourceKind>,
+    /// Sources that have not spoken in this life of the kubelet, and when they will.
+    silent: BTreeMap<SourceKind, Option<Instant>>,
+    manifests: BTreeMap<Key, Arc<Pod>>,
+    gone: BTreeMap<Key, Arc<Pod>>,
     next_uid: u32,
     ledger: Ledger,
     made_from: Arc<Mutex<MadeFrom>>,
@@ -154,6 +161,9 @@ struct World {
     deadfall: Arc<Mutex<Deadfall>>,
     died: Arc<Notify>,
     hints: Arc<Mutex<Hints>>,
+    disk: Arc<Mutex<Disk>>,
+    losses: Vec<i64>,
+    set_by: &'static AtomicI64,
     network: watch::Sender<NetworkState>,
     made: BTreeMap<&'static str, u64>,
     steps: u64,
@@ -171,18 +181,30 @@ impl World {
         lay_out_node(&root)?;
         let mut faults = Prng::stream(seed, "faults");
         let exit_lag = [0, 1, 5, 40, 300][pods::at(&mut faults, 5)];
+        let mut draw = Prng::stream(seed, "domains");
+        let has_events = draw.chance(5_000);
+        let domains = Domains {
+            has_url: draw.chance(4_500),
+            clock_is_set: draw.chance(3_500),
+            disk_is_bad: draw.chance(3_000),
+            has_panics: draw.chance(3_000),
+        };
         let config = StandInConfig {
             seed,
             // Also read by a check.
             trace: true,
             exit_lag: Duration::from_millis(exit_lag),
             latency: Duration::from_millis(faults.below(30)),
+            events: has_events,
             images: pods::PRESENT.map(str::to_owned).to_vec(),
             ..StandInConfig::default()
         };
         let epoch = config.epoch_ns;
         let began = Instant::now();
-        let clock = Clock::simulated(jiff::Timestamp::from_nanosecond(i128::from(epoch))?);
+        // Eight bytes per world stay: the clock is copied to wherever the product takes the time.
+        let set_by: &'static AtomicI64 = Box::leak(Box::default());
+        let from = jiff::Timestamp::from_nanosecond(i128::from(epoch))?;
+        let clock = Clock::simulated_and_set(from, set_by);
         let runtime = StandInRuntime::new(config);
         let made_from: Arc<Mutex<MadeFrom>> = Arc::default();
         let noted = Arc::clone(&made_from);
@@ -219,6 +241,12 @@ impl World {
             random: Prng::stream(seed, "script"),
             kubelet: None,
             shown: None,
+            domains,
+            sources: [SourceKind::File]
+                .into_iter()
+                .chain(domains.has_url.then_some(SourceKind::Url))
+                .collect(),
+            silent: BTreeMap::new(),
             manifests: BTreeMap::new(),
             gone: BTreeMap::new(),
             next_uid: 0,
@@ -229,11 +257,10 @@ impl World {
             in_volumes: BTreeSet::new(),
             deadfall: Arc::default(),
             died: Arc::default(),
-            hints: Arc::new(Mutex::new(Hints {
-                random: Prng::stream(seed, "hints"),
-                rate: hint_rate,
-                made: BTreeMap::new(),
-            })),
+            hints: Arc::new(Mutex::new(Hints::new(seed, hint_rate))),
+            disk: Arc::new(Mutex::new(Disk::new(seed, domains.disk_is_bad))),
+            losses: Vec::new(),
+            set_by,
             network: watch::Sender::new(NetworkState::Ready),
             made: BTreeMap::new(),
             steps: 0,
@@ -315,7 +342,7 @@ impl World {
         if self.random.chance(2_500) {
             self.note(|| "all manifests go".to_owned());
             self.manifests.clear();
-            self.send()?;
+            self.send_all()?;
             return Ok(self.come_to_rest().await?.err());
         }
         Ok(None)
@@ -324,12 +351,15 @@ impl World {
     fn make_quiet(&mut self) -> anyhow::Result<()> {
         self.runtime.faults(|plan| plan.set_quiet(true));
         lock(&self.hints).rate = 0;
-        lock(&self.deadfall).armed = None;
+        lock(&self.disk).make_good();
+        let mut deadfall = lock(&self.deadfall);
+        (deadfall.armed, deadfall.panic) = (None, None);
+        drop(deadfall);
         self.network.send_replace(NetworkState::Ready);
         if self.kubelet.is_none() {
             self.start_kubelet()?;
         }
-        Ok(())
+        self.speak(true)
     }
 
     async fn come_to_rest(&mut self) -> anyhow::Result<Result<(), String>> {
@@ -361,6 +391,7 @@ impl World {
     async fn advance(&mut self, pause: Duration) -> anyhow::Result<Result<(), String>> {
         let until = Instant::now() + pause;
         loop {
+            let next_speech = self.silent.values().flatten().min().copied();
             let shown = self.shown.as_mut();
             let changed = async {
                 let is_new = match shown {
@@ -376,12 +407,14 @@ impl World {
                 biased;
                 () = self.died.notified() => Event::Died,
                 () = changed => Event::Shown,
+                () = tokio::time::sleep_until(next_speech.unwrap_or(until)), if next_speech.is_some() => Event::Speech,
                 () = tokio::time::sleep_until(until) => Event::Time,
             };
             match event {
+                Event::Speech => self.speak(false)?,
                 Event::Died => {
                     self.note(|| "kubelet dies at a point".to_owned());
-                    self.crash_kubelet().await;
+                    self.end_kubelet(false).await?;
                 }
                 Event::Shown => {
                     self.read_shown();
@@ -397,7 +430,7 @@ impl World {
     fn read_shown(&mut self) {
         let Some(shown) = &mut self.shown else { return };
         let pods = shown.borrow_and_update().clone();
-        let now = self.runtime.now_ns();
+        let now = self.now();
         let (watch, ledger) = (&mut self.watch, &self.ledger);
         self.runtime
             .instances(|instances| watch.read(now, &pods, ledger, instances));
@@ -416,6 +449,7 @@ impl World {
                 made_from: &made_from,
                 root: &self.root,
                 canaries: &self.canaries,
+                losses: &self.losses,
                 now,
             })
         })
@@ -423,7 +457,8 @@ impl World {
 
     fn check(&mut self) -> anyhow::Result<Result<(), String>> {
         self.fill_volumes()?;
-        if self.kubelet.as_ref().is_some_and(|k| k.panics() > 0) {
+        let panics = self.kubelet.as_ref().map_or(0, SimKubelet::panics);
+        if panics > lock(&self.deadfall).panics {
             return Ok(Err("a task panicked".to_owned()));
         }
         Ok(self
@@ -458,11 +493,14 @@ impl World {
         };
         let records = kubelet.records.keys(POD_PREFIX);
         let shown = kubelet.status.subscribe().borrow().clone();
-        let manifests = self
-            .manifests
-            .values()
-            .map(|pod| (pod.uid.to_string(), Arc::clone(pod)))
-            .collect();
+        let mut manifests = BTreeMap::new();
+        for pod in self.manifests.values() {
+            let uid = pod.uid.to_string();
+            // Of a UID that two sources name, the version that counts.
+            let counts = self.ledger.wanted(&uid).and_then(|(_, life)| life.pod());
+            let pod = Arc::clone(counts.unwrap_or(pod));
+            manifests.insert(uid, pod);
+        }
         self.truth(|truth| at_rest(truth, &manifests, &shown, &records))
     }
 
@@ -486,12 +524,21 @@ impl World {
             | Action::Remove
             | Action::BringBack
             | Action::EditImage
-            | Action::Replace => {
-                self.change(&action);
-                self.send()?;
+            | Action::Replace
+            | Action::Share => {
+                if let Some(source) = self.change(&action) {
+                    self.send(source)?;
+                }
             }
-            Action::Resend => self.send()?,
-            Action::CrashKubelet => self.crash_kubelet().await,
+            Action::Resend => self.send_all()?,
+            Action::Speak => self.speak(true)?,
+            Action::SetClock(seconds) => self.set_clock(*seconds),
+            Action::DiskFull if self.domains.disk_is_bad => lock(&self.disk).flip_full(),
+            Action::PanicAt(point, nth) if self.domains.has_panics => {
+                lock(&self.deadfall).panic = Some((*point, *nth));
+            }
+            Action::DiskFull | Action::PanicAt(..) => {}
+            Action::CrashKubelet => self.end_kubelet(false).await?,
             Action::CrashAt(point, nth) => {
                 lock(&self.deadfall).armed = Some((*point, *nth));
             }
@@ -505,7 +552,7 @@ impl World {
             Action::KillContainer => self.kill(|name| !name.is_empty()),
             Action::KillSandbox => self.kill(str::is_empty),
             Action::Reboot(down_for) => {
-                self.crash_kubelet().await;
+                self.end_kubelet(true).await?;
                 self.runtime.crash(*down_for, CrashScope::Node);
             }
             Action::Network => {
@@ -534,70 +581,146 @@ impl World {
         }
     }
 
-    fn new_pod(&mut self, number: usize) -> Arc<Pod> {
-        self.next_uid += 1;
-        let uid = format!("uid{}", self.next_uid);
-        pods::pod(number, &uid, &mut self.random)
-    }
-
-    fn change(&mut self, action: &Action) {
-        let numbers: Vec<usize> = self.manifests.keys().copied().collect();
-        let picked =
-            (!numbers.is_empty()).then(|| numbers[pods::at(&mut self.random, numbers.len())]);
-        match (action, picked) {
-            (Action::Add, _) => {
-                let free = (0..6).find(|number| !self.manifests.contains_key(number));
-                if let Some(number) = free {
-                    let pod = self.new_pod(number);
-                    self.manifests.insert(number, pod);
-                }
-            }
-            (Action::Remove, Some(number)) => {
-                if let Some(pod) = self.manifests.remove(&number) {
-                    self.gone.insert(number, pod);
-                }
-            }
-            (Action::BringBack, _) => {
-                let back = self
-                    .gone
-                    .keys()
-                    .copied()
-                    .find(|number| !self.manifests.contains_key(number));
-                if let Some(pod) = back.and_then(|number| self.gone.remove(&number)) {
-                    let number = back.unwrap_or(0);
-                    self.manifests.insert(number, pod);
-                }
-            }
-            (Action::EditImage, Some(number)) => {
-                let image = pods::image(&mut self.random);
-                if let Some(pod) = self.manifests.get_mut(&number) {
-                    let which = pods::at(&mut self.random, pod.containers().len());
-                    *pod = pods::with_image(pod, which, image);
-                }
-            }
-            (Action::Replace, Some(number)) => {
-                let pod = self.new_pod(number);
-                self.manifests.insert(number, pod);
-            }
-            _ => {}
+    fn now(&self) -> Now {
+        Now {
+            truth: self.runtime.now_ns(),
+            wall: self.runtime.wall_ns(),
         }
     }
 
-    /// Hands the manifests over, if there is somebody to take them.
-    fn send(&mut self) -> anyhow::Result<()> {
+    /// Never so far that a year before 1970 or the end of time comes near.
+    fn set_clock(&mut self, seconds: i64) {
+        const FARTHEST: i64 = 2 * 31_536_000;
+        if !self.domains.clock_is_set {
+            return;
+        }
+        let old = self.set_by.load(Ordering::Relaxed);
+        let new = (old / 1_000_000_000 + seconds).clamp(-FARTHEST, FARTHEST) * 1_000_000_000;
+        self.set_by.store(new, Ordering::Relaxed);
+        self.runtime.set_wall_clock(new);
+        self.watch.clock_set();
+    }
+
+    fn new_pod(&mut self, (source, number): Key) -> Arc<Pod> {
+        self.next_uid += 1;
+        let uid = format!("uid{}", self.next_uid);
+        pods::pod(source, number, &uid, &mut self.random)
+    }
+
+    /// Changes the manifests; says whose.
+    fn change(&mut self, action: &Action) -> Option<SourceKind> {
+        let keys: Vec<Key> = self.manifests.keys().copied().collect();
+        let picked = (!keys.is_empty()).then(|| keys[pods::at(&mut self.random, keys.len())]);
+        let is_free = |key: &Key| !self.manifests.contains_key(key);
+        let changed = match (action, picked) {
+            (Action::Add, _) => {
+                // Few names of the second source, so that they meet those of the first.
+                let from_url = self.domains.has_url && self.random.chance(4_000);
+                let (source, names) = if from_url {
+                    (SourceKind::Url, 0..3)
+                } else {
+                    (SourceKind::File, 0..6)
+                };
+                let key = names.map(|number| (source, number)).find(is_free)?;
+                let pod = self.new_pod(key);
+                self.manifests.insert(key, pod);
+                key
+            }
+            (Action::Remove, Some(key)) => {
+                let pod = self.manifests.remove(&key)?;
+                self.gone.insert(key, pod);
+                key
+            }
+            (Action::BringBack, _) => {
+                let key = self.gone.keys().copied().find(is_free)?;
+                let pod = self.gone.remove(&key)?;
+                self.manifests.insert(key, pod);
+                key
+            }
+            (Action::EditImage, Some(key)) => {
+                let image = pods::image(&mut self.random);
+                let pod = self.manifests.get_mut(&key)?;
+                let which = pods::at(&mut self.random, pod.containers().len());
+                *pod = pods::with_image(pod, which, image);
+                key
+            }
+            (Action::Replace, Some(key)) => {
+                let pod = self.new_pod(key);
+                self.manifests.insert(key, pod);
+                key
+            }
+            (Action::Share, Some((SourceKind::File, number))) if self.domains.has_url => {
+                let key = (SourceKind::Url, number);
+                let pod = self.manifests.get(&(SourceKind::File, number))?;
+                let pod = pods::from_source(pod, SourceKind::Url);
+                self.manifests.insert(key, pod);
+                key
+            }
+            _ => return None,
+        };
+        Some(changed.0)
+    }
+
+    fn send_all(&mut self) -> anyhow::Result<()> {
+        for source in self.sources.clone() {
+            self.send(source)?;
+        }
+        Ok(())
+    }
+
+    /// Lets those sources speak whose silence is over, or all.
+    fn speak(&mut self, all: bool) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let is_due = |at: &Option<Instant>| all || at.is_some_and(|at| at <= now);
+        let due: Vec<SourceKind> = self
+            .silent
+            .iter()
+            .filter(|(_, at)| is_due(at))
+            .map(|(source, _)| *source)
+            .collect();
+        for source in due {
+            self.note(|| format!("{} speaks", source.as_str()));
+            self.silent.remove(&source);
+            self.send(source)?;
+        }
+        Ok(())
+    }
+
+    /// Hands a source's manifests over, if there is somebody to take them and the source says anything.
+    fn send(&mut self, source: SourceKind) -> anyhow::Result<()> {
         let Some(kubelet) = &self.kubelet else {
             return Ok(());
         };
-        let pods: Vec<Arc<Pod>> = self.manifests.values().cloned().collect();
-        self.ledger.sent(self.runtime.now_ns(), &pods);
+        if self.silent.contains_key(&source) {
+            return Ok(());
+        }
+        let pods: Vec<Arc<Pod>> = self
+            .manifests
+            .iter()
+            .filter(|((of, _), _)| *of == source)
+            .map(|(_, pod)| Arc::clone(pod))
+            .collect();
+        self.ledger.sent(self.now(), source, &pods, &self.sources);
         // A dead one takes nothing; it is buried at the next wait.
         if !lock(&self.deadfall).is_dead {
-            kubelet.send(SourceSnapshot {
-                source: SourceKind::File,
-                pods,
-            })?;
+            kubelet.send(SourceSnapshot { source, pods })?;
         }
         Ok(())
+    }
+
+    /// Which sources are silent at the start, and how long; a single one mostly speaks at once.
+    fn draw_silence(&mut self) {
+        self.silent.clear();
+        for source in self.sources.clone() {
+            let is_calm = source == SourceKind::File && self.random.chance(8_000);
+            let silence = script::silence(&mut self.random);
+            if is_calm || silence == Some(Duration::ZERO) {
+                continue;
+            }
+            self.count("source silent");
+            let until = silence.map(|silence| Instant::now() + silence);
+            self.silent.insert(source, until);
+        }
     }
 
     fn start_kubelet(&mut self) -> anyhow::Result<()> {
@@ -606,73 +729,79 @@ impl World {
         let (deadfall, died) = (Arc::clone(&self.deadfall), Arc::clone(&self.died));
         let faults = Faults::at(move |point| {
             let mut deadfall = lock(&deadfall);
-            if let Some((armed, left)) = &mut deadfall.armed
-                && *armed == point
-            {
-                if *left == 0 {
-                    deadfall.is_dead = true;
-                    deadfall.armed = None;
-                    died.notify_one();
-                } else {
-                    *left -= 1;
-                }
+            if Deadfall::is_it(&mut deadfall.armed, point) {
+                deadfall.is_dead = true;
+                died.notify_one();
+            }
+            if !deadfall.is_dead && Deadfall::is_it(&mut deadfall.panic, point) {
+                deadfall.panics += 1;
+                drop(deadfall);
+                // As a panic, without its text on the terminal.
+                std::panic::resume_unwind(Box::new("the simulation's own"));
             }
             deadfall.is_dead
         });
         let outside = Outside {
             root: self.root.clone(),
             clock: self.clock,
-            exits: self.exits(),
+            exits: Hints::exits(&self.hints, &self.runtime),
             network: self.network.subscribe(),
             faults: faults.with_planted(self.plant.planted),
             loses_writes: self.plant.loses_writes,
+            disk: Disk::faults(&self.disk),
+            sources: self.sources.clone(),
         };
         let kubelet = SimKubelet::start(&self.runtime, outside)?;
         self.watch.kubelet_starts();
         self.shown = Some(kubelet.status.subscribe());
         self.kubelet = Some(kubelet);
-        self.send()
+        self.ledger.kubelet_starts();
+        self.draw_silence();
+        self.send_all()
     }
 
-    fn exits(&self) -> ExitSource {
-        let (runtime, hints) = (self.runtime.clone(), Arc::clone(&self.hints));
-        ExitSource::Simulated(Arc::new(move |pid| {
-            let (exit, hint) = (runtime.exit_of(pid), lock(&hints).draw());
-            Box::pin(async move {
-                match hint {
-                    Hint::Good => exit.await,
-                    Hint::Lost => std::future::pending().await,
-                    Hint::Late(pause) => {
-                        exit.await;
-                        tokio::time::sleep(pause).await;
-                    }
-                    Hint::Early(pause) => {
-                        // Cancel: a hint that says nothing is harmless, and so is the wait that is dropped.
-                        tokio::select! {
-                            biased;
-                            () = exit => {}
-                            () = tokio::time::sleep(pause) => {}
-                        }
-                    }
-                }
-            })
-        }))
-    }
-
-    async fn crash_kubelet(&mut self) {
-        if lock(&self.deadfall).is_dead {
+    /// The kubelet ends where it stands, and what is left of its journal is all that the next one has.
+    async fn end_kubelet(&mut self, machine_ends: bool) -> anyhow::Result<()> {
+        let deadfall = std::mem::take(&mut *lock(&self.deadfall));
+        if deadfall.is_dead {
             self.count("kubelet died at a point");
         }
-        self.shown = None;
-        if let Some(kubelet) = self.kubelet.take() {
-            kubelet.crash().await;
+        for _ in 0..deadfall.panics {
+            self.count("worker panicked");
         }
+        self.shown = None;
+        let Some(kubelet) = self.kubelet.take() else {
+            return Ok(());
+        };
+        if kubelet.records.unwritten() > 0 {
+            self.count("records unwritten at the end");
+            self.lose_records();
+        }
+        kubelet.crash().await;
+        let journal = self.root.join(JOURNAL);
+        if lock(&self.disk).damage(&journal, machine_ends)? == Loss::Records {
+            self.lose_records();
+        }
+        Ok(())
+    }
+
+    fn lose_records(&mut self) {
+        let now = self.runtime.now_ns();
+        self.note(|| "records of the journal are lost".to_owned());
+        self.losses.push(now);
+        self.watch.journal_lost(now);
     }
 
     fn verdict(self, problem: Option<String>) -> Verdict {
         let mut faults = self.runtime.faults(|plan| plan.made().clone());
-        for (kind, count) in self.made.iter().chain(&lock(&self.hints).made) {
+        let (hints, disk) = (lock(&self.hints), lock(&self.disk));
+        for (kind, count) in self.made.iter().chain(&hints.made).chain(disk.made()) {
             *faults.entry(kind).or_default() += count;
+        }
+        drop((hints, disk));
+        let panics = lock(&self.deadfall).panics;
+        if panics > 0 {
+            *faults.entry("worker panicked").or_default() += panics;
         }
         Verdict {
             seed: self.seed,

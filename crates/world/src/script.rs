@@ -47,6 +47,16 @@ pub enum Action {
     Reboot(Duration),
     /// The runtime's network is not ready for a while, or is again.
     Network,
+    /// Somebody sets the node's wall clock on or back, seconds.
+    SetClock(i64),
+    /// The disk under the journal fills up, or has room again.
+    DiskFull,
+    /// A worker panics at the nth pass of a point.
+    PanicAt(FaultPoint, u32),
+    /// The second source names a pod that the first names, too.
+    Share,
+    /// Sources that were silent speak.
+    Speak,
     /// Nothing.
     Wait,
 }
@@ -62,6 +72,8 @@ impl Action {
             Self::KillSandbox => "sandbox killed",
             Self::Reboot(_) => "reboot",
             Self::Network => "network flip",
+            Self::SetClock(by) if *by < 0 => "clock set back",
+            Self::SetClock(_) => "clock set on",
             _ => return None,
         })
     }
@@ -72,7 +84,7 @@ pub fn action(random: &mut Prng, kubelet_is_up: bool) -> Action {
     if !kubelet_is_up && random.chance(5_000) {
         return Action::StartKubelet;
     }
-    match random.below(100) {
+    match random.below(116) {
         0..=13 => Action::Add,
         14..=22 => Action::Remove,
         23..=29 => Action::BringBack,
@@ -91,7 +103,32 @@ pub fn action(random: &mut Prng, kubelet_is_up: bool) -> Action {
         81..=83 => Action::KillSandbox,
         84..=85 => Action::Reboot(random.duration(Duration::from_secs(60))),
         86..=88 => Action::Network,
+        89..=93 => Action::SetClock(clock_change(random)),
+        94..=96 => Action::DiskFull,
+        97..=101 => {
+            let point = FaultPoint::OF_WORKERS[at(random, FaultPoint::OF_WORKERS.len())];
+            Action::PanicAt(point, u32::try_from(random.below(6)).unwrap_or(0))
+        }
+        102..=104 => Action::Share,
+        105..=107 => Action::Speak,
         _ => Action::Wait,
+    }
+}
+
+/// From a minute to a year, in either direction.
+fn clock_change(random: &mut Prng) -> i64 {
+    let most: u64 = [60, 900, 3_600, 86_400, 31_536_000][at(random, 5)];
+    let by = i64::try_from(1 + random.below(most)).unwrap_or(1);
+    if random.chance(5_000) { by } else { -by }
+}
+
+/// How long a source is silent after the kubelet has started; the last is until it is told to speak.
+pub fn silence(random: &mut Prng) -> Option<Duration> {
+    match random.below(10) {
+        0..=4 => Some(Duration::ZERO),
+        5 | 6 => Some(random.duration(Duration::from_secs(5))),
+        7 | 8 => Some(random.duration(Duration::from_secs(200))),
+        _ => None,
     }
 }
 

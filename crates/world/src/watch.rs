@@ -12,13 +12,15 @@ use k8s_openapi::api::core::v1;
 use kubelet_act::status::ReportedPods;
 use testkit::cri::trace::Instance;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Now};
 
 /// What was shown last of one pod.
 #[derive(Clone, Debug)]
 struct Shown {
     life: usize,
     start_time: Option<String>,
+    /// When this was shown, the truth.
+    at: i64,
     phase: String,
     /// The phase is final, and not because the pod was removed (which can be taken back while the kubelet is down).
     ended_by_itself: bool,
@@ -31,7 +33,8 @@ struct Shown {
 #[derive(Clone, Debug, Default)]
 struct ShownContainer {
     restarts: i32,
-    last_finished: Option<String>,
+    /// The newest instance of which an exit was shown, by the order in which instances were made: clocks may lie.
+    last_exit: Option<usize>,
 }
 
 /// The reader.
@@ -39,6 +42,10 @@ struct ShownContainer {
 pub struct Watch {
     shown: BTreeMap<String, Shown>,
     in_this_life: BTreeSet<String>,
+    /// When records of the journal were lost. What was shown before and had its only proof in a record may be gone then: restart
+    /// counts, exits and final phases of what the runtime holds no more. Readiness has its proof in the runtime and stays.
+    losses: Vec<i64>,
+    clock_was_set: bool,
     /// What is wrong.
     pub problems: Vec<String>,
     /// One line per change of a pod.
@@ -101,8 +108,18 @@ impl Watch {
         self.in_this_life.clear();
     }
 
+    /// Records were lost at this time.
+    pub fn journal_lost(&mut self, at: i64) {
+        self.losses.push(at);
+    }
+
+    /// From now on start times are no order of lives.
+    pub fn clock_set(&mut self) {
+        self.clock_was_set = true;
+    }
+
     /// The statuses as they are now.
-    pub fn read(&mut self, now: i64, pods: &ReportedPods, ledger: &Ledger, instances: &[Instance]) {
+    pub fn read(&mut self, now: Now, pods: &ReportedPods, ledger: &Ledger, instances: &[Instance]) {
         // What is shown no more and was asked for anew since has come to its end.
         self.shown.retain(|uid, shown| {
             pods.contains_key(uid.as_str())
@@ -114,7 +131,7 @@ impl Watch {
         for (uid, pod) in pods {
             let uid = uid.as_str();
             self.in_this_life.insert(uid.to_owned());
-            let Some((life, of)) = ledger.life_at(uid, now) else {
+            let Some((life, of)) = ledger.life_at(uid, now.truth) else {
                 // A pod that no source ever named: an orphan of a run before, which this world does not have.
                 continue;
             };
@@ -126,13 +143,18 @@ impl Watch {
                 .status
                 .start_time
                 .as_ref()
-                .is_some_and(|t| t.0.as_second() < of.since / 1_000_000_000);
+                .is_some_and(|t| t.0.as_second() < of.since_wall / 1_000_000_000);
             let is_same_life = |before: &Shown| {
-                before.life == life || (started_before && before.start_time == start_time)
+                let is_same_start = before.start_time == start_time;
+                if self.clock_was_set {
+                    is_same_start
+                } else {
+                    before.life == life || (started_before && is_same_start)
+                }
             };
             let before = before.filter(is_same_life);
             let first = before.as_ref().map_or(life, |before| before.life);
-            let mut next = shown(first, start_time, &pod.status, before.as_ref());
+            let mut next = shown((first, now.truth), start_time, &pod.status, before.as_ref(), instances);
             let was_final = before.as_ref().is_some_and(|b| is_final(&b.phase));
             next.ended_by_itself = is_final(&next.phase)
                 && if was_final {
@@ -162,6 +184,24 @@ impl Watch {
         is_wanted: bool,
         instances: &[Instance],
     ) {
+        if !self.losses.iter().any(|lost| *lost >= before.at) {
+            self.compare_history(text, before, next, is_wanted);
+        }
+        if before.is_ready && !next.is_ready {
+            let has_ended =
+                |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
+            let sandbox_ended = instances.iter().any(|i| {
+                i.pod_uid == uid && i.name.is_empty() && i.ended.is_some() && i.removed.is_none()
+            });
+            if !before.ready_with.iter().any(has_ended) && !sandbox_ended {
+                self.problems.push(format!(
+                    "(b) Ready turned false and nothing had ended: {text}"
+                ));
+            }
+        }
+    }
+
+    fn compare_history(&mut self, text: &str, before: &Shown, next: &Shown, is_wanted: bool) {
         if before.ended_by_itself && before.phase != next.phase && is_wanted {
             let was = &before.phase;
             self.problems.push(format!("(f) phase left {was}: {text}"));
@@ -176,22 +216,10 @@ impl Watch {
                     "(f) restart count of {name} fell from {was}: {text}"
                 ));
             }
-            if new.last_finished < old.last_finished {
+            if new.last_exit < old.last_exit {
                 self.problems.push(format!(
-                    "(f) last exit of {name} went back from {:?} to {:?}: {text}",
-                    old.last_finished, new.last_finished
-                ));
-            }
-        }
-        if before.is_ready && !next.is_ready {
-            let has_ended =
-                |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
-            let sandbox_ended = instances.iter().any(|i| {
-                i.pod_uid == uid && i.name.is_empty() && i.ended.is_some() && i.removed.is_none()
-            });
-            if !before.ready_with.iter().any(has_ended) && !sandbox_ended {
-                self.problems.push(format!(
-                    "(b) Ready turned false and nothing had ended: {text}"
+                    "(f) last exit of {name} went back from instance {:?} to {:?}: {text}",
+                    old.last_exit, new.last_exit
                 ));
             }
         }
@@ -232,10 +260,11 @@ impl Watch {
 }
 
 fn shown(
-    life: usize,
+    (life, at): (usize, i64),
     start_time: Option<String>,
     status: &v1::PodStatus,
     before: Option<&Shown>,
+    instances: &[Instance],
 ) -> Shown {
     let is_ready = is_ready(status);
     let running =
@@ -245,23 +274,24 @@ fn shown(
         .collect();
     let one = |c: &v1::ContainerStatus| {
         let states = [c.state.as_ref(), c.last_state.as_ref()];
-        let finished = states
+        let place = |id: &str| instances.iter().position(|i| i.id == plain_id(id));
+        let exit = states
             .into_iter()
             .flatten()
-            .filter_map(|s| s.terminated.as_ref()?.finished_at.as_ref())
-            .map(|t| t.0.to_string())
+            .filter_map(|s| place(s.terminated.as_ref()?.container_id.as_deref()?))
             .max();
         let known = before.and_then(|b| b.containers.get(&c.name));
         let shown = ShownContainer {
             restarts: c.restart_count,
             // A running container may show no earlier exit; what was known stays the mark.
-            last_finished: finished.or_else(|| known.and_then(|k| k.last_finished.clone())),
+            last_exit: exit.or_else(|| known.and_then(|k| k.last_exit)),
         };
         (c.name.clone(), shown)
     };
     Shown {
         life,
         start_time,
+        at,
         phase: status.phase.clone().unwrap_or_default(),
         ended_by_itself: false,
         is_ready,

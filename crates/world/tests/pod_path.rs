@@ -8,24 +8,27 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::clock::Clock;
 use kubelet_act::exits::ExitSource;
-use kubelet_act::faults::Faults;
+use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
+use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use testkit::cri::trace::{EndedBy, Instance, TraceStep};
 use testkit::cri::{StandInConfig, StandInRuntime};
 use tokio::sync::watch;
-use world::kubelet::{Outside, SimKubelet, lay_out_node};
+use testkit::faults::Fault;
+use world::kubelet::{JOURNAL, Outside, SimKubelet, lay_out_node};
 use world::pods;
 use world::watch::{is_ready, state_word};
 
@@ -37,6 +40,9 @@ struct Node {
     clock: Clock,
     network: watch::Sender<NetworkState>,
     kubelet: Option<SimKubelet>,
+    sources: BTreeSet<SourceKind>,
+    faults: Faults,
+    set_by: &'static AtomicI64,
 }
 
 impl Drop for Node {
@@ -47,6 +53,10 @@ impl Drop for Node {
 
 impl Node {
     fn new() -> Self {
+        Self::with_sources(&[SourceKind::File])
+    }
+
+    fn with_sources(sources: &[SourceKind]) -> Self {
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() {
             memory.to_owned()
@@ -67,12 +77,16 @@ impl Node {
             scripts.behaviour = Arc::new(pods::behaviour);
             scripts.pull = Arc::new(pods::pull);
         });
+        let set_by: &'static AtomicI64 = Box::leak(Box::default());
         let mut node = Self {
             dir,
             runtime,
-            clock: Clock::simulated(began),
+            clock: Clock::simulated_and_set(began, set_by),
             network: watch::Sender::new(NetworkState::Ready),
             kubelet: None,
+            sources: sources.iter().copied().collect(),
+            faults: Faults::none(),
+            set_by,
         };
         node.start();
         node
@@ -85,18 +99,51 @@ impl Node {
             clock: self.clock,
             exits: ExitSource::Simulated(Arc::new(move |pid| Box::pin(runtime.exit_of(pid)))),
             network: self.network.subscribe(),
-            faults: Faults::none(),
+            faults: self.faults.clone(),
             loses_writes: false,
+            disk: DiskFaults::default(),
+            sources: self.sources.clone(),
         };
         self.kubelet = Some(SimKubelet::start(&self.runtime, outside).unwrap());
     }
 
     fn send(&self, pods: &[Arc<Pod>]) {
+        self.send_from(SourceKind::File, pods);
+    }
+
+    fn send_from(&self, source: SourceKind, pods: &[Arc<Pod>]) {
         let snapshot = SourceSnapshot {
-            source: SourceKind::File,
+            source,
             pods: pods.to_vec(),
         };
         self.kubelet.as_ref().unwrap().send(snapshot).unwrap();
+    }
+
+    /// Ends the kubelet and starts the next one; nothing was sent to it yet.
+    async fn restart(&mut self) {
+        self.kubelet.take().unwrap().crash().await;
+        self.start();
+    }
+
+    /// Sets the node's wall clock this far from the truth.
+    fn set_clock(&self, hours: i64) {
+        let by = hours * 3_600_000_000_000;
+        self.set_by.store(by, Ordering::Relaxed);
+        self.runtime.set_wall_clock(by);
+    }
+
+    /// Instances of a container that ran, in order, as seconds since the first one's start: (start, end).
+    fn runs_of(&self, uid: &str, name: &str) -> Vec<(i64, Option<i64>)> {
+        let all = self.instances();
+        let ran: Vec<&Instance> = all
+            .iter()
+            .filter(|i| i.pod_uid == uid && i.name == name && i.started.is_some())
+            .collect();
+        let first = ran.first().and_then(|i| i.started).unwrap_or(0);
+        let seconds = |at: i64| (at - first) / 1_000_000_000;
+        ran.iter()
+            .map(|i| (seconds(i.started.unwrap()), i.ended.map(seconds)))
+            .collect()
     }
 
     async fn run_for(&self, seconds: u64) {
@@ -308,4 +355,305 @@ async fn an_ended_pod_that_is_removed_leaves_no_directory() {
             .count(),
         0
     );
+}
+
+/// The same pod under another UID, name and source.
+fn as_other(pod: &Pod, uid: &str, name: &str, source: SourceKind) -> Arc<Pod> {
+    let mut object = (*pod.object).clone();
+    object.metadata.uid = Some(uid.to_owned());
+    object.metadata.name = Some(name.to_owned());
+    Arc::new(Pod::new(Arc::new(object), source, Vec::new()).unwrap())
+}
+
+fn reason(status: &v1::PodStatus) -> &str {
+    status.reason.as_deref().unwrap_or_default()
+}
+
+const YEAR: i64 = 365 * 24;
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_by_a_year_does_not_freeze_a_crash_loop() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["sh", "-c", "sleep 1; exit 1"], 30)]);
+    node.run_for(35).await;
+    node.set_clock(-YEAR);
+    node.run_for(400).await;
+    let runs = node.runs_of("a", "main");
+    let gaps: Vec<i64> = runs
+        .windows(2)
+        .map(|two| two[1].0 - two[0].1.unwrap())
+        .collect();
+    assert_eq!(gaps[..6], [0, 10, 20, 40, 80, 160]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_on_by_a_year_does_not_cut_a_back_off_short() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["sh", "-c", "sleep 1; exit 1"], 30)]);
+    node.run_for(60).await;
+    node.set_clock(YEAR);
+    node.run_for(400).await;
+    let runs = node.runs_of("a", "main");
+    let gaps: Vec<i64> = runs
+        .windows(2)
+        .map(|two| two[1].0 - two[0].1.unwrap())
+        .collect();
+    assert_eq!(gaps[..6], [0, 10, 20, 40, 80, 160]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_while_the_kubelet_is_down_does_not_freeze_a_crash_loop() {
+    let mut node = Node::new();
+    let pods = [pod("a", HERE, &["sh", "-c", "sleep 1; exit 1"], 30)];
+    node.send(&pods);
+    node.run_for(60).await;
+    node.kubelet.take().unwrap().crash().await;
+    node.set_clock(-YEAR);
+    node.start();
+    node.send(&pods);
+    let before = node.runs_of("a", "main").len();
+    node.run_for(400).await;
+    assert!(node.runs_of("a", "main").len() >= before + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_clock_was_set_back_the_newest_instance_is_still_the_newest() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["serve"], 30)]);
+    node.run_for(60).await;
+    node.set_clock(-YEAR);
+    let pid = |name: &str| {
+        let all = node.instances();
+        let runs = all.iter().find(|i| i.name == name && i.ended.is_none());
+        runs.unwrap().pid
+    };
+    assert!(node.runtime.kill(pid("main"), 9));
+    node.run_for(120).await;
+    assert_eq!(node.runs_of("a", "main").len(), 2);
+    assert!(is_ready(&node.status("a").unwrap()));
+    assert!(node.runtime.kill(pid(""), 9));
+    node.run_for(120).await;
+    assert_eq!(node.runs_of("a", "main").len(), 3);
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_does_not_hold_back_what_failed() {
+    let node = Node::new();
+    node.runtime.faults(|plan| {
+        plan.add("RunPodSandbox", 1, Fault::FailBefore(tonic::Code::Unknown));
+    });
+    node.send(&[pod("a", HERE, &["serve"], 30)]);
+    node.run_for(0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    node.set_clock(-YEAR);
+    node.run_for(20).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_later_of_two_sources_waits_for_the_name_and_says_so() {
+    let node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
+    let first = pod("a", HERE, &["serve"], 5);
+    let second = as_other(&first, "b", "a-node", SourceKind::Url);
+    node.send(std::slice::from_ref(&first));
+    node.send_from(SourceKind::Url, &[second]);
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    let waits = node.status("b").unwrap();
+    assert_eq!(waits.phase.as_deref(), Some("Pending"));
+    assert_eq!(reason(&waits), "WaitingForName");
+    assert_eq!(
+        waits.message.as_deref(),
+        Some(
+            "waits for the end of another pod of the same name: default/a-node (uid a, from source file)"
+        )
+    );
+    node.send(&[]);
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("b").unwrap()));
+    let all = node.instances();
+    let gone = all.iter().filter(|i| i.pod_uid == "a").map(|i| i.removed);
+    let began = all.iter().find(|i| i.pod_uid == "b").unwrap().created;
+    assert!(gone.into_iter().all(|removed| removed.unwrap() <= began));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_pod_that_runs_has_the_name_whoever_speaks_first() {
+    let mut node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
+    let first = pod("a", HERE, &["serve"], 5);
+    let second = as_other(&first, "b", "a-node", SourceKind::Url);
+    node.send(std::slice::from_ref(&first));
+    node.send_from(SourceKind::Url, std::slice::from_ref(&second));
+    node.run_for(60).await;
+    node.restart().await;
+    node.send_from(SourceKind::Url, &[second]);
+    node.run_for(60).await;
+    node.send(&[first]);
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    assert_eq!(reason(&node.status("b").unwrap()), "WaitingForName");
+    assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+    let pid = node.instances().iter().find(|i| i.name == "main").unwrap().pid;
+    assert!(node.runtime.kill(pid, 9));
+    node.run_for(30).await;
+    assert_eq!(node.runs_of("a", "main").len(), 2, "it is cared for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_ended_gives_its_name_to_the_next() {
+    let node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
+    let mut object = (*pod("a", HERE, &["sh", "-c", "sleep 5; exit 0"], 5).object).clone();
+    object.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    let first = Arc::new(Pod::new(Arc::new(object), SourceKind::File, Vec::new()).unwrap());
+    let serves = pod("b", HERE, &["serve"], 5);
+    let second = as_other(&serves, "b", "a-node", SourceKind::Url);
+    node.send(&[first]);
+    node.send_from(SourceKind::Url, &[second]);
+    node.run_for(60).await;
+    assert_eq!(
+        node.status("a").unwrap().phase.as_deref(),
+        Some("Succeeded")
+    );
+    assert!(is_ready(&node.status("b").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_source_drops_stays_until_all_have_spoken() {
+    let node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
+    let pods = ["a", "b"].map(|uid| pod(uid, HERE, &["serve"], 5));
+    node.send(&pods);
+    node.run_for(60).await;
+    node.send(&[]);
+    node.run_for(600).await;
+    assert!(node.instances().iter().all(|i| i.ended.is_none()));
+    node.send(&pods[..1]);
+    node.run_for(10).await;
+    node.send_from(SourceKind::Url, &[]);
+    node.run_for(60).await;
+    assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+    assert!(node.status("b").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_uid_that_moves_from_one_source_to_the_other_goes_on_running() {
+    let node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
+    let from_file = pod("a", HERE, &["serve"], 5);
+    let from_url = as_other(&from_file, "a", "a-node", SourceKind::Url);
+    node.send(&[from_file]);
+    node.run_for(10).await;
+    node.send_from(SourceKind::Url, &[from_url]);
+    node.run_for(10).await;
+    node.send(&[]);
+    node.run_for(60).await;
+    assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_comes_back_runs_in_its_newest_version() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["serve", "stubborn"], 30)]);
+    node.run_for(10).await;
+    node.send(&[]);
+    node.run_for(2).await;
+    node.send(&[pod("a", HERE, &["serve"], 30)]);
+    node.run_for(2).await;
+    let other = pods::PRESENT[1];
+    node.send(&[pod("a", other, &["serve"], 30)]);
+    node.run_for(90).await;
+    let status = node.status("a").unwrap();
+    assert!(is_ready(&status));
+    assert!(status.container_statuses.as_ref().unwrap()[0].image.contains(other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_started_again_and_its_pod_is_not_forgotten() {
+    static LEFT: AtomicU32 = AtomicU32::new(2);
+    let mut node = Node::new();
+    node.kubelet.take().unwrap().crash().await;
+    node.faults = Faults::at(|point| {
+        let is_it = point == FaultPoint::BetweenCreateAndStart;
+        if is_it && LEFT.load(Ordering::Relaxed) > 0 {
+            LEFT.fetch_sub(1, Ordering::Relaxed);
+            std::panic::resume_unwind(Box::new("the test's own"));
+        }
+        false
+    });
+    node.start();
+    node.send(&[pod("a", HERE, &["serve"], 5), pod("b", HERE, &["serve"], 5)]);
+    node.run_for(60).await;
+    for uid in ["a", "b"] {
+        assert!(is_ready(&node.status(uid).unwrap()));
+        assert_eq!(node.runs_of(uid, "main").len(), 1);
+    }
+    node.send(&[]);
+    node.run_for(60).await;
+    assert!(node.instances().iter().all(|i| i.removed.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_cannot_be_looked_at_keeps_no_other_waiting_and_is_not_taken_for_absent() {
+    let mut node = Node::new();
+    let broken = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&broken));
+    node.run_for(60).await;
+    node.kubelet.take().unwrap().crash().await;
+    let seen = node.runtime.faults(|plan| plan.calls_of("ContainerStatus"));
+    node.runtime.faults(|plan| {
+        for nth in 1..=40 {
+            let fault = Fault::FailBefore(tonic::Code::Unknown);
+            plan.add("ContainerStatus", seen + nth, fault);
+        }
+    });
+    node.start();
+    // Its own source is of another opinion: the directory of a pod that nobody names must not be taken down unseen either.
+    node.send(&[pod("b", "img/slow:1", &["serve"], 5)]);
+    node.run_for(10).await;
+    assert!(node.status("b").is_some());
+    let pulls = node.calls_since(0);
+    assert!(
+        pulls.iter().any(|call| call.starts_with("PullImage")),
+        "the other pod is being started"
+    );
+    assert!(node.dir.join("var/lib/kubelet/pods/a").is_dir());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_journal_flips_no_pod() {
+    let mut node = Node::new();
+    let pods = [pod("a", HERE, &["serve"], 5)];
+    node.send(&pods);
+    node.run_for(60).await;
+    node.kubelet.take().unwrap().crash().await;
+    std::fs::remove_file(node.dir.join(JOURNAL.trim_start_matches('/'))).unwrap();
+    node.runtime.crash(Duration::from_secs(10), testkit::cri::CrashScope::Runtime);
+    node.start();
+    let mut shown = node.kubelet.as_ref().unwrap().status.subscribe();
+    node.send(&pods);
+    for _ in 0..400 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = shown.borrow_and_update().clone();
+        if let Some(pod) = now.get(&PodUid::from("a")) {
+            assert!(is_ready(&pod.status), "{:?}", pod.status);
+        }
+    }
+    assert!(node.status("a").is_some());
+    assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_the_network_behind_an_older_failure_too() {
+    let node = Node::new();
+    node.runtime.faults(|plan| {
+        plan.add("RunPodSandbox", 1, Fault::FailBefore(tonic::Code::Unknown));
+    });
+    node.send(&[pod("a", HERE, &["serve"], 5)]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let why = NetworkState::NotReady("cni plugin not initialized".to_owned());
+    node.network.send_replace(why);
+    node.run_for(30).await;
+    node.network.send_replace(NetworkState::Ready);
+    node.run_for(5).await;
+    assert!(is_ready(&node.status("a").unwrap()));
 }

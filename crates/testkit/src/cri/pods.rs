@@ -82,7 +82,7 @@ impl State {
         } else {
             self.new_ip()
         };
-        let (pid, created) = (self.new_process(), self.now());
+        let (pid, created, wall) = (self.new_process(), self.now(), self.wall());
         self.names.insert(name.clone(), id.clone());
         self.effect("sandbox", || format!("{id} {name} pid {pid} ip {ip:?}"));
         self.instances.push(Instance {
@@ -93,11 +93,13 @@ impl State {
             id: id.clone(),
             sandbox_id: id.clone(),
             pid,
+            asked: self.asked,
             created,
             started: Some(created),
             ended: None,
             exit_code: None,
             ended_by: None,
+            stop_asked: None,
             removed: None,
         });
         let sandbox = Sandbox {
@@ -105,7 +107,7 @@ impl State {
             name,
             config: Arc::new(config),
             runtime_handler: request.runtime_handler.clone(),
-            created,
+            created: wall,
             ready: true,
             pid,
             ip,
@@ -191,7 +193,7 @@ impl State {
         if let Some(error) = &behaviour.create_error {
             return Err(Status::unknown(error.clone()));
         }
-        let (id, created) = (self.new_id(), self.now());
+        let (id, created, wall) = (self.new_id(), self.now(), self.wall());
         self.effect("container", || format!("{id} {name} in {sandbox_id}"));
         self.names.insert(name.clone(), id.clone());
         self.instances.push(Instance {
@@ -202,11 +204,13 @@ impl State {
             id: id.clone(),
             sandbox_id: sandbox_id.clone(),
             pid: 0,
+            asked: self.asked,
             created,
             started: None,
             ended: None,
             exit_code: None,
             ended_by: None,
+            stop_asked: None,
             removed: None,
         });
         let container = Container {
@@ -217,7 +221,7 @@ impl State {
             config,
             image_id,
             state: wire::ContainerState::ContainerCreated,
-            created,
+            created: wall,
             started: 0,
             finished: 0,
             exit_code: 0,
@@ -247,7 +251,7 @@ impl State {
     }
 
     pub(super) fn start_container(&mut self, id: &str) -> Result<(), Status> {
-        let now = self.now();
+        let (now, wall) = (self.now(), self.wall());
         let container = self
             .containers
             .get_mut(id)
@@ -274,7 +278,7 @@ impl State {
         };
         if let Some(message) = failure {
             container.state = wire::ContainerState::ContainerExited;
-            container.finished = now;
+            container.finished = wall;
             container.exit_code = 128;
             "StartError".clone_into(&mut container.reason);
             container.message.clone_from(&message);
@@ -283,7 +287,7 @@ impl State {
             return Err(Status::unknown(message));
         }
         container.state = wire::ContainerState::ContainerRunning;
-        container.started = now;
+        container.started = wall;
         let instance = container.instance;
         let pid = self.new_process();
         if let Some(instance) = self.instances.get_mut(instance) {

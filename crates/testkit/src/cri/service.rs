@@ -108,7 +108,7 @@ impl StandInRuntime {
         F: Future<Output = Result<T, Status>>,
     {
         let Call { method, key, scope } = call;
-        let (number, decision, latency, life) = {
+        let (number, decision, latency, life, asked) = {
             let mut state = self.lock();
             let Some(life) = state.life.clone() else {
                 return Err(failed(Code::Unavailable));
@@ -123,7 +123,7 @@ impl StandInRuntime {
                 .unwrap_or_default();
             let text = format!("{key}{fault}");
             state.note(number, TraceStep::Begin, method, text);
-            (number, decision, state.config.latency, life)
+            (number, decision, state.config.latency, life, state.now())
         };
         let mut open = OpenCall {
             runtime: self,
@@ -137,8 +137,10 @@ impl StandInRuntime {
                 tokio::time::sleep(wait).await;
             }
             self.before(decision.fault.as_ref()).await?;
+            self.lock().asked = asked;
             let mut answer = effect().await;
             if decision.fault == Some(Fault::Twice) {
+                self.lock().asked = asked;
                 answer = effect().await;
             }
             self.after(decision.fault.as_ref()).await?;
@@ -677,7 +679,7 @@ impl ImageService for StandInRuntime {
     ) -> Answer<wire::ImageFsInfoResponse> {
         self.instant(narrow("ImageFsInfo", ""), |state| {
             let usage = wire::FilesystemUsage {
-                timestamp: state.now(),
+                timestamp: state.wall(),
                 fs_id: Some(wire::FilesystemIdentifier {
                     mountpoint: state.config.image_filesystem.clone(),
                 }),

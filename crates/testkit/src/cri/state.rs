@@ -76,6 +76,7 @@ pub(super) struct Process {
 /// How a process ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
+    /// By the node's wall clock, as the runtime tells it.
     at: i64,
     code: i32,
     oom: bool,
@@ -125,6 +126,8 @@ pub(super) struct State {
     pub(super) instances: Vec<Instance>,
     pub(super) trace: Vec<TraceLine>,
     pub(super) calls: u64,
+    /// When the call came in whose effect is made now.
+    pub(super) asked: i64,
     pub(super) pod_cidr: String,
     pub(super) watchers: Vec<EventSender>,
     /// Cancelled at a crash; `None` while down.
@@ -135,6 +138,8 @@ pub(super) struct State {
     timers_changed: Arc<Notify>,
     held_event: Option<wire::ContainerEventResponse>,
     base: Instant,
+    /// How far the node's wall clock was set on or back, nanoseconds.
+    wall_set_by: i64,
     counter: u64,
     next_pid: u32,
     next_ip: u32,
@@ -157,6 +162,7 @@ impl State {
             instances: Vec::new(),
             trace: Vec::new(),
             calls: 0,
+            asked: 0,
             pod_cidr: String::new(),
             watchers: Vec::new(),
             life: Some(CancellationToken::new()),
@@ -165,16 +171,28 @@ impl State {
             timers_changed,
             held_event: None,
             base: Instant::now(),
+            wall_set_by: 0,
             counter: 0,
             next_pid: 1000,
             next_ip: 0x0a58_0002,
         }
     }
 
-    /// Nanoseconds since 1970 by tokio's clock.
+    /// Nanoseconds since 1970 by tokio's clock: the truth, which nobody sets.
     pub(super) fn now(&self) -> i64 {
         let passed = i64::try_from(self.base.elapsed().as_nanos()).unwrap_or(i64::MAX);
         self.config.epoch_ns.saturating_add(passed)
+    }
+
+    /// Nanoseconds since 1970 by the node's wall clock: what is told over the wire.
+    pub(super) fn wall(&self) -> i64 {
+        self.now().saturating_add(self.wall_set_by)
+    }
+
+    /// Sets the node's wall clock that far from the truth.
+    pub(super) fn set_wall(&mut self, set_by: i64) {
+        self.wall_set_by = set_by;
+        self.effect("wall clock", || format!("{set_by} ns off"));
     }
 
     /// A new id: 64 hexadecimal digits that depend on the seed and the number of ids before.
@@ -291,6 +309,7 @@ impl State {
 
     /// SIGTERM, once in a container's life.
     pub(super) fn terminate(&mut self, id: &str, by: EndedBy) {
+        self.asked_to_stop(id, by);
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
@@ -304,8 +323,20 @@ impl State {
         self.end_after(id, delay, code, by);
     }
 
+    fn asked_to_stop(&mut self, id: &str, by: EndedBy) {
+        let now = self.now();
+        if matches!(by, EndedBy::Itself | EndedBy::Outside | EndedBy::NodeCrash) {
+            return;
+        }
+        let instance = self.containers.get(id).map(|container| container.instance);
+        if let Some(instance) = instance.and_then(|index| self.instances.get_mut(index)) {
+            instance.stop_asked.get_or_insert(now);
+        }
+    }
+
     /// SIGKILL.
     pub(super) fn kill(&mut self, id: &str, by: EndedBy) {
+        self.asked_to_stop(id, by);
         let Some(container) = self.containers.get(id) else {
             return;
         };
@@ -336,7 +367,7 @@ impl State {
 
     /// The process ends now; the runtime notes it after the configured lag, or when it is back.
     pub(super) fn end_process(&mut self, id: &str, code: i32, oom: bool, by: EndedBy) {
-        let at = self.now();
+        let (at, wall) = (self.now(), self.wall());
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
@@ -348,7 +379,12 @@ impl State {
         else {
             return;
         };
-        process.ended = Some(Ended { at, code, oom, by });
+        process.ended = Some(Ended {
+            at: wall,
+            code,
+            oom,
+            by,
+        });
         let pid = process.pid;
         for key in std::mem::take(&mut process.timers) {
             self.timers.remove(&key);
@@ -408,6 +444,7 @@ impl State {
         if let Some(instance) = self.instances.get_mut(instance) {
             instance.ended = Some(at);
             instance.ended_by = Some(by);
+            instance.stop_asked.get_or_insert(at);
         }
         self.end_pid(pid);
         self.effect("sandbox stopped", || format!("{id} by {by:?}"));
@@ -494,7 +531,7 @@ impl State {
         let event = wire::ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind.into(),
-            created_at: self.now(),
+            created_at: self.wall(),
             pod_sandbox_status: sandbox.map(|sandbox| self.sandbox_status(sandbox)),
             containers_statuses: containers
                 .filter_map(|id| self.containers.get(id))

@@ -71,7 +71,8 @@ pub enum EndedBy {
     NodeCrash,
 }
 
-/// One container or sandbox that was ever made. Times are nanoseconds as on the wire.
+/// One container or sandbox that was ever made. Times are nanoseconds of the truth; the wire tells them by the node's wall clock,
+/// which is the same until somebody sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// The pod's UID.
@@ -88,6 +89,8 @@ pub struct Instance {
     pub sandbox_id: String,
     /// The process, 0 before it started.
     pub pid: u32,
+    /// When the call came in that created it.
+    pub asked: i64,
     /// When it was created.
     pub created: i64,
     /// When it was started.
@@ -98,6 +101,8 @@ pub struct Instance {
     pub exit_code: Option<i32>,
     /// Who ended the process.
     pub ended_by: Option<EndedBy>,
+    /// When a stop was first asked for (of a sandbox: when it ended).
+    pub stop_asked: Option<i64>,
     /// When it was removed from the runtime.
     pub removed: Option<i64>,
 }
