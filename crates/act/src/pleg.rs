@@ -322,7 +322,9 @@ impl Pleg {
     fn look_at(&self, uid: PodUid, scope: Scope) -> Flight {
         let (cri, clock, messages) = (self.cri.clone(), self.clock, self.messages.clone());
         let before = self.pods.get(&uid).and_then(|e| e.observed.clone());
+        let timer = self.metrics.look();
         Box::pin(async move {
+            let _timer = timer;
             let result = look(&cri, clock, &messages, &uid, scope, before).await;
             Landed::Look(uid, result)
         })
@@ -399,7 +401,9 @@ impl Pleg {
                 self.watch_exits(&pod, flights);
                 if changed {
                     // The sync loop lives as long as this task; when it does not, the process is stopping.
-                    let _sent = self.wakes.send(uid.clone());
+                    if self.wakes.send(uid.clone()).is_err() {
+                        self.metrics.discarded();
+                    }
                 }
                 Ok(pod)
             }

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
+use crate::pod_figures::PodFigures;
 use crate::records::{POD_PREFIX, Records};
 use crate::signal::Signal;
 use crate::status::StatusHandle;
@@ -100,6 +101,7 @@ pub struct PodWorker {
     acted_at: Moment,
     was_ready: bool,
     has_name: bool,
+    figures: PodFigures,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -142,6 +144,7 @@ impl PodWorker {
             uid,
             life,
             record: record.unwrap_or_default(),
+            figures: PodFigures::new(parts.metrics.clone()),
             parts,
             orders,
             hint,
@@ -178,6 +181,7 @@ impl PodWorker {
             let order = self.orders.borrow_and_update().clone();
             self.absorb(&order.pod, &observed);
             let thought = self.think(&order, &observed).await;
+            self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {
                 tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
                 self.end();
@@ -203,6 +207,9 @@ impl PodWorker {
                 .mark(&self.uid, &order.pod.full_name, stage, now)
         };
         mark(Stage::Admitted);
+        let is_new = self.record.start_time.is_none();
+        self.figures.begins(&order.pod, &order.desire, is_new, now);
+        self.figures.stands(&order.pod, &order.desire, &self.life);
         if self.record.start_time.is_none() && matches!(order.desire, Desire::Run) {
             self.record.start_time = Some(now);
             self.save();
@@ -430,6 +437,12 @@ impl PodWorker {
             .faults
             .reach(FaultPoint::BeforeReport)
             .await;
+        let before = self.parts.status.shown(&self.uid).map(|pod| pod.status);
+        let (now, images) = (self.now(), &self.parts.executor.images);
+        self.figures
+            .shows(pod, before.as_deref(), &outcome.status, now, || {
+                images.pulling_time(&self.uid)
+            });
         self.parts
             .status
             .report(&self.uid, &pod.object, outcome.status);
@@ -438,16 +451,13 @@ impl PodWorker {
                 .executor
                 .timeline
                 .mark(&self.uid, &pod.full_name, Stage::Ready, self.now());
-            self.parts
-                .metrics
-                .became_ready(self.record.start_time, self.now());
         }
         self.was_ready = ready;
     }
 
     /// Step 7, and what to remember of it.
     async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan) {
-        let began = tokio::time::Instant::now();
+        let acting = PodFigures::acts(&plan);
         let mut orders = self.orders.clone();
         orders.borrow_and_update();
         let waits = PodPlan {
@@ -471,7 +481,8 @@ impl PodWorker {
                 }
             }
         };
-        self.parts.metrics.acted(self.life.word(), began.elapsed());
+        self.figures
+            .acted(pod, &self.life, acting, &executed.outcomes);
         self.remember(pod, executed);
     }
 
@@ -536,7 +547,6 @@ impl PodWorker {
                 self.resolved.remove(&name);
                 self.waiting.remove(&name);
                 self.held.remove(&name);
-                self.parts.metrics.started_container();
                 if let Some(failed_at) = after_failure {
                     let spec = pod.all_containers().find(|c| c.name == name);
                     let key = spec.map(back_off_key).unwrap_or_default();
@@ -678,6 +688,7 @@ impl PodWorker {
             .remove(&format!("{POD_PREFIX}{}", self.uid));
         self.parts.status.forget(&self.uid);
         self.parts.executor.timeline.forget(&self.uid);
+        self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.
         let _sent = self
             .parts

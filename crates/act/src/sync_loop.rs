@@ -16,11 +16,13 @@ use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::view::Desire;
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::pod::{Pod, SourceKind};
+use prometheus::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::FaultPoint;
 use crate::health::LoopBeat;
+use crate::loop_metrics::LoopMetrics;
 use crate::orphan::orphan_pod;
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
@@ -66,6 +68,7 @@ pub struct SyncLoop {
     pods_dir: PathBuf,
     seen: watch::Sender<bool>,
     beat: LoopBeat,
+    metrics: LoopMetrics,
     logs_dir: PathBuf,
 }
 
@@ -79,14 +82,22 @@ impl std::fmt::Debug for SyncLoop {
 
 impl SyncLoop {
     /// A loop that waits for these sources before it removes anything.
-    pub fn new(parts: WorkerParts, supervisor: Supervisor, sources: BTreeSet<SourceKind>) -> Self {
+    ///
+    /// # Errors
+    /// When one of its metrics is already registered.
+    pub fn new(
+        parts: WorkerParts,
+        supervisor: Supervisor,
+        sources: BTreeSet<SourceKind>,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
         let pods_dir = parts
             .executor
             .host
             .root
             .join(format!("{}/pods", parts.node.root_dir));
         let logs_dir = parts.executor.host.root.join(&parts.node.pod_logs_dir);
-        Self {
+        Ok(Self {
             parts,
             supervisor,
             sources,
@@ -97,8 +108,9 @@ impl SyncLoop {
             pods_dir,
             seen: watch::Sender::new(false),
             beat: LoopBeat::new(),
+            metrics: LoopMetrics::new(registry)?,
             logs_dir,
-        }
+        })
     }
 
     /// Turns true once every source was seen; then what nobody names may be removed.
@@ -134,7 +146,7 @@ impl SyncLoop {
                 self.seen.send_replace(true);
                 self.find_orphans();
             }
-            self.count();
+            self.metrics.turn(&self.parts.metrics);
         }
     }
 
@@ -152,6 +164,7 @@ impl SyncLoop {
             .await;
         let now = self.parts.executor.clock.now();
         let merged = merge(&mut self.desired, snapshot.source, &snapshot.pods);
+        self.metrics.desire(self.desired.pods.values());
         for name in &merged.duplicates {
             tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
         }
@@ -192,7 +205,6 @@ impl SyncLoop {
             return;
         }
         self.parts.executor.faults.reach(FaultPoint::Admitted).await;
-        self.parts.metrics.started_pod();
         self.start(pod, Desire::Run);
     }
 
@@ -266,7 +278,9 @@ impl SyncLoop {
             self.queued.remove(&name);
         }
         if let Some(pod) = next {
-            self.parts.metrics.started_pod();
+            if pod.uid == *uid {
+                self.metrics.restarted(&pod);
+            }
             self.start(pod, Desire::Run);
         }
     }
@@ -285,17 +299,23 @@ impl SyncLoop {
             self.adopt_orphan(&pod.uid);
         }
         // The name of a directory of logs tells namespace and name, too: `<namespace>_<name>_<uid>`.
-        let mut on_disk: BTreeMap<PodUid, (String, String)> = names_in(&self.pods_dir)
+        let with_directory: BTreeSet<PodUid> = names_in(&self.pods_dir)
             .into_iter()
-            .map(|uid| (PodUid::from(uid), (String::new(), String::new())))
+            .map(PodUid::from)
+            .collect();
+        let mut on_disk: BTreeMap<PodUid, (String, String)> = with_directory
+            .iter()
+            .map(|uid| (uid.clone(), (String::new(), String::new())))
             .collect();
         for name in names_in(&self.logs_dir) {
             if let [namespace, name, uid] = name.splitn(3, '_').collect::<Vec<_>>()[..] {
                 on_disk.insert(PodUid::from(uid), (namespace.to_owned(), name.to_owned()));
             }
         }
+        let mut orphans = 0;
         for (uid, (namespace, name)) in on_disk {
             if !self.is_known(&uid) {
+                orphans += usize::from(with_directory.contains(&uid));
                 tracing::info!(uid = %uid, namespace, name, "Directory of a pod that no source knows");
                 self.start(
                     Arc::new(orphan_pod(&uid, &namespace, &name)),
@@ -306,6 +326,7 @@ impl SyncLoop {
                 );
             }
         }
+        self.metrics.swept(orphans);
         for key in self.parts.records.keys(POD_PREFIX) {
             if !self.is_known(&PodUid::from(key.as_str())) {
                 self.parts.records.remove(&format!("{POD_PREFIX}{key}"));
@@ -322,7 +343,7 @@ impl SyncLoop {
             return;
         };
         tracing::info!(uid = %uid, namespace = observed.namespace, name = observed.name, seen = %observed, "The runtime holds a pod that no source knows");
-        self.parts.metrics.found_orphan();
+        self.metrics.found_orphan();
         let grace = observed
             .containers
             .iter()
@@ -335,22 +356,6 @@ impl SyncLoop {
                 cause: TerminationCause::Orphaned,
                 grace_seconds: grace,
             },
-        );
-    }
-
-    fn count(&self) {
-        let statics = self.desired.pods.values().filter(|p| p.is_static()).count();
-        let held = self
-            .desired
-            .pods
-            .values()
-            .filter(|p| !p.unbuilt.is_empty())
-            .count();
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.parts.metrics.counts(
-            (number(statics), number(self.desired.pods.len() - statics)),
-            number(self.workers.len()),
-            number(held),
         );
     }
 }
