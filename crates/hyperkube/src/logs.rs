@@ -377,4 +377,4 @@ impl LogHandle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

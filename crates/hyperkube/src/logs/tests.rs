@@ -43,6 +43,11 @@ fn config(format: LogFormat, verbosity: u32, vmodule: &[(&str, u32)]) -> Logging
     }
 }
 
+/// What others' tests say in the text format.
+pub(crate) fn captured(say: impl FnOnce()) -> String {
+    written(&config(LogFormat::Text, 0, &[]), |_, _| say())
+}
+
 /// What `say` writes, with line numbers taken out.
 fn written(config: &LoggingConfig, say: impl FnOnce(&LogHandle, &Written)) -> String {
     let out = Written::default();

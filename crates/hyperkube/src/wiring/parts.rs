@@ -42,7 +42,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 
 use crate::config_files::Loaded;
-use crate::flags::VERSION;
+use crate::flags::{VERSION, platform};
 
 /// Links to container logs lie here, whatever the configuration says.
 const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
@@ -78,7 +78,7 @@ pub(crate) fn metrics() -> anyhow::Result<Registry> {
         minor: "36".to_owned(),
         compiler: "rustc".to_owned(),
         compiler_version: String::new(),
-        platform: "linux/amd64".to_owned(),
+        platform: platform(),
     };
     kubelet_server::register_build(&registry, &version).context("register build metrics")?;
     kubelet_server::register_process(&registry).context("register process metrics")?;
@@ -464,4 +464,51 @@ fn ends_at(wish: &str) -> Faults {
         }
         ends
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::tests::captured;
+    use kubelet_decide::validate::HostFacts;
+
+    #[test]
+    fn a_journal_that_never_was_is_no_damage_and_one_that_is_gone_is() {
+        let place = std::env::temp_dir().join(format!("hyperkube-records-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("var/pods")).unwrap();
+        let root = HostRoot::at(&place);
+        let line = crate::flags::parse(&["--root-dir=/var".to_owned()]).unwrap();
+        let facts = HostFacts { cgroup_v2: true };
+        let config = crate::config_files::load(&line, facts).unwrap().effective;
+        let start = || captured(|| drop(records(&config, &root).unwrap()));
+        let journal = place.join("var/hyperkube/journal");
+
+        let first = start();
+        assert!(
+            first.starts_with('I') && first.contains("Starting a new journal"),
+            "{first}"
+        );
+        assert_eq!(start(), "", "it is there now");
+        std::fs::remove_file(&journal).unwrap();
+        assert!(
+            start().starts_with('I'),
+            "there is still nothing that it could have told of"
+        );
+
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(place.join("var/pods/some-uid")).unwrap();
+        let gone = start();
+        assert!(
+            gone.starts_with('W') && gone.contains("Journal is gone though there are pods"),
+            "{gone}"
+        );
+
+        std::fs::write(&journal, "no record").unwrap();
+        let damaged = start();
+        assert!(
+            damaged.starts_with('W') && damaged.contains("Journal was damaged"),
+            "{damaged}"
+        );
+        std::fs::remove_dir_all(place).unwrap();
+    }
 }
