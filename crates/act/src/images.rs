@@ -1,7 +1,8 @@
 //! Makes sure of images: looks, pulls when policy says so, within the node's limits, and remembers failures as back-off.
 //!
 //! In:    `ImageWanted`
-//! Out:   `ResolvedImage`, or why it cannot be had
+//! Out:   `ResolvedImage`, or why it cannot be had; how long each pod waited for pulls;
+//!        `kubelet_image_manager_ensure_image_requests_total`
 //! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
 //! Holds: a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
 //!        asked at most `registryPullQPS` times a second
@@ -15,9 +16,13 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::Client;
 use kubelet_decide::plan::{ImageWanted, PullPolicy};
 use kubelet_decide::view::ResolvedImage;
+use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
+use prometheus::{IntCounterVec, Registry};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+use crate::worker_metrics::Making;
 
 /// Why an image cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,17 +54,47 @@ pub struct Images {
     slots: Option<Arc<Semaphore>>,
     rate: Arc<Mutex<TokenBucket>>,
     under_way: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// Time of pulls by pod, until the pod is forgotten.
+    pulling: Arc<Mutex<BTreeMap<PodUid, Duration>>>,
+    requests: IntCounterVec,
 }
 
 impl Images {
     /// With these limits.
-    pub fn new(cri: Client, limits: PullLimits) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the metric's name is taken.
+    pub fn new(
+        cri: Client,
+        limits: PullLimits,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
             cri,
             slots: limits.parallel.map(|n| Arc::new(Semaphore::new(n.max(1)))),
             rate: Arc::new(Mutex::new(TokenBucket::new(limits.qps, limits.burst))),
             under_way: Arc::default(),
-        }
+            pulling: Arc::default(),
+            requests: Making(registry).counters(
+                "image_manager_ensure_image_requests_total",
+                "Number of ensure-image requests processed by the kubelet.",
+                &["pull_policy", "present_locally", "pull_required"],
+            )?,
+        })
+    }
+
+    /// How long pulls for this pod took, waiting for their turn included, failed ones too.
+    pub fn pulling_time(&self, uid: &PodUid) -> Duration {
+        let pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        pulling.get(uid).copied().unwrap_or_default()
+    }
+
+    /// The pod is gone.
+    pub fn forget(&self, uid: &PodUid) {
+        self.pulling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 
     /// Pulls that run now: image → how many wait for it.
@@ -75,6 +110,23 @@ impl Images {
     /// # Errors
     /// With the reason and text that status shows.
     pub async fn resolve(&self, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
+        let mut answers = Answers::default();
+        let resolved = self.resolved(wanted, &mut answers).await;
+        let policy = match wanted.policy {
+            PullPolicy::Always => "always",
+            PullPolicy::IfNotPresent => "ifnotpresent",
+            PullPolicy::Never => "never",
+        };
+        let labels = [policy, word(answers.present), word(answers.pull_required)];
+        self.requests.with_label_values(&labels).inc();
+        resolved
+    }
+
+    async fn resolved(
+        &self,
+        wanted: &ImageWanted,
+        answers: &mut Answers,
+    ) -> Result<ResolvedImage, ImageError> {
         let name = with_default_tag(&wanted.image).map_err(|message| ImageError {
             reason: Reason::InvalidImageName,
             message: format!(
@@ -94,8 +146,14 @@ impl Images {
                     pull_failed: false,
                 })?,
         };
+        if wanted.policy != PullPolicy::Always {
+            answers.present = Some(present.is_some());
+        }
         match (present, wanted.policy) {
-            (Some(image), _) => return Ok(image),
+            (Some(image), _) => {
+                answers.pull_required = Some(false);
+                return Ok(image);
+            }
             (None, PullPolicy::Never) => {
                 return Err(ImageError {
                     reason: Reason::ErrImageNeverPull,
@@ -115,7 +173,20 @@ impl Images {
                 pull_failed: false,
             });
         }
-        self.pull(&name, wanted).await
+        answers.pull_required = Some(true);
+        let began = Instant::now();
+        let pulled = self.pull(&name, wanted).await;
+        self.add_pulling(wanted, began.elapsed());
+        pulled
+    }
+
+    fn add_pulling(&self, wanted: &ImageWanted, took: Duration) {
+        if let Some(metadata) = &wanted.sandbox_config.metadata {
+            let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+            *pulling
+                .entry(PodUid::from(metadata.uid.as_str()))
+                .or_default() += took;
+        }
     }
 
     async fn pull(&self, name: &str, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
@@ -167,6 +238,21 @@ impl Images {
             .image_status(name)
             .await?
             .map(|image| resolved(&image, wanted)))
+    }
+}
+
+/// What was found out on the way, for the metric.
+#[derive(Default)]
+struct Answers {
+    present: Option<bool>,
+    pull_required: Option<bool>,
+}
+
+fn word(answer: Option<bool>) -> &'static str {
+    match answer {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "unknown",
     }
 }
 

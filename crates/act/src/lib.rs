@@ -12,6 +12,7 @@
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
 //! Upstream: pkg/kubelet
 
+pub mod cgroup_metrics;
 pub mod clock;
 pub mod container_manager;
 pub mod data_dirs;
@@ -23,11 +24,13 @@ pub mod host_work;
 pub mod image_list;
 pub mod images;
 pub mod look;
+mod loop_metrics;
 pub mod node_facts;
 pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
+mod pod_figures;
 pub mod pod_path;
 pub mod pod_worker;
 pub mod reconciler;

@@ -117,9 +117,8 @@ impl PlegHandle {
 
     /// The pods of this name that the runtime was seen to hold.
     pub fn of_name(&self, name: &PodFullName) -> Vec<Arc<ObservedPod>> {
-        let is_of_name = |pod: &&Arc<ObservedPod>| {
-            *pod.name == *name.name && *pod.namespace == *name.namespace
-        };
+        let is_of_name =
+            |pod: &&Arc<ObservedPod>| *pod.name == *name.name && *pod.namespace == *name.namespace;
         self.observed
             .look(|all| all.values().filter(is_of_name).cloned().collect())
     }
@@ -343,7 +342,9 @@ impl Pleg {
     fn look_at(&self, uid: PodUid, scope: Scope) -> Flight {
         let (cri, clock, messages) = (self.cri.clone(), self.clock, self.messages.clone());
         let before = self.pods.get(&uid).and_then(|e| e.observed.clone());
+        let timer = self.metrics.look();
         Box::pin(async move {
+            let _timer = timer;
             let result = look(&cri, clock, &messages, &uid, scope, before).await;
             Landed::Look(uid, result)
         })
@@ -422,7 +423,9 @@ impl Pleg {
                 self.watch_exits(&pod, flights);
                 if changed {
                     // The sync loop lives as long as this task; when it does not, the process is stopping.
-                    let _sent = self.wakes.send(uid.clone());
+                    if self.wakes.send(uid.clone()).is_err() {
+                        self.metrics.discarded();
+                    }
                 }
                 Ok(pod)
             }
@@ -455,7 +458,9 @@ impl Pleg {
     fn set_unseen(&self, uid: &PodUid, name: Option<PodFullName>) {
         let is_listed = self.unseen.look(|all| all.contains_key(uid));
         match name {
-            Some(name) => self.unseen.change(|all| drop(all.insert(uid.clone(), name))),
+            Some(name) => self
+                .unseen
+                .change(|all| drop(all.insert(uid.clone(), name))),
             None if is_listed => self.unseen.change(|all| drop(all.remove(uid))),
             None => {}
         }

@@ -24,6 +24,7 @@ use crate::faults::Faults;
 use crate::host_work::Host;
 use crate::images::{Images, PullLimits};
 use crate::pleg::{Pleg, PlegHandle, PlegParts};
+use crate::pleg_metrics::EventMetrics;
 use crate::pod_worker::WorkerParts;
 use crate::records::Records;
 use crate::runtime_events;
@@ -105,7 +106,7 @@ pub fn start(
         registry,
     )?;
     let event_client = parts.cri.clone();
-    let images = Images::new(parts.cri.clone(), parts.pull_limits);
+    let images = Images::new(parts.cri.clone(), parts.pull_limits, registry)?;
     let executor = Executor {
         cri: parts.cri,
         host: parts.host,
@@ -128,7 +129,7 @@ pub fn start(
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
-    let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources);
+    let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources, registry)?;
     let all_sources_seen = sync_loop.all_sources_seen();
     let last_turn = sync_loop.last_turn();
     let inputs = SyncInputs {
@@ -137,7 +138,14 @@ pub fn start(
         events,
     };
     let stop = supervisor.stop().clone();
-    let events = runtime_events::follow(event_client, pleg_handle.clone(), stop.clone());
+    let figures = EventMetrics::new(registry)?;
+    let events = runtime_events::follow(
+        event_client,
+        pleg_handle.clone(),
+        figures,
+        parts.clock,
+        stop.clone(),
+    );
     supervisor.spawn(TaskKind::Core, "pleg", pleg.run(stop.clone()));
     supervisor.spawn(TaskKind::Stream, "runtime events", events);
     supervisor.spawn(TaskKind::Core, "sync loop", sync_loop.run(inputs, stop));

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
+use crate::pod_figures::PodFigures;
 use crate::records::{POD_PREFIX, Records};
 use crate::signal::Signal;
 use crate::status::StatusHandle;
@@ -105,6 +106,7 @@ pub struct PodWorker {
     was_ready: bool,
     told_end: bool,
     is_doubted: bool,
+    figures: PodFigures,
 }
 
 impl std::fmt::Debug for PodWorker {
@@ -148,6 +150,7 @@ impl PodWorker {
             uid,
             life,
             record: record.unwrap_or_default().taken_over(now),
+            figures: PodFigures::new(parts.metrics.clone()),
             parts,
             orders,
             hint,
@@ -190,6 +193,7 @@ impl PodWorker {
             self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
             let thought = self.think(&order, &observed).await;
+            self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {
                 tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
                 self.end();
@@ -216,6 +220,9 @@ impl PodWorker {
                 .mark(&self.uid, &order.pod.full_name, stage, now)
         };
         mark(Stage::Admitted);
+        let is_new = self.record.start_time.is_none();
+        self.figures.begins(&order.pod, &order.desire, is_new, now);
+        self.figures.stands(&order.pod, &order.desire, &self.life);
         if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
             self.record.start_time = Some(now);
             self.save();
@@ -446,6 +453,12 @@ impl PodWorker {
             .faults
             .reach(FaultPoint::BeforeReport)
             .await;
+        let before = self.parts.status.shown(&self.uid).map(|pod| pod.status);
+        let (now, images) = (self.wall(), &self.parts.executor.images);
+        self.figures
+            .shows(pod, before.as_deref(), &outcome.status, now, || {
+                images.pulling_time(&self.uid)
+            });
         self.parts
             .status
             .report(&self.uid, &pod.object, outcome.status);
@@ -454,16 +467,13 @@ impl PodWorker {
                 .executor
                 .timeline
                 .mark(&self.uid, &pod.full_name, Stage::Ready, self.wall());
-            self.parts
-                .metrics
-                .became_ready(self.record.start_time, self.wall());
         }
         self.was_ready = ready;
     }
 
     /// Step 7, and what to remember of it.
     async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan) {
-        let began = tokio::time::Instant::now();
+        let acting = PodFigures::acts(&plan);
         let mut orders = self.orders.clone();
         orders.borrow_and_update();
         let waits = PodPlan {
@@ -487,7 +497,8 @@ impl PodWorker {
                 }
             }
         };
-        self.parts.metrics.acted(self.life.word(), began.elapsed());
+        self.figures
+            .acted(pod, &self.life, acting, &executed.outcomes);
         self.remember(pod, executed);
     }
 
@@ -552,7 +563,6 @@ impl PodWorker {
                 self.resolved.remove(&name);
                 self.waiting.remove(&name);
                 self.held.remove(&name);
-                self.parts.metrics.started_container();
                 if let Some(failed_at) = after_failure {
                     let spec = pod.all_containers().find(|c| c.name == name);
                     let key = spec.map(back_off_key).unwrap_or_default();
@@ -718,6 +728,7 @@ impl PodWorker {
             .remove(&format!("{POD_PREFIX}{}", self.uid));
         self.parts.status.forget(&self.uid);
         self.parts.executor.timeline.forget(&self.uid);
+        self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.
         let _sent = self
             .parts

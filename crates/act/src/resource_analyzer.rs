@@ -1,12 +1,12 @@
 //! How much emptyDir volumes hold, measured each `volumeStatsAggPeriod`.
 //!
 //! In:    reported pods, the directories of their volumes
-//! Out:   a snapshot by pod, for `/stats/summary` and local eviction later
+//! Out:   a snapshot by pod, for `/stats/summary` and local eviction later; `kubelet_volume_metric_collection_duration_seconds`
 //! Calls: wiring
 //! Holds: nothing is read while no pod has an emptyDir; off the main thread, one pod at a time, within a budget of entries;
 //!        a volume that cannot be measured keeps no old figure
 //! Upstream: pkg/kubelet/server/stats (resource_analyzer.go, volume_stat_calculator.go); differences: one loop, not one per pod;
-//!           upstream has metrics for claims only, so there are none here
+//!           upstream has figures of volumes for claims only, so there are none here
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +20,11 @@ use kubelet_host::files::{FilesystemFigures, filesystem_figures};
 use kubelet_host::usage::{DiskUsage, disk_usage};
 use kubelet_host::{Blocking, HostRoot};
 use kubelet_model::ids::PodUid;
+use prometheus::{HistogramVec, Registry};
 use tokio::sync::watch;
 
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
+use crate::worker_metrics::{Making, histogram};
 use kubelet_model::reported::ReportedPods;
 
 /// Entries looked at in one volume; more make the figures a lower bound.
@@ -54,6 +56,7 @@ pub struct ResourceAnalyzer {
     blocking: Blocking,
     pods: watch::Receiver<ReportedPods>,
     usages: watch::Sender<Arc<VolumeUsages>>,
+    took: HistogramVec,
 }
 
 /// A finished measurement.
@@ -81,19 +84,28 @@ type Figures = Vec<(String, Result<(DiskUsage, FilesystemFigures), String>)>;
 
 impl ResourceAnalyzer {
     /// Nothing is measured yet. `root_dir` is the kubelet's.
+    ///
+    /// # Errors
+    /// When the metric's name is taken.
     pub fn new(
         root: HostRoot,
         root_dir: &str,
         blocking: Blocking,
         pods: watch::Receiver<ReportedPods>,
-    ) -> Self {
-        Self {
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let took = histogram(
+            "volume_metric_collection_duration_seconds",
+            "Duration in seconds to calculate volume stats",
+        );
+        Ok(Self {
+            took: Making(registry).register(HistogramVec::new(took, &["metric_source"])?)?,
             pods_dir: PathBuf::from(root_dir).join("pods"),
             root,
             blocking,
             pods,
             usages: watch::Sender::default(),
-        }
+        })
     }
 
     /// Each period, and up to as much later, so that nodes do not measure in step.
@@ -115,8 +127,10 @@ impl ResourceAnalyzer {
                 .join(uid.as_str())
                 .join("volumes/kubernetes.io~empty-dir"),
         );
+        let took = self.took.with_label_values(&["du"]);
         let call = move || {
             let one = |name: String| {
+                let _timer = took.start_timer();
                 let path = directory.join(&name);
                 let figures = disk_usage(&path, ENTRIES)
                     .and_then(|used| Ok((used, filesystem_figures(&path)?)))
@@ -214,7 +228,6 @@ mod tests {
     use crate::status::StatusHandle;
     use crate::supervisor::Supervisor;
     use crate::testing::Scratch;
-    use prometheus::Registry;
 
     fn pod(volumes: &[&str]) -> Arc<v1::Pod> {
         let volumes = volumes.iter().map(|name| v1::Volume {
@@ -246,7 +259,9 @@ mod tests {
             "/root",
             Blocking::Inline,
             status.subscribe(),
-        );
+            &Registry::new(),
+        )
+        .unwrap();
         let usages = analyzer.subscribe();
         let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
         let reconcilers =

@@ -14,20 +14,28 @@ use kubelet_decide::pleg::POD_UID_LABEL;
 use kubelet_model::ids::{ContainerId, PodUid};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::look::Scope;
 use crate::pleg::PlegHandle;
+use crate::pleg_metrics::EventMetrics;
 
 /// Before a broken stream is opened again.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Follows events until the stop, or until the runtime says that it has none.
-pub async fn follow(cri: Client, pleg: PlegHandle, stop: CancellationToken) {
+pub(crate) async fn follow(
+    cri: Client,
+    pleg: PlegHandle,
+    figures: EventMetrics,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             // Cancel: an event that is dropped was only a hint.
             biased;
             () = stop.cancelled() => return,
-            end = one_stream(&cri, &pleg) => if end == StreamEnd::NotThere { return },
+            end = one_stream(&cri, &pleg, &figures, clock) => if end == StreamEnd::NotThere { return },
         }
         tokio::select! {
             biased;
@@ -43,7 +51,12 @@ enum StreamEnd {
     Broken,
 }
 
-async fn one_stream(cri: &Client, pleg: &PlegHandle) -> StreamEnd {
+async fn one_stream(
+    cri: &Client,
+    pleg: &PlegHandle,
+    figures: &EventMetrics,
+    clock: Clock,
+) -> StreamEnd {
     let mut stream = match cri.container_events().await {
         Ok(stream) => stream,
         Err(error) if error.is_unimplemented() => {
@@ -54,12 +67,15 @@ async fn one_stream(cri: &Client, pleg: &PlegHandle) -> StreamEnd {
         }
         Err(error) => {
             tracing::debug!(error = %error, "Container events cannot be followed");
+            figures.not_connected();
             return StreamEnd::Broken;
         }
     };
+    figures.connected();
     loop {
         match stream.message().await {
             Ok(Some(event)) => {
+                figures.event(event.created_at, clock.now());
                 let status = event.pod_sandbox_status.as_ref();
                 let uid = status.and_then(|s| s.labels.get(POD_UID_LABEL).cloned());
                 match uid {

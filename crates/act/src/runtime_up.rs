@@ -14,11 +14,12 @@ use kubelet_api::runtime::v1 as wire;
 use kubelet_cri::{Client, CriError};
 use kubelet_decide::view::NetworkState;
 use kubelet_model::config::CgroupDriver;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntGaugeVec, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
+use crate::worker_metrics::opts;
 
 /// Between two questions, answered or not.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -278,7 +279,7 @@ pub async fn cgroup_driver(
 /// The gauge exists only on nodes that it is about.
 fn note_old_runtime(registry: &Registry) {
     let help = "the Kubernetes version that the currently running CRI implementation will lose support on if not upgraded.";
-    let options = Opts::new("kubelet_cri_losing_support", help);
+    let options = opts("cri_losing_support", help);
     if let Ok(gauge) = IntGaugeVec::new(options, &["version"])
         && registry.register(Box::new(gauge.clone())).is_ok()
     {

@@ -20,6 +20,7 @@ mod file;
 mod known;
 mod reading;
 mod report;
+mod roots;
 mod scan;
 mod url;
 
@@ -41,6 +42,7 @@ use crate::sync_loop::SourceSnapshot;
 
 use file::FileSource;
 use report::{Reporter, SourceReport};
+pub use roots::RootsWish;
 use url::UrlSource;
 
 /// Manifests in a directory, or one file.
@@ -94,6 +96,8 @@ pub struct SourcesParts {
     pub root: HostRoot,
     /// Where looks run.
     pub blocking: Blocking,
+    /// Whom an https manifest URL is trusted by.
+    pub roots: RootsWish,
     /// To the sync loop.
     pub sender: mpsc::Sender<SourceSnapshot>,
 }

@@ -23,12 +23,14 @@ use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::view::Desire;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
+use prometheus::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
+use crate::loop_metrics::LoopMetrics;
 use crate::orphan::orphan_pod;
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
@@ -97,6 +99,7 @@ pub struct SyncLoop {
     pods_dir: PathBuf,
     seen: watch::Sender<bool>,
     beat: LoopBeat,
+    metrics: LoopMetrics,
     logs_dir: PathBuf,
 }
 
@@ -110,14 +113,22 @@ impl std::fmt::Debug for SyncLoop {
 
 impl SyncLoop {
     /// A loop that waits for these sources before it removes anything.
-    pub fn new(parts: WorkerParts, supervisor: Supervisor, sources: BTreeSet<SourceKind>) -> Self {
+    ///
+    /// # Errors
+    /// When one of its metrics is already registered.
+    pub fn new(
+        parts: WorkerParts,
+        supervisor: Supervisor,
+        sources: BTreeSet<SourceKind>,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
         let pods_dir = parts
             .executor
             .host
             .root
             .join(format!("{}/pods", parts.node.root_dir));
         let logs_dir = parts.executor.host.root.join(&parts.node.pod_logs_dir);
-        Self {
+        Ok(Self {
             parts,
             supervisor,
             sources,
@@ -131,8 +142,9 @@ impl SyncLoop {
             pods_dir,
             seen: watch::Sender::new(false),
             beat: LoopBeat::new(),
+            metrics: LoopMetrics::new(registry)?,
             logs_dir,
-        }
+        })
     }
 
     /// Turns true once every source was seen; then what nobody names may be removed.
@@ -174,7 +186,7 @@ impl SyncLoop {
                 self.find_orphans();
             }
             self.parts.records.write_again();
-            self.count();
+            self.metrics.turn(&self.parts.metrics);
         }
     }
 
@@ -203,6 +215,7 @@ impl SyncLoop {
         for uid in &merged.elsewhere {
             tracing::warn!(uid = %uid, source = snapshot.source.as_str(), "Another source names the same UID; what that one says counts");
         }
+        self.metrics.desire(self.desired.pods.values());
         for name in &merged.duplicates {
             tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
         }
@@ -238,7 +251,6 @@ impl SyncLoop {
             return;
         }
         self.parts.executor.faults.reach(FaultPoint::Admitted).await;
-        self.parts.metrics.started_pod();
         self.start_wanted(pod);
     }
 
@@ -296,7 +308,9 @@ impl SyncLoop {
             return;
         }
         let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
-        worker.orders.send_modify(|order| order.pod = Arc::clone(&pod));
+        worker
+            .orders
+            .send_modify(|order| order.pod = Arc::clone(&pod));
         if before.full_name != pod.full_name {
             // The same UID under another name: it wants that one now.
             self.names.remove(&before.full_name, &pod.uid);
@@ -353,7 +367,7 @@ impl SyncLoop {
         self.kept.remove(uid);
         self.names.remove(&worker.pod.full_name, uid);
         if let Some(pod) = self.desired.pods.get(uid).cloned() {
-            self.parts.metrics.started_pod();
+            self.metrics.restarted(&pod);
             self.start_wanted(pod);
         }
         self.settle_name(&worker.pod.full_name);
@@ -414,21 +428,28 @@ impl SyncLoop {
             self.adopt_orphan(&pod.uid);
         }
         // The name of a directory of logs tells namespace and name, too: `<namespace>_<name>_<uid>`.
-        let mut on_disk: BTreeMap<PodUid, (String, String)> = names_in(&self.pods_dir)
+        let with_directory: BTreeSet<PodUid> = names_in(&self.pods_dir)
             .into_iter()
-            .map(|uid| (PodUid::from(uid), (String::new(), String::new())))
+            .map(PodUid::from)
+            .collect();
+        let mut on_disk: BTreeMap<PodUid, (String, String)> = with_directory
+            .iter()
+            .map(|uid| (uid.clone(), (String::new(), String::new())))
             .collect();
         for name in names_in(&self.logs_dir) {
             if let [namespace, name, uid] = name.splitn(3, '_').collect::<Vec<_>>()[..] {
                 on_disk.insert(PodUid::from(uid), (namespace.to_owned(), name.to_owned()));
             }
         }
+        let mut orphans = 0;
         for (uid, (namespace, name)) in on_disk {
             if !self.is_known(&uid) {
+                orphans += usize::from(with_directory.contains(&uid));
                 tracing::info!(uid = %uid, namespace, name, "Directory of a pod that no source knows");
                 self.start_orphan(orphan_pod(&uid, &namespace, &name), None);
             }
         }
+        self.metrics.swept(orphans);
         for key in self.parts.records.keys(POD_PREFIX) {
             if !self.is_known(&PodUid::from(key.as_str())) {
                 self.parts.records.remove(&format!("{POD_PREFIX}{key}"));
@@ -445,16 +466,13 @@ impl SyncLoop {
             return;
         };
         tracing::info!(uid = %uid, namespace = observed.namespace, name = observed.name, seen = %observed, "The runtime holds a pod that no source knows");
-        self.parts.metrics.found_orphan();
+        self.metrics.found_orphan();
         let grace = observed
             .containers
             .iter()
             .filter_map(|c| c.grace_seconds)
             .max();
-        self.start_orphan(
-            orphan_pod(uid, &observed.namespace, &observed.name),
-            grace,
-        );
+        self.start_orphan(orphan_pod(uid, &observed.namespace, &observed.name), grace);
     }
 
     fn start_orphan(&mut self, pod: Pod, grace_seconds: Option<i64>) {
@@ -464,22 +482,6 @@ impl SyncLoop {
         };
         self.names.add(&pod.full_name, &pod.uid);
         self.start(Arc::new(pod), desire, Place::Leaves);
-    }
-
-    fn count(&self) {
-        let statics = self.desired.pods.values().filter(|p| p.is_static()).count();
-        let held = self
-            .desired
-            .pods
-            .values()
-            .filter(|p| !p.unbuilt.is_empty())
-            .count();
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.parts.metrics.counts(
-            (number(statics), number(self.desired.pods.len() - statics)),
-            number(self.workers.len()),
-            number(held),
-        );
     }
 }
 

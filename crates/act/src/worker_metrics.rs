@@ -1,30 +1,57 @@
 //! Figures of pod workers, under upstream's names.
 //!
-//! In:    a container started, a plan carried out, a pod ready
-//! Out:   `kubelet_started_*`, `kubelet_pod_worker_duration_seconds`, `kubelet_pod_start_duration_seconds`
-//! Calls: pod_worker, sync_loop
+//! In:    observations from `pod_figures`
+//! Out:   `kubelet_started_*`, `kubelet_terminated_containers_total`, `kubelet_pod_worker_*`, `kubelet_pod_start_*`,
+//!        `kubelet_containers_per_pod_count`, `kubelet_working_pods`
+//! Calls: pod_path makes it; pod_figures, one per worker
+//! Holds: names, labels, help and buckets are upstream's (`parity/metrics.json`)
 //! Upstream: pkg/kubelet/metrics/metrics.go
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use jiff::Timestamp;
+use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
+
+/// From half a second to an hour: how long a pod takes to start.
+const START_BUCKETS: [f64; 25] = [
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0,
+    300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+];
+
+/// States of a worker, and what is known of its pod: every combination is shown, if only as 0.
+pub(crate) const WORKING: [(&str, &str); 5] = [
+    ("desired", "true"),
+    ("desired", ""),
+    ("orphan", "true"),
+    ("orphan", ""),
+    ("runtime_only", "unknown"),
+];
 
 /// The families. Clones share them.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
-    started_pods: IntCounter,
-    started_containers: IntCounterVec,
-    worker: HistogramVec,
-    start: Histogram,
-    desired: IntGaugeVec,
-    working: IntGaugeVec,
-    orphans: IntCounter,
-    /// Pods held because of a field that is not supported here.
-    held: IntGauge,
+    pub(crate) started_pods: IntCounter,
+    pub(crate) started_pods_errors: IntCounter,
+    pub(crate) started_containers: IntCounterVec,
+    pub(crate) started_containers_errors: IntCounterVec,
+    pub(crate) started_host_process: IntCounterVec,
+    pub(crate) started_host_process_errors: IntCounterVec,
+    pub(crate) terminated_containers: IntCounterVec,
+    pub(crate) worker: HistogramVec,
+    pub(crate) worker_start: Histogram,
+    pub(crate) start: Histogram,
+    pub(crate) start_total: Histogram,
+    pub(crate) start_sli: Histogram,
+    pub(crate) first_network_start: Gauge,
+    pub(crate) first_network_seen: Arc<AtomicBool>,
+    pub(crate) containers_per_pod: Histogram,
+    pub(crate) working: IntGaugeVec,
+    pub(crate) orphan_errors: IntGauge,
+    ended: Arc<[AtomicI64; 2]>,
 }
 
 impl WorkerMetrics {
@@ -33,95 +60,162 @@ impl WorkerMetrics {
     /// # Errors
     /// When a name is taken.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let start_buckets = vec![
-            0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0,
-            240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
-        ];
-        let default_buckets = prometheus::DEFAULT_BUCKETS.to_vec();
+        let made = Making(registry);
         let metrics = Self {
-            started_pods: IntCounter::new("kubelet_started_pods_total", "Cumulative number of pods started")?,
-            started_containers: IntCounterVec::new(
-                Opts::new("kubelet_started_containers_total", "Cumulative number of containers started"),
+            started_pods: made.counter(
+                "started_pods_total",
+                "Cumulative number of pods started",
+            )?,
+            started_pods_errors: made.counter(
+                "started_pods_errors_total",
+                "Cumulative number of errors when starting pods",
+            )?,
+            started_containers: made.counters(
+                "started_containers_total",
+                "Cumulative number of containers started",
                 &["container_type"],
             )?,
-            worker: HistogramVec::new(
-                HistogramOpts::new(
-                    "kubelet_pod_worker_duration_seconds",
-                    "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
-                )
-                .buckets(default_buckets),
+            started_containers_errors: made.counters(
+                "started_containers_errors_total",
+                "Cumulative number of errors when starting containers",
+                &["container_type", "code"],
+            )?,
+            started_host_process: made.counters(
+                "started_host_process_containers_total",
+                "Cumulative number of hostprocess containers started. This metric will only be collected on Windows.",
+                &["container_type"],
+            )?,
+            started_host_process_errors: made.counters(
+                "started_host_process_containers_errors_total",
+                "Cumulative number of errors when starting hostprocess containers. This metric will only be collected on Windows.",
+                &["container_type", "code"],
+            )?,
+            terminated_containers: made.counters(
+                "terminated_containers_total",
+                "Cumulative number of container terminations.",
+                &["container_type", "exit_code", "reason"],
+            )?,
+            worker: made.register(HistogramVec::new(
+                histogram("pod_worker_duration_seconds", "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync"),
                 &["operation_type"],
+            )?)?,
+            worker_start: made.histogram(histogram(
+                "pod_worker_start_duration_seconds",
+                "Duration in seconds from kubelet seeing a pod to starting a worker.",
+            ))?,
+            start: made.histogram(start_histogram(
+                "pod_start_duration_seconds",
+                "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
+            ))?,
+            start_total: made.histogram(start_histogram(
+                "pod_start_total_duration_seconds",
+                "Duration in seconds to start a pod since creation, including time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch",
+            ))?,
+            start_sli: made.histogram(start_histogram(
+                "pod_start_sli_duration_seconds",
+                "Duration in seconds to start a pod, excluding time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch",
+            ))?,
+            first_network_start: made.register(Gauge::with_opts(Opts::new(
+                "kubelet_first_network_pod_start_sli_duration_seconds",
+                "[INTERNAL] Duration in seconds to start the first network pod, excluding time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch",
+            ))?)?,
+            first_network_seen: Arc::default(),
+            containers_per_pod: made.histogram(
+                histogram("containers_per_pod_count", "The number of containers per pod.")
+                    .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0]),
             )?,
-            start: Histogram::with_opts(
-                HistogramOpts::new(
-                    "kubelet_pod_start_duration_seconds",
-                    "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
-                )
-                .buckets(start_buckets),
-            )?,
-            desired: IntGaugeVec::new(
-                Opts::new("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver."),
-                &["static"],
-            )?,
-            working: IntGaugeVec::new(
-                Opts::new("kubelet_working_pods", "Number of pods the kubelet is actually running, broken down by lifecycle phase, whether the pod is desired, orphaned, or runtime only (also orphaned), and whether the pod is static."),
+            working: made.gauges(
+                "working_pods",
+                "Number of pods the kubelet is actually running, broken down by lifecycle phase, whether the pod is desired, orphaned, or runtime only (also orphaned), and whether the pod is static. An orphaned pod has been removed from local configuration or force deleted in the API and consumes resources that are not otherwise visible.",
                 &["lifecycle", "config", "static"],
             )?,
-            orphans: IntCounter::new(
-                "kubelet_orphaned_runtime_pods_total",
-                "Number of pods that have been detected in the container runtime without being already known to the pod worker.",
+            orphan_errors: made.gauge(
+                "orphan_pod_cleaned_volumes_errors",
+                "The number of orphaned Pods whose volumes failed to be cleaned in the last periodic sweep.",
             )?,
-            held: IntGauge::new("hyperkube_held_pods", "Pods that are held because they use a field that is not supported")?,
+            ended: Arc::default(),
         };
-        registry.register(Box::new(metrics.started_pods.clone()))?;
-        registry.register(Box::new(metrics.started_containers.clone()))?;
-        registry.register(Box::new(metrics.worker.clone()))?;
-        registry.register(Box::new(metrics.start.clone()))?;
-        registry.register(Box::new(metrics.desired.clone()))?;
-        registry.register(Box::new(metrics.working.clone()))?;
-        registry.register(Box::new(metrics.orphans.clone()))?;
-        registry.register(Box::new(metrics.held.clone()))?;
+        for life in ["sync", "terminating", "terminated"] {
+            for (config, is_static) in WORKING {
+                metrics
+                    .working
+                    .with_label_values(&[life, config, is_static])
+                    .set(0);
+            }
+        }
         Ok(metrics)
     }
 
-    pub(crate) fn started_pod(&self) {
-        self.started_pods.inc();
+    /// Desired pods that will not run again: static ones and those of the API.
+    pub(crate) fn ended(&self) -> (i64, i64) {
+        let [of_api, statics] = &*self.ended;
+        (
+            statics.load(Ordering::Relaxed),
+            of_api.load(Ordering::Relaxed),
+        )
     }
 
-    pub(crate) fn started_container(&self) {
-        self.started_containers
-            .with_label_values(&["container"])
-            .inc();
+    /// One more or one fewer of them.
+    pub(crate) fn count_ended(&self, is_static: bool, by: i64) {
+        let [of_api, statics] = &*self.ended;
+        let count = if is_static { statics } else { of_api };
+        count.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// Makes and registers families of the kubelet, whose help upstream begins with their stability.
+pub(crate) struct Making<'a>(pub(crate) &'a Registry);
+
+impl Making<'_> {
+    pub(crate) fn register<C: Collector + Clone + 'static>(
+        &self,
+        family: C,
+    ) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
     }
 
-    pub(crate) fn found_orphan(&self) {
-        self.orphans.inc();
+    pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(opts(name, help))?)
     }
 
-    pub(crate) fn acted(&self, life: &str, took: Duration) {
-        let operation = if life == "syncing" {
-            "sync"
-        } else {
-            "terminate"
-        };
-        self.worker
-            .with_label_values(&[operation])
-            .observe(took.as_secs_f64());
+    pub(crate) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(opts(name, help), labels)?)
     }
 
-    pub(crate) fn became_ready(&self, since: Option<Timestamp>, now: Timestamp) {
-        if let Some(since) = since {
-            self.start.observe(now.duration_since(since).as_secs_f64());
-        }
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(opts(name, help))?)
     }
 
-    /// Counts of what is desired and worked on: (static, api), and held ones.
-    pub(crate) fn counts(&self, desired: (i64, i64), working: i64, held: i64) {
-        self.desired.with_label_values(&["true"]).set(desired.0);
-        self.desired.with_label_values(&["false"]).set(desired.1);
-        self.working
-            .with_label_values(&["sync", "desired", "true"])
-            .set(working);
-        self.held.set(held);
+    pub(crate) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(opts(name, help), labels)?)
     }
+
+    pub(crate) fn histogram(&self, opts: HistogramOpts) -> Result<Histogram, prometheus::Error> {
+        self.register(Histogram::with_opts(opts)?)
+    }
+}
+
+/// `kubelet_<name>` with upstream's stability before its help.
+pub(crate) fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("kubelet_{name}"), format!("[ALPHA] {help}"))
+}
+
+/// The same for a histogram with the default buckets.
+pub(crate) fn histogram(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::from(opts(name, help))
+}
+
+fn start_histogram(name: &str, help: &str) -> HistogramOpts {
+    histogram(name, help).buckets(START_BUCKETS.to_vec())
 }

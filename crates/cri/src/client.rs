@@ -199,14 +199,17 @@ impl Client {
         request: cri::RunPodSandboxRequest,
     ) -> Result<String, CriError> {
         let mut runtime = self.runtime.clone();
+        let (handler, began) = (request.runtime_handler.clone(), Instant::now());
         let answer = self
             .call(
                 "run_podsandbox",
                 self.timeouts.sandbox(),
                 runtime.run_pod_sandbox(request),
             )
-            .await?;
-        Ok(answer.pod_sandbox_id)
+            .await;
+        self.metrics
+            .ran_sandbox(&handler, began.elapsed(), answer.is_err());
+        Ok(answer?.pod_sandbox_id)
     }
 
     /// Stops a sandbox and all in it; one that is gone is stopped.

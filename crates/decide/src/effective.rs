@@ -7,7 +7,7 @@
 //! Upstream: cmd/kubelet/app/server.go (parseResourceList and the like), pkg/kubelet/kubelet.go (NewMainKubelet)
 
 use crate::validate::FieldProblem;
-use kubelet_api::config::KubeletConfiguration;
+use kubelet_api::config::{KubeletConfiguration, OutputRoutingOptions};
 use kubelet_api::duration::GoDuration;
 use kubelet_model::config::*;
 use kubelet_model::gates::Gates;
@@ -476,12 +476,26 @@ fn logging(c: &KubeletConfiguration) -> LoggingConfig {
     LoggingConfig {
         format,
         split_stream: on(options.split_stream),
+        info_buffer: info_buffer(options),
         flush_frequency: span(c.logging.flush_frequency.map(|flush| flush.duration())),
         verbosity: c.logging.verbosity.unwrap_or(0),
         vmodule: vmodule
             .map(|item| (item.file_pattern.clone(), item.verbosity))
             .collect(),
     }
+}
+
+/// Only what goes to its own stream is held back, and never more than upstream would.
+fn info_buffer(options: &OutputRoutingOptions) -> usize {
+    const MOST: i64 = 2 << 30;
+    let size = options
+        .info_buffer_size
+        .as_ref()
+        .filter(|_| on(options.split_stream));
+    let bytes = size.and_then(|size| size.0.parse::<Quantity>().ok());
+    bytes.map_or(0, |bytes| {
+        usize::try_from(bytes.value().min(MOST)).unwrap_or(0)
+    })
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub(crate) struct Loaded {
     pub given: Vec<String>,
     /// What each component gets.
     pub effective: Config,
-    /// What a person should know, for the log; first the deprecated flags, in upstream's words.
+    /// What a person should know, for the log. Deprecated flags were told of before.
     pub warnings: Vec<String>,
     /// Files in the directory of drop-ins that were not read.
     pub skipped: Vec<PathBuf>,
@@ -97,7 +97,7 @@ pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, Confi
     if !problems.is_empty() {
         return Err(ConfigError::Flags(problems));
     }
-    let mut warnings = line.warnings.clone();
+    let mut warnings = Vec::new();
     let mut skipped = Vec::new();
     let (file, directory) = (line.flags.config.as_str(), line.flags.config_dir.as_str());
     let mut config = if file.is_empty() {

@@ -24,6 +24,9 @@ const CADVISOR: &str = "This is a cadvisor flag that was mistakenly registered w
 const EVICTION_INSTEAD: &str =
     "Use --eviction-hard or --eviction-soft instead. Will be removed in a future version.";
 
+/// The field of `--vmodule`.
+const VMODULE: &str = "/logging/vmodule";
+
 /// The Kubernetes version that this program stands in for, and our own number after it.
 pub(crate) const VERSION: &str = "v1.36.2+hyperkube.1";
 
@@ -391,13 +394,21 @@ impl CommandLine {
             .unwrap_or_default()
     }
 
-    /// The configuration with every given flag on top. Gates merge key by key; every other map or list is replaced.
+    /// The configuration with every given flag on top. Gates merge key by key, rules of `--vmodule` come after those of the
+    /// file; every other map or list is replaced.
     pub(crate) fn over(&self, config: &KubeletConfiguration) -> KubeletConfiguration {
         let mut value = serde_json::to_value(config).expect("the configuration is plain data");
         for (pointer, set) in &self.fields {
             let merged = match (value.pointer_mut(pointer), set) {
                 (Some(Value::Object(gates)), Value::Object(set)) if *pointer == "/featureGates" => {
                     gates.extend(set.clone());
+                    true
+                }
+                (Some(Value::Array(rules)), Value::Array(set)) if *pointer == VMODULE => {
+                    // They may be on top already: flags are laid over the defaults and over the files.
+                    if !rules.ends_with(set) {
+                        rules.extend(set.iter().cloned());
+                    }
                     true
                 }
                 _ => false,
@@ -460,15 +471,21 @@ pub(crate) fn help() -> String {
 pub(crate) fn version(request: Request) -> String {
     match request {
         Request::RawVersion => format!(
-            "version.Info{{Major:\"1\", Minor:\"36\", EmulationMajor:\"\", EmulationMinor:\"\", MinCompatibilityMajor:\"\", MinCompatibilityMinor:\"\", GitVersion:\"{VERSION}\", GitCommit:\"\", GitTreeState:\"\", BuildDate:\"\", GoVersion:\"\", Compiler:\"rustc\", Platform:\"linux/{arch}\"}}",
-            arch = match std::env::consts::ARCH {
-                "x86_64" => "amd64",
-                "aarch64" => "arm64",
-                other => other,
-            }
+            "version.Info{{Major:\"1\", Minor:\"36\", EmulationMajor:\"\", EmulationMinor:\"\", MinCompatibilityMajor:\"\", MinCompatibilityMinor:\"\", GitVersion:\"{VERSION}\", GitCommit:\"\", GitTreeState:\"\", BuildDate:\"\", GoVersion:\"\", Compiler:\"rustc\", Platform:\"{}\"}}",
+            platform()
         ),
         Request::Run | Request::Help | Request::Version => format!("Kubernetes {VERSION}"),
     }
+}
+
+/// System and machine by Go's names.
+pub(crate) fn platform() -> String {
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("linux/{machine}")
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! Out:   lines on stderr (with split streams: information on stdout); a handle that changes the verbosity
 //! Calls: main.rs installs it once; `/debug/flags/v` sets the verbosity; the end of main flushes
 //! Holds: error is E, warn is W, info is I at level 0 (or its own field `v`), debug is I at 4, trace at 6; libraries' debug
-//!        and trace are 8 and 10. Errors and warnings are written at once, information at the latest after the flush
-//!        frequency. Values of fields with a secret's name are masked. Times are UTC.
-//! Upstream: k8s.io/klog/v2 (text), component-base/logs/json; differences: UTC instead of local time
+//!        and trace are 8 and 10. Lines are written at once; what goes to its own stream may wait in a buffer of the size
+//!        asked for, at the latest until the flush frequency. Values of fields with a secret's name are masked. Text shows
+//!        local time.
+//! Upstream: k8s.io/klog/v2 (text), component-base/logs/{api/v1/text.go,json}
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use kubelet_model::config::{LogFormat, LoggingConfig};
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,15 +23,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 mod line;
+mod zone;
 
 use line::{Line, Pair, Shown};
 
-/// Bytes after which the buffer is written without waiting.
-const BUFFER: usize = 64 * 1024;
-
-/// Where lines go: errors and warnings, everything else.
+/// Where lines go: errors, everything else.
 struct Outputs {
     buffer: Vec<u8>,
+    /// What the buffer may hold; 0 is none.
+    room: usize,
     errors: Box<dyn Write + Send>,
     information: Option<Box<dyn Write + Send>>,
 }
@@ -37,24 +39,30 @@ struct Outputs {
 impl Outputs {
     /// Writes what is buffered. A log that cannot be written has nowhere to say so.
     fn flush(&mut self) {
-        let out = self.information.as_mut().unwrap_or(&mut self.errors);
-        drop(out.write_all(&self.buffer).and_then(|()| out.flush()));
-        self.buffer.clear();
+        let buffer = std::mem::take(&mut self.buffer);
+        self.write_now(&buffer, false);
     }
 
-    fn write(&mut self, line: &[u8], urgent: bool) {
-        if urgent && self.information.is_some() {
-            self.flush();
-            drop(
-                self.errors
-                    .write_all(line)
-                    .and_then(|()| self.errors.flush()),
-            );
-            return;
+    fn write_now(&mut self, bytes: &[u8], is_error: bool) {
+        let information = self.information.as_mut().filter(|_| !is_error);
+        let out = information.unwrap_or(&mut self.errors);
+        if !bytes.is_empty() {
+            drop(out.write_all(bytes).and_then(|()| out.flush()));
         }
-        self.buffer.extend_from_slice(line);
-        if urgent || self.buffer.len() > BUFFER {
+    }
+
+    /// A line is never cut: one that does not fit lets the buffer out first, one that never fits goes by it.
+    fn write(&mut self, line: &[u8], is_error: bool) {
+        if is_error || self.room == 0 {
+            return self.write_now(line, is_error);
+        }
+        if self.buffer.len() + line.len() > self.room {
             self.flush();
+        }
+        if line.len() > self.room {
+            self.write_now(line, false);
+        } else {
+            self.buffer.extend_from_slice(line);
         }
     }
 }
@@ -65,6 +73,7 @@ struct Shared {
     format: LogFormat,
     pid: u32,
     clock: fn() -> Timestamp,
+    zone: TimeZone,
     outputs: Mutex<Outputs>,
 }
 
@@ -114,6 +123,13 @@ impl LogHandle {
     /// Writes what is buffered.
     pub(crate) fn flush(&self) {
         self.shared.outputs().flush();
+    }
+
+    /// The same, but only when nobody writes at this moment: who does may be stuck at it.
+    pub(crate) fn flush_if_free(&self) {
+        if let Ok(mut outputs) = self.shared.outputs.try_lock() {
+            outputs.flush();
+        }
     }
 }
 
@@ -241,8 +257,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
         event.record(&mut own);
         let file = metadata.file().unwrap_or("unknown");
         let level = own.level.unwrap_or_else(|| level_of(metadata));
-        let urgent = *metadata.level() <= Level::WARN;
-        if !urgent && level > 0 && level > self.shared.verbosity_in(file) {
+        let is_information = *metadata.level() > Level::WARN;
+        if is_information && level > 0 && level > self.shared.verbosity_in(file) {
             return;
         }
         let mut pairs = Vec::new();
@@ -262,23 +278,25 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
             severity: *metadata.level(),
             level,
             time: (self.shared.clock)(),
+            zone: &self.shared.zone,
             pid: self.shared.pid,
             file,
             number: metadata.line().unwrap_or(0),
             message: &own.message,
             pairs: &pairs,
         };
-        let text = match self.shared.format {
-            LogFormat::Text => line.text(),
-            LogFormat::Json => line.json(),
+        // In JSON a warning is information, as it has no severity of its own there.
+        let (text, is_error) = match self.shared.format {
+            LogFormat::Text => (line.text(), !is_information),
+            LogFormat::Json => (line.json(), *metadata.level() == Level::ERROR),
         };
-        self.shared.outputs().write(text.as_bytes(), urgent);
+        self.shared.outputs().write(text.as_bytes(), is_error);
     }
 }
 
 fn build(
     config: &LoggingConfig,
-    clock: fn() -> Timestamp,
+    (clock, zone): (fn() -> Timestamp, TimeZone),
     pid: u32,
     outputs: Outputs,
 ) -> (KlogLayer, LogHandle) {
@@ -288,6 +306,7 @@ fn build(
         format: config.format,
         pid,
         clock,
+        zone,
         outputs: Mutex::new(outputs),
     });
     let handle = LogHandle {
@@ -296,38 +315,66 @@ fn build(
     (KlogLayer { shared }, handle)
 }
 
-/// Sends everything that is said through `tracing` to stderr from now on. Lines are flushed by a thread of their own, so
-/// that a blocked runtime does not hold them back, and when a thread panics.
+/// Sends everything that is said through `tracing` to stderr from now on. Where lines may wait, a thread of their own writes
+/// them, so that a blocked runtime does not hold them back; a panic writes them, too.
 pub(crate) fn install(config: &LoggingConfig) -> anyhow::Result<LogHandle> {
     let information = config
         .split_stream
         .then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send>);
     let outputs = Outputs {
         buffer: Vec::new(),
+        room: config.info_buffer,
         errors: Box::new(std::io::stderr()),
         information,
     };
-    let (layer, handle) = build(config, Timestamp::now, std::process::id(), outputs);
+    let (layer, handle) = build(
+        config,
+        (Timestamp::now, zone::local()),
+        std::process::id(),
+        outputs,
+    );
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))?;
-    let (flusher, frequency) = (handle.clone(), config.flush_frequency);
-    std::thread::Builder::new()
-        .name("log-flush".to_owned())
-        .spawn(move || {
-            loop {
-                std::thread::park_timeout(frequency);
-                flusher.flush();
-            }
-        })?;
+    if config.info_buffer > 0 {
+        let (flusher, frequency) = (handle.clone(), config.flush_frequency);
+        std::thread::Builder::new()
+            .name("log-flush".to_owned())
+            .spawn(move || {
+                loop {
+                    std::thread::park_timeout(frequency);
+                    flusher.flush();
+                }
+            })?;
+    }
     let (at_panic, before) = (handle.clone(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
         // The panicking thread may hold the buffer; then its owner flushes.
-        if let Ok(mut outputs) = at_panic.shared.outputs.try_lock() {
-            outputs.flush();
-        }
+        at_panic.flush_if_free();
         before(panic);
     }));
     Ok(handle)
 }
 
 #[cfg(test)]
-mod tests;
+impl LogHandle {
+    /// For tests of what only flushes.
+    pub(crate) fn to_nowhere() -> Self {
+        let config = LoggingConfig {
+            format: LogFormat::Text,
+            split_stream: false,
+            info_buffer: 0,
+            flush_frequency: std::time::Duration::from_secs(5),
+            verbosity: 0,
+            vmodule: Vec::new(),
+        };
+        let outputs = Outputs {
+            buffer: Vec::new(),
+            room: 0,
+            errors: Box::new(std::io::sink()),
+            information: None,
+        };
+        build(&config, (Timestamp::now, TimeZone::UTC), 0, outputs).1
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

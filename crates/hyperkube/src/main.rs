@@ -66,6 +66,10 @@ fn kubelet(arguments: &[String]) -> ExitCode {
         }
         Request::Run => {}
     }
+    for warning in &line.warnings {
+        // As pflag does it: before logs are set up, in whatever format.
+        complain(&format!("{warning}\n"));
+    }
     let root = HostRoot::real();
     let facts = HostFacts {
         cgroup_v2: matches!(cgroup::version(&root), Ok(CgroupVersion::V2)),
@@ -112,7 +116,12 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fail(text: &str) -> ExitCode {
+fn complain(text: &str) {
+    // Nobody is left to tell when stderr is closed.
     let _written = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn fail(text: &str) -> ExitCode {
+    complain(text);
     ExitCode::FAILURE
 }

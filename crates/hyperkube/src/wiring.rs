@@ -7,8 +7,10 @@
 //!        running when the kubelet stops
 //! Upstream: cmd/kubelet/app/server.go (run, RunKubelet), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
 
+mod node_metrics;
 mod parts;
 mod serving;
+mod signals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +18,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
 use kubelet_act::pod_path::{self, PodPathParts};
-use kubelet_act::sources::{self, SourcesParts};
+use kubelet_act::sources::{self, RootsWish, SourcesParts};
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::Supervisor;
 use kubelet_act::timeline::Timeline;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config_files::Loaded;
 use crate::logs::LogHandle;
+use signals::StopSignals;
 
 /// Whole sets of one source may wait here.
 const SNAPSHOTS: usize = 50;
@@ -39,7 +41,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let config = Arc::new(loaded.effective.clone());
     parts::greet(&loaded);
-    let stop_signals = StopSignals::new()?;
+    let end_logs = logs.clone();
+    let mut stop_signals = StopSignals::new()?;
 
     let clock = Clock::system();
     let supervisor = Supervisor::new(clock);
@@ -52,8 +55,9 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let records = parts::records(&config, &root)?;
     let cri = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
-    let host = parts::host(&root, &blocking, parts::cgroups(&root)?);
+    let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
     let node = parts::node(&config, &machine, &root)?;
+    node_metrics::register(&config, &node, &registry)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
     let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
@@ -63,7 +67,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
     parts::container_manager(&config, &root, tree, &blocking, &reconcilers).await?;
     parts::oom_watcher(&config, &root, &registry, &supervisor)?;
-    parts::resource_analyzer(&config, &root, &blocking, &status, &reconcilers);
+    parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let network = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     // The probe manager has nothing to run yet: pods that use probes are held.
 
@@ -96,6 +100,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         clock,
         root,
         blocking,
+        roots: RootsWish::from_environment(),
         sender: snapshots_out,
     };
     let sources = sources::start(source_config, source_parts, &registry, &supervisor)
@@ -124,11 +129,12 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         biased;
         reason = supervisor.fatal() => Err(anyhow::Error::msg(reason)),
         contended = parts::lock_contention(&config) => contended.and(Err(anyhow::Error::msg("received \"opened\" on the lock file, exiting"))),
-        name = stop_signals.first() => {
+        name = stop_signals.next() => {
             tracing::info!(signal = name, "Stopping; containers keep running");
             Ok(())
         }
     };
+    signals::end_at_the_next(stop_signals, end_logs)?;
     stop(&supervisor, &records).await;
     ended
 }
@@ -143,29 +149,4 @@ async fn stop(supervisor: &Supervisor, records: &kubelet_act::records::Records) 
         tracing::warn!(tasks = %supervisor.to_json(), "Tasks did not end in time");
     }
     records.sync();
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    term: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn new() -> anyhow::Result<Self> {
-        let open = |kind| signal(kind).context("listen for signals");
-        Ok(Self {
-            term: open(SignalKind::terminate())?,
-            interrupt: open(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Resolves with the name of the first signal.
-    async fn first(mut self) -> &'static str {
-        tokio::select! {
-            biased;
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

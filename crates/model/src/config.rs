@@ -560,6 +560,8 @@ pub struct LoggingConfig {
     pub format: LogFormat,
     /// Whether errors go to stderr and all else to stdout; otherwise all goes to stderr.
     pub split_stream: bool,
+    /// Bytes of what goes to stdout that may wait; 0 writes each line at once, as stderr always is.
+    pub info_buffer: usize,
     /// Longest time that a line stays in the buffer.
     pub flush_frequency: Duration,
     /// Level up to which information is written.

@@ -52,7 +52,7 @@ pub fn register_build(registry: &Registry, version: &BuildVersion) -> prometheus
         "compiler",
         "platform",
     ];
-    let help = "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
+    let help = "[BETA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
     let gauge = GaugeVec::new(Opts::new("kubernetes_build_info", help), &LABELS)?;
     let v = version;
     let values = [

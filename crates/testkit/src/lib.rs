@@ -8,11 +8,13 @@
 //!
 //! | Module | Stands in for |
 //! |---|---|
+//! | [`exposition`] | (not a stand-in) upstream's metric families, to compare with |
 //! | [`cri`] | containerd 1.6 behind the CRI |
 //! | [`faults`] | what goes wrong between kubelet and runtime |
 //! | [`prng`] | randomness that repeats |
 
 pub mod cri;
+pub mod exposition;
 pub mod faults;
 pub mod prng;
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
@@ -78,6 +79,8 @@ pub struct SimKubelet {
     pub records: Records,
     /// Its observations.
     pub path: PodPath,
+    /// Its figures.
+    pub registry: Registry,
 }
 
 /// Makes the directories that are there before a kubelet first starts, with files that are none of its business.
@@ -114,7 +117,10 @@ impl SimKubelet {
             records.lose_writes();
         }
         let host = Host {
-            cgroups: Some(cgroup::open(&outside.root)?),
+            cgroups: Some(Arc::new(MeasuredCgroups::new(
+                cgroup::open(&outside.root)?,
+                &registry,
+            )?)),
             root: outside.root,
             blocking: Blocking::Inline,
             container_logs_dir: Path::new(CONTAINER_LOGS_DIR).to_owned(),
@@ -149,6 +155,7 @@ impl SimKubelet {
             status,
             records,
             path,
+            registry,
         })
     }
 

@@ -6,10 +6,9 @@
 //! Holds: ten seconds and ten MiB at most; redirects are followed as Go's client does, secrets only to the same host; no
 //!        connection is kept between GETs
 //! Gap:   proxies named in the environment, which Go's client uses, are not
-//! Upstream: pkg/kubelet/config/http.go; Go's net/http client and crypto/x509 (root_linux.go: where roots are)
+//! Upstream: pkg/kubelet/config/http.go; Go's net/http client
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,27 +21,15 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kubelet_decide::manifest::MAX_MANIFEST_BYTES;
-use kubelet_host::files;
 use kubelet_host::{Blocking, HostRoot};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use super::error_text;
+use super::roots::RootsWish;
 
 /// Upstream's time limit of one read.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Go's client gives up after this many.
 const REDIRECTS: usize = 10;
-/// Where distributions keep certificate authorities; the first that is there counts, as in Go.
-const ROOTS: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-const ROOTS_BYTES: u64 = 8 << 20;
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +68,7 @@ pub(super) struct Fetch {
     uri: Uri,
     headers: HeaderMap,
     root: HostRoot,
+    wish: RootsWish,
     blocking: Blocking,
     client: Option<HttpClient>,
 }
@@ -90,7 +78,7 @@ impl Fetch {
     pub(super) fn new(
         url: &str,
         headers: &BTreeMap<String, Vec<String>>,
-        root: HostRoot,
+        (root, wish): (HostRoot, RootsWish),
         blocking: Blocking,
     ) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
@@ -101,6 +89,7 @@ impl Fetch {
             headers: header_map(headers)?,
             uri,
             root,
+            wish,
             blocking,
             client: None,
         })
@@ -154,24 +143,14 @@ impl Fetch {
     async fn new_client(&self) -> Result<HttpClient, FetchError> {
         let mut roots = rustls::RootCertStore::empty();
         if self.uri.scheme_str() == Some("https") {
-            let paths: Vec<PathBuf> = ROOTS.iter().map(|path| self.root.join(path)).collect();
-            let read = move || {
-                let there = paths.iter().find(|path| path.is_file());
-                let path = there.ok_or_else(|| "none is installed".to_owned())?;
-                files::read_bounded(path, ROOTS_BYTES).map_err(|error| error_text(&error))
-            };
+            let (wish, root) = (self.wish.clone(), self.root.clone());
             let read = self
                 .blocking
-                .run(TIMEOUT, "reading of certificates", read)
+                .run(TIMEOUT, "reading of certificates", move || wish.read(&root))
                 .await;
-            let pem = read
+            roots = read
                 .map_err(|overdue| FetchError::Roots(overdue.to_string()))?
                 .map_err(FetchError::Roots)?;
-            // One that does not parse is left out, as in Go.
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
-            if roots.is_empty() {
-                return Err(FetchError::Roots("the file holds none".to_owned()));
-            }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)

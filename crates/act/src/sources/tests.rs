@@ -6,6 +6,7 @@
 
 mod directory;
 mod faults;
+mod https;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// A machine's root in a directory, with a journal.
 struct Machine {
     dir: PathBuf,
+    roots: RootsWish,
 }
 
 impl Drop for Machine {
@@ -52,7 +54,10 @@ impl Machine {
         let name = format!("hyperkube-sources-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(dir.join("etc/kubernetes/manifests")).unwrap();
-        Self { dir }
+        Self {
+            dir,
+            roots: RootsWish::default(),
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -92,6 +97,7 @@ impl Machine {
             clock,
             root: HostRoot::at(&self.dir),
             blocking: Blocking::threads(2),
+            roots: self.roots.clone(),
             sender,
         };
         let handle = start(config, parts, &registry, &supervisor).unwrap();

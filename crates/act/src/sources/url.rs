@@ -62,7 +62,8 @@ impl UrlSource {
     /// Runs until the sync loop is gone.
     pub(super) async fn run(mut self) {
         let (root, blocking) = (self.parts.root.clone(), self.parts.blocking.clone());
-        let mut fetch = Fetch::new(&self.config.url, &self.config.headers, root, blocking);
+        let roots = (root, self.parts.roots.clone());
+        let mut fetch = Fetch::new(&self.config.url, &self.config.headers, roots, blocking);
         loop {
             let got = match &mut fetch {
                 Ok(fetch) => fetch.get().await.map_err(|error| error.to_string()),

@@ -370,23 +370,21 @@ impl Examination<'_> {
                 "singleProcessOOMKill must not be explicitly set to false when using cgroup v1",
             );
         }
-        if let Some(ids) = c
-            .user_namespaces
-            .as_ref()
-            .and_then(|users| users.ids_per_pod)
-        {
+        let users = c.user_namespaces.as_ref();
+        if let Some(ids) = users.and_then(|users| users.ids_per_pod) {
             let wrong = if ids < ID_UNIT {
-                format!("less than {ID_UNIT}")
+                Some(format!("must not be less than {ID_UNIT}"))
             } else if ids % ID_UNIT != 0 {
-                let words = format!("userNamespaces.idsPerPod must be a multiple of {ID_UNIT}");
-                return self.invalid("userNamespaces.idsPerPod", words);
+                Some(format!("must be a multiple of {ID_UNIT}"))
             } else if ids > i64::from(u32::MAX) {
-                format!("more than {}", u32::MAX)
+                Some(format!("must not be more than {}", u32::MAX))
             } else {
-                return self.hidden_metrics();
+                None
             };
-            let words = format!("userNamespaces.idsPerPod must not be {wrong}");
-            self.invalid("userNamespaces.idsPerPod", words);
+            if let Some(wrong) = wrong {
+                let field = "userNamespaces.idsPerPod";
+                self.invalid(field, format!("{field} {wrong}"));
+            }
         }
         self.hidden_metrics();
     }

@@ -679,6 +679,18 @@ fn all_problems_come_at_once() {
         fields,
         ["maxPods", "port", "hairpinMode", "podLogsDir", "podLogsDir"]
     );
+    // One problem of the machine's part does not hide the next.
+    for ids in [1, 65537, 1_i64 << 33] {
+        let change =
+            json!({"userNamespaces": {"idsPerPod": ids}, "showHiddenMetricsForVersion": "1.2"});
+        let found = problems(&change, HostFacts { cgroup_v2: true });
+        let fields: Vec<&str> = found.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            ["userNamespaces.idsPerPod", "showHiddenMetricsForVersion"],
+            "{ids}"
+        );
+    }
 }
 
 #[test]

@@ -296,17 +296,27 @@ fn deprecated_flags_are_taken_with_upstreams_warning() {
 fn gates_merge_key_by_key_and_other_maps_are_replaced() {
     let file: KubeletConfiguration = serde_json::from_value(json!({
         "featureGates": {"A": true, "B": true}, "systemReserved": {"cpu": "1", "memory": "1Gi"}, "maxPods": 7,
+        "logging": {"vmodule": [{"filePattern": "a", "verbosity": 1}]},
     }))
     .unwrap();
-    let over = read("--feature-gates=B=false,C=true --system-reserved=cpu=2")
-        .unwrap()
-        .over(&file);
+    let over =
+        read("--feature-gates=B=false,C=true --system-reserved=cpu=2 --vmodule=b=2 --vmodule=c=3")
+            .unwrap()
+            .over(&file);
     let over = serde_json::to_value(over).unwrap();
     assert_eq!(
         over["featureGates"],
         json!({"A": true, "B": false, "C": true})
     );
     assert_eq!(over["systemReserved"], json!({"cpu": "2"}));
+    // The one list that grows: upstream's flag appends to what is there.
+    let patterns: Vec<&Value> = over["logging"]["vmodule"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| &rule["filePattern"])
+        .collect();
+    assert_eq!(patterns, ["a", "b", "c"]);
     assert_eq!(over["maxPods"], json!(7));
 }
 

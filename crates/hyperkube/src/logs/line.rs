@@ -50,6 +50,7 @@ pub(super) struct Line<'a> {
     pub(super) severity: Level,
     pub(super) level: u32,
     pub(super) time: Timestamp,
+    pub(super) zone: &'a TimeZone,
     pub(super) pid: u32,
     pub(super) file: &'a str,
     pub(super) number: u32,
@@ -65,14 +66,16 @@ impl Line<'_> {
             Level::WARN => 'W',
             _ => 'I',
         };
-        let time = self
-            .time
-            .to_zoned(TimeZone::UTC)
-            .strftime("%m%d %H:%M:%S%.6f")
-            .to_string();
+        let time = self.zone.to_datetime(self.time);
         let file = self.file.rsplit('/').next().unwrap_or(self.file);
         let mut line = format!(
-            "{letter}{time} {:7} {file}:{}] {}",
+            "{letter}{:02}{:02} {:02}:{:02}:{:02}.{:06} {:7} {file}:{}] {}",
+            time.month(),
+            time.day(),
+            time.hour(),
+            time.minute(),
+            time.second(),
+            time.subsec_nanosecond() / 1000,
             self.pid,
             self.number,
             quoted(self.message)
@@ -166,7 +169,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Whether a `--vmodule` pattern means this source file: by its name without extension, or by its whole path when the
-/// pattern has a slash. `*` and `?` match within a name.
+/// pattern has a slash. `*`, `?` and `[a-z]` match within a name, `\\` takes what follows as it is: Go's `filepath.Match`.
 pub(super) fn file_matches(pattern: &str, file: &str) -> bool {
     let path = file.strip_suffix(".rs").unwrap_or(file);
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -182,7 +185,41 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             matches(rest, text) || (*byte != b'/' && matches(pattern, after))
         }
         (Some((b'?', rest)), Some((byte, after))) => *byte != b'/' && matches(rest, after),
+        (Some((b'[', rest)), Some((byte, after))) => {
+            in_class(rest, *byte).is_some_and(|(hit, rest)| hit && matches(rest, after))
+        }
+        (Some((b'\\', rest)), Some((byte, after))) => rest
+            .split_first()
+            .is_some_and(|(want, rest)| want == byte && matches(rest, after)),
         (Some((want, rest)), Some((byte, after))) => want == byte && matches(rest, after),
         (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Whether the byte is in the class that begins after its `[`, and what follows the class. `None` is no class: it matches nothing.
+fn in_class(class: &[u8], byte: u8) -> Option<(bool, &[u8])> {
+    let (negated, mut rest) = match class.split_first() {
+        Some((b'^', rest)) => (true, rest),
+        _ => (false, class),
+    };
+    let (mut hit, mut is_first) = (false, true);
+    loop {
+        if let (false, [b']', after @ ..]) = (is_first, rest) {
+            return Some((hit != negated, after));
+        }
+        let (low, after) = class_byte(rest)?;
+        let (high, after) = match after {
+            [b'-', after @ ..] => class_byte(after)?,
+            after => (low, after),
+        };
+        hit |= (low..=high).contains(&byte);
+        (rest, is_first) = (after, false);
+    }
+}
+
+fn class_byte(class: &[u8]) -> Option<(u8, &[u8])> {
+    match class {
+        [] | [b'-' | b']', ..] => None,
+        [b'\\', byte, rest @ ..] | [byte, rest @ ..] => Some((*byte, rest)),
     }
 }

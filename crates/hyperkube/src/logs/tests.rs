@@ -33,6 +33,7 @@ fn config(format: LogFormat, verbosity: u32, vmodule: &[(&str, u32)]) -> Logging
     LoggingConfig {
         format,
         split_stream: false,
+        info_buffer: 0,
         flush_frequency: Duration::from_secs(5),
         verbosity,
         vmodule: vmodule
@@ -42,15 +43,21 @@ fn config(format: LogFormat, verbosity: u32, vmodule: &[(&str, u32)]) -> Logging
     }
 }
 
+/// What others' tests say in the text format.
+pub(crate) fn captured(say: impl FnOnce()) -> String {
+    written(&config(LogFormat::Text, 0, &[]), |_, _| say())
+}
+
 /// What `say` writes, with line numbers taken out.
 fn written(config: &LoggingConfig, say: impl FnOnce(&LogHandle, &Written)) -> String {
     let out = Written::default();
     let outputs = Outputs {
         buffer: Vec::new(),
+        room: 0,
         errors: Box::new(out.clone()),
         information: None,
     };
-    let (layer, handle) = build(config, clock, 4711, outputs);
+    let (layer, handle) = build(config, (clock, TimeZone::UTC), 4711, outputs);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         say(&handle, &out)
     });
@@ -113,6 +120,12 @@ fn verbosity_and_vmodule_decide_what_is_written() {
         (0, &[("te*s", 4)], "info info2 debug warn error "),
         (0, &[("t?sts", 2)], "info info2 warn error "),
         (0, &[("other", 9)], "info warn error "),
+        (0, &[("[s-u]ests", 2)], "info info2 warn error "),
+        (0, &[("[^t]ests", 9)], "info warn error "),
+        (0, &[("[tests", 9)], "info warn error "),
+        (0, &[("\\tests", 2)], "info info2 warn error "),
+        // The first that matches counts, and the level for all is never lowered.
+        (0, &[("t*", 2), ("tests", 9)], "info info2 warn error "),
         (0, &[("*/logs/tests", 4)], "info warn error "),
     ];
     for (verbosity, vmodule, words) in rows {
@@ -147,18 +160,74 @@ fn the_verbosity_changes_while_the_program_runs() {
 }
 
 #[test]
-fn information_waits_for_a_flush_and_errors_take_it_along() {
-    let text = written(&config(LogFormat::Text, 0, &[]), |handle, out| {
+fn lines_come_at_once_unless_a_buffer_was_asked_for() {
+    let text = written(&config(LogFormat::Text, 0, &[]), |_, out| {
         info!("one");
-        assert_eq!(out.text(), "");
-        error!("two");
-        assert!(out.text().contains("one") && out.text().contains("two"));
-        info!("three");
-        assert!(!out.text().contains("three"));
-        handle.flush();
-        assert!(out.text().contains("three"));
+        assert!(out.text().contains("one"));
     });
-    assert_eq!(text.lines().count(), 3);
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
+fn a_stream_of_information_takes_what_is_no_error_and_may_wait() {
+    let long = "x".repeat(300);
+    for (format, on_errors) in [
+        (LogFormat::Text, "warned failed "),
+        (LogFormat::Json, "failed "),
+    ] {
+        let (errors, information) = (Written::default(), Written::default());
+        let outputs = Outputs {
+            buffer: Vec::new(),
+            room: 256,
+            errors: Box::new(errors.clone()),
+            information: Some(Box::new(information.clone())),
+        };
+        let (layer, handle) = build(&config(format, 0, &[]), (clock, TimeZone::UTC), 1, outputs);
+        let said = |out: &Written| -> String {
+            let words = ["said", "warned", "failed", "xxx"];
+            let text = out.text();
+            let lines = text
+                .lines()
+                .flat_map(|line| words.iter().find(|w| line.contains(**w)));
+            lines.map(|word| format!("{word} ")).collect()
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            info!("said");
+            warn!("warned");
+            error!("failed");
+            assert_eq!(said(&errors), on_errors);
+            assert_eq!(said(&information), "", "nothing was full yet");
+            // Never fits: it goes by the buffer, after what was in it.
+            info!("{long}");
+            assert!(said(&information).ends_with("xxx "));
+            info!("said");
+            assert!(said(&information).ends_with("xxx "));
+            handle.flush();
+            assert!(said(&information).ends_with("xxx said "));
+        });
+    }
+}
+
+#[test]
+fn text_shows_local_time_and_json_the_milliseconds() {
+    let zone = TimeZone::fixed(jiff::tz::offset(-5));
+    for (format, begins) in [
+        (LogFormat::Text, "I1123 16:02:03.000001 "),
+        (LogFormat::Json, "{\"ts\":1795467723000.001,"),
+    ] {
+        let out = Written::default();
+        let outputs = Outputs {
+            buffer: Vec::new(),
+            room: 0,
+            errors: Box::new(out.clone()),
+            information: None,
+        };
+        let (layer, _handle) = build(&config(format, 0, &[]), (clock, zone.clone()), 1, outputs);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            info!("now");
+        });
+        assert!(out.text().starts_with(begins), "{}", out.text());
+    }
 }
 
 #[test]

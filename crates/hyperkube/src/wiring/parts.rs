@@ -7,11 +7,12 @@
 //! Upstream: cmd/kubelet/app/server.go, pkg/kubelet/kubelet.go (NewMainKubelet)
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
 use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
 use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
@@ -33,7 +34,7 @@ use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{self, Cgroups};
-use kubelet_host::journal::{Journal, JournalLimits};
+use kubelet_host::journal::{Journal, JournalLimits, JournalProblem};
 use kubelet_host::machine::{IdFiles, Machine, read_machine};
 use kubelet_model::config::{CgroupDriver, Config};
 use kubelet_model::node::NodeView;
@@ -41,7 +42,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 
 use crate::config_files::Loaded;
-use crate::flags::VERSION;
+use crate::flags::{VERSION, platform};
 
 /// Links to container logs lie here, whatever the configuration says.
 const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
@@ -77,7 +78,7 @@ pub(crate) fn metrics() -> anyhow::Result<Registry> {
         minor: "36".to_owned(),
         compiler: "rustc".to_owned(),
         compiler_version: String::new(),
-        platform: "linux/amd64".to_owned(),
+        platform: platform(),
     };
     kubelet_server::register_build(&registry, &version).context("register build metrics")?;
     kubelet_server::register_process(&registry).context("register process metrics")?;
@@ -198,22 +199,25 @@ pub(crate) fn oom_watcher(
 /// Use of emptyDir volumes, each minute.
 pub(crate) fn resource_analyzer(
     config: &Config,
-    root: &HostRoot,
-    blocking: &Blocking,
+    host: &Host,
     status: &StatusHandle,
+    registry: &Registry,
     reconcilers: &Reconcilers,
-) {
+) -> anyhow::Result<()> {
     let Some(period) = config.loops.volume_stats_period else {
-        return;
+        return Ok(());
     };
     let root_dir = config.paths.root_dir.to_string_lossy();
     let analyzer = ResourceAnalyzer::new(
-        root.clone(),
+        host.root.clone(),
         &root_dir,
-        blocking.clone(),
+        host.blocking.clone(),
         status.subscribe(),
-    );
+        registry,
+    )
+    .context("register metrics of the resource analyzer")?;
     reconcilers.spawn(analyzer, ResourceAnalyzer::pace(period));
+    Ok(())
 }
 
 /// The runtime's own conditions, each five seconds; the state of its network.
@@ -271,8 +275,20 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
     let path = directory.join("journal");
     match Journal::open(&path, JournalLimits::default()) {
         Ok((journal, problems)) => {
+            let has_pods = has_pods(&config.paths.root_dir, root);
             for problem in problems {
-                tracing::warn!(problem = %problem, "Journal was damaged; what could be read is used");
+                match problem {
+                    JournalProblem::Missing(path) if !has_pods => {
+                        tracing::info!(journal = %path.display(), "Starting a new journal");
+                    }
+                    problem @ JournalProblem::Missing(_) => tracing::warn!(
+                        problem = %problem,
+                        "Journal is gone though there are pods on this node; what an earlier kubelet knew of them is lost"
+                    ),
+                    problem => {
+                        tracing::warn!(problem = %problem, "Journal was damaged; what could be read is used");
+                    }
+                }
             }
             Ok(Records::new(journal))
         }
@@ -283,6 +299,14 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
             tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
             Ok(Records::none())
         }
+    }
+}
+
+/// Whether an earlier kubelet, of whatever kind, left pods under the root directory. What cannot be looked at counts as some.
+fn has_pods(root_dir: &Path, root: &HostRoot) -> bool {
+    match std::fs::read_dir(root.join(root_dir.join("pods"))) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
 
@@ -325,8 +349,10 @@ pub(crate) fn machine(root: &HostRoot, clock: Clock) -> anyhow::Result<Machine> 
 }
 
 /// The cgroup tree.
-pub(crate) fn cgroups(root: &HostRoot) -> anyhow::Result<Arc<dyn Cgroups>> {
-    cgroup::open(root).context("open the cgroup hierarchy")
+pub(crate) fn cgroups(root: &HostRoot, registry: &Registry) -> anyhow::Result<Arc<dyn Cgroups>> {
+    let tree = cgroup::open(root).context("open the cgroup hierarchy")?;
+    let measured = MeasuredCgroups::new(tree, registry).context("register metrics of cgroups")?;
+    Ok(Arc::new(measured))
 }
 
 /// The node as plans need it.
@@ -438,4 +464,51 @@ fn ends_at(wish: &str) -> Faults {
         }
         ends
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::tests::captured;
+    use kubelet_decide::validate::HostFacts;
+
+    #[test]
+    fn a_journal_that_never_was_is_no_damage_and_one_that_is_gone_is() {
+        let place = std::env::temp_dir().join(format!("hyperkube-records-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("var/pods")).unwrap();
+        let root = HostRoot::at(&place);
+        let line = crate::flags::parse(&["--root-dir=/var".to_owned()]).unwrap();
+        let facts = HostFacts { cgroup_v2: true };
+        let config = crate::config_files::load(&line, facts).unwrap().effective;
+        let start = || captured(|| drop(records(&config, &root).unwrap()));
+        let journal = place.join("var/hyperkube/journal");
+
+        let first = start();
+        assert!(
+            first.starts_with('I') && first.contains("Starting a new journal"),
+            "{first}"
+        );
+        assert_eq!(start(), "", "it is there now");
+        std::fs::remove_file(&journal).unwrap();
+        assert!(
+            start().starts_with('I'),
+            "there is still nothing that it could have told of"
+        );
+
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(place.join("var/pods/some-uid")).unwrap();
+        let gone = start();
+        assert!(
+            gone.starts_with('W') && gone.contains("Journal is gone though there are pods"),
+            "{gone}"
+        );
+
+        std::fs::write(&journal, "no record").unwrap();
+        let damaged = start();
+        assert!(
+            damaged.starts_with('W') && damaged.contains("Journal was damaged"),
+            "{damaged}"
+        );
+        std::fs::remove_dir_all(place).unwrap();
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::exposition;
 
 use crate::http::Http;
 use crate::kubelet::{Kubelet, SOON, idle};
@@ -180,56 +181,6 @@ fn the_machine_is_described_as_the_kernel_does() {
     assert_eq!(spec["instance_id"], "None");
 }
 
-/// Families of the recording that belong to what is built: the kubelet's own, but for parts that later work owns.
-const METRICS: [&str; 25] = [
-    "kubelet_desired_pods",
-    "kubelet_http_inflight_requests",
-    "kubelet_http_requests_duration_seconds",
-    "kubelet_http_requests_total",
-    "kubelet_orphaned_runtime_pods_total",
-    "kubelet_pleg_last_seen_seconds",
-    "kubelet_pleg_relist_duration_seconds",
-    "kubelet_pleg_relist_interval_seconds",
-    "kubelet_pod_start_duration_seconds",
-    "kubelet_pod_worker_duration_seconds",
-    "kubelet_running_containers",
-    "kubelet_running_pods",
-    "kubelet_runtime_operations_duration_seconds",
-    "kubelet_runtime_operations_total",
-    "kubelet_started_containers_total",
-    "kubelet_started_pods_total",
-    "kubelet_working_pods",
-    "kubernetes_build_info",
-    "process_cpu_seconds_total",
-    "process_max_fds",
-    "process_open_fds",
-    "process_resident_memory_bytes",
-    "process_start_time_seconds",
-    "process_virtual_memory_bytes",
-    "process_virtual_memory_max_bytes",
-];
-
-/// Those that are still to come: the test prints which.
-const LATER: [&str; 17] = [
-    "kubelet_active_pods",
-    "kubelet_cgroup_manager_duration_seconds",
-    "kubelet_cgroup_version",
-    "kubelet_containers_per_pod_count",
-    "kubelet_mirror_pods",
-    "kubelet_node_name",
-    "kubelet_orphan_pod_cleaned_volumes",
-    "kubelet_orphan_pod_cleaned_volumes_errors",
-    "kubelet_pleg_discard_events",
-    "kubelet_pleg_pod_relist_duration_seconds",
-    "kubelet_pod_start_sli_duration_seconds",
-    "kubelet_pod_start_total_duration_seconds",
-    "kubelet_pod_worker_start_duration_seconds",
-    "kubelet_restarted_pods_total",
-    "kubelet_run_podsandbox_duration_seconds",
-    "kubelet_started_host_process_containers_total",
-    "kubernetes_feature_enabled",
-];
-
 #[test]
 fn upstreams_metrics_are_there() {
     let mut kubelet = Kubelet::running("metrics");
@@ -238,30 +189,34 @@ fn upstreams_metrics_are_there() {
     let text = until("the metrics", SOON, || {
         kubelet.read_only.text("/metrics").ok()
     });
-    let families: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-        .filter_map(|line| line.split(' ').next())
+    // The request that asked counts from its end on.
+    let text = kubelet.read_only.text("/metrics").unwrap_or(text);
+    let lines = exposition::differences(&text, exposition::SHOWN).unwrap();
+    assert!(lines.is_empty(), "{lines:#?}");
+    let shown = exposition::families(&text);
+    let built: Vec<&str> = exposition::NOT_BUILT
+        .iter()
+        .copied()
+        .filter(|name| shown.contains_key(*name))
         .collect();
-    let missing: Vec<&str> = METRICS
-        .into_iter()
-        .filter(|name| !families.contains(name))
-        .collect();
-    let later: Vec<&str> = LATER
-        .into_iter()
-        .filter(|name| !families.contains(name))
-        .collect();
+    assert!(built.is_empty(), "said not to be built: {built:#?}");
     eprint!(
-        "[{} families; not there yet: {}] ",
-        families.len(),
-        later.join(" ")
+        "[{} families; not built: {}] ",
+        shown.len(),
+        exposition::NOT_BUILT.len()
     );
-    assert!(missing.is_empty(), "missing: {missing:#?}");
-    let started = text
-        .lines()
-        .find(|line| line.starts_with("kubelet_started_pods_total "))
-        .unwrap();
-    assert_eq!(started, "kubelet_started_pods_total 1");
+    for line in [
+        "kubelet_started_pods_total 1",
+        "kubelet_active_pods{static=\"true\"} 1",
+        "kubelet_node_name{node=\"n1\"} 1",
+        "kubelet_working_pods{config=\"desired\",lifecycle=\"sync\",static=\"true\"} 1",
+        "kubelet_pod_start_total_duration_seconds_count 1",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown == line),
+            "{line} is not in {text}"
+        );
+    }
 }
 
 #[test]

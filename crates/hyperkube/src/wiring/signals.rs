@@ -1,0 +1,148 @@
+//! The signals that end the kubelet: the first in order, the second at once.
+//!
+//! In:    SIGTERM and SIGINT
+//! Out:   the name of the first; the end of the process, with status 1, at the second
+//! Calls: wiring
+//! Holds: the second signal is heard on a thread of its own, so that it ends a process whose tasks are stuck, too
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/signal.go (SetupSignalContext)
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::logs::LogHandle;
+
+/// SIGTERM and SIGINT, from now on.
+pub(crate) struct StopSignals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let open = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            term: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the name of the next signal.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The first signal has come: the next one ends the process.
+pub(crate) fn end_at_the_next(mut held: StopSignals, logs: LogHandle) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("make a runtime for the second signal")?;
+    let wait = async move {
+        // These hear what comes from now on; `held` has what came since the first.
+        let mut fresh = StopSignals::new()?;
+        anyhow::Ok(tokio::select! {
+            biased;
+            name = held.next() => name,
+            name = fresh.next() => name,
+        })
+    };
+    let thread = std::thread::Builder::new().name("second-signal".to_owned());
+    let run = move || match runtime.block_on(wait) {
+        Ok(name) => end(name, &logs),
+        Err(error) => tracing::warn!(error = %error, "A second signal is not heard"),
+    };
+    thread.spawn(run).context("wait for a second signal")?;
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "the wish is to end now, whatever hangs")]
+fn end(name: &str, logs: &LogHandle) {
+    tracing::warn!(signal = name, "Second signal; ending at once");
+    logs.flush_if_free();
+    std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use rustix::process::{Pid, Signal as Number, kill_process};
+
+    const IS_CHILD: &str = "HYPERKUBE_TEST_SECOND_SIGNAL";
+
+    /// A process that stops in order at the first signal, and gets stuck at it.
+    #[test]
+    fn child_that_is_stuck_while_it_stops() {
+        if std::env::var_os(IS_CHILD).is_none() {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut signals = StopSignals::new().unwrap();
+            println!("ready");
+            let name = signals.next().await;
+            end_at_the_next(signals, LogHandle::to_nowhere()).unwrap();
+            println!("first {name}");
+            // Not even the runtime turns any more.
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    fn line_with(child: &mut BufReader<std::process::ChildStdout>, words: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(
+                child.read_line(&mut line).unwrap(),
+                0,
+                "it ended without {words:?}"
+            );
+        }
+        line
+    }
+
+    fn send(child: &Child, number: Number) {
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, number).unwrap();
+    }
+
+    #[test]
+    fn the_second_signal_ends_a_process_that_is_stuck() {
+        for (one, name, two) in [
+            (Number::TERM, "first SIGTERM", Number::TERM),
+            (Number::TERM, "first SIGTERM", Number::INT),
+            (Number::INT, "first SIGINT", Number::TERM),
+        ] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture"])
+                .arg("wiring::signals::tests::child_that_is_stuck_while_it_stops")
+                .env(IS_CHILD, "1")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            line_with(&mut out, "ready");
+            send(&child, one);
+            line_with(&mut out, name);
+            assert_eq!(child.try_wait().unwrap(), None, "it waits");
+            let before = Instant::now();
+            send(&child, two);
+            assert_eq!(child.wait().unwrap().code(), Some(1));
+            assert!(before.elapsed() < Duration::from_secs(4));
+        }
+    }
+}
