@@ -11,6 +11,7 @@
 //! | `kubeconfig`, `credentials`, `exec_plugin`, `tls`, `der` | where the server is, whom to trust, who we are |
 //! | `connection`, `limiter`, `client`, `objects_api`, `error` | calls |
 //! | `reflector`, `jitter` | sets that are kept current |
+//! | `pods` | our pods, their status, mirrors |
 
 mod client;
 mod clock;
@@ -23,6 +24,7 @@ pub mod jitter;
 mod kubeconfig;
 mod limiter;
 mod objects_api;
+pub mod pods;
 pub mod reflector;
 #[cfg(test)]
 mod testing;
