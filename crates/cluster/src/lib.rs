@@ -12,6 +12,7 @@
 //! | `connection`, `limiter`, `client`, `objects_api`, `error` | calls |
 //! | `reflector`, `jitter` | sets that are kept current |
 //! | `pods` | our pods, their status, mirrors |
+//! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
 
 mod client;
 mod clock;
@@ -23,6 +24,7 @@ mod exec_plugin;
 pub mod jitter;
 mod kubeconfig;
 mod limiter;
+pub mod objects;
 mod objects_api;
 pub mod pods;
 pub mod reflector;
