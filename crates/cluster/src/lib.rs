@@ -13,6 +13,7 @@
 //! | `reflector`, `jitter` | sets that are kept current |
 //! | `pods` | our pods, their status, mirrors |
 //! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
+//! | `nodes` | Node, lease, CSINode |
 
 mod client;
 mod clock;
@@ -24,6 +25,7 @@ mod exec_plugin;
 pub mod jitter;
 mod kubeconfig;
 mod limiter;
+pub mod nodes;
 pub mod objects;
 mod objects_api;
 pub mod pods;

@@ -39,6 +39,7 @@ pub mod init_containers;
 pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
+pub mod node_status;
 pub mod phase;
 pub mod plan;
 pub mod pleg;
