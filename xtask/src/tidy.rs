@@ -18,12 +18,13 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("kubelet-api", &[]),
     ("kubelet-model", &["kubelet-api"]),
     ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
     ("kubelet-cri", &["kubelet-model", "kubelet-api"]),
     ("kubelet-host", &["kubelet-model"]),
+    ("kubelet-cluster", &["kubelet-model"]),
     (
         "kubelet-act",
         &[
@@ -32,6 +33,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "kubelet-api",
             "kubelet-cri",
             "kubelet-host",
+            "kubelet-cluster",
         ],
     ),
     (
@@ -41,6 +43,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "kubelet-api",
             "kubelet-cri",
             "kubelet-host",
+            "kubelet-cluster",
         ],
     ),
     (
@@ -51,6 +54,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "kubelet-decide",
             "kubelet-cri",
             "kubelet-host",
+            "kubelet-cluster",
             "kubelet-act",
             "kubelet-server",
         ],

@@ -41,6 +41,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod mirror;
 pub mod name_turn;
+pub mod node_status;
 pub mod phase;
 pub mod plan;
 pub mod pleg;

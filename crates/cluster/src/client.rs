@@ -1,0 +1,424 @@
+//! The API server's client: one call, one deadline, one answer or [`ClusterError`].
+//!
+//! In:    a kubeconfig (or a pipe to a server in this process), rates, the clock
+//! Out:   answers; opened watches
+//! Calls: everything in this crate; server (TokenReview, SubjectAccessReview)
+//! Holds: no call without a deadline; lanes do not wait for each other; nothing is retried in here but what surely did not
+//!        happen: a call that found its connection closed, and once a call with a token that was refused
+//! Upstream: client-go/rest; cmd/kubelet/app/server.go (general, event and heartbeat client)
+//!
+//! kube is not used: with our own connections and stores only its typed calls would be left of it, and it brings 48 crates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::WallClock;
+use crate::connection::{Dialer, Lane, Pipe, Place, Sender, StreamGuard};
+use crate::credentials::{Credentials, Identity};
+use crate::der::Validity;
+use crate::error::{ClusterError, Happened, Refusal, error_text};
+use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
+use crate::limiter::{Limiter, Rate};
+
+/// The longest answer that is held at once: a page of 500 objects seldom has a tenth of it.
+const MAX_ANSWER: usize = 128 << 20;
+/// A refusal is not longer than this.
+const MAX_REFUSAL: usize = 1 << 20;
+/// How often a call looks for another connection when its own turns out to be closed.
+const CONNECTION_TRIES: usize = 3;
+
+/// Calls of one lane wait only for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneKind {
+    /// Everything that is not below.
+    General,
+    /// Leases and node status: never limited.
+    Heartbeat,
+    /// Pod status.
+    Status,
+    /// Events.
+    Events,
+    /// Lists and watches of reflectors; lists are limited, each watch holds a stream.
+    Watches,
+}
+
+/// How fast calls may go.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// `kubeAPIQPS` and `kubeAPIBurst`; each limited lane has its own bucket of it.
+    pub rate: Rate,
+    /// `eventRecordQPS` and `eventBurst`; `None` is no limit.
+    pub event_rate: Option<Rate>,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What errors call it.
+    pub operation: &'static str,
+    /// Its lane.
+    pub lane: LaneKind,
+    /// The verb.
+    pub method: Method,
+    /// Path and query, encoded.
+    pub path: String,
+    /// `Content-Type` of the body.
+    pub content_type: &'static str,
+    /// The body; empty for none.
+    pub body: Bytes,
+    /// How long it may take, waiting for its turn included.
+    pub deadline: Duration,
+}
+
+/// The client. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dialer: Dialer,
+    credentials: Credentials,
+    clock: WallClock,
+    user_agent: HeaderValue,
+    general: Lane,
+    heartbeat: Lane,
+    status: Lane,
+    events: Lane,
+    watches: Lane,
+}
+
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) body: Incoming,
+    /// Cancelled when a newer certificate is in use.
+    pub(crate) left: CancellationToken,
+    _guard: StreamGuard,
+}
+
+/// Why an attempt gave no answer, and whether there may be another.
+enum Attempt {
+    /// The connection was closed before the call was sent.
+    NotSent(String),
+    Failed(ClusterError),
+}
+
+/// How far a call got, for the error at its deadline.
+#[derive(Debug, Default)]
+struct Progress(std::sync::atomic::AtomicBool);
+
+impl Progress {
+    fn sent(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn happened(&self) -> Happened {
+        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            Happened::Maybe
+        } else {
+            Happened::No
+        }
+    }
+}
+
+impl Client {
+    /// A client of the server that a kubeconfig names. Connections are made when calls need them.
+    pub fn new(kubeconfig: Kubeconfig, config: &ClientConfig, clock: WallClock) -> Self {
+        Self::with_dialer(Dialer::Network, kubeconfig, config, clock)
+    }
+
+    /// A client of a server in this process, which speaks HTTP/2 over what `pipe` gives and knows who calls.
+    pub fn in_process(pipe: Pipe, config: &ClientConfig, clock: WallClock) -> Self {
+        let server = Server {
+            url: Uri::from_static("http://localhost"),
+            trust: Trust::System,
+            tls_name: None,
+            proxy: None,
+        };
+        let kubeconfig = Kubeconfig {
+            server,
+            pair: None,
+            login: Login::None,
+        };
+        Self::with_dialer(Dialer::Pipe(pipe), kubeconfig, config, clock)
+    }
+
+    pub(crate) fn with_dialer(
+        dialer: Dialer,
+        kubeconfig: Kubeconfig,
+        config: &ClientConfig,
+        clock: WallClock,
+    ) -> Self {
+        let limited = || Lane::new(Some(Limiter::new(config.rate)));
+        let user_agent = HeaderValue::from_str(&config.user_agent);
+        let inner = Inner {
+            dialer,
+            credentials: Credentials::new(kubeconfig, clock.clone()),
+            clock,
+            user_agent: user_agent.unwrap_or(HeaderValue::from_static("kubelet")),
+            general: limited(),
+            heartbeat: Lane::new(None),
+            status: limited(),
+            events: Lane::new(config.event_rate.map(Limiter::new)),
+            watches: limited(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The clock it was given.
+    pub fn clock(&self) -> &WallClock {
+        &self.inner.clock
+    }
+
+    /// Files of the certificate changed: the next call reads them, and older connections are left.
+    pub fn credentials_changed(&self) {
+        self.inner.credentials.look_again();
+    }
+
+    /// From when until when the client certificate of the last call is good; `None` without one.
+    pub fn certificate_validity(&self) -> Option<Validity> {
+        self.inner.credentials.last()?.validity
+    }
+
+    /// Makes a call and reads its whole answer.
+    ///
+    /// # Errors
+    /// When it was not sent, was refused, was lost, or took too long.
+    pub async fn call(&self, call: Call) -> Result<Bytes, ClusterError> {
+        let operation = call.operation;
+        let whole = async |progress: &Progress| {
+            let opened = self.send(&call, progress).await?;
+            body(operation, opened.body, MAX_ANSWER).await
+        };
+        within(operation, call.deadline, whole).await
+    }
+
+    /// Makes a call whose answer comes bit by bit. The deadline is for its head.
+    pub(crate) async fn open(&self, call: &Call) -> Result<Opened, ClusterError> {
+        within(
+            call.operation,
+            call.deadline,
+            async |progress: &Progress| self.send(call, progress).await,
+        )
+        .await
+    }
+
+    fn lane(&self, kind: LaneKind) -> &Lane {
+        match kind {
+            LaneKind::General => &self.inner.general,
+            LaneKind::Heartbeat => &self.inner.heartbeat,
+            LaneKind::Status => &self.inner.status,
+            LaneKind::Events => &self.inner.events,
+            LaneKind::Watches => &self.inner.watches,
+        }
+    }
+
+    /// Sends, and sends once more when a token was refused and there is another.
+    async fn send(&self, call: &Call, progress: &Progress) -> Result<Opened, ClusterError> {
+        if let Some(limiter) = &self.lane(call.lane).limiter {
+            limiter.take().await;
+        }
+        let identity = self.identity(call).await?;
+        let refused = match self.send_as(call, &identity, progress).await {
+            Err(error) if error.code() == Some(401) => error,
+            answer => return answer,
+        };
+        self.inner.credentials.refused(&identity);
+        let again = self.identity(call).await?;
+        let is_other = again.authorization != identity.authorization
+            || again.generation != identity.generation;
+        if is_other {
+            return self.send_as(call, &again, progress).await;
+        }
+        Err(refused)
+    }
+
+    async fn identity(&self, call: &Call) -> Result<Arc<Identity>, ClusterError> {
+        let identity = self.inner.credentials.identity().await;
+        let identity = identity.map_err(|message| ClusterError::Credentials {
+            operation: call.operation,
+            message,
+        })?;
+        let lanes = [
+            &self.inner.general,
+            &self.inner.heartbeat,
+            &self.inner.status,
+            &self.inner.events,
+            &self.inner.watches,
+        ];
+        for lane in lanes {
+            lane.leave_older(identity.generation);
+        }
+        Ok(identity)
+    }
+
+    async fn send_as(
+        &self,
+        call: &Call,
+        identity: &Identity,
+        progress: &Progress,
+    ) -> Result<Opened, ClusterError> {
+        let operation = call.operation;
+        let mut why = String::new();
+        for _ in 0..CONNECTION_TRIES {
+            let server = self.inner.credentials.server();
+            let lane = self.lane(call.lane);
+            let place = lane.place(&self.inner.dialer, server, identity).await;
+            let place =
+                place.map_err(|message| ClusterError::Unreachable { operation, message })?;
+            match self.attempt(call, identity, place, progress).await {
+                Ok(opened) => return Ok(opened),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::NotSent(message)) => why = message,
+            }
+        }
+        Err(ClusterError::Unreachable {
+            operation,
+            message: why,
+        })
+    }
+
+    async fn attempt(
+        &self,
+        call: &Call,
+        identity: &Identity,
+        place: Place,
+        progress: &Progress,
+    ) -> Result<Opened, Attempt> {
+        let operation = call.operation;
+        let request = self
+            .request(call, identity, &place.sender)
+            .map_err(Attempt::Failed)?;
+        progress.sent();
+        let answer = match place.sender {
+            Sender::Http2(mut sender) => sender.try_send_request(request).await,
+            Sender::Http1(mut sender) => sender.try_send_request(request).await,
+        };
+        let response = answer.map_err(|mut error| {
+            let message = error_text(error.error());
+            // The request came back: it never left.
+            if error.take_message().is_some() {
+                return Attempt::NotSent(message);
+            }
+            Attempt::Failed(ClusterError::Lost { operation, message })
+        })?;
+        if response.status().is_success() {
+            return Ok(Opened {
+                body: response.into_body(),
+                left: place.left,
+                _guard: place.guard,
+            });
+        }
+        Err(Attempt::Failed(refused(operation, response).await))
+    }
+
+    fn request(
+        &self,
+        call: &Call,
+        identity: &Identity,
+        sender: &Sender,
+    ) -> Result<Request<Full<Bytes>>, ClusterError> {
+        let server = &self.inner.credentials.server().url;
+        let prefix = server.path().trim_end_matches('/');
+        let path = format!("{prefix}{}", call.path);
+        let authority = server
+            .authority()
+            .map_or("localhost", |authority| authority.as_str());
+        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        let wrong = |error: &dyn std::error::Error| ClusterError::Request {
+            operation: call.operation,
+            message: error_text(error),
+        };
+        let mut request = Request::builder().method(call.method.clone());
+        request = match sender {
+            Sender::Http2(_) => {
+                let scheme = server.scheme_str().unwrap_or("https");
+                request.uri(format!("{scheme}://{authority}{path}"))
+            }
+            Sender::Http1(_) => request.uri(path).header(HOST, authority),
+        };
+        request = request
+            .header(USER_AGENT, self.inner.user_agent.clone())
+            .header(ACCEPT, "application/json");
+        if !call.body.is_empty() {
+            request = request.header(CONTENT_TYPE, call.content_type);
+        }
+        if let Some(authorization) = &identity.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        request
+            .body(Full::new(call.body.clone()))
+            .map_err(|error| wrong(&error))
+    }
+}
+
+/// Bounds a call, and says at its end whether it had been sent.
+async fn within<T>(
+    operation: &'static str,
+    deadline: Duration,
+    call: impl AsyncFnOnce(&Progress) -> Result<T, ClusterError>,
+) -> Result<T, ClusterError> {
+    let progress = Progress::default();
+    let answer = tokio::time::timeout(deadline, call(&progress)).await;
+    answer.unwrap_or_else(|_| {
+        Err(ClusterError::Deadline {
+            operation,
+            after: deadline,
+            happened: progress.happened(),
+        })
+    })
+}
+
+async fn refused(operation: &'static str, response: Response<Incoming>) -> ClusterError {
+    let code = response.status();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    // The body only explains: without it the code still counts.
+    let body = body(operation, response.into_body(), MAX_REFUSAL).await;
+    let mut refusal = Refusal::of_body(code.as_u16(), retry_after, &body.unwrap_or_default());
+    if refusal.reason.is_empty() && code == StatusCode::TOO_MANY_REQUESTS {
+        refusal.reason = "TooManyRequests".to_owned();
+    }
+    ClusterError::Refused {
+        operation,
+        refusal: Box::new(refusal),
+    }
+}
+
+async fn body(
+    operation: &'static str,
+    body: Incoming,
+    limit: usize,
+) -> Result<Bytes, ClusterError> {
+    let collected = Limited::new(body, limit).collect().await;
+    let collected = collected.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return ClusterError::TooLong { operation, limit };
+        }
+        ClusterError::Lost {
+            operation,
+            message: error_text(&*error),
+        }
+    })?;
+    Ok(collected.to_bytes())
+}
+
+#[cfg(test)]
+mod tests;

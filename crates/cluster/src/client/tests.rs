@@ -1,0 +1,222 @@
+//! The client against a scripted server: deadlines, dead connections, refusals, lanes, streams.
+//!
+//! In:    scripted answers over pipes, paused time; for TLS and proxies loopback sockets
+//! Out:   what callers see
+//! Calls: cargo test
+//! Holds: times are virtual, but over sockets
+//! Upstream: none
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::*;
+use crate::testing::{Server as TestServer, answer, raw, status};
+
+fn call(lane: LaneKind) -> Call {
+    Call {
+        operation: "test",
+        lane,
+        method: Method::GET,
+        path: "/api/v1/nodes/a".to_owned(),
+        content_type: "application/json",
+        body: Bytes::new(),
+        deadline: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_read_and_the_request_says_who_asks() {
+    let server = TestServer::new(async |seen| {
+        answer(
+            200,
+            &json!({ "agent": seen.headers["user-agent"].to_str().unwrap(), "at": seen.line() }),
+        )
+    });
+    let answer = server.client().call(call(LaneKind::General)).await.unwrap();
+    assert_eq!(
+        answer,
+        r#"{"agent":"kubelet/v1.36.2 (linux/amd64)","at":"GET /api/v1/nodes/a"}"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_found_out_within_thirty_seconds_and_the_next_call_gets_another() {
+    let server = TestServer::new(async |_| answer(200, &json!({})));
+    let client = server.client();
+    server.is_dead.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    let error = client.call(call(LaneKind::General)).await.unwrap_err();
+    assert!(matches!(error, ClusterError::Lost { .. }), "{error}");
+    assert_eq!(error.happened(), Happened::Maybe);
+    assert!(
+        began.elapsed() <= Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    server.is_dead.store(false, Ordering::SeqCst);
+    client.call(call(LaneKind::General)).await.unwrap();
+    assert_eq!(server.dials.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_not_there_is_unreachable_and_nothing_happened() {
+    let server = TestServer::new(async |_| answer(200, &json!({})));
+    server.is_down.store(true, Ordering::SeqCst);
+    let error = server
+        .client()
+        .call(call(LaneKind::Status))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClusterError::Unreachable { .. }), "{error}");
+    assert_eq!(error.happened(), Happened::No);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_ends_at_its_deadline_though_the_connection_lives() {
+    let server = TestServer::new(async |_| std::future::pending().await);
+    let began = Instant::now();
+    let error = server
+        .client()
+        .call(call(LaneKind::General))
+        .await
+        .unwrap_err();
+    assert_eq!(began.elapsed(), Duration::from_secs(60));
+    assert_eq!(error.to_string(), "test: no answer within 60s");
+    assert_eq!(error.happened(), Happened::Maybe);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_keeps_the_servers_words_and_its_time() {
+    let server = TestServer::new(async |_| {
+        let mut response = status(429, "TooManyRequests");
+        response
+            .headers_mut()
+            .insert("retry-after", "3".parse().unwrap());
+        response
+    });
+    let error = server
+        .client()
+        .call(call(LaneKind::General))
+        .await
+        .unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+    assert_eq!(
+        error.to_string(),
+        "test: 429 TooManyRequests: TooManyRequests"
+    );
+    let server = TestServer::new(async |_| raw(502, b"<html>bad gateway</html>".to_vec()));
+    let error = server
+        .client()
+        .call(call(LaneKind::General))
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "test: 502: <html>bad gateway</html>");
+    assert_eq!(error.happened(), Happened::Maybe);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_one_lane_does_not_hold_another() {
+    let server = TestServer::new(async |_| answer(200, &json!({})));
+    let client = server.client();
+    let flood =
+        futures_util::future::join_all((0..400).map(|_| client.call(call(LaneKind::General))));
+    let beat = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = Instant::now();
+        client.call(call(LaneKind::Heartbeat)).await.unwrap();
+        began.elapsed()
+    };
+    let began = Instant::now();
+    let (flooded, beat) = tokio::join!(flood, beat);
+    assert!(flooded.iter().all(Result::is_ok));
+    // 100 at once, 300 at 50 a second.
+    assert!(
+        began.elapsed() >= Duration::from_millis(5900),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(beat < Duration::from_millis(50), "{beat:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_opens_another_connection_when_its_streams_are_taken() {
+    let server = TestServer::new(async |_| std::future::pending().await);
+    let client = server.client();
+    let most = AtomicUsize::new(0);
+    let opened = futures_util::future::join_all((0..250).map(|_| {
+        let most = &most;
+        let client = &client;
+        async move {
+            most.fetch_add(1, Ordering::SeqCst);
+            client.call(call(LaneKind::Watches)).await.unwrap_err()
+        }
+    }));
+    opened.await;
+    assert_eq!(server.dials.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_read_again_once() {
+    let directory =
+        std::env::temp_dir().join(format!("kubelet-cluster-token-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("token");
+    std::fs::write(&file, "old\n").unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let server = TestServer::new(move |seen| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let is_new = seen.headers["authorization"] == "Bearer new";
+        async move {
+            if is_new {
+                answer(200, &json!({}))
+            } else {
+                status(401, "Unauthorized")
+            }
+        }
+    });
+    let kubeconfig = Kubeconfig {
+        server: Server {
+            url: Uri::from_static("http://localhost"),
+            trust: Trust::System,
+            tls_name: None,
+            proxy: None,
+        },
+        pair: None,
+        login: Login::TokenFile(file.clone(), None),
+    };
+    let clock = WallClock::new(|| jiff::Timestamp::UNIX_EPOCH);
+    let client = Client::with_dialer(
+        Dialer::Pipe(server.pipe()),
+        kubeconfig,
+        &crate::testing::config(),
+        clock,
+    );
+    let error = client.call(call(LaneKind::General)).await.unwrap_err();
+    assert!(error.is_denied(), "{error}");
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        1,
+        "the same token is not shown twice"
+    );
+    std::fs::write(&file, "new\n").unwrap();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    client.call(call(LaneKind::General)).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    std::fs::write(&file, "newer\n").unwrap();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(
+        client
+            .call(call(LaneKind::General))
+            .await
+            .unwrap_err()
+            .is_denied()
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}

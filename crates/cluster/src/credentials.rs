@@ -1,0 +1,282 @@
+//! Who this client says it is, kept current: token files and certificate files are read again, programs run again.
+//!
+//! In:    the kubeconfig's words; word of a 401; word that files changed
+//! Out:   the identity of the next call
+//! Calls: client
+//! Holds: one look at a time; a look that fails keeps what was good until it expires; a certificate that changed gives a new
+//!        generation, on which connections of older ones are left
+//! Upstream: client-go/transport (token_source.go, cert_rotation.go), client-go/plugin/pkg/client/auth/exec; differences:
+//!           certificate files are looked at each minute (upstream: each 5)
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use rustls::sign::CertifiedKey;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::clock::WallClock;
+use crate::der::{self, Validity};
+use crate::exec_plugin;
+use crate::kubeconfig::{Kubeconfig, Login, Secret, Server};
+use crate::tls::{certified_key, read_file, read_material};
+
+/// How long what a file said is believed.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+/// After a 401 the source is asked again, but not more often than this.
+const REFUSED_GAP: Duration = Duration::from_secs(10);
+/// After a failed look nobody looks for this long.
+const FAILED_GAP: Duration = Duration::from_secs(2);
+/// A credential is renewed this long before it ends.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
+
+/// What a call shows.
+pub(crate) struct Identity {
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) certificate: Option<Arc<CertifiedKey>>,
+    pub(crate) validity: Option<Validity>,
+    /// Counts certificates.
+    pub(crate) generation: u64,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("validity", &self.validity)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    identity: Option<Arc<Identity>>,
+    looked: Option<Instant>,
+    expires: Option<Timestamp>,
+    must_look: bool,
+    /// When the last look failed, and why.
+    failed: Option<(Instant, String)>,
+    /// The PEM texts that the certificate came from.
+    pair: Option<(Secret, Secret)>,
+}
+
+/// The credentials of one kubeconfig.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    config: Kubeconfig,
+    clock: WallClock,
+    state: Mutex<State>,
+    looking: Semaphore,
+}
+
+impl Credentials {
+    pub(crate) fn new(config: Kubeconfig, clock: WallClock) -> Self {
+        Self {
+            config,
+            clock,
+            state: Mutex::default(),
+            looking: Semaphore::new(1),
+        }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.config.server
+    }
+
+    /// The identity now.
+    pub(crate) async fn identity(&self) -> Result<Arc<Identity>, String> {
+        if let Some(identity) = self.current() {
+            return Ok(identity);
+        }
+        let _turn = self
+            .looking
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
+        // Somebody else may have looked meanwhile.
+        if let Some(identity) = self.current() {
+            return Ok(identity);
+        }
+        // Those who waited for a look that failed do not each try again.
+        let failed = self.lock().failed.clone();
+        if let Some((_, why)) = failed.filter(|(at, _)| at.elapsed() < FAILED_GAP) {
+            return Err(why);
+        }
+        match self.look().await {
+            Ok(identity) => Ok(identity),
+            Err(why) => self.fallback(&why).ok_or(why),
+        }
+    }
+
+    /// The server refused this one: look again, unless that was done just now.
+    pub(crate) fn refused(&self, identity: &Arc<Identity>) {
+        let mut state = self.lock();
+        let is_current = state
+            .identity
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, identity));
+        let is_recent = state
+            .looked
+            .is_some_and(|looked| looked.elapsed() < REFUSED_GAP);
+        if is_current && !is_recent {
+            state.must_look = true;
+        }
+    }
+
+    /// Files changed: look before the next call.
+    pub(crate) fn look_again(&self) {
+        self.lock().must_look = true;
+    }
+
+    /// The identity of the last look, however old.
+    pub(crate) fn last(&self) -> Option<Arc<Identity>> {
+        self.lock().identity.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Arc<Identity>> {
+        let state = self.lock();
+        let is_read_again =
+            self.config.pair.is_some() || matches!(self.config.login, Login::TokenFile(..));
+        let is_old = state
+            .looked
+            .is_none_or(|looked| is_read_again && looked.elapsed() >= READ_AGAIN);
+        let is_ending = state
+            .expires
+            .is_some_and(|at| self.clock.until(at) <= EXPIRY_MARGIN);
+        state
+            .identity
+            .clone()
+            .filter(|_| !state.must_look && !is_old && !is_ending)
+    }
+
+    /// What was good before and has not ended; the next look comes after the usual time.
+    fn fallback(&self, why: &str) -> Option<Arc<Identity>> {
+        let mut state = self.lock();
+        let has_ended = state
+            .expires
+            .is_some_and(|at| self.clock.until(at).is_zero());
+        let Some(identity) = state.identity.clone().filter(|_| !has_ended) else {
+            state.failed = Some((Instant::now(), why.to_owned()));
+            return None;
+        };
+        tracing::warn!(
+            why,
+            "Credentials cannot be renewed, the ones before are used"
+        );
+        state.looked = Some(Instant::now());
+        state.must_look = false;
+        Some(identity)
+    }
+
+    async fn look(&self) -> Result<Arc<Identity>, String> {
+        let mut pair = match &self.config.pair {
+            Some(pair) => {
+                let certificate = read_material(&pair.certificate).await?;
+                Some((certificate, read_material(&pair.key).await?))
+            }
+            None => None,
+        };
+        let mut expires = None;
+        let authorization = match &self.config.login {
+            Login::None => None,
+            Login::Token(token) => Some(bearer(token)?),
+            Login::Basic(name, password) => Some(basic(name, password)?),
+            Login::TokenFile(path, first) => {
+                let token = match (read_file(path).await, first) {
+                    (Ok(text), _) => Secret(text.trim_ascii().to_vec()),
+                    (Err(_), Some(first)) => first.clone(),
+                    (Err(why), None) => return Err(format!("token file {why}")),
+                };
+                if token.0.is_empty() {
+                    return Err(format!("token file {}: is empty", path.display()));
+                }
+                Some(bearer(&token)?)
+            }
+            Login::Exec(config) => {
+                let given = exec_plugin::run(config, &self.config.server).await?;
+                expires = given.expires;
+                pair = given.pair.or(pair);
+                given.token.as_ref().map(bearer).transpose()?
+            }
+        };
+        self.keep(pair, authorization, expires)
+    }
+
+    fn keep(
+        &self,
+        pair: Option<(Vec<u8>, Vec<u8>)>,
+        authorization: Option<HeaderValue>,
+        expires: Option<Timestamp>,
+    ) -> Result<Arc<Identity>, String> {
+        let pair = pair.map(|(certificate, key)| (Secret(certificate), Secret(key)));
+        let mut state = self.lock();
+        let before = state.identity.clone();
+        let is_same_pair = before.is_some() && state.pair == pair;
+        let (certificate, validity, generation) = match (&pair, before) {
+            (_, Some(before)) if is_same_pair => {
+                if before.authorization == authorization {
+                    state.looked = Some(Instant::now());
+                    state.must_look = false;
+                    state.expires = expires;
+                    return Ok(before);
+                }
+                (
+                    before.certificate.clone(),
+                    before.validity,
+                    before.generation,
+                )
+            }
+            (pair, before) => {
+                let generation = before.map_or(0, |before| before.generation + 1);
+                let key = pair
+                    .as_ref()
+                    .map(|(certificate, key)| certified_key(&certificate.0, &key.0))
+                    .transpose()?;
+                let first = key.as_ref().and_then(|key| key.cert.first());
+                let validity = first.and_then(|certificate| der::validity(certificate));
+                (key, validity, generation)
+            }
+        };
+        let identity = Arc::new(Identity {
+            authorization,
+            certificate,
+            validity,
+            generation,
+        });
+        *state = State {
+            identity: Some(Arc::clone(&identity)),
+            looked: Some(Instant::now()),
+            expires,
+            must_look: false,
+            failed: None,
+            pair,
+        };
+        Ok(identity)
+    }
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, String> {
+    secret_header([b"Bearer ", token.0.as_slice()].concat())
+}
+
+fn basic(name: &str, password: &Secret) -> Result<HeaderValue, String> {
+    let both = [name.as_bytes(), b":", password.0.as_slice()].concat();
+    let encoded = serde_json::to_value(ByteString(both)).map_err(|error| error.to_string())?;
+    let encoded = encoded.as_str().unwrap_or_default();
+    secret_header(format!("Basic {encoded}").into_bytes())
+}
+
+fn secret_header(bytes: Vec<u8>) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_maybe_shared(hyper::body::Bytes::from(bytes))
+        .map_err(|_| "the token holds characters that cannot be sent".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}

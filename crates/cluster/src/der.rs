@@ -1,0 +1,140 @@
+//! Reads the little of an X.509 certificate that a node must know of its own: from when and until when it is valid.
+//!
+//! In:    DER or PEM
+//! Out:   `Validity`
+//! Calls: credentials (is the pair of use), certificates (when to rotate)
+//! Holds: a certificate that does not parse is an error, never a guess
+//! Upstream: crypto/x509 (parser); RFC 5280 section 4.1
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+const INTEGER: u8 = 0x02;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+/// `[0]`, the version.
+const VERSION: u8 = 0xa0;
+
+/// From when until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// First second.
+    pub not_before: Timestamp,
+    /// Last second.
+    pub not_after: Timestamp,
+}
+
+/// Validity of the first certificate of a PEM text; `None` when there is none that can be read.
+pub fn validity_of_pem(pem: &[u8]) -> Option<Validity> {
+    let certificate = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
+    validity(&certificate)
+}
+
+/// Validity of a certificate.
+pub(crate) fn validity(certificate: &[u8]) -> Option<Validity> {
+    let (certificate, _) = expect(certificate, SEQUENCE)?;
+    let (mut rest, _) = expect(certificate, SEQUENCE)?;
+    if rest.first() == Some(&VERSION) {
+        (_, rest) = expect(rest, VERSION)?;
+    }
+    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
+        // Serial number, signature algorithm, issuer.
+        (_, rest) = expect(rest, tag)?;
+    }
+    let (times, _) = expect(rest, SEQUENCE)?;
+    let (not_before, times) = time(times)?;
+    let (not_after, _) = time(times)?;
+    Some(Validity {
+        not_before,
+        not_after,
+    })
+}
+
+/// Content of the value at the front, and what follows it.
+fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (found, content, rest) = value(bytes)?;
+    (found == tag).then_some((content, rest))
+}
+
+fn value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = bytes.split_first_chunk::<2>()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let count = usize::from(first & 0x7f);
+        if count == 0 || count > 4 {
+            return None;
+        }
+        let (length, rest) = rest.split_at_checked(count)?;
+        let length = length
+            .iter()
+            .fold(0_usize, |length, byte| (length << 8) | usize::from(*byte));
+        (length, rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let (tag, content, rest) = value(bytes)?;
+    let text = std::str::from_utf8(content).ok()?.strip_suffix('Z')?;
+    let text = match tag {
+        // RFC 5280: two digits of a year from 1950 to 2049.
+        UTC_TIME => {
+            let year: u8 = text.get(..2)?.parse().ok()?;
+            format!("{}{text}", if year < 50 { "20" } else { "19" })
+        }
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    let civil = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
+    let at = TimeZone::UTC.to_timestamp(civil).ok()?;
+    Some((at, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_its_times_on_both_sides_of_2050() {
+        for (from, until) in [(2026, 2027), (1999, 2049), (2051, 2300)] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut wanted = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap();
+            wanted.not_before = rcgen::date_time_ymd(from, 2, 3);
+            wanted.not_after = rcgen::date_time_ymd(until, 12, 31);
+            let made = wanted.self_signed(&key).unwrap();
+            let read = validity_of_pem(made.pem().as_bytes()).unwrap();
+            assert_eq!(
+                read.not_before.to_string(),
+                format!("{from}-02-03T00:00:00Z")
+            );
+            assert_eq!(
+                read.not_after.to_string(),
+                format!("{until}-12-31T00:00:00Z")
+            );
+        }
+    }
+
+    #[test]
+    fn cut_and_changed_certificates_are_refused_without_a_panic() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap();
+        let made = made.self_signed(&key).unwrap();
+        let whole = made.der().as_ref();
+        for length in 0..whole.len() {
+            assert_eq!(validity(whole.get(..length).unwrap()), None);
+        }
+        for at in 0..whole.len() {
+            let mut changed = whole.to_vec();
+            if let Some(byte) = changed.get_mut(at) {
+                *byte = 0xff;
+            }
+            let _any_answer = validity(&changed);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The API server: everything this kubelet asks of it and tells it.
+//!
+//! In:    a kubeconfig, or nothing (standalone); decided objects
+//! Out:   whole sets of pods and objects, each with the state of its watch; answers, or [`ClusterError`]
+//! Calls: act, server, hyperkube/wiring
+//! Holds: no call without a deadline; a set is replaced whole or changed by events in the server's order; nothing decides here
+//! Upstream: client-go, pkg/kubelet/{status,token,certificate,secret,configmap,util/manager}, pkg/kubelet/kubelet_node_status.go
+//!
+//! | Module | What |
+//! |---|---|
+//! | `kubeconfig`, `credentials`, `exec_plugin`, `tls`, `der` | where the server is, whom to trust, who we are |
+//! | `connection`, `limiter`, `client`, `objects_api`, `error` | calls |
+//! | `reflector`, `jitter` | sets that are kept current |
+//! | `pods` | our pods, their status, mirrors |
+//! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
+//! | `nodes` | Node, lease, CSINode |
+
+mod client;
+mod clock;
+mod connection;
+mod credentials;
+mod der;
+mod error;
+mod exec_plugin;
+pub mod jitter;
+mod kubeconfig;
+mod limiter;
+pub mod nodes;
+pub mod objects;
+mod objects_api;
+pub mod pods;
+pub mod reflector;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+pub use client::{Call, Client, ClientConfig, LaneKind};
+pub use clock::WallClock;
+pub use connection::{Io, Pipe};
+pub use der::{Validity, validity_of_pem};
+pub use error::{ClusterError, Happened, Refusal};
+pub use kubeconfig::{
+    ClientPair, ExecConfig, Kubeconfig, KubeconfigError, Login, Material, Secret, Server, Trust,
+};
+pub use limiter::Rate;
+pub use objects_api::{At, Object, PatchKind};
+
+/// Whether there is an API server at all.
+#[derive(Clone, Debug)]
+pub enum Cluster {
+    /// Standalone: no kubeconfig was given.
+    Absent,
+    /// A member of a cluster.
+    Joined(Client),
+}
+
+impl Cluster {
+    /// The client, in a cluster.
+    pub fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Absent => None,
+            Self::Joined(client) => Some(client),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The pods of this node: watched as one source of whole sets; their status written; mirror pods made and removed.
+//!
+//! In:    the node's name; decided statuses and static pods
+//! Out:   [`PodSet`]s; what the server answers
+//! Calls: act/sources (the set), act/status (patch, delete, mirrors)
+//! Holds: only pods bound to this node; a pod keeps its `Arc` until it changes; every write names the UID it means; a pod of
+//!        the API is stamped with source and time of first sight, as the runtime gets to see them
+//! Upstream: pkg/kubelet/config/apiserver.go, pkg/kubelet/status/status_manager.go, pkg/kubelet/pod/mirror_client.go,
+//!           pkg/util/pod/pod.go (PatchPodStatus)
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kubelet_model::pod::{
+    CONFIG_HASH_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::client::{Client, LaneKind};
+use crate::error::ClusterError;
+use crate::jitter::Dice;
+use crate::objects_api::{At, PatchKind};
+use crate::reflector::{FirstSet, ObjectKey, Phase, Reflector, Selection, Snapshot, Snapshots};
+
+/// Annotation of a mirror pod: the hash of its static pod.
+pub const CONFIG_MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// One call about a pod.
+const CALL: Duration = Duration::from_secs(30);
+
+/// Names the fields of a pod that this kubelet cannot honour.
+pub type Unbuilt = fn(&v1::Pod) -> Vec<String>;
+
+/// All pods that the API server has bound to this node.
+#[derive(Clone, Debug, Default)]
+pub struct PodSet {
+    /// Pods to run, by namespace and name.
+    pub pods: Vec<Arc<Pod>>,
+    /// Images of this kubelet's static pods; never to run.
+    pub mirrors: Vec<Arc<v1::Pod>>,
+}
+
+/// The watch, to be run by its owner.
+pub struct PodWatch {
+    reflector: Reflector<v1::Pod>,
+    snapshots: Snapshots<v1::Pod>,
+    sets: watch::Sender<Option<Arc<PodSet>>>,
+    unbuilt: Unbuilt,
+    node: String,
+}
+
+impl fmt::Debug for PodWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PodWatch")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PodWatch {
+    /// A watch of the pods bound to `node`, and where the sets show: `None` until there is a whole one.
+    pub fn new(
+        client: Client,
+        node: &str,
+        unbuilt: Unbuilt,
+        dice: Dice,
+    ) -> (Self, watch::Receiver<Option<Arc<PodSet>>>) {
+        let clock = client.clock().clone();
+        let selection = Selection {
+            fields: Some(format!("spec.nodeName={node}")),
+            ..Selection::default()
+        };
+        let (reflector, snapshots) = Reflector::new(client, selection, FirstSet::Streamed, dice);
+        let reflector = reflector.with_prepare(Box::new(move |pod, old| {
+            if !is_mirror(pod) {
+                stamp(pod, old, || clock.now().to_string());
+            }
+        }));
+        let (sets, receiver) = watch::channel(None);
+        let watch = Self {
+            reflector,
+            snapshots,
+            sets,
+            unbuilt,
+            node: node.to_owned(),
+        };
+        (watch, receiver)
+    }
+
+    /// What the watch is at.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.reflector.phase()
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let Self {
+            reflector,
+            mut snapshots,
+            sets,
+            unbuilt,
+            node,
+        } = self;
+        let hand_on = async move {
+            let mut kept = Kept::default();
+            while snapshots.changed().await.is_ok() {
+                let snapshot = snapshots.borrow_and_update().clone();
+                if let Some(snapshot) = snapshot {
+                    sets.send_replace(Some(Arc::new(kept.set(&snapshot, &node, unbuilt))));
+                }
+            }
+        };
+        tokio::join!(reflector.run(), hand_on);
+    }
+}
+
+/// Pods as they were handed on, so that one that did not change keeps its `Arc`.
+#[derive(Default)]
+struct Kept(BTreeMap<ObjectKey, Arc<Pod>>);
+
+impl Kept {
+    fn set(&mut self, snapshot: &Snapshot<v1::Pod>, node: &str, unbuilt: Unbuilt) -> PodSet {
+        let mut set = PodSet::default();
+        let mut kept = BTreeMap::new();
+        for (key, object) in &snapshot.objects {
+            let bound_to = object
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_deref());
+            if bound_to != Some(node) {
+                continue;
+            }
+            if is_mirror(object) {
+                set.mirrors.push(Arc::clone(object));
+                continue;
+            }
+            let before = self.0.remove(key);
+            let same = before.filter(|pod| Arc::ptr_eq(&pod.object, object));
+            let pod = same.or_else(|| {
+                let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
+                pod.map(Arc::new)
+            });
+            if let Some(pod) = pod {
+                kept.insert(key.clone(), Arc::clone(&pod));
+                set.pods.push(pod);
+            }
+        }
+        self.0 = kept;
+        set
+    }
+}
+
+/// Whether it is the image of a static pod.
+pub fn is_mirror(pod: &v1::Pod) -> bool {
+    annotation(pod, CONFIG_MIRROR_ANNOTATION).is_some()
+}
+
+fn annotation<'a>(pod: &'a v1::Pod, name: &str) -> Option<&'a str> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(name).map(String::as_str)
+}
+
+/// Source and time of first sight; the time stays while the UID does.
+fn stamp(pod: &mut v1::Pod, old: Option<&v1::Pod>, now: impl FnOnce() -> String) {
+    let old = old.filter(|old| old.metadata.uid == pod.metadata.uid);
+    let seen = old.and_then(|old| annotation(old, CONFIG_SEEN_ANNOTATION));
+    let seen = seen.map_or_else(now, str::to_owned);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(CONFIG_SEEN_ANNOTATION.to_owned(), seen);
+    let source = SourceKind::Api.as_str().to_owned();
+    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), source);
+}
+
+/// The mirror of a static pod, owned by its node; `None` when the pod bears no hash.
+pub fn mirror_of(pod: &v1::Pod, node_name: &str, node_uid: &str) -> Option<v1::Pod> {
+    let hash = annotation(pod, CONFIG_HASH_ANNOTATION)?.to_owned();
+    let mut mirror = pod.clone();
+    let annotations = mirror.metadata.annotations.get_or_insert_default();
+    annotations.insert(CONFIG_MIRROR_ANNOTATION.to_owned(), hash);
+    mirror.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: node_name.to_owned(),
+        uid: node_uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    // The server gives these.
+    mirror.metadata.uid = None;
+    mirror.metadata.resource_version = None;
+    mirror.metadata.creation_timestamp = None;
+    Some(mirror)
+}
+
+/// Which pod a call means.
+#[derive(Clone, Copy, Debug)]
+pub struct PodAddress<'a> {
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// The UID it must have.
+    pub uid: &'a str,
+}
+
+impl<'a> PodAddress<'a> {
+    fn at(self, operation: &'static str) -> At<'a> {
+        At {
+            operation,
+            lane: LaneKind::Status,
+            namespace: Some(self.namespace),
+            name: self.name,
+            subresource: None,
+            deadline: CALL,
+        }
+    }
+}
+
+impl Client {
+    /// Reads a pod.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn read_pod(&self, namespace: &str, name: &str) -> Result<v1::Pod, ClusterError> {
+        let uid = "";
+        let address = PodAddress {
+            namespace,
+            name,
+            uid,
+        };
+        self.get(address.at("get pod")).await
+    }
+
+    /// Merges a decided patch (strategic) into a pod's status, if the pod still has that UID.
+    ///
+    /// # Errors
+    /// As every call; a conflict when another pod has the name by now.
+    pub async fn write_pod_status(
+        &self,
+        pod: PodAddress<'_>,
+        status: &Value,
+    ) -> Result<v1::Pod, ClusterError> {
+        let patch = json!({ "metadata": { "uid": pod.uid }, "status": status });
+        let mut at = pod.at("patch pod status");
+        at.subresource = Some("status");
+        self.patch(at, PatchKind::Strategic, &patch).await
+    }
+
+    /// Removes a pod from the API at once, if it still has that UID. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// As every call; a conflict when another pod has the name by now.
+    pub async fn delete_pod(&self, pod: PodAddress<'_>) -> Result<(), ClusterError> {
+        let deleted = self.delete::<v1::Pod>(pod.at("delete pod"), Some(pod.uid), Some(0));
+        match deleted.await {
+            Err(error) if error.is_not_found() => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Creates the mirror of a static pod. One of the same hash that is there already is fine.
+    ///
+    /// # Errors
+    /// As every call; already-exists when a pod of another hash, or of somebody else, has the name.
+    pub async fn create_mirror(&self, mirror: &v1::Pod) -> Result<v1::Pod, ClusterError> {
+        let namespace = mirror.metadata.namespace.as_deref().unwrap_or_default();
+        let name = mirror.metadata.name.as_deref().unwrap_or_default();
+        let mut at = PodAddress {
+            namespace,
+            name,
+            uid: "",
+        }
+        .at("create mirror pod");
+        at.name = "";
+        let error = match self.create(at, mirror).await {
+            Err(error) if error.is_already_exists() => error,
+            created => return created,
+        };
+        let there = self.read_pod(namespace, name).await?;
+        let hash = |pod: &v1::Pod| annotation(pod, CONFIG_MIRROR_ANNOTATION).map(str::to_owned);
+        if hash(&there).is_some() && hash(&there) == hash(mirror) {
+            return Ok(there);
+        }
+        Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Keeps a copy of a set of objects: list, then watch from there, again and again.
+//!
+//! In:    a kind, namespace and selectors; the client
+//! Out:   [`Snapshot`]s (the whole set, each one a state that the server had), and the changes between them; [`Phase`]
+//! Calls: pods, objects, nodes; one task of the owner each
+//! Holds: a set is replaced whole by a list or changed by one event at a time, in the server's order; a cut resumes after the last
+//!        event that was applied, so none is lost or doubled; 410 lists anew; an object that cannot be read keeps its last good
+//!        form and is counted; nothing is handed on before the first whole set
+//! Upstream: client-go/tools/cache (reflector.go, watch-list); differences: lists ask for the newest state instead of any
+//!           (`resourceVersion` unset instead of 0), so that a set never goes back in time; a cut never lists anew
+//!
+//! | Module | What |
+//! |---|---|
+//! | `feed` | one list, one watch: requests, pages, lines |
+//! | `snapshot` | the set and what changes it |
+
+mod feed;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::ClusterError;
+use crate::jitter::{Backoff, Dice};
+use crate::objects_api::Object;
+
+use feed::{Event, Feed, ListError, Listed, Watching};
+use snapshot::Keeper;
+pub use snapshot::{Change, ObjectKey, Prepare, Snapshot};
+
+/// A watch that ends sooner than this without a word counts as a failure.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
+/// The server refuses a watch so often before its resource version is doubted.
+const REFUSALS: u32 = 5;
+
+/// Which objects.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Namespace; `None` is all, or a kind that lives in none.
+    pub namespace: Option<String>,
+    /// Field selector.
+    pub fields: Option<String>,
+    /// Label selector.
+    pub labels: Option<String>,
+}
+
+/// How the set is fetched first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSet {
+    /// By pages of 500.
+    Paged,
+    /// As the beginning of the watch, where the server can; by pages elsewhere.
+    Streamed,
+}
+
+/// What the reflector is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Fetching the whole set.
+    Listing,
+    /// Hearing every change.
+    Watching,
+    /// Waiting before it tries again.
+    Waiting {
+        /// What went wrong.
+        why: String,
+        /// Failures since the last success.
+        failures: u32,
+    },
+}
+
+/// Receives the set: `None` until there is one.
+pub type Snapshots<T> = watch::Receiver<Option<std::sync::Arc<Snapshot<T>>>>;
+
+/// A reflector that somebody has to run.
+#[derive(Debug)]
+pub struct Reflector<T> {
+    feed: Feed,
+    keeper: Keeper<T>,
+    phase: watch::Sender<Phase>,
+    first: FirstSet,
+    backoff: Backoff,
+    dice: Dice,
+    failures: u32,
+}
+
+/// Why a watch is over.
+enum End {
+    /// The server ended it, or its connection went: go on from where it was.
+    Resume(Option<ClusterError>),
+    /// Its resource version is too old, or in doubt.
+    List(Option<ClusterError>),
+}
+
+impl<T: Object + Clone> Reflector<T> {
+    /// A reflector, and where its set shows.
+    pub fn new(
+        client: Client,
+        selection: Selection,
+        first: FirstSet,
+        dice: Dice,
+    ) -> (Self, Snapshots<T>) {
+        let (keeper, snapshots) = Keeper::new();
+        let reflector = Self {
+            feed: Feed::new::<T>(client, selection),
+            keeper,
+            phase: watch::Sender::new(Phase::Listing),
+            first,
+            backoff: Backoff::of_reflectors(),
+            dice,
+            failures: 0,
+        };
+        (reflector, snapshots)
+    }
+
+    /// Sends each change here, too, after the set shows it. A receiver that does not take them holds the watch up.
+    #[must_use]
+    pub fn with_changes(mut self, changes: mpsc::Sender<Change<T>>) -> Self {
+        self.keeper.changes = Some(changes);
+        self
+    }
+
+    /// Passes each object through `prepare` before it is kept.
+    #[must_use]
+    pub fn with_prepare(mut self, prepare: Prepare<T>) -> Self {
+        self.keeper.prepare = Some(prepare);
+        self
+    }
+
+    /// What it is at.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let watching = match self.list().await {
+                Ok(watching) => watching,
+                Err(error) => {
+                    self.wait(Some(error)).await;
+                    continue;
+                }
+            };
+            let listed = Instant::now();
+            let why = self.watch(watching).await;
+            // An expired version means that this copy is behind already: list at once, unless lists do not help.
+            if why.is_some() || listed.elapsed() < SHORT_WATCH {
+                self.wait(why).await;
+            }
+        }
+    }
+
+    /// Fetches the whole set and opens the watch behind it, if it is not open already.
+    async fn list(&mut self) -> Result<Option<Watching>, ClusterError> {
+        self.phase.send_replace(Phase::Listing);
+        if self.first == FirstSet::Streamed {
+            match self.feed.stream(&mut self.dice).await {
+                Ok((listed, watching)) => {
+                    self.took(listed).await;
+                    return Ok(Some(watching));
+                }
+                Err(ListError::NotOffered) => self.first = FirstSet::Paged,
+                Err(ListError::Failed(error)) => return Err(error),
+            }
+        }
+        let listed = self.feed.pages().await?;
+        self.took(listed).await;
+        Ok(None)
+    }
+
+    async fn took(&mut self, listed: Listed) {
+        self.failures = 0;
+        self.keeper.replace(listed).await;
+    }
+
+    /// Watches over any number of cuts, until the set has to be fetched anew; says why that is a failure, if it is.
+    async fn watch(&mut self, mut open: Option<Watching>) -> Option<ClusterError> {
+        let mut refusals = 0;
+        loop {
+            let began = Instant::now();
+            let mut heard = 0_u64;
+            let end = self.watch_once(open.take(), &mut heard).await;
+            if heard > 0 {
+                (refusals, self.failures) = (0, 0);
+            }
+            match end {
+                End::List(why) => return why,
+                End::Resume(Some(error)) => {
+                    refusals += u32::from(error.is_answer());
+                    if refusals >= REFUSALS {
+                        return Some(error);
+                    }
+                    self.wait(Some(error)).await;
+                }
+                End::Resume(None) if heard == 0 && began.elapsed() < SHORT_WATCH => {
+                    self.wait(None).await;
+                }
+                End::Resume(None) => {}
+            }
+        }
+    }
+
+    async fn watch_once(&mut self, open: Option<Watching>, heard: &mut u64) -> End {
+        let mut watching = match open {
+            Some(watching) => watching,
+            None => {
+                let version = self.keeper.version().to_owned();
+                match self.feed.watch(&version, &mut self.dice).await {
+                    Ok(watching) => watching,
+                    Err(error) => return end_of(error),
+                }
+            }
+        };
+        self.phase.send_replace(Phase::Watching);
+        loop {
+            match watching.next().await {
+                Ok(Some(Event::Bookmark(version))) => {
+                    *heard += 1;
+                    self.keeper.bookmark(version);
+                }
+                Ok(Some(Event::Changed(change))) => {
+                    *heard += 1;
+                    self.keeper.apply(change).await;
+                }
+                Ok(None) => return End::Resume(None),
+                Err(error) => return end_of(error),
+            }
+        }
+    }
+
+    async fn wait(&mut self, error: Option<ClusterError>) {
+        self.failures += 1;
+        let least = error.as_ref().and_then(ClusterError::retry_after);
+        let why = error.map_or_else(
+            || "watch ended at once".to_owned(),
+            |error| error.to_string(),
+        );
+        let wait = self.backoff.next(Instant::now(), &mut self.dice);
+        let wait = wait.max(least.unwrap_or_default());
+        tracing::debug!(kind = self.feed.kind(), why, ?wait, "Reflector waits");
+        self.phase.send_replace(Phase::Waiting {
+            why,
+            failures: self.failures,
+        });
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn end_of(error: ClusterError) -> End {
+    if error.is_expired() {
+        return End::List(None);
+    }
+    match error.code() {
+        // The server does not understand this version, or has lost it: it may have been restored.
+        Some(400 | 422) => End::List(Some(error)),
+        _ => End::Resume(Some(error)),
+    }
+}

@@ -1,0 +1,162 @@
+//! TLS towards the API server: whom to trust, which certificate to show. One place names the provider.
+//!
+//! In:    PEM texts, the kubeconfig's words
+//! Out:   rustls configurations, client certificates
+//! Calls: connection (per connection made, so that changed files count without a restart), credentials
+//! Holds: TLS 1.2 and 1.3; nobody is trusted by default
+//! Upstream: client-go/transport (tls.go), crypto/x509 (root_linux.go: where the machine's authorities are)
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::kubeconfig::{Material, Trust};
+
+/// Where distributions keep certificate authorities; the first that is there counts, as in Go.
+const SYSTEM_ROOTS: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// A PEM file is not longer.
+const MAX_BYTES: u64 = 8 << 20;
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The bytes of a material, read now when it is a file.
+pub(crate) async fn read_material(material: &Material) -> Result<Vec<u8>, String> {
+    match material {
+        Material::Data(data) => Ok(data.0.clone()),
+        Material::File(path) => read_file(path).await,
+    }
+}
+
+/// A file of at most 8 MiB.
+pub(crate) async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |error: std::io::Error| format!("{}: {error}", path.display());
+    let size = tokio::fs::metadata(path).await.map_err(said)?.len();
+    if size > MAX_BYTES {
+        return Err(format!(
+            "{}: has more than {MAX_BYTES} bytes",
+            path.display()
+        ));
+    }
+    tokio::fs::read(path).await.map_err(said)
+}
+
+/// A certificate chain and its key from PEM texts, checked to belong together.
+pub(crate) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|error| format!("client certificate: {error}"))?;
+    if chain.is_empty() {
+        return Err("client certificate: the PEM text holds none".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("client key: {error}"))?;
+    CertifiedKey::from_der(chain, key, &provider())
+        .map(Arc::new)
+        .map_err(|error| format!("client certificate and key: {error}"))
+}
+
+/// The configuration of the next connection.
+pub(crate) async fn client_config(
+    trust: &Trust,
+    certificate: Option<Arc<CertifiedKey>>,
+    protocols: &[&[u8]],
+) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match trust {
+        Trust::Nobody => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
+        Trust::Authorities(material) => {
+            let pem = read_material(material).await?;
+            builder.with_root_certificates(roots(&pem)?)
+        }
+        Trust::System => {
+            let pem = read_file(&system_roots().await?).await?;
+            builder.with_root_certificates(roots(&pem)?)
+        }
+    };
+    let mut config = match certificate {
+        Some(key) => builder
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&key)))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    // A resumed session would show the certificate of an earlier one.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+async fn system_roots() -> Result<PathBuf, String> {
+    for path in SYSTEM_ROOTS {
+        if tokio::fs::try_exists(path).await.unwrap_or(false) {
+            return Ok(PathBuf::from(path));
+        }
+    }
+    Err("no certificate authority is given, and none is installed on the machine".to_owned())
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    // One that does not parse is left out, as in Go.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    if roots.is_empty() {
+        return Err("certificate authorities: the PEM text holds none that can be used".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Accepts every certificate: `insecure-skip-tls-verify`.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
