@@ -18,7 +18,7 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("kubelet-api", &[]),
     ("kubelet-model", &["kubelet-api"]),
     ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
@@ -43,6 +43,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "kubelet-host",
         ],
     ),
+    ("kubelet-apiserver", &["kubelet-model"]),
     (
         "hyperkube",
         &[
@@ -53,6 +54,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "kubelet-host",
             "kubelet-act",
             "kubelet-server",
+            "kubelet-apiserver",
         ],
     ),
 ];

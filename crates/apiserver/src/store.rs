@@ -281,6 +281,16 @@ impl Store {
         answered.await.unwrap_or_else(gone)
     }
 
+    /// What a write would keep, without its version; for dry runs.
+    pub(crate) fn preview(&self, key: String, value: Value) -> Arc<Object> {
+        let version = self.get(&key).map_or(0, |object| object.version);
+        let mut object = render(self.0.shared.fields, key.into(), value.clone(), version);
+        if version == 0 {
+            object.bytes = serde_json::to_vec(&value).unwrap_or_default().into();
+        }
+        Arc::new(object)
+    }
+
     /// The newest committed version.
     pub fn version(&self) -> u64 {
         self.0.shared.read().version
