@@ -46,6 +46,7 @@ const EDGES: [(&str, &[&str]); 9] = [
             "kubelet-cluster",
         ],
     ),
+    ("kubelet-apiserver", &["kubelet-model"]),
     (
         "hyperkube",
         &[
@@ -57,6 +58,7 @@ const EDGES: [(&str, &[&str]); 9] = [
             "kubelet-cluster",
             "kubelet-act",
             "kubelet-server",
+            "kubelet-apiserver",
         ],
     ),
 ];

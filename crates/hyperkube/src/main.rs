@@ -5,6 +5,7 @@
 //! Holds: nothing is decided here but which component runs
 //! Upstream: cmd/kubelet/kubelet.go, and cmd/hyperkube as it was
 
+mod apiserver;
 mod config_files;
 mod flags;
 mod logs;
@@ -19,8 +20,10 @@ use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{self, CgroupVersion};
 
 /// Every component: its word, and what it is.
-const COMPONENTS: [(&str, &str); 1] =
-    [("kubelet", "the node agent: runs the pods of this machine")];
+const COMPONENTS: [(&str, &str); 2] = [
+    ("kubelet", "the node agent: runs the pods of this machine"),
+    ("apiserver", "the API server of a cluster of one node"),
+];
 
 fn main() -> ExitCode {
     one_arena();
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     match (called_kubelet, arguments.first().map(String::as_str)) {
         (true, _) => kubelet(&arguments),
         (false, Some("kubelet")) => kubelet(arguments.get(1..).unwrap_or_default()),
+        (false, Some("apiserver")) => apiserver(arguments.get(1..).unwrap_or_default()),
         (false, None | Some("help" | "--help" | "-h")) => print(&components()),
         (false, Some("--version")) => print(&format!("{}\n", flags::version(Request::Version))),
         (false, Some(word)) => fail(&format!(
@@ -103,6 +107,14 @@ fn kubelet(arguments: &[String]) -> ExitCode {
     };
     logs.flush();
     code
+}
+
+fn apiserver(arguments: &[String]) -> ExitCode {
+    match apiserver::main(arguments) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(text)) => print(&text),
+        Err(error) => fail(&format!("Error: {error:#}\n")),
+    }
 }
 
 /// One arena keeps what a burst of threads freed in one place, where it can be given back.

@@ -1,0 +1,80 @@
+//! Time and chance, handed in so that a simulation owns both.
+//!
+//! In:    the caller's clock; a seed, or the system's randomness
+//! Out:   timestamps, UIDs, suffixes of generated names
+//! Calls: `registry` and whatever makes names or times
+//! Holds: with a seed, the same calls give the same values
+//! Upstream: k8s.io/utils/clock, k8s.io/apimachinery/pkg/util/{uuid,rand}; differences: none
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use ring::rand::SecureRandom as _;
+
+/// Tells the wall time.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where chance comes from.
+#[derive(Debug)]
+pub enum Chance {
+    /// The system.
+    System,
+    /// A seed: for simulations.
+    Seeded(AtomicU64),
+}
+
+/// Upstream's letters of generated names: no vowels, so no words.
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+impl Chance {
+    /// From a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self::Seeded(AtomicU64::new(seed))
+    }
+
+    /// 64 bits.
+    pub(crate) fn bits(&self) -> u64 {
+        match self {
+            Self::System => {
+                let mut bytes = [0; 8];
+                // The system's randomness does not run out; if it fails, zeros still make a legal name that is refused as taken.
+                let _filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+                u64::from_le_bytes(bytes)
+            }
+            Self::Seeded(state) => {
+                let mut z = state
+                    .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+                    .wrapping_add(0x9e37_79b9_7f4a_7c15);
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            }
+        }
+    }
+
+    /// A random UUID.
+    pub(crate) fn uid(&self) -> String {
+        let high = (self.bits() & 0xffff_ffff_ffff_0fff) | 0x4000;
+        let low = (self.bits() & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
+    }
+
+    /// Five letters.
+    pub(crate) fn suffix(&self) -> String {
+        let mut bits = self.bits();
+        let letters = (0..5).map(|_| {
+            let place = usize::try_from(bits % 27).unwrap_or(0);
+            bits /= 27;
+            char::from(LETTERS.get(place).copied().unwrap_or(b'b'))
+        });
+        letters.collect()
+    }
+}

@@ -1,0 +1,175 @@
+//! What runs beside the requests: namespaces get what belongs to them, what lost its owner goes, certificates are signed, pods get
+//! the node.
+//!
+//! In:    every change of the store; a slow clock
+//! Out:   objects made, marked and removed
+//! Calls: [`ApiServer::run`], one task
+//! Holds: every pass looks at what is there, so a lost or doubled change is harmless; a failed pass is tried again
+//! Upstream: pkg/controller/{namespace,serviceaccount,garbagecollector,certificates}, pkg/scheduler (1.36); differences: one loop
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use crate::object;
+use crate::resources::RESOURCES;
+use crate::server::ApiServer;
+use crate::store::{Event, TooOld, Watcher};
+use crate::user::User;
+
+mod bootstrap;
+mod certificates;
+mod garbage;
+mod namespaces;
+
+pub(crate) use namespaces::change;
+
+/// Between passes that no change asks for.
+const SLOW: Duration = Duration::from_secs(30);
+/// After a pass that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Who the controllers are.
+pub(crate) fn controller() -> User {
+    User::new("system:kube-controller-manager", &["system:masters"])
+}
+
+type Waiting = BoxFuture<'static, (Watcher, Result<Vec<Event>, TooOld>)>;
+
+fn wait(mut watcher: Watcher) -> Waiting {
+    Box::pin(async move {
+        let events = watcher.next().await;
+        (watcher, events)
+    })
+}
+
+/// What is to be looked at.
+#[derive(Default)]
+struct Work {
+    everything: bool,
+    namespaces: BTreeSet<String>,
+    /// UIDs of objects that went.
+    gone: BTreeSet<String>,
+    /// Keys of objects that name owners.
+    owned: BTreeSet<String>,
+    signing_requests: bool,
+    pods_or_nodes: bool,
+}
+
+impl Work {
+    fn note(&mut self, event: &Event) {
+        let (namespace, name) = event.object.place();
+        match event.object.storage() {
+            "namespaces" => drop(self.namespaces.insert(name.to_owned())),
+            "serviceaccounts" | "configmaps" => drop(self.namespaces.insert(namespace.to_owned())),
+            "pods" | "nodes" => self.pods_or_nodes = true,
+            storage if storage.starts_with("certificatesigningrequests") => {
+                self.signing_requests = true;
+            }
+            // Renewed all the time, and nothing hangs on them.
+            storage if storage.starts_with("leases") && !event.removed => return,
+            "events" => return,
+            _ => {}
+        }
+        if event.removed {
+            self.gone.insert(object::uid(&event.object.value()).to_owned());
+            if !namespace.is_empty() {
+                self.namespaces.insert(namespace.to_owned());
+            }
+        } else if contains(&event.object.bytes, b"\"ownerReferences\"")
+            || contains(&event.object.bytes, b"\"foregroundDeletion\"")
+            || contains(&event.object.bytes, b"\"orphan\"")
+        {
+            self.owned.insert(event.object.key.to_string());
+        }
+    }
+}
+
+pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+impl ApiServer {
+    /// Makes what every cluster has, then runs the controllers until the stop.
+    pub async fn run(&self, stop: CancellationToken) {
+        let work = self.controllers();
+        tokio::select! {
+            // The stop first; a pass that is cut goes on after the next start.
+            biased;
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    async fn controllers(&self) {
+        loop {
+            // First where changes begin, then everything there is, so that nothing falls between.
+            let store = &self.0.registry.store;
+            let version = store.version();
+            let mut storages: Vec<&str> = RESOURCES.iter().map(|row| row.storage).collect();
+            storages.sort_unstable();
+            storages.dedup();
+            let watchers = storages.iter().filter(|storage| !storage.is_empty());
+            let watchers: Result<Vec<Watcher>, TooOld> =
+                watchers.map(|storage| store.watch(storage, version)).collect();
+            let Ok(watchers) = watchers else { continue };
+            self.follow(watchers.into_iter().map(wait).collect()).await;
+        }
+    }
+
+    /// Runs until a watcher falls behind.
+    async fn follow(&self, mut changes: FuturesUnordered<Waiting>) {
+        let mut work = Work {
+            everything: true,
+            ..Work::default()
+        };
+        let mut wake_in = Duration::ZERO;
+        loop {
+            tokio::select! {
+                // Changes first, so that one pass sees as many as there are.
+                biased;
+                Some((watcher, events)) = changes.next() => {
+                    let Ok(events) = events else { return };
+                    events.iter().for_each(|event| work.note(event));
+                    changes.push(wait(watcher));
+                    wake_in = Duration::ZERO;
+                }
+                () = tokio::time::sleep(wake_in) => {
+                    if wake_in == SLOW {
+                        work.everything = true;
+                    }
+                    let now = std::mem::take(&mut work);
+                    wake_in = match self.pass(&now).await {
+                        Ok(()) => SLOW,
+                        Err(failure) => {
+                            tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
+                            work.everything = true;
+                            AGAIN
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    async fn pass(&self, work: &Work) -> Result<(), crate::failure::Failure> {
+        let server = &self.0;
+        if work.everything {
+            bootstrap::run(server).await?;
+            garbage::expire_events(server).await?;
+        }
+        namespaces::run(server, (!work.everything).then_some(&work.namespaces)).await?;
+        garbage::run(server, work.everything, &work.gone, &work.owned).await?;
+        if work.everything || work.signing_requests {
+            certificates::run(server).await?;
+        }
+        if work.everything || work.pods_or_nodes {
+            crate::binder::run(server).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Objects whose owners are gone, and events that nobody looks at any more.
+//!
+//! In:    UIDs of what went; objects that name owners
+//! Out:   dependents deleted; `foregroundDeletion` and `orphan` finalizers taken away when their work is done
+//! Calls: `controllers`
+//! Holds: an object goes only when each of its owners was looked for by kind, name and UID and none is there
+//! Upstream: pkg/controller/garbagecollector, `--event-ttl` (1.36); differences: owners of kinds that are not served count as there
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::contains;
+use super::namespaces::change;
+use crate::failure::Failure;
+use crate::object::{self, finalizers, is_deleting, list, metadata, parse_time, text};
+use crate::registry::{DeleteOptions, Place, Through};
+use crate::resources::{by_kind, by_storage};
+use crate::server::Inner;
+use crate::store::Object;
+
+/// Upstream's `--event-ttl`.
+const EVENT_LIFE: Duration = Duration::from_secs(3600);
+
+pub(super) async fn run(
+    server: &Inner,
+    everything: bool,
+    gone: &BTreeSet<String>,
+    owned: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let store = &server.registry.store;
+    let mut suspects: Vec<Arc<Object>> = owned.iter().filter_map(|key| store.get(key)).collect();
+    if everything || !gone.is_empty() {
+        let names_gone = |object: &&Arc<Object>| {
+            let bytes = &object.bytes;
+            contains(bytes, b"\"ownerReferences\"")
+                && (everything || gone.iter().any(|uid| contains(bytes, uid.as_bytes())))
+        };
+        let held = |object: &&Arc<Object>| {
+            contains(&object.bytes, b"\"foregroundDeletion\"") || contains(&object.bytes, b"\"orphan\"")
+        };
+        let all = store.list("").objects;
+        suspects.extend(all.iter().filter(|o| names_gone(o) || held(o)).cloned());
+    }
+    for suspect in suspects {
+        let Some(resource) = by_storage(suspect.storage()) else {
+            continue;
+        };
+        let (namespace, name) = suspect.place();
+        let place = Place {
+            resource,
+            namespace,
+            name,
+        };
+        let value = suspect.value();
+        if is_deleting(&value) {
+            propagate(server, place, &value).await?;
+        } else if has_lost_all_owners(server, &value) {
+            let options = DeleteOptions {
+                uid: Some(object::uid(&value).to_owned()),
+                propagation: Some("Background".to_owned()),
+                ..DeleteOptions::default()
+            };
+            match server.registry.delete(place, &options).await {
+                Err(failure) if ![404, 409].contains(&failure.code) => return Err(failure),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn has_lost_all_owners(server: &Inner, value: &Value) -> bool {
+    let owners = list(value, "/metadata/ownerReferences");
+    let namespace = object::namespace(value);
+    !owners.is_empty() && owners.iter().all(|owner| is_gone(server, namespace, owner))
+}
+
+fn is_gone(server: &Inner, namespace: &str, owner: &Value) -> bool {
+    let Some(row) = by_kind(text(owner, "/apiVersion"), text(owner, "/kind")) else {
+        return false;
+    };
+    let namespace = if row.namespaced { namespace } else { "" };
+    let found = server.registry.value(row.storage, namespace, text(owner, "/name"));
+    found.is_none_or(|found| object::uid(&found) != text(owner, "/uid"))
+}
+
+/// The dependents of an owner that is held for their sake.
+async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<(), Failure> {
+    let has = |name: &str| finalizers(owner).iter().any(|one| one == name);
+    let (foreground, orphan) = (has("foregroundDeletion"), has("orphan"));
+    if !foreground && !orphan {
+        return Ok(());
+    }
+    let uid = object::uid(owner);
+    let mut waits = false;
+    for dependent in server.registry.store.list("").objects {
+        let Some(resource) = by_storage(dependent.storage()) else {
+            continue;
+        };
+        let value = dependent.value();
+        let owners = list(&value, "/metadata/ownerReferences");
+        let Some(reference) = owners.iter().find(|one| text(one, "/uid") == uid) else {
+            continue;
+        };
+        let (namespace, name) = dependent.place();
+        let at = Place {
+            resource,
+            namespace,
+            name,
+        };
+        if orphan {
+            let forget = |old: &Value| {
+                let mut new = old.clone();
+                if let Some(Value::Array(owners)) = metadata(&mut new).get_mut("ownerReferences") {
+                    owners.retain(|one| text(one, "/uid") != uid);
+                }
+                Ok(new)
+            };
+            change(&server.registry, at, Through::Object, forget).await?;
+        } else {
+            waits |= reference["blockOwnerDeletion"] == Value::Bool(true);
+            if !is_deleting(&value) {
+                let options = DeleteOptions {
+                    propagation: Some("Foreground".to_owned()),
+                    ..DeleteOptions::default()
+                };
+                match server.registry.delete(at, &options).await {
+                    Err(failure) if failure.code != 404 => return Err(failure),
+                    _ => {}
+                }
+            }
+        }
+    }
+    if waits {
+        // Told again when they go.
+        let still = server.registry.store.list("").objects;
+        if still.iter().any(|o| contains(&o.bytes, uid.as_bytes()) && o.key.as_ref() != place.key()) {
+            return Ok(());
+        }
+    }
+    let release = |old: &Value| {
+        let mut new = old.clone();
+        if let Some(Value::Array(all)) = metadata(&mut new).get_mut("finalizers") {
+            all.retain(|one| one != "foregroundDeletion" && one != "orphan");
+        }
+        Ok(new)
+    };
+    change(&server.registry, place, Through::Object, release).await
+}
+
+/// Events go an hour after they were last told of.
+pub(super) async fn expire_events(server: &Inner) -> Result<(), Failure> {
+    let Some(resource) = by_storage("events") else {
+        return Ok(());
+    };
+    let now = server.registry.now();
+    for event in server.registry.store.list("events/").objects {
+        let value = event.value();
+        let times = ["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"];
+        let last = times.iter().filter_map(|pointer| parse_time(text(&value, pointer))).max();
+        let old = last.is_none_or(|at| now.as_second() - at.as_second() > EVENT_LIFE.as_secs().cast_signed());
+        if old {
+            let (namespace, name) = event.place();
+            let place = Place {
+                resource,
+                namespace,
+                name,
+            };
+            match server.registry.delete(place, &DeleteOptions::default()).await {
+                Err(failure) if failure.code != 404 => return Err(failure),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! Refusals: what a client is told when a request is not done, as upstream's `Status` object.
+//!
+//! In:    what went wrong, with the resource and the name
+//! Out:   [`Failure`], its HTTP code and its JSON
+//! Calls: everything that can refuse; `http` writes it out
+//! Holds: reasons, codes and messages are upstream's, since clients match on them
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/api/errors, pkg/util/validation/field (1.36); differences: none
+
+use serde_json::{Value, json};
+
+use crate::resources::Resource;
+use crate::store::WriteError;
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// HTTP code.
+    pub code: u16,
+    /// Upstream's `StatusReason`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// `name`, `group`, `kind`, `causes`, `retryAfterSeconds`.
+    pub details: Value,
+}
+
+/// One thing that is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueInvalid` and the like.
+    pub reason: &'static str,
+    /// Its path.
+    pub field: String,
+    /// What it says after the path.
+    pub message: String,
+}
+
+impl Cause {
+    /// A field that must be there.
+    pub fn required(field: impl Into<String>, detail: &str) -> Self {
+        let detail = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(": {detail}")
+        };
+        Self {
+            reason: "FieldValueRequired",
+            field: field.into(),
+            message: format!("Required value{detail}"),
+        }
+    }
+
+    /// A value that is not right.
+    pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {}: {detail}", shown(value)),
+        }
+    }
+
+    /// A value that may not be set here.
+    pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {detail}"),
+        }
+    }
+
+    /// A value out of a list.
+    pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(|one| format!("{one:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message: format!(
+                "Unsupported value: {}: supported values: {}",
+                shown(value),
+                allowed.join(", ")
+            ),
+        }
+    }
+
+    /// The same value twice.
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {}", shown(value)),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("{}: {}", self.field, self.message)
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) | Value::Array(_) => value.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl Failure {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+        }
+    }
+
+    fn of(mut self, resource: &Resource, name: &str) -> Self {
+        let mut details = json!({"name": name, "kind": resource.plural});
+        if !resource.group.is_empty() {
+            details["group"] = resource.group.into();
+        }
+        if name.is_empty() {
+            details = json!({"kind": resource.plural});
+        }
+        self.details = details;
+        self
+    }
+
+    /// 404 for an object.
+    pub fn not_found(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", resource.qualified());
+        Self::new(404, "NotFound", message).of(resource, name)
+    }
+
+    /// 404 for a path.
+    pub fn no_such_path() -> Self {
+        let mut failure = Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        );
+        failure.details = json!({});
+        failure
+    }
+
+    /// 409: the name is taken.
+    pub fn already_exists(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", resource.qualified());
+        Self::new(409, "AlreadyExists", message).of(resource, name)
+    }
+
+    /// 409: the object is another version than the request was made from, or a precondition fails.
+    pub fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {why}",
+            resource.qualified()
+        );
+        Self::new(409, "Conflict", message).of(resource, name)
+    }
+
+    /// 409 in upstream's words for an old resourceVersion.
+    pub fn modified(resource: &Resource, name: &str) -> Self {
+        Self::conflict(
+            resource,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    /// 422 with all that is wrong.
+    pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
+        let kind = match resource.group {
+            "" => resource.kind.to_owned(),
+            group => format!("{}.{group}", resource.kind),
+        };
+        let lines: Vec<String> = causes.iter().map(Cause::line).collect();
+        let what = match lines.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut failure = Self::new(422, "Invalid", format!("{kind} {name:?} is invalid: {what}"))
+            .of(resource, name);
+        failure.details["kind"] = resource.kind.into();
+        failure.details["causes"] = causes
+            .iter()
+            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+            .collect();
+        failure
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403 for an object: admission said no.
+    pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
+        Self::new(403, "Forbidden", message).of(resource, name)
+    }
+
+    /// 403 with a text of its own: the authorizer said no.
+    pub fn denied(details: Value, message: String) -> Self {
+        let mut failure = Self::new(403, "Forbidden", message);
+        failure.details = details;
+        failure
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        let mut failure = Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
+        failure.details = json!({});
+        failure
+    }
+
+    /// 406.
+    pub fn not_acceptable() -> Self {
+        Self::new(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, application/json;stream=watch",
+        )
+    }
+
+    /// 410: a version that is no longer known.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// 410 of a watch whose start is too old.
+    pub fn too_old(asked: u64, oldest: u64) -> Self {
+        Self::expired(format!("too old resource version: {asked} ({oldest})"))
+    }
+
+    /// 504: a version that does not exist yet.
+    pub fn too_large_version(asked: u64, current: u64) -> Self {
+        let message =
+            format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let mut failure = Self::new(504, "Timeout", message);
+        failure.details = json!({"retryAfterSeconds": 1, "causes": [
+            {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+        failure
+    }
+
+    /// 413.
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(got: &str, accepted: &str) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted} (got {got:?})"
+        );
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 429: an eviction that a budget forbids, or too many requests.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut failure = Self::new(429, "TooManyRequests", message);
+        failure.details = json!({"retryAfterSeconds": retry_after_seconds});
+        failure
+    }
+
+    /// 500.
+    pub fn internal(what: impl std::fmt::Display) -> Self {
+        let mut failure = Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {what}"),
+        );
+        failure.details = json!({"causes": [{"message": what.to_string()}]});
+        failure
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// 504.
+    pub fn timeout() -> Self {
+        Self::new(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        )
+    }
+
+    /// What the store said, as an answer.
+    pub fn store(resource: &Resource, name: &str, error: &WriteError) -> Self {
+        match error {
+            WriteError::Unexpected(None) => Self::not_found(resource, name),
+            WriteError::Unexpected(Some(_)) => Self::modified(resource, name),
+            WriteError::TooLarge => Self::too_large(crate::http::BODY_BYTES),
+            WriteError::Failed(why) => Self::internal(why),
+        }
+    }
+
+    /// The `Status` object.
+    pub fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if !self.details.is_null() {
+            status["details"] = self.details.clone();
+        }
+        status
+    }
+
+    /// Seconds after which to try again, for the header.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.details["retryAfterSeconds"].as_u64()
+    }
+}
+
+/// The `Status` of something that was done.
+pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": resource.plural, "uid": uid});
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}

@@ -1,0 +1,267 @@
+//! Requests over HTTP: reads them, asks who and whether, has them done, writes the answer.
+//!
+//! In:    `http::Request`, from a listener or handed in directly
+//! Out:   `http::Response`; a `tower::Service`
+//! Calls: the listener, tests, clients in the same process
+//! Holds: a body is bounded; an answer that is no stream has a deadline; nothing is anonymous but health and version
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/{config.go,filters} (1.36); differences: JSON only
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::authz::{self, Asked, Decision};
+use crate::discovery;
+use crate::failure::Failure;
+use crate::form::{Form, bytes};
+use crate::path::{Query, Route, Target, route};
+use crate::server::{ApiServer, Inner, Peer};
+use crate::user::User;
+use crate::verbs::{self, Call, Reply, Watch};
+
+/// The largest body of a request.
+pub(crate) const BODY_BYTES: usize = 3 << 20;
+/// What a request may take that is no stream.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The server as a service, for callers of one connection.
+#[derive(Clone, Debug)]
+pub struct Service {
+    server: ApiServer,
+    peer: Arc<Peer>,
+}
+
+impl Service {
+    pub(crate) fn new(server: ApiServer, peer: Peer) -> Self {
+        Self {
+            server,
+            peer: Arc::new(peer),
+        }
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Service
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (server, peer) = (Arc::clone(&self.server.0), Arc::clone(&self.peer));
+        Box::pin(async move { Ok(answer(&server, &peer, request).await) })
+    }
+}
+
+async fn answer<B>(server: &Arc<Inner>, peer: &Peer, mut request: Request<B>) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let head = Head {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        headers: parts.headers,
+    };
+    let done = match head.accepted(server, peer) {
+        Ok(Accepted::Now(reply)) => Ok(reply),
+        Ok(Accepted::Target(user, target)) => {
+            head.on_target(server, &user, &target, body, upgrade).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match done {
+        Ok(response) => response,
+        Err(failure) => refused(&failure),
+    }
+}
+
+/// The head of a request.
+struct Head {
+    method: Method,
+    path: String,
+    query: Query,
+    headers: HeaderMap,
+}
+
+enum Accepted {
+    Now(Response<Body>),
+    Target(User, Box<Target>),
+}
+
+impl Head {
+    fn header(&self, name: hyper::header::HeaderName) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// Who, where, and whether; what needs no body is answered.
+    fn accepted(&self, server: &Inner, peer: &Peer) -> Result<Accepted, Failure> {
+        let route = route(&self.path);
+        match route {
+            Route::Health => return Ok(Accepted::Now(self.health(server))),
+            Route::Version => return Ok(Accepted::Now(json(200, bytes(&discovery::version())))),
+            _ => {}
+        }
+        let authorization = self.headers.get(AUTHORIZATION).map(|value| value.to_str());
+        let authorization = match authorization {
+            Some(Err(_)) => return Err(Failure::unauthorized()),
+            Some(Ok(text)) => Some(text),
+            None => None,
+        };
+        let user = server.authenticate(peer, authorization)?.ok_or_else(Failure::unauthorized)?;
+        if let Route::Target(target) = route {
+            let verb = target.verb(self.method.as_str(), &self.query);
+            authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
+            return Ok(Accepted::Target(user, Box::new(target)));
+        }
+        let verb = self.method.as_str().to_lowercase();
+        authorize(server, &user, &Asked::of_path(&self.path, &verb))?;
+        let found = match route {
+            Route::CoreVersions => discovery::core_versions(),
+            Route::Groups => discovery::all_groups(),
+            Route::Group(group) => discovery::group(&group)?,
+            Route::Resources(group, version) => discovery::resources(&group, &version)?,
+            _ => return Err(Failure::no_such_path()),
+        };
+        if self.method != Method::GET && self.method != Method::HEAD {
+            return Err(Failure::method_not_allowed());
+        }
+        Form::negotiate(self.header(ACCEPT).split(";g=apidiscovery").next().map_or("", |_| "*/*"), &self.query)?;
+        Ok(Accepted::Now(json(200, bytes(&found))))
+    }
+
+    fn health(&self, server: &Inner) -> Response<Body> {
+        let ready = server.registry.store.failed();
+        let (code, text) = match ready {
+            None => (200, "ok".to_owned()),
+            Some(why) => (500, format!("[-]store failed: {why}\nhealthz check failed\n")),
+        };
+        let mut response = Response::new(full(text.into()));
+        *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
+    }
+
+    /// Reads the body and does what is asked.
+    async fn on_target<B>(
+        &self,
+        server: &Arc<Inner>,
+        user: &User,
+        target: &Target,
+        body: B,
+        _upgrade: hyper::upgrade::OnUpgrade,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let verb = target.verb(self.method.as_str(), &self.query);
+        let work = async {
+            let body = Limited::new(body, BODY_BYTES).collect().await.map_err(|error| {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    Failure::too_large(BODY_BYTES)
+                } else {
+                    Failure::bad_request(format!("unable to read the body: {error}"))
+                }
+            })?;
+            let call = Call {
+                user,
+                target,
+                verb,
+                query: &self.query,
+                accept: self.header(ACCEPT),
+                content_type: self.header(CONTENT_TYPE),
+                body: body.to_bytes(),
+            };
+            verbs::serve(server, &call).await
+        };
+        let reply = tokio::time::timeout(DEADLINE, work).await;
+        Ok(match reply.unwrap_or_else(|_| Err(Failure::timeout()))? {
+            Reply::Json(code, body) => json(code, body),
+            Reply::Watch(watch) => streamed(*watch),
+        })
+    }
+}
+
+fn authorize(server: &Inner, user: &User, asked: &Asked) -> Result<(), Failure> {
+    match authz::decide(&server.registry, user, asked) {
+        Decision::Allowed(_) => Ok(()),
+        Decision::Refused(why) => {
+            let mut details = serde_json::json!({});
+            if asked.path.is_empty() {
+                details["kind"] = asked.resource.clone().into();
+            }
+            if !asked.name.is_empty() {
+                details["name"] = asked.name.clone().into();
+            }
+            if !asked.group.is_empty() {
+                details["group"] = asked.group.clone().into();
+            }
+            Err(Failure::denied(details, asked.refusal(user, &why)))
+        }
+    }
+}
+
+fn full(body: Bytes) -> Body {
+    Full::new(body).boxed_unsync()
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn json(code: u16, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn refused(failure: &Failure) -> Response<Body> {
+    let mut response = json(failure.code, bytes(&failure.status()));
+    if let Some(seconds) = failure.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// A watch as a body; it ends with its connection, since the body is dropped then.
+fn streamed(watch: Watch) -> Response<Body> {
+    let lines = stream::unfold(watch, async |mut watch| {
+        let line = watch.next().await?;
+        Some((line, watch))
+    });
+    let frames = lines.map(Ok::<_, Infallible>).map_ok(Frame::data);
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}

@@ -1,0 +1,40 @@
+//! The embedded API server of a cluster of one node.
+//!
+//! In:    HTTP requests, as a `tower::Service` ([`ApiServer::service_as`]) or over a listener
+//! Out:   answers; objects in a durable store
+//! Calls: wiring; tests hand the service to a client
+//! Holds: what a kubelet and kubectl see is what kube-apiserver would show them, for the kinds in `resources`; no clock, chance or
+//!        task of its own: they are handed in
+//! Upstream: cmd/kube-apiserver, pkg/controlplane (1.36); differences: one node, no server-side apply, OpenAPI or aggregation
+
+mod admission;
+mod authority;
+mod authz;
+mod binder;
+pub mod clock;
+mod controllers;
+mod discovery;
+mod encoding;
+pub mod failure;
+mod form;
+pub mod http;
+pub mod identity;
+pub mod listener;
+mod object;
+mod patch;
+mod path;
+mod registry;
+pub mod resources;
+mod reviews;
+mod selectors;
+mod server;
+pub mod store;
+mod strategy;
+mod subresources;
+mod table;
+mod tokens;
+pub mod user;
+mod verbs;
+
+pub use authority::Pair;
+pub use server::{ApiServer, Parts};

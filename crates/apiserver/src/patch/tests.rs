@@ -1,0 +1,107 @@
+//! Patches as tables: before, patch, after.
+//!
+//! In:    JSON
+//! Out:   JSON
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/util/strategicpatch/patch_test.go
+
+use serde_json::json;
+
+use super::*;
+
+fn check(kind: Kind, before: Value, patch: Value) -> Value {
+    let pods = crate::resources::find("", "v1", "pods").unwrap();
+    apply(pods, "p", kind, &before, &patch).unwrap_or_else(|failure| failure.message.into())
+}
+
+#[test]
+fn strategic_patches_merge_lists_by_their_keys() {
+    let two = json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b", "image": "1"}]}});
+    for (before, patch, after) in [
+        (
+            two.clone(),
+            json!({"spec": {"containers": [{"name": "b", "image": "2"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b", "image": "2"}]}}),
+        ),
+        (
+            two.clone(),
+            json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+            json!({"spec": {"containers": [{"name": "b", "image": "1"}]}}),
+        ),
+        (
+            two.clone(),
+            json!({"spec": {"containers": [{"name": "c", "image": "3"}, {"$patch": "replace"}]}}),
+            json!({"spec": {"containers": [{"name": "c", "image": "3"}]}}),
+        ),
+        (
+            two.clone(),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "a", "args": null}]}}),
+            json!({"spec": {"containers": [{"name": "b", "image": "1"}, {"name": "a", "image": "1"}]}}),
+        ),
+        (
+            two,
+            json!({"spec": {"containers": [{"image": "2"}]}}),
+            json!("map: {\"image\":\"2\"} does not contain declared merge key: name"),
+        ),
+        (
+            json!({"metadata": {"finalizers": ["a", "b"]}}),
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}}),
+            json!({"metadata": {"finalizers": ["b", "c"]}}),
+        ),
+        (
+            json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
+        ),
+        (
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [{"name": "a"}]}}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [{"name": "b"}], "podIPs": null}}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [{"name": "b"}]}}),
+        ),
+        (
+            json!({"metadata": {"labels": {"a": "1"}}}),
+            json!({"metadata": {"labels": {"$patch": "replace", "b": "2"}}}),
+            json!({"metadata": {"labels": {"b": "2"}}}),
+        ),
+    ] {
+        assert_eq!(check(Kind::Strategic, before, patch.clone()), after, "{patch}");
+    }
+}
+
+#[test]
+fn merge_patches_replace_lists_and_remove_what_is_null() {
+    let before = json!({"a": {"b": 1, "c": [1, 2]}, "d": 1});
+    let patch = json!({"a": {"b": null, "c": [3], "e": {"f": null, "g": 1}}});
+    let after = json!({"a": {"c": [3], "e": {"g": 1}}, "d": 1});
+    assert_eq!(check(Kind::Merge, before, patch), after);
+}
+
+#[test]
+fn json_patches_apply_whole_or_not_at_all() {
+    let before = json!({"a": [1, 2], "b/c": 1});
+    for (patch, after) in [
+        (
+            json!([{"op": "add", "path": "/a/1", "value": 9}, {"op": "add", "path": "/a/-", "value": 3}]),
+            json!({"a": [1, 9, 2, 3], "b/c": 1}),
+        ),
+        (json!([{"op": "remove", "path": "/b~1c"}]), json!({"a": [1, 2]})),
+        (
+            json!([{"op": "test", "path": "/a/0", "value": 1}, {"op": "move", "from": "/a/0", "path": "/x"}]),
+            json!({"a": [2], "b/c": 1, "x": 1}),
+        ),
+        (
+            json!([{"op": "replace", "path": "/a/0", "value": 7}, {"op": "copy", "from": "/a", "path": "/y"}]),
+            json!({"a": [7, 2], "b/c": 1, "y": [7, 2]}),
+        ),
+    ] {
+        assert_eq!(check(Kind::Json, before.clone(), patch.clone()), after, "{patch}");
+    }
+    for bad in [
+        json!([{"op": "replace", "path": "/none", "value": 1}]),
+        json!([{"op": "remove", "path": "/a/7"}]),
+        json!([{"op": "test", "path": "/a/0", "value": 2}]),
+        json!([{"op": "fly", "path": "/a"}]),
+        json!({"op": "add"}),
+    ] {
+        assert!(check(Kind::Json, before.clone(), bad.clone()).is_string(), "{bad}");
+    }
+}

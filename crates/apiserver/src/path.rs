@@ -1,0 +1,238 @@
+//! What a request is about, read from its method, path and query.
+//!
+//! In:    method, path, query
+//! Out:   [`Route`]: an object, a collection, discovery, health; the verb that the authorizer is asked for
+//! Calls: `http`, once a request
+//! Holds: pure
+//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go (1.36); differences: no `/watch/` paths
+//!           (deprecated since 1.11)
+
+use crate::resources::{self, Resource, Subresource};
+
+/// The parameters of a query, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(query: &str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        };
+        Self(pairs.map(pair).collect())
+    }
+
+    /// The first value of a parameter; an empty one is none.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.iter();
+        let found = pairs.find(|(n, _)| n == name).map(|(_, value)| &**value);
+        found.filter(|value| !value.is_empty())
+    }
+
+    /// Every value of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(n, _)| n == name);
+        named.map(|(_, value)| &**value)
+    }
+
+    /// `true`, `1`, or there without a value.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        self.all(name).any(|value| ["true", "1", "True", "TRUE", "t", "T"].contains(&value))
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.get(name).and_then(|text| text.parse().ok())
+    }
+}
+
+/// `%41` and `+`, back to what they stand for.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let mut ahead = rest.clone();
+                let digits = [ahead.next(), ahead.next()].map(|d| d.and_then(|d| char::from(d).to_digit(16)));
+                match digits {
+                    [Some(high), Some(low)] => {
+                        bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                        rest = ahead;
+                    }
+                    _ => bytes.push(byte),
+                }
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What a request is about.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// `/healthz` and the like, with what follows.
+    Health,
+    /// `/version`.
+    Version,
+    /// `/api`.
+    CoreVersions,
+    /// `/apis`.
+    Groups,
+    /// `/apis/<group>`.
+    Group(String),
+    /// `/api/v1`, `/apis/<group>/<version>`.
+    Resources(String, String),
+    /// An object or a collection.
+    Target(Target),
+    /// Nothing that there is.
+    Unknown,
+}
+
+/// An object or a collection.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) resource: &'static Resource,
+    /// Empty: the cluster, or all namespaces.
+    pub(crate) namespace: String,
+    /// Empty: the collection.
+    pub(crate) name: String,
+    pub(crate) subresource: Option<&'static Subresource>,
+    /// What follows a `proxy` subresource.
+    pub(crate) rest: String,
+}
+
+/// The route of a path.
+pub(crate) fn route(path: &str) -> Route {
+    let parts: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(|part| decode(&part.replace('+', "%2B")))
+        .collect();
+    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["healthz" | "livez" | "readyz", ..] => Route::Health,
+        ["version"] => Route::Version,
+        ["api"] => Route::CoreVersions,
+        ["apis"] => Route::Groups,
+        ["apis", group] => Route::Group((*group).to_owned()),
+        ["api", version] => Route::Resources(String::new(), (*version).to_owned()),
+        ["apis", group, version] => Route::Resources((*group).to_owned(), (*version).to_owned()),
+        ["api", version, rest @ ..] => target("", version, rest),
+        ["apis", group, version, rest @ ..] => target(group, version, rest),
+        _ => Route::Unknown,
+    }
+}
+
+fn target(group: &str, version: &str, rest: &[&str]) -> Route {
+    let (namespace, rest) = match rest {
+        // `namespaces/x` and what belongs to the namespace itself are not inside of it.
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", rest),
+        ["namespaces", namespace, rest @ ..] => (*namespace, rest),
+        rest => ("", rest),
+    };
+    let [plural, rest @ ..] = rest else {
+        return Route::Unknown;
+    };
+    let Some(resource) = resources::find(group, version, plural) else {
+        return Route::Unknown;
+    };
+    let (name, subresource, after) = match rest {
+        [] => ("", None, ""),
+        [name] => (*name, None, ""),
+        [name, sub, after @ ..] => {
+            let sub = resource.subresource(sub);
+            let follows = sub.is_some_and(|sub| sub.name == "proxy");
+            if sub.is_none() || (!after.is_empty() && !follows) {
+                return Route::Unknown;
+            }
+            (*name, sub, &*after.join("/"))
+        }
+    };
+    // A namespaced object without a namespace does not exist; its collection does.
+    let misplaced = resource.namespaced && namespace.is_empty() && !name.is_empty();
+    if misplaced || (!resource.namespaced && !namespace.is_empty()) {
+        return Route::Unknown;
+    }
+    Route::Target(Target {
+        resource,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        subresource,
+        rest: after.to_owned(),
+    })
+}
+
+impl Target {
+    /// The verb of a method here, as the authorizer knows it.
+    pub(crate) fn verb(&self, method: &str, query: &Query) -> &'static str {
+        match (method, self.name.is_empty()) {
+            ("GET" | "HEAD", true) if query.is_set("watch") => "watch",
+            ("GET" | "HEAD", true) => "list",
+            ("GET" | "HEAD", false) => "get",
+            ("POST", _) => "create",
+            ("PUT", _) => "update",
+            ("PATCH", _) => "patch",
+            ("DELETE", true) => "deletecollection",
+            ("DELETE", false) => "delete",
+            _ => "",
+        }
+    }
+
+    /// `pods`, or `pods/log`.
+    pub(crate) fn written(&self) -> String {
+        match self.subresource {
+            Some(sub) => format!("{}/{}", self.resource.plural, sub.name),
+            None => self.resource.plural.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str) -> String {
+        match route(path) {
+            Route::Target(t) => {
+                let sub = t.subresource.map_or("", |sub| sub.name);
+                format!("{} {:?} {:?} {sub:?} {:?}", t.resource.qualified(), t.namespace, t.name, t.rest)
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_upstream_reads_them() {
+        for (path, read) in [
+            ("/api/v1/pods", r#"pods "" "" "" """#),
+            ("/api/v1/namespaces/a/pods/", r#"pods "a" "" "" """#),
+            ("/api/v1/namespaces/a/pods/b/status", r#"pods "a" "b" "status" """#),
+            ("/api/v1/namespaces/a", r#"namespaces "" "a" "" """#),
+            ("/api/v1/namespaces/a/finalize", r#"namespaces "" "a" "finalize" """#),
+            ("/api/v1/nodes/n/proxy/pods/x", r#"nodes "" "n" "proxy" "pods/x""#),
+            ("/apis/coordination.k8s.io/v1/namespaces/a/leases/n", r#"leases.coordination.k8s.io "a" "n" "" """#),
+            ("/api/v1/pods/b", "Unknown"),
+            ("/api/v1/namespaces/a/nodes", "Unknown"),
+            ("/api/v1/namespaces/a/pods/b/other", "Unknown"),
+            ("/api/v2/pods", "Unknown"),
+            ("/apis/coordination.k8s.io/v1", r#"Resources("coordination.k8s.io", "v1")"#),
+            ("/healthz/ping", "Health"),
+            ("/apis", "Groups"),
+        ] {
+            assert_eq!(check(path), read, "{path}");
+        }
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        let query = Query::parse("labelSelector=app%3Dweb%2Cx+in+%28a%29&watch=1&limit=5&command=a&command=b&e=");
+        assert_eq!(query.get("labelSelector"), Some("app=web,x in (a)"));
+        assert!(query.is_set("watch"));
+        assert_eq!(query.number("limit"), Some(5));
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(query.get("e"), None);
+    }
+}

@@ -1,0 +1,488 @@
+//! Makes, changes and removes objects by the rules of their kinds.
+//!
+//! In:    an object as a client sent it, who sent it, what it expects
+//! Out:   the object as it is kept, or a [`Failure`]
+//! Calls: `verbs`, `subresources`, `controllers`, `binder`
+//! Holds: read, decide, write what is still as it was read; a write that lost the race reads again; system fields are nobody's
+//!        but ours; a dry run does everything but the write
+//! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an update
+//!           does not create, managed fields are not kept
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::admission;
+use crate::clock::{Chance, Now};
+use crate::failure::{Cause, Failure};
+use crate::object::{self, as_map, finalizers, is_deleting, metadata, name, text};
+use crate::resources::{NameRule, Resource};
+use crate::store::{Change, Expected, Object, Store, Write, WriteError};
+use crate::strategy::{Generation, names};
+use crate::user::User;
+
+mod deletion;
+
+pub(crate) use deletion::{DeleteOptions, Deleted};
+
+/// Races with other writers that one change may lose.
+const ATTEMPTS: usize = 10;
+/// Names that are tried for one `generateName`.
+const NAMES: usize = 8;
+/// The longest part of a generated name that is the caller's.
+const GENERATED_PREFIX: usize = 58;
+
+/// Whether to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    Real,
+    Dry,
+}
+
+/// Through which path an object is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// Its own.
+    Object,
+    /// Its status.
+    Status,
+    /// One that has set right by itself what may change.
+    Sub,
+}
+
+/// Where an object is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) resource: &'static Resource,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl Place<'_> {
+    pub(crate) fn key(&self) -> String {
+        self.resource.key(self.namespace, self.name)
+    }
+
+    pub(crate) fn not_found(&self) -> Failure {
+        Failure::not_found(self.resource, self.name)
+    }
+}
+
+/// The objects and their rules.
+pub(crate) struct Registry {
+    pub(crate) store: Store,
+    pub(crate) now: Now,
+    pub(crate) chance: Chance,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// The object, if it is there.
+    pub(crate) fn find(&self, place: Place<'_>) -> Option<Arc<Object>> {
+        self.store.get(&place.key())
+    }
+
+    /// The object, or 404.
+    pub(crate) fn get(&self, place: Place<'_>) -> Result<Arc<Object>, Failure> {
+        self.find(place).ok_or_else(|| place.not_found())
+    }
+
+    /// The parsed object in a core kind or another one by its storage's name.
+    pub(crate) fn value(&self, storage: &str, namespace: &str, name: &str) -> Option<Value> {
+        let object = self.store.get(&format!("{storage}/{namespace}/{name}"));
+        object.map(|object| object.value())
+    }
+
+    /// Makes an object.
+    pub(crate) async fn create(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        mut object: Value,
+        who: &User,
+        run: Run,
+    ) -> Result<Arc<Object>, Failure> {
+        check_kind(resource, &mut object)?;
+        place_in(resource, namespace, &mut object)?;
+        self.namespace_accepts(resource, namespace)?;
+        let given = name(&object).to_owned();
+        let prefix = text(&object, "/metadata/generateName").to_owned();
+        for attempt in 1.. {
+            let mut object = object.clone();
+            if given.is_empty() && !prefix.is_empty() {
+                let cut: String = prefix.chars().take(GENERATED_PREFIX).collect();
+                let generated = format!("{cut}{}", self.chance.suffix());
+                metadata(&mut object).insert("name".to_owned(), generated.into());
+            }
+            self.birth(resource, &mut object);
+            (resource.strategy.create)(&mut object);
+            (resource.strategy.default)(&mut object);
+            admission::create(self, resource, namespace, &mut object, who)?;
+            (resource.strategy.default)(&mut object);
+            check_types(resource, &object)?;
+            let mut causes = check_name(resource, &object);
+            causes.extend((resource.strategy.validate)(&object, None));
+            if !causes.is_empty() {
+                return Err(Failure::invalid(resource, name(&object), &causes));
+            }
+            let called = name(&object).to_owned();
+            match self.put(resource, namespace, object, Expected::Absent, run).await {
+                Err(WriteError::Unexpected(_)) if given.is_empty() && attempt < NAMES => {}
+                Err(WriteError::Unexpected(_)) => {
+                    return Err(Failure::already_exists(resource, &called));
+                }
+                Err(error) => return Err(Failure::store(resource, &called, &error)),
+                Ok(object) => return Ok(object),
+            }
+        }
+        Err(Failure::internal("no free name was found"))
+    }
+
+    /// System fields of a new object.
+    fn birth(&self, resource: &Resource, object: &mut Value) {
+        let (uid, now) = (self.chance.uid(), object::time(self.now()));
+        let metadata = metadata(object);
+        for field in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+            "generation",
+        ] {
+            metadata.remove(field);
+        }
+        metadata.insert("uid".to_owned(), uid.into());
+        metadata.insert("creationTimestamp".to_owned(), now.into());
+        if resource.strategy.generation == Generation::OfSpec {
+            metadata.insert("generation".to_owned(), 1.into());
+        }
+    }
+
+    /// Refuses what belongs into a namespace that is not there, or on its way out.
+    fn namespace_accepts(&self, resource: &Resource, namespace: &str) -> Result<(), Failure> {
+        if !resource.namespaced {
+            return Ok(());
+        }
+        let rows = crate::resources::find("", "v1", "namespaces");
+        match (self.value("namespaces", "", namespace), rows) {
+            (None, Some(namespaces)) => Err(Failure::not_found(namespaces, namespace)),
+            (Some(found), _) if is_deleting(&found) => {
+                let why = format!(
+                    "unable to create new content in namespace {namespace} because it is being terminated"
+                );
+                let mut failure = Failure::forbidden(resource, "", &why);
+                failure.details["causes"] = serde_json::json!([{
+                    "reason": "NamespaceTerminating",
+                    "message": format!("namespace {namespace} is being terminated"),
+                    "field": "metadata.namespace",
+                }]);
+                Err(failure)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes, unless it is a dry run: then the object comes back as it would be.
+    async fn put(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: Value,
+        expected: Expected,
+        run: Run,
+    ) -> Result<Arc<Object>, WriteError> {
+        let key = resource.key(namespace, name(&object));
+        if run == Run::Dry {
+            let found = self.store.get(&key);
+            let as_expected = match (expected, &found) {
+                (Expected::Absent, None) => true,
+                (Expected::At(version), Some(found)) => found.version == version,
+                _ => false,
+            };
+            if !as_expected {
+                return Err(WriteError::Unexpected(found));
+            }
+            return Ok(self.store.preview(key, object));
+        }
+        let change = Change::Put(Box::new(object));
+        let write = Write {
+            key,
+            expected,
+            change,
+        };
+        self.store.write(write).await
+    }
+
+    /// Changes an object: `change` makes the new one from the old one, again when a race was lost.
+    pub(crate) async fn change(
+        &self,
+        place: Place<'_>,
+        through: Through,
+        who: &User,
+        run: Run,
+        mut change: impl FnMut(&Value) -> Result<Value, Failure>,
+    ) -> Result<Arc<Object>, Failure> {
+        let resource = place.resource;
+        for _ in 0..ATTEMPTS {
+            let current = self.get(place)?;
+            let old = current.value();
+            let mut shown = old.clone();
+            if let Some(convert) = resource.strategy.convert {
+                (convert.shown)(&mut shown);
+            }
+            let mut new = change(&shown)?;
+            check_kind(resource, &mut new)?;
+            check_identity(place, &new, &old)?;
+            self.settle(place, through, &mut new, &old, who)?;
+            if object::same_content(&new, &old) {
+                return Ok(current);
+            }
+            let expected = Expected::At(current.version);
+            let written = if may_go(&new) && is_deleting(&old) && run == Run::Real {
+                // The last finalizer went with this change.
+                self.remove(place, current.version).await
+            } else {
+                self.put(resource, place.namespace, new, expected, run).await
+            };
+            match written {
+                Err(WriteError::Unexpected(Some(_))) => {}
+                Err(error) => return Err(Failure::store(resource, place.name, &error)),
+                Ok(object) => return Ok(object),
+            }
+        }
+        Err(Failure::modified(resource, place.name))
+    }
+
+    /// The rules of a change.
+    fn settle(
+        &self,
+        place: Place<'_>,
+        through: Through,
+        new: &mut Value,
+        old: &Value,
+        who: &User,
+    ) -> Result<(), Failure> {
+        let resource = place.resource;
+        keep_system_fields(new, old);
+        match through {
+            Through::Object => (resource.strategy.update)(new, old),
+            Through::Status => (resource.strategy.update_status)(new, old),
+            Through::Sub => {}
+        }
+        (resource.strategy.default)(new);
+        if resource.strategy.generation == Generation::OfSpec && wants_differ(new, old) {
+            let next = object::number(old, "/metadata/generation").unwrap_or(0) + 1;
+            metadata(new).insert("generation".to_owned(), next.into());
+        }
+        admission::update(self, place, through, new, old, who)?;
+        check_types(resource, new)?;
+        let mut causes = Vec::new();
+        if through == Through::Object {
+            causes.extend((resource.strategy.validate)(new, Some(old)));
+        }
+        if is_deleting(old) {
+            let added = finalizers(new).iter().find(|one| !finalizers(old).contains(one));
+            if let Some(added) = added {
+                let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
+                causes.push(Cause::forbidden("metadata.finalizers", &detail));
+            }
+        }
+        if causes.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::invalid(resource, place.name, &causes))
+        }
+    }
+
+    async fn remove(&self, place: Place<'_>, version: u64) -> Result<Arc<Object>, WriteError> {
+        let write = Write {
+            key: place.key(),
+            expected: Expected::At(version),
+            change: Change::Remove,
+        };
+        self.store.write(write).await
+    }
+}
+
+/// Whether what is wanted changed; that a pod got its node is no change of that.
+fn wants_differ(new: &Value, old: &Value) -> bool {
+    let wanted = |value: &Value| {
+        let mut spec = value.get("spec").cloned().unwrap_or_default();
+        as_map(&mut spec).remove("nodeName");
+        spec
+    };
+    wanted(new) != wanted(old)
+}
+
+/// True when nothing holds an object that is to go.
+fn may_go(object: &Value) -> bool {
+    let grace = object::number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+    let held = finalizers(object).is_empty() && object::list(object, "/spec/finalizers").is_empty();
+    held && grace == 0
+}
+
+/// Kind and version are the path's, or absent.
+pub(crate) fn check_kind(resource: &Resource, object: &mut Value) -> Result<(), Failure> {
+    if !object.is_object() {
+        return Err(Failure::bad_request(
+            "couldn't get version/kind; json parse error: the body is not a JSON object",
+        ));
+    }
+    let (version, kind) = (resource.api_version(), resource.kind);
+    let (given_version, given_kind) = (text(object, "/apiVersion"), text(object, "/kind"));
+    if !given_kind.is_empty() && given_kind != kind {
+        return Err(Failure::bad_request(format!(
+            "{given_kind} in version {:?} cannot be handled as a {kind}: converting is not possible",
+            given_version
+        )));
+    }
+    if !given_version.is_empty() && given_version != version {
+        return Err(Failure::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({version})"
+        )));
+    }
+    let map = as_map(object);
+    map.insert("apiVersion".to_owned(), version.into());
+    map.insert("kind".to_owned(), kind.into());
+    metadata(object);
+    if let Some(convert) = resource.strategy.convert {
+        (convert.stored)(object);
+    }
+    Ok(())
+}
+
+/// The namespace is the path's, or absent.
+fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), Failure> {
+    let given = object::namespace(object);
+    if !resource.namespaced {
+        metadata(object).remove("namespace");
+        return Ok(());
+    }
+    if namespace.is_empty() {
+        return Err(Failure::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
+    }
+    if !given.is_empty() && given != namespace {
+        return Err(Failure::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request: {given} != {namespace}"
+        )));
+    }
+    metadata(object).insert("namespace".to_owned(), namespace.into());
+    Ok(())
+}
+
+fn check_types(resource: &Resource, object: &Value) -> Result<(), Failure> {
+    let checked = match resource.strategy.convert {
+        None => (resource.check)(object),
+        Some(convert) => {
+            let mut shown = object.clone();
+            (convert.shown)(&mut shown);
+            (resource.check)(&shown)
+        }
+    };
+    checked.map_err(|why| {
+        let (kind, version) = (resource.kind, resource.version);
+        Failure::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        ))
+    })
+}
+
+fn check_name(resource: &Resource, object: &Value) -> Vec<Cause> {
+    let called = name(object);
+    if called.is_empty() {
+        return vec![Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        )];
+    }
+    let mut rules = vec![resource.names];
+    if resource.storage == "events" {
+        rules = vec![NameRule::PathSegment];
+    }
+    let problems = rules.into_iter().filter_map(|rule| names::problem(rule, called));
+    problems
+        .map(|problem| Cause::invalid("metadata.name", &called.into(), &problem))
+        .collect()
+}
+
+/// Name, namespace, UID and version that a change names are those of the object.
+fn check_identity(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
+    let resource = place.resource;
+    let same = |given: &str, expected: &str| given.is_empty() || given == expected;
+    if !same(name(new), place.name) {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            name(new),
+            place.name
+        )));
+    }
+    if !same(object::namespace(new), place.namespace) {
+        return Err(Failure::bad_request(
+            "the namespace of the object does not match the namespace on the URL",
+        ));
+    }
+    if !same(object::uid(new), object::uid(old)) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            object::uid(new),
+            object::uid(old)
+        );
+        return Err(Failure::conflict(resource, place.name, &why));
+    }
+    let version = |value| text(value, "/metadata/resourceVersion").to_owned();
+    if !same(&version(new), &version(old)) {
+        return Err(Failure::modified(resource, place.name));
+    }
+    if version(new).is_empty() && resource.kind == "Lease" {
+        let cause = Cause::invalid(
+            "metadata.resourceVersion",
+            &0.into(),
+            "must be specified for an update",
+        );
+        return Err(Failure::invalid(resource, place.name, &[cause]));
+    }
+    Ok(())
+}
+
+fn keep_system_fields(new: &mut Value, old: &Value) {
+    let before = old.get("metadata").cloned().unwrap_or_default();
+    let metadata = metadata(new);
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "generateName",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        match before.get(field) {
+            Some(value) => drop(metadata.insert(field.to_owned(), value.clone())),
+            None => drop(metadata.remove(field)),
+        }
+    }
+    metadata.remove("managedFields");
+    metadata.remove("selfLink");
+    for map in ["labels", "annotations"] {
+        if metadata.get(map).is_some_and(|m| m.is_null() || m.as_object().is_some_and(serde_json::Map::is_empty)) {
+            metadata.remove(map);
+        }
+    }
+    if metadata.get("finalizers").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        metadata.remove("finalizers");
+    }
+}

@@ -1,0 +1,222 @@
+//! Removal in its steps: graceful for pods, held by finalizers, or at once.
+//!
+//! In:    delete options, the object
+//! Out:   [`Deleted`]: gone, or marked
+//! Calls: `verbs`, `subresources` (eviction), `controllers`
+//! Holds: an object with a finalizer never goes; a deadline of a deletion only moves nearer
+//! Upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go, registry/generic/registry/store.go Delete,
+//!           pkg/registry/core/pod/strategy.go CheckGracefulDelete (1.36); differences: none known
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{ATTEMPTS, Place, Registry, Run, may_go};
+use crate::failure::Failure;
+use crate::object::{self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text};
+use crate::store::{Expected, Object, WriteError};
+use crate::strategy::pod;
+
+/// How to delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeleteOptions {
+    pub(crate) grace_seconds: Option<i64>,
+    pub(crate) uid: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) propagation: Option<String>,
+    pub(crate) dry: bool,
+}
+
+impl DeleteOptions {
+    /// From the request's body; the query is read by the caller.
+    pub(crate) fn parse(body: &Value) -> Result<Self, Failure> {
+        let word = |pointer: &str| {
+            let found = body.pointer(pointer).and_then(Value::as_str);
+            found.map(str::to_owned)
+        };
+        let grace_seconds = number(body, "/gracePeriodSeconds");
+        if grace_seconds.is_some_and(|seconds| seconds < 0) {
+            return Err(Failure::bad_request(
+                "invalid DeleteOptions: gracePeriodSeconds must be greater than or equal to 0",
+            ));
+        }
+        let propagation = match body.get("orphanDependents").and_then(Value::as_bool) {
+            Some(true) => Some("Orphan".to_owned()),
+            Some(false) => Some("Background".to_owned()),
+            None => word("/propagationPolicy"),
+        };
+        Ok(Self {
+            grace_seconds,
+            uid: word("/preconditions/uid"),
+            version: word("/preconditions/resourceVersion"),
+            propagation,
+            dry: !object::list(body, "/dryRun").is_empty(),
+        })
+    }
+
+    /// Without waiting.
+    pub(crate) fn at_once() -> Self {
+        Self {
+            grace_seconds: Some(0),
+            ..Self::default()
+        }
+    }
+
+    fn holds_for(&self, place: Place<'_>, object: &Value) -> Result<(), Failure> {
+        let check = |what: &str, wanted: &Option<String>, found: &str| match wanted {
+            Some(wanted) if wanted != found => Err(Failure::conflict(
+                place.resource,
+                place.name,
+                &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"),
+            )),
+            _ => Ok(()),
+        };
+        check("UID", &self.uid, object::uid(object))?;
+        check(
+            "ResourceVersion",
+            &self.version,
+            text(object, "/metadata/resourceVersion"),
+        )
+    }
+}
+
+/// What a deletion came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Deleted {
+    /// The object is gone; its last state.
+    Gone(Arc<Object>),
+    /// It is marked and still there.
+    Marked(Arc<Object>),
+}
+
+/// What is to be done now.
+enum Step {
+    Remove,
+    Mark(Box<Value>),
+    Nothing,
+}
+
+impl Registry {
+    /// Deletes an object, or takes the next step of its deletion.
+    pub(crate) async fn delete(
+        &self,
+        place: Place<'_>,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Failure> {
+        let run = if options.dry { Run::Dry } else { Run::Real };
+        for _ in 0..ATTEMPTS {
+            let current = self.get(place)?;
+            let object = current.value();
+            options.holds_for(place, &object)?;
+            refuse_what_must_stay(place)?;
+            let written = match self.deletion_step(place, &object, options) {
+                Step::Nothing => return Ok(Deleted::Marked(current)),
+                Step::Remove if run == Run::Dry => return Ok(Deleted::Gone(current)),
+                Step::Remove => self.remove(place, current.version).await.map(Deleted::Gone),
+                Step::Mark(marked) => {
+                    let expected = Expected::At(current.version);
+                    let put = self.put(place.resource, place.namespace, *marked, expected, run);
+                    put.await.map(Deleted::Marked)
+                }
+            };
+            match written {
+                Err(WriteError::Unexpected(Some(_))) => {}
+                Err(error) => return Err(Failure::store(place.resource, place.name, &error)),
+                Ok(deleted) => return Ok(deleted),
+            }
+        }
+        Err(Failure::modified(place.resource, place.name))
+    }
+
+    fn deletion_step(&self, place: Place<'_>, object: &Value, options: &DeleteOptions) -> Step {
+        let mut marked = object.clone();
+        hold_for_propagation(&mut marked, options);
+        let is_namespace = place.resource.storage == "namespaces";
+        let grace = if place.resource.storage == "pods" {
+            pod_grace(object, options)
+        } else {
+            0
+        };
+        if is_deleting(object) {
+            // Only nearer, and only when somebody says so.
+            let before = number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+            if grace == 0 && options.grace_seconds == Some(0) {
+                metadata(&mut marked).insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+            } else if options.grace_seconds.is_none() || before <= grace {
+                return if may_go(object) { Step::Remove } else { Step::Nothing };
+            } else {
+                let began = parse_time(text(object, "/metadata/deletionTimestamp"))
+                    .and_then(|at| at.checked_sub(Duration::from_secs(before.unsigned_abs())).ok());
+                self.mark(&mut marked, began.unwrap_or_else(|| self.now()), grace);
+            }
+        } else {
+            self.mark(&mut marked, self.now(), grace);
+        }
+        if is_namespace {
+            map_mut(&mut marked, "status").insert("phase".to_owned(), "Terminating".into());
+        }
+        let held = !finalizers(&marked).is_empty() || !object::list(&marked, "/spec/finalizers").is_empty();
+        match (held, grace) {
+            (false, 0) => Step::Remove,
+            (true, 0) if object::same_content(&marked, object) => Step::Nothing,
+            _ => Step::Mark(Box::new(marked)),
+        }
+    }
+
+    /// Sets when the object is to be gone.
+    fn mark(&self, object: &mut Value, began: jiff::Timestamp, grace: i64) {
+        let at = began
+            .checked_add(Duration::from_secs(grace.unsigned_abs()))
+            .unwrap_or(began);
+        let was_marked = is_deleting(object);
+        let generation = number(object, "/metadata/generation");
+        let metadata = metadata(object);
+        metadata.insert("deletionTimestamp".to_owned(), object::time(at).into());
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+        if let Some(generation) = generation.filter(|_| !was_marked) {
+            metadata.insert("generation".to_owned(), (generation + 1).into());
+        }
+    }
+}
+
+/// A pod's grace: what is asked, else what it says; none for one that never reached a node or has ended.
+fn pod_grace(object: &Value, options: &DeleteOptions) -> i64 {
+    let asked = options
+        .grace_seconds
+        .or_else(|| number(object, "/spec/terminationGracePeriodSeconds"));
+    let unbound = text(object, "/spec/nodeName").is_empty();
+    if unbound || pod::is_finished(object) {
+        return 0;
+    }
+    match asked.unwrap_or(30) {
+        // Quirk: pkg/registry/core/pod/strategy.go CheckGracefulDelete takes a negative period for one second.
+        negative @ ..0 => i64::from(negative < 0),
+        seconds => seconds,
+    }
+}
+
+/// Dependents first, or dependents left: a finalizer each, which `controllers` takes away.
+fn hold_for_propagation(object: &mut Value, options: &DeleteOptions) {
+    let wanted = match options.propagation.as_deref() {
+        Some("Foreground") => "foregroundDeletion",
+        Some("Orphan") => "orphan",
+        _ => return,
+    };
+    let metadata = metadata(object);
+    let list = metadata.entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(list) = list.as_array_mut()
+        && !list.iter().any(|one| one == wanted)
+    {
+        list.push(wanted.into());
+    }
+}
+
+fn refuse_what_must_stay(place: Place<'_>) -> Result<(), Failure> {
+    let stays = ["default", "kube-system", "kube-public"];
+    if place.resource.storage == "namespaces" && stays.contains(&place.name) {
+        let why = "this namespace may not be deleted";
+        return Err(Failure::forbidden(place.resource, place.name, why));
+    }
+    Ok(())
+}

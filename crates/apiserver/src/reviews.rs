@@ -1,0 +1,134 @@
+//! Questions that are answered and not kept: who is this, may they.
+//!
+//! In:    a review with its spec
+//! Out:   the same with its status
+//! Calls: `verbs`
+//! Holds: a review changes nothing
+//! Upstream: pkg/registry/authentication, pkg/registry/authorization (1.36); differences: rules reviews list what is allowed to
+//!           everybody, and everything for administrators; a kubelet's rules are incomplete and say so
+
+use serde_json::{Value, json};
+
+use crate::authz::{self, Asked, Decision};
+use crate::failure::Failure;
+use crate::form::bytes;
+use crate::object::{as_map, list, text};
+use crate::registry::check_kind;
+use crate::server::Inner;
+use crate::user::User;
+use crate::verbs::{Call, Reply};
+
+pub(crate) fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
+    let resource = call.target.resource;
+    let mut review = call.object()?;
+    check_kind(resource, &mut review)?;
+    (resource.check)(&review).map_err(Failure::bad_request)?;
+    let status = match resource.kind {
+        "TokenReview" => token_review(server, &review),
+        "SelfSubjectReview" => json!({"userInfo": call.user.shown()}),
+        "SelfSubjectAccessReview" => access(server, call.user, &review)?,
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+            let user = subject(&review)?;
+            let namespace = &call.target.namespace;
+            let asked = text(&review, "/spec/resourceAttributes/namespace");
+            if resource.namespaced && asked != namespace {
+                return Err(Failure::bad_request(
+                    "spec.resourceAttributes.namespace must match the namespace of the request",
+                ));
+            }
+            access(server, &user, &review)?
+        }
+        "SelfSubjectRulesReview" => rules(call.user),
+        _ => return Err(Failure::no_such_path()),
+    };
+    as_map(&mut review).insert("status".to_owned(), status);
+    Ok(Reply::Json(201, bytes(&review)))
+}
+
+fn token_review(server: &Inner, review: &Value) -> Value {
+    let audiences: Vec<String> = list(review, "/spec/audiences")
+        .iter()
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    match server.authenticate_token(text(review, "/spec/token"), &audiences) {
+        Ok((user, audiences)) => json!({"authenticated": true, "user": user.shown(), "audiences": audiences}),
+        Err(why) => json!({"user": {}, "error": why}),
+    }
+}
+
+/// The user that somebody asks about.
+fn subject(review: &Value) -> Result<User, Failure> {
+    let words = |value: &Value| {
+        let all = value.as_array().into_iter().flatten();
+        all.filter_map(|one| one.as_str().map(str::to_owned)).collect()
+    };
+    let spec = &review["spec"];
+    let user = User {
+        name: text(spec, "/user").to_owned(),
+        uid: text(spec, "/uid").to_owned(),
+        groups: words(&spec["groups"]),
+        extra: spec["extra"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), words(value)))
+            .collect(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        return Err(Failure::bad_request(
+            "spec.user: Required value: at least one of user or group must be specified",
+        ));
+    }
+    Ok(user)
+}
+
+fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure> {
+    let spec = &review["spec"];
+    let asked = match (spec.get("resourceAttributes"), spec.get("nonResourceAttributes")) {
+        (Some(wanted), None) => Asked {
+            verb: text(wanted, "/verb").to_owned(),
+            group: text(wanted, "/group").to_owned(),
+            resource: text(wanted, "/resource").to_owned(),
+            subresource: text(wanted, "/subresource").to_owned(),
+            namespace: text(wanted, "/namespace").to_owned(),
+            name: text(wanted, "/name").to_owned(),
+            path: String::new(),
+            field_selector: text(wanted, "/fieldSelector/rawSelector").to_owned(),
+        },
+        (None, Some(wanted)) => Asked::of_path(text(wanted, "/path"), text(wanted, "/verb")),
+        _ => {
+            return Err(Failure::bad_request(
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+    };
+    Ok(match authz::decide(&server.registry, user, &asked) {
+        Decision::Allowed("") => json!({"allowed": true}),
+        Decision::Allowed(why) => json!({"allowed": true, "reason": why}),
+        Decision::Refused(why) if why.is_empty() => json!({"allowed": false}),
+        Decision::Refused(why) => json!({"allowed": false, "reason": why}),
+    })
+}
+
+fn rules(user: &User) -> Value {
+    if user.is_in("system:masters") {
+        return json!({
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "incomplete": false,
+        });
+    }
+    let incomplete = user.node_name().is_some();
+    let mut rules = json!({
+        "resourceRules": [
+            {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
+            {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
+        ],
+        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz", "/version"]}],
+        "incomplete": incomplete,
+    });
+    if incomplete {
+        rules["evaluationError"] = "node authorizer does not support user rule resolution".into();
+    }
+    rules
+}

@@ -1,0 +1,239 @@
+//! Label and field selectors: parsed once a request, matched against what the store keeps beside each object.
+//!
+//! In:    `labelSelector`, `fieldSelector`
+//! Out:   [`Selection`]; whether an object matches
+//! Calls: `verbs` for list, watch and deletecollection
+//! Holds: matching parses no object
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/{labels,fields}/selector.go (1.36); differences: none known
+
+use std::collections::BTreeMap;
+
+use crate::failure::Failure;
+use crate::resources::Resource;
+use crate::store::Object;
+
+/// What a list or watch wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    labels: Vec<Requirement>,
+    fields: Vec<FieldRequirement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldRequirement {
+    field: String,
+    value: String,
+    equal: bool,
+}
+
+/// One requirement on a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+    Greater(String, i64),
+    Less(String, i64),
+}
+
+impl Requirement {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let number = |key| labels.get(key).and_then(|text| text.parse::<i64>().ok());
+        match self {
+            Self::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
+            Self::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
+            Self::Exists(key) => labels.contains_key(key),
+            Self::Absent(key) => !labels.contains_key(key),
+            Self::Greater(key, than) => number(key).is_some_and(|n| n > *than),
+            Self::Less(key, than) => number(key).is_some_and(|n| n < *than),
+        }
+    }
+}
+
+impl Selection {
+    /// Reads both selectors.
+    pub(crate) fn parse(
+        resource: &Resource,
+        labels: Option<&str>,
+        fields: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let labels = parse_labels(labels.unwrap_or_default())
+            .map_err(|why| Failure::bad_request(format!("unable to parse requirement: {why}")))?;
+        let fields = parse_fields(fields.unwrap_or_default()).map_err(Failure::bad_request)?;
+        for requirement in &fields {
+            let known = ["metadata.name", "metadata.namespace"];
+            let field = &*requirement.field;
+            if !known.contains(&field) && !resource.selectable.contains(&field) {
+                return Err(Failure::bad_request(format!(
+                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}",
+                    format!("{}, Resource={}", resource.group_version(), resource.plural),
+                    format!("{field}={}", requirement.value),
+                )));
+            }
+        }
+        Ok(Self { labels, fields })
+    }
+
+    /// True when everything matches.
+    pub(crate) fn is_all(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+
+    /// Whether an object matches.
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.labels.iter().all(|one| one.matches(&object.labels))
+            && self.fields.iter().all(|one| {
+                let (namespace, name) = object.place();
+                let found = match &*one.field {
+                    "metadata.name" => name,
+                    "metadata.namespace" => namespace,
+                    field => {
+                        let mut fields = object.fields.iter();
+                        let found = fields.find(|(known, _)| *known == field);
+                        found.map_or("", |(_, value)| value)
+                    }
+                };
+                (found == one.value) == one.equal
+            })
+    }
+}
+
+fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> {
+    let terms = text.split(',').filter(|term| !term.is_empty());
+    terms
+        .map(|term| {
+            let parts = [("!=", false), ("==", true), ("=", true)]
+                .iter()
+                .find_map(|(sign, equal)| Some((term.split_once(sign)?, *equal)));
+            let ((field, value), equal) =
+                parts.ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
+            Ok(FieldRequirement {
+                field: field.to_owned(),
+                value: value.replace('\\', ""),
+                equal,
+            })
+        })
+        .collect()
+}
+
+/// Splits at commas outside of parentheses.
+fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
+    let (mut terms, mut depth, mut term) = (Vec::new(), 0_usize, String::new());
+    for letter in text.chars() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                terms.push(std::mem::take(&mut term));
+                continue;
+            }
+            _ => {}
+        }
+        term.push(letter);
+    }
+    terms.push(term);
+    let wanted = terms.iter().map(|term| term.trim());
+    wanted.filter(|t| !t.is_empty()).map(parse_label).collect()
+}
+
+fn parse_label(term: &str) -> Result<Requirement, String> {
+    let key = |text: &str| {
+        let text = text.trim();
+        let letters = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if text.is_empty() || !text.chars().all(letters) {
+            return Err(format!("found '{text}', expected: a label's key"));
+        }
+        Ok(text.to_owned())
+    };
+    let set = |text: &str| {
+        let inner = text.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+        let inner = inner.ok_or_else(|| format!("found '{text}', expected: '('"))?;
+        Ok::<_, String>(inner.split(',').map(|v| v.trim().to_owned()).collect::<Vec<_>>())
+    };
+    let number = |text: &str| {
+        let parsed = text.trim().parse::<i64>();
+        parsed.map_err(|_| format!("found '{text}', expected: an integer"))
+    };
+    if let Some(absent) = term.strip_prefix('!') {
+        return Ok(Requirement::Absent(key(absent)?));
+    }
+    for (word, is_in) in [(" notin", false), (" in", true)] {
+        if let Some((name, values)) = term.split_once(word)
+            && values.trim_start().starts_with('(')
+        {
+            let (name, values) = (key(name)?, set(values)?);
+            return Ok(if is_in {
+                Requirement::In(name, values)
+            } else {
+                Requirement::NotIn(name, values)
+            });
+        }
+    }
+    for (sign, is_in) in [("!=", false), ("==", true), ("=", true)] {
+        if let Some((name, value)) = term.split_once(sign) {
+            let (name, values) = (key(name)?, vec![value.trim().to_owned()]);
+            return Ok(if is_in {
+                Requirement::In(name, values)
+            } else {
+                Requirement::NotIn(name, values)
+            });
+        }
+    }
+    if let Some((name, than)) = term.split_once('>') {
+        return Ok(Requirement::Greater(key(name)?, number(than)?));
+    }
+    if let Some((name, than)) = term.split_once('<') {
+        return Ok(Requirement::Less(key(name)?, number(than)?));
+    }
+    Ok(Requirement::Exists(key(term)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(selector: &str, labels: &[(&str, &str)]) -> bool {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let labels = labels.collect();
+        parse_labels(selector).unwrap().iter().all(|one| one.matches(&labels))
+    }
+
+    #[test]
+    fn label_selectors_have_all_of_upstreams_forms() {
+        let web = [("app", "web"), ("size", "3")];
+        for (selector, matches) in [
+            ("", true),
+            ("app=web", true),
+            ("app==web,size=3", true),
+            ("app!=web", false),
+            ("none!=web", true),
+            ("app in (db, web)", true),
+            ("app notin (db,web)", false),
+            ("none notin (db)", true),
+            ("app", true),
+            ("!app", false),
+            ("!none,app", true),
+            ("size>2", true),
+            ("size<2", false),
+        ] {
+            assert_eq!(check(selector, &web), matches, "{selector}");
+        }
+        for bad in ["app in db", "a b", "=x", "size>x"] {
+            assert!(parse_labels(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_are_equalities() {
+        let parsed = parse_fields("spec.nodeName=a,status.phase!=Failed").unwrap();
+        let parsed: Vec<_> = parsed
+            .iter()
+            .map(|f| (&*f.field, &*f.value, f.equal))
+            .collect();
+        let expected = [("spec.nodeName", "a", true), ("status.phase", "Failed", false)];
+        assert_eq!(parsed, expected);
+        assert!(parse_fields("spec.nodeName").is_err());
+    }
+}

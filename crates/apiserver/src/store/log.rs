@@ -1,0 +1,151 @@
+//! The recent changes of one storage, and readers that follow them.
+//!
+//! In:    changes as they are committed
+//! Out:   the changes after a version, in order, or [`TooOld`]
+//! Calls: `store`
+//! Holds: bounded in number and bytes; what is dropped raises the floor, and a reader below the floor is told so instead of
+//!        missing a change
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/cacher/watch_cache.go (1.36); differences: readers pull, so a slow one
+//!           costs nothing until it is too old
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{News, Object, Store, TooOld};
+
+/// Changes kept of each storage in memory.
+const EVENTS: usize = 1024;
+/// Their bytes; objects that are current are held anyway, so this is the most that can come on top.
+const BYTES: usize = 2 << 20;
+/// Changes handed to a reader at once.
+const AT_ONCE: usize = 128;
+
+/// One change.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The version it made.
+    pub version: u64,
+    /// The object after it; for a removal its last state, at the removal's version.
+    pub object: Arc<Object>,
+    /// The object before it.
+    pub before: Option<Arc<Object>>,
+    /// True for a removal.
+    pub removed: bool,
+}
+
+/// The log of one storage.
+pub(super) struct Log {
+    events: VecDeque<Event>,
+    bytes: usize,
+    floor: u64,
+    news: watch::Sender<u64>,
+}
+
+impl Log {
+    /// An empty log: nothing is known of changes up to `floor`.
+    pub(super) fn new(floor: u64) -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            floor,
+            news: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.bytes += event.object.bytes.len();
+        self.events.push_back(event);
+        while self.events.len() > EVENTS || self.bytes > BYTES {
+            let Some(dropped) = self.events.pop_front() else {
+                break;
+            };
+            self.bytes -= dropped.object.bytes.len();
+            self.floor = dropped.version;
+        }
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(super) fn after(&self, version: u64) -> impl DoubleEndedIterator<Item = &Event> {
+        let first = self.events.partition_point(|e| e.version <= version);
+        self.events.range(first..)
+    }
+
+    pub(super) fn subscribe(&self) -> News {
+        self.news.subscribe()
+    }
+
+    pub(super) fn tell(&self, version: u64) {
+        self.news.send_replace(version);
+    }
+}
+
+/// Follows the changes of one storage.
+#[derive(Debug)]
+pub struct Watcher {
+    store: Store,
+    storage: String,
+    seen: u64,
+    news: News,
+}
+
+impl Watcher {
+    pub(super) fn new(store: Store, storage: String, seen: u64, news: News) -> Self {
+        Self {
+            store,
+            storage,
+            seen,
+            news,
+        }
+    }
+
+    /// Every change up to this version was handed out.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The next changes, in order, never none. Cancel: loses nothing.
+    ///
+    /// # Errors
+    /// [`TooOld`] when the reader fell behind the log.
+    pub async fn next(&mut self) -> Result<Vec<Event>, TooOld> {
+        loop {
+            self.news.mark_unchanged();
+            let ready = self.ready()?;
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            if self.news.changed().await.is_err() {
+                // The store holds the sender, and we hold the store.
+                return Err(TooOld { oldest: u64::MAX });
+            }
+        }
+    }
+
+    /// What is there already; may be nothing.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn ready(&mut self) -> Result<Vec<Event>, TooOld> {
+        let state = self.store.0.shared.read();
+        let Some(log) = state.logs.get(&self.storage) else {
+            return Ok(Vec::new());
+        };
+        if self.seen < log.floor() {
+            return Err(TooOld {
+                oldest: log.floor(),
+            });
+        }
+        let events: Vec<Event> = log.after(self.seen).take(AT_ONCE).cloned().collect();
+        self.seen = match events.last() {
+            Some(last) => last.version,
+            // Nothing of this storage up to here, so a bookmark may say so.
+            None => self.seen.max(state.version),
+        };
+        Ok(events)
+    }
+}

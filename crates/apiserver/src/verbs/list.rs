@@ -1,0 +1,108 @@
+//! Lists: consistent over their pages.
+//!
+//! In:    selectors, `limit`, `continue`, `resourceVersion`, `resourceVersionMatch`
+//! Out:   one page
+//! Calls: `verbs`
+//! Holds: all pages of a list show one version, or the client is told that it is gone
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences: a
+//!           version that may be old is answered with the newest state, which is in memory anyway
+
+use serde_json::{Value, json};
+
+use super::{Call, Reply};
+use crate::encoding::{base64_url, from_base64_url};
+use crate::failure::Failure;
+use crate::object::text;
+use crate::server::Inner;
+use crate::store::{Snapshot, TooOld};
+
+/// Which version to show.
+enum At {
+    Newest,
+    Exactly(u64),
+}
+
+pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
+    let (resource, selection) = (call.target.resource, call.selection()?);
+    let form = call.form()?;
+    let store = &server.registry.store;
+    let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
+    let prefix = resource.prefix(namespace);
+    let after = call.query.get("continue").map(read_continue).transpose()?;
+    let at = match &after {
+        Some((version, _)) => At::Exactly(*version),
+        None => version_wanted(call, store.version())?,
+    };
+    let Snapshot { version, objects } = match at {
+        At::Newest => store.list(&prefix),
+        At::Exactly(version) => store
+            .list_at(&prefix, version)
+            .map_err(|TooOld { .. }| expired(after.is_some()))?,
+    };
+    let start = after.as_ref().map_or("", |(_, key)| key);
+    let mut matching = objects.into_iter().filter(|object| {
+        &*object.key > start && selection.matches(object)
+    });
+    let limit = call.query.number("limit").filter(|limit| *limit > 0);
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    let page: Vec<_> = match limit {
+        None => matching.collect(),
+        Some(limit) => {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let page: Vec<_> = matching.by_ref().take(limit).collect();
+            let left = matching.count();
+            if let Some(last) = page.last().filter(|_| left > 0) {
+                metadata["continue"] = write_continue(version, &last.key).into();
+                if selection.is_all() {
+                    metadata["remainingItemCount"] = left.into();
+                }
+            }
+            page
+        }
+    };
+    Ok(Reply::Json(200, form.list(resource, &page, metadata, server.registry.now())))
+}
+
+fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {
+    let wanted = call.query.get("resourceVersion");
+    let matching = call.query.get("resourceVersionMatch");
+    let bad = |why: &str| Failure::bad_request(why.to_owned());
+    let version: u64 = match wanted {
+        None if matching.is_some() => {
+            return Err(bad("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        }
+        None => return Ok(At::Newest),
+        Some(text) => text.parse().map_err(|_| bad("resourceVersion: Invalid value"))?,
+    };
+    if version > current {
+        return Err(Failure::too_large_version(version, current));
+    }
+    match matching {
+        Some("Exact") if version == 0 => Err(bad(
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        )),
+        Some("Exact") => Ok(At::Exactly(version)),
+        Some("NotOlderThan") | None => Ok(At::Newest),
+        Some(_) => Err(bad("resourceVersionMatch: Unsupported value")),
+    }
+}
+
+fn expired(paging: bool) -> Failure {
+    Failure::expired(if paging {
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter."
+    } else {
+        "The resourceVersion for the provided list is too old."
+    })
+}
+
+fn write_continue(version: u64, key: &str) -> String {
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": key});
+    base64_url(token.to_string().as_bytes())
+}
+
+fn read_continue(token: &str) -> Result<(u64, String), Failure> {
+    let bytes = from_base64_url(token);
+    let value = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let read = value.and_then(|value| Some((value["rv"].as_u64()?, text(&value, "/start").to_owned())));
+    read.ok_or_else(|| Failure::bad_request("continue key is not valid"))
+}

@@ -1,0 +1,197 @@
+//! Watches: what is there, then every change, then bookmarks.
+//!
+//! In:    selectors, `resourceVersion`, `allowWatchBookmarks`, `sendInitialEvents`, `timeoutSeconds`
+//! Out:   [`Watch`], whose `next` gives the lines of the stream
+//! Calls: `verbs`; `http` streams it
+//! Holds: a change is told of once, in the order of versions, and in terms of the selector: what starts to match is added, what
+//!        stops to match is deleted; who is too slow gets 410 as the last event
+//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go, pkg/storage/cacher/cache_watcher.go (1.36);
+//!           differences: see `store`
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Call, Reply};
+use crate::clock::Now;
+use crate::failure::Failure;
+use crate::form::{Form, bytes};
+use crate::resources::Resource;
+use crate::selectors::Selection;
+use crate::server::Inner;
+use crate::store::{Event, Object, TooOld, Watcher};
+
+/// Between bookmarks of a watch that is told of nothing.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// A watch that names no end ends after this and up to twice as long, so that not all end at once.
+const SHORTEST_SECONDS: u64 = 1800;
+
+/// A watch that has begun.
+pub(crate) struct Watch {
+    resource: &'static Resource,
+    prefix: String,
+    selection: Selection,
+    form: Form,
+    bookmarks: bool,
+    /// Lines that are ready.
+    ready: VecDeque<Bytes>,
+    watcher: Watcher,
+    /// True until the columns of a table were told.
+    headers: bool,
+    ends: Instant,
+    next_bookmark: Instant,
+    ended: bool,
+    now: Now,
+}
+
+pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
+    let resource = call.target.resource;
+    let store = &server.registry.store;
+    let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
+    let prefix = resource.prefix(namespace);
+    let (selection, form) = (call.selection()?, call.form()?);
+    let bookmarks = call.query.is_set("allowWatchBookmarks");
+    let wanted: u64 = match call.query.get("resourceVersion") {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| Failure::bad_request("resourceVersion: Invalid value"))?,
+    };
+    if wanted > store.version() {
+        return Err(Failure::too_large_version(wanted, store.version()));
+    }
+    let asks_initial = call.query.get("sendInitialEvents").is_some();
+    let initial = if asks_initial {
+        call.query.is_set("sendInitialEvents")
+    } else {
+        wanted == 0
+    };
+    if asks_initial && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
+        return Err(Failure::bad_request(
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
+    }
+    let snapshot = store.list(&prefix);
+    let from = if initial { snapshot.version } else { wanted };
+    let from = if from == 0 { snapshot.version } else { from };
+    let watcher = store
+        .watch(resource.storage, from)
+        .map_err(|TooOld { oldest }| Failure::too_old(from, oldest))?;
+    let now = Instant::now();
+    let seconds = call.query.number("timeoutSeconds").filter(|s| *s > 0);
+    let seconds = seconds
+        .unwrap_or_else(|| SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS);
+    let mut watch = Watch {
+        resource,
+        prefix,
+        selection,
+        form,
+        bookmarks,
+        ready: VecDeque::new(),
+        watcher,
+        headers: matches!(form, Form::Table(_)),
+        ends: now + Duration::from_secs(seconds),
+        next_bookmark: now + BOOKMARK,
+        ended: false,
+        now: Arc::clone(&server.registry.now),
+    };
+    if initial {
+        for object in &snapshot.objects {
+            if watch.selection.matches(object) {
+                watch.tell("ADDED", object);
+            }
+        }
+        if asks_initial && bookmarks {
+            watch.bookmark(true);
+        }
+    }
+    Ok(Reply::Watch(Box::new(watch)))
+}
+
+impl Watch {
+    /// The next line; `None` at the end. Cancel: loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
+            }
+            if self.ended {
+                return None;
+            }
+            let bookmark = self.next_bookmark.min(self.ends);
+            tokio::select! {
+                // Changes first; the clock only when there are none.
+                biased;
+                events = self.watcher.next() => match events {
+                    Ok(events) => self.take(&events),
+                    Err(TooOld { oldest }) => {
+                        let failure = Failure::too_old(self.watcher.seen(), oldest);
+                        self.line("ERROR", &bytes(&failure.status()));
+                        self.ended = true;
+                    }
+                },
+                () = tokio::time::sleep_until(bookmark) => self.on_time(),
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.ends {
+            self.ended = true;
+        }
+        if self.bookmarks {
+            // Tells how far the watch has come, so that the next one starts from there.
+            self.bookmark(false);
+        }
+        self.next_bookmark = now + BOOKMARK;
+    }
+
+    fn take(&mut self, events: &[Event]) {
+        for event in events {
+            if !event.object.key.starts_with(&self.prefix) {
+                continue;
+            }
+            let matched = event.before.as_ref().is_some_and(|b| self.selection.matches(b));
+            let matches = !event.removed && self.selection.matches(&event.object);
+            match (matched, matches) {
+                (false, true) => self.tell("ADDED", &event.object),
+                (true, true) => self.tell("MODIFIED", &event.object),
+                (true, false) => self.tell("DELETED", &event.object),
+                (false, false) => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, kind: &str, object: &Object) {
+        let now: Timestamp = (self.now)();
+        let mut shown = self.form.object(self.resource, object, now);
+        if let Form::Table(_) = self.form
+            && !std::mem::take(&mut self.headers)
+            && let Ok(mut table) = serde_json::from_slice::<Value>(&shown)
+        {
+            table["columnDefinitions"] = Value::Null;
+            shown = bytes(&table);
+        }
+        self.line(kind, &shown);
+    }
+
+    fn bookmark(&mut self, initial_end: bool) {
+        let version = self.watcher.seen();
+        let shown = self.form.bookmark(self.resource, version, initial_end);
+        self.line("BOOKMARK", &shown);
+    }
+
+    fn line(&mut self, kind: &str, object: &[u8]) {
+        let mut line = Vec::with_capacity(object.len() + 40);
+        line.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+        line.extend_from_slice(object);
+        line.extend_from_slice(b"}\n");
+        self.ready.push_back(line.into());
+    }
+}

@@ -1,0 +1,287 @@
+//! `hyperkube apiserver`: its flags, and its parts in the order in which they start.
+//!
+//! In:    the arguments after the component's name
+//! Out:   runs until a signal; exit status 0 after an orderly stop
+//! Calls: main
+//! Holds: the port is bound before the store takes a write, so a second server on one directory says so and changes nothing
+//! Upstream: cmd/kube-apiserver/app/server.go; differences: a flag table of its own, one data directory
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kubelet_apiserver::clock::{Chance, Now};
+use kubelet_apiserver::identity::{Identity, Names};
+use kubelet_apiserver::listener::Listener;
+use kubelet_apiserver::store::Store;
+use kubelet_apiserver::user::User;
+use kubelet_apiserver::{ApiServer, Parts, resources};
+use kubelet_model::config::{LogFormat, LoggingConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::logs::LogHandle;
+
+/// Every flag: name, default, what it is.
+const FLAGS: [(&str, &str, &str); 6] = [
+    ("bind-address", "127.0.0.1", "Address to listen on"),
+    ("data-dir", "", "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)"),
+    ("node-name", "", "The node that kubelet.kubeconfig is for (default: the host's name)"),
+    ("secure-port", "6443", "Port to listen on"),
+    ("token-auth-file", "", "Static tokens, one a line: token,user,uid,\"group,group\""),
+    ("v", "0", "Level of the log"),
+];
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Options {
+    data_dir: PathBuf,
+    address: SocketAddr,
+    node_name: String,
+    token_file: Option<PathBuf>,
+    verbosity: u32,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Request {
+    Help,
+    Run(Options),
+}
+
+/// Reads the flags and runs.
+///
+/// # Errors
+/// What the first error was; nothing runs then.
+pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
+    let options = match parse(arguments, &host_name())? {
+        Request::Help => return Ok(Some(help())),
+        Request::Run(options) => options,
+    };
+    let logs = crate::logs::install(&LoggingConfig {
+        format: LogFormat::Text,
+        split_stream: false,
+        flush_frequency: Duration::ZERO,
+        verbosity: options.verbosity,
+        vmodule: Vec::new(),
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let ended = runtime.block_on(run(&options, &logs));
+    logs.flush();
+    ended.map(|()| None)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase()
+}
+
+fn help() -> String {
+    let mut text = "The API server of a cluster of one node.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
+    for (name, default, doc) in FLAGS {
+        let default = match default {
+            "" => String::new(),
+            default => format!(" (default {default})"),
+        };
+        text.push_str(&format!("  --{name}\n        {doc}{default}\n"));
+    }
+    text
+}
+
+fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
+    let mut given: BTreeMap<&str, String> = BTreeMap::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if ["-h", "--help", "help"].contains(&argument.as_str()) {
+            return Ok(Request::Help);
+        }
+        let Some(long) = argument.strip_prefix("--").or_else(|| argument.strip_prefix("-").filter(|a| a.starts_with('v'))) else {
+            bail!("unknown command {argument:?} for \"apiserver\"");
+        };
+        let (name, value) = match long.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (long, None),
+        };
+        let Some((name, ..)) = FLAGS.iter().find(|(known, ..)| *known == name) else {
+            bail!("unknown flag: --{name}");
+        };
+        let Some(value) = value.or_else(|| rest.next().cloned()) else {
+            bail!("flag needs an argument: --{name}");
+        };
+        given.insert(name, value);
+    }
+    let text = |name: &str| {
+        let row = FLAGS.iter().find(|(known, ..)| *known == name);
+        let default = row.map_or("", |(_, default, _)| default);
+        given.get(name).cloned().unwrap_or_else(|| default.to_owned())
+    };
+    let bad = |name: &str| format!("invalid argument {:?} for \"--{name}\" flag", text(name));
+    let ip: IpAddr = text("bind-address").parse().with_context(|| bad("bind-address"))?;
+    let port: u16 = text("secure-port").parse().with_context(|| bad("secure-port"))?;
+    if text("data-dir").is_empty() {
+        bail!("--data-dir is required");
+    }
+    let node_name = match text("node-name") {
+        empty if empty.is_empty() => host_name.to_owned(),
+        given => given,
+    };
+    Ok(Request::Run(Options {
+        data_dir: text("data-dir").into(),
+        address: SocketAddr::new(ip, port),
+        node_name,
+        token_file: given.get("token-auth-file").map(PathBuf::from),
+        verbosity: text("v").parse().with_context(|| bad("v"))?,
+    }))
+}
+
+async fn run(options: &Options, logs: &LogHandle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
+    let clock = kubelet_act::clock::Clock::system();
+    let now: Now = Arc::new(move || clock.now());
+
+    let url_host = match options.address.ip() {
+        ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        ip => ip,
+    };
+    let url = format!("https://{}", SocketAddr::new(url_host, options.address.port()));
+    let names = Names {
+        node: options.node_name.clone(),
+        server: server_names(options, url_host),
+        url,
+    };
+    let dir = &options.data_dir;
+    let identity = Identity::open(&dir.join("pki"), &names, &Chance::System, now())?;
+    let store = Store::open(&dir.join("store.redb"), resources::selectable_fields)?;
+    let pair = identity.server.clone();
+    let server = ApiServer::new(Parts {
+        store,
+        now,
+        chance: Chance::System,
+        identity,
+        static_tokens: static_tokens(options)?,
+        advertised: Some((url_host, options.address.port())),
+    });
+    let listener = Listener::bind(options.address, &pair, server.clone()).await?;
+    tracing::info!(address = %listener.local_address()?, data = %dir.display(), "API server listens");
+
+    let stop = CancellationToken::new();
+    let flush = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            logs.flush();
+        }
+    };
+    tokio::select! {
+        // All of them run until the signal; the signal's arm is the only one that ends, and ends the others in order.
+        biased;
+        _ = flush => Ok(()),
+        () = async { tokio::join!(listener.serve(stop.clone()), server.run(stop.clone())); } => Ok(()),
+        () = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("Stopping");
+            stop.cancel();
+            // The serving arm ends by the stop.
+            std::future::pending::<()>().await;
+        } => Ok(()),
+    }
+}
+
+fn server_names(options: &Options, address: IpAddr) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        "127.0.0.1",
+        "10.96.0.1",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for more in [address.to_string(), options.node_name.clone()] {
+        if !names.contains(&more) {
+            names.push(more);
+        }
+    }
+    names
+}
+
+/// Upstream's form of the file: comma separated, groups in quotes.
+fn static_tokens(options: &Options) -> anyhow::Result<BTreeMap<String, User>> {
+    let Some(path) = &options.token_file else {
+        return Ok(BTreeMap::new());
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    tokens_of(&text).with_context(|| path.display().to_string())
+}
+
+fn tokens_of(text: &str) -> anyhow::Result<BTreeMap<String, User>> {
+    let mut tokens = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut columns = line.splitn(4, ',').map(|column| column.trim().trim_matches('"'));
+        let (Some(token), Some(name), Some(uid)) = (columns.next(), columns.next(), columns.next()) else {
+            bail!("line {}: token file has fewer than 3 columns", number + 1);
+        };
+        if token.is_empty() {
+            continue;
+        }
+        let groups = columns.next().unwrap_or_default().split(',');
+        let groups: Vec<&str> = groups.map(str::trim).filter(|group| !group.is_empty()).collect();
+        let mut user = User::new(name, &groups);
+        user.uid = uid.to_owned();
+        tokens.insert(token.to_owned(), user);
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str) -> String {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words, "host") {
+            Ok(Request::Help) => "help".to_owned(),
+            Ok(Request::Run(o)) => format!("{} {} {} {}", o.data_dir.display(), o.address, o.node_name, o.verbosity),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn flags_are_read_and_mistakes_named() {
+        for (line, read) in [
+            ("--data-dir d", "d 127.0.0.1:6443 host 0"),
+            ("--data-dir=d --secure-port 0 --bind-address=::1 --node-name n -v=4", "d [::1]:0 n 4"),
+            ("--help", "help"),
+            ("", "--data-dir is required"),
+            ("--data-dir", "flag needs an argument: --data-dir"),
+            ("--data-dir d --secure-port x", "invalid argument \"x\" for \"--secure-port\" flag"),
+            ("--other", "unknown flag: --other"),
+            ("run", "unknown command \"run\" for \"apiserver\""),
+        ] {
+            assert_eq!(check(line), read, "{line}");
+        }
+    }
+
+    #[test]
+    fn token_files_have_upstreams_form() {
+        let tokens = tokens_of("# mine\nabc,admin,1,\"system:masters,others\"\ndef,bob,2\n\n").unwrap();
+        assert_eq!(tokens.len(), 2);
+        assert!(tokens["abc"].is_in("others") && tokens["abc"].is_in("system:masters"));
+        assert_eq!(tokens["def"].uid, "2");
+        assert!(tokens_of("abc,admin").is_err());
+    }
+}
