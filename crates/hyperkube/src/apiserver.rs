@@ -64,6 +64,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
     let logs = crate::logs::install(&LoggingConfig {
         format: LogFormat::Text,
         split_stream: false,
+        info_buffer: 0,
         flush_frequency: Duration::ZERO,
         verbosity: options.verbosity,
         vmodule: Vec::new(),
