@@ -61,6 +61,7 @@ pub fn node_view(
     machine: &Machine,
     root: &HostRoot,
     version: CgroupVersion,
+    runtime_name: &str,
 ) -> Result<(NodeView, Vec<String>), NodeFactsError> {
     let mut problems = Vec::new();
     let hostname = host_name(config, root)?;
@@ -92,6 +93,7 @@ pub fn node_view(
         extra_masked_paths: thermal_throttle_paths(root),
         max_backoff_seconds: max_backoff_seconds(config),
         selinux_enabled: root.join("/sys/fs/selinux/enforce").exists(),
+        runtime_name: runtime_name.to_owned(),
     };
     Ok((view, problems))
 }

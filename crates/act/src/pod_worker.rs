@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::container_start::back_off_key;
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use kubelet_decide::phase::{Phase, current_phase};
@@ -133,6 +134,14 @@ impl PodWorker {
             Desire::Run | Desire::Wait(_) => TerminationCause::Removed,
         };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
+        // Another kubelet may have run it before this one: what the API shows of it does not go back.
+        let record = record.or_else(|| {
+            let order = orders.borrow();
+            let status = order.pod.object.status.as_ref();
+            status
+                .filter(|_| !order.pod.is_static())
+                .and_then(record_of_status)
+        });
         let left = record
             .as_ref()
             .and_then(|r| r.terminating.as_ref())
@@ -726,7 +735,12 @@ impl PodWorker {
         self.parts
             .records
             .remove(&format!("{POD_PREFIX}{}", self.uid));
-        self.parts.status.forget(&self.uid);
+        // A pod of the API is shown until it is gone from there, too.
+        if self.orders.borrow().pod.is_static() {
+            self.parts.status.forget(&self.uid);
+        } else {
+            self.parts.status.finish(&self.uid);
+        }
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.

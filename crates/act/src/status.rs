@@ -3,14 +3,15 @@
 //! In:    statuses from pod workers
 //! Out:   a snapshot of all pods with their statuses (`/pods`); changes, for tests that wait on them
 //! Calls: pod_worker; server reads
-//! Holds: output only: no decision reads it; a pod leaves when its worker has finished
+//! Holds: output only: no decision about pods reads it; a static pod leaves when its worker has finished, one of the API when it
+//!        is gone from there, too
 //! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::ids::PodUid;
-pub use kubelet_model::reported::{ReportedPod, ReportedPods};
+pub use kubelet_model::reported::{Progress, ReportedPod, ReportedPods};
 use tokio::sync::watch;
 
 /// Where workers report. Clones share it.
@@ -40,10 +41,21 @@ impl StatusHandle {
             let shown = ReportedPod {
                 object: Arc::clone(object),
                 status: Arc::new(status),
+                progress: Progress::Working,
             };
             pods.insert(uid.clone(), shown);
             true
         })
+    }
+
+    /// Nothing of it is left here: it is shown until the API does not hold it any more.
+    pub fn finish(&self, uid: &PodUid) {
+        self.pods.send_if_modified(|pods| {
+            let pod = pods.get_mut(uid);
+            pod.is_some_and(|pod| {
+                std::mem::replace(&mut pod.progress, Progress::Finished) != Progress::Finished
+            })
+        });
     }
 
     /// Shows it no more.

@@ -251,7 +251,12 @@ impl SyncLoop {
             return;
         }
         self.parts.executor.faults.reach(FaultPoint::Admitted).await;
-        self.start_wanted(pod);
+        self.start_wanted(Arc::clone(&pod));
+        if is_deleted(&pod) {
+            // Asked to end while this kubelet was not there to hear it.
+            let grace_seconds = pod.object.metadata.deletion_grace_period_seconds;
+            self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
+        }
     }
 
     /// A worker for a pod that a source names.
@@ -337,7 +342,10 @@ impl SyncLoop {
     /// No source names it any more. Until every source has spoken that is no evidence: one of them may name it yet.
     fn remove(&mut self, pod: &Arc<Pod>) {
         let planted = self.parts.executor.faults.planted() == Planted::RemovesEarly;
-        if self.cleaned || planted {
+        if !self.workers.contains_key(&pod.uid) {
+            // Its worker has finished, and now the API does not hold it any more either.
+            self.parts.status.forget(&pod.uid);
+        } else if self.cleaned || planted {
             self.stop(&pod.uid, TerminationCause::Removed, None);
         } else {
             let silent: Vec<&str> = self
@@ -366,9 +374,14 @@ impl SyncLoop {
         };
         self.kept.remove(uid);
         self.names.remove(&worker.pod.full_name, uid);
-        if let Some(pod) = self.desired.pods.get(uid).cloned() {
-            self.metrics.restarted(&pod);
-            self.start_wanted(pod);
+        match self.desired.pods.get(uid).cloned() {
+            // It has done what it was asked to; its object goes when its status is written.
+            Some(pod) if is_deleted(&pod) => {}
+            Some(pod) => {
+                self.metrics.restarted(&pod);
+                self.start_wanted(pod);
+            }
+            None => self.parts.status.forget(uid),
         }
         self.settle_name(&worker.pod.full_name);
     }
@@ -483,6 +496,11 @@ impl SyncLoop {
         self.names.add(&pod.full_name, &pod.uid);
         self.start(Arc::new(pod), desire, Place::Leaves);
     }
+}
+
+/// Whether the API was asked to delete it.
+fn is_deleted(pod: &Pod) -> bool {
+    pod.object.metadata.deletion_timestamp.is_some()
 }
 
 /// Tells the loop when a worker's task is dropped before it returned: a panic.

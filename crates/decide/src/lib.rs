@@ -23,6 +23,7 @@
     deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]
 
+pub mod adopt;
 pub mod cgroups;
 pub mod config_problem;
 pub mod container_config;

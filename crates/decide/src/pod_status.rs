@@ -198,7 +198,8 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
     let current = view.observed.instances(&spec.name).find(started);
     let recorded = view.record.exits.get(&spec.name);
-    let current_exit = current.and_then(|c| c.state.exit().map(|e| terminated(&exit_of(c, e))));
+    let current_exit =
+        current.and_then(|c| c.state.exit().map(|e| terminated(view, &exit_of(c, e))));
     let earlier = view
         .observed
         .instances(&spec.name)
@@ -216,7 +217,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
     let ended = current_exit.or_else(|| {
         current
             .is_none()
-            .then(|| recorded.map(terminated))
+            .then(|| recorded.map(|exit| terminated(view, exit)))
             .flatten()
     });
     let (state, last_state) = state_and_last(view, spec, kind, running, ended, last.as_ref());
@@ -249,9 +250,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
             .or_else(|| spec.image.clone())
             .unwrap_or_default(),
         image_id: image_id.unwrap_or_default(),
-        container_id: id
-            .filter(|i| !i.is_empty())
-            .map(|i| format!("containerd://{i}")),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| full_id(view, &i)),
         allocated_resources: resources
             .requests
             .clone()
@@ -292,7 +291,11 @@ fn state_and_last(
         terminated: Some(t),
         ..Default::default()
     };
-    let earlier_state = || earlier.map(|e| as_state(terminated(e))).unwrap_or_default();
+    let earlier_state = || {
+        earlier
+            .map(|e| as_state(terminated(view, e)))
+            .unwrap_or_default()
+    };
     if let Some(started_at) = running {
         let running = v1::ContainerStateRunning {
             started_at: Some(whole_second(started_at)),
@@ -362,14 +365,19 @@ pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
     }
 }
 
-fn terminated(exit: &RecordedExit) -> v1::ContainerStateTerminated {
+/// A container's id as the API has it: the runtime's name, then the runtime's id.
+fn full_id(view: &PodView<'_>, id: &str) -> String {
+    format!("{}://{id}", view.node.runtime_name)
+}
+
+fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerminated {
     v1::ContainerStateTerminated {
         exit_code: exit.code,
         reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
         message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
         started_at: Some(whole_second(exit.started_at)),
         finished_at: Some(whole_second(exit.finished_at)),
-        container_id: Some(format!("containerd://{}", exit.id)),
+        container_id: Some(full_id(view, &exit.id)),
         ..Default::default()
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1;
+use kubelet_model::reported::Progress;
 use serde_json::{Map, Value, json};
 
 /// Conditions that the kubelet alone writes.
@@ -44,15 +45,6 @@ const OWN_FIELDS: [&str; 11] = [
 const FIRST_STAYS: [&str; 2] = ["qosClass", "startTime"];
 /// Lists that are merged by their elements' `ip`.
 const ADDRESS_LISTS: [&str; 2] = ["hostIPs", "podIPs"];
-
-/// How far the pod's worker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// It works on the pod.
-    Working,
-    /// Nothing of the pod is left on this node.
-    Finished,
-}
 
 /// What is decided on.
 #[derive(Clone, Copy, Debug)]

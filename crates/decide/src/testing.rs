@@ -82,5 +82,6 @@ pub(crate) fn node() -> NodeView {
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
         selinux_enabled: false,
+        runtime_name: "containerd".to_owned(),
     }
 }

@@ -53,10 +53,10 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let _lock = parts::lock(&config).await?;
     parts::data_dirs(&config, &root)?;
     let records = parts::records(&config, &root)?;
-    let cri = parts::runtime(&config, &registry).await?;
+    let (cri, runtime_name) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
-    let node = parts::node(&config, &machine, &root)?;
+    let node = parts::node(&config, &machine, &root, &runtime_name)?;
     node_metrics::register(&config, &node, &registry)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();

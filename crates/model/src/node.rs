@@ -40,6 +40,8 @@ pub struct NodeView {
     pub max_backoff_seconds: i64,
     /// Whether SELinux is enabled on the host.
     pub selinux_enabled: bool,
+    /// What the runtime calls itself, such as `containerd`: the scheme of container ids in statuses.
+    pub runtime_name: String,
 }
 
 /// How the cgroup tree is laid out.

@@ -1,8 +1,8 @@
 //! What is shown of each pod: the object as desired and the status as last computed, both shared.
 //!
 //! In:    from pod workers
-//! Out:   `/pods`
-//! Holds: output only: no decision reads it
+//! Out:   `/pods`; what is written to the API
+//! Holds: output only: no decision about pods reads it
 //! Upstream: pkg/kubelet/status/status_manager.go
 
 use std::collections::BTreeMap;
@@ -19,6 +19,17 @@ pub struct ReportedPod {
     pub object: Arc<v1::Pod>,
     /// Its status.
     pub status: Arc<v1::PodStatus>,
+    /// How far its worker is.
+    pub progress: Progress,
+}
+
+/// How far a pod's worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It works on the pod.
+    Working,
+    /// Nothing of the pod is left on this node; only the API still holds it.
+    Finished,
 }
 
 /// All reported pods by UID.

@@ -385,6 +385,7 @@ fn reported(pod: Pod) -> ReportedPods {
         ReportedPod {
             object: Arc::new(pod),
             status,
+            progress: kubelet_model::reported::Progress::Working,
         },
     )]
     .into()

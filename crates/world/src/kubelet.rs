@@ -211,5 +211,6 @@ pub fn node_view() -> NodeView {
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
         selinux_enabled: false,
+        runtime_name: "containerd".to_owned(),
     }
 }

@@ -46,6 +46,7 @@ fn node(root: &str, version: CgroupVersion) -> NodeView {
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
         selinux_enabled: false,
+        runtime_name: "containerd".to_owned(),
     }
 }
 

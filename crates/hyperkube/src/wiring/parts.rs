@@ -310,8 +310,11 @@ fn has_pods(root_dir: &Path, root: &HostRoot) -> bool {
     }
 }
 
-/// The runtime, which must answer now.
-pub(crate) async fn runtime(config: &Config, registry: &Registry) -> anyhow::Result<Client> {
+/// The runtime, which must answer now, and what it calls itself.
+pub(crate) async fn runtime(
+    config: &Config,
+    registry: &Registry,
+) -> anyhow::Result<(Client, String)> {
     let metrics = Metrics::new(registry).context("register runtime metrics")?;
     let timeouts = Timeouts {
         request: config.runtime.request_timeout,
@@ -334,7 +337,7 @@ pub(crate) async fn runtime(config: &Config, registry: &Registry) -> anyhow::Res
         apiVersion = version.runtime_api_version,
         "Container runtime initialized"
     );
-    Ok(client)
+    Ok((client, version.runtime_name))
 }
 
 /// The machine as `/spec/` shows it.
@@ -360,10 +363,11 @@ pub(crate) fn node(
     config: &Config,
     machine: &Machine,
     root: &HostRoot,
+    runtime_name: &str,
 ) -> anyhow::Result<Arc<NodeView>> {
     let version = cgroup::version(root).context("find the cgroup version")?;
     let (node, problems) =
-        node_view(config, machine, root, version).context("find the node's facts")?;
+        node_view(config, machine, root, version, runtime_name).context("find the node's facts")?;
     for problem in problems {
         tracing::warn!(problem, "A fact of the node is missing");
     }

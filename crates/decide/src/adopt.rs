@@ -1,0 +1,122 @@
+//! What the API remembers of a pod that this kubelet does not: the record to begin with after a change of kubelets.
+//!
+//! In:    the status of an API pod, as it was when this kubelet first saw it
+//! Out:   a `PodRecord`, or nothing for a pod that no kubelet had taken up yet
+//! Calls: act/pod_worker.rs, for a pod without a record of its own
+//! Holds: what the API shows does not go back: start time, restart counts, times of conditions, a terminal phase, addresses, exits
+//! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses: the old status as input), 1.36
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1;
+
+use crate::view::{Ended, PodRecord, RecordedExit};
+
+/// The record that a status of the API amounts to; `None` when no kubelet has written it.
+pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
+    let start_time = status.start_time.as_ref()?.0;
+    let statuses = || {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    };
+    let conditions = status.conditions.iter().flatten().filter_map(|condition| {
+        let since = condition.last_transition_time.as_ref()?.0;
+        Some((condition.type_.clone(), (condition.status == "True", since)))
+    });
+    let ended = match status.phase.as_deref() {
+        Some("Succeeded") => Some(Ended { succeeded: true }),
+        Some("Failed") => Some(Ended { succeeded: false }),
+        Some(_) | None => None,
+    };
+    Some(PodRecord {
+        start_time: Some(start_time),
+        restart_counts: statuses()
+            .map(|c| (c.name.clone(), u32::try_from(c.restart_count).unwrap_or(0)))
+            .collect(),
+        conditions: conditions.collect(),
+        ips: status
+            .pod_ips
+            .iter()
+            .flatten()
+            .map(|address| address.ip.clone())
+            .collect(),
+        ended,
+        exits: statuses()
+            .filter_map(|c| Some((c.name.clone(), exit_of_status(c)?)))
+            .collect::<BTreeMap<_, _>>(),
+        ..PodRecord::default()
+    })
+}
+
+/// The newest exit that a container's status tells of.
+fn exit_of_status(status: &v1::ContainerStatus) -> Option<RecordedExit> {
+    let terminated = |state: &Option<v1::ContainerState>| state.as_ref()?.terminated.clone();
+    let exit = terminated(&status.state).or_else(|| terminated(&status.last_state))?;
+    let id = exit.container_id.unwrap_or_default();
+    Some(RecordedExit {
+        id: id
+            .split_once("://")
+            .map_or(id.as_str(), |(_, id)| id)
+            .to_owned(),
+        sandbox: String::new(),
+        code: exit.exit_code,
+        reason: exit.reason.unwrap_or_default(),
+        message: exit.message.unwrap_or_default(),
+        started_at: exit.started_at.map(|at| at.0).unwrap_or_default(),
+        finished_at: exit.finished_at.map(|at| at.0).unwrap_or_default(),
+        image: status.image.clone(),
+        image_ref: status.image_id.clone(),
+        attempt: 0,
+        counts_from: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    const EARLY: &str = "2026-01-01T00:00:00Z";
+
+    fn record(status: Value) -> Option<PodRecord> {
+        record_of_status(&from_value(status).unwrap())
+    }
+
+    #[test]
+    fn a_pod_that_no_kubelet_took_up_has_none() {
+        assert_eq!(record(json!({"phase": "Pending"})), None);
+    }
+
+    #[test]
+    fn what_the_api_shows_of_a_running_pod_is_kept() {
+        let record = record(json!({
+            "phase": "Running", "startTime": EARLY, "podIPs": [{"ip": "10.1.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": EARLY}],
+            "containerStatuses": [{
+                "name": "a", "image": "i", "imageID": "sha256:1", "ready": true, "restartCount": 3,
+                "state": {"running": {"startedAt": EARLY}},
+                "lastState": {"terminated": {"exitCode": 7, "containerID": "containerd://x"}},
+            }],
+        }))
+        .unwrap();
+        let early = EARLY.parse().unwrap();
+        assert_eq!(record.start_time, Some(early));
+        assert_eq!(record.restart_counts["a"], 3);
+        assert_eq!(record.conditions["Ready"], (true, early));
+        assert_eq!(record.ips, ["10.1.0.2"]);
+        assert_eq!(
+            (record.exits["a"].code, record.exits["a"].id.as_str()),
+            (7, "x")
+        );
+        assert_eq!(record.ended, None);
+    }
+
+    #[test]
+    fn a_terminal_phase_stays() {
+        for (phase, succeeded) in [("Succeeded", true), ("Failed", false)] {
+            let record = record(json!({"phase": phase, "startTime": EARLY})).unwrap();
+            assert_eq!(record.ended, Some(Ended { succeeded }));
+        }
+    }
+}
