@@ -7,6 +7,9 @@
 //! | pod_worker | one per pod | orders, wake-ups, timers | lifecycle, record | status |
 //! | pleg | core | looks asked for, exits, slow clock | observed pods | snapshots, wake-ups |
 //! | status | (handle) | workers | reported pods | `/pods` |
+//! | cluster_source | core, in a cluster | sets of the API | – | whole sets to the sync loop |
+//! | status_write | core, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
+//! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
 //! | reconcilers | reconciler | clock | – | figures, warnings |
 //!
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
@@ -14,6 +17,7 @@
 
 pub mod cgroup_metrics;
 pub mod clock;
+pub mod cluster_source;
 pub mod container_manager;
 pub mod data_dirs;
 pub mod execute;
@@ -25,6 +29,7 @@ pub mod image_list;
 pub mod images;
 pub mod look;
 mod loop_metrics;
+pub mod mirror_pods;
 pub mod node_facts;
 pub mod oom_watcher;
 pub mod orphan;
@@ -42,6 +47,7 @@ pub mod signal;
 pub mod sources;
 pub mod start_width;
 pub mod status;
+pub mod status_write;
 pub mod supervisor;
 pub mod sync_loop;
 pub mod termination_message;
