@@ -9,6 +9,7 @@
 //! | status | (handle) | workers | reported pods | `/pods` |
 //! | cluster_source | core, in a cluster | sets of the API | – | whole sets to the sync loop |
 //! | status_write | core, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
+//! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
 //! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
 //! | reconcilers | reconciler | clock | – | figures, warnings |
 //!
@@ -31,6 +32,7 @@ pub mod look;
 mod loop_metrics;
 pub mod mirror_pods;
 pub mod node_facts;
+pub mod node_status;
 pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod capacity;
+mod cluster;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use kubelet_model::node::{CgroupView, DnsView, HostResolver, NodeView};
 
 pub use addresses::NodeIpError;
 pub use capacity::{cpu_list, pods_allowance};
+pub use cluster::{ClusterFacts, cluster_facts};
 
 /// Why there is no node to speak of.
 #[derive(Debug, thiserror::Error)]

@@ -205,11 +205,13 @@ impl Slot {
     }
 
     fn is_settled(&self, object: &Arc<v1::Pod>, pod: &ReportedPod) -> bool {
-        self.settled.as_ref().is_some_and(|(held, status, progress)| {
-            Arc::ptr_eq(held, object)
-                && Arc::ptr_eq(status, &pod.status)
-                && *progress == pod.progress
-        })
+        self.settled
+            .as_ref()
+            .is_some_and(|(held, status, progress)| {
+                Arc::ptr_eq(held, object)
+                    && Arc::ptr_eq(status, &pod.status)
+                    && *progress == pod.progress
+            })
     }
 }
 

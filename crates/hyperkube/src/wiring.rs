@@ -7,6 +7,7 @@
 //!        running when the kubelet stops
 //! Upstream: cmd/kubelet/app/server.go (run, RunKubelet), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
 
+mod cluster;
 mod node_metrics;
 mod parts;
 mod serving;
@@ -53,22 +54,24 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let _lock = parts::lock(&config).await?;
     parts::data_dirs(&config, &root)?;
     let records = parts::records(&config, &root)?;
-    let (cri, runtime_name) = parts::runtime(&config, &registry).await?;
+    let cluster = cluster::open(&config, &root, clock)?;
+    let (cri, runtime) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
-    let node = parts::node(&config, &machine, &root, &runtime_name)?;
+    let node = parts::node(&config, &machine, &root, &runtime.name)?;
     node_metrics::register(&config, &node, &registry)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
     let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
 
-    parts::image_list(&cri, &registry, &reconcilers)?;
+    let images = parts::image_list(&cri, &registry, &reconcilers)?;
     let (seen_in, all_seen) = watch::channel(false);
     let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
     parts::container_manager(&config, &root, tree, &blocking, &reconcilers).await?;
     parts::oom_watcher(&config, &root, &registry, &supervisor)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
-    let network = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
+    let (network, runtime_state) =
+        parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
@@ -86,7 +89,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             network,
             pull_limits: parts::pull_limits(&config),
             start_width: parts::start_width(&node),
-            sources: parts::source_kinds(&source_config),
+            sources: parts::source_kinds(&source_config, &cluster),
             snapshots,
             faults: parts::faults(),
         },
@@ -95,6 +98,25 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     )
     .context("start the pod path")?;
     parts::pass_on(path.all_sources_seen.clone(), seen_in, &supervisor);
+    if let Some(client) = cluster.client() {
+        cluster::start(
+            cluster::Member {
+                client,
+                config: &config,
+                root: &root,
+                machine: &machine,
+                node: &node,
+                runtime_version: &format!("{}://{}", runtime.name, runtime.version),
+                clock,
+                path: &path,
+                status: &status,
+                runtime: runtime_state,
+                images,
+                snapshots: snapshots_out.clone(),
+            },
+            &supervisor,
+        );
+    }
     let source_parts = SourcesParts {
         records: records.clone(),
         clock,

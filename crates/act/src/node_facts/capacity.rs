@@ -20,10 +20,10 @@ type List = BTreeMap<String, Quantity>;
 
 /// Capacity and what is kept back of it.
 pub(super) struct Amounts {
-    capacity: List,
-    reserved: List,
+    pub(super) capacity: List,
+    pub(super) reserved: List,
     /// Known apart: nothing is ever kept back of it.
-    pods: i64,
+    pub(super) pods: i64,
 }
 
 impl Amounts {

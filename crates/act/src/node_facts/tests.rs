@@ -59,7 +59,13 @@ fn machine(root: &HostRoot) -> Machine {
 }
 
 fn view(config: &Config, root: &HostRoot) -> Result<(NodeView, Vec<String>), NodeFactsError> {
-    node_view(config, &machine(root), root, CgroupVersion::V1, "containerd")
+    node_view(
+        config,
+        &machine(root),
+        root,
+        CgroupVersion::V1,
+        "containerd",
+    )
 }
 
 #[test]

@@ -18,17 +18,18 @@ use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_
 use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
 use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
-use kubelet_act::image_list::ImageList;
+use kubelet_act::image_list::{ImageList, ImageSet};
 use kubelet_act::images::PullLimits;
 use kubelet_act::node_facts::{node_view, pods_allowance};
 use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
 use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::records::Records;
 use kubelet_act::resource_analyzer::ResourceAnalyzer;
-use kubelet_act::runtime_up::{RuntimeUp, cgroup_driver};
+use kubelet_act::runtime_up::{RuntimeState, RuntimeUp, cgroup_driver};
 use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_cluster::Cluster;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
@@ -38,6 +39,7 @@ use kubelet_host::journal::{Journal, JournalLimits, JournalProblem};
 use kubelet_host::machine::{IdFiles, Machine, read_machine};
 use kubelet_model::config::{CgroupDriver, Config};
 use kubelet_model::node::NodeView;
+use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::sync::watch;
 
@@ -124,11 +126,12 @@ pub(crate) fn image_list(
     cri: &Client,
     registry: &Registry,
     reconcilers: &Reconcilers,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<watch::Receiver<Option<ImageSet>>> {
     let list =
         ImageList::new(cri.clone(), registry).context("register metrics of the image list")?;
+    let images = list.subscribe();
     reconcilers.spawn(list, ImageList::pace());
-    Ok(())
+    Ok(images)
 }
 
 /// What the container manager works with.
@@ -220,13 +223,13 @@ pub(crate) fn resource_analyzer(
     Ok(())
 }
 
-/// The runtime's own conditions, each five seconds; the state of its network.
+/// The runtime's own conditions, each five seconds; the state of its network, and all that it says.
 pub(crate) async fn runtime_up(
     config: &Config,
     cri: &Client,
     registry: &Registry,
     reconcilers: &Reconcilers,
-) -> anyhow::Result<watch::Receiver<NetworkState>> {
+) -> anyhow::Result<(watch::Receiver<NetworkState>, watch::Receiver<RuntimeState>)> {
     let endpoint = &config.runtime.endpoint;
     let driver = cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await;
     if driver.context("ask the runtime for its cgroup driver")? == CgroupDriver::Systemd {
@@ -235,9 +238,9 @@ pub(crate) async fn runtime_up(
         );
     }
     let check = RuntimeUp::new(cri.clone(), endpoint.clone());
-    let network = check.network();
+    let heard = (check.network(), check.state());
     reconcilers.spawn(check, RuntimeUp::pace());
-    Ok(network)
+    Ok(heard)
 }
 
 /// `--exit-on-lock-contention`: resolves when another process opens the lock file; never without the flag.
@@ -310,11 +313,20 @@ fn has_pods(root_dir: &Path, root: &HostRoot) -> bool {
     }
 }
 
+/// What a runtime calls itself.
+#[derive(Debug)]
+pub(crate) struct RuntimeIdentity {
+    /// `containerd`.
+    pub(crate) name: String,
+    /// `1.7.0`.
+    pub(crate) version: String,
+}
+
 /// The runtime, which must answer now, and what it calls itself.
 pub(crate) async fn runtime(
     config: &Config,
     registry: &Registry,
-) -> anyhow::Result<(Client, String)> {
+) -> anyhow::Result<(Client, RuntimeIdentity)> {
     let metrics = Metrics::new(registry).context("register runtime metrics")?;
     let timeouts = Timeouts {
         request: config.runtime.request_timeout,
@@ -337,7 +349,11 @@ pub(crate) async fn runtime(
         apiVersion = version.runtime_api_version,
         "Container runtime initialized"
     );
-    Ok((client, version.runtime_name))
+    let identity = RuntimeIdentity {
+        name: version.runtime_name,
+        version: version.runtime_version,
+    };
+    Ok((client, identity))
 }
 
 /// The machine as `/spec/` shows it.
@@ -430,8 +446,12 @@ pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
 }
 
 /// Kinds of sources that must have spoken before anything is removed.
-pub(crate) fn source_kinds(config: &SourcesConfig) -> BTreeSet<kubelet_model::pod::SourceKind> {
-    config.kinds()
+pub(crate) fn source_kinds(config: &SourcesConfig, cluster: &Cluster) -> BTreeSet<SourceKind> {
+    let mut kinds = config.kinds();
+    if matches!(cluster, Cluster::Joined(_)) {
+        kinds.insert(SourceKind::Api);
+    }
+    kinds
 }
 
 /// Nothing, but in a binary built for the machine tests: the process ends itself, as a crash would, when it passes the point

@@ -1,0 +1,319 @@
+//! The node at the API server: registration, status, lease, CSINode.
+//!
+//! In:    the node's facts; the runtime's state, the images; the object as the server has it
+//! Out:   the Node object's status, its lease, its CSINode; the node's name and UID for those that need an owner
+//! Calls: two reconciler tasks, in a cluster only
+//! Holds: registration is tried until it succeeds; a status is sent when it differs or is old; a heartbeat waits for no status
+//! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer, syncNodeStatus, fastNodeStatusUpdate),
+//!           component-helpers/apimachinery/lease/controller.go (1.36)
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
+use kubelet_cluster::nodes::{LeaseKeeper, Registered};
+use kubelet_cluster::{Client, ClusterError};
+use kubelet_decide::node_status::{
+    ImageView, NodeStatusPlan, NodeStatusView, PressureView, ReportTimes, RuntimeFeatureView,
+    adopted_node, csi_node, initial_lease, must_report, node_patch, node_status,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::image_list::ImageSet;
+use crate::node_facts::ClusterFacts;
+use crate::pleg::PlegHandle;
+use crate::runtime_up::RuntimeState;
+
+/// Between tries to register: doubles up to the longest.
+const FIRST_TRY: Duration = Duration::from_millis(100);
+const LONGEST_TRY: Duration = Duration::from_secs(7);
+/// Until the node was ready once it is looked at this often, for this long.
+const FAST: Duration = Duration::from_millis(100);
+const FAST_FOR: Duration = Duration::from_secs(120);
+/// A runtime that was not listed for so long is not well.
+const LIST_AGE: Duration = Duration::from_secs(180);
+
+/// How often things are said.
+#[derive(Clone, Copy, Debug)]
+pub struct NodePace {
+    /// `nodeStatusUpdateFrequency`.
+    pub update: Duration,
+    /// `nodeStatusReportFrequency`.
+    pub report: Duration,
+    /// How long a lease lasts; a quarter of it lies between two renewals.
+    pub lease: Duration,
+    /// Part of the report frequency by which this node's reports are apart from other nodes', -0.5 to 0.5.
+    pub fraction: f64,
+}
+
+/// What the task works with.
+#[derive(Clone, Debug)]
+pub struct NodeStatusParts {
+    /// The API server.
+    pub client: Client,
+    /// The clock.
+    pub clock: Clock,
+    /// What does not change.
+    pub facts: ClusterFacts,
+    /// Port of the main listener.
+    pub port: i32,
+    /// Images shown; `None` is all.
+    pub max_images: Option<usize>,
+    /// `registerNode`.
+    pub is_registering: bool,
+    /// How often.
+    pub pace: NodePace,
+    /// What the runtime says of itself.
+    pub runtime: watch::Receiver<RuntimeState>,
+    /// Images on the node.
+    pub images: watch::Receiver<Option<ImageSet>>,
+    /// The relister.
+    pub pleg: PlegHandle,
+    /// Where the node's name and UID are shown once it is registered.
+    pub identity: watch::Sender<Option<(String, String)>>,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct NodeStatus {
+    parts: NodeStatusParts,
+    was_ready: bool,
+    reported: Option<Instant>,
+}
+
+impl NodeStatus {
+    /// Nothing is said yet.
+    pub fn new(parts: NodeStatusParts) -> Self {
+        Self {
+            parts,
+            was_ready: false,
+            reported: None,
+        }
+    }
+
+    /// Registers, then keeps the status until the stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            let mut node = self.register().await;
+            let began = Instant::now();
+            loop {
+                let result = self.once(&mut node).await;
+                if let Err(error) = &result {
+                    tracing::warn!(error = %error, "Node status could not be written; tried again");
+                }
+                let is_fast = !self.was_ready && began.elapsed() < FAST_FOR && result.is_ok();
+                let pause = if is_fast {
+                    FAST
+                } else {
+                    self.parts.pace.update
+                };
+                tokio::select! {
+                    // Both arms only say "look again".
+                    biased;
+                    Ok(()) = self.parts.runtime.changed(), if !is_fast => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        })
+        .await;
+    }
+
+    /// The node's object, made or taken over. Without `registerNode` it is waited for.
+    async fn register(&mut self) -> Node {
+        let mut pause = FIRST_TRY;
+        loop {
+            match self.try_register().await {
+                Ok(node) => {
+                    let name = node.metadata.name.clone().unwrap_or_default();
+                    let uid = node.metadata.uid.clone().unwrap_or_default();
+                    tracing::info!(node = name, uid, "Node is registered");
+                    self.parts.identity.send_replace(Some((name, uid)));
+                    self.write_csi_node().await;
+                    return node;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "Unable to register node with API server; tried again");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_TRY);
+        }
+    }
+
+    async fn try_register(&mut self) -> Result<Node, ClusterError> {
+        let initial = self.parts.facts.initial.clone();
+        let name = initial.metadata.name.clone().unwrap_or_default();
+        if !self.parts.is_registering {
+            return self.parts.client.read_node(&name).await;
+        }
+        let wanted = self.plan(&initial).node;
+        let capacity = &self.parts.facts.resources.capacity;
+        let registered = self
+            .parts
+            .client
+            .register_node(&wanted, |existing| {
+                node_patch(existing, &adopted_node(existing, &initial, capacity, false))
+            })
+            .await?;
+        Ok(match registered {
+            Registered::Created(node) => {
+                self.reported = Some(Instant::now());
+                *node
+            }
+            Registered::Adopted(node) => *node,
+        })
+    }
+
+    async fn write_csi_node(&self) {
+        let identity = self.parts.identity.borrow().clone();
+        if let Some((name, uid)) = identity
+            && let Err(error) = self
+                .parts
+                .client
+                .write_csi_node(&csi_node(&name, &uid))
+                .await
+        {
+            // Only volumes of CSI drivers need it, and each of them writes it again.
+            tracing::warn!(error = %error, "CSINode could not be written");
+        }
+    }
+
+    /// One look at the object and at the node, and what differs is written.
+    async fn once(&mut self, node: &mut Node) -> Result<(), ClusterError> {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        *node = self.parts.client.read_node(&name).await?;
+        let plan = self.plan(node);
+        let times = ReportTimes {
+            since_last: self.reported.map(|at| at.elapsed()),
+            frequency: self.parts.pace.report,
+            fraction: self.parts.pace.fraction,
+        };
+        self.was_ready |= is_ready(&plan.node);
+        if !must_report(node, &plan.node, &times) {
+            return Ok(());
+        }
+        for problem in &plan.problems {
+            tracing::warn!(problem, "Part of the node's status is not known");
+        }
+        if let Some(patch) = node_patch(node, &plan.node) {
+            *node = self.parts.client.write_node_status(&name, &patch).await?;
+            self.reported = Some(Instant::now());
+            for event in &plan.events {
+                tracing::info!(reason = event.reason, message = event.message, "Node event");
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, existing: &Node) -> NodeStatusPlan {
+        let runtime = self.parts.runtime.borrow_and_update().clone();
+        let images = self.parts.images.borrow().clone();
+        let images: Option<Vec<ImageView>> = images.map(|set| {
+            let view = |image: &crate::image_list::ImageOnNode| ImageView {
+                names: image.names.clone(),
+                size: i64::try_from(image.size_bytes).unwrap_or(i64::MAX),
+            };
+            set.images.iter().map(view).collect()
+        });
+        let not_ready = self.not_ready(&runtime);
+        let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
+        node_status(
+            existing,
+            &NodeStatusView {
+                addresses: &self.parts.facts.addresses,
+                system: &self.parts.facts.system,
+                resources: &self.parts.facts.resources,
+                images: images.as_deref(),
+                max_images: self.parts.max_images,
+                runtime: &features(&runtime),
+                port: self.parts.port,
+                pressure: PressureView::default(),
+                not_ready: &not_ready,
+                warning: None,
+                volumes_in_use: None,
+                was_unschedulable: was_unschedulable.unwrap_or(false),
+                now: self.parts.clock.now(),
+            },
+        )
+    }
+
+    fn not_ready(&self, runtime: &RuntimeState) -> Vec<String> {
+        let mut errors = runtime.errors(Instant::now());
+        let age = self.parts.pleg.last_list().map(|at| at.elapsed());
+        if let Some(age) = age.filter(|age| *age >= LIST_AGE) {
+            errors.push(format!(
+                "PLEG is not healthy: pleg was last seen active {age:.0?} ago; threshold is 3m0s"
+            ));
+        }
+        errors
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
+    let handlers = runtime.handlers.iter().map(|handler| NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: handler
+            .features
+            .as_ref()
+            .map(|features| NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+    });
+    RuntimeFeatureView {
+        handlers: handlers.collect(),
+        supplemental_groups_policy: runtime
+            .features
+            .as_ref()
+            .map(|features| features.supplemental_groups_policy),
+        declared: Vec::new(),
+    }
+}
+
+/// Renews the node's lease from its registration on, until the stop.
+pub async fn keep_lease(
+    client: Client,
+    clock: Clock,
+    lasts: Duration,
+    mut identity: watch::Receiver<Option<(String, String)>>,
+    stop: CancellationToken,
+) {
+    stop.run_until_cancelled(async {
+        let Ok(known) = identity
+            .wait_for(Option::is_some)
+            .await
+            .map(|known| known.clone())
+        else {
+            return;
+        };
+        let (name, uid) = known.unwrap_or_default();
+        let seconds = i32::try_from(lasts.as_secs()).unwrap_or(i32::MAX);
+        let mut keeper = LeaseKeeper::new(client, initial_lease(&name, &uid, seconds));
+        let mut failures = 0_u32;
+        loop {
+            let pause = match keeper.renew(clock.now()).await {
+                Ok(()) => {
+                    failures = 0;
+                    lasts / 4
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "Lease could not be renewed; tried again");
+                    failures = failures.saturating_add(1);
+                    (FIRST_TRY * 2_u32.pow(failures.min(10))).min(LONGEST_TRY)
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,165 @@
+//! The parts of a kubelet that has joined a cluster: the client, its pods, their statuses and mirrors, the node and its lease.
+//!
+//! In:    `--kubeconfig`, the configuration, the parts that run already
+//! Out:   tasks; nothing where no kubeconfig was given
+//! Calls: wiring
+//! Holds: nothing here keeps a static pod waiting: the API server may be away for as long as it likes
+//! Upstream: cmd/kubelet/app/server.go (buildKubeletClientConfig), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kubelet_act::clock::Clock;
+use kubelet_act::image_list::ImageSet;
+use kubelet_act::node_facts::cluster_facts;
+use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
+use kubelet_act::pod_path::PodPath;
+use kubelet_act::runtime_up::RuntimeState;
+use kubelet_act::status::StatusHandle;
+use kubelet_act::status_write::{StatusInputs, StatusWriter};
+use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_act::sync_loop::SourceSnapshot;
+use kubelet_act::{cluster_source, mirror_pods};
+use kubelet_cluster::jitter::Dice;
+use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
+use kubelet_decide::manifest::unbuilt_fields;
+use kubelet_host::HostRoot;
+use kubelet_host::files::read_text_bounded;
+use kubelet_host::machine::Machine;
+use kubelet_model::config::Config;
+use kubelet_model::node::NodeView;
+use tokio::sync::{mpsc, watch};
+
+use crate::flags::VERSION;
+
+/// A kubeconfig is not longer than this.
+const KUBECONFIG_BYTES: u64 = 1 << 20;
+
+/// The API server, if there is to be one.
+pub(crate) fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyhow::Result<Cluster> {
+    let Some(path) = &config.cluster.kubeconfig else {
+        return Ok(Cluster::Absent);
+    };
+    let client = client(config, root, path, clock)
+        .with_context(|| format!("--kubeconfig {}", path.display()))?;
+    Ok(Cluster::Joined(client))
+}
+
+fn client(config: &Config, root: &HostRoot, path: &Path, clock: Clock) -> anyhow::Result<Client> {
+    let text = read_text_bounded(&root.join(path), KUBECONFIG_BYTES)?;
+    let kubeconfig = Kubeconfig::parse(text.as_bytes(), path)?;
+    let settings = &config.cluster;
+    let rate = |qps, burst| Rate { qps, burst };
+    let client = ClientConfig {
+        user_agent: format!("kubelet/{VERSION} (linux/{})", std::env::consts::ARCH),
+        rate: rate(settings.qps, settings.burst),
+        event_rate: (settings.event_qps > 0)
+            .then(|| rate(settings.event_qps, settings.event_burst)),
+    };
+    Ok(Client::new(
+        kubeconfig,
+        &client,
+        WallClock::new(move || clock.now()),
+    ))
+}
+
+/// What the tasks of a member of a cluster work with.
+#[derive(Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) config: &'a Config,
+    pub(crate) root: &'a HostRoot,
+    pub(crate) machine: &'a Machine,
+    pub(crate) node: &'a Arc<NodeView>,
+    /// `containerd://1.7.0`.
+    pub(crate) runtime_version: &'a str,
+    pub(crate) clock: Clock,
+    pub(crate) path: &'a PodPath,
+    pub(crate) status: &'a StatusHandle,
+    pub(crate) runtime: watch::Receiver<RuntimeState>,
+    pub(crate) images: watch::Receiver<Option<ImageSet>>,
+    pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
+}
+
+/// Starts them.
+pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
+    let stop = supervisor.stop();
+    let client = member.client;
+    let mut dice = Dice::new(seed(member.machine));
+    let (watch, sets) = PodWatch::new(
+        client.clone(),
+        &member.node.name,
+        unbuilt_fields,
+        dice.split(),
+    );
+    let stopped = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let stop = stop.clone();
+        async move {
+            stop.run_until_cancelled(task).await;
+        }
+    };
+    supervisor.spawn(TaskKind::Core, "pod watch", stopped(Box::pin(watch.run())));
+    let follow = cluster_source::follow(sets.clone(), member.snapshots);
+    supervisor.spawn(TaskKind::Core, "cluster source", stopped(Box::pin(follow)));
+    let inputs = StatusInputs {
+        reported: member.status.subscribe(),
+        held: sets.clone(),
+    };
+    let writer = StatusWriter::new(client.clone(), inputs).run(stop.clone());
+    supervisor.spawn(TaskKind::Core, "status write", writer);
+    let (identity, known) = watch::channel(None);
+    let mirrors = mirror_pods::MirrorInputs {
+        reported: member.status.subscribe(),
+        held: sets,
+        node: known.clone(),
+        all_seen: member.path.all_sources_seen.clone(),
+    };
+    let mirrors = mirror_pods::keep(client.clone(), mirrors, stop.clone());
+    supervisor.spawn(TaskKind::Core, "mirror pods", mirrors);
+    let loops = &member.config.loops;
+    let pace = NodePace {
+        update: loops.node_status_update_frequency,
+        report: loops.node_status_report_frequency,
+        lease: loops.node_lease_duration,
+        fraction: dice.fraction() - 0.5,
+    };
+    let versions = (VERSION, member.runtime_version);
+    let facts = cluster_facts(
+        member.config,
+        member.machine,
+        member.root,
+        member.node,
+        versions,
+    );
+    let node = NodeStatus::new(NodeStatusParts {
+        client: client.clone(),
+        clock: member.clock,
+        facts,
+        port: i32::from(member.config.server.port),
+        max_images: member.config.node.status_max_images,
+        is_registering: member.config.node.register,
+        pace,
+        runtime: member.runtime,
+        images: member.images,
+        pleg: member.path.pleg.clone(),
+        identity,
+    });
+    supervisor.spawn(TaskKind::Core, "node status", node.run(stop.clone()));
+    let lease = keep_lease(
+        client.clone(),
+        member.clock,
+        pace.lease,
+        known,
+        stop.clone(),
+    );
+    supervisor.spawn(TaskKind::Core, "node lease", lease);
+}
+
+/// Differs from node to node, and from boot to boot.
+fn seed(machine: &Machine) -> u64 {
+    machine.boot_id.bytes().fold(11, |seed: u64, byte| {
+        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+    })
+}
