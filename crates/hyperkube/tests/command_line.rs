@@ -98,8 +98,8 @@ fn bad_arguments_are_named_on_stderr() {
         ),
         (
             "kubelet --feature-gates NodeSwap=false --feature-gates Foo=true",
-            "Error: cannot set feature gate NodeSwap to false, feature is locked to true\n",
-            "       unrecognized feature gate: Foo\n",
+            "Error: unrecognized feature gate: Foo\n",
+            "       cannot set feature gate NodeSwap to false, feature is locked to true\n",
         ),
         (
             "kubelet --config /no/such/file",
