@@ -6,6 +6,8 @@
 //! Holds: nothing is started: every row ends before the first side effect
 //! Upstream: cmd/kubelet/app/server.go (NewKubeletCommand), component-base/version/verflag
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output};
