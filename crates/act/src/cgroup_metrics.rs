@@ -4,7 +4,8 @@
 //! Out:   the same tree; `kubelet_cgroup_manager_duration_seconds`
 //! Calls: wiring, around the tree that everybody uses
 //! Holds: reading is not measured; a failed operation counts like one that went well
-//! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go (Create, Update, Destroy)
+//! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go (Create, Update, Destroy); differences: making sure of one that stands counts
+//!           as `create`, where upstream looks first and updates
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

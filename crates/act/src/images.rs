@@ -111,7 +111,8 @@ impl Images {
     /// With the reason and text that status shows.
     pub async fn resolve(&self, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
         let mut answers = Answers::default();
-        let resolved = self.resolved(wanted, &mut answers).await;
+        // Boxed: every worker would carry the room for a pull.
+        let resolved = Box::pin(self.resolved(wanted, &mut answers)).await;
         let policy = match wanted.policy {
             PullPolicy::Always => "always",
             PullPolicy::IfNotPresent => "ifnotpresent",

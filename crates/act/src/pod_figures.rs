@@ -106,10 +106,9 @@ impl PodFigures {
         self.count_terminations(before, after);
         let seen = first_seen(pod);
         let did_not_run = before.is_none_or(|status| status.phase.as_deref() == Some("Pending"));
-        if did_not_run && after.phase.as_deref() == Some("Running") {
-            if let Some(seen) = seen {
-                self.metrics.start.observe(seconds(seen, now));
-            }
+        let runs = after.phase.as_deref() == Some("Running");
+        if let Some(seen) = seen.filter(|_| did_not_run && runs) {
+            self.metrics.start.observe(seconds(seen, now));
         }
         self.add_init_runs(after);
         let created = pod.object.metadata.creation_timestamp.as_ref();

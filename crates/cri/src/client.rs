@@ -200,13 +200,13 @@ impl Client {
     ) -> Result<String, CriError> {
         let mut runtime = self.runtime.clone();
         let (handler, began) = (request.runtime_handler.clone(), Instant::now());
-        let answer = self
-            .call(
-                "run_podsandbox",
-                self.timeouts.sandbox(),
-                runtime.run_pod_sandbox(request),
-            )
-            .await;
+        let call = self.call(
+            "run_podsandbox",
+            self.timeouts.sandbox(),
+            runtime.run_pod_sandbox(request),
+        );
+        // Boxed: its message is the largest that a pod's worker would carry room for.
+        let answer = Box::pin(call).await;
         self.metrics
             .ran_sandbox(&handler, began.elapsed(), answer.is_err());
         Ok(answer?.pod_sandbox_id)

@@ -42,8 +42,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let config = Arc::new(loaded.effective.clone());
     parts::greet(&loaded);
-    let end_logs = logs.clone();
     let mut stop_signals = StopSignals::new()?;
+    signals::end_at_the_second(logs.clone())?;
 
     let clock = Clock::system();
     let supervisor = Supervisor::new(clock);
@@ -156,7 +156,6 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             Ok(())
         }
     };
-    signals::end_at_the_next(stop_signals, end_logs)?;
     stop(&supervisor, &records).await;
     ended
 }

@@ -6,6 +6,8 @@
 //! Holds: nothing is started: every row ends before the first side effect
 //! Upstream: cmd/kubelet/app/server.go (NewKubeletCommand), component-base/version/verflag
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -98,8 +100,8 @@ fn bad_arguments_are_named_on_stderr() {
         ),
         (
             "kubelet --feature-gates NodeSwap=false --feature-gates Foo=true",
-            "Error: cannot set feature gate NodeSwap to false, feature is locked to true\n",
-            "       unrecognized feature gate: Foo\n",
+            "Error: unrecognized feature gate: Foo\n",
+            "       cannot set feature gate NodeSwap to false, feature is locked to true\n",
         ),
         (
             "kubelet --config /no/such/file",

@@ -716,9 +716,8 @@ fn value(text: &str, sample: &str) -> f64 {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {sample} in {text}"))
-        .parse()
-        .unwrap()
+    assert!(line.is_some(), "no {sample} in {text}");
+    line.unwrap().parse().unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -259,7 +259,7 @@ fn first_document<T: DeserializeOwned>(text: &str) -> Result<T, ManifestProblem>
 
 fn yaml_problem(error: &serde_saphyr::Error) -> ManifestProblem {
     let place = error.location().filter(|place| place.line() > 0);
-    let message = error.to_string();
+    let message = told(error.to_string());
     // The place has fields of its own.
     let end = message
         .rfind(" at line ")
@@ -271,6 +271,15 @@ fn yaml_problem(error: &serde_saphyr::Error) -> ManifestProblem {
         column: place.and_then(|place| number(place.column())),
         ..ManifestProblem::new(message.get(..end).unwrap_or_default())
     }
+}
+
+/// What a person can do something with: the parser's own accounts of its limits say nothing about the manifest.
+fn told(message: String) -> String {
+    let is_alias_limit = message.contains("alias ") && message.contains("exceeded");
+    if message.contains("budget breached") || is_alias_limit {
+        return "more nodes, levels or expanded aliases than a manifest may have".to_owned();
+    }
+    message
 }
 
 /// Go's scalars (`yes` is true, `0644` is octal), and limits that a pod cannot reach but a bomb does.

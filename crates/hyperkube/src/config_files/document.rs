@@ -80,7 +80,7 @@ impl Document {
                 let lenient = options(DuplicateKeyPolicy::LastWins);
                 let value = serde_saphyr::from_str_with_options(&text, lenient)
                     .map_err(|error| DocumentError::Decode(format!("yaml: {error}")))?;
-                (value, Some(format!("yaml: {first}")))
+                (value, Some(doubled(&first)))
             }
         };
         Ok(Self {
@@ -162,6 +162,17 @@ impl Document {
         let places: Option<Places> = serde_saphyr::from_str_with_options(&self.text, policy).ok();
         let line = places.and_then(|places| places.line(path));
         line.map_or_else(String::new, |line| format!("line {line}: "))
+    }
+}
+
+/// The key that stands twice, in the words of Go's parser.
+fn doubled(error: &serde_saphyr::Error) -> String {
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey {
+            key: Some(key),
+            location,
+        } => format!("line {}: key {key:?} already set in map", location.line()),
+        other => format!("yaml: {other}"),
     }
 }
 

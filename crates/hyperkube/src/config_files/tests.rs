@@ -178,7 +178,7 @@ fn unknown_and_doubled_fields_are_taken_with_a_warning() {
     };
     for part in [
         "Using lenient decoding as strict decoding failed",
-        "maxPods",
+        "line 10: key \"maxPods\" already set in map",
         "line 4: unknown field \"nonsense\"",
         "line 7: unknown field \"authentication.webhook.bogus\"",
         "line 9: unknown field \"tracing.odd\"",

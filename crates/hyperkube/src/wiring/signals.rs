@@ -36,26 +36,22 @@ impl StopSignals {
     }
 }
 
-/// The first signal has come: the next one ends the process.
-pub(crate) fn end_at_the_next(mut held: StopSignals, logs: LogHandle) -> anyhow::Result<()> {
+/// From now on the second signal ends the process, while it starts, runs or stops.
+pub(crate) fn end_at_the_second(logs: LogHandle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_io()
         .build()
         .context("make a runtime for the second signal")?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        StopSignals::new()?
+    };
     let wait = async move {
-        // These hear what comes from now on; `held` has what came since the first.
-        let mut fresh = StopSignals::new()?;
-        anyhow::Ok(tokio::select! {
-            biased;
-            name = held.next() => name,
-            name = fresh.next() => name,
-        })
+        signals.next().await;
+        signals.next().await
     };
     let thread = std::thread::Builder::new().name("second-signal".to_owned());
-    let run = move || match runtime.block_on(wait) {
-        Ok(name) => end(name, &logs),
-        Err(error) => tracing::warn!(error = %error, "A second signal is not heard"),
-    };
+    let run = move || end(runtime.block_on(wait), &logs);
     thread.spawn(run).context("wait for a second signal")?;
     Ok(())
 }
@@ -90,9 +86,9 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let mut signals = StopSignals::new().unwrap();
+            end_at_the_second(LogHandle::to_nowhere()).unwrap();
             println!("ready");
             let name = signals.next().await;
-            end_at_the_next(signals, LogHandle::to_nowhere()).unwrap();
             println!("first {name}");
             // Not even the runtime turns any more.
             loop {
