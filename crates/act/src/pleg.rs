@@ -117,9 +117,8 @@ impl PlegHandle {
 
     /// The pods of this name that the runtime was seen to hold.
     pub fn of_name(&self, name: &PodFullName) -> Vec<Arc<ObservedPod>> {
-        let is_of_name = |pod: &&Arc<ObservedPod>| {
-            *pod.name == *name.name && *pod.namespace == *name.namespace
-        };
+        let is_of_name =
+            |pod: &&Arc<ObservedPod>| *pod.name == *name.name && *pod.namespace == *name.namespace;
         self.observed
             .look(|all| all.values().filter(is_of_name).cloned().collect())
     }
@@ -455,7 +454,9 @@ impl Pleg {
     fn set_unseen(&self, uid: &PodUid, name: Option<PodFullName>) {
         let is_listed = self.unseen.look(|all| all.contains_key(uid));
         match name {
-            Some(name) => self.unseen.change(|all| drop(all.insert(uid.clone(), name))),
+            Some(name) => self
+                .unseen
+                .change(|all| drop(all.insert(uid.clone(), name))),
             None if is_listed => self.unseen.change(|all| drop(all.remove(uid))),
             None => {}
         }

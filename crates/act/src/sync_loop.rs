@@ -296,7 +296,9 @@ impl SyncLoop {
             return;
         }
         let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
-        worker.orders.send_modify(|order| order.pod = Arc::clone(&pod));
+        worker
+            .orders
+            .send_modify(|order| order.pod = Arc::clone(&pod));
         if before.full_name != pod.full_name {
             // The same UID under another name: it wants that one now.
             self.names.remove(&before.full_name, &pod.uid);
@@ -451,10 +453,7 @@ impl SyncLoop {
             .iter()
             .filter_map(|c| c.grace_seconds)
             .max();
-        self.start_orphan(
-            orphan_pod(uid, &observed.namespace, &observed.name),
-            grace,
-        );
+        self.start_orphan(orphan_pod(uid, &observed.namespace, &observed.name), grace);
     }
 
     fn start_orphan(&mut self, pod: Pod, grace_seconds: Option<i64>) {

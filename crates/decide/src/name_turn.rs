@@ -77,7 +77,11 @@ fn turn(uid: &PodUid, runs: Runs, claims: &[Claim<'_>], strangers: &[PodUid]) ->
     };
     let is_running = |standing| standing == Standing::Waits { runs: Runs::Yes };
     let may_run = |standing| {
-        is_running(standing) || standing == Standing::Waits { runs: Runs::Unknown }
+        is_running(standing)
+            || standing
+                == Standing::Waits {
+                    runs: Runs::Unknown,
+                }
     };
     let ahead = first(&|standing| standing == Standing::Has).or_else(|| first(&is_running));
     match ahead.filter(|other| *other != uid) {

@@ -204,12 +204,17 @@ fn no_doubles(truth: &Truth<'_>) -> Result<(), String> {
     {
         by_name.entry(&i.pod).or_default().push(i);
     }
-    by_name.values().try_for_each(|of_name| one_at_a_time(of_name))
+    by_name
+        .values()
+        .try_for_each(|of_name| one_at_a_time(of_name))
 }
 
 /// (g) Of all pods that ever had a name.
 fn one_at_a_time(of_name: &[&Instance]) -> Result<(), String> {
-    if of_name.windows(2).all(|two| two[0].pod_uid == two[1].pod_uid) {
+    if of_name
+        .windows(2)
+        .all(|two| two[0].pod_uid == two[1].pod_uid)
+    {
         return Ok(());
     }
     for (place, a) in of_name.iter().enumerate() {

@@ -265,8 +265,7 @@ fn made(
         .into(),
     );
     object.spec = Some(spec);
-    Pod::new(Arc::new(object), source, unbuilt)
-        .expect("name, namespace and UID were just set")
+    Pod::new(Arc::new(object), source, unbuilt).expect("name, namespace and UID were just set")
 }
 
 /// The same pod with another image in one container.

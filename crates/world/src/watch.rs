@@ -154,7 +154,13 @@ impl Watch {
             };
             let before = before.filter(is_same_life);
             let first = before.as_ref().map_or(life, |before| before.life);
-            let mut next = shown((first, now.truth), start_time, &pod.status, before.as_ref(), instances);
+            let mut next = shown(
+                (first, now.truth),
+                start_time,
+                &pod.status,
+                before.as_ref(),
+                instances,
+            );
             let was_final = before.as_ref().is_some_and(|b| is_final(&b.phase));
             next.ended_by_itself = is_final(&next.phase)
                 && if was_final {
