@@ -24,11 +24,18 @@ pub struct Manifests {
     pods: BTreeMap<Key, Arc<Pod>>,
     gone: BTreeMap<Key, Arc<Pod>>,
     next_uid: u32,
-    /// Whether there is a second source.
-    pub has_url: bool,
+    has_url: bool,
 }
 
 impl Manifests {
+    /// None yet; of one source or of two.
+    pub fn new(has_url: bool) -> Self {
+        Self {
+            has_url,
+            ..Self::default()
+        }
+    }
+
     /// The set of one source.
     pub fn of(&self, source: SourceKind) -> Vec<Arc<Pod>> {
         let pods = self.pods.iter().filter(|((of, _), _)| *of == source);

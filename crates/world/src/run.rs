@@ -22,6 +22,7 @@ use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_model::pod::SourceKind;
+use testkit::cri::trace::Instance;
 use testkit::cri::{CrashScope, StandInConfig, StandInRuntime};
 use testkit::faults::FaultPlan;
 use testkit::prng::Prng;
@@ -243,10 +244,7 @@ impl World {
                 .chain(domains.has_url.then_some(SourceKind::Url))
                 .collect(),
             silent: BTreeMap::new(),
-            manifests: Manifests {
-                has_url: domains.has_url,
-                ..Manifests::default()
-            },
+            manifests: Manifests::new(domains.has_url),
             ledger: Ledger::default(),
             made_from,
             watch: Watch::default(),
@@ -295,6 +293,12 @@ impl World {
             let Some((_, life)) = self.ledger.wanted(&uid) else {
                 continue;
             };
+            // What is there may still be the volume of its life before, which goes.
+            let is_left =
+                |i: &Instance| i.pod_uid == uid && i.asked < life.since && i.removed.is_none();
+            if self.runtime.instances(|all| all.iter().any(is_left)) {
+                continue;
+            }
             let volume = format!("{ROOT_DIR}/pods/{uid}/volumes/kubernetes.io~empty-dir/scratch");
             let dir = self.root.join(&volume);
             if !dir.is_dir()
