@@ -29,7 +29,10 @@ unit() {
   else
     step "unit and simulation tests" cargo test -q "${scope[@]}"
   fi
-  [ ! -e crates/world/src/main.rs ] || step "world, 10,000 seeds" cargo run -q --locked -p world -- --seeds 10000
+  if [ -e crates/world/src/main.rs ]; then
+    step "world, 10,000 seeds" cargo run -q --locked -p world -- --seeds 10000
+    step "world, planted bugs are found" cargo run -q --locked -p world -- --plant all
+  fi
 }
 
 # What a node leaves behind must be nothing, whatever the tests did to it.

@@ -185,3 +185,54 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use kubelet_host::journal::JournalLimits;
+    use kubelet_host::journal::disk_faults::{DiskFault, DiskFaults};
+
+    use super::*;
+    use crate::testing::Scratch;
+
+    fn open(scratch: &Scratch) -> Journal {
+        let path = scratch.path().join("journal");
+        Journal::open(&path, JournalLimits::default()).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_too_large_stands_in_no_other_ones_way() {
+        let scratch = Scratch::new();
+        let records = Records::new(open(&scratch));
+        records.put("manifest/large", &"x".repeat(2 << 20));
+        records.put("pod/a", &1);
+        assert!(records.last_error().unwrap().contains("over the limit"));
+        assert_eq!(records.unwritten(), 1);
+        drop(records);
+        assert_eq!(Records::new(open(&scratch)).get("pod/a"), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_once_the_disk_has_room() {
+        static IS_FULL: AtomicBool = AtomicBool::new(true);
+        let scratch = Scratch::new();
+        let disk = DiskFaults::new(|_| {
+            let fault = DiskFault {
+                errno: 28,
+                written: 9,
+            };
+            IS_FULL.load(Ordering::Relaxed).then_some(fault)
+        });
+        let records = Records::new(open(&scratch).on_bad_disk(disk));
+        records.put("pod/a", &1);
+        assert!(records.last_error().unwrap().contains("no space"));
+        assert_eq!(records.get("pod/a"), Some(1));
+        IS_FULL.store(false, Ordering::Relaxed);
+        tokio::time::advance(WRITE_AGAIN).await;
+        records.write_again();
+        assert_eq!((records.unwritten(), records.last_error()), (0, None));
+        drop(records);
+        assert_eq!(Records::new(open(&scratch)).get("pod/a"), Some(1));
+    }
+}

@@ -74,6 +74,8 @@ struct Slot {
 /// A call that came back.
 struct Landed {
     uid: PodUid,
+    /// The object's version before it.
+    before: Option<u64>,
     result: Result<Option<v1::Pod>, ClusterError>,
 }
 
@@ -170,9 +172,14 @@ impl StatusWriter {
         slot.is_busy = false;
         match landed.result {
             Ok(object) => {
+                // A write that changed nothing would be decided again and again: somebody else has a hand in it.
+                let is_futile = object.is_some() && version(object.as_ref()) == landed.before;
+                if is_futile {
+                    tracing::warn!(uid = %landed.uid, "A status was written and the object is as it was before");
+                }
+                slot.retry_at = is_futile.then(|| Instant::now() + LONGEST_RETRY);
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;
-                slot.retry_at = None;
             }
             Err(error) => {
                 // Gone, or another of the name by now: the watch will tell.
@@ -192,11 +199,10 @@ impl StatusWriter {
 impl Slot {
     /// Of the object that the watch shows and the one that the last call answered, the newer.
     fn newest(&mut self, shown: &Arc<v1::Pod>) -> Arc<v1::Pod> {
-        let version = |pod: &v1::Pod| -> Option<u64> {
-            pod.metadata.resource_version.as_deref()?.parse().ok()
-        };
         match &self.answered {
-            Some(answered) if version(answered) > version(shown) => Arc::clone(answered),
+            Some(answered) if version(Some(answered)) > version(Some(shown)) => {
+                Arc::clone(answered)
+            }
             Some(_) | None => {
                 self.answered = None;
                 Arc::clone(shown)
@@ -213,6 +219,11 @@ impl Slot {
                     && *progress == pod.progress
             })
     }
+}
+
+/// An object's version, where it is a number, as those of every known server are.
+fn version(pod: Option<&v1::Pod>) -> Option<u64> {
+    pod?.metadata.resource_version.as_deref()?.parse().ok()
 }
 
 /// What the API holds, by what it stands for.
@@ -269,6 +280,10 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
                 client.delete_pod(address).await.map(|()| None)
             }
         };
-        Landed { uid, result }
+        Landed {
+            uid,
+            before: version(Some(&object)),
+            result,
+        }
     })
 }

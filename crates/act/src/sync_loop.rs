@@ -231,8 +231,10 @@ impl SyncLoop {
                 }
                 PodChange::Update(pod) | PodChange::Reconcile(pod) => self.update(pod),
                 PodChange::Delete(pod) => {
-                    let grace_seconds = pod.object.metadata.deletion_grace_period_seconds;
-                    self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
+                    let (uid, meta) = (pod.uid.clone(), &pod.object.metadata);
+                    let grace_seconds = meta.deletion_grace_period_seconds;
+                    self.update(pod);
+                    self.stop(&uid, TerminationCause::Removed, grace_seconds);
                 }
                 PodChange::Remove(pod) => self.remove(&pod),
             }

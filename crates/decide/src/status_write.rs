@@ -158,7 +158,7 @@ fn merge_conditions(
     let mut changes: Vec<Value> = new
         .iter()
         .filter(|condition| !old.iter().any(|held| is_same(held, condition)))
-        .filter_map(|condition| serde_json::to_value(condition).ok())
+        .filter_map(|condition| change_of(condition, old))
         .collect();
     let gone = old
         .iter()
@@ -182,6 +182,19 @@ fn merge_conditions(
         Value::Array(order),
     );
     patch.insert("conditions".to_owned(), Value::Array(changes));
+}
+
+/// The condition as the patch has it: what it does not say any more is nulled, for a merge keeps what is left out.
+fn change_of(condition: &v1::PodCondition, old: &[v1::PodCondition]) -> Option<Value> {
+    let mut change = serde_json::to_value(condition).ok()?;
+    let held = old.iter().find(|held| held.type_ == condition.type_);
+    let held = held.and_then(|held| serde_json::to_value(held).ok());
+    if let (Some(Value::Object(held)), Some(change)) = (held, change.as_object_mut()) {
+        for field in held.keys().filter(|field| *field != "lastProbeTime") {
+            change.entry(field.as_str()).or_insert(Value::Null);
+        }
+    }
+    Some(change)
 }
 
 /// The condition, with the time at which the API saw it take this value.

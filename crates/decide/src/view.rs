@@ -105,13 +105,13 @@ pub struct PodRecord {
 }
 
 impl PodRecord {
-    /// Whether it is of an earlier life of the pod: that one was on its way out, and now a sandbox is ready that it does not know.
+    /// Whether it is of an earlier life of the pod: that one was on its way out, and now there is a sandbox that it does not know.
     /// So it is when the writes that came after it have failed. What such a record says of an end is not true any more.
     pub fn is_outlived(&self, observed: &ObservedPod) -> bool {
         let ends = self.ended.is_some() || self.terminating.is_some();
         let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
-        let mut ready = observed.ready_sandboxes();
-        ends && ready.any(|sandbox| is_unknown(sandbox.id.as_str()))
+        let mut held = observed.sandboxes.iter();
+        ends && held.any(|sandbox| is_unknown(sandbox.id.as_str()))
     }
 
     /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without

@@ -11,6 +11,7 @@
 //! | [`kubelet`] | the product's tasks as one process that can be killed |
 //! | [`pods`] | which pods there are and how their containers behave |
 //! | [`script`] | what happens, step by step |
+//! | [`manifests`] | what the sources name |
 //! | [`ledger`] | what was asked for, and when |
 //! | [`disk`] | what goes wrong with the journal's disk |
 //! | [`hints`] | what goes wrong with hints of exits |
@@ -24,6 +25,7 @@ pub mod hints;
 pub mod invariants;
 pub mod kubelet;
 pub mod ledger;
+pub mod manifests;
 pub mod plant;
 pub mod pods;
 pub mod run;

@@ -177,10 +177,20 @@ fn is_found(wish: &Wish, plant: &Plant, options: &Options<'_>) -> anyhow::Result
     match failed.iter().min_by_key(|verdict| verdict.seed) {
         Some(verdict) => {
             let problem = verdict.problem.as_deref().unwrap_or_default();
-            say(&format!(
-                "{}: found at seed {}: {problem}",
-                plant.name, verdict.seed
-            ));
+            let seed = verdict.seed;
+            // It must be this bug that was found.
+            let options = Options {
+                plant: plant::NONE,
+                ..*options
+            };
+            if let Some(own) = run_seed(seed, &options)?.problem {
+                say(&format!(
+                    "{}: seed {seed} fails without it, too: {own}",
+                    plant.name
+                ));
+                return Ok(false);
+            }
+            say(&format!("{}: found at seed {seed}: {problem}", plant.name));
             Ok(true)
         }
         None => {
@@ -231,6 +241,9 @@ fn many(
         }
         anyhow::Ok(())
     })?;
+    // Seeds are handed out in order, and every one that was handed out is lived through: these are the first that fail, whatever
+    // the threads did.
     failed.sort_by_key(|verdict| verdict.seed);
+    failed.truncate(most_failures);
     Ok(failed)
 }

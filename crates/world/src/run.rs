@@ -21,7 +21,8 @@ use kubelet_act::status::ReportedPods;
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
-use kubelet_model::pod::{Pod, SourceKind};
+use kubelet_model::pod::SourceKind;
+use testkit::cri::trace::Instance;
 use testkit::cri::{CrashScope, StandInConfig, StandInRuntime};
 use testkit::faults::FaultPlan;
 use testkit::prng::Prng;
@@ -33,6 +34,7 @@ use crate::hints::Hints;
 use crate::invariants::{Canary, MadeFrom, Truth, after_step, at_rest};
 use crate::kubelet::{JOURNAL, Outside, POD_LOGS_DIR, ROOT_DIR, SimKubelet, lay_out_node};
 use crate::ledger::{Ledger, Now};
+use crate::manifests::Manifests;
 use crate::plant::Plant;
 use crate::pods;
 use crate::script::{self, Action};
@@ -132,9 +134,6 @@ enum Event {
     Time,
 }
 
-/// A manifest: its source and the number in its pod's name.
-type Key = (SourceKind, usize);
-
 struct World {
     seed: u64,
     plant: Plant,
@@ -150,9 +149,7 @@ struct World {
     sources: BTreeSet<SourceKind>,
     /// Sources that have not spoken in this life of the kubelet, and when they will.
     silent: BTreeMap<SourceKind, Option<Instant>>,
-    manifests: BTreeMap<Key, Arc<Pod>>,
-    gone: BTreeMap<Key, Arc<Pod>>,
-    next_uid: u32,
+    manifests: Manifests,
     ledger: Ledger,
     made_from: Arc<Mutex<MadeFrom>>,
     watch: Watch,
@@ -247,9 +244,7 @@ impl World {
                 .chain(domains.has_url.then_some(SourceKind::Url))
                 .collect(),
             silent: BTreeMap::new(),
-            manifests: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            next_uid: 0,
+            manifests: Manifests::new(domains.has_url),
             ledger: Ledger::default(),
             made_from,
             watch: Watch::default(),
@@ -293,11 +288,17 @@ impl World {
     /// Puts a file, and a link that leads outside, into every volume that has none.
     fn fill_volumes(&mut self) -> anyhow::Result<()> {
         let now = self.runtime.now_ns();
-        for pod in self.manifests.values() {
+        for pod in self.manifests.all() {
             let uid = pod.uid.to_string();
             let Some((_, life)) = self.ledger.wanted(&uid) else {
                 continue;
             };
+            // What is there may still be the volume of its life before, which goes.
+            let is_left =
+                |i: &Instance| i.pod_uid == uid && i.asked < life.since && i.removed.is_none();
+            if self.runtime.instances(|all| all.iter().any(is_left)) {
+                continue;
+            }
             let volume = format!("{ROOT_DIR}/pods/{uid}/volumes/kubernetes.io~empty-dir/scratch");
             let dir = self.root.join(&volume);
             if !dir.is_dir()
@@ -318,7 +319,7 @@ impl World {
 
     async fn live(&mut self) -> anyhow::Result<Option<String>> {
         for _ in 0..1 + self.random.below(3) {
-            self.change(&Action::Add);
+            self.manifests.change(&Action::Add, &mut self.random);
         }
         self.start_kubelet()?;
         let steps = 10 + self.random.below(31);
@@ -494,7 +495,7 @@ impl World {
         let records = kubelet.records.keys(POD_PREFIX);
         let shown = kubelet.status.subscribe().borrow().clone();
         let mut manifests = BTreeMap::new();
-        for pod in self.manifests.values() {
+        for pod in self.manifests.all() {
             let uid = pod.uid.to_string();
             // Of a UID that two sources name, the version that counts.
             let counts = self.ledger.wanted(&uid).and_then(|(_, life)| life.pod());
@@ -526,7 +527,7 @@ impl World {
             | Action::EditImage
             | Action::Replace
             | Action::Share => {
-                if let Some(source) = self.change(&action) {
+                if let Some(source) = self.manifests.change(&action, &mut self.random) {
                     self.send(source)?;
                 }
             }
@@ -601,66 +602,6 @@ impl World {
         self.watch.clock_set();
     }
 
-    fn new_pod(&mut self, (source, number): Key) -> Arc<Pod> {
-        self.next_uid += 1;
-        let uid = format!("uid{}", self.next_uid);
-        pods::pod(source, number, &uid, &mut self.random)
-    }
-
-    /// Changes the manifests; says whose.
-    fn change(&mut self, action: &Action) -> Option<SourceKind> {
-        let keys: Vec<Key> = self.manifests.keys().copied().collect();
-        let picked = (!keys.is_empty()).then(|| keys[pods::at(&mut self.random, keys.len())]);
-        let is_free = |key: &Key| !self.manifests.contains_key(key);
-        let changed = match (action, picked) {
-            (Action::Add, _) => {
-                // Few names of the second source, so that they meet those of the first.
-                let from_url = self.domains.has_url && self.random.chance(4_000);
-                let (source, names) = if from_url {
-                    (SourceKind::Url, 0..3)
-                } else {
-                    (SourceKind::File, 0..6)
-                };
-                let key = names.map(|number| (source, number)).find(is_free)?;
-                let pod = self.new_pod(key);
-                self.manifests.insert(key, pod);
-                key
-            }
-            (Action::Remove, Some(key)) => {
-                let pod = self.manifests.remove(&key)?;
-                self.gone.insert(key, pod);
-                key
-            }
-            (Action::BringBack, _) => {
-                let key = self.gone.keys().copied().find(is_free)?;
-                let pod = self.gone.remove(&key)?;
-                self.manifests.insert(key, pod);
-                key
-            }
-            (Action::EditImage, Some(key)) => {
-                let image = pods::image(&mut self.random);
-                let pod = self.manifests.get_mut(&key)?;
-                let which = pods::at(&mut self.random, pod.containers().len());
-                *pod = pods::with_image(pod, which, image);
-                key
-            }
-            (Action::Replace, Some(key)) => {
-                let pod = self.new_pod(key);
-                self.manifests.insert(key, pod);
-                key
-            }
-            (Action::Share, Some((SourceKind::File, number))) if self.domains.has_url => {
-                let key = (SourceKind::Url, number);
-                let pod = self.manifests.get(&(SourceKind::File, number))?;
-                let pod = pods::from_source(pod, SourceKind::Url);
-                self.manifests.insert(key, pod);
-                key
-            }
-            _ => return None,
-        };
-        Some(changed.0)
-    }
-
     fn send_all(&mut self) -> anyhow::Result<()> {
         for source in self.sources.clone() {
             self.send(source)?;
@@ -694,12 +635,7 @@ impl World {
         if self.silent.contains_key(&source) {
             return Ok(());
         }
-        let pods: Vec<Arc<Pod>> = self
-            .manifests
-            .iter()
-            .filter(|((of, _), _)| *of == source)
-            .map(|(_, pod)| Arc::clone(pod))
-            .collect();
+        let pods = self.manifests.of(source);
         self.ledger.sent(self.now(), source, &pods, &self.sources);
         // A dead one takes nothing; it is buried at the next wait.
         if !lock(&self.deadfall).is_dead {

@@ -43,7 +43,7 @@ pub struct Watch {
     shown: BTreeMap<String, Shown>,
     in_this_life: BTreeSet<String>,
     /// When records of the journal were lost. What was shown before and had its only proof in a record may be gone then: restart
-    /// counts, exits and final phases of what the runtime holds no more. Readiness has its proof in the runtime and stays.
+    /// start times, and restart counts, exits and final phases of what the runtime holds no more. Readiness has its proof in the runtime and stays.
     losses: Vec<i64>,
     clock_was_set: bool,
     /// What is wrong.
@@ -211,6 +211,12 @@ impl Watch {
         if before.ended_by_itself && before.phase != next.phase && is_wanted {
             let was = &before.phase;
             self.problems.push(format!("(f) phase left {was}: {text}"));
+        }
+        if is_wanted && before.start_time.is_some() && next.start_time != before.start_time {
+            let (was, is) = (&before.start_time, &next.start_time);
+            self.problems.push(format!(
+                "(f) start time changed from {was:?} to {is:?}: {text}"
+            ));
         }
         for (name, old) in &before.containers {
             let Some(new) = next.containers.get(name) else {

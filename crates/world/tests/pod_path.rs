@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
@@ -21,7 +21,7 @@ use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
-use kubelet_host::journal::disk_faults::DiskFaults;
+use kubelet_host::journal::disk_faults::{DiskFault, DiskFaults};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use testkit::cri::trace::{EndedBy, Instance, TraceStep};
@@ -42,6 +42,7 @@ struct Node {
     kubelet: Option<SimKubelet>,
     sources: BTreeSet<SourceKind>,
     faults: Faults,
+    disk: DiskFaults,
     set_by: &'static AtomicI64,
 }
 
@@ -86,6 +87,7 @@ impl Node {
             kubelet: None,
             sources: sources.iter().copied().collect(),
             faults: Faults::none(),
+            disk: DiskFaults::default(),
             set_by,
         };
         node.start();
@@ -101,7 +103,7 @@ impl Node {
             network: self.network.subscribe(),
             faults: self.faults.clone(),
             loses_writes: false,
-            disk: DiskFaults::default(),
+            disk: self.disk.clone(),
             sources: self.sources.clone(),
         };
         self.kubelet = Some(SimKubelet::start(&self.runtime, outside).unwrap());
@@ -389,9 +391,16 @@ async fn a_clock_set_back_by_a_year_does_not_freeze_a_crash_loop() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_set_on_by_a_year_does_not_cut_a_back_off_short() {
     let node = Node::new();
-    node.send(&[pod("a", HERE, &["sh", "-c", "sleep 1; exit 1"], 30)]);
+    let pod = pod("a", HERE, &["sh", "-c", "sleep 1; exit 1"], 30);
+    node.send(std::slice::from_ref(&pod));
     node.run_for(60).await;
     node.set_clock(YEAR);
+    // Another version of it makes its worker think again.
+    let mut object = (*pod.object).clone();
+    let labels = object.metadata.labels.get_or_insert_default();
+    labels.insert("version".to_owned(), "2".to_owned());
+    let next = Pod::new(Arc::new(object), SourceKind::File, Vec::new());
+    node.send(&[Arc::new(next.unwrap())]);
     node.run_for(400).await;
     let runs = node.runs_of("a", "main");
     let gaps: Vec<i64> = runs
@@ -822,4 +831,39 @@ async fn figures_are_upstreams_in_name_and_shape_and_tell_what_happened() {
             "{sample}: {text}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_life_that_is_over_ends_nothing_that_runs() {
+    static IS_FULL: AtomicBool = AtomicBool::new(false);
+    const ENOSPC: i32 = 28;
+    let mut node = Node::new();
+    node.kubelet.take().unwrap().crash().await;
+    node.disk = DiskFaults::new(|_| {
+        let fault = DiskFault {
+            errno: ENOSPC,
+            written: 7,
+        };
+        IS_FULL.load(Ordering::Relaxed).then_some(fault)
+    });
+    node.start();
+    let pods = [pod("a", HERE, &["serve", "stubborn"], 5)];
+    node.send(&pods);
+    node.run_for(30).await;
+    // That it goes is written; that it is gone is not, and nothing of its next life.
+    node.send(&[]);
+    node.run_for(2).await;
+    IS_FULL.store(true, Ordering::Relaxed);
+    node.run_for(20).await;
+    node.send(&pods);
+    node.run_for(20).await;
+    assert_eq!(node.runs_of("a", "main").len(), 2);
+    node.kubelet.take().unwrap().crash().await;
+    IS_FULL.store(false, Ordering::Relaxed);
+    node.start();
+    node.send(&pods);
+    node.run_for(60).await;
+    let runs = node.runs_of("a", "main");
+    assert_eq!((runs.len(), runs[1].1), (2, None));
+    assert!(is_ready(&node.status("a").unwrap()));
 }

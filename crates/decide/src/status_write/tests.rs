@@ -76,6 +76,27 @@ fn a_condition_keeps_its_time_while_its_value_does_not_change() {
 }
 
 #[test]
+fn what_a_condition_does_not_say_any_more_is_nulled() {
+    let mut before = ready("False", EARLY);
+    before["reason"] = json!("ContainersNotReady");
+    let held = pod(json!({"conditions": [before]}));
+    let mut change = ready("True", LATE);
+    change["reason"] = Value::Null;
+    let patch = json!({
+        "$setElementOrder/conditions": [{"type": "Ready"}],
+        "conditions": [change],
+    });
+    assert_eq!(
+        write(
+            &held,
+            json!({"conditions": [ready("True", LATE)]}),
+            Progress::Working
+        ),
+        StatusWrite::Patch(patch)
+    );
+}
+
+#[test]
 fn conditions_of_others_are_left_and_stand_first() {
     let gate = json!({"type": "example.org/gate", "status": "True"});
     let disruption = json!({"type": "DisruptionTarget", "status": "True"});
