@@ -14,6 +14,7 @@ mod observe;
 pub use client::{Client, ConnectError, Timeouts};
 pub use error::{CriError, Happened};
 pub use metrics::Metrics;
+pub use tonic::Code;
 pub use observe::{ContainerDetail, container_of_status, sandbox_of_status};
 
 /// Generated client stubs over the messages of `kubelet-api`.

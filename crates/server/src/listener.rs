@@ -20,10 +20,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -31,8 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Secured, Shared, answer};
+use crate::body::Content;
 use crate::metrics::HttpMetrics;
 use crate::tls::TlsFiles;
+use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
 const IDLE: Duration = Duration::from_secs(90);
@@ -104,11 +106,12 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
         let tls = TlsFiles::open(
             &main.pair,
             main.client_ca.clone(),
-            main.min_tls,
+            &main.negotiation,
             &config.node_name,
             (config.now)(),
         )?;
-        let (address, secured) = (main.address, Secured::new(main, tls, config.now));
+        let address = main.address;
+        let secured = Secured::new(main, tls, (&config.node_name, config.now));
         listeners.main = Some(open(Port::Main, address, Some(secured), 512).await?);
     }
     if let Some(address) = config.read_only {
@@ -173,7 +176,8 @@ impl Listener {
         let tls = shared.main.as_ref().map(Secured::tls);
         let talk = async move {
             let Some(tls) = tls else {
-                return converse(stream, shared, (Vec::new(), Protocol::Http1), shutdown).await;
+                let peer = Peer::new(peer, Vec::new(), shutdown);
+                return converse(stream, shared, (peer, Protocol::Http1)).await;
             };
             let handshake =
                 tokio::time::timeout(HEAD, TlsAcceptor::from(tls.config).accept(stream));
@@ -187,7 +191,8 @@ impl Listener {
                     } else {
                         Protocol::Http1
                     };
-                    converse(stream, shared, (chain, protocol), shutdown).await;
+                    let peer = Peer::new(peer, chain, shutdown);
+                    converse(stream, shared, (peer, protocol)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -214,23 +219,27 @@ enum Protocol {
 async fn converse<S>(
     stream: S,
     shared: Arc<Shared>,
-    peer: (Vec<CertificateDer<'static>>, Protocol),
-    shutdown: CancellationToken,
+    (peer, protocol): (Peer, Protocol),
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (chain, protocol) = peer;
     let activity = Arc::new(Activity::new(protocol));
-    let chain = Arc::new(chain);
+    let peer = Arc::new(peer);
     let service = {
-        let activity = Arc::clone(&activity);
+        let (activity, peer) = (Arc::clone(&activity), Arc::clone(&peer));
         service_fn(move |request| {
-            let (shared, chain) = (Arc::clone(&shared), Arc::clone(&chain));
+            let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
             let busy = activity.begin();
+            let activity = Arc::clone(&activity);
             async move {
-                let answer = answer(&shared, &chain, request).await;
+                let answer = answer(&shared, &peer, request).await;
                 drop(busy);
-                Ok::<_, Infallible>(answer)
+                let wait = |body| WaitedFor {
+                    body,
+                    activity,
+                    busy: None,
+                };
+                Ok::<_, Infallible>(answer.map(wait))
             }
         })
     };
@@ -251,7 +260,7 @@ async fn converse<S>(
         inner: stream,
         activity: Arc::clone(&activity),
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -261,9 +270,9 @@ async fn converse<S>(
                 if let Err(error) = end {
                     tracing::debug!(%error, "connection ended");
                 }
-                return;
+                break;
             }
-            () = shutdown.cancelled(), if !stopping => {
+            () = peer.shutdown.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -273,6 +282,46 @@ async fn converse<S>(
                 }
             }
         }
+    }
+    if let Some(tunnel) = peer.take_tunnel() {
+        tokio::select! {
+            biased;
+            () = peer.shutdown.cancelled() => {}
+            () = tunnel.run() => {}
+        }
+    }
+}
+
+/// A body that keeps its connection from being idle while the client waits for more of it; not while it waits for the client.
+struct WaitedFor {
+    body: Content,
+    activity: Arc<Activity>,
+    busy: Option<Busy>,
+}
+
+impl Body for WaitedFor {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.busy = None;
+        } else if self.busy.is_none() {
+            self.busy = Some(self.activity.begin());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
