@@ -69,6 +69,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
+    let runtime = cri.clone();
     let path = pod_path::start(
         PodPathParts {
             cri,
@@ -114,6 +115,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             logs,
             node,
             reconcilers,
+            runtime,
         },
         &supervisor,
     )

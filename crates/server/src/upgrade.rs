@@ -360,6 +360,3 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Way<I, O> {
     }
 }
 
-
-#[cfg(test)]
-mod tests;
