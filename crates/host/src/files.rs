@@ -247,7 +247,11 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
         return Err(ErrorKind::NotFound.into());
     };
     let here = Path::new(".");
-    let plain = if plain.as_os_str().is_empty() { here } else { plain };
+    let plain = if plain.as_os_str().is_empty() {
+        here
+    } else {
+        plain
+    };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::openat2(File::open(&top)?, plain, flags, Mode::empty(), resolve);

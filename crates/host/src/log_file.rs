@@ -80,11 +80,7 @@ impl LogPlace {
     /// ENOENT between a rotation's two halves; ELOOP for a link; EINVAL for what is no regular file.
     pub fn open(&self) -> io::Result<LogFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let file = File::from(open_beneath(
-            &self.directory,
-            Path::new(&self.name),
-            flags,
-        )?);
+        let file = File::from(open_beneath(&self.directory, Path::new(&self.name), flags)?);
         let found = file.metadata()?;
         if !found.is_file() {
             return Err(Errno::INVAL.into());
@@ -195,11 +191,10 @@ fn read_notice(fd: &OwnedFd, file: i32) -> io::Result<Option<LogNotice>> {
             Err(errno) => return Err(errno.into()),
         };
         let kinds = event.events();
-        if event.wd() == file && kinds.contains(ReadFlags::CLOSE_WRITE) {
+        let of_file = event.wd() == file;
+        if of_file && kinds.contains(ReadFlags::CLOSE_WRITE) {
             notice = Some(LogNotice::Closed);
-        } else if event.wd() == file && kinds.contains(ReadFlags::MODIFY) {
-            notice = Some(LogNotice::Changed);
-        } else if notice.is_none() {
+        } else if notice.is_none() || of_file && kinds.contains(ReadFlags::MODIFY) {
             notice = Some(LogNotice::Changed);
         }
     }
@@ -228,8 +223,14 @@ mod tests {
         let place = LogPlace::find(dir.path(), Path::new(LOG)).unwrap();
         let file = place.open().unwrap();
         let mut buffer = [0; 8];
-        assert_eq!((file.read_at(&mut buffer, 1).unwrap(), &buffer[..3]), (3, &b"ne\n"[..]));
-        assert_eq!((file.read_at(&mut buffer, 4).unwrap(), file.size().unwrap()), (0, 4));
+        assert_eq!(
+            (file.read_at(&mut buffer, 1).unwrap(), &buffer[..3]),
+            (3, &b"ne\n"[..])
+        );
+        assert_eq!(
+            (file.read_at(&mut buffer, 4).unwrap(), file.size().unwrap()),
+            (0, 4)
+        );
 
         std::fs::write(at("secret"), "s").unwrap();
         std::os::unix::fs::symlink(at("secret"), at("ns_pod_uid/c/1.log")).unwrap();
@@ -237,7 +238,11 @@ mod tests {
         std::fs::create_dir(at("ns_pod_uid/c/2.log")).unwrap();
         let errno = |path: &str| {
             let place = LogPlace::find(dir.path(), Path::new(path));
-            place.and_then(|place| place.open()).unwrap_err().raw_os_error().unwrap()
+            place
+                .and_then(|place| place.open())
+                .unwrap_err()
+                .raw_os_error()
+                .unwrap()
         };
         assert_eq!(errno("ns_pod_uid/c/1.log"), Errno::LOOP.raw_os_error());
         assert_eq!(errno("ns_pod_uid/d/0.log"), Errno::LOOP.raw_os_error());

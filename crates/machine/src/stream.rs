@@ -76,20 +76,31 @@ impl Stream {
     /// Exactly so many bytes.
     pub(crate) fn exact(&mut self, count: usize) -> Vec<u8> {
         while self.left.len() < count {
-            assert!(self.more(), "the end, with {} of {count} bytes", self.left.len());
+            assert!(
+                self.more(),
+                "the end, with {} of {count} bytes",
+                self.left.len()
+            );
         }
         self.left.drain(..count).collect()
     }
 
     /// Everything up to and with this text.
     pub(crate) fn until(&mut self, wanted: &str) -> String {
-        let found = |left: &[u8]| left.windows(wanted.len()).position(|part| part == wanted.as_bytes());
+        let found = |left: &[u8]| {
+            left.windows(wanted.len())
+                .position(|part| part == wanted.as_bytes())
+        };
         loop {
             if let Some(at) = found(&self.left) {
                 return String::from_utf8_lossy(&self.exact(at + wanted.len())).into_owned();
             }
             let more = self.more();
-            assert!(more, "the end before {wanted:?}: {}", String::from_utf8_lossy(&self.left));
+            assert!(
+                more,
+                "the end before {wanted:?}: {}",
+                String::from_utf8_lossy(&self.left)
+            );
         }
     }
 
@@ -121,7 +132,9 @@ impl Stream {
             let head = self.exact(2);
             let length = match head[1] & 0x7f {
                 126 => usize::from(u16::from_be_bytes(self.exact(2).try_into().unwrap())),
-                127 => usize::try_from(u64::from_be_bytes(self.exact(8).try_into().unwrap())).unwrap(),
+                127 => {
+                    usize::try_from(u64::from_be_bytes(self.exact(8).try_into().unwrap())).unwrap()
+                }
                 short => usize::from(short),
             };
             let mut payload = self.exact(length);
@@ -147,7 +160,9 @@ impl Stream {
     pub(crate) fn channel_until(&mut self, channel: u8, wanted: &str) -> String {
         let mut text = String::new();
         while !text.contains(wanted) {
-            let (from, bytes) = self.receive().unwrap_or_else(|| panic!("closed before {wanted:?}: {text:?}"));
+            let (from, bytes) = self
+                .receive()
+                .unwrap_or_else(|| panic!("closed before {wanted:?}: {text:?}"));
             assert_eq!(from, channel, "{}", String::from_utf8_lossy(&bytes));
             text += &String::from_utf8_lossy(&bytes);
         }

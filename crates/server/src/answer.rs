@@ -33,7 +33,7 @@ use crate::streaming::{Names, Streams, checkpoint, run, streams};
 use crate::system_logs::system_logs;
 use crate::tls::{Tls, TlsFiles};
 use crate::upgrade::Peer;
-use crate::{DebugTopic, MainConfig, Port, Question, ServerState};
+use crate::{DebugTopic, Disabled, MainConfig, Port, Question, ServerState};
 
 /// How long another task may take to answer, and a client to send a body.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
@@ -149,7 +149,11 @@ where
     }
     if let Some(secured) = &shared.main {
         let certificate = secured.certificate(&peer.chain);
-        let allowed = match secured.auth.authenticate(&certificate, request.headers()).await {
+        let allowed = match secured
+            .auth
+            .authenticate(&certificate, request.headers())
+            .await
+        {
             Ok(user) => secured.auth.authorize(&user, method, path).await,
             Err(refusal) => Err(refusal),
         };
@@ -230,7 +234,10 @@ where
         Endpoint::SystemLogs => {
             let node = &state.node;
             let query = Query::parse(query.as_deref().unwrap_or_default());
-            if query.first("query").is_some() {
+            let main = shared.main.as_ref();
+            let off =
+                main.is_none_or(|main| main.config.disabled.contains(&Disabled::SystemLogQuery));
+            if !off && query.first("query").is_some() {
                 return not_built();
             }
             system_logs(&node.system_logs, &node.blocking, request.uri().path()).await
@@ -265,7 +272,9 @@ async fn in_container<B: Send>(
     let path = request.uri().path().to_owned();
     let mut words = path.strip_prefix('/').unwrap_or(&path).splitn(2, '/');
     let (_, rest) = (words.next(), words.next().unwrap_or_default());
-    let decoded = segments("", rest).map(decode).collect::<Option<Vec<String>>>();
+    let decoded = segments("", rest)
+        .map(decode)
+        .collect::<Option<Vec<String>>>();
     let Some(decoded) = decoded else {
         return error(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
@@ -375,7 +384,10 @@ where
     }
 }
 
-pub(crate) fn bytes<E: std::fmt::Display>(content: Result<Vec<u8>, E>, media_type: &'static str) -> Answer {
+pub(crate) fn bytes<E: std::fmt::Display>(
+    content: Result<Vec<u8>, E>,
+    media_type: &'static str,
+) -> Answer {
     match content {
         Ok(content) => {
             let mut answer = Response::new(full(content));

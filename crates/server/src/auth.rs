@@ -186,9 +186,8 @@ pub(crate) fn read_certificate(
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(
-        now.as_second().try_into().unwrap_or(0),
-    ));
+    let now =
+        UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
@@ -200,7 +199,11 @@ pub(crate) fn read_certificate(
     }
     groups.push("system:authenticated".to_owned());
     let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
-    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let extra = BTreeMap::from([(
         "authentication.kubernetes.io/credential-id".to_owned(),
         vec![format!("X509SHA256={digest}")],
@@ -258,7 +261,9 @@ impl Auth {
         }
         let token = match &self.tokens {
             TokenAuthentication::Ignored => None,
-            TokenAuthentication::Webhook { .. } => bearer(headers).or_else(|| protocol_token(headers)),
+            TokenAuthentication::Webhook { .. } => {
+                bearer(headers).or_else(|| protocol_token(headers))
+            }
         };
         let found = match &token {
             Some(token) => self.user_of(token).await,
@@ -279,11 +284,17 @@ impl Auth {
 
     /// Whose a token is.
     async fn user_of(&self, token: &str) -> Option<User> {
-        let TokenAuthentication::Webhook { holds, reviewer: Reviewer::Cluster(review) } = &self.tokens
+        let TokenAuthentication::Webhook {
+            holds,
+            reviewer: Reviewer::Cluster(review),
+        } = &self.tokens
         else {
             return None;
         };
-        let memory = self.known_tokens.as_ref().map(|memory| (memory, memory.key(token.as_bytes())));
+        let memory = self
+            .known_tokens
+            .as_ref()
+            .map(|memory| (memory, memory.key(token.as_bytes())));
         if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
             return known;
         }
@@ -291,7 +302,10 @@ impl Auth {
         match asked {
             Ok(Ok(mut user)) => {
                 if let Some(user) = &mut user
-                    && !user.groups.iter().any(|group| group == "system:authenticated")
+                    && !user
+                        .groups
+                        .iter()
+                        .any(|group| group == "system:authenticated")
                 {
                     user.groups.push("system:authenticated".to_owned());
                 }
@@ -312,8 +326,18 @@ impl Auth {
     }
 
     /// 403 when the user may not, 500 when nobody can say.
-    pub(crate) async fn authorize(&self, user: &User, method: &str, path: &str) -> Result<(), Refusal> {
-        let Authorization::Webhook { yes_holds, no_holds, reviewer } = &self.authorization else {
+    pub(crate) async fn authorize(
+        &self,
+        user: &User,
+        method: &str,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let Authorization::Webhook {
+            yes_holds,
+            no_holds,
+            reviewer,
+        } = &self.authorization
+        else {
             return Ok(());
         };
         let wanted = attributes(user, &self.node, method, path);
@@ -342,7 +366,10 @@ impl Auth {
         (yes_holds, no_holds): (Duration, Duration),
     ) -> Result<bool, Refusal> {
         let question = format!("{access:?}");
-        let memory = self.decisions.as_ref().filter(|_| question.len() < QUESTION_BYTES);
+        let memory = self
+            .decisions
+            .as_ref()
+            .filter(|_| question.len() < QUESTION_BYTES);
         let memory = memory.map(|memory| (memory, memory.key(question.as_bytes())));
         if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
             return Ok(known);
@@ -358,12 +385,19 @@ impl Auth {
             Ok(Err(error)) => error.0,
             Err(_elapsed) => "no answer in 30 s".to_owned(),
         };
-        let Access { verb, resource, subresource, .. } = access;
+        let Access {
+            verb,
+            resource,
+            subresource,
+            ..
+        } = access;
         let name = &access.user.name;
         tracing::warn!(user = %name, verb, resource, subresource, error = %why, "Authorization error");
         Err(Refusal {
             status: 500,
-            text: format!("Authorization error (user={name}, verb={verb}, resource={resource}, subresource={subresource})"),
+            text: format!(
+                "Authorization error (user={name}, verb={verb}, resource={resource}, subresource={subresource})"
+            ),
         })
     }
 }
@@ -385,9 +419,12 @@ pub(crate) fn is_token_protocol(protocol: &str) -> bool {
 /// The token among a WebSocket's protocols; there must be another one, or the handshake would have none.
 fn protocol_token(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let protocols = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let (tokens, others): (Vec<&str>, Vec<&str>) =
-        protocols.map(str::trim).partition(|protocol| is_token_protocol(protocol));
+    let protocols = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let (tokens, others): (Vec<&str>, Vec<&str>) = protocols
+        .map(str::trim)
+        .partition(|protocol| is_token_protocol(protocol));
     match (tokens.as_slice(), others.is_empty()) {
         ([token], false) => {
             let token = token.strip_prefix(TOKEN_PROTOCOL)?;

@@ -22,11 +22,15 @@ pub(crate) type Content = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Bytes that are there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Content {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Bytes that come.
-pub(crate) fn coming(chunks: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Content {
+pub(crate) fn coming(
+    chunks: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+) -> Content {
     StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
 }
 

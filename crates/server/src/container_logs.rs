@@ -43,7 +43,10 @@ async fn begin(
     shutdown: CancellationToken,
 ) -> Result<Answer, (StatusCode, String)> {
     let options = LogOptions::read(query, streams, now).map_err(|(status, text)| {
-        (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), text)
+        (
+            StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
+            text,
+        )
     })?;
     let absent = |text| (StatusCode::NOT_FOUND, text);
     let found = find_pod(&state.pods.borrow(), names.namespace, names.pod);
@@ -52,19 +55,27 @@ async fn begin(
     };
     if find_container(&pod.object, names.container).is_none() {
         let (container, pod) = (names.container, names.pod);
-        return Err(absent(format!("container {container:?} not found in pod {pod:?}")));
+        return Err(absent(format!(
+            "container {container:?} not found in pod {pod:?}"
+        )));
     }
     let id = log_container(names.pod, &pod.status, names.container, options.previous)
         .map_err(|text| (StatusCode::BAD_REQUEST, text))?;
     // From here on a failure is the end of an answer that has begun.
     let metadata = &pod.object.metadata;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    let (namespace, name, uid) = (part(&metadata.namespace), part(&metadata.name), part(&metadata.uid));
+    let (namespace, name, uid) = (
+        part(&metadata.namespace),
+        part(&metadata.name),
+        part(&metadata.uid),
+    );
     let directory = format!("{namespace}_{name}_{uid}");
-    Ok(match open(state, (&id, &directory), &options, shutdown).await {
-        Ok(stream) => Response::new(coming(chunks(stream))),
-        Err(text) => Response::new(full(text)),
-    })
+    Ok(
+        match open(state, (&id, &directory), &options, shutdown).await {
+            Ok(stream) => Response::new(coming(chunks(stream))),
+            Err(text) => Response::new(full(text)),
+        },
+    )
 }
 
 async fn open(
@@ -75,18 +86,30 @@ async fn open(
 ) -> Result<LogStream, String> {
     let node = &state.node;
     let container = bare_id(id).to_owned();
-    let answer = node.runtime.container_status(&container).await.map_err(|error| {
-        tracing::debug!(container, %error, "no log path");
-        format!("unable to retrieve container logs for {id}")
-    })?;
-    let status = answer.status.ok_or_else(|| format!("unable to retrieve container logs for {id}"))?;
+    let answer = node
+        .runtime
+        .container_status(&container)
+        .await
+        .map_err(|error| {
+            tracing::debug!(container, %error, "no log path");
+            format!("unable to retrieve container logs for {id}")
+        })?;
+    let status = answer
+        .status
+        .ok_or_else(|| format!("unable to retrieve container logs for {id}"))?;
     let location = locate(&node.pod_logs, Path::new(&status.log_path), directory)?;
     let followed = Followed {
         container,
         pods: state.pods.clone(),
         runtime: node.runtime.clone(),
     };
-    LogStream::open(location, options, Some(followed), (node.blocking.clone(), shutdown)).await
+    LogStream::open(
+        location,
+        options,
+        Some(followed),
+        (node.blocking.clone(), shutdown),
+    )
+    .await
 }
 
 /// The runtime's path, if it is this pod's.
@@ -132,12 +155,23 @@ mod tests {
         let relative = |path: &str| {
             locate(logs, Path::new(path), "n_p_u").map(|found| found.relative.display().to_string())
         };
-        assert_eq!(relative("/var/log/pods/n_p_u/c/0.log"), Ok("n_p_u/c/0.log".to_owned()));
-        for bad in ["", "/etc/shadow", "/var/log/pods/n_q_u/c/0.log", "/var/log/pods/n_p_u/../n_q_u/c/0.log", "/var/log/podsn_p_u/x"] {
+        assert_eq!(
+            relative("/var/log/pods/n_p_u/c/0.log"),
+            Ok("n_p_u/c/0.log".to_owned())
+        );
+        for bad in [
+            "",
+            "/etc/shadow",
+            "/var/log/pods/n_q_u/c/0.log",
+            "/var/log/pods/n_p_u/../n_q_u/c/0.log",
+            "/var/log/podsn_p_u/x",
+        ] {
             let text = relative(bad).unwrap_err();
             assert_eq!(
                 text,
-                format!("failed to open log file {bad:?}: it is not in the pod's log directory \"/var/log/pods/n_p_u\"")
+                format!(
+                    "failed to open log file {bad:?}: it is not in the pod's log directory \"/var/log/pods/n_p_u\""
+                )
             );
         }
     }

@@ -213,15 +213,51 @@ static TABLE: [Row; 29] = [
         Served::MainOrDisabled,
     ),
     tree("/run", Endpoint::Run, "POST", &[3, 4], None),
-    tree("/exec", Endpoint::Streams(Streams::Exec), "GET, POST", &[3, 4], None),
-    tree("/attach", Endpoint::Streams(Streams::Attach), "GET, POST", &[3, 4], None),
-    tree("/portForward", Endpoint::Streams(Streams::PortForward), "GET, POST", &[2, 3], None),
+    tree(
+        "/exec",
+        Endpoint::Streams(Streams::Exec),
+        "GET, POST",
+        &[3, 4],
+        None,
+    ),
+    tree(
+        "/attach",
+        Endpoint::Streams(Streams::Attach),
+        "GET, POST",
+        &[3, 4],
+        None,
+    ),
+    tree(
+        "/portForward",
+        Endpoint::Streams(Streams::PortForward),
+        "GET, POST",
+        &[2, 3],
+        None,
+    ),
     tree("/containerLogs", Endpoint::ContainerLogs, "GET", &[3], None),
-    tree("/debug/pprof", Endpoint::Profiles, "GET", &[], Some(Disabled::Profiling)),
-    tree("/logs", Endpoint::SystemLogs, "GET", &[], Some(Disabled::SystemLogs)),
+    tree(
+        "/debug/pprof",
+        Endpoint::Profiles,
+        "GET",
+        &[],
+        Some(Disabled::Profiling),
+    ),
+    tree(
+        "/logs",
+        Endpoint::SystemLogs,
+        "GET",
+        &[],
+        Some(Disabled::SystemLogs),
+    ),
     Row {
         port: Served::Main,
-        ..tree("/checkpoint", Endpoint::Checkpoint, "POST", &[3], Some(Disabled::Checkpoints))
+        ..tree(
+            "/checkpoint",
+            Endpoint::Checkpoint,
+            "POST",
+            &[3],
+            Some(Disabled::Checkpoints),
+        )
     },
     row("/flagz", Endpoint::NotBuilt, Method::Any, Served::Main),
     row("/statusz", Endpoint::NotBuilt, Method::Any, Served::Main),
@@ -451,7 +487,10 @@ mod tests {
             ("/exec/a/b/u/c", Endpoint::Streams(Streams::Exec)),
             ("/attach/a/b/u/c", Endpoint::Streams(Streams::Attach)),
             ("/portForward/a/b", Endpoint::Streams(Streams::PortForward)),
-            ("/portForward/a/b/u", Endpoint::Streams(Streams::PortForward)),
+            (
+                "/portForward/a/b/u",
+                Endpoint::Streams(Streams::PortForward),
+            ),
             ("/containerLogs/a/b/c", Endpoint::ContainerLogs),
             ("/containerLogs/a/b/c/", Endpoint::ContainerLogs),
             ("/logs/", Endpoint::SystemLogs),
@@ -460,17 +499,36 @@ mod tests {
         ] {
             assert_eq!(main("GET", path), Serve(endpoint), "{path}");
         }
-        for path in ["/exec", "/exec/a/b", "/exec/a/b/c/d/e", "/portForward/a", "/containerLogs/a/b/u/c", "/run/a/b", "/checkpoint/a"] {
+        for path in [
+            "/exec",
+            "/exec/a/b",
+            "/exec/a/b/c/d/e",
+            "/portForward/a",
+            "/containerLogs/a/b/u/c",
+            "/run/a/b",
+            "/checkpoint/a",
+        ] {
             assert_eq!(main("GET", path), NotFoundBelow, "{path}");
         }
-        assert_eq!(main("POST", "/exec/a/b/c"), Serve(Endpoint::Streams(Streams::Exec)));
+        assert_eq!(
+            main("POST", "/exec/a/b/c"),
+            Serve(Endpoint::Streams(Streams::Exec))
+        );
         assert_eq!(main("POST", "/run/a/b/c"), Serve(Endpoint::Run));
-        assert_eq!(main("POST", "/checkpoint/a/b/c"), Serve(Endpoint::Checkpoint));
+        assert_eq!(
+            main("POST", "/checkpoint/a/b/c"),
+            Serve(Endpoint::Checkpoint)
+        );
         assert_eq!(main("PUT", "/exec/a/b/c"), WrongMethod("GET, POST"));
         assert_eq!(main("GET", "/run/a/b/c"), WrongMethod("POST"));
         assert_eq!(main("HEAD", "/logs/"), WrongMethod("GET"));
         assert_eq!(
-            route(Port::Main, &[Disabled::Checkpoints], "POST", "/checkpoint/a/b/c"),
+            route(
+                Port::Main,
+                &[Disabled::Checkpoints],
+                "POST",
+                "/checkpoint/a/b/c"
+            ),
             Unknown
         );
         let off = [

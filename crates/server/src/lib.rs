@@ -106,6 +106,8 @@ pub enum Disabled {
     Profiling,
     /// `enableSystemLogHandler: false`.
     SystemLogs,
+    /// `enableSystemLogQuery: false`.
+    SystemLogQuery,
     /// `enableDebugFlagsHandler: false`.
     Flags,
     /// Gate `ContainerCheckpoint` off.

@@ -216,11 +216,8 @@ enum Protocol {
 }
 
 /// Serves one connection until it ends, idles too long, or the shutdown's drain is over.
-async fn converse<S>(
-    stream: S,
-    shared: Arc<Shared>,
-    (peer, protocol): (Peer, Protocol),
-) where
+async fn converse<S>(stream: S, shared: Arc<Shared>, (peer, protocol): (Peer, Protocol))
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new(protocol));

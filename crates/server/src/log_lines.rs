@@ -93,7 +93,11 @@ impl Lines {
             let used = self.part(line, ends, out)?;
             input = input.get(used..).unwrap_or_default();
         }
-        Ok(if self.is_done() { Progress::Done } else { Progress::More })
+        Ok(if self.is_done() {
+            Progress::Done
+        } else {
+            Progress::More
+        })
     }
 
     /// The log ends here, perhaps in the middle of a line.
@@ -190,7 +194,9 @@ impl Lines {
     fn not_understood(&mut self, line: &[u8]) -> Result<(), String> {
         let text = String::from_utf8_lossy(line);
         if !self.understood {
-            return Err(format!("failed to get parse function: unsupported log format: {text:?}"));
+            return Err(format!(
+                "failed to get parse function: unsupported log format: {text:?}"
+            ));
         }
         tracing::debug!(line = %text, "a log line is not understood");
         Ok(())
@@ -200,7 +206,9 @@ impl Lines {
         let room = usize::try_from(self.bytes).unwrap_or(usize::MAX);
         let taken = bytes.get(..room).unwrap_or(bytes);
         out.extend_from_slice(taken);
-        self.bytes -= u64::try_from(taken.len()).unwrap_or(u64::MAX).min(self.bytes);
+        self.bytes -= u64::try_from(taken.len())
+            .unwrap_or(u64::MAX)
+            .min(self.bytes);
     }
 }
 
@@ -230,7 +238,11 @@ fn nine_digits(time: &str) -> Option<String> {
     let zone_at = rest.find(['Z', '+', '-'])?;
     let (fraction, zone) = rest.split_at(zone_at);
     let digits = fraction.strip_prefix('.').unwrap_or_default();
-    let zone = if ["+00:00", "-00:00"].contains(&zone) { "Z" } else { zone };
+    let zone = if ["+00:00", "-00:00"].contains(&zone) {
+        "Z"
+    } else {
+        zone
+    };
     Some(format!("{date}.{digits:0<9.9}{zone}"))
 }
 

@@ -47,7 +47,11 @@ pub(crate) struct LogOptions {
 pub(crate) type Refusal = (u16, String);
 
 impl LogOptions {
-    pub(crate) fn read(query: &Query, streams: LogStreams, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn read(
+        query: &Query,
+        streams: LogStreams,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let undecodable = |()| (400, r#"{"message": "Unable to decode query."}"#.to_owned());
         // An older name of the same.
         let tail = match query.first("tail").filter(|tail| !tail.is_empty()) {
@@ -56,9 +60,19 @@ impl LogOptions {
             None => query.first("tailLines"),
         };
         let tail = tail.map(integer).transpose().map_err(undecodable)?;
-        let number = |key| query.first(key).map(integer).transpose().map_err(undecodable);
+        let number = |key| {
+            query
+                .first(key)
+                .map(integer)
+                .transpose()
+                .map_err(undecodable)
+        };
         let (limit, seconds) = (number("limitBytes")?, number("sinceSeconds")?);
-        let time = query.first("sinceTime").map(instant).transpose().map_err(undecodable)?;
+        let time = query
+            .first("sinceTime")
+            .map(instant)
+            .transpose()
+            .map_err(undecodable)?;
         let stream = query.first("stream");
         let problems = problems(tail, limit, (seconds, time.is_some()), stream);
         if !problems.is_empty() {
@@ -109,11 +123,17 @@ fn problems(
     let shown = |value: Option<i64>| value.unwrap_or_default();
     check(
         tail.is_some_and(|lines| lines < 0),
-        format!("tailLines: Invalid value: {}: must be greater than or equal to 0", shown(tail)),
+        format!(
+            "tailLines: Invalid value: {}: must be greater than or equal to 0",
+            shown(tail)
+        ),
     );
     check(
         limit.is_some_and(|bytes| bytes < 1),
-        format!("limitBytes: Invalid value: {}: must be greater than 0", shown(limit)),
+        format!(
+            "limitBytes: Invalid value: {}: must be greater than 0",
+            shown(limit)
+        ),
     );
     check(
         seconds.is_some() && has_time,
@@ -121,16 +141,22 @@ fn problems(
     );
     check(
         !has_time && seconds.is_some_and(|seconds| seconds < 1),
-        format!("sinceSeconds: Invalid value: {}: must be greater than 0", shown(seconds)),
+        format!(
+            "sinceSeconds: Invalid value: {}: must be greater than 0",
+            shown(seconds)
+        ),
     );
     if let Some(stream) = stream {
         check(
             !["All", "Stderr", "Stdout"].contains(&stream),
-            format!("stream: Unsupported value: {stream:?}: supported values: \"All\", \"Stderr\", \"Stdout\""),
+            format!(
+                "stream: Unsupported value: {stream:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
+            ),
         );
         check(
             stream != "All" && tail.is_some(),
-            "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now".to_owned(),
+            "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"
+                .to_owned(),
         );
     }
     found
@@ -158,7 +184,11 @@ mod tests {
     use super::*;
 
     fn read(query: &str, streams: LogStreams) -> Result<LogOptions, Refusal> {
-        LogOptions::read(&Query::parse(query), streams, Timestamp::from_second(1000).unwrap())
+        LogOptions::read(
+            &Query::parse(query),
+            streams,
+            Timestamp::from_second(1000).unwrap(),
+        )
     }
 
     fn together(query: &str) -> Result<LogOptions, Refusal> {
@@ -170,9 +200,20 @@ mod tests {
         let none = together("").unwrap();
         assert_eq!(
             none,
-            LogOptions { follow: false, previous: false, timestamps: false, tail: None, limit: None, since: None, streams: Wanted::All }
+            LogOptions {
+                follow: false,
+                previous: false,
+                timestamps: false,
+                tail: None,
+                limit: None,
+                since: None,
+                streams: Wanted::All
+            }
         );
-        let all = together("follow=true&previous&timestamps=1&tailLines=0&limitBytes=1&sinceSeconds=60&stream=All").unwrap();
+        let all = together(
+            "follow=true&previous&timestamps=1&tailLines=0&limitBytes=1&sinceSeconds=60&stream=All",
+        )
+        .unwrap();
         assert_eq!(
             all,
             LogOptions {
@@ -191,12 +232,18 @@ mod tests {
         assert_eq!(since("sinceTime="), None);
         assert_eq!(together("tail=5&tailLines=7").unwrap().tail, Some(5));
         assert_eq!(together("tail=all&tailLines=7").unwrap().tail, None);
-        assert_eq!(read("stream=Stderr", LogStreams::Apart).unwrap().streams, Wanted::Stderr);
+        assert_eq!(
+            read("stream=Stderr", LogStreams::Apart).unwrap().streams,
+            Wanted::Stderr
+        );
     }
 
     #[test]
     fn what_upstream_refuses_is_refused_with_its_status_and_words() {
-        let (unreadable, senseless) = (r#"{"message": "Unable to decode query."}"#, r#"{"message": "Invalid request."}"#);
+        let (unreadable, senseless) = (
+            r#"{"message": "Unable to decode query."}"#,
+            r#"{"message": "Invalid request."}"#,
+        );
         for (query, status, text) in [
             ("tailLines=x", 400, unreadable),
             ("limitBytes=", 400, unreadable),
@@ -204,18 +251,29 @@ mod tests {
             ("tailLines=-1", 422, senseless),
             ("limitBytes=0", 422, senseless),
             ("sinceSeconds=0", 422, senseless),
-            ("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", 422, senseless),
+            (
+                "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+                422,
+                senseless,
+            ),
             ("stream=stdout", 422, senseless),
             ("stream=Stdout&tailLines=1", 422, senseless),
         ] {
             for streams in [LogStreams::Together, LogStreams::Apart] {
-                assert_eq!(read(query, streams).unwrap_err(), (status, text.to_owned()), "{query}");
+                assert_eq!(
+                    read(query, streams).unwrap_err(),
+                    (status, text.to_owned()),
+                    "{query}"
+                );
             }
         }
         let (status, text) = together("stream=Stdout").unwrap_err();
         assert_eq!(
             (status, &*text),
-            (400, "unable to return the given log stream: \"Stdout\". Please enable PodLogsQuerySplitStreams feature gate in kubelet")
+            (
+                400,
+                "unable to return the given log stream: \"Stdout\". Please enable PodLogsQuerySplitStreams feature gate in kubelet"
+            )
         );
         assert_eq!(
             problems(Some(-1), Some(0), (Some(0), false), Some("x")),

@@ -159,12 +159,14 @@ impl LogStream {
 
     async fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>, String> {
         let file = Arc::clone(&self.file);
-        let read = self.blocking.run(DISK_DEADLINE, "read a container's log", move || {
-            let mut block = vec![0; size];
-            let read = file.read_at(&mut block, offset)?;
-            block.truncate(read);
-            Ok::<_, std::io::Error>(block)
-        });
+        let read = self
+            .blocking
+            .run(DISK_DEADLINE, "read a container's log", move || {
+                let mut block = vec![0; size];
+                let read = file.read_at(&mut block, offset)?;
+                block.truncate(read);
+                Ok::<_, std::io::Error>(block)
+            });
         let result = read.await.map_err(|overdue| overdue.to_string());
         result
             .and_then(|read| read.map_err(|error| error.to_string()))
@@ -178,8 +180,15 @@ impl LogStream {
         while right > 0 {
             let size = right.min(BLOCK as u64);
             let left = right - size;
-            let block = self.read(left, usize::try_from(size).unwrap_or(BLOCK)).await?;
-            for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            let block = self
+                .read(left, usize::try_from(size).unwrap_or(BLOCK))
+                .await?;
+            for (at, _) in block
+                .iter()
+                .enumerate()
+                .rev()
+                .filter(|(_, byte)| **byte == b'\n')
+            {
                 newlines += 1;
                 // The newline before the first wanted line: the one that is too many.
                 if newlines > tail {
@@ -199,14 +208,17 @@ impl LogStream {
         };
         let Some(watch) = &mut following.watch else {
             let watch = self.place.watch(&self.file);
-            following.watch = Some(watch.map_err(|error| format!("failed to watch log file: {error}"))?);
+            following.watch =
+                Some(watch.map_err(|error| format!("failed to watch log file: {error}"))?);
             // What came before the watch is seen by reading again.
             return Ok(false);
         };
         match following.successor.take() {
             Some((successor, leave)) => {
                 if following.closed || following.ended || leave <= Instant::now() {
-                    watch.follow(&successor).map_err(|error| format!("failed to watch log file: {error}"))?;
+                    watch
+                        .follow(&successor)
+                        .map_err(|error| format!("failed to watch log file: {error}"))?;
                     (self.file, self.offset, following.closed) = (successor, 0, false);
                     return Ok(false);
                 }
@@ -231,7 +243,11 @@ impl LogStream {
     /// What bears the log's name now, if it is another file.
     async fn successor(&self) -> Result<Option<Arc<LogFile>>, String> {
         let place = Arc::clone(&self.place);
-        let opened = self.blocking.run(DISK_DEADLINE, "open a container's log", move || place.open());
+        let opened = self
+            .blocking
+            .run(DISK_DEADLINE, "open a container's log", move || {
+                place.open()
+            });
         match opened.await {
             Ok(Ok(file)) => Ok((!file.is(&self.file)).then(|| Arc::new(file))),
             // Between the two halves of a rotation, or removed with its pod: the container's end will tell.

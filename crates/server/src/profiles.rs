@@ -13,11 +13,22 @@ use crate::body::Answer;
 
 /// Go's own, by which clients ask.
 const GO_PROFILES: [&str; 9] = [
-    "allocs", "block", "goroutine", "heap", "mutex", "profile", "symbol", "threadcreate", "trace",
+    "allocs",
+    "block",
+    "goroutine",
+    "heap",
+    "mutex",
+    "profile",
+    "symbol",
+    "threadcreate",
+    "trace",
 ];
 
 pub(crate) fn profile(path: &str) -> Answer {
-    let name = path.strip_prefix("/debug/pprof").unwrap_or_default().trim_matches('/');
+    let name = path
+        .strip_prefix("/debug/pprof")
+        .unwrap_or_default()
+        .trim_matches('/');
     match name {
         "" => plain(
             StatusCode::OK,
@@ -47,8 +58,14 @@ mod tests {
     #[test]
     fn there_is_a_command_line_and_honest_words_for_the_rest() {
         let status = |path: &str| profile(path).status().as_u16();
-        assert_eq!(["/debug/pprof", "/debug/pprof/", "/debug/pprof/cmdline"].map(status), [200; 3]);
-        assert_eq!(["/debug/pprof/heap", "/debug/pprof/profile"].map(status), [501; 2]);
+        assert_eq!(
+            ["/debug/pprof", "/debug/pprof/", "/debug/pprof/cmdline"].map(status),
+            [200; 3]
+        );
+        assert_eq!(
+            ["/debug/pprof/heap", "/debug/pprof/profile"].map(status),
+            [501; 2]
+        );
         assert_eq!(status("/debug/pprof/x"), 404);
     }
 }

@@ -12,7 +12,9 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(crate) fn parse(raw: &str) -> Self {
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
+        let pairs = raw
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.contains(';'));
         let decoded = pairs.filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let blank = |text: &str| decode(&text.replace('+', " "));
@@ -58,12 +60,23 @@ mod tests {
 
     #[test]
     fn pairs_are_read_as_go_reads_them() {
-        let query = Query::parse("command=sh&command=-c&command=echo+%22a%26b%22&tty&bad=%z1&x;y=1&e=%C3%A9&&=v");
+        let query = Query::parse(
+            "command=sh&command=-c&command=echo+%22a%26b%22&tty&bad=%z1&x;y=1&e=%C3%A9&&=v",
+        );
         let commands: Vec<&str> = query.all("command").collect();
         assert_eq!(commands, ["sh", "-c", "echo \"a&b\""]);
-        assert_eq!((query.first("tty"), query.first("e"), query.first("")), (Some(""), Some("é"), Some("v")));
-        assert_eq!([query.first("bad"), query.first("x;y"), query.first("x")], [None; 3]);
+        assert_eq!(
+            (query.first("tty"), query.first("e"), query.first("")),
+            (Some(""), Some("é"), Some("v"))
+        );
+        assert_eq!(
+            [query.first("bad"), query.first("x;y"), query.first("x")],
+            [None; 3]
+        );
         assert_eq!(decode("a+b%2F"), Some("a+b/".to_owned()));
-        assert_eq!([decode("%"), decode("%4"), decode("%%41")], [None, None, None]);
+        assert_eq!(
+            [decode("%"), decode("%4"), decode("%%41")],
+            [None, None, None]
+        );
     }
 }

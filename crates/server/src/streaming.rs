@@ -48,7 +48,10 @@ impl Refused {
     fn answer(self) -> Answer {
         let mut answer = plain(self.0, self.1.clone());
         // The runtime says when to come again, in its text.
-        let later = self.1.split_once("[Retry-After:").and_then(|(_, rest)| rest.split_once(']'));
+        let later = self
+            .1
+            .split_once("[Retry-After:")
+            .and_then(|(_, rest)| rest.split_once(']'));
         if let Some((seconds, _)) = later.filter(|_| self.0 == StatusCode::TOO_MANY_REQUESTS)
             && seconds.bytes().all(|byte| byte.is_ascii_digit())
             && let Ok(value) = HeaderValue::from_str(seconds)
@@ -131,7 +134,8 @@ async fn exec_url(state: &ServerState, names: Names<'_>, query: &Query) -> Resul
     let pod = pod_of(state, names)?;
     let runtime = &state.node.runtime;
     let found = running_container(runtime, &pod.object, names.container).await?;
-    let container_id = found.ok_or_else(|| failed(format!("container not found ({:?})", names.container)))?;
+    let container_id =
+        found.ok_or_else(|| failed(format!("container not found ({:?})", names.container)))?;
     let request = cri::ExecRequest {
         container_id,
         cmd: query.all("command").map(str::to_owned).collect(),
@@ -143,15 +147,27 @@ async fn exec_url(state: &ServerState, names: Names<'_>, query: &Query) -> Resul
     Ok(runtime.exec(request).await?)
 }
 
-async fn attach_url(state: &ServerState, names: Names<'_>, query: &Query) -> Result<String, Refused> {
+async fn attach_url(
+    state: &ServerState,
+    names: Names<'_>,
+    query: &Query,
+) -> Result<String, Refused> {
     let options = Options::read(query)?;
     let pod = pod_of(state, names)?;
     let runtime = &state.node.runtime;
     let full_name = full_name(&pod.object);
-    let absent = || failed(format!("container {} not found in pod {full_name}", names.container));
+    let absent = || {
+        failed(format!(
+            "container {} not found in pod {full_name}",
+            names.container
+        ))
+    };
     let found = running_container(runtime, &pod.object, names.container).await?;
     let container_id = found.ok_or_else(absent)?;
-    if names.uid.is_some_and(|uid| pod.object.metadata.uid.as_deref() != Some(uid)) {
+    if names
+        .uid
+        .is_some_and(|uid| pod.object.metadata.uid.as_deref() != Some(uid))
+    {
         return Err(failed(format!("pod {full_name} not found")));
     }
     let request = cri::AttachRequest {
@@ -173,12 +189,16 @@ async fn ports_url(
 ) -> Result<String, Refused> {
     let ports = ports(query, headers).map_err(|text| Refused(StatusCode::BAD_REQUEST, text))?;
     let pod = pod_of(state, names)?;
-    if names.uid.is_some_and(|uid| pod.object.metadata.uid.as_deref() != Some(uid)) {
+    if names
+        .uid
+        .is_some_and(|uid| pod.object.metadata.uid.as_deref() != Some(uid))
+    {
         return Err(Refused(StatusCode::NOT_FOUND, "pod not found".to_owned()));
     }
     let runtime = &state.node.runtime;
     let sandbox = ready_sandbox(runtime, &pod.object).await?;
-    let sandbox = sandbox.ok_or_else(|| failed(format!("pod not found ({:?})", full_name(&pod.object))))?;
+    let sandbox =
+        sandbox.ok_or_else(|| failed(format!("pod not found ({:?})", full_name(&pod.object))))?;
     Ok(runtime.port_forward(&sandbox, ports).await?)
 }
 
@@ -197,7 +217,11 @@ fn ports(query: &Query, headers: &HeaderMap) -> Result<Vec<i32>, String> {
         }
         for text in list.split(',') {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let why = if digits { "value out of range" } else { "invalid syntax" };
+            let why = if digits {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
             match text.parse::<u16>() {
                 Ok(port) if digits && port > 0 => ports.push(i32::from(port)),
                 Ok(_) if digits => return Err(format!("port {list:?} must be > 0")),
@@ -235,7 +259,10 @@ async fn output(state: &ServerState, names: Names<'_>, query: &Query) -> Result<
     let ended = ended.map_err(|error| failed(error.message()))?;
     if ended.exit_code != 0 {
         let stderr = String::from_utf8_lossy(&ended.stderr);
-        return Err(failed(format!("command '{command}' exited with {}: {stderr}", ended.exit_code)));
+        return Err(failed(format!(
+            "command '{command}' exited with {}: {stderr}",
+            ended.exit_code
+        )));
     }
     let mut output = ended.stdout;
     output.extend_from_slice(&ended.stderr);
@@ -274,10 +301,14 @@ async fn write_checkpoint(
     let pod = pod_of(state, names)?;
     let absent = |text: String| Refused(StatusCode::NOT_FOUND, text);
     if find_container(&pod.object, names.container).is_none() {
-        return Err(absent(format!("container {} does not exist", names.container)));
+        return Err(absent(format!(
+            "container {} does not exist",
+            names.container
+        )));
     }
     let seconds = query.all("timeout").last().map_or(Ok(0), str::parse::<i64>);
-    let seconds = seconds.map_err(|_| absent("cannot parse value of timeout parameter".to_owned()))?;
+    let seconds =
+        seconds.map_err(|_| absent("cannot parse value of timeout parameter".to_owned()))?;
     let attempt = async {
         let runtime = &state.node.runtime;
         let found = running_container(runtime, &pod.object, names.container).await;
@@ -292,8 +323,15 @@ async fn write_checkpoint(
         written.map(|()| location).map_err(|error| error.message())
     };
     attempt.await.map_err(|why: String| {
-        let Names { namespace, pod, container, .. } = names;
-        failed(format!("checkpointing of {namespace}/{pod}/{container} failed ({why})"))
+        let Names {
+            namespace,
+            pod,
+            container,
+            ..
+        } = names;
+        failed(format!(
+            "checkpointing of {namespace}/{pod}/{container} failed ({why})"
+        ))
     })
 }
 
@@ -308,18 +346,41 @@ mod tests {
     #[test]
     fn streams_are_asked_for_by_the_number_one() {
         let all = options("input=1&output=1&error=1").unwrap();
-        assert_eq!(all, Options { stdin: true, stdout: true, stderr: true, tty: false });
+        assert_eq!(
+            all,
+            Options {
+                stdin: true,
+                stdout: true,
+                stderr: true,
+                tty: false
+            }
+        );
         let terminal = options("output=1&error=1&tty=1").unwrap();
-        assert_eq!(terminal, Options { stdin: false, stdout: true, stderr: false, tty: true });
+        assert_eq!(
+            terminal,
+            Options {
+                stdin: false,
+                stdout: true,
+                stderr: false,
+                tty: true
+            }
+        );
         for none in ["", "input=true&output=yes", "stdout=1", "error=1&tty=1"] {
-            assert_eq!(options(none).unwrap_err(), "you must specify at least 1 of stdin, stdout, stderr", "{none}");
+            assert_eq!(
+                options(none).unwrap_err(),
+                "you must specify at least 1 of stdin, stdout, stderr",
+                "{none}"
+            );
         }
     }
 
     #[test]
     fn ports_are_parameters_over_websocket_alone() {
         let mut headers = HeaderMap::new();
-        headers.insert("connection", HeaderValue::from_static("keep-alive, Upgrade"));
+        headers.insert(
+            "connection",
+            HeaderValue::from_static("keep-alive, Upgrade"),
+        );
         let of = |query: &str, headers: &HeaderMap| ports(&Query::parse(query), headers);
         assert_eq!(of("", &headers), Ok(Vec::new()));
         headers.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
@@ -328,9 +389,18 @@ mod tests {
             ("", "query parameter \"port\" is required"),
             ("port=", "query parameter \"port\" cannot be empty"),
             ("port=0", "port \"0\" must be > 0"),
-            ("port=1,x", "unable to parse \"1,x\" as a port: strconv.ParseUint: parsing \"x\": invalid syntax"),
-            ("port=65536", "unable to parse \"65536\" as a port: strconv.ParseUint: parsing \"65536\": value out of range"),
-            ("port=%2B1", "unable to parse \"+1\" as a port: strconv.ParseUint: parsing \"+1\": invalid syntax"),
+            (
+                "port=1,x",
+                "unable to parse \"1,x\" as a port: strconv.ParseUint: parsing \"x\": invalid syntax",
+            ),
+            (
+                "port=65536",
+                "unable to parse \"65536\" as a port: strconv.ParseUint: parsing \"65536\": value out of range",
+            ),
+            (
+                "port=%2B1",
+                "unable to parse \"+1\" as a port: strconv.ParseUint: parsing \"+1\": invalid syntax",
+            ),
         ] {
             assert_eq!(of(query, &headers), Err(text.to_owned()), "{query}");
         }
@@ -339,13 +409,33 @@ mod tests {
     #[test]
     fn the_runtimes_refusals_keep_their_meaning() {
         let refused = |code, message: &str| {
-            let answer = Refused::from(CriError::Refused { operation: "exec", code, message: message.to_owned() }).answer();
-            let later = answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+            let answer = Refused::from(CriError::Refused {
+                operation: "exec",
+                code,
+                message: message.to_owned(),
+            })
+            .answer();
+            let later = answer
+                .headers()
+                .get(RETRY_AFTER)
+                .map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), later)
         };
         assert_eq!(refused(kubelet_cri::Code::NotFound, "x"), (404, None));
-        assert_eq!(refused(kubelet_cri::Code::ResourceExhausted, "many [Retry-After:7]"), (429, Some("7".to_owned())));
-        assert_eq!(refused(kubelet_cri::Code::ResourceExhausted, "many [Retry-After:\n]"), (429, None));
-        assert_eq!(refused(kubelet_cri::Code::Unknown, "[Retry-After:7]"), (500, None));
+        assert_eq!(
+            refused(kubelet_cri::Code::ResourceExhausted, "many [Retry-After:7]"),
+            (429, Some("7".to_owned()))
+        );
+        assert_eq!(
+            refused(
+                kubelet_cri::Code::ResourceExhausted,
+                "many [Retry-After:\n]"
+            ),
+            (429, None)
+        );
+        assert_eq!(
+            refused(kubelet_cri::Code::Unknown, "[Retry-After:7]"),
+            (500, None)
+        );
     }
 }

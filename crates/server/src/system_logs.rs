@@ -54,9 +54,15 @@ pub(crate) async fn system_logs(directory: &Path, blocking: &Blocking, path: &st
         Err(overdue) => return error(StatusCode::SERVICE_UNAVAILABLE, &overdue.to_string()),
     };
     let slash = below.ends_with('/');
-    let last = below.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let last = below
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     match found {
-        Found::Directory(_) if !slash && !below.is_empty() => redirect(&format!("{}/", escaped(last))),
+        Found::Directory(_) if !slash && !below.is_empty() => {
+            redirect(&format!("{}/", escaped(last)))
+        }
         Found::Directory(_) if below.is_empty() => redirect("logs/"),
         Found::Directory(names) => listing(&names),
         Found::File(..) if slash => redirect(&format!("../{}", escaped(last))),
@@ -109,7 +115,9 @@ fn typed(body: crate::body::Content, media_type: &'static str) -> Answer {
 }
 
 fn listing(names: &[String]) -> Answer {
-    let mut page = "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n".to_owned();
+    let mut page =
+        "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n"
+            .to_owned();
     for name in names {
         let text = name
             .replace('&', "&amp;")
@@ -144,7 +152,10 @@ fn escaped(name: &str) -> String {
 fn content(file: File, size: u64, begin: &[u8], blocking: Blocking) -> Answer {
     let media_type = if begin.starts_with(&[0x1f, 0x8b]) {
         "application/x-gzip"
-    } else if begin.iter().any(|byte| matches!(byte, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)) {
+    } else if begin
+        .iter()
+        .any(|byte| matches!(byte, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f))
+    {
         "application/octet-stream"
     } else {
         "text/plain; charset=utf-8"
@@ -186,7 +197,12 @@ mod tests {
 
     async fn get(directory: &Path, path: &str) -> (u16, String, String) {
         let answer = system_logs(directory, &Blocking::Inline, path).await;
-        let header = |name| answer.headers().get(name).map_or("", |value: &HeaderValue| value.to_str().unwrap());
+        let header = |name| {
+            answer
+                .headers()
+                .get(name)
+                .map_or("", |value: &HeaderValue| value.to_str().unwrap())
+        };
         let head = format!("{}{}", header(CONTENT_TYPE), header(LOCATION));
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -195,7 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn files_and_directories_are_shown_and_no_link_leads_out() {
-        let base = std::env::temp_dir().join(format!("hyperkube-system-logs-{}", std::process::id()));
+        let base =
+            std::env::temp_dir().join(format!("hyperkube-system-logs-{}", std::process::id()));
         let logs = base.join("log");
         std::fs::create_dir_all(logs.join("pods/a b")).unwrap();
         std::fs::write(logs.join("syslog"), "x".repeat(200_000)).unwrap();
@@ -208,17 +225,37 @@ mod tests {
         let text = "text/plain; charset=utf-8".to_owned();
         let (status, kind, body) = get(&logs, "/logs/syslog").await;
         assert_eq!((status, kind, body.len()), (200, text.clone(), 200_000));
-        assert_eq!(get(&logs, "/logs/pods/a%20b/0.log").await, (200, text.clone(), "line\n".to_owned()));
-        assert_eq!(get(&logs, "/logs/inside.log").await, (200, text, "line\n".to_owned()));
+        assert_eq!(
+            get(&logs, "/logs/pods/a%20b/0.log").await,
+            (200, text.clone(), "line\n".to_owned())
+        );
+        assert_eq!(
+            get(&logs, "/logs/inside.log").await,
+            (200, text, "line\n".to_owned())
+        );
         assert_eq!(get(&logs, "/logs/old.gz").await.1, "application/x-gzip");
         let (status, kind, page) = get(&logs, "/logs/").await;
         assert_eq!((status, &*kind), (200, "text/html; charset=utf-8"));
-        assert!(page.contains("<a href=\"pods/\">pods/</a>\n<a href=\"syslog\">syslog</a>\n</pre>\n"), "{page}");
-        assert!(get(&logs, "/logs/pods/").await.2.contains("<a href=\"a%20b/\">a b/</a>"));
+        assert!(
+            page.contains("<a href=\"pods/\">pods/</a>\n<a href=\"syslog\">syslog</a>\n</pre>\n"),
+            "{page}"
+        );
+        assert!(
+            get(&logs, "/logs/pods/")
+                .await
+                .2
+                .contains("<a href=\"a%20b/\">a b/</a>")
+        );
         assert_eq!(get(&logs, "/logs/pods").await.1, "pods/");
         assert_eq!(get(&logs, "/logs").await.1, "logs/");
         assert_eq!(get(&logs, "/logs/syslog/").await.1, "../syslog");
-        for gone in ["/logs/outside.log", "/logs/none", "/logs/../secret", "/logs/%2e%2e/secret", "/logs/syslog/x"] {
+        for gone in [
+            "/logs/outside.log",
+            "/logs/none",
+            "/logs/../secret",
+            "/logs/%2e%2e/secret",
+            "/logs/syslog/x",
+        ] {
             assert_eq!(get(&logs, gone).await.0, 404, "{gone}");
         }
         assert_eq!(get(&logs, "/logs/%zz").await.0, 400);

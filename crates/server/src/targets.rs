@@ -32,7 +32,11 @@ pub(crate) fn find_pod(pods: &ReportedPods, namespace: &str, name: &str) -> Opti
 /// A container as specified: whether it has a terminal. Nothing when the pod has none of that name.
 pub(crate) fn find_container(pod: &Pod, name: &str) -> Option<bool> {
     let spec = pod.spec.as_ref()?;
-    let plain = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let plain = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     let plain = plain.map(|c| (&c.name, c.tty));
     let ephemeral = spec.ephemeral_containers.iter().flatten();
     plain
@@ -44,7 +48,11 @@ pub(crate) fn find_container(pod: &Pod, name: &str) -> Option<bool> {
 /// `name_namespace`, as upstream's texts name a pod.
 pub(crate) fn full_name(pod: &Pod) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    format!("{}_{}", part(&pod.metadata.name), part(&pod.metadata.namespace))
+    format!(
+        "{}_{}",
+        part(&pod.metadata.name),
+        part(&pod.metadata.namespace)
+    )
 }
 
 /// All container statuses.
@@ -58,7 +66,10 @@ fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 fn is_running(status: &ContainerStatus) -> bool {
-    status.state.as_ref().is_some_and(|state| state.running.is_some())
+    status
+        .state
+        .as_ref()
+        .is_some_and(|state| state.running.is_some())
 }
 
 /// Whether some pod is shown with this container running.
@@ -90,7 +101,10 @@ pub(crate) fn log_container(
         return Err(format!("{quoted} is not available"));
     };
     let id = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
-    let last = found.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    let last = found
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.as_ref());
     let last_id = last.and_then(|last| id(&last.container_id));
     if previous {
         return last_id.ok_or_else(|| format!("previous terminated {quoted} not found"));
@@ -132,7 +146,9 @@ pub(crate) async fn running_container(
         container.state() == cri::ContainerState::ContainerRunning
             && container.labels.get(CONTAINER_NAME).map(String::as_str) == Some(name)
     });
-    Ok(running.max_by_key(|container| container.created_at).map(|container| container.id))
+    Ok(running
+        .max_by_key(|container| container.created_at)
+        .map(|container| container.id))
 }
 
 /// The id of the pod's ready sandbox.
@@ -145,7 +161,9 @@ pub(crate) async fn ready_sandbox(runtime: &Client, pod: &Pod) -> Result<Option<
     let ready = sandboxes
         .into_iter()
         .filter(|sandbox| sandbox.state() == cri::PodSandboxState::SandboxReady);
-    Ok(ready.max_by_key(|sandbox| sandbox.created_at).map(|sandbox| sandbox.id))
+    Ok(ready
+        .max_by_key(|sandbox| sandbox.created_at)
+        .map(|sandbox| sandbox.id))
 }
 
 #[cfg(test)]
@@ -176,22 +194,60 @@ mod tests {
             (running.clone(), none.clone(), false, id("containerd://now")),
             (running.clone(), ended("old"), false, id("containerd://now")),
             (running.clone(), ended("old"), true, id("old")),
-            (running.clone(), ended(""), true, text("previous terminated CP not found")),
-            (running, none.clone(), true, text("previous terminated CP not found")),
+            (
+                running.clone(),
+                ended(""),
+                true,
+                text("previous terminated CP not found"),
+            ),
+            (
+                running,
+                none.clone(),
+                true,
+                text("previous terminated CP not found"),
+            ),
             (ended("now"), ended("old"), false, id("now")),
             (ended(""), ended("old"), false, id("old")),
             (ended(""), none.clone(), false, text("CP is terminated")),
             (waiting("CrashLoopBackOff"), ended("old"), false, id("old")),
-            (waiting("CrashLoopBackOff"), ended(""), false, text("CP is terminated")),
-            (waiting("ErrImagePull"), none.clone(), false, text("CP is waiting to start: image can't be pulled")),
-            (waiting("ImagePullBackOff"), none.clone(), false, text("CP is waiting to start: trying and failing to pull image")),
-            (waiting("ContainerCreating"), none.clone(), false, text("CP is waiting to start: ContainerCreating")),
-            (none.clone(), none, false, text("CP is waiting to start - no logs yet")),
+            (
+                waiting("CrashLoopBackOff"),
+                ended(""),
+                false,
+                text("CP is terminated"),
+            ),
+            (
+                waiting("ErrImagePull"),
+                none.clone(),
+                false,
+                text("CP is waiting to start: image can't be pulled"),
+            ),
+            (
+                waiting("ImagePullBackOff"),
+                none.clone(),
+                false,
+                text("CP is waiting to start: trying and failing to pull image"),
+            ),
+            (
+                waiting("ContainerCreating"),
+                none.clone(),
+                false,
+                text("CP is waiting to start: ContainerCreating"),
+            ),
+            (
+                none.clone(),
+                none,
+                false,
+                text("CP is waiting to start - no logs yet"),
+            ),
         ] {
             let found = log_container("p", &container(state.clone(), last.clone()), "c", previous);
             assert_eq!(found, expected, "{state} {last} {previous}");
         }
-        assert_eq!(log_container("p", &PodStatus::default(), "c", false), text("CP is not available"));
+        assert_eq!(
+            log_container("p", &PodStatus::default(), "c", false),
+            text("CP is not available")
+        );
     }
 
     #[test]
@@ -200,14 +256,33 @@ mod tests {
             let object = json!({"metadata": {"name": "p", "namespace": "n", "uid": uid}, "spec": {
                 "containers": [{"name": "c", "tty": true}], "initContainers": [{"name": "i"}], "ephemeralContainers": [{"name": "e"}]}});
             let object: Pod = serde_json::from_value(object).unwrap();
-            (kubelet_model::ids::PodUid::from(uid), ReportedPod { object: object.into(), status: status.into() })
+            (
+                kubelet_model::ids::PodUid::from(uid),
+                ReportedPod {
+                    object: object.into(),
+                    status: status.into(),
+                },
+            )
         };
         let runs = container(json!({"running": {}}), json!({}));
         let pods: ReportedPods = [pod("a", runs), pod("b", PodStatus::default())].into();
         let found = find_pod(&pods, "n", "p").unwrap();
-        assert_eq!((found.object.metadata.uid.as_deref(), full_name(&found.object)), (Some("a"), "p_n".to_owned()));
+        assert_eq!(
+            (
+                found.object.metadata.uid.as_deref(),
+                full_name(&found.object)
+            ),
+            (Some("a"), "p_n".to_owned())
+        );
         assert!(find_pod(&pods, "n", "q").is_none() && find_pod(&pods, "m", "p").is_none());
-        assert_eq!(["c", "i", "e", "x"].map(|name| find_container(&found.object, name)), [Some(true), Some(false), Some(false), None]);
-        assert!(is_shown_running(&pods, "now") && !is_shown_running(&pods, "old") && !is_shown_running(&pods, ""));
+        assert_eq!(
+            ["c", "i", "e", "x"].map(|name| find_container(&found.object, name)),
+            [Some(true), Some(false), Some(false), None]
+        );
+        assert!(
+            is_shown_running(&pods, "now")
+                && !is_shown_running(&pods, "old")
+                && !is_shown_running(&pods, "")
+        );
     }
 }

@@ -21,7 +21,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 /// Why there is no TLS.
@@ -235,17 +236,50 @@ fn load(
 
 /// Every suite that Go's names can mean here; those of TLS 1.3 are beside them in the list but cannot be chosen.
 const SUITES: [(&str, CipherSuite); 11] = [
-    ("TLS_AES_128_GCM_SHA256", CipherSuite::TLS13_AES_128_GCM_SHA256),
-    ("TLS_AES_256_GCM_SHA384", CipherSuite::TLS13_AES_256_GCM_SHA384),
-    ("TLS_CHACHA20_POLY1305_SHA256", CipherSuite::TLS13_CHACHA20_POLY1305_SHA256),
-    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
-    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
-    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
-    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
-    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
-    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
-    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
-    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+    (
+        "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
 ];
 
 /// What Go has besides; weak, and not in this build.
@@ -282,7 +316,9 @@ impl Negotiation {
         if !self.curves.is_empty() {
             let known = provider.kx_groups.clone();
             let group = |number: &i32| {
-                let found = known.iter().find(|group| i32::from(u16::from(group.name())) == *number);
+                let found = known
+                    .iter()
+                    .find(|group| i32::from(u16::from(group.name())) == *number);
                 found.copied().ok_or_else(|| {
                     let known: Vec<u16> = known.iter().map(|group| group.name().into()).collect();
                     TlsError::Negotiation(format!(
@@ -306,7 +342,9 @@ fn suite(name: &str) -> Result<CipherSuite, TlsError> {
     Err(TlsError::Negotiation(if WEAK.contains(&name) {
         format!("tlsCipherSuites: {name} is weak, and not available here; these are: {known}")
     } else {
-        format!("tlsCipherSuites: Cipher suite {name} not supported or doesn't exist; these are: {known}")
+        format!(
+            "tlsCipherSuites: Cipher suite {name} not supported or doesn't exist; these are: {known}"
+        )
     }))
 }
 
@@ -505,10 +543,18 @@ mod tests {
     #[test]
     fn suites_and_curves_are_those_that_are_wanted_and_unknown_ones_are_refused() {
         let suites = |names: &[&str]| -> Vec<CipherSuite> {
-            provider_of(names, &[]).unwrap().cipher_suites.iter().map(|suite| suite.suite()).collect()
+            provider_of(names, &[])
+                .unwrap()
+                .cipher_suites
+                .iter()
+                .map(|suite| suite.suite())
+                .collect()
         };
         assert_eq!(suites(&[]).len(), 9);
-        let one = suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"]);
+        let one = suites(&[
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "TLS_AES_128_GCM_SHA256",
+        ]);
         assert_eq!(one.len(), 4, "{one:?}");
         assert!(one.contains(&CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256));
         for (name, suite) in SUITES {
@@ -519,8 +565,18 @@ mod tests {
             assert!(text.starts_with(&format!("tlsCipherSuites: {name} is weak, and not available here; these are: TLS_AES_128")), "{text}");
         }
         let text = provider_of(&["X"], &[]).unwrap_err();
-        assert!(text.starts_with("tlsCipherSuites: Cipher suite X not supported or doesn't exist; these are: "), "{text}");
-        let groups: Vec<u16> = provider_of(&[], &[24, 29]).unwrap().kx_groups.iter().map(|group| group.name().into()).collect();
+        assert!(
+            text.starts_with(
+                "tlsCipherSuites: Cipher suite X not supported or doesn't exist; these are: "
+            ),
+            "{text}"
+        );
+        let groups: Vec<u16> = provider_of(&[], &[24, 29])
+            .unwrap()
+            .kx_groups
+            .iter()
+            .map(|group| group.name().into())
+            .collect();
         assert_eq!(groups, [24, 29]);
         assert_eq!(
             provider_of(&[], &[25]).unwrap_err(),

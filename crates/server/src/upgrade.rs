@@ -70,7 +70,10 @@ impl Peer {
     }
 
     pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// The request counts as running until its tunnel ends.
@@ -91,7 +94,9 @@ pub(crate) struct Tunnel {
 
 impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tunnel").field("idle", &self.idle).finish_non_exhaustive()
+        f.debug_struct("Tunnel")
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +108,8 @@ impl Tunnel {
         let counted = self.counted;
         match self.client.await {
             Ok(client) => {
-                let copied = copy(TokioIo::new(client), TokioIo::new(self.runtime), self.idle).await;
+                let copied =
+                    copy(TokioIo::new(client), TokioIo::new(self.runtime), self.idle).await;
                 tracing::debug!(end = ?copied, "stream ended");
             }
             Err(error) => tracing::debug!(%error, "the client's connection was not upgraded"),
@@ -115,7 +121,9 @@ impl Tunnel {
 /// Whether the client asks for another protocol.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade"))
+        value
+            .to_str()
+            .is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade"))
     })
 }
 
@@ -154,24 +162,37 @@ async fn forward<B>(
     url: &str,
     peer: &Peer,
 ) -> Result<(Answer, Option<Upgraded>), String> {
-    let uri: Uri = url.parse().map_err(|error| format!("parse {url:?}: {error}"))?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("parse {url:?}: {error}"))?;
     let (Some(authority), Some("http")) = (uri.authority(), uri.scheme_str()) else {
-        return Err(format!("the runtime's streaming address {url:?} is not plain http"));
+        return Err(format!(
+            "the runtime's streaming address {url:?} is not plain http"
+        ));
     };
-    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let address = (
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(80),
+    );
     let dialed = tokio::time::timeout(DIAL, TcpStream::connect(address)).await;
     let stream = dialed
         .map_err(|_| format!("dial tcp {authority}: i/o timeout"))?
         .map_err(|error| format!("dial tcp {authority}: connect: {error}"))?;
     // Keystrokes must not wait for company.
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
     let onward = onward(request, &uri, peer)?;
     let asked = tokio::time::timeout(ANSWER, ask(stream, onward)).await;
     asked.map_err(|_| "the runtime's streaming server did not answer in 10 s".to_owned())?
 }
 
 /// The request as the runtime's server gets it.
-fn onward<B>(request: &Request<B>, uri: &Uri, peer: &Peer) -> Result<Request<Empty<Bytes>>, String> {
+fn onward<B>(
+    request: &Request<B>,
+    uri: &Uri,
+    peer: &Peer,
+) -> Result<Request<Empty<Bytes>>, String> {
     let forwarded = HeaderName::from_static("x-forwarded-for");
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut onward = Request::builder()
@@ -182,7 +203,14 @@ fn onward<B>(request: &Request<B>, uri: &Uri, peer: &Peer) -> Result<Request<Emp
     let headers = onward.headers_mut();
     for (name, value) in request.headers() {
         // Credentials are for this server, and the body, if any, is not passed on.
-        if ![AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_PROTOCOL].contains(name) {
+        if ![
+            AUTHORIZATION,
+            CONTENT_LENGTH,
+            TRANSFER_ENCODING,
+            SEC_WEBSOCKET_PROTOCOL,
+        ]
+        .contains(name)
+        {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -198,9 +226,14 @@ fn onward<B>(request: &Request<B>, uri: &Uri, peer: &Peer) -> Result<Request<Emp
         headers.insert(SEC_WEBSOCKET_PROTOCOL, text(&protocols.join(","))?);
     }
     if !headers.contains_key(HOST) {
-        headers.insert(HOST, text(uri.authority().map_or("", |authority| authority.as_str()))?);
+        headers.insert(
+            HOST,
+            text(uri.authority().map_or("", |authority| authority.as_str()))?,
+        );
     }
-    let former = headers.get(&forwarded).and_then(|value| value.to_str().ok());
+    let former = headers
+        .get(&forwarded)
+        .and_then(|value| value.to_str().ok());
     let address = peer.address.ip().to_string();
     let chain = former.map_or_else(|| address.clone(), |former| format!("{former}, {address}"));
     let chain = text(&chain)?;
@@ -216,13 +249,19 @@ async fn ask(
     let shown = |error: hyper::Error| error.to_string();
     let mut builder = http1::Builder::new();
     builder.preserve_header_case(true);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(shown)?;
+    let (mut sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(shown)?;
     // Nobody else drives the connection: it is polled beside each wait.
     let mut connection = Driven {
         connection: Box::pin(connection.with_upgrades()),
         over: false,
     };
-    let mut answer = connection.beside(sender.send_request(onward)).await.map_err(shown)?;
+    let mut answer = connection
+        .beside(sender.send_request(onward))
+        .await
+        .map_err(shown)?;
     let status = answer.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let upgrade = hyper::upgrade::on(&mut answer);
@@ -231,10 +270,15 @@ async fn ask(
         return Ok((Response::from_parts(parts, full("")), Some(upgraded)));
     }
     if status.as_u16() < 400 {
-        return Err(format!("invalid upgrade response: status code {}", status.as_u16()));
+        return Err(format!(
+            "invalid upgrade response: status code {}",
+            status.as_u16()
+        ));
     }
     let (mut parts, body) = answer.into_parts();
-    let body = connection.beside(Limited::new(body, REFUSAL_BYTES).collect()).await;
+    let body = connection
+        .beside(Limited::new(body, REFUSAL_BYTES).collect())
+        .await;
     let bytes = body.map_err(|error| error.to_string())?.to_bytes();
     for header in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
         parts.headers.remove(header);
@@ -252,7 +296,9 @@ impl Driven {
     async fn beside<T>(&mut self, wanted: impl Future<Output = T>) -> T {
         let mut wanted = std::pin::pin!(wanted);
         std::future::poll_fn(|cx| {
-            if !self.over && let Poll::Ready(end) = self.connection.as_mut().poll(cx) {
+            if !self.over
+                && let Poll::Ready(end) = self.connection.as_mut().poll(cx)
+            {
                 self.over = true;
                 if let Err(error) = end {
                     tracing::debug!(%error, "the runtime's connection ended");
@@ -359,4 +405,3 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Way<I, O> {
         }
     }
 }
-

@@ -211,6 +211,7 @@ fn main_config(config: &Config) -> MainConfig {
         (server.debugging_handlers, Disabled::AllDebug),
         (server.profiling_handler, Disabled::Profiling),
         (server.system_log_handler, Disabled::SystemLogs),
+        (server.system_log_query, Disabled::SystemLogQuery),
         (server.debug_flags_handler, Disabled::Flags),
         (
             config.gates.is_enabled("ContainerCheckpoint"),

@@ -37,7 +37,10 @@ impl<V: Clone> Memory<V> {
     /// The key of a question.
     pub(super) fn key(&self, question: &[u8]) -> Key {
         let mut key = [0; 32];
-        for (to, from) in key.iter_mut().zip(hmac::sign(&self.secret, question).as_ref()) {
+        for (to, from) in key
+            .iter_mut()
+            .zip(hmac::sign(&self.secret, question).as_ref())
+        {
             *to = *from;
         }
         key
@@ -77,15 +80,28 @@ mod tests {
         let memory = Memory::new(2).unwrap();
         let [a, b, c] = ["a", "b", "c"].map(|text| memory.key(text.as_bytes()));
         assert!(a != b && a == memory.key(b"a"));
-        assert_ne!(a, Memory::<u8>::new(2).unwrap().key(b"a"), "each memory has its secret");
+        assert_ne!(
+            a,
+            Memory::<u8>::new(2).unwrap().key(b"a"),
+            "each memory has its secret"
+        );
         memory.keep(a, 1, Duration::from_secs(10));
         memory.keep(b, 2, Duration::from_secs(20));
         memory.keep(c, 3, Duration::ZERO);
-        assert_eq!([a, b, c].map(|key| memory.recall(&key)), [Some(1), Some(2), None]);
+        assert_eq!(
+            [a, b, c].map(|key| memory.recall(&key)),
+            [Some(1), Some(2), None]
+        );
         memory.keep(c, 3, Duration::from_secs(30));
-        assert_eq!([a, b, c].map(|key| memory.recall(&key)), [None, Some(2), Some(3)]);
+        assert_eq!(
+            [a, b, c].map(|key| memory.recall(&key)),
+            [None, Some(2), Some(3)]
+        );
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!([a, b, c].map(|key| memory.recall(&key)), [None, None, Some(3)]);
+        assert_eq!(
+            [a, b, c].map(|key| memory.recall(&key)),
+            [None, None, Some(3)]
+        );
         assert_eq!(memory.entries.lock().unwrap().len(), 2);
     }
 }

@@ -21,7 +21,11 @@ impl Log {
     }
 
     fn open(path: &Path) -> File {
-        OpenOptions::new().create(true).append(true).open(path).unwrap()
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
     }
 
     fn line(&mut self, text: &str) {
@@ -35,14 +39,20 @@ async fn until(stream: &mut (impl tokio::io::AsyncRead + Unpin), wanted: &str) -
     while !text.contains(wanted) {
         let mut block = [0; 4096];
         let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut block)).await;
-        let read = read.unwrap_or_else(|_| panic!("{wanted:?} did not come after {text:?}")).unwrap();
+        let read = read
+            .unwrap_or_else(|_| panic!("{wanted:?} did not come after {text:?}"))
+            .unwrap();
         assert!(read > 0, "the end before {wanted:?}: {text:?}");
         text += &String::from_utf8_lossy(&block[..read]);
     }
     text
 }
 
-async fn follow(at: SocketAddr, ca: &Path, query: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+async fn follow(
+    at: SocketAddr,
+    ca: &Path,
+    query: &str,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut client = tls_stream(at, ca, None, b"http/1.1").await;
     let ask = format!("GET /containerLogs/ns/p/c?follow=true&{query} HTTP/1.1\r\nHost: n\r\n\r\n");
     client.write_all(ask.as_bytes()).await.unwrap();
@@ -52,7 +62,9 @@ async fn follow(at: SocketAddr, ca: &Path, query: &str) -> tokio_rustls::client:
 async fn started(scratch: &Scratch, command: &str) -> (Node, Log, Listeners, SocketAddr, PathBuf) {
     let log = Log::new(&scratch.0);
     let node = Node::new(&scratch.0, None, command).await;
-    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone()).await.unwrap();
+    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone())
+        .await
+        .unwrap();
     let at = address(listeners.main.as_ref());
     (node, log, listeners, at, scratch.0.join("kubelet.crt"))
 }
@@ -116,43 +128,57 @@ async fn a_followed_log_goes_on_through_rotations_and_ends_with_its_container() 
     let (node, mut log, listeners, at, crt) = started(&scratch, "sleep infinity").await;
     log.line("old");
     log.line("tail");
-    with(listeners.main, Box::pin(async {
-        let mut client = follow(at, &crt, "tailLines=1").await;
-        let text = until(&mut client, "tail\n").await;
-        assert!(!text.contains("old"), "{text}");
-        log.line("new");
-        until(&mut client, "new\n").await;
-        write!(log.0, "2026-01-01T00:00:00Z stdout F half").unwrap();
-        until(&mut client, "half").await;
-        writeln!(log.0, " whole").unwrap();
-        until(&mut client, " whole\n").await;
-        for round in 0..3 {
-            let rotated = log.1.with_extension(format!("log.{round}"));
-            std::fs::rename(&log.1, &rotated).unwrap();
-            log.line("before reopening");
-            let mut fresh = Log(Log::open(&log.1), log.1.clone());
-            fresh.line(&format!("fresh {round}"));
-            // Its writer still has the old one, for a moment.
-            log.line(&format!("late {round}"));
-            log = fresh;
-            let text = until(&mut client, &format!("fresh {round}\n")).await;
-            let (before, late, fresh) = (text.find("before reopening"), text.find("late"), text.find("fresh"));
-            assert!(before < late && late < fresh && before.is_some(), "{text}");
-        }
-        log.line("last words");
-        node.state.node.runtime.stop_container(&node.container, 0).await.unwrap();
-        node.pods.send_replace(pods_with(serde_json::json!({})));
-        let text = until(&mut client, "\r\n0\r\n\r\n").await;
-        assert!(text.contains("last words\n"), "{text}");
-        // The container is over: following shows what there is, and ends.
-        let mut client = tls_client(at, &crt, None).await;
-        let ended = format!("stand-in://{}", node.container);
-        node.pods.send_replace(pods_with(serde_json::json!({"containerStatuses": [
+    with(
+        listeners.main,
+        Box::pin(async {
+            let mut client = follow(at, &crt, "tailLines=1").await;
+            let text = until(&mut client, "tail\n").await;
+            assert!(!text.contains("old"), "{text}");
+            log.line("new");
+            until(&mut client, "new\n").await;
+            write!(log.0, "2026-01-01T00:00:00Z stdout F half").unwrap();
+            until(&mut client, "half").await;
+            writeln!(log.0, " whole").unwrap();
+            until(&mut client, " whole\n").await;
+            for round in 0..3 {
+                let rotated = log.1.with_extension(format!("log.{round}"));
+                std::fs::rename(&log.1, &rotated).unwrap();
+                log.line("before reopening");
+                let mut fresh = Log(Log::open(&log.1), log.1.clone());
+                fresh.line(&format!("fresh {round}"));
+                // Its writer still has the old one, for a moment.
+                log.line(&format!("late {round}"));
+                log = fresh;
+                let text = until(&mut client, &format!("fresh {round}\n")).await;
+                let (before, late, fresh) = (
+                    text.find("before reopening"),
+                    text.find("late"),
+                    text.find("fresh"),
+                );
+                assert!(before < late && late < fresh && before.is_some(), "{text}");
+            }
+            log.line("last words");
+            node.state
+                .node
+                .runtime
+                .stop_container(&node.container, 0)
+                .await
+                .unwrap();
+            node.pods.send_replace(pods_with(serde_json::json!({})));
+            let text = until(&mut client, "\r\n0\r\n\r\n").await;
+            assert!(text.contains("last words\n"), "{text}");
+            // The container is over: following shows what there is, and ends.
+            let mut client = tls_client(at, &crt, None).await;
+            let ended = format!("stand-in://{}", node.container);
+            node.pods
+                .send_replace(pods_with(serde_json::json!({"containerStatuses": [
             {"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
              "state": {"terminated": {"exitCode": 0, "containerID": ended}}}]})));
-        let (status, text) = get(&mut client, "/containerLogs/ns/p/c?follow=true&tailLines=1").await;
-        assert_eq!((status, &*text), (200, "last words\n"));
-    }))
+            let (status, text) =
+                get(&mut client, "/containerLogs/ns/p/c?follow=true&tailLines=1").await;
+            assert_eq!((status, &*text), (200, "last words\n"));
+        }),
+    )
     .await;
 }
 
@@ -163,25 +189,31 @@ async fn a_client_that_goes_stops_its_read_and_a_stopping_server_cuts_it() {
     let registry = node.state.registry.clone();
     let inflight = move || {
         let text = String::from_utf8(metrics::text(&registry).unwrap()).unwrap();
-        let line = text.lines().find(|line| line.starts_with("kubelet_http_inflight_requests{") && line.contains("path=\"containerLogs\""));
+        let line = text.lines().find(|line| {
+            line.starts_with("kubelet_http_inflight_requests{")
+                && line.contains("path=\"containerLogs\"")
+        });
         line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
     };
     log.line("x");
-    let mut left = with(listeners.main, Box::pin(async {
-        let mut client = follow(at, &crt, "").await;
-        until(&mut client, "x\n").await;
-        assert_eq!(inflight().as_deref(), Some("1"));
-        drop(client);
-        let mut rounds = 0;
-        while inflight().as_deref() != Some("0") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            rounds += 1;
-            assert!(rounds < 1000, "the read goes on without its client");
-        }
-        let mut client = follow(at, &crt, "").await;
-        until(&mut client, "x\n").await;
-        client
-    }))
+    let mut left = with(
+        listeners.main,
+        Box::pin(async {
+            let mut client = follow(at, &crt, "").await;
+            until(&mut client, "x\n").await;
+            assert_eq!(inflight().as_deref(), Some("1"));
+            drop(client);
+            let mut rounds = 0;
+            while inflight().as_deref() != Some("0") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                rounds += 1;
+                assert!(rounds < 1000, "the read goes on without its client");
+            }
+            let mut client = follow(at, &crt, "").await;
+            until(&mut client, "x\n").await;
+            client
+        }),
+    )
     .await;
     // Not the orderly end of a log.
     let mut rest = Vec::new();

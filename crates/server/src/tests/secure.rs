@@ -43,7 +43,11 @@ pub(super) async fn tls_stream(
 
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-pub(super) async fn tls_client(address: SocketAddr, ca: &Path, identity: Option<&Identity>) -> Client {
+pub(super) async fn tls_client(
+    address: SocketAddr,
+    ca: &Path,
+    identity: Option<&Identity>,
+) -> Client {
     let stream = tls_stream(address, ca, identity, b"http/1.1").await;
     let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

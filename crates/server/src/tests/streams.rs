@@ -60,7 +60,8 @@ impl Node {
             request: Duration::from_secs(10),
         };
         let metrics = kubelet_cri::Metrics::new(&Registry::new()).unwrap();
-        let client = kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics);
+        let client =
+            kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics);
         let labels = |container: &str| {
             let label = |key: &str, value: &str| (format!("io.kubernetes.{key}"), value.to_owned());
             [label("pod.uid", "u1"), label("container.name", container)].into()
@@ -80,7 +81,7 @@ impl Node {
             config: Some(pod.clone()),
             runtime_handler: String::new(),
         };
-        let sandbox = client.run_pod_sandbox(request).await.unwrap();
+        let sandbox = Box::pin(client.run_pod_sandbox(request)).await.unwrap();
         let container = cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata {
                 name: "c".to_owned(),
@@ -100,7 +101,7 @@ impl Node {
             config: Some(container),
             sandbox_config: Some(pod),
         };
-        let container = client.create_container(request).await.unwrap();
+        let container = Box::pin(client.create_container(request)).await.unwrap();
         client.start_container(&container).await.unwrap();
         let (mut state, world) = state();
         let (pods, seen) = watch::channel(shown_running(&container));
@@ -141,12 +142,19 @@ async fn streams_pass_both_ways_until_one_side_ends() {
     let server = TcpListener::bind(loopback()).await.unwrap();
     let base = format!("http://{}", server.local_addr().unwrap());
     let node = Node::new(&scratch.0, Some(base), "sleep infinity").await;
-    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone()).await.unwrap();
-    let (at, crt) = (address(listeners.main.as_ref()), scratch.0.join("kubelet.crt"));
+    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone())
+        .await
+        .unwrap();
+    let (at, crt) = (
+        address(listeners.main.as_ref()),
+        scratch.0.join("kubelet.crt"),
+    );
     let registry = node.state.registry.clone();
     let inflight = move || {
         let text = String::from_utf8(metrics::text(&registry).unwrap()).unwrap();
-        let line = text.lines().find(|line| line.starts_with("kubelet_http_inflight_requests{") && line.contains("path=\"exec\""));
+        let line = text.lines().find(|line| {
+            line.starts_with("kubelet_http_inflight_requests{") && line.contains("path=\"exec\"")
+        });
         line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
     };
     with(listeners.main, Box::pin(async {
@@ -226,7 +234,10 @@ async fn silence_ends_a_stream_and_so_does_the_servers_end() {
             ..main_config(&scratch.0)
         };
         let listeners = bind(config(Some(main)), state).await.unwrap();
-        let (at, crt) = (address(listeners.main.as_ref()), scratch.0.join("kubelet.crt"));
+        let (at, crt) = (
+            address(listeners.main.as_ref()),
+            scratch.0.join("kubelet.crt"),
+        );
         let (mut client, mut backend) = with(listeners.main, Box::pin(async {
             let mut client = tls_stream(at, &crt, None, b"http/1.1").await;
             client.write_all(format!("GET /portForward/ns/p HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await.unwrap();
@@ -260,56 +271,144 @@ async fn refusals_have_upstreams_statuses_and_words() {
     let server = TcpListener::bind(loopback()).await.unwrap();
     let base = format!("http://{}", server.local_addr().unwrap());
     let node = Node::new(&scratch.0, Some(base), "sleep infinity").await;
-    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone()).await.unwrap();
-    let (at, crt) = (address(listeners.main.as_ref()), scratch.0.join("kubelet.crt"));
-    with(listeners.main, Box::pin(async {
-        let mut client = tls_client(at, &crt, None).await;
-        for (method, path, status, text) in [
-            ("GET", "/exec/ns/p/c", 400, "you must specify at least 1 of stdin, stdout, stderr"),
-            ("POST", "/attach/ns/p/c?input=true", 400, "you must specify at least 1 of stdin, stdout, stderr"),
-            ("GET", "/exec/ns/q/c?output=1", 404, "pod does not exist"),
-            ("GET", "/attach/nn/p/c?output=1", 404, "pod does not exist"),
-            ("GET", "/portForward/ns/q", 404, "pod does not exist"),
-            ("POST", "/run/ns/q/c?cmd=x", 404, "pod does not exist"),
-            ("GET", "/portForward/ns/p/other", 404, "pod not found"),
-            ("GET", "/exec/ns/p/waits?output=1", 500, "container not found (\"waits\")"),
-            ("GET", "/attach/ns/p/waits?output=1", 500, "container waits not found in pod p_ns"),
-            ("GET", "/attach/ns/p/other/c?output=1", 500, "pod p_ns not found"),
-            ("POST", "/run/ns/p/waits?cmd=x", 500, "container not found (\"waits\")"),
-            ("GET", "/exec/ns/p/u1/c?output=1", 500, "Upgrade request required\n"),
-            ("GET", "/portForward/ns/p/u1", 500, "Upgrade request required\n"),
-            ("GET", "/exec/ns/p", 404, "404: Page Not Found"),
-            ("PUT", "/exec/ns/p/c", 405, "405: Method Not Allowed"),
-            ("GET", "/run/ns/p/c", 405, "405: Method Not Allowed"),
-            ("POST", "/checkpoint/ns/q/c", 404, "pod does not exist"),
-            ("POST", "/checkpoint/ns/p/x", 404, "container x does not exist"),
-            ("POST", "/checkpoint/ns/p/c?timeout=x", 404, "cannot parse value of timeout parameter"),
-            ("POST", "/checkpoint/ns/p/waits", 500, "checkpointing of ns/p/waits failed (container waits not found)"),
-        ] {
-            let (found, body, _) = send(&mut client, request(method, path)).await;
-            assert_eq!((found, &*body), (status, text), "{method} {path}");
-        }
-        let (status, body, _) = send(&mut client, request("POST", "/checkpoint/ns/p/c?timeout=5")).await;
-        assert_eq!(status, 500);
-        assert!(body.starts_with("checkpointing of ns/p/c failed (rpc error: code = Unimplemented desc = "), "{body}");
-        // The runtime's own refusal passes.
-        let mut client = tls_stream(at, &crt, None, b"http/1.1").await;
-        client.write_all(format!("GET /exec/ns/p/c?output=1 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await.unwrap();
-        let (_, mut backend) = accept(&server).await;
-        backend.write_all(b"HTTP/1.1 403 Forbidden\r\nX-A: b\r\nContent-Length: 8\r\n\r\nno v5 ws").await.unwrap();
-        let refused = head(&mut client).await.to_lowercase();
-        assert!(refused.starts_with("http/1.1 403 ") && refused.contains("\r\nx-a: b\r\n"), "{refused}");
-        let mut body = [0; 8];
-        client.read_exact(&mut body).await.unwrap();
-        assert_eq!(&body, b"no v5 ws");
-        client.write_all(format!("GET /exec/ns/p/c?output=1 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await.unwrap();
-        let (_, mut backend) = accept(&server).await;
-        backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-        assert!(head(&mut client).await.starts_with("HTTP/1.1 500 "));
-        let mut body = [0; 41];
-        client.read_exact(&mut body).await.unwrap();
-        assert_eq!(&body, b"invalid upgrade response: status code 200");
-    }))
+    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone())
+        .await
+        .unwrap();
+    let (at, crt) = (
+        address(listeners.main.as_ref()),
+        scratch.0.join("kubelet.crt"),
+    );
+    with(
+        listeners.main,
+        Box::pin(async {
+            let mut client = tls_client(at, &crt, None).await;
+            for (method, path, status, text) in [
+                (
+                    "GET",
+                    "/exec/ns/p/c",
+                    400,
+                    "you must specify at least 1 of stdin, stdout, stderr",
+                ),
+                (
+                    "POST",
+                    "/attach/ns/p/c?input=true",
+                    400,
+                    "you must specify at least 1 of stdin, stdout, stderr",
+                ),
+                ("GET", "/exec/ns/q/c?output=1", 404, "pod does not exist"),
+                ("GET", "/attach/nn/p/c?output=1", 404, "pod does not exist"),
+                ("GET", "/portForward/ns/q", 404, "pod does not exist"),
+                ("POST", "/run/ns/q/c?cmd=x", 404, "pod does not exist"),
+                ("GET", "/portForward/ns/p/other", 404, "pod not found"),
+                (
+                    "GET",
+                    "/exec/ns/p/waits?output=1",
+                    500,
+                    "container not found (\"waits\")",
+                ),
+                (
+                    "GET",
+                    "/attach/ns/p/waits?output=1",
+                    500,
+                    "container waits not found in pod p_ns",
+                ),
+                (
+                    "GET",
+                    "/attach/ns/p/other/c?output=1",
+                    500,
+                    "pod p_ns not found",
+                ),
+                (
+                    "POST",
+                    "/run/ns/p/waits?cmd=x",
+                    500,
+                    "container not found (\"waits\")",
+                ),
+                (
+                    "GET",
+                    "/exec/ns/p/u1/c?output=1",
+                    500,
+                    "Upgrade request required\n",
+                ),
+                (
+                    "GET",
+                    "/portForward/ns/p/u1",
+                    500,
+                    "Upgrade request required\n",
+                ),
+                ("GET", "/exec/ns/p", 404, "404: Page Not Found"),
+                ("PUT", "/exec/ns/p/c", 405, "405: Method Not Allowed"),
+                ("GET", "/run/ns/p/c", 405, "405: Method Not Allowed"),
+                ("POST", "/checkpoint/ns/q/c", 404, "pod does not exist"),
+                (
+                    "POST",
+                    "/checkpoint/ns/p/x",
+                    404,
+                    "container x does not exist",
+                ),
+                (
+                    "POST",
+                    "/checkpoint/ns/p/c?timeout=x",
+                    404,
+                    "cannot parse value of timeout parameter",
+                ),
+                (
+                    "POST",
+                    "/checkpoint/ns/p/waits",
+                    500,
+                    "checkpointing of ns/p/waits failed (container waits not found)",
+                ),
+            ] {
+                let (found, body, _) = send(&mut client, request(method, path)).await;
+                assert_eq!((found, &*body), (status, text), "{method} {path}");
+            }
+            let (status, body, _) =
+                send(&mut client, request("POST", "/checkpoint/ns/p/c?timeout=5")).await;
+            assert_eq!(status, 500);
+            assert!(
+                body.starts_with(
+                    "checkpointing of ns/p/c failed (rpc error: code = Unimplemented desc = "
+                ),
+                "{body}"
+            );
+            // The runtime's own refusal passes.
+            let mut client = tls_stream(at, &crt, None, b"http/1.1").await;
+            client
+                .write_all(
+                    format!("GET /exec/ns/p/c?output=1 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes(),
+                )
+                .await
+                .unwrap();
+            let (_, mut backend) = accept(&server).await;
+            backend
+                .write_all(b"HTTP/1.1 403 Forbidden\r\nX-A: b\r\nContent-Length: 8\r\n\r\nno v5 ws")
+                .await
+                .unwrap();
+            let refused = head(&mut client).await.to_lowercase();
+            assert!(
+                refused.starts_with("http/1.1 403 ") && refused.contains("\r\nx-a: b\r\n"),
+                "{refused}"
+            );
+            let mut body = [0; 8];
+            client.read_exact(&mut body).await.unwrap();
+            assert_eq!(&body, b"no v5 ws");
+            client
+                .write_all(
+                    format!("GET /exec/ns/p/c?output=1 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes(),
+                )
+                .await
+                .unwrap();
+            let (_, mut backend) = accept(&server).await;
+            backend
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            assert!(head(&mut client).await.starts_with("HTTP/1.1 500 "));
+            let mut body = [0; 41];
+            client.read_exact(&mut body).await.unwrap();
+            assert_eq!(&body, b"invalid upgrade response: status code 200");
+        }),
+    )
     .await;
 }
 
@@ -320,24 +419,56 @@ async fn run_gives_the_output_and_a_failing_commands_words() {
     node.runtime.set_scripts(|scripts| {
         scripts.exec = Arc::new(|_, command| testkit::cri::behaviour::ExecOutcome {
             exit_code: i32::from(command.first().is_some_and(|word| word == "false")),
-            stdout: if command.len() > 1 { format!("{command:?}").into_bytes() } else { Vec::new() },
-            stderr: if command.len() > 1 || command[0] == "false" { b"err".to_vec() } else { Vec::new() },
+            stdout: if command.len() > 1 {
+                format!("{command:?}").into_bytes()
+            } else {
+                Vec::new()
+            },
+            stderr: if command.len() > 1 || command[0] == "false" {
+                b"err".to_vec()
+            } else {
+                Vec::new()
+            },
             ..Default::default()
         });
     });
-    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone()).await.unwrap();
-    let (at, crt) = (address(listeners.main.as_ref()), scratch.0.join("kubelet.crt"));
-    with(listeners.main, Box::pin(async {
-        let mut client = tls_client(at, &crt, None).await;
-        let (status, body, response) = send(&mut client, request("POST", "/run/ns/p/c?cmd=echo+a%20b")).await;
-        assert_eq!((status, &*body), (200, "[\"echo\", \"a\", \"b\"]err"));
-        assert_eq!(response.headers()["content-type"], "application/json");
-        let (status, body, response) = send(&mut client, request("POST", "/run/ns/p/u1/c?cmd=true")).await;
-        assert_eq!((status, &*body, response.headers().get("content-type")), (200, "", None));
-        let (status, body, _) = send(&mut client, request("POST", "/run/ns/p/c?cmd=false")).await;
-        assert_eq!((status, &*body), (500, "command 'false' exited with 1: err"));
-        let (status, body, _) = send(&mut client, request("GET", "/exec/ns/p/c?output=1")).await;
-        assert_eq!((status, &*body), (500, "rpc error: code = Unimplemented desc = no streaming server"));
-    }))
+    let listeners = bind(config(Some(main_config(&scratch.0))), node.state.clone())
+        .await
+        .unwrap();
+    let (at, crt) = (
+        address(listeners.main.as_ref()),
+        scratch.0.join("kubelet.crt"),
+    );
+    with(
+        listeners.main,
+        Box::pin(async {
+            let mut client = tls_client(at, &crt, None).await;
+            let (status, body, response) =
+                send(&mut client, request("POST", "/run/ns/p/c?cmd=echo+a%20b")).await;
+            assert_eq!((status, &*body), (200, "[\"echo\", \"a\", \"b\"]err"));
+            assert_eq!(response.headers()["content-type"], "application/json");
+            let (status, body, response) =
+                send(&mut client, request("POST", "/run/ns/p/u1/c?cmd=true")).await;
+            assert_eq!(
+                (status, &*body, response.headers().get("content-type")),
+                (200, "", None)
+            );
+            let (status, body, _) =
+                send(&mut client, request("POST", "/run/ns/p/c?cmd=false")).await;
+            assert_eq!(
+                (status, &*body),
+                (500, "command 'false' exited with 1: err")
+            );
+            let (status, body, _) =
+                send(&mut client, request("GET", "/exec/ns/p/c?output=1")).await;
+            assert_eq!(
+                (status, &*body),
+                (
+                    500,
+                    "rpc error: code = Unimplemented desc = no streaming server"
+                )
+            );
+        }),
+    )
     .await;
 }

@@ -363,11 +363,16 @@ impl State {
             return Err(Status::unimplemented("no streaming server"));
         };
         let running = self.containers.get(id).map(|container| container.state);
-        if self.sandboxes.contains_key(id) || running == Some(wire::ContainerState::ContainerRunning) {
+        if self.sandboxes.contains_key(id)
+            || running == Some(wire::ContainerState::ContainerRunning)
+        {
             return Ok(format!("{base}/{what}/{id}"));
         }
         match running {
-            Some(state) => Err(Status::unknown(format!("container is in {} state", state.as_str_name()))),
+            Some(state) => Err(Status::unknown(format!(
+                "container is in {} state",
+                state.as_str_name()
+            ))),
             None => Err(Status::not_found(format!(
                 "failed to find container {id:?} in store: not found"
             ))),
