@@ -17,7 +17,7 @@
 //! | [`journal`] | durable records |
 //! | [`log_file`] | a container's log, read and followed |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
-//! | [`addresses`], [`opened`] | interfaces and routes; a lock file that is opened |
+//! | [`addresses`], [`sockets`], [`opened`] | interfaces and routes; dead peers; a lock file that is opened |
 
 pub mod addresses;
 pub mod blocking;
@@ -37,6 +37,7 @@ pub mod opened;
 pub mod pidfd;
 mod readable;
 pub mod remove;
+pub mod sockets;
 pub mod stats;
 #[cfg(test)]
 mod testing;

@@ -24,6 +24,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kubelet_host::sockets::keep_alive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ use crate::{Port, ServeError, ServerConfig, ServerState};
 
 const IDLE: Duration = Duration::from_secs(90);
 const HEAD: Duration = Duration::from_secs(30);
+/// A client that does not take what a log has for it, as one behind a pager: upstream's write timeout.
+const STALLED: Duration = Duration::from_secs(4 * 3600);
 /// What a finished request may take at shutdown to get its answer out.
 const DRAIN: Duration = Duration::from_secs(2);
 const HEADER_BYTES: u32 = 1 << 20;
@@ -150,7 +153,13 @@ impl Listener {
                 () = shutdown.cancelled() => break,
                 Some(()) = open.next(), if !open.is_empty() => {}
                 accepted = self.socket.accept(), if open.len() < self.limit => match accepted {
-                    Ok((stream, peer)) => open.push(self.connection(stream, peer, shutdown.clone())),
+                    Ok((stream, peer)) => {
+                        // Without it a client that vanished without a word would be waited for, where nothing is to be sent.
+                        if let Err(error) = keep_alive(&stream) {
+                            tracing::debug!(%peer, %error, "no keep-alive");
+                        }
+                        open.push(self.connection(stream, peer, shutdown.clone()));
+                    }
                     Err(error) => {
                         // Out of descriptors, most likely: they come back when connections end.
                         tracing::warn!(%error, port = %self.shared.port, "accept failed");
@@ -231,12 +240,7 @@ where
             async move {
                 let answer = answer(&shared, &peer, request).await;
                 drop(busy);
-                let wait = |body| WaitedFor {
-                    body,
-                    activity,
-                    busy: None,
-                };
-                Ok::<_, Infallible>(answer.map(wait))
+                Ok::<_, Infallible>(answer.map(|body| WaitedFor::new(body, activity)))
             }
         })
     };
@@ -289,11 +293,37 @@ where
     }
 }
 
-/// A body that keeps its connection from being idle while the client waits for more of it; not while it waits for the client.
+/// A body that keeps its connection from being idle while the client waits for more of it; while it waits for the client, a
+/// body that is made on the way has more patience than one that was there.
 struct WaitedFor {
     body: Content,
     activity: Arc<Activity>,
     busy: Option<Busy>,
+    coming: bool,
+}
+
+impl WaitedFor {
+    fn new(body: Content, activity: Arc<Activity>) -> Self {
+        let coming = body.size_hint().exact().is_none();
+        if coming {
+            activity.coming.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            body,
+            activity,
+            busy: None,
+            coming,
+        }
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        if self.coming {
+            self.activity.coming.fetch_sub(1, Ordering::Relaxed);
+            self.activity.touch();
+        }
+    }
 }
 
 impl Body for WaitedFor {
@@ -327,6 +357,8 @@ struct Activity {
     start: Instant,
     protocol: Protocol,
     serving: AtomicUsize,
+    /// Answers being made while they are sent.
+    coming: AtomicUsize,
     /// Bytes came that are not yet a request.
     head: AtomicBool,
     /// Milliseconds after `start` at which the present state began.
@@ -339,6 +371,7 @@ impl Activity {
             start: Instant::now(),
             protocol,
             serving: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             head: AtomicBool::new(true),
             since: AtomicU64::new(0),
         }
@@ -356,7 +389,8 @@ impl Activity {
     }
 
     fn read(&self) {
-        let idle = self.protocol == Protocol::Http1 && self.serving.load(Ordering::Relaxed) == 0;
+        let serving = self.serving.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed);
+        let idle = self.protocol == Protocol::Http1 && serving == 0;
         if idle && !self.head.swap(true, Ordering::Relaxed) {
             self.touch();
         }
@@ -371,7 +405,9 @@ impl Activity {
             return Instant::now() + HEAD;
         }
         let end = since
-            + if self.head.load(Ordering::Relaxed) {
+            + if self.coming.load(Ordering::Relaxed) > 0 {
+                STALLED
+            } else if self.head.load(Ordering::Relaxed) {
                 HEAD
             } else {
                 IDLE

@@ -220,3 +220,43 @@ async fn a_client_that_goes_stops_its_read_and_a_stopping_server_cuts_it() {
     let _cut = left.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("0\r\n\r\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_behind_a_pager_is_waited_for_but_not_for_ever() {
+    let scratch = Scratch::new("pager");
+    let mut log = Log::new(&scratch.0);
+    // More than the buffers of sockets hold.
+    for _ in 0..40_000 {
+        log.line(&"x".repeat(1000));
+    }
+    let mut node = Node::new(&scratch.0, None, "sleep infinity").await;
+    // Threads would not hold virtual time still.
+    node.state.node.blocking = Blocking::Inline;
+    let main = main_config(&scratch.0);
+    let listeners = bind(config(Some(main)), node.state.clone()).await.unwrap();
+    let at = address(listeners.main.as_ref());
+    let crt = scratch.0.join("kubelet.crt");
+    with(
+        listeners.main,
+        Box::pin(async {
+            let mut patient = follow(at, &crt, "").await;
+            let mut silent = follow(at, &crt, "").await;
+            tokio::time::sleep(Duration::from_secs(1800)).await;
+            let mut read = 0;
+            let mut block = vec![0; 65536];
+            while read < 40_000 * 1001 {
+                read += patient.read(&mut block).await.unwrap();
+            }
+            log.line("still here");
+            until(&mut patient, "still here\n").await;
+            tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
+            // It waits for a log that says nothing: that is no fault of its own.
+            log.line("and here");
+            until(&mut patient, "and here\n").await;
+            let mut rest = Vec::new();
+            let _cut = silent.read_to_end(&mut rest).await;
+            assert!(rest.len() < 40_000 * 1001, "cut in the middle");
+        }),
+    )
+    .await;
+}
