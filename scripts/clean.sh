@@ -88,7 +88,8 @@ remove_rules() {
   local rules chains all c
   rules=$(node_rules)
   if [ -n "$rules" ]; then
-    chains=$(grep -oE -- '-j CNI-(DN-)?[0-9a-f]+' <<<"$rules" | sort -u | cut -d' ' -f2)
+    # Those that rules lead to, and those that rules are in: a removal that was cut off leaves the latter alone.
+    chains=$(grep -oE -- '-[jA] CNI-(DN-)?[0-9a-f]+' <<<"$rules" | cut -d' ' -f2 | sort -u || true)
     {
       echo '*nat'
       printf '%s\n' "$rules" | sed 's/^-A/-D/'

@@ -412,6 +412,114 @@ impl Client {
         .await
     }
 
+    /// Runs a command and waits for its end; `Duration::ZERO` waits as long as the command runs (the caller cancels by
+    /// dropping the future).
+    ///
+    /// # Errors
+    /// Refused, lost, or late. A command that fails is an answer with its exit code.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> Result<cri::ExecSyncResponse, CriError> {
+        let request = cri::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command,
+            timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        };
+        let deadline = if timeout.is_zero() {
+            Duration::MAX
+        } else {
+            self.timeouts.request.saturating_add(timeout)
+        };
+        let mut runtime = self.runtime.clone();
+        self.call("exec_sync", deadline, runtime.exec_sync(request))
+            .await
+    }
+
+    /// Prepares a command with streams; the URL where they are served.
+    ///
+    /// # Errors
+    /// Refused, lost, or late.
+    pub async fn exec(&self, request: cri::ExecRequest) -> Result<String, CriError> {
+        let mut runtime = self.runtime.clone();
+        let answer = self.call("exec", self.timeouts.request, runtime.exec(request));
+        Ok(answer.await?.url)
+    }
+
+    /// Prepares streams of a running container; the URL where they are served.
+    ///
+    /// # Errors
+    /// Refused, lost, or late.
+    pub async fn attach(&self, request: cri::AttachRequest) -> Result<String, CriError> {
+        let mut runtime = self.runtime.clone();
+        let answer = self.call("attach", self.timeouts.request, runtime.attach(request));
+        Ok(answer.await?.url)
+    }
+
+    /// Prepares streams to ports of a sandbox; the URL where they are served.
+    ///
+    /// # Errors
+    /// Refused, lost, or late.
+    pub async fn port_forward(&self, sandbox: &str, ports: Vec<i32>) -> Result<String, CriError> {
+        let request = cri::PortForwardRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            port: ports,
+        };
+        let mut runtime = self.runtime.clone();
+        let answer = self.call(
+            "port_forward",
+            self.timeouts.request,
+            runtime.port_forward(request),
+        );
+        Ok(answer.await?.url)
+    }
+
+    /// Makes the runtime open a running container's log file anew, after the old one was renamed.
+    ///
+    /// # Errors
+    /// Refused, lost, or late.
+    pub async fn reopen_container_log(&self, id: &str) -> Result<(), CriError> {
+        let request = cri::ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        };
+        let mut runtime = self.runtime.clone();
+        self.call(
+            "reopen_container_log",
+            self.timeouts.request,
+            runtime.reopen_container_log(request),
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// Writes a container's checkpoint to `location`; `seconds` 0 is the time of any call.
+    ///
+    /// # Errors
+    /// Refused (unimplemented by most), lost, or late.
+    pub async fn checkpoint_container(
+        &self,
+        id: &str,
+        location: &str,
+        seconds: i64,
+    ) -> Result<(), CriError> {
+        let request = cri::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: location.to_owned(),
+            timeout: seconds,
+        };
+        let deadline = match u64::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
+            _ => self.timeouts.request,
+        };
+        let mut runtime = self.runtime.clone();
+        let call = runtime.checkpoint_container(request);
+        self.call("checkpoint_container", deadline, call)
+            .await
+            .map(|_| ())
+    }
+
     /// Opens the stream of container events; unimplemented by older runtimes.
     ///
     /// # Errors

@@ -96,6 +96,14 @@ impl CriError {
         }
     }
 
+    /// The runtime's code, when it answered.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Lost { .. } | Self::Deadline { .. } => None,
+        }
+    }
+
     /// The runtime does not know the call.
     pub fn is_unimplemented(&self) -> bool {
         matches!(

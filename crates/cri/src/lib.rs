@@ -15,6 +15,7 @@ pub use client::{Client, ConnectError, Timeouts};
 pub use error::{CriError, Happened};
 pub use metrics::Metrics;
 pub use observe::{ContainerDetail, container_of_status, sandbox_of_status};
+pub use tonic::Code;
 
 /// Generated client stubs over the messages of `kubelet-api`.
 mod stubs {

@@ -236,6 +236,28 @@ pub fn open_beneath(
     }
 }
 
+/// Opens what `relative` names below `directory` for reading, following links as long as they stay below it.
+///
+/// # Errors
+/// ENOENT, also for a link that leads out; ELOOP where a link was put in place meanwhile.
+pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
+    let top = directory.canonicalize()?;
+    let found = top.join(relative).canonicalize()?;
+    let Ok(plain) = found.strip_prefix(&top) else {
+        return Err(ErrorKind::NotFound.into());
+    };
+    let here = Path::new(".");
+    let plain = if plain.as_os_str().is_empty() {
+        here
+    } else {
+        plain
+    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(File::open(&top)?, plain, flags, Mode::empty(), resolve);
+    Ok(opened?.into())
+}
+
 /// Figures of the filesystem that holds a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesystemFigures {

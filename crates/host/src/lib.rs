@@ -15,8 +15,9 @@
 //! | [`mounts`] | the mount table, tmpfs, bind, unmount, propagation |
 //! | [`files`], [`remove`], [`usage`], [`host_path`], [`watch`] | files and directories |
 //! | [`journal`] | durable records |
+//! | [`log_file`] | a container's log, read and followed |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
-//! | [`addresses`], [`opened`] | interfaces and routes; a lock file that is opened |
+//! | [`addresses`], [`sockets`], [`opened`] | interfaces and routes; dead peers; a lock file that is opened |
 
 pub mod addresses;
 pub mod blocking;
@@ -27,6 +28,7 @@ pub mod files;
 pub mod host_path;
 pub mod journal;
 pub mod kernel;
+pub mod log_file;
 pub mod machine;
 pub mod memory;
 pub mod mounts;
@@ -35,6 +37,7 @@ pub mod opened;
 pub mod pidfd;
 mod readable;
 pub mod remove;
+pub mod sockets;
 pub mod stats;
 #[cfg(test)]
 mod testing;

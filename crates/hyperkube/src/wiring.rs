@@ -76,6 +76,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
+    let runtime = cri.clone();
     let path = pod_path::start(
         PodPathParts {
             cri,
@@ -141,6 +142,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             logs,
             node,
             reconcilers,
+            runtime,
         },
         &supervisor,
     )

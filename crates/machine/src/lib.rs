@@ -6,6 +6,7 @@
 //! | runtime | the runtime asked over CRI, beside the kubelet |
 //! | kubelet | one kubelet with directories and ports of its own: start, kill, stop, `/pods` |
 //! | http | as much of an HTTP client as polling needs |
+//! | stream | one request over TLS whose connection is kept: upgrades, WebSocket frames, logs that come |
 //! | tests | the tests, one file per subject |
 //!
 //! In:    `HK_…` of the node environment, `HYPERKUBE_BIN` (built with feature `fault-points`)
@@ -26,6 +27,9 @@ mod node;
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod runtime;
+#[cfg(test)]
+#[cfg(feature = "machine")]
+mod stream;
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod tests;

@@ -192,6 +192,16 @@ impl Runtime {
         });
     }
 
+    /// Makes the runtime open a container's log anew, as the rotation does.
+    pub(crate) fn reopen_log(&self, id: &str) {
+        self.call("reopen log", |mut client| {
+            let request = cri::ReopenContainerLogRequest {
+                container_id: id.to_owned(),
+            };
+            async move { client.reopen_container_log(request).await }
+        });
+    }
+
     /// Ends and removes every sandbox.
     pub(crate) fn clear(&self) {
         // Two rounds: a call of a kubelet that was just killed may still be under way in the runtime.

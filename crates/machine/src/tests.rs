@@ -8,4 +8,5 @@ mod manifests;
 mod restarts;
 mod serves;
 mod starts;
+mod streams;
 mod survives;

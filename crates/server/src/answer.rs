@@ -1,15 +1,15 @@
 //! One request, one answer: routes it, lets it in or refuses it, and fills the answer from the snapshots.
 //!
-//! In:    request, the port it came to, the connection's client certificates
-//! Out:   a complete response; the metrics have counted it
+//! In:    request, the port it came to, the connection's other end
+//! Out:   a response; the metrics have counted it, and count it as running until its body or its tunnel ends
 //! Calls: `listener`, per request
 //! Holds: no path leads around `auth` on the main port except to 404; every wait on another task ends after 2 s
-//! Upstream: pkg/kubelet/server/server.go, apiserver healthz, component-base configz, apiserver routes/flags.go (1.36);
+//! Upstream: pkg/kubelet/server/server.go, component-base configz, apiserver routes/flags.go (1.36);
 //!           differences: none in texts; endpoints that are not built say so with 501
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_model::reported::ReportedPod;
@@ -17,14 +17,23 @@ use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
-use crate::auth::{Certificate, authenticate, authorize, read_certificate};
-use crate::endpoints::{Endpoint, Route, long_running, method_bucket, path_bucket, route};
+use crate::auth::{Auth, Certificate, read_certificate};
+use crate::body::{Answer, Held, full};
+use crate::container_logs::container_logs;
+use crate::endpoints::{
+    Endpoint, Route, long_running, method_bucket, path_bucket, route, segments,
+};
+use crate::health::health;
 use crate::metrics::{HttpMetrics, RequestLabels, TEXT_TYPE, text};
 use crate::pods::{render_pods, render_running_pods};
+use crate::profiles::profile;
+use crate::query::{Query, decode};
+use crate::streaming::{Names, Streams, checkpoint, run, streams};
+use crate::system_logs::system_logs;
 use crate::tls::{Tls, TlsFiles};
-use crate::{DebugTopic, MainConfig, Port, Question, ServerState};
+use crate::upgrade::Peer;
+use crate::{DebugTopic, Disabled, MainConfig, Port, Question, ServerState};
 
 /// How long another task may take to answer, and a client to send a body.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
@@ -44,14 +53,21 @@ pub(crate) struct Shared {
 /// What the main port has besides.
 pub(crate) struct Secured {
     pub(crate) config: MainConfig,
+    auth: Auth,
     /// Never locked across an await.
     tls: Mutex<TlsFiles>,
     now: fn() -> jiff::Timestamp,
 }
 
 impl Secured {
-    pub(crate) fn new(config: MainConfig, tls: TlsFiles, now: fn() -> jiff::Timestamp) -> Self {
+    pub(crate) fn new(
+        config: MainConfig,
+        tls: TlsFiles,
+        (node_name, now): (&str, fn() -> jiff::Timestamp),
+    ) -> Self {
+        let (tokens, authorization) = (config.tokens.clone(), config.authorization.clone());
         Self {
+            auth: Auth::new(node_name, config.anonymous, tokens, authorization),
             config,
             tls: Mutex::new(tls),
             now,
@@ -75,14 +91,8 @@ impl Secured {
     }
 }
 
-pub(crate) type Answer = Response<Full<Bytes>>;
-
 /// Answers one request.
-pub(crate) async fn answer<B>(
-    shared: &Shared,
-    chain: &[CertificateDer<'static>],
-    request: Request<B>,
-) -> Answer
+pub(crate) async fn answer<B>(shared: &Shared, peer: &Peer, request: Request<B>) -> Answer
 where
     B: Body + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -104,28 +114,49 @@ where
         long_running: long_running(bucket),
     };
     // Upstream does not count what comes to the health port either.
-    let _counted = (shared.port != Port::Healthz).then(|| shared.metrics.begin(&labels));
+    let counted = (shared.port != Port::Healthz).then(|| shared.metrics.begin(&labels));
+    let answer = admit(shared, peer, request, (&method, &path)).await;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        peer.count_tunnel(counted);
+        return answer;
+    }
+    // A body that is made while it is sent belongs to the request.
+    let coming = answer.body().size_hint().exact().is_none();
+    answer.map(|body| {
+        let held = if coming { counted } else { None };
+        Held { body, held }.boxed_unsync()
+    })
+}
+
+/// Routes a request, and lets it in or refuses it.
+async fn admit<B>(
+    shared: &Shared,
+    peer: &Peer,
+    request: Request<B>,
+    (method, path): (&str, &str),
+) -> Answer
+where
+    B: Body + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let disabled = shared
         .main
         .as_ref()
         .map_or(&[][..], |main| &main.config.disabled);
-    let route = route(shared.port, disabled, &method, &path);
+    let route = route(shared.port, disabled, method, path);
     if route == Route::Unknown {
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
     if let Some(secured) = &shared.main {
-        let main = &secured.config;
-        let header = request
-            .headers()
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let user = authenticate(
-            main.anonymous,
-            main.tokens,
-            &secured.certificate(chain),
-            header,
-        );
-        let allowed = user.and_then(|user| authorize(main.authorization, &user, &method, &path));
+        let certificate = secured.certificate(&peer.chain);
+        let allowed = match secured
+            .auth
+            .authenticate(&certificate, request.headers())
+            .await
+        {
+            Ok(user) => secured.auth.authorize(&user, method, path).await,
+            Err(refusal) => Err(refusal),
+        };
         if let Err(refusal) = allowed {
             tracing::debug!(%method, %path, status = refusal.status, text = refusal.text.trim_end(), "request refused");
             return plain(
@@ -135,7 +166,7 @@ where
         }
     }
     match route {
-        Route::Serve(endpoint) => serve(shared, endpoint, request).await,
+        Route::Serve(endpoint) => serve(shared, peer, endpoint, request).await,
         Route::Disabled(text) => error(StatusCode::METHOD_NOT_ALLOWED, text),
         Route::WrongMethod(allowed) => {
             let mut answer = plain(
@@ -153,7 +184,7 @@ where
     }
 }
 
-async fn serve<B>(shared: &Shared, endpoint: Endpoint, request: Request<B>) -> Answer
+async fn serve<B>(shared: &Shared, peer: &Peer, endpoint: Endpoint, request: Request<B>) -> Answer
 where
     B: Body + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -200,10 +231,81 @@ where
             }
         }
         Endpoint::Verbosity => set_verbosity(shared, request).await,
-        Endpoint::NotBuilt => error(
-            StatusCode::NOT_IMPLEMENTED,
-            "this endpoint is not built yet",
-        ),
+        Endpoint::SystemLogs => {
+            let node = &state.node;
+            let query = Query::parse(query.as_deref().unwrap_or_default());
+            let main = shared.main.as_ref();
+            let off =
+                main.is_none_or(|main| main.config.disabled.contains(&Disabled::SystemLogQuery));
+            if !off && query.first("query").is_some() {
+                return not_built();
+            }
+            system_logs(&node.system_logs, &node.blocking, request.uri().path()).await
+        }
+        Endpoint::Profiles => profile(request.uri().path()),
+        Endpoint::ContainerLogs | Endpoint::Streams(_) | Endpoint::Run | Endpoint::Checkpoint => {
+            match &shared.main {
+                Some(secured) => in_container((shared, secured), peer, endpoint, request).await,
+                // The table serves these on the main port only.
+                None => not_built(),
+            }
+        }
+        Endpoint::NotBuilt => not_built(),
+    }
+}
+
+fn not_built() -> Answer {
+    error(
+        StatusCode::NOT_IMPLEMENTED,
+        "this endpoint is not built yet",
+    )
+}
+
+/// What names a pod, and mostly a container, in its path.
+async fn in_container<B: Send>(
+    (shared, secured): (&Shared, &Secured),
+    peer: &Peer,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Answer {
+    let state = &shared.state;
+    let path = request.uri().path().to_owned();
+    let mut words = path.strip_prefix('/').unwrap_or(&path).splitn(2, '/');
+    let (_, rest) = (words.next(), words.next().unwrap_or_default());
+    let decoded = segments("", rest)
+        .map(decode)
+        .collect::<Option<Vec<String>>>();
+    let Some(decoded) = decoded else {
+        return error(StatusCode::BAD_REQUEST, "400 Bad Request");
+    };
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let ports = endpoint == Endpoint::Streams(Streams::PortForward);
+    let (namespace, pod, uid, container) = match *parts.as_slice() {
+        [namespace, pod] => (namespace, pod, None, ""),
+        [namespace, pod, uid] if ports => (namespace, pod, Some(uid), ""),
+        [namespace, pod, container] => (namespace, pod, None, container),
+        [namespace, pod, uid, container] => (namespace, pod, Some(uid), container),
+        _ => return plain(StatusCode::NOT_FOUND, "404: Page Not Found".to_owned()),
+    };
+    let names = Names {
+        namespace,
+        pod,
+        uid,
+        container,
+    };
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let now = (secured.now)();
+    match endpoint {
+        Endpoint::Streams(kind) => {
+            let idle = secured.config.streaming_idle;
+            Box::pin(streams(state, (kind, names), request, (peer, idle))).await
+        }
+        Endpoint::Run => run(state, names, &query).await,
+        Endpoint::Checkpoint => checkpoint(state, names, (&query, now)).await,
+        _ => {
+            let options = (&query, secured.config.log_streams, now);
+            Box::pin(container_logs(state, names, options, peer.shutdown.clone())).await
+        }
     }
 }
 
@@ -222,92 +324,6 @@ async fn ask<A>(channel: &mpsc::Sender<Question<A>>, query: Option<String>) -> R
             "the component that knows this did not answer in 2 s",
         )),
     }
-}
-
-/// `/healthz` (all checks, or all but the excluded ones) and `/healthz/<name>`.
-fn health(shared: &Shared, only: Option<&str>, query: &str) -> Answer {
-    let now = Instant::now();
-    let loops: &[_] = if shared.port == Port::Healthz {
-        &[]
-    } else {
-        &shared.state.health
-    };
-    let failure = |name: &str| {
-        let check = loops.iter().find(|check| check.name == name)?;
-        let last = *check.last_turn.borrow();
-        last.is_some_and(|last| now.duration_since(last) > check.max_age)
-            .then_some(check.failure)
-    };
-    if let Some(name) = only {
-        return match failure(name) {
-            Some(failure) => error(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &format!("internal server error: {failure}"),
-            ),
-            None => plain(StatusCode::OK, "ok".to_owned()),
-        };
-    }
-    let pairs = || {
-        query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-    };
-    let mut excluded: Vec<&str> = pairs()
-        .filter(|(key, _)| *key == "exclude")
-        .map(|(_, name)| name)
-        .collect();
-    let builtin: &[&str] = if shared.port == Port::Healthz {
-        &["ping"]
-    } else {
-        &["ping", "log"]
-    };
-    let (mut lines, mut failed) = (String::new(), false);
-    for name in builtin
-        .iter()
-        .copied()
-        .chain(loops.iter().map(|check| check.name))
-    {
-        if excluded.contains(&name) {
-            excluded.retain(|other| *other != name);
-            lines += &format!("[+]{name} excluded: ok\n");
-            continue;
-        }
-        let failure = failure(name);
-        shared.metrics.observe_health(name, failure.is_none());
-        if let Some(failure) = failure {
-            tracing::warn!(check = name, failure, "health check failed");
-            lines += &format!("[-]{name} failed: reason withheld\n");
-            failed = true;
-        } else {
-            lines += &format!("[+]{name} ok\n");
-        }
-    }
-    if !excluded.is_empty() {
-        let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
-        lines += &format!(
-            "warn: some health checks cannot be excluded: no matches for {}\n",
-            names.join(",")
-        );
-    }
-    if failed {
-        return error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("{lines}healthz check failed"),
-        );
-    }
-    let verbose = pairs().any(|(key, _)| key == "verbose");
-    let mut answer = plain(
-        StatusCode::OK,
-        if verbose {
-            format!("{lines}healthz check passed\n")
-        } else {
-            "ok".to_owned()
-        },
-    );
-    answer
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }
 
 async fn set_verbosity<B>(shared: &Shared, request: Request<B>) -> Answer
@@ -368,10 +384,13 @@ where
     }
 }
 
-fn bytes<E: std::fmt::Display>(content: Result<Vec<u8>, E>, media_type: &'static str) -> Answer {
+pub(crate) fn bytes<E: std::fmt::Display>(
+    content: Result<Vec<u8>, E>,
+    media_type: &'static str,
+) -> Answer {
     match content {
         Ok(content) => {
-            let mut answer = Response::new(Full::new(content.into()));
+            let mut answer = Response::new(full(content));
             answer
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -381,8 +400,8 @@ fn bytes<E: std::fmt::Display>(content: Result<Vec<u8>, E>, media_type: &'static
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
+pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
+    let mut answer = Response::new(full(text));
     *answer.status_mut() = status;
     answer.headers_mut().insert(
         CONTENT_TYPE,
@@ -392,7 +411,7 @@ fn plain(status: StatusCode, text: String) -> Answer {
 }
 
 /// As Go's `http.Error` writes it: with a newline and the type nailed down.
-fn error(status: StatusCode, text: &str) -> Answer {
+pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
     let mut answer = plain(status, format!("{text}\n"));
     answer
         .headers_mut()

@@ -1,18 +1,42 @@
-//! Who asks, and may they: client certificates, the anonymous user, and the refusals of what is not built yet.
+//! Who asks, and may they: client certificates, tokens, the anonymous user; then what the cluster says of them.
 //!
-//! In:    the configuration, the connection's client certificate (already proven to be the client's), the request's head
-//! Out:   [`User`], or the 401 or 403 to answer with
-//! Calls: `lib`, per request on the main port
-//! Holds: nothing here ever opens a port: a mode that is not built refuses
-//! Upstream: pkg/kubelet/server/server.go InstallAuthFilter, staging/src/k8s.io/apiserver/pkg/authentication (1.36);
-//!           differences: token review and access review are not built, so tokens are 401 and mode Webhook is 403
+//! In:    the configuration, the connection's client certificate (already proven to be the client's), the request's head;
+//!        handles that ask the API server, or nothing where there is none
+//! Out:   [`User`], or the 401, 403 or 500 to answer with
+//! Calls: `answer`, per request on the main port
+//! Holds: nothing here ever opens a port: a mode whose backend is absent refuses; tokens are kept as keyed digests only;
+//!        every question to the cluster ends after 30 s
+//! Upstream: pkg/kubelet/server/{server.go InstallAuthFilter,auth.go}, cmd/kubelet/app/auth.go, staging/src/k8s.io/apiserver
+//!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; equal questions at one moment
+//!           are each asked
 
+mod memory;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::endpoints::{subresources, verb};
+use memory::Memory;
+use subject::subject;
+
+/// What the API server is waited for, its own tries included.
+const REVIEW_DEADLINE: Duration = Duration::from_secs(30);
+/// Answers kept of each kind.
+const TOKENS: usize = 4096;
+const DECISIONS: usize = 8192;
+/// Upstream keeps no answer whose question is longer.
+const QUESTION_BYTES: usize = 10_000;
+/// Browsers cannot set headers, so a token may come as one of the protocols.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Whether a request without credentials has a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,31 +47,116 @@ pub enum Anonymous {
     Refused,
 }
 
+/// Why the API server did not say.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReviewError(pub String);
+
+type Reviewed<T> = BoxFuture<'static, Result<T, ReviewError>>;
+
+/// Asks the API server whose a token is (TokenReview); nobody's is `None`.
+#[derive(Clone)]
+pub struct TokenReview(pub Arc<dyn Fn(String) -> Reviewed<Option<User>> + Send + Sync>);
+
+impl std::fmt::Debug for TokenReview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenReview")
+    }
+}
+
+/// Asks the API server whether somebody may do something (SubjectAccessReview).
+#[derive(Clone)]
+pub struct AccessReview(pub Arc<dyn Fn(Access) -> Reviewed<bool> + Send + Sync>);
+
+impl std::fmt::Debug for AccessReview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessReview")
+    }
+}
+
+/// Who answers the questions of one kind.
+#[derive(Debug, Clone)]
+pub enum Reviewer<R> {
+    /// Nobody: the node stands alone, and the mode refuses everything.
+    Standalone,
+    /// The API server.
+    Cluster(R),
+}
+
 /// What a bearer token means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TokenAuthentication {
     /// Nothing, as in upstream with the webhook off.
     Ignored,
-    /// Webhook: not built yet, so a token is always 401.
-    Webhook,
+    /// What the API server says.
+    Webhook {
+        /// How long it is believed, whatever it was.
+        holds: Duration,
+        /// Who is asked.
+        reviewer: Reviewer<TokenReview>,
+    },
 }
 
 /// What an authenticated user may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Authorization {
     /// Everything.
     AlwaysAllow,
-    /// Webhook: not built yet, so nothing.
-    Webhook,
+    /// What the API server says.
+    Webhook {
+        /// How long a yes is believed.
+        yes_holds: Duration,
+        /// How long a no is believed.
+        no_holds: Duration,
+        /// Who is asked.
+        reviewer: Reviewer<AccessReview>,
+    },
 }
 
 /// A caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
-    /// The certificate's common name.
+    /// The certificate's common name, or the token's user.
     pub name: String,
-    /// The certificate's organizations, and `system:authenticated`.
+    /// Empty unless the token's review told one.
+    pub uid: String,
+    /// The certificate's organizations or the token's groups, and `system:authenticated`.
     pub groups: Vec<String>,
+    /// What else is known, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// What a user wants to do: the attributes of one SubjectAccessReview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Who.
+    pub user: User,
+    /// `get` and so on; empty for a method without one, which no rule grants.
+    pub verb: &'static str,
+    /// Empty: the core group.
+    pub group: &'static str,
+    /// `v1`.
+    pub version: &'static str,
+    /// `nodes`.
+    pub resource: &'static str,
+    /// `proxy`, `metrics` and so on.
+    pub subresource: &'static str,
+    /// This node's name.
+    pub name: String,
+}
+
+/// What a request needs: any one of these, asked in order.
+pub fn attributes(user: &User, node: &str, method: &str, path: &str) -> Vec<Access> {
+    let one = |subresource: &&'static str| Access {
+        user: user.clone(),
+        verb: verb(method),
+        group: "",
+        version: "v1",
+        resource: "nodes",
+        subresource,
+        name: node.to_owned(),
+    };
+    subresources(path).iter().map(one).collect()
 }
 
 /// What a connection's certificate says.
@@ -77,9 +186,8 @@ pub(crate) fn read_certificate(
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-        now.as_second().try_into().unwrap_or(0),
-    ));
+    let now =
+        UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
@@ -90,51 +198,157 @@ pub(crate) fn read_certificate(
         return Certificate::Absent;
     }
     groups.push("system:authenticated".to_owned());
-    Certificate::Of(User { name, groups })
+    let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+    let digest: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let extra = BTreeMap::from([(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("X509SHA256={digest}")],
+    )]);
+    Certificate::Of(User {
+        name,
+        uid: String::new(),
+        groups,
+        extra,
+    })
 }
 
-/// The user, or 401. A bad credential is never overlooked in favour of the anonymous user.
-pub(crate) fn authenticate(
+/// Both questions, and what was answered lately.
+pub(crate) struct Auth {
+    node: String,
     anonymous: Anonymous,
     tokens: TokenAuthentication,
-    certificate: &Certificate,
-    authorization_header: Option<&str>,
-) -> Result<User, Refusal> {
-    let unauthorized = || {
-        Err(Refusal {
-            status: 401,
-            text: "Unauthorized".to_owned(),
-        })
-    };
-    let has_token = authorization_header.is_some_and(|value| {
-        value.trim().split_once(' ').is_some_and(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()
-        })
-    });
-    match certificate {
-        Certificate::Of(user) => Ok(user.clone()),
-        Certificate::Invalid => unauthorized(),
-        Certificate::Absent if has_token && tokens == TokenAuthentication::Webhook => {
-            unauthorized()
-        }
-        Certificate::Absent if anonymous == Anonymous::Refused => unauthorized(),
-        Certificate::Absent => Ok(User {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-        }),
-    }
+    authorization: Authorization,
+    /// `None` when the machine gives no random numbers: then everything is asked.
+    known_tokens: Option<Memory<Option<User>>>,
+    decisions: Option<Memory<bool>>,
 }
 
-/// 403 when the user may not.
-pub(crate) fn authorize(
-    mode: Authorization,
-    user: &User,
-    method: &str,
-    path: &str,
-) -> Result<(), Refusal> {
-    match mode {
-        Authorization::AlwaysAllow => Ok(()),
-        Authorization::Webhook => Err(Refusal {
+impl Auth {
+    pub(crate) fn new(
+        node: &str,
+        anonymous: Anonymous,
+        tokens: TokenAuthentication,
+        authorization: Authorization,
+    ) -> Self {
+        Self {
+            node: node.to_owned(),
+            anonymous,
+            tokens,
+            authorization,
+            known_tokens: Memory::new(TOKENS),
+            decisions: Memory::new(DECISIONS),
+        }
+    }
+
+    /// The user, or 401. A bad credential is never overlooked in favour of the anonymous user.
+    pub(crate) async fn authenticate(
+        &self,
+        certificate: &Certificate,
+        headers: &HeaderMap,
+    ) -> Result<User, Refusal> {
+        let unauthorized = || {
+            Err(Refusal {
+                status: 401,
+                text: "Unauthorized".to_owned(),
+            })
+        };
+        if let Certificate::Of(user) = certificate {
+            return Ok(user.clone());
+        }
+        let token = match &self.tokens {
+            TokenAuthentication::Ignored => None,
+            TokenAuthentication::Webhook { .. } => {
+                bearer(headers).or_else(|| protocol_token(headers))
+            }
+        };
+        let found = match &token {
+            Some(token) => self.user_of(token).await,
+            None => None,
+        };
+        match (found, token) {
+            (Some(user), _) => Ok(user),
+            (None, Some(_)) => unauthorized(),
+            (None, None) if *certificate == Certificate::Invalid => unauthorized(),
+            (None, None) if self.anonymous == Anonymous::Refused => unauthorized(),
+            (None, None) => Ok(User {
+                name: "system:anonymous".to_owned(),
+                groups: vec!["system:unauthenticated".to_owned()],
+                ..User::default()
+            }),
+        }
+    }
+
+    /// Whose a token is.
+    async fn user_of(&self, token: &str) -> Option<User> {
+        let TokenAuthentication::Webhook {
+            holds,
+            reviewer: Reviewer::Cluster(review),
+        } = &self.tokens
+        else {
+            return None;
+        };
+        let memory = self
+            .known_tokens
+            .as_ref()
+            .map(|memory| (memory, memory.key(token.as_bytes())));
+        if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
+            return known;
+        }
+        let asked = tokio::time::timeout(REVIEW_DEADLINE, (review.0)(token.to_owned())).await;
+        match asked {
+            Ok(Ok(mut user)) => {
+                if let Some(user) = &mut user
+                    && !user
+                        .groups
+                        .iter()
+                        .any(|group| group == "system:authenticated")
+                {
+                    user.groups.push("system:authenticated".to_owned());
+                }
+                if let Some((memory, key)) = memory {
+                    memory.keep(key, user.clone(), *holds);
+                }
+                user
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a token could not be reviewed");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::warn!("a token could not be reviewed in 30 s");
+                None
+            }
+        }
+    }
+
+    /// 403 when the user may not, 500 when nobody can say.
+    pub(crate) async fn authorize(
+        &self,
+        user: &User,
+        method: &str,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let Authorization::Webhook {
+            yes_holds,
+            no_holds,
+            reviewer,
+        } = &self.authorization
+        else {
+            return Ok(());
+        };
+        let wanted = attributes(user, &self.node, method, path);
+        if let Reviewer::Cluster(review) = reviewer {
+            for access in &wanted {
+                if self.may(review, access, (*yes_holds, *no_holds)).await? {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Refusal {
             status: 403,
             text: format!(
                 "Forbidden (user={}, verb={}, resource=nodes, subresource(s)=[{}])\n",
@@ -142,159 +356,105 @@ pub(crate) fn authorize(
                 verb(method),
                 subresources(path).join(" ")
             ),
-        }),
+        })
     }
-}
 
-/// Common name (the last one) and organizations of a certificate that was verified before.
-///
-/// Walks: certificate, to-be-signed part, skipping version, serial number, algorithm, issuer and validity, to the subject.
-fn subject(certificate: &[u8]) -> Option<(String, Vec<String>)> {
-    const COMMON_NAME: &[u8] = &[0x55, 4, 3];
-    const ORGANIZATION: &[u8] = &[0x55, 4, 10];
-    let (_, outer, _) = element(certificate)?;
-    let (_, mut fields, _) = element(outer)?;
-    if fields.first() == Some(&0xa0) {
-        fields = element(fields)?.2;
-    }
-    for _ in 0..4 {
-        fields = element(fields)?.2;
-    }
-    let (mut name, mut groups) = (String::new(), Vec::new());
-    let (_, mut sets, _) = element(fields)?;
-    while !sets.is_empty() {
-        let (_, mut pairs, next) = element(sets)?;
-        sets = next;
-        while !pairs.is_empty() {
-            let (_, pair, next) = element(pairs)?;
-            pairs = next;
-            let (_, kind, value) = element(pair)?;
-            let (tag, text, _) = element(value)?;
-            // UTF-8, numeric, printable, teletex and ASCII strings; Go reads these as UTF-8 too.
-            let text = [0x0c, 0x12, 0x13, 0x14, 0x16]
-                .contains(&tag)
-                .then(|| std::str::from_utf8(text).ok())
-                .flatten();
-            match (kind, text) {
-                (COMMON_NAME, Some(text)) => text.clone_into(&mut name),
-                (ORGANIZATION, Some(text)) => groups.push(text.to_owned()),
-                (COMMON_NAME | ORGANIZATION, None) => return None,
-                _ => {}
+    async fn may(
+        &self,
+        review: &AccessReview,
+        access: &Access,
+        (yes_holds, no_holds): (Duration, Duration),
+    ) -> Result<bool, Refusal> {
+        let question = format!("{access:?}");
+        let memory = self
+            .decisions
+            .as_ref()
+            .filter(|_| question.len() < QUESTION_BYTES);
+        let memory = memory.map(|memory| (memory, memory.key(question.as_bytes())));
+        if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
+            return Ok(known);
+        }
+        let asked = tokio::time::timeout(REVIEW_DEADLINE, (review.0)(access.clone())).await;
+        let why = match asked {
+            Ok(Ok(allowed)) => {
+                if let Some((memory, key)) = memory {
+                    memory.keep(key, allowed, if allowed { yes_holds } else { no_holds });
+                }
+                return Ok(allowed);
             }
-        }
-    }
-    Some((name, groups))
-}
-
-/// Tag, content and what follows of the first DER element.
-fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (
-                bytes
-                    .iter()
-                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
-                rest,
-            )
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(certificate: &Certificate, header: Option<&str>) -> [String; 4] {
-        let mut answers = [(); 4].map(|()| String::new());
-        let modes = [Anonymous::Allowed, Anonymous::Refused]
-            .into_iter()
-            .flat_map(|anonymous| {
-                [TokenAuthentication::Ignored, TokenAuthentication::Webhook]
-                    .map(|tokens| (anonymous, tokens))
-            });
-        for (answer, (anonymous, tokens)) in answers.iter_mut().zip(modes) {
-            *answer = authenticate(anonymous, tokens, certificate, header)
-                .map_or_else(|no| no.text, |user| user.name);
-        }
-        answers
-    }
-
-    #[test]
-    fn the_user_follows_from_certificate_token_and_modes() {
-        let (anonymous, no) = ("system:anonymous", "Unauthorized");
-        assert_eq!(
-            check(&Certificate::Absent, None),
-            [anonymous, anonymous, no, no]
-        );
-        assert_eq!(
-            check(&Certificate::Absent, Some("Bearer x")),
-            [anonymous, no, no, no]
-        );
-        assert_eq!(
-            check(&Certificate::Absent, Some("bearer  x")),
-            [anonymous, no, no, no]
-        );
-        assert_eq!(
-            check(&Certificate::Absent, Some("Bearer ")),
-            [anonymous, anonymous, no, no]
-        );
-        assert_eq!(check(&Certificate::Invalid, None), [no; 4]);
-        let admin = Certificate::Of(User {
-            name: "admin".to_owned(),
-            groups: Vec::new(),
-        });
-        assert_eq!(check(&admin, Some("Bearer x")), ["admin"; 4]);
-    }
-
-    #[test]
-    fn mode_webhook_forbids_everything_in_upstreams_words() {
-        let user = User {
-            name: "u".to_owned(),
-            groups: Vec::new(),
+            Ok(Err(error)) => error.0,
+            Err(_elapsed) => "no answer in 30 s".to_owned(),
         };
-        let refusal = authorize(Authorization::Webhook, &user, "GET", "/pods").unwrap_err();
-        assert_eq!(
-            (refusal.status, &*refusal.text),
-            (
-                403,
-                "Forbidden (user=u, verb=get, resource=nodes, subresource(s)=[pods proxy])\n"
-            )
-        );
-        assert_eq!(
-            authorize(Authorization::AlwaysAllow, &user, "HEAD", "/exec/a"),
-            Ok(())
-        );
+        let Access {
+            verb,
+            resource,
+            subresource,
+            ..
+        } = access;
+        let name = &access.user.name;
+        tracing::warn!(user = %name, verb, resource, subresource, error = %why, "Authorization error");
+        Err(Refusal {
+            status: 500,
+            text: format!(
+                "Authorization error (user={name}, verb={verb}, resource={resource}, subresource={subresource})"
+            ),
+        })
     }
+}
 
-    #[test]
-    fn a_subject_is_read_and_no_cut_certificate_is_believed() {
-        let mut parameters = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
-        parameters.distinguished_name = rcgen::DistinguishedName::new();
-        parameters
-            .distinguished_name
-            .push(rcgen::DnType::OrganizationName, "system:masters");
-        parameters
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "kubernetes-admin");
-        let der = parameters
-            .self_signed(&rcgen::KeyPair::generate().unwrap())
-            .unwrap()
-            .der()
-            .to_vec();
-        assert_eq!(
-            subject(&der),
-            Some((
-                "kubernetes-admin".to_owned(),
-                vec!["system:masters".to_owned()]
-            ))
-        );
-        assert!((0..der.len()).all(|cut| subject(&der[..cut]).is_none()));
+/// The token of an `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.trim().split_once(' ')?;
+    // What follows a second blank is not the token's.
+    let token = token.trim().split(' ').next().unwrap_or_default();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// Whether a WebSocket protocol is a token, which goes no further.
+pub(crate) fn is_token_protocol(protocol: &str) -> bool {
+    protocol.starts_with(TOKEN_PROTOCOL)
+}
+
+/// The token among a WebSocket's protocols; there must be another one, or the handshake would have none.
+fn protocol_token(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let protocols = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let (tokens, others): (Vec<&str>, Vec<&str>) = protocols
+        .map(str::trim)
+        .partition(|protocol| is_token_protocol(protocol));
+    match (tokens.as_slice(), others.is_empty()) {
+        ([token], false) => {
+            let token = token.strip_prefix(TOKEN_PROTOCOL)?;
+            let token = String::from_utf8(base64url(token)?).ok()?;
+            (!token.is_empty()).then_some(token)
+        }
+        _ => None,
     }
+}
+
+/// Base 64 for URLs, without padding.
+fn base64url(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    // A lone character says less than a byte.
+    (count < 6).then_some(out)
 }

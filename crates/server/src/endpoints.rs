@@ -7,6 +7,7 @@
 //! Upstream: pkg/kubelet/server/{server.go,auth.go} (1.36); differences: `/spec/` is served (upstream dropped it),
 //!           `/debug/{tasks,sources,timeline}` are new, endpoints that are not built yet answer 501
 
+use crate::streaming::Streams;
 use crate::{DebugTopic, Disabled, Port};
 
 /// What answers a request.
@@ -30,6 +31,18 @@ pub(crate) enum Endpoint {
     Debug(DebugTopic),
     /// The log verbosity.
     Verbosity,
+    /// A container's log.
+    ContainerLogs,
+    /// Exec, attach or port-forward.
+    Streams(Streams),
+    /// A command without streams.
+    Run,
+    /// A container's checkpoint.
+    Checkpoint,
+    /// The node's `/var/log`.
+    SystemLogs,
+    /// What there is of pprof.
+    Profiles,
     /// Known to upstream, not built here yet.
     NotBuilt,
 }
@@ -52,6 +65,7 @@ pub(crate) enum Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Any,
+    /// As the header `Allow` lists them.
     Only(&'static str),
 }
 
@@ -62,6 +76,8 @@ struct Row {
     port: Served,
     /// Everything below the path belongs to the same endpoint.
     subtree: bool,
+    /// How many segments the rest of such a path has; empty is any number.
+    segments: &'static [usize],
     /// The switch that turns it off, besides that of all debug endpoints.
     switch: Option<Disabled>,
 }
@@ -85,17 +101,25 @@ const fn row(path: &'static str, endpoint: Endpoint, method: Method, port: Serve
         method,
         port,
         subtree: false,
+        segments: &[],
         switch: None,
     }
 }
 
-const fn tree(path: &'static str, port: Served, switch: Option<Disabled>) -> Row {
+const fn tree(
+    path: &'static str,
+    endpoint: Endpoint,
+    methods: &'static str,
+    segments: &'static [usize],
+    switch: Option<Disabled>,
+) -> Row {
     Row {
         path,
-        endpoint: Endpoint::NotBuilt,
-        method: Method::Any,
-        port,
+        endpoint,
+        method: Method::Only(methods),
+        port: Served::MainOrDisabled,
         subtree: true,
+        segments,
         switch,
     }
 }
@@ -188,18 +212,53 @@ static TABLE: [Row; 29] = [
         GET,
         Served::MainOrDisabled,
     ),
-    tree("/run", Served::MainOrDisabled, None),
-    tree("/exec", Served::MainOrDisabled, None),
-    tree("/attach", Served::MainOrDisabled, None),
-    tree("/portForward", Served::MainOrDisabled, None),
-    tree("/containerLogs", Served::MainOrDisabled, None),
+    tree("/run", Endpoint::Run, "POST", &[3, 4], None),
+    tree(
+        "/exec",
+        Endpoint::Streams(Streams::Exec),
+        "GET, POST",
+        &[3, 4],
+        None,
+    ),
+    tree(
+        "/attach",
+        Endpoint::Streams(Streams::Attach),
+        "GET, POST",
+        &[3, 4],
+        None,
+    ),
+    tree(
+        "/portForward",
+        Endpoint::Streams(Streams::PortForward),
+        "GET, POST",
+        &[2, 3],
+        None,
+    ),
+    tree("/containerLogs", Endpoint::ContainerLogs, "GET", &[3], None),
     tree(
         "/debug/pprof",
-        Served::MainOrDisabled,
+        Endpoint::Profiles,
+        "GET",
+        &[],
         Some(Disabled::Profiling),
     ),
-    tree("/logs", Served::MainOrDisabled, Some(Disabled::SystemLogs)),
-    tree("/checkpoint", Served::Main, None),
+    tree(
+        "/logs",
+        Endpoint::SystemLogs,
+        "GET",
+        &[],
+        Some(Disabled::SystemLogs),
+    ),
+    Row {
+        port: Served::Main,
+        ..tree(
+            "/checkpoint",
+            Endpoint::Checkpoint,
+            "POST",
+            &[3],
+            Some(Disabled::Checkpoints),
+        )
+    },
     row("/flagz", Endpoint::NotBuilt, Method::Any, Served::Main),
     row("/statusz", Endpoint::NotBuilt, Method::Any, Served::Main),
 ];
@@ -253,12 +312,27 @@ pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str)
         }
         (_, Some(Disabled::SystemLogs)) => return Route::Disabled("logs endpoint is disabled."),
         (_, Some(Disabled::Flags)) => return Route::Disabled("flags endpoint is disabled."),
+        // Upstream does not even know the path then.
+        (_, Some(Disabled::Checkpoints)) => return Route::Unknown,
         _ => {}
     }
+    if !row.segments.is_empty() && !row.segments.contains(&segments(row.path, path).count()) {
+        return Route::NotFoundBelow;
+    }
     match row.method {
-        Method::Only(allowed) if allowed != method => Route::WrongMethod(allowed),
+        Method::Only(allowed) if !allowed.split(", ").any(|one| one == method) => {
+            Route::WrongMethod(allowed)
+        }
         _ => Route::Serve(row.endpoint),
     }
+}
+
+/// What follows the endpoint's own path, cut at slashes; a last empty segment is none.
+pub(crate) fn segments<'a>(of: &str, path: &'a str) -> impl Iterator<Item = &'a str> {
+    let rest = path.strip_prefix(of).unwrap_or_default();
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    rest.split('/').filter(move |_| !rest.is_empty())
 }
 
 /// Permissions by path, first match wins: the narrow subresource if there is one, and the wide one.
@@ -367,69 +441,6 @@ pub(crate) fn long_running(bucket: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// Upstream's table of paths (`auth_test.go`), fine-grained authorization on.
-    const PATHS: [(&str, &[&str]); 32] = [
-        ("/attach/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        (
-            "/attach/{podNamespace}/{podID}/{uid}/{containerName}",
-            &["proxy"],
-        ),
-        (
-            "/checkpoint/{podNamespace}/{podID}/{containerName}",
-            &["checkpoint"],
-        ),
-        ("/configz", &["configz", "proxy"]),
-        ("/flagz", &["configz"]),
-        ("/statusz", &["statusz"]),
-        (
-            "/containerLogs/{podNamespace}/{podID}/{containerName}",
-            &["proxy"],
-        ),
-        ("/debug/flags/v", &["proxy"]),
-        ("/debug/pprof/{subpath:*}", &["proxy"]),
-        ("/exec/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        (
-            "/exec/{podNamespace}/{podID}/{uid}/{containerName}",
-            &["proxy"],
-        ),
-        ("/healthz", &["healthz", "proxy"]),
-        ("/healthz/log", &["healthz", "proxy"]),
-        ("/healthz/ping", &["healthz", "proxy"]),
-        ("/healthz/syncloop", &["healthz", "proxy"]),
-        ("/logs/", &["log"]),
-        ("/logs/{logpath:*}", &["log"]),
-        ("/metrics", &["metrics"]),
-        ("/metrics/slis", &["metrics"]),
-        ("/metrics/cadvisor", &["metrics"]),
-        ("/metrics/probes", &["metrics"]),
-        ("/metrics/resource", &["metrics"]),
-        ("/pods/", &["pods", "proxy"]),
-        ("/portForward/{podNamespace}/{podID}", &["proxy"]),
-        ("/portForward/{podNamespace}/{podID}/{uid}", &["proxy"]),
-        ("/run/{podNamespace}/{podID}/{containerName}", &["proxy"]),
-        (
-            "/run/{podNamespace}/{podID}/{uid}/{containerName}",
-            &["proxy"],
-        ),
-        ("/runningpods/", &["pods", "proxy"]),
-        ("/stats/", &["stats"]),
-        ("/stats/summary", &["stats"]),
-        ("/spec/", &["proxy"]),
-        ("/podsy", &["proxy"]),
-    ];
-
-    #[test]
-    fn every_path_asks_for_upstreams_subresources_and_verbs() {
-        for (path, expected) in PATHS {
-            assert_eq!(subresources(path), expected, "{path}");
-        }
-        let verbs = ["POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"].map(verb);
-        assert_eq!(
-            verbs,
-            ["create", "get", "update", "patch", "delete", "", ""]
-        );
-    }
-
     #[test]
     fn a_path_is_below_another_only_at_a_slash() {
         let is = [
@@ -468,8 +479,57 @@ mod tests {
             [Unknown; 6]
         );
         assert_eq!(
-            ["/exec/a/b/c", "/run", "/stats/summary"].map(|p| main("GET", p)),
+            ["/flagz", "/statusz", "/stats/summary"].map(|p| main("GET", p)),
             [Serve(Endpoint::NotBuilt); 3]
+        );
+        for (path, endpoint) in [
+            ("/exec/a/b/c", Endpoint::Streams(Streams::Exec)),
+            ("/exec/a/b/u/c", Endpoint::Streams(Streams::Exec)),
+            ("/attach/a/b/u/c", Endpoint::Streams(Streams::Attach)),
+            ("/portForward/a/b", Endpoint::Streams(Streams::PortForward)),
+            (
+                "/portForward/a/b/u",
+                Endpoint::Streams(Streams::PortForward),
+            ),
+            ("/containerLogs/a/b/c", Endpoint::ContainerLogs),
+            ("/containerLogs/a/b/c/", Endpoint::ContainerLogs),
+            ("/logs/", Endpoint::SystemLogs),
+            ("/logs/a/b/c/d/e", Endpoint::SystemLogs),
+            ("/debug/pprof/heap", Endpoint::Profiles),
+        ] {
+            assert_eq!(main("GET", path), Serve(endpoint), "{path}");
+        }
+        for path in [
+            "/exec",
+            "/exec/a/b",
+            "/exec/a/b/c/d/e",
+            "/portForward/a",
+            "/containerLogs/a/b/u/c",
+            "/run/a/b",
+            "/checkpoint/a",
+        ] {
+            assert_eq!(main("GET", path), NotFoundBelow, "{path}");
+        }
+        assert_eq!(
+            main("POST", "/exec/a/b/c"),
+            Serve(Endpoint::Streams(Streams::Exec))
+        );
+        assert_eq!(main("POST", "/run/a/b/c"), Serve(Endpoint::Run));
+        assert_eq!(
+            main("POST", "/checkpoint/a/b/c"),
+            Serve(Endpoint::Checkpoint)
+        );
+        assert_eq!(main("PUT", "/exec/a/b/c"), WrongMethod("GET, POST"));
+        assert_eq!(main("GET", "/run/a/b/c"), WrongMethod("POST"));
+        assert_eq!(main("HEAD", "/logs/"), WrongMethod("GET"));
+        assert_eq!(
+            route(
+                Port::Main,
+                &[Disabled::Checkpoints],
+                "POST",
+                "/checkpoint/a/b/c"
+            ),
+            Unknown
         );
         let off = [
             "/run/",

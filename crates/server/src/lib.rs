@@ -1,41 +1,58 @@
 //! The node's HTTP: health on 10248, the read-only port 10255, and the main port 10250 behind TLS and authentication.
 //!
 //! In:    [`ServerConfig`], and [`ServerState`]: snapshots and request channels, nothing that the server could change
-//!        except the log verbosity
+//!        except the log verbosity; the runtime, for what runs in containers
 //! Out:   [`bind`] gives one [`Listener`] per port; each is run as its own task by [`Listener::serve`]
 //! Calls: wiring binds early, so that a taken port or a bad certificate stops the start; the supervisor runs the listeners
 //! Holds: bounded everything: connections, headers (1 MiB), bodies, idle time (90 s), slow heads (30 s), answers of other
-//!        tasks (2 s); nothing runs while nobody asks: pods are rendered per request, and what components tell at `/debug/…`
+//!        tasks (2 s); logs and streams are copied block by block as the client takes them; nothing runs while nobody asks: pods are rendered per request, and what components tell at `/debug/…`
 //!        comes over a request channel (a watch would make them render at every change)
 //! Upstream: pkg/kubelet/server/server.go, cmd/kubelet/app/server.go (1.36); differences: endpoints.rs, auth.rs, tls.rs say theirs
 
 mod answer;
 mod auth;
+mod body;
+mod container_logs;
 mod endpoints;
+mod health;
 mod listener;
+mod log_lines;
+mod log_options;
+mod log_stream;
 mod metrics;
 mod pods;
+mod profiles;
+mod query;
+mod streaming;
+mod system_logs;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubelet_host::Blocking;
 use kubelet_host::machine::Machine;
 use kubelet_model::reported::ReportedPods;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub use auth::{Anonymous, Authorization, TokenAuthentication, User};
+pub use auth::{
+    Access, AccessReview, Anonymous, Authorization, ReviewError, Reviewer, TokenAuthentication,
+    TokenReview, User, attributes,
+};
 pub use endpoints::{subresources, verb};
 pub use listener::{Listener, Listeners, bind};
+pub use log_options::LogStreams;
 pub use metrics::{BuildVersion, register_build, register_process};
 pub use pods::RunningPod;
-pub use tls::{MinTls, ServingPair, TlsError};
+pub use tls::{MinTls, Negotiation, ServingPair, TlsError};
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +106,12 @@ pub enum Disabled {
     Profiling,
     /// `enableSystemLogHandler: false`.
     SystemLogs,
+    /// `enableSystemLogQuery: false`.
+    SystemLogQuery,
     /// `enableDebugFlagsHandler: false`.
     Flags,
+    /// Gate `ContainerCheckpoint` off.
+    Checkpoints,
 }
 
 /// The main port.
@@ -100,8 +121,8 @@ pub struct MainConfig {
     pub address: SocketAddr,
     /// Its certificate and key.
     pub pair: ServingPair,
-    /// `tlsMinVersion`.
-    pub min_tls: MinTls,
+    /// What clients may negotiate.
+    pub negotiation: Negotiation,
     /// Who signs client certificates.
     pub client_ca: Option<PathBuf>,
     /// Whether everybody has a user.
@@ -112,6 +133,25 @@ pub struct MainConfig {
     pub authorization: Authorization,
     /// What is off.
     pub disabled: Vec<Disabled>,
+    /// Whether a log's streams can be had apart.
+    pub log_streams: LogStreams,
+    /// An exec, attach or port-forward that is silent for this long ends; `None` is never.
+    pub streaming_idle: Option<Duration>,
+}
+
+/// The parts of the node that requests reach into.
+#[derive(Debug, Clone)]
+pub struct NodeAccess {
+    /// Logs, exec and so on are asked of it.
+    pub runtime: kubelet_cri::Client,
+    /// Reads of logs go through it.
+    pub blocking: Blocking,
+    /// `podLogsDir`.
+    pub pod_logs: PathBuf,
+    /// `/var/log`.
+    pub system_logs: PathBuf,
+    /// Where checkpoints are written.
+    pub checkpoints: PathBuf,
 }
 
 /// Which ports, and how.
@@ -183,6 +223,8 @@ pub struct ServerState {
     pub sources: mpsc::Sender<Question<serde_json::Value>>,
     /// Answers `/debug/timeline`.
     pub timeline: mpsc::Sender<Question<serde_json::Value>>,
+    /// What exec, logs and the like reach.
+    pub node: NodeAccess,
     /// Set by `PUT /debug/flags/v`.
     pub verbosity: watch::Sender<u32>,
 }

@@ -20,10 +20,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::CertificateDer;
+use kubelet_host::sockets::keep_alive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -31,12 +32,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Secured, Shared, answer};
+use crate::body::Content;
 use crate::metrics::HttpMetrics;
 use crate::tls::TlsFiles;
+use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
 const IDLE: Duration = Duration::from_secs(90);
 const HEAD: Duration = Duration::from_secs(30);
+/// A client that does not take what a log has for it, as one behind a pager: upstream's write timeout.
+const STALLED: Duration = Duration::from_secs(4 * 3600);
 /// What a finished request may take at shutdown to get its answer out.
 const DRAIN: Duration = Duration::from_secs(2);
 const HEADER_BYTES: u32 = 1 << 20;
@@ -104,11 +109,12 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
         let tls = TlsFiles::open(
             &main.pair,
             main.client_ca.clone(),
-            main.min_tls,
+            &main.negotiation,
             &config.node_name,
             (config.now)(),
         )?;
-        let (address, secured) = (main.address, Secured::new(main, tls, config.now));
+        let address = main.address;
+        let secured = Secured::new(main, tls, (&config.node_name, config.now));
         listeners.main = Some(open(Port::Main, address, Some(secured), 512).await?);
     }
     if let Some(address) = config.read_only {
@@ -147,7 +153,13 @@ impl Listener {
                 () = shutdown.cancelled() => break,
                 Some(()) = open.next(), if !open.is_empty() => {}
                 accepted = self.socket.accept(), if open.len() < self.limit => match accepted {
-                    Ok((stream, peer)) => open.push(self.connection(stream, peer, shutdown.clone())),
+                    Ok((stream, peer)) => {
+                        // Without it a client that vanished without a word would be waited for, where nothing is to be sent.
+                        if let Err(error) = keep_alive(&stream) {
+                            tracing::debug!(%peer, %error, "no keep-alive");
+                        }
+                        open.push(self.connection(stream, peer, shutdown.clone()));
+                    }
                     Err(error) => {
                         // Out of descriptors, most likely: they come back when connections end.
                         tracing::warn!(%error, port = %self.shared.port, "accept failed");
@@ -173,7 +185,8 @@ impl Listener {
         let tls = shared.main.as_ref().map(Secured::tls);
         let talk = async move {
             let Some(tls) = tls else {
-                return converse(stream, shared, (Vec::new(), Protocol::Http1), shutdown).await;
+                let peer = Peer::new(peer, Vec::new(), shutdown);
+                return converse(stream, shared, (peer, Protocol::Http1)).await;
             };
             let handshake =
                 tokio::time::timeout(HEAD, TlsAcceptor::from(tls.config).accept(stream));
@@ -187,7 +200,8 @@ impl Listener {
                     } else {
                         Protocol::Http1
                     };
-                    converse(stream, shared, (chain, protocol), shutdown).await;
+                    let peer = Peer::new(peer, chain, shutdown);
+                    converse(stream, shared, (peer, protocol)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -211,26 +225,22 @@ enum Protocol {
 }
 
 /// Serves one connection until it ends, idles too long, or the shutdown's drain is over.
-async fn converse<S>(
-    stream: S,
-    shared: Arc<Shared>,
-    peer: (Vec<CertificateDer<'static>>, Protocol),
-    shutdown: CancellationToken,
-) where
+async fn converse<S>(stream: S, shared: Arc<Shared>, (peer, protocol): (Peer, Protocol))
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (chain, protocol) = peer;
     let activity = Arc::new(Activity::new(protocol));
-    let chain = Arc::new(chain);
+    let peer = Arc::new(peer);
     let service = {
-        let activity = Arc::clone(&activity);
+        let (activity, peer) = (Arc::clone(&activity), Arc::clone(&peer));
         service_fn(move |request| {
-            let (shared, chain) = (Arc::clone(&shared), Arc::clone(&chain));
+            let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
             let busy = activity.begin();
+            let activity = Arc::clone(&activity);
             async move {
-                let answer = answer(&shared, &chain, request).await;
+                let answer = answer(&shared, &peer, request).await;
                 drop(busy);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| WaitedFor::new(body, activity)))
             }
         })
     };
@@ -251,7 +261,7 @@ async fn converse<S>(
         inner: stream,
         activity: Arc::clone(&activity),
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -261,9 +271,9 @@ async fn converse<S>(
                 if let Err(error) = end {
                     tracing::debug!(%error, "connection ended");
                 }
-                return;
+                break;
             }
-            () = shutdown.cancelled(), if !stopping => {
+            () = peer.shutdown.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -274,6 +284,72 @@ async fn converse<S>(
             }
         }
     }
+    if let Some(tunnel) = peer.take_tunnel() {
+        tokio::select! {
+            biased;
+            () = peer.shutdown.cancelled() => {}
+            () = tunnel.run() => {}
+        }
+    }
+}
+
+/// A body that keeps its connection from being idle while the client waits for more of it; while it waits for the client, a
+/// body that is made on the way has more patience than one that was there.
+struct WaitedFor {
+    body: Content,
+    activity: Arc<Activity>,
+    busy: Option<Busy>,
+    coming: bool,
+}
+
+impl WaitedFor {
+    fn new(body: Content, activity: Arc<Activity>) -> Self {
+        let coming = body.size_hint().exact().is_none();
+        if coming {
+            activity.coming.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            body,
+            activity,
+            busy: None,
+            coming,
+        }
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        if self.coming {
+            self.activity.coming.fetch_sub(1, Ordering::Relaxed);
+            self.activity.touch();
+        }
+    }
+}
+
+impl Body for WaitedFor {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.busy = None;
+        } else if self.busy.is_none() {
+            self.busy = Some(self.activity.begin());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What a connection is doing: serving, in the middle of a head, or nothing.
@@ -281,6 +357,8 @@ struct Activity {
     start: Instant,
     protocol: Protocol,
     serving: AtomicUsize,
+    /// Answers being made while they are sent.
+    coming: AtomicUsize,
     /// Bytes came that are not yet a request.
     head: AtomicBool,
     /// Milliseconds after `start` at which the present state began.
@@ -293,6 +371,7 @@ impl Activity {
             start: Instant::now(),
             protocol,
             serving: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             head: AtomicBool::new(true),
             since: AtomicU64::new(0),
         }
@@ -310,7 +389,8 @@ impl Activity {
     }
 
     fn read(&self) {
-        let idle = self.protocol == Protocol::Http1 && self.serving.load(Ordering::Relaxed) == 0;
+        let serving = self.serving.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed);
+        let idle = self.protocol == Protocol::Http1 && serving == 0;
         if idle && !self.head.swap(true, Ordering::Relaxed) {
             self.touch();
         }
@@ -325,7 +405,9 @@ impl Activity {
             return Instant::now() + HEAD;
         }
         let end = since
-            + if self.head.load(Ordering::Relaxed) {
+            + if self.coming.load(Ordering::Relaxed) > 0 {
+                STALLED
+            } else if self.head.load(Ordering::Relaxed) {
                 HEAD
             } else {
                 IDLE

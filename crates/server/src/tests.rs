@@ -4,7 +4,9 @@
 //! Out:   answers, byte for byte where upstream has a text
 //! Upstream: none
 
+mod logs;
 mod secure;
+mod streams;
 
 use std::path::Path;
 
@@ -96,6 +98,13 @@ fn state() -> (ServerState, World) {
         tasks,
         timeline: sources.clone(),
         sources,
+        node: NodeAccess {
+            runtime: nowhere(),
+            blocking: Blocking::threads(4),
+            pod_logs: PathBuf::from("/nonexistent"),
+            system_logs: PathBuf::from("/nonexistent"),
+            checkpoints: PathBuf::from("/nonexistent"),
+        },
         verbosity,
     };
     let world = World {
@@ -109,6 +118,15 @@ fn state() -> (ServerState, World) {
     (state, world)
 }
 
+/// A runtime that does not answer.
+fn nowhere() -> kubelet_cri::Client {
+    let timeouts = kubelet_cri::Timeouts {
+        request: Duration::from_secs(10),
+    };
+    let metrics = kubelet_cri::Metrics::new(&Registry::new()).unwrap();
+    kubelet_cri::Client::connect("unix:///nonexistent/socket", None, timeouts, metrics).unwrap()
+}
+
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
@@ -117,12 +135,22 @@ fn main_config(dir: &Path) -> MainConfig {
     MainConfig {
         address: loopback(),
         pair: ServingPair::SelfSigned(dir.to_owned()),
-        min_tls: MinTls::V12,
+        negotiation: negotiation(MinTls::V12),
         client_ca: None,
         anonymous: Anonymous::Allowed,
         tokens: TokenAuthentication::Ignored,
         authorization: Authorization::AlwaysAllow,
         disabled: Vec::new(),
+        log_streams: LogStreams::Together,
+        streaming_idle: None,
+    }
+}
+
+fn negotiation(min: MinTls) -> Negotiation {
+    Negotiation {
+        min,
+        cipher_suites: Vec::new(),
+        curves: Vec::new(),
     }
 }
 

@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 /// Why there is no TLS.
@@ -55,6 +57,9 @@ pub enum TlsError {
         /// What the TLS library said.
         why: String,
     },
+    /// A cipher suite or key exchange that this build does not have, or nobody has.
+    #[error("{0}")]
+    Negotiation(String),
     /// A pair of our own could not be made.
     #[error("make a self-signed certificate: {0}")]
     Make(String),
@@ -83,6 +88,17 @@ pub enum MinTls {
     V13,
 }
 
+/// What clients may negotiate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiation {
+    /// `tlsMinVersion`.
+    pub min: MinTls,
+    /// `tlsCipherSuites` by their Go names; empty is all. Those of 1.3 are always on, as in upstream.
+    pub cipher_suites: Vec<String>,
+    /// `tlsCurvePreferences` by their TLS numbers, best first; empty is all.
+    pub curves: Vec<i32>,
+}
+
 /// What stands behind one handshake.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -95,6 +111,7 @@ pub(crate) struct TlsFiles {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    provider: Arc<CryptoProvider>,
     min: MinTls,
     seen: Vec<Option<Stamp>>,
     tls: Tls,
@@ -113,10 +130,11 @@ impl TlsFiles {
     pub(crate) fn open(
         pair: &ServingPair,
         client_ca: Option<PathBuf>,
-        min: MinTls,
+        negotiation: &Negotiation,
         node_name: &str,
         now: jiff::Timestamp,
     ) -> Result<Self, TlsError> {
+        let (min, provider) = (negotiation.min, Arc::new(negotiation.provider()?));
         let (certificate, key) = match pair {
             ServingPair::Files { certificate, key } => (certificate.clone(), key.clone()),
             ServingPair::SelfSigned(dir) => {
@@ -137,11 +155,12 @@ impl TlsFiles {
             }
         };
         let seen = stamps(&certificate, &key, client_ca.as_deref());
-        let tls = load(&certificate, &key, client_ca.as_deref(), min)?;
+        let tls = load((&certificate, &key), client_ca.as_deref(), (min, &provider))?;
         Ok(Self {
             certificate,
             key,
             client_ca,
+            provider,
             min,
             seen,
             tls,
@@ -154,10 +173,9 @@ impl TlsFiles {
         if seen != self.seen {
             self.seen = seen;
             match load(
-                &self.certificate,
-                &self.key,
+                (&self.certificate, &self.key),
                 self.client_ca.as_deref(),
-                self.min,
+                (self.min, &self.provider),
             ) {
                 Ok(tls) => {
                     tracing::info!(certificate = %self.certificate.display(), "serving certificate read again");
@@ -181,10 +199,9 @@ fn stamps(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Vec<Optio
 }
 
 fn load(
-    certificate: &Path,
-    key: &Path,
+    (certificate, key): (&Path, &Path),
     client_ca: Option<&Path>,
-    min: MinTls,
+    (min, provider): (MinTls, &Arc<CryptoProvider>),
 ) -> Result<Tls, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = read(key)?;
@@ -202,7 +219,7 @@ fn load(
         key: key.to_owned(),
         why: e.to_string(),
     };
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .map_err(pair)?;
     let builder = match &authorities {
@@ -217,7 +234,122 @@ fn load(
     })
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// Every suite that Go's names can mean here; those of TLS 1.3 are beside them in the list but cannot be chosen.
+const SUITES: [(&str, CipherSuite); 11] = [
+    (
+        "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+];
+
+/// What Go has besides; weak, and not in this build.
+const WEAK: [&str; 16] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_RSA_WITH_RC4_128_SHA",
+];
+
+impl Negotiation {
+    /// The library's ciphers, as far as they are wanted.
+    fn provider(&self) -> Result<CryptoProvider, TlsError> {
+        let mut provider = rustls::crypto::ring::default_provider();
+        if !self.cipher_suites.is_empty() {
+            let wanted = self.cipher_suites.iter().map(|name| suite(name));
+            let wanted: Vec<CipherSuite> = wanted.collect::<Result<_, _>>()?;
+            provider.cipher_suites.retain(|suite| {
+                suite.version() == &rustls::version::TLS13 || wanted.contains(&suite.suite())
+            });
+        }
+        if !self.curves.is_empty() {
+            let known = provider.kx_groups.clone();
+            let group = |number: &i32| {
+                let found = known
+                    .iter()
+                    .find(|group| i32::from(u16::from(group.name())) == *number);
+                found.copied().ok_or_else(|| {
+                    let known: Vec<u16> = known.iter().map(|group| group.name().into()).collect();
+                    TlsError::Negotiation(format!(
+                        "tlsCurvePreferences: {number} is not available here; these are: {known:?}"
+                    ))
+                })
+            };
+            provider.kx_groups = self.curves.iter().map(group).collect::<Result<_, _>>()?;
+        }
+        Ok(provider)
+    }
+}
+
+fn suite(name: &str) -> Result<CipherSuite, TlsError> {
+    if let Some((_, suite)) = SUITES.iter().find(|(known, _)| *known == name) {
+        return Ok(*suite);
+    }
+    // The first half is upstream's text for a name that nobody knows.
+    let known: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
+    let known = known.join(", ");
+    Err(TlsError::Negotiation(if WEAK.contains(&name) {
+        format!("tlsCipherSuites: {name} is weak, and not available here; these are: {known}")
+    } else {
+        format!(
+            "tlsCipherSuites: Cipher suite {name} not supported or doesn't exist; these are: {known}"
+        )
+    }))
+}
+
+/// Everything the library has: what a client's certificate may be signed with does not follow the suites.
+fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -393,4 +525,62 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
         .and_then(|()| file.sync_all())
         .map_err(fail("write"))?;
     std::fs::rename(&fresh, path).map_err(fail("write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider_of(suites: &[&str], curves: &[i32]) -> Result<CryptoProvider, String> {
+        let negotiation = Negotiation {
+            min: MinTls::V12,
+            cipher_suites: suites.iter().map(|name| (*name).to_owned()).collect(),
+            curves: curves.to_vec(),
+        };
+        negotiation.provider().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn suites_and_curves_are_those_that_are_wanted_and_unknown_ones_are_refused() {
+        let suites = |names: &[&str]| -> Vec<CipherSuite> {
+            provider_of(names, &[])
+                .unwrap()
+                .cipher_suites
+                .iter()
+                .map(|suite| suite.suite())
+                .collect()
+        };
+        assert_eq!(suites(&[]).len(), 9);
+        let one = suites(&[
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "TLS_AES_128_GCM_SHA256",
+        ]);
+        assert_eq!(one.len(), 4, "{one:?}");
+        assert!(one.contains(&CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256));
+        for (name, suite) in SUITES {
+            assert!(suites(&[name]).contains(&suite), "{name}");
+        }
+        for name in WEAK {
+            let text = provider_of(&[name], &[]).unwrap_err();
+            assert!(text.starts_with(&format!("tlsCipherSuites: {name} is weak, and not available here; these are: TLS_AES_128")), "{text}");
+        }
+        let text = provider_of(&["X"], &[]).unwrap_err();
+        assert!(
+            text.starts_with(
+                "tlsCipherSuites: Cipher suite X not supported or doesn't exist; these are: "
+            ),
+            "{text}"
+        );
+        let groups: Vec<u16> = provider_of(&[], &[24, 29])
+            .unwrap()
+            .kx_groups
+            .iter()
+            .map(|group| group.name().into())
+            .collect();
+        assert_eq!(groups, [24, 29]);
+        assert_eq!(
+            provider_of(&[], &[25]).unwrap_err(),
+            "tlsCurvePreferences: 25 is not available here; these are: [29, 23, 24]"
+        );
+    }
 }

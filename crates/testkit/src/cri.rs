@@ -70,6 +70,8 @@ pub struct StandInConfig {
     pub runtime_handlers: Vec<String>,
     /// Where the images lie.
     pub image_filesystem: String,
+    /// Where the URLs of exec, attach and port-forward begin, as `http://127.0.0.1:1`; without it the calls are unknown.
+    pub streaming: Option<String>,
 }
 
 impl Default for StandInConfig {
@@ -88,6 +90,7 @@ impl Default for StandInConfig {
             runtime_handlers: vec![String::new(), "runc".to_owned()],
             image_filesystem: "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
                 .to_owned(),
+            streaming: None,
         }
     }
 }

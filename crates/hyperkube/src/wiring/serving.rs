@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::health::sync_loop_max_age;
@@ -17,12 +18,14 @@ use kubelet_act::sources::SourcesHandle;
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::timeline::Timeline;
+use kubelet_host::Blocking;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
 use kubelet_model::node::NodeView;
 use kubelet_server::{
-    Anonymous, Authorization, Disabled, LoopHealth, MainConfig, MinTls, Question, RunningPod,
-    ServerConfig, ServerState, ServingPair, TokenAuthentication,
+    Anonymous, Authorization, Disabled, LogStreams, LoopHealth, MainConfig, MinTls, Negotiation,
+    NodeAccess, Question, Reviewer, RunningPod, ServerConfig, ServerState, ServingPair,
+    TokenAuthentication,
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -33,6 +36,8 @@ use crate::logs::LogHandle;
 
 /// Questions that wait for one answerer.
 const QUESTIONS: usize = 16;
+/// Log reads at once.
+const LOG_THREADS: usize = 8;
 
 /// What is served.
 pub(crate) struct Serving<'a> {
@@ -47,6 +52,7 @@ pub(crate) struct Serving<'a> {
     pub(crate) logs: LogHandle,
     pub(crate) node: Arc<NodeView>,
     pub(crate) reconcilers: Reconcilers,
+    pub(crate) runtime: kubelet_cri::Client,
 }
 
 /// Binds and serves.
@@ -83,6 +89,7 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         tasks: answerer(supervisor, "debug tasks", tasks),
         sources: answerer(supervisor, "debug sources", move || sources.to_json()),
         timeline: answerer(supervisor, "debug timeline", move || timeline.to_json()),
+        node: node_access(serving.config, serving.runtime),
         verbosity,
     };
     let listeners = kubelet_server::bind(config, state).await.map_err(|error| {
@@ -166,6 +173,17 @@ fn running_pods(path: &PodPath) -> Vec<RunningPod> {
         .collect()
 }
 
+/// Where requests reach into the node. Reads of logs have threads of their own: a dead disk under them holds nobody else up.
+fn node_access(config: &Config, runtime: kubelet_cri::Client) -> NodeAccess {
+    NodeAccess {
+        runtime,
+        blocking: Blocking::threads(LOG_THREADS),
+        pod_logs: config.paths.pod_logs_dir.clone(),
+        system_logs: "/var/log".into(),
+        checkpoints: config.paths.root_dir.join("checkpoints"),
+    }
+}
+
 fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
     let server = &config.server;
     ServerConfig {
@@ -193,19 +211,29 @@ fn main_config(config: &Config) -> MainConfig {
         (server.debugging_handlers, Disabled::AllDebug),
         (server.profiling_handler, Disabled::Profiling),
         (server.system_log_handler, Disabled::SystemLogs),
+        (server.system_log_query, Disabled::SystemLogQuery),
         (server.debug_flags_handler, Disabled::Flags),
+        (
+            config.gates.is_enabled("ContainerCheckpoint"),
+            Disabled::Checkpoints,
+        ),
     ] {
         if !on {
             disabled.push(what);
         }
     }
+    let (idle, tls) = (server.streaming_idle_timeout, &server.tls);
     MainConfig {
         address: SocketAddr::new(server.address, server.port),
         pair,
-        min_tls: if server.tls.min_version == "VersionTLS13" {
-            MinTls::V13
-        } else {
-            MinTls::V12
+        negotiation: Negotiation {
+            min: if tls.min_version == "VersionTLS13" {
+                MinTls::V13
+            } else {
+                MinTls::V12
+            },
+            cipher_suites: tls.cipher_suites.clone(),
+            curves: tls.curve_preferences.clone(),
         },
         client_ca: auth.client_ca_file.clone(),
         anonymous: if auth.anonymous {
@@ -213,16 +241,36 @@ fn main_config(config: &Config) -> MainConfig {
         } else {
             Anonymous::Refused
         },
-        tokens: if auth.webhook_cache.is_some() {
-            TokenAuthentication::Webhook
-        } else {
-            TokenAuthentication::Ignored
+        tokens: match auth.webhook_cache {
+            Some(holds) => TokenAuthentication::Webhook {
+                holds,
+                reviewer: Reviewer::Standalone,
+            },
+            None => TokenAuthentication::Ignored,
         },
         authorization: match auth.authorization {
             Mode::AlwaysAllow => Authorization::AlwaysAllow,
+            Mode::Webhook {
+                authorized,
+                unauthorized,
+            } => Authorization::Webhook {
+                yes_holds: authorized,
+                no_holds: unauthorized,
+                reviewer: Reviewer::Standalone,
+            },
             // A mode that nobody knows must not open anything either.
-            Mode::Webhook { .. } | Mode::Unknown(_) => Authorization::Webhook,
+            Mode::Unknown(_) => Authorization::Webhook {
+                yes_holds: Duration::ZERO,
+                no_holds: Duration::ZERO,
+                reviewer: Reviewer::Standalone,
+            },
         },
+        log_streams: if config.gates.is_enabled("PodLogsQuerySplitStreams") {
+            LogStreams::Apart
+        } else {
+            LogStreams::Together
+        },
+        streaming_idle: (!idle.is_zero()).then_some(idle),
         disabled,
     }
 }

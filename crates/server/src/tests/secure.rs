@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::*;
 
-async fn tls_stream(
+pub(super) async fn tls_stream(
     address: SocketAddr,
     ca: &Path,
     identity: Option<&Identity>,
@@ -41,9 +41,13 @@ async fn tls_stream(
         .unwrap()
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-async fn tls_client(address: SocketAddr, ca: &Path, identity: Option<&Identity>) -> Client {
+pub(super) async fn tls_client(
+    address: SocketAddr,
+    ca: &Path,
+    identity: Option<&Identity>,
+) -> Client {
     let stream = tls_stream(address, ca, identity, b"http/1.1").await;
     let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -79,7 +83,7 @@ async fn the_main_port_makes_its_certificate_and_serves_both_http_versions() {
                     r#"{"kubeletconfig":{"kind":"KubeletConfiguration"}}"#.to_owned()
                 )
             );
-            assert_eq!(get(&mut client, "/exec/a/b/c").await.0, 501);
+            assert_eq!(get(&mut client, "/exec/a/b/c").await.0, 400);
             let mut put = request("PUT", "/debug/flags/v");
             *put.body_mut() = Full::from("6");
             let (status, text, _) = send(&mut client, put).await;
@@ -245,8 +249,15 @@ async fn a_client_is_its_certificate_and_modes_that_are_not_built_refuse() {
 
     let webhook = MainConfig {
         anonymous: Anonymous::Allowed,
-        tokens: TokenAuthentication::Webhook,
-        authorization: Authorization::Webhook,
+        tokens: TokenAuthentication::Webhook {
+            holds: Duration::from_secs(120),
+            reviewer: Reviewer::Standalone,
+        },
+        authorization: Authorization::Webhook {
+            yes_holds: Duration::from_secs(300),
+            no_holds: Duration::from_secs(30),
+            reviewer: Reviewer::Standalone,
+        },
         ..closed
     };
     let again = ServerState {
@@ -284,7 +295,7 @@ async fn changed_files_are_served_to_the_next_connection_and_broken_ones_are_not
         tls::TlsFiles::open(
             &ServingPair::SelfSigned(dir.to_owned()),
             None,
-            MinTls::V13,
+            &negotiation(MinTls::V13),
             "n",
             (config(None).now)(),
         )
@@ -364,7 +375,7 @@ async fn a_taken_port_and_bad_tls_files_are_named_at_bind() {
         tls::TlsFiles::open(
             &ServingPair::SelfSigned(path("a")),
             None,
-            MinTls::V12,
+            &negotiation(MinTls::V12),
             "n",
             (config(None).now)()
         )
@@ -374,7 +385,7 @@ async fn a_taken_port_and_bad_tls_files_are_named_at_bind() {
         tls::TlsFiles::open(
             &ServingPair::SelfSigned(path("b")),
             None,
-            MinTls::V12,
+            &negotiation(MinTls::V12),
             "n",
             (config(None).now)()
         )

@@ -361,6 +361,28 @@ impl State {
         Ok(())
     }
 
+    /// Where the streams of a container, or of a sandbox, are served.
+    pub(super) fn streaming_url(&self, what: &str, id: &str) -> Result<String, Status> {
+        let Some(base) = &self.config.streaming else {
+            return Err(Status::unimplemented("no streaming server"));
+        };
+        let running = self.containers.get(id).map(|container| container.state);
+        if self.sandboxes.contains_key(id)
+            || running == Some(wire::ContainerState::ContainerRunning)
+        {
+            return Ok(format!("{base}/{what}/{id}"));
+        }
+        match running {
+            Some(state) => Err(Status::unknown(format!(
+                "container is in {} state",
+                state.as_str_name()
+            ))),
+            None => Err(Status::not_found(format!(
+                "failed to find container {id:?} in store: not found"
+            ))),
+        }
+    }
+
     pub(super) fn sandbox_status(&self, sandbox: &Sandbox) -> wire::PodSandboxStatus {
         let security = sandbox
             .config

@@ -567,6 +567,58 @@ impl RuntimeService for StandInRuntime {
             .await
     }
 
+    async fn exec(&self, request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
+        let wire::ExecRequest {
+            container_id,
+            cmd,
+            tty,
+            stdin,
+            stdout,
+            stderr,
+        } = request.into_inner();
+        let asked = format!("{} {tty} {stdin} {stdout} {stderr}", cmd.join(" "));
+        self.instant(narrow("Exec", &container_id), |state| {
+            state.effect("exec", || format!("{container_id} {asked}"));
+            let url = state.streaming_url("exec", &container_id)?;
+            Ok(wire::ExecResponse { url })
+        })
+        .await
+    }
+
+    async fn attach(&self, request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
+        let wire::AttachRequest {
+            container_id,
+            stdin,
+            tty,
+            stdout,
+            stderr,
+        } = request.into_inner();
+        self.instant(narrow("Attach", &container_id), |state| {
+            state.effect("attach", || {
+                format!("{container_id} {tty} {stdin} {stdout} {stderr}")
+            });
+            let url = state.streaming_url("attach", &container_id)?;
+            Ok(wire::AttachResponse { url })
+        })
+        .await
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<wire::PortForwardRequest>,
+    ) -> Answer<wire::PortForwardResponse> {
+        let wire::PortForwardRequest {
+            pod_sandbox_id,
+            port,
+        } = request.into_inner();
+        self.instant(narrow("PortForward", &pod_sandbox_id), |state| {
+            state.effect("port-forward", || format!("{pod_sandbox_id} {port:?}"));
+            let url = state.streaming_url("portforward", &pod_sandbox_id)?;
+            Ok(wire::PortForwardResponse { url })
+        })
+        .await
+    }
+
     async fn update_runtime_config(
         &self,
         request: Request<wire::UpdateRuntimeConfigRequest>,

@@ -1,0 +1,344 @@
+//! Tables of credentials and modes, the attributes of every path, and what is asked how often.
+//!
+//! Upstream: pkg/kubelet/server/auth_test.go, in what it looks at
+
+use std::sync::Mutex;
+
+use hyper::header::HeaderValue;
+
+use super::*;
+
+fn auth(anonymous: Anonymous, tokens: TokenAuthentication, authorization: Authorization) -> Auth {
+    Auth::new("node1", anonymous, tokens, authorization)
+}
+
+fn named(name: &str) -> User {
+    User {
+        name: name.to_owned(),
+        ..User::default()
+    }
+}
+
+fn standalone() -> TokenAuthentication {
+    TokenAuthentication::Webhook {
+        holds: Duration::from_secs(120),
+        reviewer: Reviewer::Standalone,
+    }
+}
+
+fn header(value: Option<&str>) -> HeaderMap {
+    let value = value.map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap()));
+    value.into_iter().collect()
+}
+
+async fn check(certificate: &Certificate, value: Option<&str>) -> Vec<String> {
+    let mut answers = Vec::new();
+    for anonymous in [Anonymous::Allowed, Anonymous::Refused] {
+        for tokens in [TokenAuthentication::Ignored, standalone()] {
+            let auth = auth(anonymous, tokens, Authorization::AlwaysAllow);
+            let found = auth.authenticate(certificate, &header(value)).await;
+            answers.push(found.map_or_else(|no| no.text, |user| user.name));
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn the_user_follows_from_certificate_token_and_modes() {
+    let (anonymous, no) = ("system:anonymous", "Unauthorized");
+    let absent = &Certificate::Absent;
+    assert_eq!(check(absent, None).await, [anonymous, anonymous, no, no]);
+    assert_eq!(
+        check(absent, Some("Bearer x")).await,
+        [anonymous, no, no, no]
+    );
+    assert_eq!(
+        check(absent, Some("bearer  x")).await,
+        [anonymous, no, no, no]
+    );
+    assert_eq!(
+        check(absent, Some("Bearer ")).await,
+        [anonymous, anonymous, no, no]
+    );
+    assert_eq!(
+        check(absent, Some("Basic x")).await,
+        [anonymous, anonymous, no, no]
+    );
+    assert_eq!(check(&Certificate::Invalid, None).await, [no; 4]);
+    let admin = Certificate::Of(named("admin"));
+    assert_eq!(check(&admin, Some("Bearer x")).await, ["admin"; 4]);
+}
+
+/// What was asked of a stand-in API server, which knows the token `good` and lets `u` get proxy.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn tokens(&self) -> TokenAuthentication {
+        let asked = self.clone();
+        let review = move |token: String| {
+            asked.0.lock().unwrap().push(token.clone());
+            let answer: Reviewed<Option<User>> = Box::pin(async move {
+                match token.as_str() {
+                    "good" => Ok(Some(User {
+                        groups: vec!["g".to_owned()],
+                        ..named("u")
+                    })),
+                    "broken" => Err(ReviewError("no connection".to_owned())),
+                    "slow" => std::future::pending().await,
+                    _ => Ok(None),
+                }
+            });
+            answer
+        };
+        TokenAuthentication::Webhook {
+            holds: Duration::from_secs(120),
+            reviewer: Reviewer::Cluster(TokenReview(Arc::new(review))),
+        }
+    }
+
+    fn access(&self) -> Authorization {
+        let asked = self.clone();
+        let review = move |access: Access| {
+            asked.0.lock().unwrap().push(format!(
+                "{} {} {}/{}",
+                access.user.name, access.verb, access.resource, access.subresource
+            ));
+            let answer: Reviewed<bool> = Box::pin(async move {
+                match access.user.name.as_str() {
+                    "broken" => Err(ReviewError("no connection".to_owned())),
+                    name => {
+                        Ok(name == "u" && access.verb == "get" && access.subresource == "proxy")
+                    }
+                }
+            });
+            answer
+        };
+        Authorization::Webhook {
+            yes_holds: Duration::from_secs(300),
+            no_holds: Duration::from_secs(30),
+            reviewer: Reviewer::Cluster(AccessReview(Arc::new(review))),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_asked_for_once_in_two_minutes_and_failures_are_not_kept() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let user = async |certificate: &Certificate, token: &str| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        auth.authenticate(certificate, &headers)
+            .await
+            .map_err(|no| no.status)
+    };
+    let absent = &Certificate::Absent;
+    let good = user(absent, "good").await.unwrap();
+    assert_eq!(
+        (&*good.name, good.groups),
+        ("u", vec!["g".to_owned(), "system:authenticated".to_owned()])
+    );
+    assert_eq!(user(absent, "bad").await, Err(401));
+    assert_eq!(asked.take(), ["good", "bad"]);
+    // Also with a certificate that says nothing true.
+    assert!(user(&Certificate::Invalid, "good").await.is_ok());
+    assert_eq!(user(absent, "bad").await, Err(401));
+    assert_eq!(asked.take(), [""; 0]);
+    tokio::time::advance(Duration::from_secs(121)).await;
+    assert!(user(absent, "good").await.is_ok());
+    assert_eq!(user(absent, "broken").await, Err(401));
+    assert_eq!(user(absent, "broken").await, Err(401));
+    assert_eq!(user(absent, "slow").await, Err(401));
+    assert_eq!(asked.take(), ["good", "broken", "broken", "slow"]);
+}
+
+#[tokio::test]
+async fn a_token_may_come_as_a_protocol_of_a_websocket() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Refused,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let with = async |protocols: &str| {
+        let value = HeaderValue::from_str(protocols).unwrap();
+        let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
+        auth.authenticate(&Certificate::Absent, &headers)
+            .await
+            .map(|user| user.name)
+            .map_err(|no| no.status)
+    };
+    // "good"
+    assert_eq!(
+        with("v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.Z29vZA").await,
+        Ok("u".to_owned())
+    );
+    assert_eq!(
+        with("base64url.bearer.authorization.k8s.io.Z29vZA").await,
+        Err(401)
+    );
+    assert_eq!(
+        with("v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.Z29vZ").await,
+        Err(401)
+    );
+    assert_eq!(
+        with("v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.").await,
+        Err(401)
+    );
+    assert_eq!(with("v4.channel.k8s.io").await, Err(401));
+}
+
+#[tokio::test(start_paused = true)]
+async fn permission_is_asked_narrow_first_and_kept_as_long_as_configured() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        TokenAuthentication::Ignored,
+        asked.access(),
+    );
+    let may = async |name: &str, method: &str, path: &str| {
+        auth.authorize(&named(name), method, path).await
+    };
+    assert_eq!(may("u", "GET", "/pods").await, Ok(()));
+    assert_eq!(asked.take(), ["u get nodes/pods", "u get nodes/proxy"]);
+    assert_eq!(may("u", "GET", "/exec/a/b/c").await, Ok(()));
+    assert_eq!(asked.take(), [""; 0], "the yes to proxy is still known");
+    let no = may("u", "POST", "/exec/a/b/c").await.unwrap_err();
+    assert_eq!(
+        (no.status, &*no.text),
+        (
+            403,
+            "Forbidden (user=u, verb=create, resource=nodes, subresource(s)=[proxy])\n"
+        )
+    );
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(may("u", "POST", "/run/a/b/c").await.is_err());
+    assert!(may("u", "GET", "/pods").await.is_ok());
+    assert_eq!(
+        asked.take(),
+        [
+            "u create nodes/proxy",
+            "u create nodes/proxy",
+            "u get nodes/pods"
+        ]
+    );
+    tokio::time::advance(Duration::from_secs(300)).await;
+    assert!(may("u", "GET", "/debug/pprof/").await.is_ok());
+    assert_eq!(asked.take(), ["u get nodes/proxy"]);
+    let broken = may("broken", "GET", "/configz").await.unwrap_err();
+    assert_eq!(
+        (broken.status, &*broken.text),
+        (
+            500,
+            "Authorization error (user=broken, verb=get, resource=nodes, subresource=configz)"
+        )
+    );
+    assert!(may("broken", "GET", "/configz").await.is_err());
+    assert_eq!(
+        asked.take(),
+        ["broken get nodes/configz"; 2],
+        "a failure is not kept"
+    );
+}
+
+#[tokio::test]
+async fn a_mode_without_its_backend_forbids_everything_in_upstreams_words() {
+    let webhook = Authorization::Webhook {
+        yes_holds: Duration::from_secs(300),
+        no_holds: Duration::from_secs(30),
+        reviewer: Reviewer::Standalone,
+    };
+    let closed = auth(Anonymous::Allowed, standalone(), webhook);
+    let refusal = closed
+        .authorize(&named("u"), "GET", "/pods")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refusal.status, &*refusal.text),
+        (
+            403,
+            "Forbidden (user=u, verb=get, resource=nodes, subresource(s)=[pods proxy])\n"
+        )
+    );
+    let open = auth(Anonymous::Allowed, standalone(), Authorization::AlwaysAllow);
+    assert_eq!(open.authorize(&named("u"), "HEAD", "/exec/a").await, Ok(()));
+}
+
+/// Upstream's table of paths with the fine-grained gate, which 1.36 locks on.
+const PATHS: [(&str, &[&str]); 31] = [
+    ("/attach/ns/pod/c", &["proxy"]),
+    ("/attach/ns/pod/uid/c", &["proxy"]),
+    ("/checkpoint/ns/pod/c", &["checkpoint"]),
+    ("/configz", &["configz", "proxy"]),
+    ("/containerLogs/ns/pod/c", &["proxy"]),
+    ("/debug/flags/v", &["proxy"]),
+    ("/debug/pprof/profile", &["proxy"]),
+    ("/exec/ns/pod/c", &["proxy"]),
+    ("/exec/ns/pod/uid/c", &["proxy"]),
+    ("/flagz", &["configz"]),
+    ("/healthz", &["healthz", "proxy"]),
+    ("/healthz/log", &["healthz", "proxy"]),
+    ("/healthz/ping", &["healthz", "proxy"]),
+    ("/healthz/syncloop", &["healthz", "proxy"]),
+    ("/logs/", &["log"]),
+    ("/logs/a/b", &["log"]),
+    ("/metrics", &["metrics"]),
+    ("/metrics/cadvisor", &["metrics"]),
+    ("/metrics/probes", &["metrics"]),
+    ("/metrics/resource", &["metrics"]),
+    ("/metrics/slis", &["metrics"]),
+    ("/pods/", &["pods", "proxy"]),
+    ("/portForward/ns/pod", &["proxy"]),
+    ("/portForward/ns/pod/uid", &["proxy"]),
+    ("/run/ns/pod/c", &["proxy"]),
+    ("/run/ns/pod/uid/c", &["proxy"]),
+    ("/runningpods/", &["pods", "proxy"]),
+    ("/spec/", &["proxy"]),
+    ("/stats/", &["stats"]),
+    ("/stats/summary", &["stats"]),
+    ("/statusz", &["statusz"]),
+];
+
+#[test]
+fn the_attributes_of_every_path_and_method_are_upstreams() {
+    const VERBS: [(&str, &str); 7] = [
+        ("GET", "get"),
+        ("POST", "create"),
+        ("PUT", "update"),
+        ("PATCH", "patch"),
+        ("DELETE", "delete"),
+        ("HEAD", ""),
+        ("OPTIONS", ""),
+    ];
+    let user = User {
+        groups: vec!["g".to_owned()],
+        ..named("u")
+    };
+    for (path, expected) in PATHS {
+        for (method, verb) in VERBS {
+            let access = attributes(&user, "node1", method, path);
+            let subresources: Vec<&str> = access.iter().map(|access| access.subresource).collect();
+            assert_eq!(subresources, expected, "{method} {path}");
+            for one in access {
+                let expected = Access {
+                    user: user.clone(),
+                    verb,
+                    group: "",
+                    version: "v1",
+                    resource: "nodes",
+                    subresource: one.subresource,
+                    name: "node1".to_owned(),
+                };
+                assert_eq!(one, expected, "{method} {path}");
+            }
+        }
+    }
+}

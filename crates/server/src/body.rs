@@ -1,0 +1,65 @@
+//! What an answer consists of: bytes that are there, or bytes that come.
+//!
+//! In:    bytes, or a log being read
+//! Out:   the one body type of all answers
+//! Calls: `answer`, `container_logs`, `system_logs`, `listener`
+//! Holds: a body that comes is made chunk by chunk when the client takes them; dropping it ends what makes it
+//! Upstream: none
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{Stream, StreamExt};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::Response;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+
+/// A complete answer, or one whose body is made while it is sent.
+pub(crate) type Answer = Response<Content>;
+/// The body of every answer.
+pub(crate) type Content = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Bytes that are there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Content {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// Bytes that come.
+pub(crate) fn coming(
+    chunks: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+) -> Content {
+    StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+}
+
+/// A body that holds something until it was sent or dropped.
+pub(crate) struct Held<G> {
+    pub(crate) body: Content,
+    pub(crate) held: Option<G>,
+}
+
+impl<G: Unpin> Body for Held<G> {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) {
+            self.held = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,407 @@
+//! The proxy of upgraded connections: the client's request to the runtime's streaming server, then bytes both ways.
+//!
+//! In:    a request that asks for an upgrade, the URL that the runtime gave
+//! Out:   the runtime's answer: its 101, after which the connection is copied, or its refusal
+//! Calls: `streaming`; `listener` runs the copy when the connection is free ([`Tunnel::run`])
+//! Holds: SPDY and WebSocket pass as they are; nothing of the client's credentials goes to the runtime; 10 s to connect and to
+//!        be answered, 64 KiB of a refusal; a connection without a byte in either direction for the configured time is closed
+//! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle time; no https to the runtime
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::error;
+use crate::auth::is_token_protocol;
+use crate::body::{Answer, full};
+use crate::metrics::InFlight;
+
+const DIAL: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(10);
+const REFUSAL_BYTES: usize = 64 << 10;
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Each way.
+const COPY_BYTES: usize = 32 << 10;
+/// "Never", in a clock that does not overflow.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Its certificates; the key is proven, the chain is not.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) shutdown: CancellationToken,
+    /// Set by a request whose answer was 101; taken when the connection has left HTTP.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        address: SocketAddr,
+        chain: Vec<CertificateDer<'static>>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            address,
+            chain,
+            shutdown,
+            tunnel: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The request counts as running until its tunnel ends.
+    pub(crate) fn count_tunnel(&self, counted: Option<InFlight>) {
+        if let Some(tunnel) = &mut *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) {
+            tunnel.counted = counted;
+        }
+    }
+}
+
+/// Two connections that become one.
+pub(crate) struct Tunnel {
+    client: OnUpgrade,
+    runtime: Upgraded,
+    idle: Option<Duration>,
+    counted: Option<InFlight>,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel")
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    /// Copies until one side ends, or both are silent for too long.
+    ///
+    /// As upstream: the end of one direction is the end of both.
+    pub(crate) async fn run(self) {
+        let counted = self.counted;
+        match self.client.await {
+            Ok(client) => {
+                let copied =
+                    copy(TokioIo::new(client), TokioIo::new(self.runtime), self.idle).await;
+                tracing::debug!(end = ?copied, "stream ended");
+            }
+            Err(error) => tracing::debug!(%error, "the client's connection was not upgraded"),
+        }
+        drop(counted);
+    }
+}
+
+/// Whether the client asks for another protocol.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade"))
+    })
+}
+
+/// Sends the request on to `url`; after a 101 the peer has a tunnel.
+pub(crate) async fn proxy<B>(
+    request: &mut Request<B>,
+    url: &str,
+    peer: &Peer,
+    idle: Option<Duration>,
+) -> Answer {
+    let failed = |text: &str| error(StatusCode::INTERNAL_SERVER_ERROR, text);
+    if !is_upgrade(request.headers()) {
+        return failed("Upgrade request required");
+    }
+    match forward(request, url, peer).await {
+        Ok((answer, None)) => answer,
+        Ok((answer, Some(runtime))) => {
+            let tunnel = Tunnel {
+                client: hyper::upgrade::on(request),
+                runtime,
+                idle,
+                counted: None,
+            };
+            *peer.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+            answer
+        }
+        Err(text) => {
+            tracing::warn!(url, error = text, "stream not opened");
+            failed(&text)
+        }
+    }
+}
+
+async fn forward<B>(
+    request: &Request<B>,
+    url: &str,
+    peer: &Peer,
+) -> Result<(Answer, Option<Upgraded>), String> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("parse {url:?}: {error}"))?;
+    let (Some(authority), Some("http")) = (uri.authority(), uri.scheme_str()) else {
+        return Err(format!(
+            "the runtime's streaming address {url:?} is not plain http"
+        ));
+    };
+    let address = (
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(80),
+    );
+    let dialed = tokio::time::timeout(DIAL, TcpStream::connect(address)).await;
+    let stream = dialed
+        .map_err(|_| format!("dial tcp {authority}: i/o timeout"))?
+        .map_err(|error| format!("dial tcp {authority}: connect: {error}"))?;
+    // Keystrokes must not wait for company.
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
+    let onward = onward(request, &uri, peer)?;
+    let asked = tokio::time::timeout(ANSWER, ask(stream, onward)).await;
+    asked.map_err(|_| "the runtime's streaming server did not answer in 10 s".to_owned())?
+}
+
+/// The request as the runtime's server gets it.
+fn onward<B>(
+    request: &Request<B>,
+    uri: &Uri,
+    peer: &Peer,
+) -> Result<Request<Empty<Bytes>>, String> {
+    let forwarded = HeaderName::from_static("x-forwarded-for");
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut onward = Request::builder()
+        .method(request.method())
+        .uri(path)
+        .body(Empty::new())
+        .map_err(|error| error.to_string())?;
+    let headers = onward.headers_mut();
+    for (name, value) in request.headers() {
+        // Credentials are for this server, and the body, if any, is not passed on.
+        if ![
+            AUTHORIZATION,
+            CONTENT_LENGTH,
+            TRANSFER_ENCODING,
+            SEC_WEBSOCKET_PROTOCOL,
+        ]
+        .contains(name)
+        {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let protocols = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let protocols: Vec<&str> = protocols
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|protocol| !is_token_protocol(protocol))
+        .collect();
+    let text = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
+    if !protocols.is_empty() {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, text(&protocols.join(","))?);
+    }
+    if !headers.contains_key(HOST) {
+        headers.insert(
+            HOST,
+            text(uri.authority().map_or("", |authority| authority.as_str()))?,
+        );
+    }
+    let former = headers
+        .get(&forwarded)
+        .and_then(|value| value.to_str().ok());
+    let address = peer.address.ip().to_string();
+    let chain = former.map_or_else(|| address.clone(), |former| format!("{former}, {address}"));
+    let chain = text(&chain)?;
+    headers.insert(forwarded, chain);
+    Ok(onward)
+}
+
+/// The runtime's answer, and its connection after a 101.
+async fn ask(
+    stream: TcpStream,
+    onward: Request<Empty<Bytes>>,
+) -> Result<(Answer, Option<Upgraded>), String> {
+    let shown = |error: hyper::Error| error.to_string();
+    let mut builder = http1::Builder::new();
+    builder.preserve_header_case(true);
+    let (mut sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(shown)?;
+    // Nobody else drives the connection: it is polled beside each wait.
+    let mut connection = Driven {
+        connection: Box::pin(connection.with_upgrades()),
+        over: false,
+    };
+    let mut answer = connection
+        .beside(sender.send_request(onward))
+        .await
+        .map_err(shown)?;
+    let status = answer.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrade = hyper::upgrade::on(&mut answer);
+        let upgraded = connection.beside(upgrade).await.map_err(shown)?;
+        let (parts, _) = answer.into_parts();
+        return Ok((Response::from_parts(parts, full("")), Some(upgraded)));
+    }
+    if status.as_u16() < 400 {
+        return Err(format!(
+            "invalid upgrade response: status code {}",
+            status.as_u16()
+        ));
+    }
+    let (mut parts, body) = answer.into_parts();
+    let body = connection
+        .beside(Limited::new(body, REFUSAL_BYTES).collect())
+        .await;
+    let bytes = body.map_err(|error| error.to_string())?.to_bytes();
+    for header in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
+        parts.headers.remove(header);
+    }
+    Ok((Response::from_parts(parts, full(bytes)), None))
+}
+
+struct Driven {
+    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    over: bool,
+}
+
+impl Driven {
+    /// Waits for `wanted` while the connection goes on.
+    async fn beside<T>(&mut self, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = std::pin::pin!(wanted);
+        std::future::poll_fn(|cx| {
+            if !self.over
+                && let Poll::Ready(end) = self.connection.as_mut().poll(cx)
+            {
+                self.over = true;
+                if let Err(error) = end {
+                    tracing::debug!(%error, "the runtime's connection ended");
+                }
+            }
+            wanted.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// Why a copy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Client,
+    Runtime,
+    Idle,
+    Broken,
+}
+
+async fn copy<C, R>(client: C, runtime: R, idle: Option<Duration>) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    R: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client_in, client_out) = tokio::io::split(client);
+    let (runtime_in, runtime_out) = tokio::io::split(runtime);
+    let mut up = Way::new(client_in, runtime_out);
+    let mut down = Way::new(runtime_in, client_out);
+    let idle = idle.unwrap_or(NEVER);
+    let mut silence = std::pin::pin!(tokio::time::sleep(idle));
+    let end = std::future::poll_fn(|cx| {
+        let before = up.bytes.wrapping_add(down.bytes);
+        // Output first: what a process said before it ended must arrive.
+        let ends = [(down.poll(cx), End::Runtime), (up.poll(cx), End::Client)];
+        for (end, who) in ends {
+            match end {
+                Poll::Ready(Ok(())) => return Poll::Ready(who),
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Broken),
+                Poll::Pending => {}
+            }
+        }
+        if up.bytes.wrapping_add(down.bytes) != before {
+            silence.as_mut().reset(Instant::now() + idle);
+        }
+        silence.as_mut().poll(cx).map(|()| End::Idle)
+    })
+    .await;
+    // The orderly end of TLS, so that a client can tell it from a cut.
+    let goodbye = async { down.to.shutdown().await.and(up.to.shutdown().await) };
+    if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
+        tracing::debug!("a stream's connection was not closed in order");
+    }
+    end
+}
+
+/// One direction, with one buffer: what was read is written and flushed before more is read.
+struct Way<I, O> {
+    from: I,
+    to: O,
+    buffer: Vec<u8>,
+    /// What of the buffer is still to be written.
+    left: std::ops::Range<usize>,
+    flushed: bool,
+    bytes: u64,
+}
+
+impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Way<I, O> {
+    fn new(from: I, to: O) -> Self {
+        Self {
+            from,
+            to,
+            buffer: vec![0; COPY_BYTES],
+            left: 0..0,
+            flushed: true,
+            bytes: 0,
+        }
+    }
+
+    /// Ready when the source has ended and all of it is written.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.left.is_empty() {
+                let part = self.buffer.get(self.left.clone()).unwrap_or_default();
+                let written = ready!(Pin::new(&mut self.to).poll_write(cx, part))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.left.start += written;
+                self.bytes = self.bytes.wrapping_add(written as u64);
+                self.flushed = false;
+            }
+            if !self.flushed {
+                ready!(Pin::new(&mut self.to).poll_flush(cx))?;
+                self.flushed = true;
+            }
+            let mut read = ReadBuf::new(&mut self.buffer);
+            ready!(Pin::new(&mut self.from).poll_read(cx, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.left = 0..count;
+        }
+    }
+}
