@@ -45,7 +45,7 @@ impl Registered {
     }
 }
 
-fn node_at(operation: &'static str, name: &str) -> At<'_> {
+fn node_at<'a>(operation: &'static str, name: &'a str) -> At<'a> {
     At {
         operation,
         lane: LaneKind::Heartbeat,
