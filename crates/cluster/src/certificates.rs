@@ -28,10 +28,11 @@ use k8s_openapi::api::certificates::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::client::{Client, LaneKind};
 use crate::der::Validity;
-use crate::error::ClusterError;
+use crate::error::{ClusterError, error_text};
 use crate::jitter::Dice;
 use crate::kubeconfig::{Kubeconfig, KubeconfigError, Material, Server, Trust};
 use crate::objects_api::At;
@@ -46,6 +47,8 @@ const APPROVAL: Duration = Duration::from_secs(15 * 60);
 /// Waits after failed rotations: doubling so often, then the last again and again.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LAST: Duration = Duration::from_secs(32);
+/// Between two rotations that time demands.
+const GAP: Duration = Duration::from_secs(60);
 /// The key of a bootstrap that is not done.
 const BOOTSTRAP_KEY: &str = "kubelet-client.key.tmp";
 
@@ -456,38 +459,42 @@ impl Rotation {
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
-        let mut failures = 0;
-        // The serving names that the pair in force was asked for; after a restart they are read from nowhere, so trusted.
+        // The names that the pair in force was asked for; of one that was here before, nobody knows better than now.
         let mut asked_for = self
             .store
             .read()
             .await
             .map(|_| self.purpose.borrow().clone());
+        let mut rotated = None;
         loop {
-            self.until_due(asked_for.as_ref()).await;
+            self.until_due(asked_for.as_ref(), rotated).await;
+            asked_for = Some(self.until_rotated().await);
+            rotated = Some(Instant::now());
+        }
+    }
+
+    /// Asks again and again, without drawing a new deadline.
+    async fn until_rotated(&mut self) -> Purpose {
+        let mut failures = 0;
+        loop {
             self.state.send_replace(RotationState::Asking);
             let purpose = self.purpose.borrow_and_update().clone();
-            match self.rotate(&purpose).await {
-                Ok(()) => {
-                    failures = 0;
-                    asked_for = Some(purpose);
-                }
-                Err(error) => {
-                    failures += 1;
-                    let why = crate::error::error_text(&error);
-                    tracing::warn!(why, failures, "Certificate cannot be rotated");
-                    self.state
-                        .send_replace(RotationState::Failed { why, failures });
-                    let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(4));
-                    let wait = self.dice.jitter(wait.min(RETRY_LAST), 0.1);
-                    tokio::time::sleep(wait).await;
-                }
-            }
+            let Err(error) = self.rotate(&purpose).await else {
+                return purpose;
+            };
+            failures += 1;
+            let why = error_text(&error);
+            tracing::warn!(why, failures, "Certificate cannot be rotated");
+            self.state
+                .send_replace(RotationState::Failed { why, failures });
+            let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(4));
+            let wait = self.dice.jitter(wait.min(RETRY_LAST), 0.1);
+            tokio::time::sleep(wait).await;
         }
     }
 
     /// Waits until the pair has to be replaced: its time has come, it is gone, or its names changed.
-    async fn until_due(&mut self, asked_for: Option<&Purpose>) {
+    async fn until_due(&mut self, asked_for: Option<&Purpose>, rotated: Option<Instant>) {
         let Some(pair) = self.store.read().await else {
             return self.until_named().await;
         };
@@ -504,7 +511,9 @@ impl Rotation {
             }
             let wait = self.client.clock().until(rotate_at);
             if wait.is_zero() {
-                return;
+                // A signer that gives certificates which are old already must not be asked without a pause.
+                let pause = rotated.map_or(Duration::ZERO, |at| GAP.saturating_sub(at.elapsed()));
+                return tokio::time::sleep(pause).await;
             }
             // Looks at the clock at least each minute: it may jump.
             tokio::select! {
