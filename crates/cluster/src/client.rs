@@ -89,7 +89,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     dialer: Dialer,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     clock: WallClock,
     user_agent: HeaderValue,
     general: Lane,
@@ -165,7 +165,7 @@ impl Client {
         let user_agent = HeaderValue::from_str(&config.user_agent);
         let inner = Inner {
             dialer,
-            credentials: Credentials::new(kubeconfig, clock.clone()),
+            credentials: Arc::new(Credentials::new(kubeconfig, clock.clone())),
             clock,
             user_agent: user_agent.unwrap_or(HeaderValue::from_static("kubelet")),
             general: limited(),

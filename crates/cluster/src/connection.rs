@@ -371,3 +371,6 @@ async fn proxy_answer(io: &mut Box<dyn Io>) -> Result<String, String> {
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! In:    the kubeconfig's words; word of a 401; word that files changed
 //! Out:   the identity of the next call
 //! Calls: client
-//! Holds: one look at a time; a look that fails keeps what was good until it expires; a certificate that changed gives a new
+//! Holds: one look at a time, which does not end with the call that wanted it; a look that fails keeps what was good until it expires; a certificate that changed gives a new
 //!        generation, on which connections of older ones are left
 //! Upstream: client-go/transport (token_source.go, cert_rotation.go), client-go/plugin/pkg/client/auth/exec; differences:
 //!           certificate files are looked at each minute (upstream: each 5)
@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use hyper::rt::Executor as _;
+use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rustls::sign::CertifiedKey;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::WallClock;
@@ -70,7 +72,7 @@ pub(crate) struct Credentials {
     config: Kubeconfig,
     clock: WallClock,
     state: Mutex<State>,
-    looking: Semaphore,
+    looking: Arc<Semaphore>,
 }
 
 impl Credentials {
@@ -79,7 +81,7 @@ impl Credentials {
             config,
             clock,
             state: Mutex::default(),
-            looking: Semaphore::new(1),
+            looking: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -88,15 +90,25 @@ impl Credentials {
     }
 
     /// The identity now.
-    pub(crate) async fn identity(&self) -> Result<Arc<Identity>, String> {
+    pub(crate) async fn identity(self: &Arc<Self>) -> Result<Arc<Identity>, String> {
         if let Some(identity) = self.current() {
             return Ok(identity);
         }
-        let _turn = self
-            .looking
-            .acquire()
-            .await
-            .map_err(|error| error.to_string())?;
+        let turn = Arc::clone(&self.looking).acquire_owned().await;
+        let turn = turn.map_err(|error| error.to_string())?;
+        let (sender, found) = oneshot::channel();
+        let own = Arc::clone(self);
+        // A task of its own: a program that takes longer than this call may wait is not ended with it.
+        TokioExecutor::new().execute(async move {
+            let found = own.look_in_turn().await;
+            drop(turn);
+            // Whoever asked may have given up.
+            let _taken = sender.send(found);
+        });
+        found.await.map_err(|error| error.to_string())?
+    }
+
+    async fn look_in_turn(&self) -> Result<Arc<Identity>, String> {
         // Somebody else may have looked meanwhile.
         if let Some(identity) = self.current() {
             return Ok(identity);

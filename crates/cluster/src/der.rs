@@ -96,6 +96,21 @@ fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
     Some((at, rest))
 }
 
+/// The bits of the public key of a PKCS#10 request.
+#[cfg(test)]
+pub(crate) fn public_key_of_request(request: &[u8]) -> Option<&[u8]> {
+    const BIT_STRING: u8 = 0x03;
+    let (request, _) = expect(request, SEQUENCE)?;
+    let (information, _) = expect(request, SEQUENCE)?;
+    let (_, rest) = expect(information, INTEGER)?;
+    let (_, key) = expect(rest, SEQUENCE)?;
+    let (key, _) = expect(key, SEQUENCE)?;
+    let (_, bits) = expect(key, SEQUENCE)?;
+    let (bits, _) = expect(bits, BIT_STRING)?;
+    // The first byte counts unused bits.
+    bits.get(1..)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,13 +14,17 @@
 //! | `pods` | our pods, their status, mirrors |
 //! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
 //! | `nodes` | Node, lease, CSINode |
+//! | `events` | Events |
+//! | `tokens`, `certificates` | service account tokens; this node's own certificates |
 
+pub mod certificates;
 mod client;
 mod clock;
 mod connection;
 mod credentials;
 mod der;
 mod error;
+pub mod events;
 mod exec_plugin;
 pub mod jitter;
 mod kubeconfig;
@@ -33,6 +37,7 @@ pub mod reflector;
 #[cfg(test)]
 mod testing;
 mod tls;
+pub mod tokens;
 
 pub use client::{Call, Client, ClientConfig, LaneKind};
 pub use clock::WallClock;

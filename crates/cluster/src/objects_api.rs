@@ -148,6 +148,21 @@ impl Client {
         decoded(at.operation, &answer)
     }
 
+    /// Posts to a subresource of a kind, whose answer is of another kind.
+    pub(crate) async fn create_below<T: Resource>(
+        &self,
+        at: At<'_>,
+        body: &Value,
+    ) -> Result<Value, ClusterError> {
+        let body = written(at.operation, body)?;
+        let answer = self.call(at.call::<T>(Method::POST, body)).await?;
+        // The parser's own words could repeat parts of a secret.
+        serde_json::from_slice(&answer).map_err(|_| ClusterError::Unreadable {
+            operation: at.operation,
+            message: "no JSON".to_owned(),
+        })
+    }
+
     /// Puts an object in the place of the one that has its resource version.
     ///
     /// # Errors

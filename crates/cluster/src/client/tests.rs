@@ -220,3 +220,48 @@ async fn a_refused_token_is_read_again_once() {
     );
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[tokio::test]
+async fn a_credential_program_outlives_the_call_that_started_it() {
+    let directory =
+        std::env::temp_dir().join(format!("kubelet-cluster-exec-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let script = r#"echo run >> "$DIR/runs"; while [ ! -e "$DIR/go" ]; do sleep 0.02; done
+        echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"t"}}'"#;
+    let exec = crate::kubeconfig::ExecConfig {
+        api_version: "client.authentication.k8s.io/v1".to_owned(),
+        command: "/bin/sh".into(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        env: vec![("DIR".to_owned(), directory.display().to_string())],
+        provide_cluster_info: false,
+        install_hint: String::new(),
+    };
+    let server = TestServer::new(async |seen| {
+        assert_eq!(seen.headers["authorization"], "Bearer t");
+        answer(200, &json!({}))
+    });
+    let kubeconfig = Kubeconfig {
+        server: Server {
+            url: Uri::from_static("http://localhost"),
+            trust: Trust::System,
+            tls_name: None,
+            proxy: None,
+        },
+        pair: None,
+        login: Login::Exec(exec),
+    };
+    let clock = WallClock::new(|| jiff::Timestamp::UNIX_EPOCH);
+    let dialer = Dialer::Pipe(server.pipe());
+    let client = Client::with_dialer(dialer, kubeconfig, &crate::testing::config(), clock);
+    let mut hasty = call(LaneKind::Heartbeat);
+    hasty.deadline = Duration::from_millis(200);
+    let error = client.call(hasty).await.unwrap_err();
+    assert!(matches!(error, ClusterError::Deadline { .. }), "{error}");
+    assert_eq!(error.happened(), Happened::No);
+    std::fs::write(directory.join("go"), "").unwrap();
+    client.call(call(LaneKind::Heartbeat)).await.unwrap();
+    client.call(call(LaneKind::General)).await.unwrap();
+    let runs = std::fs::read_to_string(directory.join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+    std::fs::remove_dir_all(&directory).unwrap();
+}

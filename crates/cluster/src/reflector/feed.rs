@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_secs(300);
 /// And given up when it is not ended this long after.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
 /// While the first set streams in, something comes at least so often.
-const STREAM_STALL: Duration = Duration::from_secs(60);
+const STREAM_STALL: Duration = Duration::from_secs(30);
 const MAX_LINE: usize = 32 << 20;
 /// A bookmark with this annotation ends the first set.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";

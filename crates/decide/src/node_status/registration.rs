@@ -153,13 +153,10 @@ pub fn adopted_node(
 fn adopt_labels(node: &mut Node, initial: &Node) {
     let wanted = initial.metadata.labels.clone().unwrap_or_default();
     let labels = node.metadata.labels.get_or_insert_default();
+    // A label that this kubelet does not set may be the cloud controller's: it stays.
     for name in DEFAULT_LABELS {
-        match wanted.get(name) {
-            Some(value) => {
-                labels.insert(name.to_owned(), value.clone());
-            }
-            // A label that this kubelet does not set may be the cloud controller's.
-            None => {}
+        if let Some(value) = wanted.get(name) {
+            labels.insert(name.to_owned(), value.clone());
         }
     }
 }
