@@ -96,7 +96,10 @@ pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
 impl ApiServer {
     /// Makes what every cluster has, then runs the controllers until the stop.
     pub async fn run(&self, stop: CancellationToken) {
-        let work = self.controllers();
+        let work = async {
+            let mut streams = self.0.streams.lock().await;
+            tokio::join!(self.controllers(), streams.run());
+        };
         tokio::select! {
             // The stop first; a pass that is cut goes on after the next start.
             biased;

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -84,6 +84,7 @@ where
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
+        raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
     };
     let done = match head.accepted(server, peer) {
@@ -104,6 +105,7 @@ struct Head {
     method: Method,
     path: String,
     query: Query,
+    raw_query: String,
     headers: HeaderMap,
 }
 
@@ -152,7 +154,6 @@ impl Head {
         if self.method != Method::GET && self.method != Method::HEAD {
             return Err(Failure::method_not_allowed());
         }
-        Form::negotiate(self.header(ACCEPT).split(";g=apidiscovery").next().map_or("", |_| "*/*"), &self.query)?;
         Ok(Accepted::Now(json(200, bytes(&found))))
     }
 
@@ -176,7 +177,7 @@ impl Head {
         user: &User,
         target: &Target,
         body: B,
-        _upgrade: hyper::upgrade::OnUpgrade,
+        upgrade: hyper::upgrade::OnUpgrade,
     ) -> Result<Response<Body>, Failure>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -199,6 +200,10 @@ impl Head {
                 accept: self.header(ACCEPT),
                 content_type: self.header(CONTENT_TYPE),
                 body: body.to_bytes(),
+                method: self.method.clone(),
+                headers: &self.headers,
+                raw_query: &self.raw_query,
+                upgrade: Mutex::new(Some(upgrade)),
             };
             verbs::serve(server, &call).await
         };
@@ -206,6 +211,7 @@ impl Head {
         Ok(match reply.unwrap_or_else(|_| Err(Failure::timeout()))? {
             Reply::Json(code, body) => json(code, body),
             Reply::Watch(watch) => streamed(*watch),
+            Reply::Passed(response) => response,
         })
     }
 }

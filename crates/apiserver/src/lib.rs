@@ -23,6 +23,8 @@ pub mod listener;
 mod object;
 mod patch;
 mod path;
+mod protobuf;
+mod proxy;
 mod registry;
 pub mod resources;
 mod reviews;

@@ -6,13 +6,20 @@
 //! Holds: no word about any kind stands here
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
+use std::sync::{Mutex, PoisonError};
+
 use hyper::body::Bytes;
+use hyper::header::HeaderMap;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::failure::{self, Failure};
 use crate::form::Form;
+use crate::http::Body;
 use crate::patch;
 use crate::path::{Query, Target};
+use crate::protobuf;
 use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
 use crate::selectors::Selection;
 use crate::server::Inner;
@@ -35,12 +42,19 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: &'a str,
     pub(crate) content_type: &'a str,
     pub(crate) body: Bytes,
+    pub(crate) method: Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) raw_query: &'a str,
+    /// The connection itself, for who speaks something else on it.
+    pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 /// An answer.
 pub(crate) enum Reply {
     Json(u16, Bytes),
     Watch(Box<Watch>),
+    /// Somebody else's answer.
+    Passed(Response<Body>),
 }
 
 impl Call<'_> {
@@ -50,6 +64,11 @@ impl Call<'_> {
             namespace: &self.target.namespace,
             name: &self.target.name,
         }
+    }
+
+    /// The connection, once.
+    pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether `dryRun` is asked for in the query.
@@ -79,10 +98,16 @@ impl Call<'_> {
     /// The body as an object.
     pub(crate) fn object(&self) -> Result<Value, Failure> {
         let bare = self.content_type.split(';').next().unwrap_or_default().trim();
-        if !["", "application/json", "*/*"].contains(&bare) {
-            return Err(Failure::unsupported_media_type(bare, "application/json"));
+        match bare {
+            "" | "application/json" | "*/*" => self.json(),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::decode(&self.body).map_err(Failure::bad_request)
+            }
+            other => Err(Failure::unsupported_media_type(
+                other,
+                "application/json, application/vnd.kubernetes.protobuf",
+            )),
         }
-        self.json()
     }
 
     fn json(&self) -> Result<Value, Failure> {
