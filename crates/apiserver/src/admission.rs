@@ -68,20 +68,30 @@ fn priority(registry: &Registry, resource: &Resource, pod: &mut Value) -> Result
         "" => {
             let all = registry.store.list(&format!("{storage}/"));
             let values = all.objects.iter().map(|object| object.value());
-            let default = values.filter(|class| class["globalDefault"] == Value::Bool(true)).min_by_key(|class| object::number(class, "/value"));
+            let default = values
+                .filter(|class| class["globalDefault"] == Value::Bool(true))
+                .min_by_key(|class| object::number(class, "/value"));
             default.map(|class| (object::name(&class).to_owned(), class))
         }
         name => {
             let found = registry.value(storage, "", name);
-            let found = found.ok_or_else(|| refuse(format!("no PriorityClass with name {name} was found")))?;
+            let found = found
+                .ok_or_else(|| refuse(format!("no PriorityClass with name {name} was found")))?;
             Some((class, found))
         }
     };
     let (value, policy) = match &found {
-        Some((_, class)) => (object::number(class, "/value").unwrap_or(0), text(class, "/preemptionPolicy")),
+        Some((_, class)) => (
+            object::number(class, "/value").unwrap_or(0),
+            text(class, "/preemptionPolicy"),
+        ),
         None => (0, ""),
     };
-    let policy = if policy.is_empty() { "PreemptLowerPriority" } else { policy };
+    let policy = if policy.is_empty() {
+        "PreemptLowerPriority"
+    } else {
+        policy
+    };
     let given = object::number(pod, "/spec/priority");
     if given.is_some_and(|given| given != value) && !pod::is_mirror(pod) {
         return Err(refuse(format!(
@@ -101,17 +111,23 @@ fn priority(registry: &Registry, resource: &Resource, pod: &mut Value) -> Result
 
 /// A node that fails is tolerated for five minutes.
 fn tolerations(pod: &mut Value) {
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
         let covers = |one: &Value| {
             let effect = text(one, "/effect");
-            let same_key = text(one, "/key") == key || (text(one, "/key").is_empty() && text(one, "/operator") == "Exists");
+            let same_key = text(one, "/key") == key
+                || (text(one, "/key").is_empty() && text(one, "/operator") == "Exists");
             same_key && (effect.is_empty() || effect == "NoExecute")
         };
         if list(pod, "/spec/tolerations").iter().any(covers) {
             continue;
         }
         let toleration = json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-        let all = map_mut(pod, "spec").entry("tolerations").or_insert_with(|| json!([]));
+        let all = map_mut(pod, "spec")
+            .entry("tolerations")
+            .or_insert_with(|| json!([]));
         if let Some(all) = all.as_array_mut() {
             all.push(toleration);
         }

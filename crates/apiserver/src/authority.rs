@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
 
@@ -82,7 +82,9 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut parameters = CertificateParams::new(Vec::new())?;
         parameters.distinguished_name = DistinguishedName::new();
-        parameters.distinguished_name.push(DnType::CommonName, "kubernetes");
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "kubernetes");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -132,14 +134,20 @@ impl Authority {
         parameters.distinguished_name = DistinguishedName::new();
         let usage = match purpose {
             Purpose::Server(_) => {
-                parameters.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+                parameters
+                    .distinguished_name
+                    .push(DnType::CommonName, "kube-apiserver");
                 ExtendedKeyUsagePurpose::ServerAuth
             }
             Purpose::Client(name, groups) => {
                 for group in groups {
-                    parameters.distinguished_name.push(DnType::OrganizationName, group.as_str());
+                    parameters
+                        .distinguished_name
+                        .push(DnType::OrganizationName, group.as_str());
                 }
-                parameters.distinguished_name.push(DnType::CommonName, name.as_str());
+                parameters
+                    .distinguished_name
+                    .push(DnType::CommonName, name.as_str());
                 ExtendedKeyUsagePurpose::ClientAuth
             }
         };
@@ -171,8 +179,15 @@ impl Authority {
         parsed.params.is_ca = IsCa::NoCa;
         parsed.params.serial_number = Some(serial(chance));
         parsed.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        if request.usages.iter().any(|usage| usage == "key encipherment") {
-            parsed.params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+        if request
+            .usages
+            .iter()
+            .any(|usage| usage == "key encipherment")
+        {
+            parsed
+                .params
+                .key_usages
+                .push(KeyUsagePurpose::KeyEncipherment);
         }
         let extended = |usage: &String| match usage.as_str() {
             "client auth" => Some(ExtendedKeyUsagePurpose::ClientAuth),
@@ -212,7 +227,11 @@ impl Request {
             .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
         let parsed = CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
         let text = |kind: &DnType| {
-            parsed.params.distinguished_name.iter().filter(move |(k, _)| *k == kind)
+            parsed
+                .params
+                .distinguished_name
+                .iter()
+                .filter(move |(k, _)| *k == kind)
                 .map(|(_, value)| match value {
                     rcgen::DnValue::Utf8String(text) => text.clone(),
                     rcgen::DnValue::PrintableString(text) => text.as_str().to_owned(),
@@ -223,7 +242,10 @@ impl Request {
         };
         let names = &parsed.params.subject_alt_names;
         let server = |name: &&rcgen::SanType| {
-            matches!(name, rcgen::SanType::DnsName(_) | rcgen::SanType::IpAddress(_))
+            matches!(
+                name,
+                rcgen::SanType::DnsName(_) | rcgen::SanType::IpAddress(_)
+            )
         };
         let dns_or_ip = names.iter().filter(server).count();
         Ok(Self {

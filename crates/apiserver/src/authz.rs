@@ -62,12 +62,27 @@ impl Asked {
 
     /// Upstream's words for it.
     pub(crate) fn refusal(&self, user: &User, why: &str) -> String {
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
         if !self.path.is_empty() {
-            return format!("forbidden: User {:?} cannot {} path {:?}{why}", user.name, self.verb, self.path);
+            return format!(
+                "forbidden: User {:?} cannot {} path {:?}{why}",
+                user.name, self.verb, self.path
+            );
         }
-        let dotted = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
-        let named = if self.name.is_empty() { String::new() } else { format!(" {:?}", self.name) };
+        let dotted = if self.group.is_empty() {
+            String::new()
+        } else {
+            format!(".{}", self.group)
+        };
+        let named = if self.name.is_empty() {
+            String::new()
+        } else {
+            format!(" {:?}", self.name)
+        };
         let resource = if self.subresource.is_empty() {
             self.resource.clone()
         } else {
@@ -109,12 +124,23 @@ pub(crate) fn decide(registry: &Registry, user: &User, asked: &Asked) -> Decisio
 /// Discovery, and questions about oneself.
 fn is_for_everybody(asked: &Asked) -> bool {
     let reads = ["get", "head"].contains(&&*asked.verb);
-    let discovery = ["/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"];
+    let discovery = [
+        "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz",
+    ];
     let path = &*asked.path;
-    let below = |root: &&str| path == *root || path.strip_prefix(*root).is_some_and(|rest| rest.starts_with('/'));
+    let below = |root: &&str| {
+        path == *root
+            || path
+                .strip_prefix(*root)
+                .is_some_and(|rest| rest.starts_with('/'))
+    };
     if reads && discovery.iter().any(below) {
         return true;
     }
-    let own = ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
+    let own = [
+        "selfsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+        "selfsubjectreviews",
+    ];
     asked.verb == "create" && own.contains(&&*asked.resource) && asked.group.starts_with("auth")
 }

@@ -24,7 +24,12 @@ const SCHEDULER: &str = "default-scheduler";
 
 pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     let store = &server.registry.store;
-    let mut pods: Vec<Value> = store.list("pods/").objects.iter().map(|o| o.value()).collect();
+    let mut pods: Vec<Value> = store
+        .list("pods/")
+        .objects
+        .iter()
+        .map(|o| o.value())
+        .collect();
     let waits = |pod: &Value| {
         text(pod, "/spec/nodeName").is_empty()
             && text(pod, "/spec/schedulerName") == SCHEDULER
@@ -35,12 +40,21 @@ pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     if !pods.iter().any(waits) {
         return Ok(());
     }
-    let nodes: Vec<Value> = store.list("nodes/").objects.iter().map(|o| o.value()).collect();
+    let nodes: Vec<Value> = store
+        .list("nodes/")
+        .objects
+        .iter()
+        .map(|o| o.value())
+        .collect();
     // The more important first, then the older.
-    let mut order: Vec<usize> = (0..pods.len()).filter(|i| pods.get(*i).is_some_and(waits)).collect();
+    let mut order: Vec<usize> = (0..pods.len())
+        .filter(|i| pods.get(*i).is_some_and(waits))
+        .collect();
     order.sort_by_key(|i| {
         let pod = pods.get(*i);
-        let priority = pod.and_then(|pod| number(pod, "/spec/priority")).unwrap_or(0);
+        let priority = pod
+            .and_then(|pod| number(pod, "/spec/priority"))
+            .unwrap_or(0);
         let made = pod.map(|pod| text(pod, "/metadata/creationTimestamp").to_owned());
         (std::cmp::Reverse(priority), made)
     });
@@ -92,7 +106,10 @@ async fn bind(server: &Inner, pod: &Value, node: &str) -> Result<(), Failure> {
         Ok(crate::subresources::bound(old, &json!({}), node, &now))
     };
     change(&server.registry, place, Through::Sub, set).await?;
-    let message = format!("Successfully assigned {}/{} to {node}", place.namespace, place.name);
+    let message = format!(
+        "Successfully assigned {}/{} to {node}",
+        place.namespace, place.name
+    );
     tell(server, pod, ("Normal", "Scheduled", "Binding"), &message).await
 }
 
@@ -116,11 +133,17 @@ async fn refuse(
                 None => counted.push((problem.clone(), 1)),
             }
         }
-        let parts: Vec<String> = counted.iter().map(|(p, count)| format!("{count} {p}")).collect();
+        let parts: Vec<String> = counted
+            .iter()
+            .map(|(p, count)| format!("{count} {p}"))
+            .collect();
         format!("0/{nodes} nodes are available: {}.", parts.join(", "))
     };
     let conditions = list(pod, "/status/conditions");
-    if conditions.iter().any(|c| text(c, "/type") == "PodScheduled" && text(c, "/message") == message) {
+    if conditions
+        .iter()
+        .any(|c| text(c, "/type") == "PodScheduled" && text(c, "/message") == message)
+    {
         return Ok(());
     }
     let now = object::time(server.registry.now());
@@ -137,7 +160,13 @@ async fn refuse(
         Ok(new)
     };
     change(&server.registry, place, Through::Status, set).await?;
-    tell(server, pod, ("Warning", "FailedScheduling", "Scheduling"), &message).await
+    tell(
+        server,
+        pod,
+        ("Warning", "FailedScheduling", "Scheduling"),
+        &message,
+    )
+    .await
 }
 
 async fn tell(
@@ -158,12 +187,14 @@ async fn tell(
             "uid": object::uid(pod), "resourceVersion": text(pod, "/metadata/resourceVersion"),
         },
         "type": kind, "reason": reason, "action": action, "message": message,
-        "eventTime": server.registry.now().to_string(),
+        "eventTime": object::micro_time(server.registry.now()),
         "firstTimestamp": null, "lastTimestamp": null, "source": {},
         "reportingComponent": SCHEDULER, "reportingInstance": SCHEDULER,
     });
     let who = controller();
-    let made = server.registry.create(resource, namespace, event, &who, Run::Real);
+    let made = server
+        .registry
+        .create(resource, namespace, event, &who, Run::Real);
     match made.await {
         // A namespace that is ending takes no events.
         Err(failure) if [403, 404].contains(&failure.code) => Ok(()),

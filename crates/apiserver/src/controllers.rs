@@ -76,7 +76,8 @@ impl Work {
             _ => {}
         }
         if event.removed {
-            self.gone.insert(object::uid(&event.object.value()).to_owned());
+            self.gone
+                .insert(object::uid(&event.object.value()).to_owned());
             if !namespace.is_empty() {
                 self.namespaces.insert(namespace.to_owned());
             }
@@ -117,8 +118,9 @@ impl ApiServer {
             storages.sort_unstable();
             storages.dedup();
             let watchers = storages.iter().filter(|storage| !storage.is_empty());
-            let watchers: Result<Vec<Watcher>, TooOld> =
-                watchers.map(|storage| store.watch(storage, version)).collect();
+            let watchers: Result<Vec<Watcher>, TooOld> = watchers
+                .map(|storage| store.watch(storage, version))
+                .collect();
             let Ok(watchers) = watchers else { continue };
             self.follow(watchers.into_iter().map(wait).collect()).await;
         }

@@ -65,7 +65,9 @@ pub(crate) fn group(name: &str) -> Result<Value, Failure> {
 
 /// `/api/v1`, `/apis/<group>/<version>`.
 pub(crate) fn resources(group: &str, version: &str) -> Result<Value, Failure> {
-    let rows = RESOURCES.iter().filter(|row| row.group == group && row.version == version);
+    let rows = RESOURCES
+        .iter()
+        .filter(|row| row.group == group && row.version == version);
     let resources: Vec<Value> = rows.flat_map(entries).collect();
     if resources.is_empty() {
         return Err(Failure::no_such_path());
@@ -74,7 +76,9 @@ pub(crate) fn resources(group: &str, version: &str) -> Result<Value, Failure> {
         "" => version.to_owned(),
         group => format!("{group}/{version}"),
     };
-    Ok(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}))
+    Ok(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}),
+    )
 }
 
 /// A resource and its subresources.

@@ -177,8 +177,12 @@ impl Failure {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut failure = Self::new(422, "Invalid", format!("{kind} {name:?} is invalid: {what}"))
-            .of(resource, name);
+        let mut failure = Self::new(
+            422,
+            "Invalid",
+            format!("{kind} {name:?} is invalid: {what}"),
+        )
+        .of(resource, name);
         failure.details["kind"] = resource.kind.into();
         failure.details["causes"] = causes
             .iter()
@@ -242,8 +246,7 @@ impl Failure {
 
     /// 504: a version that does not exist yet.
     pub fn too_large_version(asked: u64, current: u64) -> Self {
-        let message =
-            format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let mut failure = Self::new(504, "Timeout", message);
         failure.details = json!({"retryAfterSeconds": 1, "causes": [
             {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});

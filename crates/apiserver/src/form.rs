@@ -31,7 +31,9 @@ impl Form {
             return Ok(Self::Whole);
         }
         let clauses = accept.split(',');
-        let found = clauses.map(str::trim).find_map(|clause| Self::of(clause, query));
+        let found = clauses
+            .map(str::trim)
+            .find_map(|clause| Self::of(clause, query));
         found.ok_or_else(Failure::not_acceptable)
     }
 
@@ -42,19 +44,26 @@ impl Form {
             return None;
         }
         let parameters: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
-        let get = |name: &str| parameters.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+        let get = |name: &str| {
+            parameters
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| *value)
+        };
         match (get("as"), get("g"), get("v")) {
             (None, ..) => Some(Self::Whole),
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Self::Table(
-                match query.get("includeObject") {
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
+                Some(Self::Table(match query.get("includeObject") {
                     Some("Object") => Include::Object,
                     Some("None") => Include::Nothing,
                     _ => Include::Metadata,
-                },
-            )),
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
-                Some(Self::Metadata)
+                }))
             }
+            (
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                Some("meta.k8s.io"),
+                Some("v1"),
+            ) => Some(Self::Metadata),
             _ => None,
         }
     }
@@ -67,9 +76,17 @@ impl Form {
             Self::Metadata => bytes(&metadata_of(&object.value())),
             Self::Table(include) => {
                 let value = object.value();
-                let row = table::row((resource.cells)(&value, now), &shown(resource, object), include);
+                let row = table::row(
+                    (resource.cells)(&value, now),
+                    &shown(resource, object),
+                    include,
+                );
                 let version = object.version.to_string();
-                bytes(&whole_table(resource, vec![row], json!({"resourceVersion": version})))
+                bytes(&whole_table(
+                    resource,
+                    vec![row],
+                    json!({"resourceVersion": version}),
+                ))
             }
         }
     }
@@ -86,18 +103,27 @@ impl Form {
             Self::Table(include) => {
                 let rows = objects.iter().map(|object| {
                     let value = object.value();
-                    table::row((resource.cells)(&value, now), &shown(resource, object), include)
+                    table::row(
+                        (resource.cells)(&value, now),
+                        &shown(resource, object),
+                        include,
+                    )
                 });
                 bytes(&whole_table(resource, rows.collect(), metadata))
             }
             Self::Whole | Self::Metadata => {
                 let (kind, version) = match self {
-                    Self::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+                    Self::Metadata => (
+                        "PartialObjectMetadataList".to_owned(),
+                        "meta.k8s.io/v1".to_owned(),
+                    ),
                     _ => (format!("{}List", resource.kind), resource.api_version()),
                 };
                 let size: usize = objects.iter().map(|object| object.bytes.len() + 1).sum();
                 let mut out = Vec::with_capacity(size + 128);
-                let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[");
+                let head = format!(
+                    "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+                );
                 out.extend_from_slice(head.as_bytes());
                 for (index, object) in objects.iter().enumerate() {
                     if index > 0 {
@@ -113,13 +139,18 @@ impl Form {
 
     /// What a watch that has told of everything up to a version says of it.
     pub(crate) fn bookmark(self, resource: &Resource, version: u64, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         match self {
-            Self::Whole => bytes(&json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})),
-            Self::Metadata => bytes(&json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})),
+            Self::Whole => bytes(
+                &json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
+            ),
+            Self::Metadata => bytes(
+                &json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            ),
             Self::Table(_) => {
                 let mut table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": version.to_string()}, "columnDefinitions": null, "rows": []});
                 if initial_end {
@@ -168,8 +199,14 @@ mod tests {
             ("", Some(Form::Whole)),
             ("*/*", Some(Form::Whole)),
             (kubectl, Some(Form::Table(Include::Metadata))),
-            ("application/vnd.kubernetes.protobuf, application/json", Some(Form::Whole)),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::Metadata)),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                Some(Form::Whole),
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Some(Form::Metadata),
+            ),
             ("application/vnd.kubernetes.protobuf", None),
         ] {
             assert_eq!(Form::negotiate(accept, &query).ok(), form, "{accept}");

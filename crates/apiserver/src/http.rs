@@ -16,13 +16,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame};
-use hyper::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::authz::{self, Asked, Decision};
 use crate::discovery;
 use crate::failure::Failure;
-use crate::form::{Form, bytes};
+use crate::form::bytes;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
@@ -136,7 +138,9 @@ impl Head {
             Some(Ok(text)) => Some(text),
             None => None,
         };
-        let user = server.authenticate(peer, authorization)?.ok_or_else(Failure::unauthorized)?;
+        let user = server
+            .authenticate(peer, authorization)?
+            .ok_or_else(Failure::unauthorized)?;
         if let Route::Target(target) = route {
             let verb = target.verb(self.method.as_str(), &self.query);
             authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
@@ -161,7 +165,10 @@ impl Head {
         let ready = server.registry.store.failed();
         let (code, text) = match ready {
             None => (200, "ok".to_owned()),
-            Some(why) => (500, format!("[-]store failed: {why}\nhealthz check failed\n")),
+            Some(why) => (
+                500,
+                format!("[-]store failed: {why}\nhealthz check failed\n"),
+            ),
         };
         let mut response = Response::new(full(text.into()));
         *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
@@ -185,13 +192,16 @@ impl Head {
     {
         let verb = target.verb(self.method.as_str(), &self.query);
         let work = async {
-            let body = Limited::new(body, BODY_BYTES).collect().await.map_err(|error| {
-                if error.is::<http_body_util::LengthLimitError>() {
-                    Failure::too_large(BODY_BYTES)
-                } else {
-                    Failure::bad_request(format!("unable to read the body: {error}"))
-                }
-            })?;
+            let body = Limited::new(body, BODY_BYTES)
+                .collect()
+                .await
+                .map_err(|error| {
+                    if error.is::<http_body_util::LengthLimitError>() {
+                        Failure::too_large(BODY_BYTES)
+                    } else {
+                        Failure::bad_request(format!("unable to read the body: {error}"))
+                    }
+                })?;
             let call = Call {
                 user,
                 target,

@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::authority::{Authority, LEAF_SECONDS, Pair, Purpose};
 use crate::clock::Chance;
@@ -122,17 +122,22 @@ impl Identity {
                 pem
             }
         };
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| IdentityError::Content {
-            path: key_path,
-            why: e.to_string(),
-        })?;
+        let der =
+            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| IdentityError::Content {
+                path: key_path,
+                why: e.to_string(),
+            })?;
         let issue = |purpose: Purpose| {
             let (authority, names) = (&authority, purpose);
             move || Ok(authority.issue(&names, chance, now)?)
         };
         let fresh_enough = |name: &str| renew(dir, name, now);
         fresh_enough("apiserver")?;
-        let server = self::pair(dir, "apiserver", issue(Purpose::Server(names.server.clone())))?;
+        let server = self::pair(
+            dir,
+            "apiserver",
+            issue(Purpose::Server(names.server.clone())),
+        )?;
         fresh_enough("apiserver-kubelet-client")?;
         let kubelet_client = self::pair(dir, "apiserver-kubelet-client", issue(kubelet_client()))?;
         let identity = Self {
@@ -141,7 +146,10 @@ impl Identity {
             kubelet_client,
             authority,
         };
-        let admin = Purpose::Client("kubernetes-admin".to_owned(), vec!["system:masters".to_owned()]);
+        let admin = Purpose::Client(
+            "kubernetes-admin".to_owned(),
+            vec!["system:masters".to_owned()],
+        );
         let node = Purpose::Client(
             format!("system:node:{}", names.node),
             vec!["system:nodes".to_owned()],
@@ -160,9 +168,17 @@ impl Identity {
     ///
     /// # Errors
     /// What the library said.
-    pub fn client(&self, name: &str, groups: &[&str], chance: &Chance, now: Timestamp) -> Result<Pair, IdentityError> {
+    pub fn client(
+        &self,
+        name: &str,
+        groups: &[&str],
+        chance: &Chance,
+        now: Timestamp,
+    ) -> Result<Pair, IdentityError> {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        Ok(self.authority.issue(&Purpose::Client(name.to_owned(), groups), chance, now)?)
+        Ok(self
+            .authority
+            .issue(&Purpose::Client(name.to_owned(), groups), chance, now)?)
     }
 
     /// `<name>.kubeconfig`, unless it is there, for this URL and still good.
@@ -212,7 +228,10 @@ fn pair(
     name: &str,
     make: impl FnOnce() -> Result<Pair, IdentityError>,
 ) -> Result<Pair, IdentityError> {
-    let (certificate, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+    let (certificate, key) = (
+        dir.join(format!("{name}.crt")),
+        dir.join(format!("{name}.key")),
+    );
     match (read(&certificate)?, read(&key)?) {
         (Some(certificate), Some(key)) => Ok(Pair { certificate, key }),
         // A key alone is what a crash between the two writes leaves.
@@ -277,7 +296,12 @@ fn write(path: &Path, content: &str, mode: u32) -> Result<(), IdentityError> {
         _ => {}
     }
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(mode).open(&fresh).map_err(fail)?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&fresh)
+        .map_err(fail)?;
     file.write_all(content.as_bytes())
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&fresh, path))

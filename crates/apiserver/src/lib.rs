@@ -40,3 +40,6 @@ mod verbs;
 
 pub use authority::Pair;
 pub use server::{ApiServer, Parts};
+
+#[cfg(test)]
+mod tests;

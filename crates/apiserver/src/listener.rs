@@ -22,7 +22,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +70,9 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +166,11 @@ impl Listener {
         };
         let now = self.server.0.registry.now().as_second();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0).unsigned_abs()));
-        if self.authorities.verify_client_cert(leaf, rest, now).is_err() {
+        if self
+            .authorities
+            .verify_client_cert(leaf, rest, now)
+            .is_err()
+        {
             return Peer::BadCertificate;
         }
         subject(leaf).map_or(Peer::BadCertificate, Peer::Known)
@@ -175,7 +183,10 @@ where
 {
     // The executor runs HTTP/2 streams only; they end with their connection.
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -230,14 +241,17 @@ fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
 }
 
 fn tls(pair: &Pair, authorities: &Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|e| e.to_string())?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| e.to_string())?
         .with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(authorities))));
     let chain = chain.map_err(|e| e.to_string())?;
-    let mut config = builder.with_single_cert(chain, key).map_err(|e| e.to_string())?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

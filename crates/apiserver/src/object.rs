@@ -104,7 +104,12 @@ pub(crate) fn fill(map: &mut Map<String, Value>, name: &str, value: impl Into<Va
 
 /// As [`fill`], and an empty text counts as none.
 pub(crate) fn fill_text(map: &mut Map<String, Value>, name: &str, value: &str) {
-    if map.get(name).and_then(Value::as_str).unwrap_or_default().is_empty() {
+    if map
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .is_empty()
+    {
         map.insert(name.to_owned(), value.into());
     }
 }
@@ -119,7 +124,15 @@ pub(crate) fn keep(new: &mut Value, old: &Value, name: &str) {
 
 /// A time as the API writes it: whole seconds.
 pub(crate) fn time(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_string()
+}
+
+/// A time of the API's finer kind: microseconds, always six digits.
+pub(crate) fn micro_time(at: Timestamp) -> String {
+    let micros = at.subsec_nanosecond().max(0) / 1000;
+    format!("{}.{micros:06}Z", time(at).trim_end_matches('Z'))
 }
 
 /// A time that the API wrote.

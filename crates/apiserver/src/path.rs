@@ -38,7 +38,8 @@ impl Query {
 
     /// `true`, `1`, or there without a value.
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.all(name).any(|value| ["true", "1", "True", "TRUE", "t", "T"].contains(&value))
+        self.all(name)
+            .any(|value| ["true", "1", "True", "TRUE", "t", "T"].contains(&value))
     }
 
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
@@ -55,7 +56,8 @@ fn decode(text: &str) -> String {
             b'+' => bytes.push(b' '),
             b'%' => {
                 let mut ahead = rest.clone();
-                let digits = [ahead.next(), ahead.next()].map(|d| d.and_then(|d| char::from(d).to_digit(16)));
+                let digits = [ahead.next(), ahead.next()]
+                    .map(|d| d.and_then(|d| char::from(d).to_digit(16)));
                 match digits {
                     [Some(high), Some(low)] => {
                         bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
@@ -198,7 +200,13 @@ mod tests {
         match route(path) {
             Route::Target(t) => {
                 let sub = t.subresource.map_or("", |sub| sub.name);
-                format!("{} {:?} {:?} {sub:?} {:?}", t.resource.qualified(), t.namespace, t.name, t.rest)
+                format!(
+                    "{} {:?} {:?} {sub:?} {:?}",
+                    t.resource.qualified(),
+                    t.namespace,
+                    t.name,
+                    t.rest
+                )
             }
             other => format!("{other:?}"),
         }
@@ -209,16 +217,31 @@ mod tests {
         for (path, read) in [
             ("/api/v1/pods", r#"pods "" "" "" """#),
             ("/api/v1/namespaces/a/pods/", r#"pods "a" "" "" """#),
-            ("/api/v1/namespaces/a/pods/b/status", r#"pods "a" "b" "status" """#),
+            (
+                "/api/v1/namespaces/a/pods/b/status",
+                r#"pods "a" "b" "status" """#,
+            ),
             ("/api/v1/namespaces/a", r#"namespaces "" "a" "" """#),
-            ("/api/v1/namespaces/a/finalize", r#"namespaces "" "a" "finalize" """#),
-            ("/api/v1/nodes/n/proxy/pods/x", r#"nodes "" "n" "proxy" "pods/x""#),
-            ("/apis/coordination.k8s.io/v1/namespaces/a/leases/n", r#"leases.coordination.k8s.io "a" "n" "" """#),
+            (
+                "/api/v1/namespaces/a/finalize",
+                r#"namespaces "" "a" "finalize" """#,
+            ),
+            (
+                "/api/v1/nodes/n/proxy/pods/x",
+                r#"nodes "" "n" "proxy" "pods/x""#,
+            ),
+            (
+                "/apis/coordination.k8s.io/v1/namespaces/a/leases/n",
+                r#"leases.coordination.k8s.io "a" "n" "" """#,
+            ),
             ("/api/v1/pods/b", "Unknown"),
             ("/api/v1/namespaces/a/nodes", "Unknown"),
             ("/api/v1/namespaces/a/pods/b/other", "Unknown"),
             ("/api/v2/pods", "Unknown"),
-            ("/apis/coordination.k8s.io/v1", r#"Resources("coordination.k8s.io", "v1")"#),
+            (
+                "/apis/coordination.k8s.io/v1",
+                r#"Resources("coordination.k8s.io", "v1")"#,
+            ),
             ("/healthz/ping", "Health"),
             ("/apis", "Groups"),
         ] {
@@ -228,7 +251,9 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let query = Query::parse("labelSelector=app%3Dweb%2Cx+in+%28a%29&watch=1&limit=5&command=a&command=b&e=");
+        let query = Query::parse(
+            "labelSelector=app%3Dweb%2Cx+in+%28a%29&watch=1&limit=5&command=a&command=b&e=",
+        );
         assert_eq!(query.get("labelSelector"), Some("app=web,x in (a)"));
         assert!(query.is_set("watch"));
         assert_eq!(query.number("limit"), Some(5));

@@ -81,7 +81,9 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
                 let mut inner = Reader(type_meta);
                 while let Some((number, wire)) = inner.field().ok_or_else(malformed)? {
                     match (number, wire) {
-                        (1, Wire::Bytes(text)) => version = String::from_utf8_lossy(text).into_owned(),
+                        (1, Wire::Bytes(text)) => {
+                            version = String::from_utf8_lossy(text).into_owned()
+                        }
                         (2, Wire::Bytes(text)) => kind = String::from_utf8_lossy(text).into_owned(),
                         _ => {}
                     }
@@ -125,7 +127,9 @@ fn put(
             list.as_array_mut()?.push(value);
         }
         Kind::Map(inner) => {
-            let Wire::Bytes(bytes) = wire else { return None };
+            let Wire::Bytes(bytes) = wire else {
+                return None;
+            };
             let (mut key, mut value) = (String::new(), single(*inner, &Wire::Bytes(&[]), depth)?);
             let mut reader = Reader(bytes);
             while let Some((number, wire)) = reader.field()? {
@@ -167,7 +171,10 @@ fn single(kind: Kind, wire: &Wire<'_>, depth: u8) -> Option<Value> {
         (Kind::Time, Wire::Bytes(bytes)) => time(bytes)?,
         (Kind::Words, Wire::Bytes(bytes)) => {
             let words = message_of(schema::WORDS, bytes, depth)?;
-            words.get("items").cloned().unwrap_or_else(|| Value::Array(Vec::new()))
+            words
+                .get("items")
+                .cloned()
+                .unwrap_or_else(|| Value::Array(Vec::new()))
         }
         (Kind::IntOrText, Wire::Bytes(bytes)) => {
             let parts = message_of(schema::INT_OR_TEXT, bytes, depth)?;
@@ -207,7 +214,11 @@ mod tests {
     }
 
     fn body(version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        let meta = [bytes_field(1, version.as_bytes()), bytes_field(2, kind.as_bytes())].concat();
+        let meta = [
+            bytes_field(1, version.as_bytes()),
+            bytes_field(2, kind.as_bytes()),
+        ]
+        .concat();
         [MAGIC.to_vec(), bytes_field(1, &meta), bytes_field(2, raw)].concat()
     }
 
@@ -229,8 +240,15 @@ mod tests {
             }))
         );
         for cut in 0..whole.len() {
-            assert!(decode(&whole[..cut]).is_err() || cut == whole.len() - raw.len() - 2, "{cut}");
+            assert!(
+                decode(&whole[..cut]).is_err() || cut == whole.len() - raw.len() - 2,
+                "{cut}"
+            );
         }
-        assert!(decode(&body("v1", "Pod", &raw)).unwrap_err().contains("JSON only"));
+        assert!(
+            decode(&body("v1", "Pod", &raw))
+                .unwrap_err()
+                .contains("JSON only")
+        );
     }
 }

@@ -18,7 +18,9 @@ use futures_util::stream::FuturesUnordered;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -63,7 +65,8 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn new(pair: &Pair) -> Result<(Self, Streams), String> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|e| e.to_string())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -81,26 +84,42 @@ impl Proxy {
     }
 
     fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
-        let full = |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
+        let full =
+            |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
         self.running.try_send(stream).map_err(full)
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
         let failed = |why: String| {
-            Failure::unavailable(format!("error dialing backend: dial tcp {host}:{port}: {why}"))
+            Failure::unavailable(format!(
+                "error dialing backend: dial tcp {host}:{port}: {why}"
+            ))
         };
         let open = async {
-            let stream = TcpStream::connect((host, port)).await.map_err(|e| failed(e.to_string()))?;
+            let stream = TcpStream::connect((host, port))
+                .await
+                .map_err(|e| failed(e.to_string()))?;
             let name = match host.parse::<IpAddr>() {
                 Ok(ip) => ServerName::IpAddress(ip.into()),
-                Err(_) => ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?,
+                Err(_) => {
+                    ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
+                }
             };
-            let stream = self.tls.connect(name, stream).await.map_err(|e| failed(e.to_string()))?;
+            let stream = self
+                .tls
+                .connect(name, stream)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
             let shaken = http1::handshake(TokioIo::new(stream)).await;
             shaken.map_err(|e| failed(e.to_string()))
         };
         let opened = tokio::time::timeout(CONNECT, open).await;
-        let (sender, connection) = opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
+        let (sender, connection) =
+            opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
         let connection = async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the kubelet ended");
@@ -145,15 +164,22 @@ impl Inner {
         };
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = destination.path.parse().map_err(|_| Failure::bad_request("the path cannot be passed on"))?;
+        *request.uri_mut() = destination
+            .path
+            .parse()
+            .map_err(|_| Failure::bad_request("the path cannot be passed on"))?;
         *request.headers_mut() = passed_on(call.headers);
         let authority = format!("{}:{}", destination.host, destination.port);
         if let Ok(host) = authority.parse() {
             request.headers_mut().insert(HOST, host);
         }
-        let mut sender = self.kubelets.connect(&destination.host, destination.port).await?;
+        let mut sender = self
+            .kubelets
+            .connect(&destination.host, destination.port)
+            .await?;
         let answered = sender.send_request(request).await;
-        let answer = answered.map_err(|error| Failure::unavailable(format!("error dialing backend: {error}")))?;
+        let answer = answered
+            .map_err(|error| Failure::unavailable(format!("error dialing backend: {error}")))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(call, answer);
         }
@@ -190,7 +216,11 @@ impl Inner {
     fn node_destination(&self, call: &Call<'_>) -> Result<Destination, Failure> {
         let node = self.registry.get(call.place())?.value();
         let (host, port) = address(&node)?;
-        let query = if call.raw_query.is_empty() { String::new() } else { format!("?{}", call.raw_query) };
+        let query = if call.raw_query.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", call.raw_query)
+        };
         Ok(Destination {
             host,
             port,
@@ -203,23 +233,35 @@ impl Inner {
         let (namespace, name) = (&*call.target.namespace, &*call.target.name);
         let node = text(&pod, "/spec/nodeName");
         if node.is_empty() {
-            return Err(Failure::bad_request(format!("pod {name} does not have a host assigned")));
+            return Err(Failure::bad_request(format!(
+                "pod {name} does not have a host assigned"
+            )));
         }
         let found = self.registry.value("nodes", "", node);
         let row = crate::resources::by_storage("nodes").unwrap_or(call.target.resource);
         let (host, port) = address(&found.ok_or_else(|| Failure::not_found(row, node))?)?;
         let path = match sub {
             "portforward" => {
-                let ports: Vec<String> = call.query.all("ports").map(|p| format!("ports={}", encode(p))).collect();
+                let ports: Vec<String> = call
+                    .query
+                    .all("ports")
+                    .map(|p| format!("ports={}", encode(p)))
+                    .collect();
                 with_query(format!("/portForward/{namespace}/{name}"), &ports)
             }
             "log" => {
                 let container = container(call, &pod)?;
-                with_query(format!("/containerLogs/{namespace}/{name}/{container}"), &log_options(call))
+                with_query(
+                    format!("/containerLogs/{namespace}/{name}/{container}"),
+                    &log_options(call),
+                )
             }
             _ => {
                 let container = container(call, &pod)?;
-                with_query(format!("/{sub}/{namespace}/{name}/{container}"), &stream_options(call))
+                with_query(
+                    format!("/{sub}/{namespace}/{name}/{container}"),
+                    &stream_options(call),
+                )
             }
         };
         Ok(Destination { host, port, path })
@@ -229,30 +271,55 @@ impl Inner {
 /// Host and port of a node's kubelet.
 fn address(node: &Value) -> Result<(String, u16), Failure> {
     let addresses = list(node, "/status/addresses");
-    let of = |kind: &str| addresses.iter().find(|a| text(a, "/type") == kind).map(|a| text(a, "/address"));
-    let host = ["InternalIP", "ExternalIP", "Hostname"].into_iter().find_map(of);
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|a| text(a, "/type") == kind)
+            .map(|a| text(a, "/address"))
+    };
+    let host = ["InternalIP", "ExternalIP", "Hostname"]
+        .into_iter()
+        .find_map(of);
     let host = host.ok_or_else(|| {
-        Failure::internal(format!("no preferred addresses found for node {:?}; known addresses: []", text(node, "/metadata/name")))
+        Failure::internal(format!(
+            "no preferred addresses found for node {:?}; known addresses: []",
+            text(node, "/metadata/name")
+        ))
     })?;
-    let told = number(node, "/status/daemonEndpoints/kubeletEndpoint/Port").filter(|port| *port > 0);
+    let told =
+        number(node, "/status/daemonEndpoints/kubeletEndpoint/Port").filter(|port| *port > 0);
     let port = u16::try_from(told.unwrap_or(KUBELET_PORT)).map_err(Failure::internal)?;
     Ok((host.to_owned(), port))
 }
 
 /// The container that is meant: the one named, or the only one.
 fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
-    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
-    let all: Vec<&str> = lists.iter().flat_map(|l| list(pod, l)).map(|c| text(c, "/name")).collect();
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ];
+    let all: Vec<&str> = lists
+        .iter()
+        .flat_map(|l| list(pod, l))
+        .map(|c| text(c, "/name"))
+        .collect();
     let name = &*call.target.name;
     if let Some(named) = call.query.get("container") {
         return if all.contains(&named) {
             Ok(named.to_owned())
         } else {
-            Err(Failure::bad_request(format!("container {named} is not valid for pod {name}")))
+            Err(Failure::bad_request(format!(
+                "container {named} is not valid for pod {name}"
+            )))
         };
     }
-    let regular: Vec<&str> = list(pod, "/spec/containers").iter().map(|c| text(c, "/name")).collect();
-    let default = annotation(pod, "kubectl.kubernetes.io/default-container").filter(|d| regular.contains(d));
+    let regular: Vec<&str> = list(pod, "/spec/containers")
+        .iter()
+        .map(|c| text(c, "/name"))
+        .collect();
+    let default =
+        annotation(pod, "kubectl.kubernetes.io/default-container").filter(|d| regular.contains(d));
     match (default, regular.as_slice()) {
         (Some(default), _) => Ok(default.to_owned()),
         (None, [only]) => Ok((*only).to_owned()),
@@ -265,22 +332,49 @@ fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
 
 /// Options of a log that the kubelet takes under the same names.
 fn log_options(call: &Call<'_>) -> Vec<String> {
-    let names = ["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"];
-    let given = names.into_iter().filter_map(|name| Some((name, call.query.get(name)?)));
-    given.map(|(name, value)| format!("{name}={}", encode(value))).collect()
+    let names = [
+        "follow",
+        "previous",
+        "sinceSeconds",
+        "sinceTime",
+        "timestamps",
+        "tailLines",
+        "limitBytes",
+        "stream",
+    ];
+    let given = names
+        .into_iter()
+        .filter_map(|name| Some((name, call.query.get(name)?)));
+    given
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect()
 }
 
 /// Options of exec and attach in the kubelet's names.
 fn stream_options(call: &Call<'_>) -> Vec<String> {
-    let names = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
-    let set = names.into_iter().filter(|(name, _)| call.query.is_set(name));
+    let names = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ];
+    let set = names
+        .into_iter()
+        .filter(|(name, _)| call.query.is_set(name));
     let flags = set.map(|(_, theirs)| format!("{theirs}=1"));
-    let words = call.query.all("command").map(|word| format!("command={}", encode(word)));
+    let words = call
+        .query
+        .all("command")
+        .map(|word| format!("command={}", encode(word)));
     flags.chain(words).collect()
 }
 
 fn with_query(path: String, options: &[String]) -> String {
-    if options.is_empty() { path } else { format!("{path}?{}", options.join("&")) }
+    if options.is_empty() {
+        path
+    } else {
+        format!("{path}?{}", options.join("&"))
+    }
 }
 
 fn encode(text: &str) -> String {
@@ -298,13 +392,23 @@ fn encode(text: &str) -> String {
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();
     let is_upgrade = headers.contains_key(UPGRADE);
-    for name in [AUTHORIZATION, COOKIE, HOST, TRANSFER_ENCODING, hyper::header::CONTENT_LENGTH] {
+    for name in [
+        AUTHORIZATION,
+        COOKIE,
+        HOST,
+        TRANSFER_ENCODING,
+        hyper::header::CONTENT_LENGTH,
+    ] {
         passed.remove(name);
     }
     if !is_upgrade {
         passed.remove(CONNECTION);
     }
-    let own: Vec<_> = passed.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
+    let own: Vec<_> = passed
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
     for name in own {
         passed.remove(name);
     }
@@ -329,20 +433,30 @@ fn relayed(body: Incoming) -> Body {
 /// The kubelet's refusal in upstream's words.
 async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), ERROR_BYTES).collect().await;
-    let said = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let body = Limited::new(answer.into_body(), ERROR_BYTES)
+        .collect()
+        .await;
+    let said = body
+        .map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned())
+        .unwrap_or_default();
     match status {
         400 => Failure::bad_request(said),
         404 => {
             let mut failure = Failure::no_such_path();
-            failure.message = format!("the server could not find the requested resource ( {} {})", call.target.written(), call.target.name);
+            failure.message = format!(
+                "the server could not find the requested resource ( {} {})",
+                call.target.written(),
+                call.target.name
+            );
             failure
         }
         _ => {
             let mut failure = Failure::internal(&said);
             failure.message = format!(
                 "an error on the server ({said:?}) has prevented the request from succeeding ({} {} {})",
-                call.verb, call.target.written(), call.target.name
+                call.verb,
+                call.target.written(),
+                call.target.name
             );
             failure
         }
@@ -371,7 +485,12 @@ impl ServerCertVerifier for AnyKubelet {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -380,7 +499,12 @@ impl ServerCertVerifier for AnyKubelet {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

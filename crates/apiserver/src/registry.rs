@@ -78,7 +78,9 @@ pub(crate) struct Registry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +138,10 @@ impl Registry {
                 return Err(Failure::invalid(resource, name(&object), &causes));
             }
             let called = name(&object).to_owned();
-            match self.put(resource, namespace, object, Expected::Absent, run).await {
+            match self
+                .put(resource, namespace, object, Expected::Absent, run)
+                .await
+            {
                 Err(WriteError::Unexpected(_)) if given.is_empty() && attempt < NAMES => {}
                 Err(WriteError::Unexpected(_)) => {
                     return Err(Failure::already_exists(resource, &called));
@@ -253,7 +258,8 @@ impl Registry {
                 // The last finalizer went with this change.
                 self.remove(place, current.version).await
             } else {
-                self.put(resource, place.namespace, new, expected, run).await
+                self.put(resource, place.namespace, new, expected, run)
+                    .await
             };
             match written {
                 Err(WriteError::Unexpected(Some(_))) => {}
@@ -292,9 +298,13 @@ impl Registry {
             causes.extend((resource.strategy.validate)(new, Some(old)));
         }
         if is_deleting(old) {
-            let added = finalizers(new).iter().find(|one| !finalizers(old).contains(one));
+            let added = finalizers(new)
+                .iter()
+                .find(|one| !finalizers(old).contains(one));
             if let Some(added) = added {
-                let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
+                let detail = format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
+                );
                 causes.push(Cause::forbidden("metadata.finalizers", &detail));
             }
         }
@@ -412,7 +422,9 @@ fn check_name(resource: &Resource, object: &Value) -> Vec<Cause> {
     if resource.storage == "events" {
         rules = vec![NameRule::PathSegment];
     }
-    let problems = rules.into_iter().filter_map(|rule| names::problem(rule, called));
+    let problems = rules
+        .into_iter()
+        .filter_map(|rule| names::problem(rule, called));
     problems
         .map(|problem| Cause::invalid("metadata.name", &called.into(), &problem))
         .collect()
@@ -478,11 +490,18 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
     metadata.remove("managedFields");
     metadata.remove("selfLink");
     for map in ["labels", "annotations"] {
-        if metadata.get(map).is_some_and(|m| m.is_null() || m.as_object().is_some_and(serde_json::Map::is_empty)) {
+        if metadata
+            .get(map)
+            .is_some_and(|m| m.is_null() || m.as_object().is_some_and(serde_json::Map::is_empty))
+        {
             metadata.remove(map);
         }
     }
-    if metadata.get("finalizers").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+    if metadata
+        .get("finalizers")
+        .and_then(Value::as_array)
+        .is_some_and(Vec::is_empty)
+    {
         metadata.remove("finalizers");
     }
 }

@@ -52,7 +52,9 @@ const ALL: &[&str] = &[
     "update",
     "watch",
 ];
-const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const NO_COLLECTION: &[&str] = &[
+    "create", "delete", "get", "list", "patch", "update", "watch",
+];
 const CREATE: &[&str] = &["create"];
 
 /// Which names an object may have.
@@ -183,7 +185,12 @@ pub static RESOURCES: &[Resource] = &[
         columns: table::EVENT,
         cells: table::event,
         strategy: strategy::EVENT,
-        ..row("", ("events", "event", "Event"), "events", typed::<api::core::v1::Event>)
+        ..row(
+            "",
+            ("events", "event", "Event"),
+            "events",
+            typed::<api::core::v1::Event>,
+        )
     },
     Resource {
         short_names: &["ns"],
@@ -220,7 +227,12 @@ pub static RESOURCES: &[Resource] = &[
         strategy: strategy::NODE,
         columns: table::NODE,
         cells: table::node,
-        ..row("", ("nodes", "node", "Node"), "nodes", typed::<api::core::v1::Node>)
+        ..row(
+            "",
+            ("nodes", "node", "Node"),
+            "nodes",
+            typed::<api::core::v1::Node>,
+        )
     },
     Resource {
         short_names: &["pvc"],
@@ -283,14 +295,24 @@ pub static RESOURCES: &[Resource] = &[
         strategy: strategy::POD,
         columns: table::POD,
         cells: table::pod,
-        ..row("", ("pods", "pod", "Pod"), "pods", typed::<api::core::v1::Pod>)
+        ..row(
+            "",
+            ("pods", "pod", "Pod"),
+            "pods",
+            typed::<api::core::v1::Pod>,
+        )
     },
     Resource {
         selectable: &["type"],
         columns: table::SECRET,
         cells: table::secret,
         strategy: strategy::SECRET,
-        ..row("", ("secrets", "secret", "Secret"), "secrets", typed::<api::core::v1::Secret>)
+        ..row(
+            "",
+            ("secrets", "secret", "Secret"),
+            "secrets",
+            typed::<api::core::v1::Secret>,
+        )
     },
     Resource {
         short_names: &["sa"],
@@ -324,7 +346,11 @@ pub static RESOURCES: &[Resource] = &[
     },
     review(
         "authentication.k8s.io",
-        ("selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
+        (
+            "selfsubjectreviews",
+            "selfsubjectreview",
+            "SelfSubjectReview",
+        ),
         typed::<api::authentication::v1::SelfSubjectReview>,
     ),
     review(
@@ -520,11 +546,6 @@ impl Resource {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),
         }
-    }
-
-    /// `/v1`, or `coordination.k8s.io/v1`, as Go prints a group and version.
-    pub(crate) fn group_version(&self) -> String {
-        format!("{}/{}", self.group, self.version)
     }
 
     /// The subresource of this name.

@@ -51,7 +51,9 @@ fn token_review(server: &Inner, review: &Value) -> Value {
         .filter_map(|a| a.as_str().map(str::to_owned))
         .collect();
     match server.authenticate_token(text(review, "/spec/token"), &audiences) {
-        Ok((user, audiences)) => json!({"authenticated": true, "user": user.shown(), "audiences": audiences}),
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user.shown(), "audiences": audiences})
+        }
         Err(why) => json!({"user": {}, "error": why}),
     }
 }
@@ -60,7 +62,8 @@ fn token_review(server: &Inner, review: &Value) -> Value {
 fn subject(review: &Value) -> Result<User, Failure> {
     let words = |value: &Value| {
         let all = value.as_array().into_iter().flatten();
-        all.filter_map(|one| one.as_str().map(str::to_owned)).collect()
+        all.filter_map(|one| one.as_str().map(str::to_owned))
+            .collect()
     };
     let spec = &review["spec"];
     let user = User {
@@ -84,7 +87,10 @@ fn subject(review: &Value) -> Result<User, Failure> {
 
 fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure> {
     let spec = &review["spec"];
-    let asked = match (spec.get("resourceAttributes"), spec.get("nonResourceAttributes")) {
+    let asked = match (
+        spec.get("resourceAttributes"),
+        spec.get("nonResourceAttributes"),
+    ) {
         (Some(wanted), None) => Asked {
             verb: text(wanted, "/verb").to_owned(),
             group: text(wanted, "/group").to_owned(),

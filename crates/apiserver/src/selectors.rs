@@ -66,9 +66,7 @@ impl Selection {
             let field = &*requirement.field;
             if !known.contains(&field) && !resource.selectable.contains(&field) {
                 return Err(Failure::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}",
-                    format!("{}, Resource={}", resource.group_version(), resource.plural),
-                    format!("{field}={}", requirement.value),
+                    "field label not supported: {field}"
                 )));
             }
         }
@@ -79,7 +77,6 @@ impl Selection {
     pub(crate) fn is_all(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
-
 
     /// Whether an object matches.
     pub(crate) fn matches(&self, object: &Object) -> bool {
@@ -107,8 +104,8 @@ fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> {
             let parts = [("!=", false), ("==", true), ("=", true)]
                 .iter()
                 .find_map(|(sign, equal)| Some((term.split_once(sign)?, *equal)));
-            let ((field, value), equal) =
-                parts.ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
+            let ((field, value), equal) = parts
+                .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
             Ok(FieldRequirement {
                 field: field.to_owned(),
                 value: value.replace('\\', ""),
@@ -148,9 +145,17 @@ fn parse_label(term: &str) -> Result<Requirement, String> {
         Ok(text.to_owned())
     };
     let set = |text: &str| {
-        let inner = text.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+        let inner = text
+            .trim()
+            .strip_prefix('(')
+            .and_then(|t| t.strip_suffix(')'));
         let inner = inner.ok_or_else(|| format!("found '{text}', expected: '('"))?;
-        Ok::<_, String>(inner.split(',').map(|v| v.trim().to_owned()).collect::<Vec<_>>())
+        Ok::<_, String>(
+            inner
+                .split(',')
+                .map(|v| v.trim().to_owned())
+                .collect::<Vec<_>>(),
+        )
     };
     let number = |text: &str| {
         let parsed = text.trim().parse::<i64>();
@@ -195,9 +200,14 @@ mod tests {
     use super::*;
 
     fn check(selector: &str, labels: &[(&str, &str)]) -> bool {
-        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let labels = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let labels = labels.collect();
-        parse_labels(selector).unwrap().iter().all(|one| one.matches(&labels))
+        parse_labels(selector)
+            .unwrap()
+            .iter()
+            .all(|one| one.matches(&labels))
     }
 
     #[test]
@@ -232,7 +242,10 @@ mod tests {
             .iter()
             .map(|f| (&*f.field, &*f.value, f.equal))
             .collect();
-        let expected = [("spec.nodeName", "a", true), ("status.phase", "Failed", false)];
+        let expected = [
+            ("spec.nodeName", "a", true),
+            ("status.phase", "Failed", false),
+        ];
         assert_eq!(parsed, expected);
         assert!(parse_fields("spec.nodeName").is_err());
     }

@@ -48,7 +48,9 @@ pub struct Parts {
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +60,9 @@ pub struct ApiServer(pub(crate) Arc<Inner>);
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").field("registry", &self.0.registry).finish_non_exhaustive()
+        f.debug_struct("ApiServer")
+            .field("registry", &self.0.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +123,11 @@ impl ApiServer {
 
     /// Why the server is not ready.
     pub fn not_ready(&self) -> Option<String> {
-        self.0.registry.store.failed().map(|why| format!("the store failed: {why}"))
+        self.0
+            .registry
+            .store
+            .failed()
+            .map(|why| format!("the store failed: {why}"))
     }
 }
 
@@ -138,13 +146,20 @@ impl Inner {
         let Some(header) = authorization else {
             return Ok(None);
         };
-        let token = header.trim().split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let token = token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty());
+        let token = header
+            .trim()
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token = token
+            .map(|(_, token)| token.trim())
+            .filter(|token| !token.is_empty());
         let Some(token) = token else {
             return Err(Failure::unauthorized());
         };
         let found = self.authenticate_token(token, &[]);
-        found.map(|(user, _)| Some(user)).map_err(|_| Failure::unauthorized())
+        found
+            .map(|(user, _)| Some(user))
+            .map_err(|_| Failure::unauthorized())
     }
 
     /// The user of a token, and for which of the audiences it is good.
@@ -156,7 +171,11 @@ impl Inner {
         audiences: &[String],
     ) -> Result<(User, Vec<String>), String> {
         let own = [ISSUER.to_owned()];
-        let audiences = if audiences.is_empty() { &own } else { audiences };
+        let audiences = if audiences.is_empty() {
+            &own
+        } else {
+            audiences
+        };
         if let Some(user) = self.static_tokens.get(token) {
             return Ok((user.clone(), audiences.to_vec()));
         }
@@ -172,7 +191,9 @@ impl Inner {
             return Err("token is not valid yet".to_owned());
         }
         let for_whom = list(&claims, "/aud");
-        let good = audiences.iter().filter(|one| for_whom.iter().any(|aud| aud == one.as_str()));
+        let good = audiences
+            .iter()
+            .filter(|one| for_whom.iter().any(|aud| aud == one.as_str()));
         let good: Vec<String> = good.cloned().collect();
         if good.is_empty() {
             return Err("token audiences are not the wanted ones".to_owned());
@@ -185,7 +206,10 @@ impl Inner {
         let private = &claims["kubernetes.io"];
         let namespace = text(private, "/namespace");
         let bound = |kind: &str, storage: &str, namespace: &str| {
-            let (name, uid) = (text(private, &format!("/{kind}/name")), text(private, &format!("/{kind}/uid")));
+            let (name, uid) = (
+                text(private, &format!("/{kind}/name")),
+                text(private, &format!("/{kind}/uid")),
+            );
             let found = self.registry.value(storage, namespace, name);
             let found = found.filter(|found| object::uid(found) == uid);
             found.ok_or_else(|| format!("{kind} {namespace}/{name} is gone"))
@@ -194,7 +218,10 @@ impl Inner {
         let name = object::name(&account);
         let mut user = User::new(
             &format!("system:serviceaccount:{namespace}:{name}"),
-            &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")],
+            &[
+                "system:serviceaccounts",
+                &format!("system:serviceaccounts:{namespace}"),
+            ],
         );
         user.uid = object::uid(&account).to_owned();
         let mut extra = |key: &str, value: &str| {
@@ -238,7 +265,9 @@ impl Inner {
         let causes: Vec<Cause> = too_short.into_iter().chain(too_long).collect();
         if !causes.is_empty() {
             let mut failure = Failure::invalid(call.target.resource, name, &causes);
-            failure.message = failure.message.replace("ServiceAccount", "TokenRequest.authentication.k8s.io");
+            failure.message = failure
+                .message
+                .replace("ServiceAccount", "TokenRequest.authentication.k8s.io");
             return Err(failure);
         }
         let audiences = match list(&request, "/spec/audiences") {
@@ -287,14 +316,20 @@ impl Inner {
         );
         let (field, storage, namespace) = match kind {
             "" if call.user.node_name().is_some() => {
-                return Err(Failure::forbidden(call.target.resource, &call.target.name, "node requested token not bound to a pod"));
+                return Err(Failure::forbidden(
+                    call.target.resource,
+                    &call.target.name,
+                    "node requested token not bound to a pod",
+                ));
             }
             "" => return Ok(()),
             "Pod" => ("pod", "pods", &*call.target.namespace),
             "Secret" => ("secret", "secrets", &*call.target.namespace),
             "Node" => ("node", "nodes", ""),
             other => {
-                return Err(Failure::bad_request(format!("cannot bind token for serviceaccount to object of kind {other:?}")));
+                return Err(Failure::bad_request(format!(
+                    "cannot bind token for serviceaccount to object of kind {other:?}"
+                )));
             }
         };
         let found = self.registry.value(storage, namespace, bound);
@@ -302,7 +337,9 @@ impl Inner {
         let found = found.ok_or_else(|| Failure::not_found(row, bound))?;
         let wanted = text(request, "/spec/boundObjectRef/uid");
         if !wanted.is_empty() && wanted != object::uid(&found) {
-            let why = format!("the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
             return Err(Failure::conflict(row, bound, &why));
         }
         if kind == "Pod" {
@@ -317,7 +354,11 @@ impl Inner {
             if let Some(asking) = call.user.node_name()
                 && asking != node
             {
-                return Err(Failure::forbidden(row, bound, "node requested token bound to a pod scheduled on a different node"));
+                return Err(Failure::forbidden(
+                    row,
+                    bound,
+                    "node requested token bound to a pod scheduled on a different node",
+                ));
             }
             if let Some(node) = self.registry.value("nodes", "", node) {
                 private["node"] = json!({"name": object::name(&node), "uid": object::uid(&node)});

@@ -250,10 +250,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn backend(
-        backend: impl redb::StorageBackend,
-        fields: Fields,
-    ) -> Result<Self, OpenError> {
+    pub fn backend(backend: impl redb::StorageBackend, fields: Fields) -> Result<Self, OpenError> {
         let (disk, state) = Disk::backend(backend, fields)?;
         let shared = Arc::new(Shared {
             fields,

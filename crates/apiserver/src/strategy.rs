@@ -155,11 +155,6 @@ pub(crate) const SECRET: Strategy = Strategy {
     },
     validate: |new, old| {
         let mut causes = immutable(new, old, &["data"]);
-        for (key, value) in new.get("data").and_then(Value::as_object).into_iter().flatten() {
-            if value.as_str().and_then(crate::encoding::from_base64).is_none() {
-                causes.push(Cause::invalid(format!("data[{key}]"), value, "illegal base64 data"));
-            }
-        }
         if let Some(old) = old
             && old["type"] != new["type"]
         {
@@ -199,7 +194,11 @@ pub(crate) const SERVICE: Strategy = Strategy {
             let (before, after) = (text(old, "/spec/clusterIP"), text(new, "/spec/clusterIP"));
             if !before.is_empty() && !external && before != after {
                 let after = Value::from(after);
-                causes.push(Cause::invalid("spec.clusterIP", &after, "field is immutable"));
+                causes.push(Cause::invalid(
+                    "spec.clusterIP",
+                    &after,
+                    "field is immutable",
+                ));
             }
         }
         causes
@@ -250,7 +249,10 @@ pub(crate) const CLAIM: Strategy = Strategy {
     default: |claim| {
         let spec = map_mut(claim, "spec");
         fill_text(spec, "volumeMode", "Filesystem");
-        if let Some(requests) = spec.get_mut("resources").and_then(|r| r.get_mut("requests")) {
+        if let Some(requests) = spec
+            .get_mut("resources")
+            .and_then(|r| r.get_mut("requests"))
+        {
             quantities::normalize(requests);
         }
     },
@@ -288,13 +290,19 @@ pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
     default: |class| fill_text(as_map(class), "preemptionPolicy", "PreemptLowerPriority"),
     validate: |new, old| {
         let mut causes = Vec::new();
-        let (name, value) = (text(new, "/metadata/name"), number(new, "/value").unwrap_or(0));
+        let (name, value) = (
+            text(new, "/metadata/name"),
+            number(new, "/value").unwrap_or(0),
+        );
         if !name.starts_with("system-") && value > 1_000_000_000 {
             let detail = "maximum allowed value of a user defined priority is 1000000000";
             causes.push(Cause::forbidden("value", detail));
         }
         if old.is_some_and(|old| number(old, "/value") != number(new, "/value")) {
-            causes.push(Cause::forbidden("value", "may not be changed in an update."));
+            causes.push(Cause::forbidden(
+                "value",
+                "may not be changed in an update.",
+            ));
         }
         causes
     },

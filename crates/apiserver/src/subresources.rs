@@ -27,10 +27,15 @@ pub(crate) async fn serve(
         return Err(Failure::method_not_allowed());
     }
     let resource = call.target.resource;
-    if call.verb == "get" && ["status", "ephemeralcontainers", "resize", "approval"].contains(&sub.name) {
+    if call.verb == "get"
+        && ["status", "ephemeralcontainers", "resize", "approval"].contains(&sub.name)
+    {
         let object = server.registry.get(call.place())?;
         let form = crate::form::Form::negotiate(call.accept, call.query)?;
-        return Ok(Reply::Json(200, form.object(resource, &object, server.registry.now())));
+        return Ok(Reply::Json(
+            200,
+            form.object(resource, &object, server.registry.now()),
+        ));
     }
     match sub.name {
         "status" => change_with(server, call, Through::Status, |_, _| Ok(())).await,
@@ -38,7 +43,10 @@ pub(crate) async fn serve(
             change_with(server, call, Through::Sub, |new, old| {
                 let mut causes = pod::only_ephemeral_containers(new, old);
                 if pod::is_mirror(old) {
-                    causes.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
+                    causes.push(Cause::forbidden(
+                        "",
+                        "static pods do not support ephemeral containers",
+                    ));
                 }
                 refuse(call, &causes)
             })
@@ -51,7 +59,11 @@ pub(crate) async fn serve(
                 let mut causes = (resource.strategy.validate)(new, None);
                 if pod::qos_class(new) != qos {
                     let qos_now = pod::qos_class(new).into();
-                    causes.push(Cause::invalid("spec", &qos_now, "Pod QOS Class may not change as a result of resizing"));
+                    causes.push(Cause::invalid(
+                        "spec",
+                        &qos_now,
+                        "Pod QOS Class may not change as a result of resizing",
+                    ));
                 }
                 refuse(call, &causes)
             })
@@ -91,7 +103,11 @@ fn refuse(call: &Call<'_>, causes: &[Cause]) -> Result<(), Failure> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Failure::invalid(call.target.resource, &call.target.name, causes))
+    Err(Failure::invalid(
+        call.target.resource,
+        &call.target.name,
+        causes,
+    ))
 }
 
 fn done() -> Reply {
@@ -112,11 +128,17 @@ async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let bind = |old: &Value| {
         let assigned = text(old, "/spec/nodeName");
         if is_deleting(old) {
-            let why = format!("pod {} is being deleted, cannot be assigned to a host", place.name);
+            let why = format!(
+                "pod {} is being deleted, cannot be assigned to a host",
+                place.name
+            );
             return Err(Failure::conflict(resource, place.name, &why));
         }
         if !assigned.is_empty() {
-            let why = format!("pod {} is already assigned to node {assigned:?}", place.name);
+            let why = format!(
+                "pod {} is already assigned to node {assigned:?}",
+                place.name
+            );
             return Err(Failure::conflict(resource, place.name, &why));
         }
         if !list(old, "/spec/schedulingGates").is_empty() {
@@ -126,7 +148,10 @@ async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         Ok(bound(old, &binding, &node, &now))
     };
     let run = call.run()?;
-    server.registry.change(place, Through::Sub, call.user, run, bind).await?;
+    server
+        .registry
+        .change(place, Through::Sub, call.user, run, bind)
+        .await?;
     Ok(done())
 }
 
@@ -134,9 +159,13 @@ async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
 pub(crate) fn bound(old: &Value, binding: &Value, node: &str, now: &str) -> Value {
     let mut new = old.clone();
     map_mut(&mut new, "spec").insert("nodeName".to_owned(), node.into());
-    let annotations = binding.pointer("/metadata/annotations").and_then(Value::as_object);
+    let annotations = binding
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object);
     for (key, value) in annotations.into_iter().flatten() {
-        let all = object::metadata(&mut new).entry("annotations").or_insert_with(|| json!({}));
+        let all = object::metadata(&mut new)
+            .entry("annotations")
+            .or_insert_with(|| json!({}));
         object::as_map(all).insert(key.clone(), value.clone());
     }
     let mut conditions = list(old, "/status/conditions").to_vec();
@@ -155,7 +184,9 @@ async fn eviction(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let eviction = call.object()?;
     let given = object::name(&eviction);
     if !given.is_empty() && given != call.target.name {
-        return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Failure::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
     let mut options = DeleteOptions::parse(&eviction["deleteOptions"])?;
     options.dry |= call.run()? == crate::registry::Run::Dry;

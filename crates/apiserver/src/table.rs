@@ -105,9 +105,7 @@ pub(crate) fn short_duration(seconds: i64) -> String {
         _ if hours < 48 => format!("{hours}h"),
         _ if hours < 24 * 8 => with_rest(hours / 24, "d", hours % 24, "h"),
         _ if hours < 24 * 365 * 2 => format!("{}d", hours / 24),
-        _ if hours < 24 * 365 * 8 => {
-            with_rest(hours / 24 / 365, "y", (hours / 24) % 365, "d")
-        }
+        _ if hours < 24 * 365 * 8 => with_rest(hours / 24 / 365, "y", (hours / 24) % 365, "d"),
         _ => format!("{}y", hours / 24 / 365),
     }
 }
@@ -125,7 +123,11 @@ fn age(object: &Value, now: Timestamp) -> Value {
 }
 
 fn or(text: &str, otherwise: &str) -> Value {
-    if text.is_empty() { otherwise.into() } else { text.into() }
+    if text.is_empty() {
+        otherwise.into()
+    } else {
+        text.into()
+    }
 }
 
 fn count(object: &Value, fields: &[&str]) -> Value {
@@ -153,8 +155,12 @@ pub(crate) fn config_map(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(object).into(), data, age(object, now)]
 }
 
-pub(crate) const SECRET: &[Column] =
-    &[NAME, column("Type", "string"), column("Data", "string"), AGE];
+pub(crate) const SECRET: &[Column] = &[
+    NAME,
+    column("Type", "string"),
+    column("Data", "string"),
+    AGE,
+];
 
 pub(crate) fn secret(object: &Value, now: Timestamp) -> Vec<Value> {
     let (kind, data) = (text(object, "/type").into(), count(object, &["data"]));
@@ -193,7 +199,11 @@ pub(crate) fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
     }
     let more = all.len().saturating_sub(3);
     all.truncate(3);
-    let mut shown = if all.is_empty() { "<none>".to_owned() } else { all.join(",") };
+    let mut shown = if all.is_empty() {
+        "<none>".to_owned()
+    } else {
+        all.join(",")
+    };
     if more > 0 {
         shown.push_str(&format!(" + {more} more..."));
     }
@@ -214,7 +224,8 @@ pub(crate) fn service(object: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = list(object, "/spec/ports")
         .iter()
         .map(|port| {
-            let (number_of, protocol) = (number(port, "/port").unwrap_or(0), text(port, "/protocol"));
+            let (number_of, protocol) =
+                (number(port, "/port").unwrap_or(0), text(port, "/protocol"));
             match number(port, "/nodePort") {
                 Some(node) if node > 0 => format!("{number_of}:{node}/{protocol}"),
                 _ => format!("{number_of}/{protocol}"),
@@ -276,15 +287,19 @@ pub(crate) fn node(object: &Value, now: Timestamp) -> Vec<Value> {
     if object.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
         status.push_str(",SchedulingDisabled");
     }
-    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let labels = object
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object);
     let mut roles: Vec<&str> = labels
         .into_iter()
         .flatten()
-        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-            Some(role) => Some(role),
-            None if key == "kubernetes.io/role" => value.as_str(),
-            None => None,
-        })
+        .filter_map(
+            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+                Some(role) => Some(role),
+                None if key == "kubernetes.io/role" => value.as_str(),
+                None => None,
+            },
+        )
         .filter(|role| !role.is_empty())
         .collect();
     roles.sort_unstable();
@@ -331,7 +346,10 @@ pub(crate) fn event(object: &Value, now: Timestamp) -> Vec<Value> {
     let times = number(object, "/series/count").or_else(|| number(object, "/count"));
     let kind = text(object, "/involvedObject/kind").to_lowercase();
     let involved = text(object, "/involvedObject/name");
-    let source = [text(object, "/source/component"), text(object, "/source/host")];
+    let source = [
+        text(object, "/source/component"),
+        text(object, "/source/host"),
+    ];
     let source: Vec<&str> = source.into_iter().filter(|s| !s.is_empty()).collect();
     let source = match source.is_empty() {
         true => text(object, "/reportingComponent").to_owned(),
@@ -391,7 +409,14 @@ pub(crate) fn claim(object: &Value, now: Timestamp) -> Vec<Value> {
         deleting_or(object, text(object, "/status/phase")),
         text(object, "/spec/volumeName").into(),
         status_of("/status/capacity/storage").into(),
-        access_modes(object, if bound { "/status/accessModes" } else { "/nothing" }),
+        access_modes(
+            object,
+            if bound {
+                "/status/accessModes"
+            } else {
+                "/nothing"
+            },
+        ),
         text(object, "/spec/storageClassName").into(),
         or(text(object, "/spec/volumeAttributesClassName"), "<unset>"),
         age(object, now),
@@ -518,9 +543,20 @@ pub(crate) const CSI_DRIVER: &[Column] = &[
 ];
 
 pub(crate) fn csi_driver(object: &Value, now: Timestamp) -> Vec<Value> {
-    let flag = |field: &str| object.pointer(&format!("/spec/{field}")).cloned().unwrap_or(false.into());
+    let flag = |field: &str| {
+        object
+            .pointer(&format!("/spec/{field}"))
+            .cloned()
+            .unwrap_or(false.into())
+    };
     let words = |pointer: &str, inner: &str| {
-        let one = |v: &Value| if inner.is_empty() { v.as_str().unwrap_or_default().to_owned() } else { text(v, inner).to_owned() };
+        let one = |v: &Value| {
+            if inner.is_empty() {
+                v.as_str().unwrap_or_default().to_owned()
+            } else {
+                text(v, inner).to_owned()
+            }
+        };
         let all: Vec<String> = list(object, pointer).iter().map(one).collect();
         all.join(",")
     };
@@ -576,7 +612,10 @@ pub(crate) fn attachment(object: &Value, now: Timestamp) -> Vec<Value> {
         text(object, "/spec/attacher").into(),
         text(object, "/spec/source/persistentVolumeName").into(),
         text(object, "/spec/nodeName").into(),
-        object.pointer("/status/attached").cloned().unwrap_or(false.into()),
+        object
+            .pointer("/status/attached")
+            .cloned()
+            .unwrap_or(false.into()),
         age(object, now),
     ]
 }

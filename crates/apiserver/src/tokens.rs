@@ -24,7 +24,9 @@ pub(crate) struct TokenKey {
 
 impl std::fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("TokenKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,7 +72,9 @@ impl TokenKey {
             return None;
         }
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key());
-        public.verify(signed.as_bytes(), &from_base64_url(signature)?).ok()?;
+        public
+            .verify(signed.as_bytes(), &from_base64_url(signature)?)
+            .ok()?;
         serde_json::from_slice(&from_base64_url(claims)?).ok()
     }
 }

@@ -68,7 +68,10 @@ impl Call<'_> {
 
     /// The connection, once.
     pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether `dryRun` is asked for in the query.
@@ -97,7 +100,12 @@ impl Call<'_> {
 
     /// The body as an object.
     pub(crate) fn object(&self) -> Result<Value, Failure> {
-        let bare = self.content_type.split(';').next().unwrap_or_default().trim();
+        let bare = self
+            .content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
         match bare {
             "" | "application/json" | "*/*" => self.json(),
             "application/vnd.kubernetes.protobuf" => {
@@ -128,7 +136,9 @@ impl Call<'_> {
         };
         let mut options = DeleteOptions::parse(&body)?;
         if let Some(text) = self.query.get("gracePeriodSeconds") {
-            let seconds = text.parse().map_err(|_| Failure::bad_request("gracePeriodSeconds is no number"))?;
+            let seconds = text
+                .parse()
+                .map_err(|_| Failure::bad_request("gracePeriodSeconds is no number"))?;
             options.grace_seconds = options.grace_seconds.or(Some(seconds));
         }
         if options.propagation.is_none() {
@@ -154,7 +164,11 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
     match call.verb {
         "get" => {
             let object = server.registry.get(call.place())?;
-            Ok(Reply::Json(200, call.form()?.object(resource, &object, server.registry.now())))
+            Ok(Reply::Json(
+                200,
+                call.form()?
+                    .object(resource, &object, server.registry.now()),
+            ))
         }
         "list" => list(server, call),
         "watch" => watch(server, call),
@@ -173,9 +187,18 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let object = call.object()?;
     let created = server
         .registry
-        .create(resource, &call.target.namespace, object, call.user, call.run()?)
+        .create(
+            resource,
+            &call.target.namespace,
+            object,
+            call.user,
+            call.run()?,
+        )
         .await?;
-    Ok(Reply::Json(201, form.object(resource, &created, server.registry.now())))
+    Ok(Reply::Json(
+        201,
+        form.object(resource, &created, server.registry.now()),
+    ))
 }
 
 /// PUT and PATCH; `fit` says what of the old object the new one is laid over.
@@ -209,7 +232,10 @@ pub(crate) async fn change_with(
             fit(&mut new, old)?;
             Ok(new)
         };
-        server.registry.change(call.place(), through, call.user, run, apply).await?
+        server
+            .registry
+            .change(call.place(), through, call.user, run, apply)
+            .await?
     } else {
         let sent = call.object()?;
         let replace = |old: &Value| {
@@ -217,9 +243,15 @@ pub(crate) async fn change_with(
             fit(&mut new, old)?;
             Ok(new)
         };
-        server.registry.change(call.place(), through, call.user, run, replace).await?
+        server
+            .registry
+            .change(call.place(), through, call.user, run, replace)
+            .await?
     };
-    Ok(Reply::Json(200, form.object(resource, &changed, server.registry.now())))
+    Ok(Reply::Json(
+        200,
+        form.object(resource, &changed, server.registry.now()),
+    ))
 }
 
 /// Kinds whose deletion answers with the object.
@@ -253,7 +285,11 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
     let namespace = Some(&*call.target.namespace).filter(|_| resource.namespaced);
     let found = server.registry.store.list(&resource.prefix(namespace));
     let mut deleted = Vec::new();
-    for object in found.objects.iter().filter(|object| selection.matches(object)) {
+    for object in found
+        .objects
+        .iter()
+        .filter(|object| selection.matches(object))
+    {
         let (namespace, name) = object.place();
         let place = Place {
             resource,
@@ -269,5 +305,8 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
     }
     let version = server.registry.store.version().to_string();
     let metadata = json!({"resourceVersion": version});
-    Ok(Reply::Json(200, form.list(resource, &deleted, metadata, server.registry.now())))
+    Ok(Reply::Json(
+        200,
+        form.list(resource, &deleted, metadata, server.registry.now()),
+    ))
 }

@@ -26,10 +26,22 @@ use tokio_util::sync::CancellationToken;
 /// Every flag: name, default, what it is.
 const FLAGS: [(&str, &str, &str); 6] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
-    ("data-dir", "", "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)"),
-    ("node-name", "", "The node that kubelet.kubeconfig is for (default: the host's name)"),
+    (
+        "data-dir",
+        "",
+        "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)",
+    ),
+    (
+        "node-name",
+        "",
+        "The node that kubelet.kubeconfig is for (default: the host's name)",
+    ),
     ("secure-port", "6443", "Port to listen on"),
-    ("token-auth-file", "", "Static tokens, one a line: token,user,uid,\"group,group\""),
+    (
+        "token-auth-file",
+        "",
+        "Static tokens, one a line: token,user,uid,\"group,group\"",
+    ),
     ("v", "0", "Level of the log"),
 ];
 
@@ -76,7 +88,11 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
 }
 
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .trim()
+        .to_lowercase()
 }
 
 fn help() -> String {
@@ -98,7 +114,10 @@ fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
         if ["-h", "--help", "help"].contains(&argument.as_str()) {
             return Ok(Request::Help);
         }
-        let Some(long) = argument.strip_prefix("--").or_else(|| argument.strip_prefix("-").filter(|a| a.starts_with('v'))) else {
+        let Some(long) = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix("-").filter(|a| a.starts_with('v')))
+        else {
             bail!("unknown command {argument:?} for \"apiserver\"");
         };
         let (name, value) = match long.split_once('=') {
@@ -116,11 +135,18 @@ fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
     let text = |name: &str| {
         let row = FLAGS.iter().find(|(known, ..)| *known == name);
         let default = row.map_or("", |(_, default, _)| default);
-        given.get(name).cloned().unwrap_or_else(|| default.to_owned())
+        given
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| default.to_owned())
     };
     let bad = |name: &str| format!("invalid argument {:?} for \"--{name}\" flag", text(name));
-    let ip: IpAddr = text("bind-address").parse().with_context(|| bad("bind-address"))?;
-    let port: u16 = text("secure-port").parse().with_context(|| bad("secure-port"))?;
+    let ip: IpAddr = text("bind-address")
+        .parse()
+        .with_context(|| bad("bind-address"))?;
+    let port: u16 = text("secure-port")
+        .parse()
+        .with_context(|| bad("secure-port"))?;
     if text("data-dir").is_empty() {
         bail!("--data-dir is required");
     }
@@ -147,7 +173,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         ip => ip,
     };
-    let url = format!("https://{}", SocketAddr::new(url_host, options.address.port()));
+    let url = format!(
+        "https://{}",
+        SocketAddr::new(url_host, options.address.port())
+    );
     let names = Names {
         node: options.node_name.clone(),
         server: server_names(options, url_host),
@@ -224,15 +253,21 @@ fn tokens_of(text: &str) -> anyhow::Result<BTreeMap<String, User>> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let mut columns = line.splitn(4, ',').map(|column| column.trim().trim_matches('"'));
-        let (Some(token), Some(name), Some(uid)) = (columns.next(), columns.next(), columns.next()) else {
+        let mut columns = line
+            .splitn(4, ',')
+            .map(|column| column.trim().trim_matches('"'));
+        let (Some(token), Some(name), Some(uid)) = (columns.next(), columns.next(), columns.next())
+        else {
             bail!("line {}: token file has fewer than 3 columns", number + 1);
         };
         if token.is_empty() {
             continue;
         }
         let groups = columns.next().unwrap_or_default().split(',');
-        let groups: Vec<&str> = groups.map(str::trim).filter(|group| !group.is_empty()).collect();
+        let groups: Vec<&str> = groups
+            .map(str::trim)
+            .filter(|group| !group.is_empty())
+            .collect();
         let mut user = User::new(name, &groups);
         user.uid = uid.to_owned();
         tokens.insert(token.to_owned(), user);
@@ -248,7 +283,13 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words, "host") {
             Ok(Request::Help) => "help".to_owned(),
-            Ok(Request::Run(o)) => format!("{} {} {} {}", o.data_dir.display(), o.address, o.node_name, o.verbosity),
+            Ok(Request::Run(o)) => format!(
+                "{} {} {} {}",
+                o.data_dir.display(),
+                o.address,
+                o.node_name,
+                o.verbosity
+            ),
             Err(error) => error.to_string(),
         }
     }
@@ -257,11 +298,17 @@ mod tests {
     fn flags_are_read_and_mistakes_named() {
         for (line, read) in [
             ("--data-dir d", "d 127.0.0.1:6443 host 0"),
-            ("--data-dir=d --secure-port 0 --bind-address=::1 --node-name n -v=4", "d [::1]:0 n 4"),
+            (
+                "--data-dir=d --secure-port 0 --bind-address=::1 --node-name n -v=4",
+                "d [::1]:0 n 4",
+            ),
             ("--help", "help"),
             ("", "--data-dir is required"),
             ("--data-dir", "flag needs an argument: --data-dir"),
-            ("--data-dir d --secure-port x", "invalid argument \"x\" for \"--secure-port\" flag"),
+            (
+                "--data-dir d --secure-port x",
+                "invalid argument \"x\" for \"--secure-port\" flag",
+            ),
             ("--other", "unknown flag: --other"),
             ("run", "unknown command \"run\" for \"apiserver\""),
         ] {
@@ -271,7 +318,8 @@ mod tests {
 
     #[test]
     fn token_files_have_upstreams_form() {
-        let tokens = tokens_of("# mine\nabc,admin,1,\"system:masters,others\"\ndef,bob,2\n\n").unwrap();
+        let tokens =
+            tokens_of("# mine\nabc,admin,1,\"system:masters,others\"\ndef,bob,2\n\n").unwrap();
         assert_eq!(tokens.len(), 2);
         assert!(tokens["abc"].is_in("others") && tokens["abc"].is_in("system:masters"));
         assert_eq!(tokens["def"].uid, "2");

@@ -86,7 +86,9 @@ fn create_pod(
     let spec_has = |kind: &str| {
         let volumes = list(object, "/spec/volumes").iter();
         volumes.clone().any(|v| v.get(kind).is_some())
-            || volumes.flat_map(|v| list(v, "/projected/sources")).any(|s| s.get(kind).is_some())
+            || volumes
+                .flat_map(|v| list(v, "/projected/sources"))
+                .any(|s| s.get(kind).is_some())
     };
     for (kind, what) in [
         ("secret", "secrets"),
@@ -95,7 +97,9 @@ fn create_pod(
         ("serviceAccountToken", "service account tokens"),
     ] {
         if spec_has(kind) {
-            return refuse(&format!("node {node:?} can not create pods that reference {what}"));
+            return refuse(&format!(
+                "node {node:?} can not create pods that reference {what}"
+            ));
         }
     }
     Ok(())
@@ -114,19 +118,34 @@ pub(super) fn update(
     match place.resource.storage {
         "pods" if text(old, "/spec/nodeName") != node => deny(
             place,
-            &format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"),
+            &format!(
+                "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+            ),
         ),
-        "pods" if through == Through::Status && new.pointer("/metadata/labels") != old.pointer("/metadata/labels") => deny(
-            place,
-            &format!("node {node:?} cannot update labels through pod status"),
-        ),
+        "pods"
+            if through == Through::Status
+                && new.pointer("/metadata/labels") != old.pointer("/metadata/labels") =>
+        {
+            deny(
+                place,
+                &format!("node {node:?} cannot update labels through pod status"),
+            )
+        }
         "nodes" => {
             own_node(place, node)?;
-            if through == Through::Object && list(new, "/spec/taints") != list(old, "/spec/taints") {
-                return deny(place, &format!("node {node:?} is not allowed to modify taints"));
+            if through == Through::Object && list(new, "/spec/taints") != list(old, "/spec/taints")
+            {
+                return deny(
+                    place,
+                    &format!("node {node:?} is not allowed to modify taints"),
+                );
             }
-            if new.pointer("/metadata/ownerReferences") != old.pointer("/metadata/ownerReferences") {
-                return deny(place, &format!("node {node:?} is not allowed to modify ownerReferences"));
+            if new.pointer("/metadata/ownerReferences") != old.pointer("/metadata/ownerReferences")
+            {
+                return deny(
+                    place,
+                    &format!("node {node:?} is not allowed to modify ownerReferences"),
+                );
             }
             labels(place, node, new, old)
         }
@@ -141,16 +160,24 @@ fn own_node(place: Place<'_>, node: &str) -> Result<(), Failure> {
     }
     deny(
         place,
-        &format!("node {node:?} is not allowed to modify node {:?}", place.name),
+        &format!(
+            "node {node:?} is not allowed to modify node {:?}",
+            place.name
+        ),
     )
 }
 
 fn own_lease(place: Place<'_>, node: &str) -> Result<(), Failure> {
     if place.namespace != "kube-node-lease" {
-        return deny(place, "can only access leases in the \"kube-node-lease\" system namespace");
+        return deny(
+            place,
+            "can only access leases in the \"kube-node-lease\" system namespace",
+        );
     }
     if place.name != node {
-        let why = format!("can only access node lease with the same name as the requesting node: {node:?}");
+        let why = format!(
+            "can only access node lease with the same name as the requesting node: {node:?}"
+        );
         return deny(place, &why);
     }
     Ok(())

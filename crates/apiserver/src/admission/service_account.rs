@@ -30,7 +30,10 @@ pub(super) fn admit(
         if !text(object, "/spec/serviceAccountName").is_empty() {
             return refuse("a mirror pod may not reference service accounts");
         }
-        if list(object, "/spec/volumes").iter().any(|v| v.get("secret").is_some()) {
+        if list(object, "/spec/volumes")
+            .iter()
+            .any(|v| v.get("secret").is_some())
+        {
             return refuse("a mirror pod may not reference secrets");
         }
         return Ok(());
@@ -48,7 +51,10 @@ pub(super) fn admit(
     let asked = object.pointer("/spec/automountServiceAccountToken");
     let asked = asked.or_else(|| account.get("automountServiceAccountToken"));
     if asked != Some(&Value::Bool(false)) {
-        mount(object, &format!("kube-api-access-{}", registry.chance.suffix()));
+        mount(
+            object,
+            &format!("kube-api-access-{}", registry.chance.suffix()),
+        );
     }
     let secrets = list(&account, "/imagePullSecrets");
     if list(object, "/spec/imagePullSecrets").is_empty() && !secrets.is_empty() {
@@ -71,11 +77,16 @@ fn mount(object: &mut Value, fresh: &str) {
     for which in ["initContainers", "containers"] {
         for container in list_mut(object, &format!("/spec/{which}")) {
             let mounts = list(container, "/volumeMounts");
-            if mounts.iter().any(|one| text(one, "/mountPath") == MOUNT_PATH) {
+            if mounts
+                .iter()
+                .any(|one| text(one, "/mountPath") == MOUNT_PATH)
+            {
                 continue;
             }
             used = true;
-            let mounts = as_map(container).entry("volumeMounts").or_insert_with(|| json!([]));
+            let mounts = as_map(container)
+                .entry("volumeMounts")
+                .or_insert_with(|| json!([]));
             if let Some(mounts) = mounts.as_array_mut() {
                 mounts.push(json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));
             }
@@ -84,7 +95,9 @@ fn mount(object: &mut Value, fresh: &str) {
     if !used || !is_new {
         return;
     }
-    let volumes = map_mut(object, "spec").entry("volumes").or_insert_with(|| json!([]));
+    let volumes = map_mut(object, "spec")
+        .entry("volumes")
+        .or_insert_with(|| json!([]));
     if let Some(volumes) = volumes.as_array_mut() {
         volumes.push(json!({"name": volume, "projected": {"defaultMode": 0o644, "sources": [
             {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},

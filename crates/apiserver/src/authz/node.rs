@@ -28,7 +28,9 @@ pub(super) fn decide(registry: &Registry, node: &str, asked: &Asked) -> Decision
     }
     if is("", "persistentvolumeclaims") || is("", "persistentvolumes") {
         return match (&*asked.verb, &*asked.subresource) {
-            ("get", _) | ("update" | "patch", "status") => found(refers(registry, node, asked), no_relation),
+            ("get", _) | ("update" | "patch", "status") => {
+                found(refers(registry, node, asked), no_relation)
+            }
             _ => Decision::Refused("can only get individual resources of this type".to_owned()),
         };
     }
@@ -52,7 +54,9 @@ pub(super) fn decide(registry: &Registry, node: &str, asked: &Asked) -> Decision
         let own = asked.name.is_empty() && asked.verb == "create" || asked.name == node;
         let verb = ["get", "create", "update", "patch", "delete"].contains(&&*asked.verb);
         return found(own && verb, || {
-            Decision::Refused("can only access CSINode with the same name as the requesting node".to_owned())
+            Decision::Refused(
+                "can only access CSINode with the same name as the requesting node".to_owned(),
+            )
         });
     }
     if is("storage.k8s.io", "volumeattachments") {
@@ -63,17 +67,28 @@ pub(super) fn decide(registry: &Registry, node: &str, asked: &Asked) -> Decision
 }
 
 fn found(allowed: bool, otherwise: impl FnOnce() -> Decision) -> Decision {
-    if allowed { Decision::Allowed("") } else { otherwise() }
+    if allowed {
+        Decision::Allowed("")
+    } else {
+        otherwise()
+    }
 }
 
 /// What every kubelet may do, whatever its pods are.
 fn plain(asked: &Asked, reads: bool) -> bool {
     let question = (&*asked.group, &*asked.resource, &*asked.verb);
     match question {
-        ("", "services", _) | ("node.k8s.io", "runtimeclasses", _) | ("storage.k8s.io", "csidrivers", _) => reads,
-        ("", "events", "create" | "patch" | "update") | ("events.k8s.io", "events", "create" | "patch" | "update") => true,
+        ("", "services", _)
+        | ("node.k8s.io", "runtimeclasses", _)
+        | ("storage.k8s.io", "csidrivers", _) => reads,
+        ("", "events", "create" | "patch" | "update")
+        | ("events.k8s.io", "events", "create" | "patch" | "update") => true,
         ("authentication.k8s.io", "tokenreviews", "create")
-        | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "create") => true,
+        | (
+            "authorization.k8s.io",
+            "subjectaccessreviews" | "localsubjectaccessreviews",
+            "create",
+        ) => true,
         ("certificates.k8s.io", "certificatesigningrequests", verb) => {
             asked.subresource.is_empty() && ["create", "get", "list", "watch"].contains(&verb)
         }
@@ -87,7 +102,9 @@ fn pods(registry: &Registry, node: &str, asked: &Asked) -> Decision {
         pod.is_some_and(|pod| text(&pod, "/spec/nodeName") == node)
     };
     let selected = asked.field_selector.split(',').any(|term| {
-        let wanted = term.strip_prefix("spec.nodeName=").map(|v| v.trim_start_matches('='));
+        let wanted = term
+            .strip_prefix("spec.nodeName=")
+            .map(|v| v.trim_start_matches('='));
         wanted == Some(node)
     });
     let allowed = match (&*asked.verb, &*asked.subresource) {
@@ -118,7 +135,11 @@ fn nodes(node: &str, asked: &Asked) -> Decision {
     found(allowed, || {
         Decision::Refused(format!(
             "node '{node}' cannot {} '{}', only its own Node object",
-            if ["get", "list", "watch"].contains(&&*asked.verb) { "read" } else { "modify" },
+            if ["get", "list", "watch"].contains(&&*asked.verb) {
+                "read"
+            } else {
+                "modify"
+            },
             asked.name
         ))
     })
@@ -167,7 +188,9 @@ fn pod_refers(registry: &Registry, pod: &Value, asked: &Asked) -> bool {
     let wanted = &*asked.name;
     match &*asked.resource {
         "serviceaccounts" => text(pod, "/spec/serviceAccountName") == wanted,
-        "secrets" => secret_names(pod).any(|name| name == wanted) || claims_use_secret(registry, pod, wanted),
+        "secrets" => {
+            secret_names(pod).any(|name| name == wanted) || claims_use_secret(registry, pod, wanted)
+        }
         "configmaps" => config_map_names(pod).any(|name| name == wanted),
         "persistentvolumeclaims" => claim_names(pod).any(|name| name == wanted),
         "persistentvolumes" => {
@@ -183,7 +206,11 @@ fn pod_refers(registry: &Registry, pod: &Value, asked: &Asked) -> bool {
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ];
     lists.into_iter().flat_map(|pointer| list(pod, pointer))
 }
 
@@ -194,8 +221,12 @@ fn env_names<'a>(
     source: &'static str,
 ) -> impl Iterator<Item = &'a str> {
     containers(pod).flat_map(move |container| {
-        let single = list(container, "/env").iter().map(move |variable| text(variable, key));
-        let whole = list(container, "/envFrom").iter().map(move |from| text(from, source));
+        let single = list(container, "/env")
+            .iter()
+            .map(move |variable| text(variable, key));
+        let whole = list(container, "/envFrom")
+            .iter()
+            .map(move |from| text(from, source));
         single.chain(whole)
     })
 }
@@ -205,11 +236,25 @@ fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn secret_names(pod: &Value) -> impl Iterator<Item = &str> {
-    let pulls = list(pod, "/spec/imagePullSecrets").iter().map(|s| text(s, "/name"));
+    let pulls = list(pod, "/spec/imagePullSecrets")
+        .iter()
+        .map(|s| text(s, "/name"));
     let mounted = volumes(pod).flat_map(|volume| {
-        let drivers = ["cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
-        let of_driver = drivers.into_iter().map(|d| text(&volume[d], "/secretRef/name"));
-        let projected = list(volume, "/projected/sources").iter().map(|s| text(s, "/secret/name"));
+        let drivers = [
+            "cephfs",
+            "cinder",
+            "flexVolume",
+            "iscsi",
+            "rbd",
+            "scaleIO",
+            "storageos",
+        ];
+        let of_driver = drivers
+            .into_iter()
+            .map(|d| text(&volume[d], "/secretRef/name"));
+        let projected = list(volume, "/projected/sources")
+            .iter()
+            .map(|s| text(s, "/secret/name"));
         [
             text(volume, "/secret/secretName"),
             text(volume, "/csi/nodePublishSecretRef/name"),
@@ -225,8 +270,12 @@ fn secret_names(pod: &Value) -> impl Iterator<Item = &str> {
 
 fn config_map_names(pod: &Value) -> impl Iterator<Item = &str> {
     let mounted = volumes(pod).flat_map(|volume| {
-        let projected = list(volume, "/projected/sources").iter().map(|s| text(s, "/configMap/name"));
-        [text(volume, "/configMap/name")].into_iter().chain(projected)
+        let projected = list(volume, "/projected/sources")
+            .iter()
+            .map(|s| text(s, "/configMap/name"));
+        [text(volume, "/configMap/name")]
+            .into_iter()
+            .chain(projected)
     });
     let env = env_names(pod, "/valueFrom/configMapKeyRef/name", "/configMapRef/name");
     mounted.chain(env)
@@ -236,7 +285,11 @@ fn claim_names(pod: &Value) -> impl Iterator<Item = String> {
     volumes(pod).filter_map(|volume| {
         let claimed = text(volume, "/persistentVolumeClaim/claimName");
         if volume.get("ephemeral").is_some() {
-            return Some(format!("{}-{}", crate::object::name(pod), text(volume, "/name")));
+            return Some(format!(
+                "{}-{}",
+                crate::object::name(pod),
+                text(volume, "/name")
+            ));
         }
         (!claimed.is_empty()).then(|| claimed.to_owned())
     })
@@ -246,7 +299,9 @@ fn claim_names(pod: &Value) -> impl Iterator<Item = String> {
 fn claims_use_secret(registry: &Registry, pod: &Value, wanted: &str) -> bool {
     let namespace = crate::object::namespace(pod);
     claim_names(pod).any(|name| {
-        let claim = registry.value("persistentvolumeclaims", namespace, &name).unwrap_or_default();
+        let claim = registry
+            .value("persistentvolumeclaims", namespace, &name)
+            .unwrap_or_default();
         let volume = registry.value("persistentvolumes", "", text(&claim, "/spec/volumeName"));
         let volume = volume.unwrap_or_default();
         let csi = volume.pointer("/spec/csi").and_then(Value::as_object);

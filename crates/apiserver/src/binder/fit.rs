@@ -18,9 +18,14 @@ use crate::strategy::pod::is_finished;
 
 /// Why the pod cannot be there.
 pub(super) fn problem(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
-    let tolerated = |taint: &Value| list(pod, "/spec/tolerations").iter().any(|t| tolerates(t, taint));
+    let tolerated = |taint: &Value| {
+        list(pod, "/spec/tolerations")
+            .iter()
+            .any(|t| tolerates(t, taint))
+    };
     if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
-        let cordon = serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+        let cordon =
+            serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
         if !tolerated(&cordon) {
             return Some("node(s) were unschedulable".to_owned());
         }
@@ -29,10 +34,14 @@ pub(super) fn problem(pod: &Value, node: &Value, pods: &[Value]) -> Option<Strin
         let hard = ["NoSchedule", "NoExecute"].contains(&text(taint, "/effect"));
         if hard && !tolerated(taint) {
             let (key, value) = (text(taint, "/key"), text(taint, "/value"));
-            return Some(format!("node(s) had untolerated taint(s) {{{key}: {value}}}"));
+            return Some(format!(
+                "node(s) had untolerated taint(s) {{{key}: {value}}}"
+            ));
         }
     }
-    let ready = list(node, "/status/conditions").iter().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True");
+    let ready = list(node, "/status/conditions")
+        .iter()
+        .any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True");
     if !ready {
         return Some("node(s) were not ready".to_owned());
     }
@@ -56,10 +65,15 @@ fn tolerates(toleration: &Value, taint: &Value) -> bool {
 fn selected(pod: &Value, node: &Value) -> bool {
     let label = |key: &str| {
         let labels = node.pointer("/metadata/labels");
-        labels.and_then(|labels| labels.get(key)).and_then(Value::as_str)
+        labels
+            .and_then(|labels| labels.get(key))
+            .and_then(Value::as_str)
     };
     let selector = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
-    let by_selector = selector.into_iter().flatten().all(|(key, value)| label(key) == value.as_str());
+    let by_selector = selector
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| label(key) == value.as_str());
     let terms = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
     let by_affinity = pod.pointer(terms).is_none()
         || list(pod, terms).iter().any(|term| {
@@ -67,8 +81,12 @@ fn selected(pod: &Value, node: &Value) -> bool {
             let fields = list(term, "/matchFields");
             let is_empty = expressions.is_empty() && fields.is_empty();
             !is_empty
-                && expressions.iter().all(|e| matches(e, label(text(e, "/key"))))
-                && fields.iter().all(|e| matches(e, Some(text(node, "/metadata/name"))))
+                && expressions
+                    .iter()
+                    .all(|e| matches(e, label(text(e, "/key"))))
+                && fields
+                    .iter()
+                    .all(|e| matches(e, Some(text(node, "/metadata/name"))))
         });
     by_selector && by_affinity
 }
@@ -76,7 +94,12 @@ fn selected(pod: &Value, node: &Value) -> bool {
 fn matches(expression: &Value, found: Option<&str>) -> bool {
     let values = list(expression, "/values");
     let among = found.is_some_and(|found| values.iter().any(|value| value == found));
-    let first = || values.first().and_then(Value::as_str).and_then(|v| v.parse::<i64>().ok());
+    let first = || {
+        values
+            .first()
+            .and_then(Value::as_str)
+            .and_then(|v| v.parse::<i64>().ok())
+    };
     let number = || found.and_then(|found| found.parse::<i64>().ok());
     match text(expression, "/operator") {
         "In" => among,
@@ -101,7 +124,9 @@ fn amounts(value: &Value, pointer: &str) -> Amounts {
 
 fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        let sum = to.get(name).map_or_else(|| amount.clone(), |old| old.plus(amount));
+        let sum = to
+            .get(name)
+            .map_or_else(|| amount.clone(), |old| old.plus(amount));
         to.insert(name.clone(), sum);
     }
 }
@@ -150,12 +175,16 @@ fn resources(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
         return Some("Too many pods".to_owned());
     }
     let mut used = Amounts::new();
-    there.iter().for_each(|other| add(&mut used, &requests(other)));
+    there
+        .iter()
+        .for_each(|other| add(&mut used, &requests(other)));
     let short: Vec<String> = requests(pod)
         .into_iter()
         .filter(|(_, amount)| !amount.is_zero())
         .filter(|(resource, amount)| {
-            let total = used.get(resource).map_or_else(|| amount.clone(), |used| used.plus(amount));
+            let total = used
+                .get(resource)
+                .map_or_else(|| amount.clone(), |used| used.plus(amount));
             allocatable.get(resource).is_none_or(|all| total > *all)
         })
         .map(|(resource, _)| format!("Insufficient {resource}"))

@@ -18,11 +18,25 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
     for name in NAMESPACES {
-        make(server, "namespaces", "", json!({"metadata": {"name": name}})).await?;
+        make(
+            server,
+            "namespaces",
+            "",
+            json!({"metadata": {"name": name}}),
+        )
+        .await?;
     }
     let classes = [
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
     ];
     for (name, value, description) in classes {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
@@ -67,7 +81,9 @@ pub(super) async fn make(
         return Ok(());
     }
     let who = controller();
-    let made = server.registry.create(resource, namespace, object, &who, Run::Real);
+    let made = server
+        .registry
+        .create(resource, namespace, object, &who, Run::Real);
     match made.await {
         Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
         made => made.map(drop),

@@ -35,7 +35,8 @@ pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
         let conditions = list(&value, "/status/conditions");
         let has = |kind: &str| conditions.iter().any(|c| text(c, "/type") == kind);
         let signer = text(&value, "/spec/signerName");
-        let done = !text(&value, "/status/certificate").is_empty() || has("Denied") || has("Failed");
+        let done =
+            !text(&value, "/status/certificate").is_empty() || has("Denied") || has("Failed");
         if done || ![CLIENT, SERVING].contains(&signer) {
             continue;
         }
@@ -44,13 +45,18 @@ pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
             namespace: "",
             name: object::name(&value),
         };
-        let parsed = parse(&value).and_then(|parsed| well_formed(signer, &parsed, &value).map(|()| parsed));
+        let parsed =
+            parse(&value).and_then(|parsed| well_formed(signer, &parsed, &value).map(|()| parsed));
         let now = object::time(server.registry.now());
         match parsed {
             Err(why) if has("Approved") => {
                 fail(server, place, &why, &now).await?;
             }
-            Err(why) => tracing::debug!(request = place.name, why, "A signing request is left to the administrator"),
+            Err(why) => tracing::debug!(
+                request = place.name,
+                why,
+                "A signing request is left to the administrator"
+            ),
             Ok(parsed) if has("Approved") => sign(server, place, &parsed, &value).await?,
             Ok(parsed) => {
                 if is_the_nodes_own(&value, &parsed) {
@@ -65,7 +71,9 @@ pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
 
 fn parse(value: &Value) -> Result<Request, String> {
     let pem = from_base64(text(value, "/spec/request")).ok_or("spec.request is not base64")?;
-    let usages = list(value, "/spec/usages").iter().filter_map(|u| u.as_str().map(str::to_owned));
+    let usages = list(value, "/spec/usages")
+        .iter()
+        .filter_map(|u| u.as_str().map(str::to_owned));
     Request::parse(&pem, usages.collect())
 }
 
@@ -127,7 +135,10 @@ async fn approve(server: &Inner, place: Place<'_>, now: &str) -> Result<(), Fail
         "message": "Auto approving kubelet client certificate after SubjectAccessReview.",
         "lastUpdateTime": now, "lastTransitionTime": now,
     });
-    change(&server.registry, place, Through::Sub, |old| Ok(with_condition(old, &condition))).await
+    change(&server.registry, place, Through::Sub, |old| {
+        Ok(with_condition(old, &condition))
+    })
+    .await
 }
 
 async fn fail(server: &Inner, place: Place<'_>, why: &str, now: &str) -> Result<(), Failure> {
@@ -135,7 +146,10 @@ async fn fail(server: &Inner, place: Place<'_>, why: &str, now: &str) -> Result<
         "type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": why,
         "lastUpdateTime": now, "lastTransitionTime": now,
     });
-    change(&server.registry, place, Through::Sub, |old| Ok(with_condition(old, &condition))).await
+    change(&server.registry, place, Through::Sub, |old| {
+        Ok(with_condition(old, &condition))
+    })
+    .await
 }
 
 async fn sign(
@@ -147,7 +161,9 @@ async fn sign(
     let seconds = number(value, "/spec/expirationSeconds").unwrap_or(LEAF_SECONDS);
     let seconds = seconds.clamp(SHORTEST, LEAF_SECONDS);
     let registry = &server.registry;
-    let signed = server.authority.sign(request, seconds, &registry.chance, registry.now());
+    let signed = server
+        .authority
+        .sign(request, seconds, &registry.chance, registry.now());
     let certificate = base64(signed.map_err(Failure::internal)?.as_bytes());
     let set = |old: &Value| {
         let mut new = old.clone();

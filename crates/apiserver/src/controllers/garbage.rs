@@ -39,7 +39,8 @@ pub(super) async fn run(
                 && (everything || gone.iter().any(|uid| contains(bytes, uid.as_bytes())))
         };
         let held = |object: &&Arc<Object>| {
-            contains(&object.bytes, b"\"foregroundDeletion\"") || contains(&object.bytes, b"\"orphan\"")
+            contains(&object.bytes, b"\"foregroundDeletion\"")
+                || contains(&object.bytes, b"\"orphan\"")
         };
         let all = store.list("").objects;
         suspects.extend(all.iter().filter(|o| names_gone(o) || held(o)).cloned());
@@ -83,7 +84,9 @@ fn is_gone(server: &Inner, namespace: &str, owner: &Value) -> bool {
         return false;
     };
     let namespace = if row.namespaced { namespace } else { "" };
-    let found = server.registry.value(row.storage, namespace, text(owner, "/name"));
+    let found = server
+        .registry
+        .value(row.storage, namespace, text(owner, "/name"));
     found.is_none_or(|found| object::uid(&found) != text(owner, "/uid"))
 }
 
@@ -137,7 +140,10 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
     if waits {
         // Told again when they go.
         let still = server.registry.store.list("").objects;
-        if still.iter().any(|o| contains(&o.bytes, uid.as_bytes()) && o.key.as_ref() != place.key()) {
+        if still
+            .iter()
+            .any(|o| contains(&o.bytes, uid.as_bytes()) && o.key.as_ref() != place.key())
+        {
             return Ok(());
         }
     }
@@ -159,9 +165,18 @@ pub(super) async fn expire_events(server: &Inner) -> Result<(), Failure> {
     let now = server.registry.now();
     for event in server.registry.store.list("events/").objects {
         let value = event.value();
-        let times = ["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"];
-        let last = times.iter().filter_map(|pointer| parse_time(text(&value, pointer))).max();
-        let old = last.is_none_or(|at| now.as_second() - at.as_second() > EVENT_LIFE.as_secs().cast_signed());
+        let times = [
+            "/lastTimestamp",
+            "/series/lastObservedTime",
+            "/eventTime",
+            "/metadata/creationTimestamp",
+        ];
+        let last = times
+            .iter()
+            .filter_map(|pointer| parse_time(text(&value, pointer)))
+            .max();
+        let old = last
+            .is_none_or(|at| now.as_second() - at.as_second() > EVENT_LIFE.as_secs().cast_signed());
         if old {
             let (namespace, name) = event.place();
             let place = Place {
@@ -169,7 +184,11 @@ pub(super) async fn expire_events(server: &Inner) -> Result<(), Failure> {
                 namespace,
                 name,
             };
-            match server.registry.delete(place, &DeleteOptions::default()).await {
+            match server
+                .registry
+                .delete(place, &DeleteOptions::default())
+                .await
+            {
                 Err(failure) if failure.code != 404 => return Err(failure),
                 _ => {}
             }

@@ -87,8 +87,15 @@ pub(crate) async fn change(
 /// Deletes what is inside; when nothing is left, the namespace's own finalizer goes, and with it the namespace.
 async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failure> {
     let mut left = Vec::new();
-    for resource in RESOURCES.iter().filter(|row| row.namespaced && !row.is_virtual()) {
-        let objects = server.registry.store.list(&resource.prefix(Some(name))).objects;
+    for resource in RESOURCES
+        .iter()
+        .filter(|row| row.namespaced && !row.is_virtual())
+    {
+        let objects = server
+            .registry
+            .store
+            .list(&resource.prefix(Some(name)))
+            .objects;
         for object in &objects {
             let value = object.value();
             let place = Place {
@@ -98,7 +105,10 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
             };
             // Pods that are being ended have their grace; nobody shortens it here.
             if !is_deleting(&value) {
-                let deleted = server.registry.delete(place, &DeleteOptions::default()).await;
+                let deleted = server
+                    .registry
+                    .delete(place, &DeleteOptions::default())
+                    .await;
                 if let Err(failure) = deleted
                     && failure.code != 404
                 {
@@ -106,7 +116,12 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
                 }
             }
         }
-        let count = server.registry.store.list(&resource.prefix(Some(name))).objects.len();
+        let count = server
+            .registry
+            .store
+            .list(&resource.prefix(Some(name)))
+            .objects
+            .len();
         if count > 0 && left.iter().all(|(known, _)| *known != resource.qualified()) {
             left.push((resource.qualified(), count));
         }
@@ -132,7 +147,9 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
         .map(|(kind, count)| format!("{kind} has {count} resource instances"))
         .collect();
     let message = format!("Some resources are remaining: {}", waits.join(", "));
-    let told = list(namespace, "/status/conditions").iter().any(|c| text(c, "/message") == message);
+    let told = list(namespace, "/status/conditions")
+        .iter()
+        .any(|c| text(c, "/message") == message);
     if told {
         return Ok(());
     }

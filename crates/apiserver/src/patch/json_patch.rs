@@ -21,7 +21,9 @@ pub(super) enum Refused {
 /// The document after all operations.
 pub(super) fn apply(document: &Value, patch: &Value) -> Result<Value, Refused> {
     let malformed = |why: &str| Refused::Malformed(why.to_owned());
-    let operations = patch.as_array().ok_or_else(|| malformed("the patch is not a list"))?;
+    let operations = patch
+        .as_array()
+        .ok_or_else(|| malformed("the patch is not a list"))?;
     if operations.len() > OPERATIONS {
         return Err(malformed("the patch has too many operations"));
     }
@@ -33,7 +35,9 @@ pub(super) fn apply(document: &Value, patch: &Value) -> Result<Value, Refused> {
         let missing = || Refused::DoesNotApply(format!("nothing is at {path}"));
         match field("op") {
             Some("add") => put(&mut document, path, value(), Put::Add).ok_or_else(missing)?,
-            Some("replace") => put(&mut document, path, value(), Put::Replace).ok_or_else(missing)?,
+            Some("replace") => {
+                put(&mut document, path, value(), Put::Replace).ok_or_else(missing)?
+            }
             Some("remove") => drop(take(&mut document, path).ok_or_else(missing)?),
             Some("test") => {
                 let found = document.pointer(path).unwrap_or(&Value::Null);

@@ -26,7 +26,9 @@ pub(super) fn merge_of(kind: &str, parent: &str, field: &str) -> Merge {
         (_, "metadata", "finalizers") => Merge::Set,
         ("Event" | "Lease" | "CertificateSigningRequest", ..) => Merge::Replace,
         (_, "status", "conditions") => Merge::By("type"),
-        ("Pod", "spec", "containers" | "initContainers" | "ephemeralContainers") => Merge::By("name"),
+        ("Pod", "spec", "containers" | "initContainers" | "ephemeralContainers") => {
+            Merge::By("name")
+        }
         ("Pod", "spec", "imagePullSecrets" | "schedulingGates") => Merge::By("name"),
         ("Pod", "spec", "volumes" | "resourceClaims") => Merge::ByKeepingNamed("name"),
         ("Pod", "spec", "hostAliases") => Merge::By("ip"),

@@ -78,16 +78,13 @@ fn merge_value(
             merge_maps(kind, field, before, patch).map(Value::Object)
         }
         // Nothing to merge with: directives inside are still carried out.
-        (_, Value::Object(patch)) => {
-            merge_maps(kind, field, Map::new(), patch).map(Value::Object)
-        }
+        (_, Value::Object(patch)) => merge_maps(kind, field, Map::new(), patch).map(Value::Object),
         (before, Value::Array(patch)) => {
             let before = match before {
                 Some(Value::Array(list)) => list,
                 _ => Vec::new(),
             };
-            merge_lists(kind, field, merge_of(kind, parent, field), before, patch)
-                .map(Value::Array)
+            merge_lists(kind, field, merge_of(kind, parent, field), before, patch).map(Value::Array)
         }
         (_, patch) => Ok(patch),
     }
@@ -114,13 +111,15 @@ fn merge_lists(
     };
     let replaces = |one: &Value| directive(one) == Some("replace");
     if patch.iter().any(replaces) {
-        return Ok(patch.into_iter().filter(|one| directive(one).is_none()).collect());
+        return Ok(patch
+            .into_iter()
+            .filter(|one| directive(one).is_none())
+            .collect());
     }
     for element in patch {
         let id = element.get(key).cloned();
-        let id = id.ok_or_else(|| {
-            format!("map: {element} does not contain declared merge key: {key}")
-        })?;
+        let id =
+            id.ok_or_else(|| format!("map: {element} does not contain declared merge key: {key}"))?;
         let place = original.iter().position(|one| one.get(key) == Some(&id));
         if directive(&element) == Some("delete") {
             original.retain(|one| one.get(key) != Some(&id));

@@ -63,7 +63,11 @@ fn strategic_patches_merge_lists_by_their_keys() {
             json!({"metadata": {"labels": {"b": "2"}}}),
         ),
     ] {
-        assert_eq!(check(Kind::Strategic, before, patch.clone()), after, "{patch}");
+        assert_eq!(
+            check(Kind::Strategic, before, patch.clone()),
+            after,
+            "{patch}"
+        );
     }
 }
 
@@ -83,7 +87,10 @@ fn json_patches_apply_whole_or_not_at_all() {
             json!([{"op": "add", "path": "/a/1", "value": 9}, {"op": "add", "path": "/a/-", "value": 3}]),
             json!({"a": [1, 9, 2, 3], "b/c": 1}),
         ),
-        (json!([{"op": "remove", "path": "/b~1c"}]), json!({"a": [1, 2]})),
+        (
+            json!([{"op": "remove", "path": "/b~1c"}]),
+            json!({"a": [1, 2]}),
+        ),
         (
             json!([{"op": "test", "path": "/a/0", "value": 1}, {"op": "move", "from": "/a/0", "path": "/x"}]),
             json!({"a": [2], "b/c": 1, "x": 1}),
@@ -93,7 +100,11 @@ fn json_patches_apply_whole_or_not_at_all() {
             json!({"a": [7, 2], "b/c": 1, "y": [7, 2]}),
         ),
     ] {
-        assert_eq!(check(Kind::Json, before.clone(), patch.clone()), after, "{patch}");
+        assert_eq!(
+            check(Kind::Json, before.clone(), patch.clone()),
+            after,
+            "{patch}"
+        );
     }
     for bad in [
         json!([{"op": "replace", "path": "/none", "value": 1}]),
@@ -102,6 +113,9 @@ fn json_patches_apply_whole_or_not_at_all() {
         json!([{"op": "fly", "path": "/a"}]),
         json!({"op": "add"}),
     ] {
-        assert!(check(Kind::Json, before.clone(), bad.clone()).is_string(), "{bad}");
+        assert!(
+            check(Kind::Json, before.clone(), bad.clone()).is_string(),
+            "{bad}"
+        );
     }
 }

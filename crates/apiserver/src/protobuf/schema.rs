@@ -39,7 +39,11 @@ const TEXT_MAP: Kind = Map(&Text);
 /// `ExtraValue`.
 pub(super) const WORDS: Message = &[Field(1, "items", TEXTS)];
 /// `IntOrString`.
-pub(super) const INT_OR_TEXT: Message = &[Field(1, "type", Int), Field(2, "int", Int), Field(3, "text", Text)];
+pub(super) const INT_OR_TEXT: Message = &[
+    Field(1, "type", Int),
+    Field(2, "int", Int),
+    Field(3, "text", Text),
+];
 
 const OWNER: Message = &[
     Field(1, "kind", Text),
@@ -85,8 +89,16 @@ const RESOURCE_ATTRIBUTES: Message = &[
     Field(5, "resource", Text),
     Field(6, "subresource", Text),
     Field(7, "name", Text),
-    Field(8, "fieldSelector", Kind::Message(&[Field(1, "rawSelector", Text)])),
-    Field(9, "labelSelector", Kind::Message(&[Field(1, "rawSelector", Text)])),
+    Field(
+        8,
+        "fieldSelector",
+        Kind::Message(&[Field(1, "rawSelector", Text)]),
+    ),
+    Field(
+        9,
+        "labelSelector",
+        Kind::Message(&[Field(1, "rawSelector", Text)]),
+    ),
 ];
 
 const ACCESS: [Field; 2] = [
@@ -196,18 +208,33 @@ const KINDS: &[(&str, &str, Message)] = &[
         &[
             META,
             Field(2, "secrets", List(&Kind::Message(OBJECT_REFERENCE))),
-            Field(3, "imagePullSecrets", List(&Kind::Message(&[Field(1, "name", Text)]))),
+            Field(
+                3,
+                "imagePullSecrets",
+                List(&Kind::Message(&[Field(1, "name", Text)])),
+            ),
             Field(4, "automountServiceAccountToken", Bool),
         ],
     ),
-    ("v1", "Service", &[META, Field(2, "spec", Kind::Message(SERVICE_SPEC))]),
-    ("v1", "Binding", &[META, Field(2, "target", Kind::Message(OBJECT_REFERENCE))]),
+    (
+        "v1",
+        "Service",
+        &[META, Field(2, "spec", Kind::Message(SERVICE_SPEC))],
+    ),
+    (
+        "v1",
+        "Binding",
+        &[META, Field(2, "target", Kind::Message(OBJECT_REFERENCE))],
+    ),
     ("v1", "DeleteOptions", DELETE_OPTIONS),
     ("meta.k8s.io/v1", "DeleteOptions", DELETE_OPTIONS),
     (
         "policy/v1",
         "Eviction",
-        &[META, Field(2, "deleteOptions", Kind::Message(DELETE_OPTIONS))],
+        &[
+            META,
+            Field(2, "deleteOptions", Kind::Message(DELETE_OPTIONS)),
+        ],
     ),
     (
         "scheduling.k8s.io/v1",
@@ -220,19 +247,41 @@ const KINDS: &[(&str, &str, Message)] = &[
             Field(5, "preemptionPolicy", Text),
         ],
     ),
-    ("authorization.k8s.io/v1", "SelfSubjectAccessReview", ACCESS_REVIEW),
-    ("authorization.k8s.io/v1", "SubjectAccessReview", ACCESS_REVIEW),
-    ("authorization.k8s.io/v1", "LocalSubjectAccessReview", ACCESS_REVIEW),
+    (
+        "authorization.k8s.io/v1",
+        "SelfSubjectAccessReview",
+        ACCESS_REVIEW,
+    ),
+    (
+        "authorization.k8s.io/v1",
+        "SubjectAccessReview",
+        ACCESS_REVIEW,
+    ),
+    (
+        "authorization.k8s.io/v1",
+        "LocalSubjectAccessReview",
+        ACCESS_REVIEW,
+    ),
     (
         "authorization.k8s.io/v1",
         "SelfSubjectRulesReview",
-        &[META, Field(2, "spec", Kind::Message(&[Field(1, "namespace", Text)]))],
+        &[
+            META,
+            Field(2, "spec", Kind::Message(&[Field(1, "namespace", Text)])),
+        ],
     ),
     ("authentication.k8s.io/v1", "SelfSubjectReview", &[META]),
     (
         "authentication.k8s.io/v1",
         "TokenReview",
-        &[META, Field(2, "spec", Kind::Message(&[Field(1, "token", Text), Field(2, "audiences", TEXTS)]))],
+        &[
+            META,
+            Field(
+                2,
+                "spec",
+                Kind::Message(&[Field(1, "token", Text), Field(2, "audiences", TEXTS)]),
+            ),
+        ],
     ),
     (
         "authentication.k8s.io/v1",

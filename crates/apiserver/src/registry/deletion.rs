@@ -55,20 +55,14 @@ impl DeleteOptions {
         })
     }
 
-    /// Without waiting.
-    pub(crate) fn at_once() -> Self {
-        Self {
-            grace_seconds: Some(0),
-            ..Self::default()
-        }
-    }
-
     fn holds_for(&self, place: Place<'_>, object: &Value) -> Result<(), Failure> {
         let check = |what: &str, wanted: &Option<String>, found: &str| match wanted {
             Some(wanted) if wanted != found => Err(Failure::conflict(
                 place.resource,
                 place.name,
-                &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"),
+                &format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                ),
             )),
             _ => Ok(()),
         };
@@ -144,10 +138,17 @@ impl Registry {
             if grace == 0 && options.grace_seconds == Some(0) {
                 metadata(&mut marked).insert("deletionGracePeriodSeconds".to_owned(), 0.into());
             } else if options.grace_seconds.is_none() || before <= grace {
-                return if may_go(object) { Step::Remove } else { Step::Nothing };
+                return if may_go(object) {
+                    Step::Remove
+                } else {
+                    Step::Nothing
+                };
             } else {
-                let began = parse_time(text(object, "/metadata/deletionTimestamp"))
-                    .and_then(|at| at.checked_sub(Duration::from_secs(before.unsigned_abs())).ok());
+                let began =
+                    parse_time(text(object, "/metadata/deletionTimestamp")).and_then(|at| {
+                        at.checked_sub(Duration::from_secs(before.unsigned_abs()))
+                            .ok()
+                    });
                 self.mark(&mut marked, began.unwrap_or_else(|| self.now()), grace);
             }
         } else {
@@ -156,7 +157,8 @@ impl Registry {
         if is_namespace {
             map_mut(&mut marked, "status").insert("phase".to_owned(), "Terminating".into());
         }
-        let held = !finalizers(&marked).is_empty() || !object::list(&marked, "/spec/finalizers").is_empty();
+        let held = !finalizers(&marked).is_empty()
+            || !object::list(&marked, "/spec/finalizers").is_empty();
         match (held, grace) {
             (false, 0) => Step::Remove,
             (true, 0) if object::same_content(&marked, object) => Step::Nothing,

@@ -131,7 +131,10 @@ impl Disk {
                 None => return Ok(Err(format!("change {} tells of nothing", at.value()))),
             }
         }
-        self.history = std::mem::take(&mut self.history).into_iter().rev().collect();
+        self.history = std::mem::take(&mut self.history)
+            .into_iter()
+            .rev()
+            .collect();
         let mut logs: BTreeMap<String, Log> = BTreeMap::new();
         for event in events.into_iter().rev() {
             let storage = event.object.storage().to_owned();

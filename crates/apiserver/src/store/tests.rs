@@ -206,7 +206,10 @@ async fn run_seed(seed: u64) {
         let disk = Arc::new(LossyDisk::new(image, dies_at));
         if let Ok(store) = Store::backend(Shared(Arc::clone(&disk)), no_fields) {
             let last = history.last().map_or(1, |seen| seen.0);
-            assert!(store.version() >= last, "seed {seed}: an acknowledged write is lost");
+            assert!(
+                store.version() >= last,
+                "seed {seed}: an acknowledged write is lost"
+            );
             // The one write that was under way when it died may be there or not, and nothing else.
             let mut after = store.watch("things", last).unwrap();
             let extra = after.ready().unwrap();
@@ -310,7 +313,10 @@ async fn a_watch_from_before_the_log_is_told_so() {
         expected = Expected::At(object.unwrap().version);
     }
     let oldest = slow.ready().unwrap_err().oldest;
-    assert_eq!(store.watch("things", oldest - 1).unwrap_err().oldest, oldest);
+    assert_eq!(
+        store.watch("things", oldest - 1).unwrap_err().oldest,
+        oldest
+    );
     assert_eq!(store.list_at("things/", 5).unwrap_err().oldest, oldest);
     let mut fresh = store.watch("things", oldest).unwrap();
     assert_eq!(fresh.next().await.unwrap()[0].version, oldest + 1);
@@ -321,10 +327,19 @@ async fn a_watch_from_before_the_log_is_told_so() {
 #[tokio::test]
 async fn a_list_at_a_version_is_what_was_there() {
     let store = Store::memory(no_fields).unwrap();
-    let a = store.write(put("t/n/a", Expected::Absent, 1)).await.unwrap();
+    let a = store
+        .write(put("t/n/a", Expected::Absent, 1))
+        .await
+        .unwrap();
     let then = store.version();
-    store.write(put("t/n/b", Expected::Absent, 2)).await.unwrap();
-    store.write(put("t/n/a", Expected::At(a.version), 3)).await.unwrap();
+    store
+        .write(put("t/n/b", Expected::Absent, 2))
+        .await
+        .unwrap();
+    store
+        .write(put("t/n/a", Expected::At(a.version), 3))
+        .await
+        .unwrap();
     let a = store.get("t/n/a").unwrap();
     store.write(remove("t/n/a", a.version)).await.unwrap();
     let at = |version| {
@@ -332,12 +347,10 @@ async fn a_list_at_a_version_is_what_was_there() {
         let content = |o: &Arc<Object>| o.value()["content"].as_u64().unwrap();
         snapshot.objects.iter().map(content).collect::<Vec<_>>()
     };
-    assert_eq!([at(then), at(then + 1), at(then + 2), at(then + 3)], [
-        vec![1],
-        vec![1, 2],
-        vec![3, 2],
-        vec![2]
-    ]);
+    assert_eq!(
+        [at(then), at(then + 1), at(then + 2), at(then + 3)],
+        [vec![1], vec![1, 2], vec![3, 2], vec![2]]
+    );
 }
 
 #[tokio::test]

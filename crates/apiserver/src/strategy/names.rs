@@ -14,9 +14,8 @@ const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumer
 
 /// What is wrong with a name.
 pub(crate) fn problem(rule: NameRule, name: &str) -> Option<String> {
-    let too_long = |limit: usize| {
-        (name.len() > limit).then(|| format!("must be no more than {limit} bytes"))
-    };
+    let too_long =
+        |limit: usize| (name.len() > limit).then(|| format!("must be no more than {limit} bytes"));
     match rule {
         NameRule::Label if !is_label(name) => Some(LABEL.to_owned()),
         NameRule::Label => too_long(63),

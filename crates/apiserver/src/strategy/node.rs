@@ -19,7 +19,8 @@ pub(super) fn default(node: &mut Value) {
         }
     }
     let has_status = node.get("status").is_some_and(Value::is_object);
-    if has_status && node.pointer("/status/allocatable").is_none()
+    if has_status
+        && node.pointer("/status/allocatable").is_none()
         && let Some(capacity) = node.pointer("/status/capacity").cloned()
         && let Some(status) = node.get_mut("status")
     {
@@ -30,7 +31,10 @@ pub(super) fn default(node: &mut Value) {
 pub(super) fn validate(new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(old) = old else { return causes };
-    for (pointer, field) in [("/spec/podCIDR", "spec.podCIDR"), ("/spec/providerID", "spec.providerID")] {
+    for (pointer, field) in [
+        ("/spec/podCIDR", "spec.podCIDR"),
+        ("/spec/providerID", "spec.providerID"),
+    ] {
         let before = text(old, pointer);
         if !before.is_empty() && before != text(new, pointer) {
             let detail = "node updates may not change it once it is set";

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::names;
 use super::quantities;
 use crate::failure::Cause;
-use crate::object::{as_map, list, list_mut, map_mut, name, number, text};
+use crate::object::{as_map, list, list_mut, map_mut, number, text};
 use crate::resources::NameRule;
 
 mod defaults;
@@ -21,7 +21,8 @@ mod defaults;
 pub(super) use defaults::default;
 
 /// The lists of containers.
-pub(crate) const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+pub(crate) const CONTAINER_LISTS: [&str; 3] =
+    ["initContainers", "containers", "ephemeralContainers"];
 
 const CHANGED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -47,7 +48,9 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
         value.and_then(quantities::read).filter(|q| !q.is_zero())
     };
     let (mut any, mut guaranteed) = (false, true);
-    let whole = pod.get("spec").filter(|spec| spec.get("resources").is_some());
+    let whole = pod
+        .get("spec")
+        .filter(|spec| spec.get("resources").is_some());
     let places: Vec<&Value> = match whole {
         Some(spec) => vec![spec],
         None => containers(pod)
@@ -81,7 +84,11 @@ pub(super) fn validate(new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let policy = text(new, "/spec/restartPolicy");
     let policies = ["Always", "OnFailure", "Never"];
     if !policies.contains(&policy) {
-        causes.push(Cause::unsupported("spec.restartPolicy", &policy.into(), &policies));
+        causes.push(Cause::unsupported(
+            "spec.restartPolicy",
+            &policy.into(),
+            &policies,
+        ));
     }
     let volumes = validate_volumes(new, &mut causes);
     let mut seen = BTreeSet::new();
@@ -123,7 +130,11 @@ fn validate_container(
     if called.is_empty() {
         causes.push(Cause::required(format!("{field}.name"), ""));
     } else if let Some(problem) = names::problem(NameRule::Label, called) {
-        causes.push(Cause::invalid(format!("{field}.name"), &called.into(), &problem));
+        causes.push(Cause::invalid(
+            format!("{field}.name"),
+            &called.into(),
+            &problem,
+        ));
     }
     if text(container, "/image").is_empty() {
         causes.push(Cause::required(format!("{field}.image"), ""));
@@ -153,9 +164,17 @@ fn validate_container(
                     causes.push(Cause::invalid(field, amount, detail));
                 }
                 Some(found) if kind == "requests" => {
-                    let limit = container.pointer("/resources/limits").and_then(|l| l.get(resource));
-                    if limit.and_then(quantities::read).is_some_and(|limit| found > limit) {
-                        let detail = format!("must be less than or equal to {resource} limit of {}", limit.and_then(Value::as_str).unwrap_or_default());
+                    let limit = container
+                        .pointer("/resources/limits")
+                        .and_then(|l| l.get(resource));
+                    if limit
+                        .and_then(quantities::read)
+                        .is_some_and(|limit| found > limit)
+                    {
+                        let detail = format!(
+                            "must be less than or equal to {resource} limit of {}",
+                            limit.and_then(Value::as_str).unwrap_or_default()
+                        );
                         causes.push(Cause::invalid(field, amount, &detail));
                     }
                 }
@@ -183,13 +202,18 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     for free in ["activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
         copy(&mut comparable, &old_spec, free);
     }
-    let grace = (number(old, "/spec/terminationGracePeriodSeconds"), number(new, "/spec/terminationGracePeriodSeconds"));
+    let grace = (
+        number(old, "/spec/terminationGracePeriodSeconds"),
+        number(new, "/spec/terminationGracePeriodSeconds"),
+    );
     let grace_kept = grace.0 == grace.1 || (grace.0.is_some_and(|g| g < 0) && grace.1 == Some(1));
     if tolerations_kept {
         copy(&mut comparable, &old_spec, "tolerations");
     }
     for which in ["containers", "initContainers"] {
-        let images = list(old, &format!("/spec/{which}")).iter().map(|c| c.get("image").cloned());
+        let images = list(old, &format!("/spec/{which}"))
+            .iter()
+            .map(|c| c.get("image").cloned());
         let images: Vec<_> = images.collect();
         let changed = comparable.get_mut(which).and_then(Value::as_array_mut);
         for (container, image) in changed.into_iter().flatten().zip(images) {
@@ -203,7 +227,10 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
 }
 
 fn spec(pod: &Value) -> Map<String, Value> {
-    pod.get("spec").and_then(Value::as_object).cloned().unwrap_or_default()
+    pod.get("spec")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn copy(to: &mut Map<String, Value>, from: &Map<String, Value>, name: &str) {
@@ -219,14 +246,27 @@ pub(crate) fn only_ephemeral_containers(new: &mut Value, old: &Value) -> Vec<Cau
     let metadata = new.get("metadata").cloned().unwrap_or_default();
     let mut kept = old.clone();
     let mut causes = Vec::new();
-    let now = added.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+    let now = added
+        .as_ref()
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     for (index, before) in list(old, "/spec/ephemeralContainers").iter().enumerate() {
         if !now.iter().any(|one| name_of(one) == name_of(before)) {
-            let detail = format!("existing ephemeral containers {:?} may not be removed\n", name_of(before));
+            let detail = format!(
+                "existing ephemeral containers {:?} may not be removed\n",
+                name_of(before)
+            );
             causes.push(Cause::forbidden("spec.ephemeralContainers", &detail));
         } else if !now.contains(before) {
-            let detail = format!("existing ephemeral containers {:?} may not be changed\n", name_of(before));
-            causes.push(Cause::forbidden(format!("spec.ephemeralContainers[{index}]"), &detail));
+            let detail = format!(
+                "existing ephemeral containers {:?} may not be changed\n",
+                name_of(before)
+            );
+            causes.push(Cause::forbidden(
+                format!("spec.ephemeralContainers[{index}]"),
+                &detail,
+            ));
         }
     }
     if let Some(added) = added {
@@ -271,9 +311,4 @@ pub(crate) fn is_mirror(pod: &Value) -> bool {
 /// Whether its containers are through for good.
 pub(crate) fn is_finished(pod: &Value) -> bool {
     ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
-}
-
-/// `namespace/name`, for messages.
-pub(crate) fn full_name(pod: &Value) -> String {
-    format!("{}/{}", crate::object::namespace(pod), name(pod))
 }

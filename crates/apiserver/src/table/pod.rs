@@ -38,7 +38,10 @@ pub(crate) fn pod(object: &Value, now: Timestamp) -> Vec<Value> {
         reason: first_word(object),
         ..Sum::default()
     };
-    let sidecars = list(object, "/spec/initContainers").iter().filter(|c| is_sidecar(c)).count();
+    let sidecars = list(object, "/spec/initContainers")
+        .iter()
+        .filter(|c| is_sidecar(c))
+        .count();
     let total = list(object, "/spec/containers").len() + sidecars;
     let initializing = init_containers(object, &mut sum);
     if !initializing || condition(object, "Initialized") {
@@ -46,7 +49,9 @@ pub(crate) fn pod(object: &Value, now: Timestamp) -> Vec<Value> {
     }
     if is_deleting(object) && text(object, "/status/reason") == "NodeLost" {
         sum.reason = "Unknown".to_owned();
-    } else if is_deleting(object) && !["Succeeded", "Failed"].contains(&text(object, "/status/phase")) {
+    } else if is_deleting(object)
+        && !["Succeeded", "Failed"].contains(&text(object, "/status/phase"))
+    {
         sum.reason = "Terminating".to_owned();
     }
     let restarts = match sum.last_restart {
@@ -70,9 +75,9 @@ pub(crate) fn pod(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn first_word(object: &Value) -> String {
-    let gated = list(object, "/status/conditions").iter().any(|c| {
-        text(c, "/type") == "PodScheduled" && text(c, "/reason") == "SchedulingGated"
-    });
+    let gated = list(object, "/status/conditions")
+        .iter()
+        .any(|c| text(c, "/type") == "PodScheduled" && text(c, "/reason") == "SchedulingGated");
     let words = [
         if gated { "SchedulingGated" } else { "" },
         text(object, "/status/reason"),
@@ -88,7 +93,9 @@ fn is_sidecar(container: &Value) -> bool {
 
 fn condition(object: &Value, kind: &str) -> bool {
     let conditions = list(object, "/status/conditions");
-    conditions.iter().any(|c| text(c, "/type") == kind && text(c, "/status") == "True")
+    conditions
+        .iter()
+        .any(|c| text(c, "/type") == kind && text(c, "/status") == "True")
 }
 
 fn finished_at(status: &Value) -> Option<Timestamp> {
@@ -97,7 +104,10 @@ fn finished_at(status: &Value) -> Option<Timestamp> {
 
 /// How a terminated container ended, in one word.
 fn ended(state: &Value) -> String {
-    let (reason, signal) = (text(state, "/reason"), number(state, "/signal").unwrap_or(0));
+    let (reason, signal) = (
+        text(state, "/reason"),
+        number(state, "/signal").unwrap_or(0),
+    );
     match (reason, signal) {
         ("", 0) => format!("ExitCode:{}", number(state, "/exitCode").unwrap_or(0)),
         ("", signal) => format!("Signal:{signal}"),
@@ -109,8 +119,13 @@ fn ended(state: &Value) -> String {
 fn init_containers(object: &Value, sum: &mut Sum) -> bool {
     let specs = list(object, "/spec/initContainers");
     let mut initializing = false;
-    for (index, status) in list(object, "/status/initContainerStatuses").iter().enumerate() {
-        let sidecar = specs.iter().any(|c| text(c, "/name") == text(status, "/name") && is_sidecar(c));
+    for (index, status) in list(object, "/status/initContainerStatuses")
+        .iter()
+        .enumerate()
+    {
+        let sidecar = specs
+            .iter()
+            .any(|c| text(c, "/name") == text(status, "/name") && is_sidecar(c));
         let started = status["started"] == Value::Bool(true);
         let ready = status["ready"] == Value::Bool(true);
         sum.restarts += number(status, "/restartCount").unwrap_or(0);
@@ -147,12 +162,15 @@ fn containers(object: &Value, sum: &mut Sum) {
         restarts += number(status, "/restartCount").unwrap_or(0);
         last = last.max(finished_at(status));
         let waiting = text(status, "/state/waiting/reason");
-        let terminated = status.pointer("/state/terminated").filter(|s| s.is_object());
+        let terminated = status
+            .pointer("/state/terminated")
+            .filter(|s| s.is_object());
         if !waiting.is_empty() {
             sum.reason = waiting.to_owned();
         } else if let Some(end) = terminated {
             sum.reason = ended(end);
-        } else if status["ready"] == Value::Bool(true) && status.pointer("/state/running").is_some() {
+        } else if status["ready"] == Value::Bool(true) && status.pointer("/state/running").is_some()
+        {
             running = true;
             sum.ready += 1;
         }
@@ -160,7 +178,12 @@ fn containers(object: &Value, sum: &mut Sum) {
     sum.restarts = restarts + sidecar_restarts(object);
     sum.last_restart = last.max(sum.last_restart);
     if sum.reason == "Completed" && running {
-        sum.reason = if condition(object, "Ready") { "Running" } else { "NotReady" }.to_owned();
+        sum.reason = if condition(object, "Ready") {
+            "Running"
+        } else {
+            "NotReady"
+        }
+        .to_owned();
     }
 }
 
@@ -168,10 +191,14 @@ fn containers(object: &Value, sum: &mut Sum) {
 fn sidecar_restarts(object: &Value) -> i64 {
     let specs = list(object, "/spec/initContainers");
     let sidecar = |status: &&Value| {
-        specs.iter().any(|c| text(c, "/name") == text(status, "/name") && is_sidecar(c))
+        specs
+            .iter()
+            .any(|c| text(c, "/name") == text(status, "/name") && is_sidecar(c))
     };
     let statuses = list(object, "/status/initContainerStatuses").iter();
-    let counts = statuses.filter(sidecar).map(|s| number(s, "/restartCount").unwrap_or(0));
+    let counts = statuses
+        .filter(sidecar)
+        .map(|s| number(s, "/restartCount").unwrap_or(0));
     counts.sum()
 }
 
@@ -180,6 +207,9 @@ fn gates(object: &Value) -> Value {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let passed = gates.iter().filter(|g| condition(object, text(g, "/conditionType"))).count();
+    let passed = gates
+        .iter()
+        .filter(|g| condition(object, text(g, "/conditionType")))
+        .count();
     format!("{passed}/{}", gates.len()).into()
 }

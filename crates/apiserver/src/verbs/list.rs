@@ -40,9 +40,9 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             .map_err(|TooOld { .. }| expired(after.is_some()))?,
     };
     let start = after.as_ref().map_or("", |(_, key)| key);
-    let mut matching = objects.into_iter().filter(|object| {
-        &*object.key > start && selection.matches(object)
-    });
+    let mut matching = objects
+        .into_iter()
+        .filter(|object| &*object.key > start && selection.matches(object));
     let limit = call.query.number("limit").filter(|limit| *limit > 0);
     let mut metadata = json!({"resourceVersion": version.to_string()});
     let page: Vec<_> = match limit {
@@ -60,7 +60,10 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             page
         }
     };
-    Ok(Reply::Json(200, form.list(resource, &page, metadata, server.registry.now())))
+    Ok(Reply::Json(
+        200,
+        form.list(resource, &page, metadata, server.registry.now()),
+    ))
 }
 
 fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {
@@ -69,10 +72,14 @@ fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {
     let bad = |why: &str| Failure::bad_request(why.to_owned());
     let version: u64 = match wanted {
         None if matching.is_some() => {
-            return Err(bad("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            return Err(bad(
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
         }
         None => return Ok(At::Newest),
-        Some(text) => text.parse().map_err(|_| bad("resourceVersion: Invalid value"))?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| bad("resourceVersion: Invalid value"))?,
     };
     if version > current {
         return Err(Failure::too_large_version(version, current));
@@ -103,6 +110,7 @@ fn write_continue(version: u64, key: &str) -> String {
 fn read_continue(token: &str) -> Result<(u64, String), Failure> {
     let bytes = from_base64_url(token);
     let value = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    let read = value.and_then(|value| Some((value["rv"].as_u64()?, text(&value, "/start").to_owned())));
+    let read =
+        value.and_then(|value| Some((value["rv"].as_u64()?, text(&value, "/start").to_owned())));
     read.ok_or_else(|| Failure::bad_request("continue key is not valid"))
 }

@@ -157,7 +157,10 @@ impl Watch {
             if !event.object.key.starts_with(&self.prefix) {
                 continue;
             }
-            let matched = event.before.as_ref().is_some_and(|b| self.selection.matches(b));
+            let matched = event
+                .before
+                .as_ref()
+                .is_some_and(|b| self.selection.matches(b));
             let matches = !event.removed && self.selection.matches(&event.object);
             match (matched, matches) {
                 (false, true) => self.tell("ADDED", &event.object),

@@ -141,7 +141,9 @@ fn default_field_reference(reference: Option<&mut Value>) {
 }
 
 fn default_volume(volume: &mut Value) {
-    let sources = as_map(volume).iter().filter(|(k, v)| *k != "name" && !v.is_null());
+    let sources = as_map(volume)
+        .iter()
+        .filter(|(k, v)| *k != "name" && !v.is_null());
     if sources.count() == 0 {
         as_map(volume).insert("emptyDir".to_owned(), json!({}));
     }
