@@ -94,15 +94,17 @@ impl Proxy {
         host: &str,
         port: u16,
     ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
-        let failed = |why: String| {
-            Failure::unavailable(format!(
-                "error dialing backend: dial tcp {host}:{port}: {why}"
-            ))
-        };
+        let failed = |why: String| Failure::dialing(format!("dial tcp {host}:{port}: {why}"));
         let open = async {
-            let stream = TcpStream::connect((host, port))
-                .await
-                .map_err(|e| failed(e.to_string()))?;
+            let stream = TcpStream::connect((host, port)).await.map_err(|e| {
+                failed(match e.kind() {
+                    // The word that clients know.
+                    std::io::ErrorKind::ConnectionRefused => {
+                        "connect: connection refused".to_owned()
+                    }
+                    _ => e.to_string(),
+                })
+            })?;
             let name = match host.parse::<IpAddr>() {
                 Ok(ip) => ServerName::IpAddress(ip.into()),
                 Err(_) => {
@@ -178,8 +180,7 @@ impl Inner {
             .connect(&destination.host, destination.port)
             .await?;
         let answered = sender.send_request(request).await;
-        let answer = answered
-            .map_err(|error| Failure::unavailable(format!("error dialing backend: {error}")))?;
+        let answer = answered.map_err(|error| Failure::dialing(error))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(call, answer);
         }

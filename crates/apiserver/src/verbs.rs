@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use crate::failure::{self, Failure};
 use crate::form::Form;
 use crate::http::Body;
+use crate::object;
 use crate::patch;
 use crate::path::{Query, Target};
 use crate::protobuf;
-use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
+use crate::registry::{self, DeleteOptions, Deleted, Place, Run, Through};
 use crate::selectors::Selection;
 use crate::server::Inner;
 use crate::subresources;
@@ -127,6 +128,23 @@ impl Call<'_> {
         })
     }
 
+    /// Refuses unknown fields where the client asks for that.
+    fn check_strictly(&self, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
+        if self.query.get("fieldValidation") != Some("Strict") {
+            return Ok(());
+        }
+        let mut object = object.clone();
+        // Kind and version may be left out, and are checked elsewhere.
+        let resource = self.target.resource;
+        object::fill_text(object::as_map(&mut object), "kind", resource.kind);
+        object::fill_text(
+            object::as_map(&mut object),
+            "apiVersion",
+            &resource.api_version(),
+        );
+        registry::check_strictly(resource, &object, old)
+    }
+
     /// The options of a deletion: body first, then query.
     fn delete_options(&self) -> Result<DeleteOptions, Failure> {
         let body = if self.body.is_empty() {
@@ -185,6 +203,7 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
 async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let object = call.object()?;
+    call.check_strictly(&object, None)?;
     let created = server
         .registry
         .create(
@@ -229,6 +248,7 @@ pub(crate) async fn change_with(
         let patch = call.json()?;
         let apply = |old: &Value| {
             let mut new = patch::apply(resource, &call.target.name, kind, old, &patch)?;
+            call.check_strictly(&new, Some(old))?;
             fit(&mut new, old)?;
             Ok(new)
         };
@@ -238,6 +258,7 @@ pub(crate) async fn change_with(
             .await?
     } else {
         let sent = call.object()?;
+        call.check_strictly(&sent, None)?;
         let replace = |old: &Value| {
             let mut new = sent.clone();
             fit(&mut new, old)?;
@@ -269,7 +290,7 @@ async fn delete(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let now = server.registry.now();
     match server.registry.delete(call.place(), &options).await? {
         Deleted::Gone(object) if !SHOWN_WHEN_GONE.contains(&resource.storage) => {
-            let uid = crate::object::uid(&object.value()).to_owned();
+            let uid = object::uid(&object.value()).to_owned();
             let status = failure::success(resource, &call.target.name, &uid);
             Ok(Reply::Json(200, crate::form::bytes(&status)))
         }

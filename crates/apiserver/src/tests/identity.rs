@@ -55,6 +55,38 @@ async fn nothing_is_anonymous_but_health_and_version() {
     );
 }
 
+#[tokio::test]
+async fn only_an_administrator_asks_as_somebody_else() {
+    let world = World::new().await;
+    for (user, headers, code) in [
+        (User::admin(), &[("impersonate-user", "bob")][..], 403),
+        (
+            User::admin(),
+            &[
+                ("impersonate-user", "bob"),
+                ("impersonate-group", "system:masters"),
+            ][..],
+            200,
+        ),
+        (User::admin(), &[("impersonate-group", "a")][..], 400),
+        (
+            User::new("bob", &[]),
+            &[("impersonate-user", "kubernetes-admin")][..],
+            403,
+        ),
+        (User::admin(), &[][..], 200),
+    ] {
+        let mut request = Request::builder().uri("https://server/api/v1/nodes");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let mut service = world.server.service_as(user);
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), code, "{headers:?}");
+    }
+}
+
 const TOKEN: &str = "/api/v1/namespaces/default/serviceaccounts/default/token";
 const REVIEW: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
 

@@ -186,6 +186,27 @@ async fn types_are_checked_and_unknown_fields_kept() {
 }
 
 #[tokio::test]
+async fn strict_requests_are_told_of_unknown_fields() {
+    let world = World::new().await;
+    let line = format!("POST {PODS}?fieldValidation=Strict");
+    let mut odd = pod("a");
+    odd["spec"]["containers"][0]["imagee"] = "x".into();
+    odd["spec"]["colour"] = Value::Null;
+    let (code, answer) = world.ask(&line, odd.clone()).await;
+    assert_eq!(code, 400);
+    let message = "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].imagee\"";
+    assert_eq!(answer["message"], message);
+    world.do_it(&format!("POST {PODS}"), odd).await;
+    // What is there already does not stand in the way of others.
+    let line = format!("PATCH {PODS}/a?fieldValidation=Strict");
+    world
+        .do_it(&line, json!({"metadata": {"labels": {"a": "b"}}}))
+        .await;
+    let odd = json!({"metadata": {"lables": {}}});
+    assert_eq!(world.refused(&line, odd).await.0, 400);
+}
+
+#[tokio::test]
 async fn a_dry_run_does_everything_but_the_write() {
     let world = World::new().await;
     let made = world
@@ -523,6 +544,10 @@ async fn discovery_names_what_is_served() {
             "storage.k8s.io"
         ]
     );
+    let document = world.get("/openapi/v3/api/v1").await;
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Pod");
+    assert_eq!(patch["parameters"][2]["name"], "fieldValidation");
     let core = world.get("/api/v1").await;
     let eviction = core["resources"]
         .as_array()
