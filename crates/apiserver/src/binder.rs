@@ -24,12 +24,12 @@ const SCHEDULER: &str = "default-scheduler";
 
 pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     let store = &server.registry.store;
-    let mut pods: Vec<Value> = store
-        .list("pods/")
-        .objects
-        .iter()
-        .map(|o| o.value())
-        .collect();
+    let all = store.list("pods/").objects;
+    // Nothing is parsed while nothing waits.
+    if all.iter().all(|pod| !pod.field("spec.nodeName").is_empty()) {
+        return Ok(());
+    }
+    let mut pods: Vec<Value> = all.iter().map(|o| o.value()).collect();
     let waits = |pod: &Value| {
         text(pod, "/spec/nodeName").is_empty()
             && text(pod, "/spec/schedulerName") == SCHEDULER

@@ -180,7 +180,7 @@ impl Inner {
             .connect(&destination.host, destination.port)
             .await?;
         let answered = sender.send_request(request).await;
-        let answer = answered.map_err(|error| Failure::dialing(error))?;
+        let answer = answered.map_err(Failure::dialing)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(call, answer);
         }

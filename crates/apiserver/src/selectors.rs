@@ -86,11 +86,7 @@ impl Selection {
                 let found = match &*one.field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,
-                    field => {
-                        let mut fields = object.fields.iter();
-                        let found = fields.find(|(known, _)| *known == field);
-                        found.map_or("", |(_, value)| value)
-                    }
+                    field => object.field(field),
                 };
                 (found == one.value) == one.equal
             })
