@@ -24,12 +24,12 @@ const SCHEDULER: &str = "default-scheduler";
 
 pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     let store = &server.registry.store;
-    let mut pods: Vec<Value> = store
-        .list("pods/")
-        .objects
-        .iter()
-        .map(|o| o.value())
-        .collect();
+    let all = store.list("pods/").objects;
+    // Nothing is parsed while nothing waits.
+    if all.iter().all(|pod| !pod.field("spec.nodeName").is_empty()) {
+        return Ok(());
+    }
+    let mut pods: Vec<Value> = all.iter().map(|o| o.value()).collect();
     let waits = |pod: &Value| {
         text(pod, "/spec/nodeName").is_empty()
             && text(pod, "/spec/schedulerName") == SCHEDULER
@@ -187,7 +187,7 @@ async fn tell(
             "uid": object::uid(pod), "resourceVersion": text(pod, "/metadata/resourceVersion"),
         },
         "type": kind, "reason": reason, "action": action, "message": message,
-        "eventTime": server.registry.now().to_string(),
+        "eventTime": object::micro_time(server.registry.now()),
         "firstTimestamp": null, "lastTimestamp": null, "source": {},
         "reportingComponent": SCHEDULER, "reportingInstance": SCHEDULER,
     });

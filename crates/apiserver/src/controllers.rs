@@ -66,7 +66,13 @@ impl Work {
         match event.object.storage() {
             "namespaces" => drop(self.namespaces.insert(name.to_owned())),
             "serviceaccounts" | "configmaps" => drop(self.namespaces.insert(namespace.to_owned())),
-            "pods" | "nodes" => self.pods_or_nodes = true,
+            "nodes" => self.pods_or_nodes = true,
+            // One that waits, and one that makes room; not each report of a running one.
+            "pods" => {
+                let ended = ["Succeeded", "Failed"].contains(&event.object.field("status.phase"));
+                let waits = event.object.field("spec.nodeName").is_empty();
+                self.pods_or_nodes |= waits || ended || event.removed;
+            }
             storage if storage.starts_with("certificatesigningrequests") => {
                 self.signing_requests = true;
             }
@@ -81,23 +87,19 @@ impl Work {
             if !namespace.is_empty() {
                 self.namespaces.insert(namespace.to_owned());
             }
-        } else if contains(&event.object.bytes, b"\"ownerReferences\"")
-            || contains(&event.object.bytes, b"\"foregroundDeletion\"")
-            || contains(&event.object.bytes, b"\"orphan\"")
-        {
+        } else if !event.object.owners.is_empty() || garbage::is_held(&event.object) {
             self.owned.insert(event.object.key.to_string());
         }
     }
 }
 
-pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
-}
-
 impl ApiServer {
     /// Makes what every cluster has, then runs the controllers until the stop.
     pub async fn run(&self, stop: CancellationToken) {
-        let work = self.controllers();
+        let work = async {
+            let mut streams = self.0.streams.lock().await;
+            tokio::join!(self.controllers(), streams.run());
+        };
         tokio::select! {
             // The stop first; a pass that is cut goes on after the next start.
             biased;

@@ -4,7 +4,7 @@
 //! Out:   `/api`, `/apis`, the groups, the resources of a version, `/version`
 //! Calls: `http`
 //! Holds: made of `resources` alone
-//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery (1.36); differences: no aggregated form, no OpenAPI yet
+//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery (1.36); differences: no aggregated form; OpenAPI has paths and no schemas
 
 use serde_json::{Value, json};
 
@@ -79,6 +79,67 @@ pub(crate) fn resources(group: &str, version: &str) -> Result<Value, Failure> {
     Ok(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}),
     )
+}
+
+/// `/openapi/v3`: where the document of each version is.
+pub(crate) fn open_api() -> Value {
+    let mut paths = serde_json::Map::new();
+    for row in RESOURCES {
+        let at = match row.group {
+            "" => format!("api/{}", row.version),
+            _ => format!("apis/{}", row.api_version()),
+        };
+        let url = format!("/openapi/v3/{at}?hash={}", VERSION.trim_start_matches('v'));
+        paths.insert(at, json!({"serverRelativeURL": url}));
+    }
+    json!({"paths": paths})
+}
+
+/// The document of a version: which requests take which parameters, no schemas. Clients learn from it that fields are validated
+/// here, and do not ask for schemas then.
+pub(crate) fn open_api_of(group: &str, version: &str) -> Result<Value, Failure> {
+    let mut paths = serde_json::Map::new();
+    let rows = RESOURCES
+        .iter()
+        .filter(|row| row.group == group && row.version == version);
+    for row in rows {
+        let root = match group {
+            "" => format!("/api/{version}"),
+            group => format!("/apis/{group}/{version}"),
+        };
+        let scope = if row.namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
+        let parameters: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation"]
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
+            .collect();
+        let operation = |action: &str| {
+            json!({
+                "parameters": parameters, "responses": {"200": {"description": "OK"}},
+                "x-kubernetes-action": action,
+                "x-kubernetes-group-version-kind": {"group": row.group, "version": row.version, "kind": row.kind},
+            })
+        };
+        if row.verbs.contains(&"patch") {
+            let path = format!("{root}{scope}/{}/{{name}}", row.plural);
+            paths.insert(
+                path,
+                json!({"put": operation("put"), "patch": operation("patch")}),
+            );
+        }
+        let path = format!("{root}{scope}/{}", row.plural);
+        paths.insert(path, json!({"post": operation("post")}));
+    }
+    if paths.is_empty() {
+        return Err(Failure::no_such_path());
+    }
+    Ok(json!({
+        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": VERSION}, "paths": paths,
+        "components": {"schemas": {}},
+    }))
 }
 
 /// A resource and its subresources.

@@ -285,9 +285,9 @@ impl Failure {
         failure
     }
 
-    /// 503.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "ServiceUnavailable", message)
+    /// 500 for a kubelet that cannot be reached.
+    pub fn dialing(why: impl std::fmt::Display) -> Self {
+        Self::new(500, "", format!("error dialing backend: {why}"))
     }
 
     /// 504.
@@ -315,6 +315,11 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
+        if self.reason.is_empty()
+            && let Some(status) = status.as_object_mut()
+        {
+            status.remove("reason");
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::authz::{self, Asked, Decision};
 use crate::discovery;
 use crate::failure::Failure;
-use crate::form::{Form, bytes};
+use crate::form::bytes;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
@@ -86,6 +86,7 @@ where
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
+        raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
     };
     let done = match head.accepted(server, peer) {
@@ -106,6 +107,7 @@ struct Head {
     method: Method,
     path: String,
     query: Query,
+    raw_query: String,
     headers: HeaderMap,
 }
 
@@ -139,6 +141,7 @@ impl Head {
         let user = server
             .authenticate(peer, authorization)?
             .ok_or_else(Failure::unauthorized)?;
+        let user = self.impersonated(user)?;
         if let Route::Target(target) = route {
             let verb = target.verb(self.method.as_str(), &self.query);
             authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
@@ -151,19 +154,47 @@ impl Head {
             Route::Groups => discovery::all_groups(),
             Route::Group(group) => discovery::group(&group)?,
             Route::Resources(group, version) => discovery::resources(&group, &version)?,
+            Route::OpenApi => discovery::open_api(),
+            Route::OpenApiOf(group, version) => discovery::open_api_of(&group, &version)?,
             _ => return Err(Failure::no_such_path()),
         };
         if self.method != Method::GET && self.method != Method::HEAD {
             return Err(Failure::method_not_allowed());
         }
-        Form::negotiate(
-            self.header(ACCEPT)
-                .split(";g=apidiscovery")
-                .next()
-                .map_or("", |_| "*/*"),
-            &self.query,
-        )?;
         Ok(Accepted::Now(json(200, bytes(&found))))
+    }
+
+    /// An administrator may ask as somebody else; for anybody else the headers are an error, never ignored.
+    fn impersonated(&self, user: User) -> Result<User, Failure> {
+        let all = |name: &str| -> Vec<&str> {
+            let values = self.headers.get_all(name).iter();
+            values.filter_map(|value| value.to_str().ok()).collect()
+        };
+        let (names, groups) = (all("impersonate-user"), all("impersonate-group"));
+        let asks = self
+            .headers
+            .keys()
+            .any(|name| name.as_str().starts_with("impersonate-"));
+        let Some(name) = names.first().filter(|name| !name.is_empty()) else {
+            return if asks {
+                Err(Failure::bad_request(
+                    "requested impersonation without impersonating a user",
+                ))
+            } else {
+                Ok(user)
+            };
+        };
+        if !user.is_in("system:masters") {
+            let asked = Asked {
+                verb: "impersonate".to_owned(),
+                resource: "users".to_owned(),
+                name: (*name).to_owned(),
+                ..Asked::default()
+            };
+            let details = serde_json::json!({"kind": "users", "name": name});
+            return Err(Failure::denied(details, asked.refusal(&user, "")));
+        }
+        Ok(User::new(name, &groups))
     }
 
     fn health(&self, server: &Inner) -> Response<Body> {
@@ -189,7 +220,7 @@ impl Head {
         user: &User,
         target: &Target,
         body: B,
-        _upgrade: hyper::upgrade::OnUpgrade,
+        upgrade: hyper::upgrade::OnUpgrade,
     ) -> Result<Response<Body>, Failure>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -215,6 +246,10 @@ impl Head {
                 accept: self.header(ACCEPT),
                 content_type: self.header(CONTENT_TYPE),
                 body: body.to_bytes(),
+                method: self.method.clone(),
+                headers: &self.headers,
+                raw_query: &self.raw_query,
+                upgrade: Mutex::new(Some(upgrade)),
             };
             verbs::serve(server, &call).await
         };
@@ -222,6 +257,7 @@ impl Head {
         Ok(match reply.unwrap_or_else(|_| Err(Failure::timeout()))? {
             Reply::Json(code, body) => json(code, body),
             Reply::Watch(watch) => streamed(*watch),
+            Reply::Passed(response) => response,
         })
     }
 }

@@ -23,6 +23,8 @@ pub mod listener;
 mod object;
 mod patch;
 mod path;
+mod protobuf;
+mod proxy;
 mod registry;
 pub mod resources;
 mod reviews;
@@ -38,3 +40,6 @@ mod verbs;
 
 pub use authority::Pair;
 pub use server::{ApiServer, Parts};
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ use crate::user::User;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
+/// Requests at a time on one connection: a kubelet may watch each secret and config map of its pods on its own.
+const STREAMS: u32 = 4096;
 /// For a handshake, and for the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
 /// What finished requests may take at the end.
@@ -191,7 +193,7 @@ where
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
-        .max_concurrent_streams(250);
+        .max_concurrent_streams(STREAMS);
     let service = TowerToHyperService::new(service);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

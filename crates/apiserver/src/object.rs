@@ -129,6 +129,12 @@ pub(crate) fn time(at: Timestamp) -> String {
         .to_string()
 }
 
+/// A time of the API's finer kind: microseconds, always six digits.
+pub(crate) fn micro_time(at: Timestamp) -> String {
+    let micros = at.subsec_nanosecond().max(0) / 1000;
+    format!("{}.{micros:06}Z", time(at).trim_end_matches('Z'))
+}
+
 /// A time that the API wrote.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse().ok()

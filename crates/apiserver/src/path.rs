@@ -87,6 +87,10 @@ pub(crate) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/<group>/<version>`.
     Resources(String, String),
+    /// `/openapi/v3`.
+    OpenApi,
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/<group>/<version>`.
+    OpenApiOf(String, String),
     /// An object or a collection.
     Target(Target),
     /// Nothing that there is.
@@ -119,6 +123,11 @@ pub(crate) fn route(path: &str) -> Route {
         ["version"] => Route::Version,
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,
+        ["openapi", "v3"] => Route::OpenApi,
+        ["openapi", "v3", "api", version] => Route::OpenApiOf(String::new(), (*version).to_owned()),
+        ["openapi", "v3", "apis", group, version] => {
+            Route::OpenApiOf((*group).to_owned(), (*version).to_owned())
+        }
         ["apis", group] => Route::Group((*group).to_owned()),
         ["api", version] => Route::Resources(String::new(), (*version).to_owned()),
         ["apis", group, version] => Route::Resources((*group).to_owned(), (*version).to_owned()),

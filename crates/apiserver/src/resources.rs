@@ -8,7 +8,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::strategy::{self, Strategy};
@@ -99,8 +99,8 @@ pub struct Resource {
     pub selectable: &'static [&'static str],
     /// Which names are right.
     pub names: NameRule,
-    /// Whether a value has the types of the kind.
-    pub check: fn(&Value) -> Result<(), String>,
+    /// The value as the kind's types have it, without what they do not know; or what does not fit.
+    pub check: fn(&Value) -> Result<Value, String>,
     /// Its rules.
     pub strategy: Strategy,
     /// What kubectl prints.
@@ -109,16 +109,17 @@ pub struct Resource {
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
 }
 
-/// True when the value can be read as `T`.
-fn typed<T: for<'de> Deserialize<'de>>(value: &Value) -> Result<(), String> {
-    T::deserialize(value).map(drop).map_err(|e| e.to_string())
+/// The value read as `T` and written again.
+fn typed<T: for<'de> Deserialize<'de> + Serialize>(value: &Value) -> Result<Value, String> {
+    let read = T::deserialize(value).map_err(|e| e.to_string())?;
+    serde_json::to_value(read).map_err(|e| e.to_string())
 }
 
 const fn row(
     group: &'static str,
     (plural, singular, kind): (&'static str, &'static str, &'static str),
     storage: &'static str,
-    check: fn(&Value) -> Result<(), String>,
+    check: fn(&Value) -> Result<Value, String>,
 ) -> Resource {
     Resource {
         group,
@@ -145,7 +146,7 @@ const fn row(
 const fn review(
     group: &'static str,
     names: (&'static str, &'static str, &'static str),
-    check: fn(&Value) -> Result<(), String>,
+    check: fn(&Value) -> Result<Value, String>,
 ) -> Resource {
     Resource {
         namespaced: false,
@@ -546,11 +547,6 @@ impl Resource {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),
         }
-    }
-
-    /// `/v1`, or `coordination.k8s.io/v1`, as Go prints a group and version.
-    pub(crate) fn group_version(&self) -> String {
-        format!("{}/{}", self.group, self.version)
     }
 
     /// The subresource of this name.

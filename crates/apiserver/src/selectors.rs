@@ -66,9 +66,7 @@ impl Selection {
             let field = &*requirement.field;
             if !known.contains(&field) && !resource.selectable.contains(&field) {
                 return Err(Failure::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}",
-                    format!("{}, Resource={}", resource.group_version(), resource.plural),
-                    format!("{field}={}", requirement.value),
+                    "field label not supported: {field}"
                 )));
             }
         }
@@ -88,11 +86,7 @@ impl Selection {
                 let found = match &*one.field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,
-                    field => {
-                        let mut fields = object.fields.iter();
-                        let found = fields.find(|(known, _)| *known == field);
-                        found.map_or("", |(_, value)| value)
-                    }
+                    field => object.field(field),
                 };
                 (found == one.value) == one.equal
             })

@@ -18,6 +18,7 @@ use crate::failure::{Cause, Failure};
 use crate::form::bytes;
 use crate::http::Service;
 use crate::object::{self, list, number, text};
+use crate::proxy::{Proxy, Streams};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::tokens::TokenKey;
@@ -71,6 +72,9 @@ pub(crate) struct Inner {
     token_key: TokenKey,
     static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
+    pub(crate) kubelets: Proxy,
+    /// Taken by whoever runs them.
+    pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
 
 /// Who a connection is, before its requests are looked at.
@@ -86,19 +90,25 @@ pub(crate) enum Peer {
 
 impl ApiServer {
     /// A server over these parts. It answers at once; what runs beside it is [`Self::run`].
-    pub fn new(parts: Parts) -> Self {
+    ///
+    /// # Errors
+    /// What is wrong with the certificate for the kubelet.
+    pub fn new(parts: Parts) -> Result<Self, String> {
+        let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client)?;
         let registry = Registry {
             store: parts.store,
             now: parts.now,
             chance: parts.chance,
         };
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             registry,
             authority: parts.identity.authority,
             token_key: parts.identity.token_key,
             static_tokens: parts.static_tokens,
             advertised: parts.advertised,
-        }))
+            kubelets,
+            streams: tokio::sync::Mutex::new(streams),
+        })))
     }
 
     /// A service whose caller is this user.

@@ -90,6 +90,10 @@ pub struct Object {
     pub labels: BTreeMap<String, String>,
     /// What field selectors may ask for, besides name and namespace.
     pub fields: Vec<(&'static str, String)>,
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
 }
 
 impl Object {
@@ -105,6 +109,13 @@ impl Object {
             parts.next().unwrap_or_default(),
             parts.next().unwrap_or_default(),
         )
+    }
+
+    /// What the store keeps of a field; empty for one that it does not keep.
+    pub fn field(&self, name: &str) -> &str {
+        let mut fields = self.fields.iter();
+        let found = fields.find(|(field, _)| *field == name);
+        found.map_or("", |(_, value)| value)
     }
 
     /// The first part of the key.
@@ -494,6 +505,8 @@ fn render(fields: Fields, key: Arc<str>, mut value: Value, version: u64) -> Obje
         version,
         labels: labels(&value),
         fields: fields(storage, &value),
+        owners: owners(&value),
+        finalizers: finalizers(&value),
         bytes: bytes.into(),
         key,
     }
@@ -505,6 +518,24 @@ fn labels(value: &Value) -> BTreeMap<String, String> {
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn owners(value: &Value) -> Vec<String> {
+    let owners = value
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
+    let uids = owners.into_iter().flatten();
+    uids.filter_map(|owner| Some(owner.get("uid")?.as_str()?.to_owned()))
+        .collect()
+}
+
+fn finalizers(value: &Value) -> Vec<String> {
+    let all = value
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array);
+    let all = all.into_iter().flatten();
+    all.filter_map(|one| one.as_str().map(str::to_owned))
         .collect()
 }
 

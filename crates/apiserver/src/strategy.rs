@@ -155,24 +155,6 @@ pub(crate) const SECRET: Strategy = Strategy {
     },
     validate: |new, old| {
         let mut causes = immutable(new, old, &["data"]);
-        for (key, value) in new
-            .get("data")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            if value
-                .as_str()
-                .and_then(crate::encoding::from_base64)
-                .is_none()
-            {
-                causes.push(Cause::invalid(
-                    format!("data[{key}]"),
-                    value,
-                    "illegal base64 data",
-                ));
-            }
-        }
         if let Some(old) = old
             && old["type"] != new["type"]
         {

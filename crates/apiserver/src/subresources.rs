@@ -95,7 +95,7 @@ pub(crate) async fn serve(
         "binding" => binding(server, call).await,
         "eviction" => eviction(server, call).await,
         "token" => server.token_request(call),
-        _ => Err(Failure::no_such_path()),
+        _ => server.proxy(call, sub).await,
     }
 }
 

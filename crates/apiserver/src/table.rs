@@ -97,7 +97,7 @@ pub(crate) fn short_duration(seconds: i64) -> String {
     };
     match seconds {
         ..-1 => "<invalid>".to_owned(),
-        ..0 => "0s".to_owned(),
+        -1 => "0s".to_owned(),
         0..120 => format!("{seconds}s"),
         _ if minutes < 10 => with_rest(minutes, "m", seconds % 60, "s"),
         _ if minutes < 180 => format!("{minutes}m"),

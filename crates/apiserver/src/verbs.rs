@@ -6,14 +6,22 @@
 //! Holds: no word about any kind stands here
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
+use std::sync::{Mutex, PoisonError};
+
 use hyper::body::Bytes;
+use hyper::header::HeaderMap;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::failure::{self, Failure};
 use crate::form::Form;
+use crate::http::Body;
+use crate::object;
 use crate::patch;
 use crate::path::{Query, Target};
-use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
+use crate::protobuf;
+use crate::registry::{self, DeleteOptions, Deleted, Place, Run, Through};
 use crate::selectors::Selection;
 use crate::server::Inner;
 use crate::subresources;
@@ -35,12 +43,19 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: &'a str,
     pub(crate) content_type: &'a str,
     pub(crate) body: Bytes,
+    pub(crate) method: Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) raw_query: &'a str,
+    /// The connection itself, for who speaks something else on it.
+    pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 /// An answer.
 pub(crate) enum Reply {
     Json(u16, Bytes),
     Watch(Box<Watch>),
+    /// Somebody else's answer.
+    Passed(Response<Body>),
 }
 
 impl Call<'_> {
@@ -50,6 +65,14 @@ impl Call<'_> {
             namespace: &self.target.namespace,
             name: &self.target.name,
         }
+    }
+
+    /// The connection, once.
+    pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether `dryRun` is asked for in the query.
@@ -84,10 +107,16 @@ impl Call<'_> {
             .next()
             .unwrap_or_default()
             .trim();
-        if !["", "application/json", "*/*"].contains(&bare) {
-            return Err(Failure::unsupported_media_type(bare, "application/json"));
+        match bare {
+            "" | "application/json" | "*/*" => self.json(),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::decode(&self.body).map_err(Failure::bad_request)
+            }
+            other => Err(Failure::unsupported_media_type(
+                other,
+                "application/json, application/vnd.kubernetes.protobuf",
+            )),
         }
-        self.json()
     }
 
     fn json(&self) -> Result<Value, Failure> {
@@ -97,6 +126,23 @@ impl Call<'_> {
                 self.target.resource.kind
             ))
         })
+    }
+
+    /// Refuses unknown fields where the client asks for that.
+    fn check_strictly(&self, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
+        if self.query.get("fieldValidation") != Some("Strict") {
+            return Ok(());
+        }
+        let mut object = object.clone();
+        // Kind and version may be left out, and are checked elsewhere.
+        let resource = self.target.resource;
+        object::fill_text(object::as_map(&mut object), "kind", resource.kind);
+        object::fill_text(
+            object::as_map(&mut object),
+            "apiVersion",
+            &resource.api_version(),
+        );
+        registry::check_strictly(resource, &object, old)
     }
 
     /// The options of a deletion: body first, then query.
@@ -157,6 +203,7 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
 async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let object = call.object()?;
+    call.check_strictly(&object, None)?;
     let created = server
         .registry
         .create(
@@ -201,6 +248,7 @@ pub(crate) async fn change_with(
         let patch = call.json()?;
         let apply = |old: &Value| {
             let mut new = patch::apply(resource, &call.target.name, kind, old, &patch)?;
+            call.check_strictly(&new, Some(old))?;
             fit(&mut new, old)?;
             Ok(new)
         };
@@ -210,6 +258,7 @@ pub(crate) async fn change_with(
             .await?
     } else {
         let sent = call.object()?;
+        call.check_strictly(&sent, None)?;
         let replace = |old: &Value| {
             let mut new = sent.clone();
             fit(&mut new, old)?;
@@ -241,7 +290,7 @@ async fn delete(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let now = server.registry.now();
     match server.registry.delete(call.place(), &options).await? {
         Deleted::Gone(object) if !SHOWN_WHEN_GONE.contains(&resource.storage) => {
-            let uid = crate::object::uid(&object.value()).to_owned();
+            let uid = object::uid(&object.value()).to_owned();
             let status = failure::success(resource, &call.target.name, &uid);
             Ok(Reply::Json(200, crate::form::bytes(&status)))
         }

@@ -23,8 +23,6 @@ use kubelet_model::config::{LogFormat, LoggingConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::logs::LogHandle;
-
 /// Every flag: name, default, what it is.
 const FLAGS: [(&str, &str, &str); 6] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
@@ -77,7 +75,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         format: LogFormat::Text,
         split_stream: false,
         info_buffer: 0,
-        flush_frequency: Duration::ZERO,
+        flush_frequency: Duration::from_secs(1),
         verbosity: options.verbosity,
         vmodule: Vec::new(),
     })?;
@@ -85,7 +83,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let ended = runtime.block_on(run(&options, &logs));
+    let ended = runtime.block_on(run(&options));
     logs.flush();
     ended.map(|()| None)
 }
@@ -166,7 +164,7 @@ fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
     }))
 }
 
-async fn run(options: &Options, logs: &LogHandle) -> anyhow::Result<()> {
+async fn run(options: &Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let clock = kubelet_act::clock::Clock::system();
@@ -196,33 +194,28 @@ async fn run(options: &Options, logs: &LogHandle) -> anyhow::Result<()> {
         identity,
         static_tokens: static_tokens(options)?,
         advertised: Some((url_host, options.address.port())),
-    });
+    })
+    .map_err(anyhow::Error::msg)?;
     let listener = Listener::bind(options.address, &pair, server.clone()).await?;
     tracing::info!(address = %listener.local_address()?, data = %dir.display(), "API server listens");
 
     let stop = CancellationToken::new();
-    let flush = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            logs.flush();
+    let until_signal = async {
+        tokio::select! {
+            // Either is enough.
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        tracing::info!("Stopping");
+        stop.cancel();
     };
-    tokio::select! {
-        // All of them run until the signal; the signal's arm is the only one that ends, and ends the others in order.
-        biased;
-        _ = flush => Ok(()),
-        () = async { tokio::join!(listener.serve(stop.clone()), server.run(stop.clone())); } => Ok(()),
-        () = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("Stopping");
-            stop.cancel();
-            // The serving arm ends by the stop.
-            std::future::pending::<()>().await;
-        } => Ok(()),
-    }
+    tokio::join!(
+        until_signal,
+        listener.serve(stop.clone()),
+        server.run(stop.clone())
+    );
+    Ok(())
 }
 
 fn server_names(options: &Options, address: IpAddr) -> Vec<String> {

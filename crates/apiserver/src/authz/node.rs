@@ -176,10 +176,7 @@ fn refers(registry: &Registry, node: &str, asked: &Asked) -> bool {
         format!("pods/{}/", asked.namespace)
     };
     let pods = registry.store.list(&prefix).objects;
-    let own = pods.iter().filter(|pod| {
-        let on_node = |(field, value): &(&str, String)| *field == "spec.nodeName" && value == node;
-        pod.fields.iter().any(on_node)
-    });
+    let own = pods.iter().filter(|pod| pod.field("spec.nodeName") == node);
     let mut own = own.map(|pod| pod.value());
     own.any(|pod| pod_refers(registry, &pod, asked))
 }

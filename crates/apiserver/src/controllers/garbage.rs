@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::contains;
 use super::namespaces::change;
 use crate::failure::Failure;
 use crate::object::{self, finalizers, is_deleting, list, metadata, parse_time, text};
@@ -33,17 +32,12 @@ pub(super) async fn run(
     let store = &server.registry.store;
     let mut suspects: Vec<Arc<Object>> = owned.iter().filter_map(|key| store.get(key)).collect();
     if everything || !gone.is_empty() {
-        let names_gone = |object: &&Arc<Object>| {
-            let bytes = &object.bytes;
-            contains(bytes, b"\"ownerReferences\"")
-                && (everything || gone.iter().any(|uid| contains(bytes, uid.as_bytes())))
-        };
-        let held = |object: &&Arc<Object>| {
-            contains(&object.bytes, b"\"foregroundDeletion\"")
-                || contains(&object.bytes, b"\"orphan\"")
+        let names_gone = |object: &Object| {
+            let mut owners = object.owners.iter();
+            owners.any(|uid| everything || gone.contains(uid))
         };
         let all = store.list("").objects;
-        suspects.extend(all.iter().filter(|o| names_gone(o) || held(o)).cloned());
+        suspects.extend(all.into_iter().filter(|o| names_gone(o) || is_held(o)));
     }
     for suspect in suspects {
         let Some(resource) = by_storage(suspect.storage()) else {
@@ -71,6 +65,12 @@ pub(super) async fn run(
         }
     }
     Ok(())
+}
+
+/// Whether a deletion waits for the object's dependents.
+pub(super) fn is_held(object: &Object) -> bool {
+    let mut finalizers = object.finalizers.iter();
+    finalizers.any(|one| one == "foregroundDeletion" || one == "orphan")
 }
 
 fn has_lost_all_owners(server: &Inner, value: &Value) -> bool {
@@ -103,6 +103,9 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
         let Some(resource) = by_storage(dependent.storage()) else {
             continue;
         };
+        if !dependent.owners.iter().any(|owner| owner == uid) {
+            continue;
+        }
         let value = dependent.value();
         let owners = list(&value, "/metadata/ownerReferences");
         let Some(reference) = owners.iter().find(|one| text(one, "/uid") == uid) else {
@@ -142,7 +145,7 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
         let still = server.registry.store.list("").objects;
         if still
             .iter()
-            .any(|o| contains(&o.bytes, uid.as_bytes()) && o.key.as_ref() != place.key())
+            .any(|o| o.owners.iter().any(|owner| owner == uid))
         {
             return Ok(());
         }

@@ -55,14 +55,6 @@ impl DeleteOptions {
         })
     }
 
-    /// Without waiting.
-    pub(crate) fn at_once() -> Self {
-        Self {
-            grace_seconds: Some(0),
-            ..Self::default()
-        }
-    }
-
     fn holds_for(&self, place: Place<'_>, object: &Value) -> Result<(), Failure> {
         let check = |what: &str, wanted: &Option<String>, found: &str| match wanted {
             Some(wanted) if wanted != found => Err(Failure::conflict(

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde_json::Value;
 
-use super::{Event, Fields, Log, Object, OpenError, State, labels, render};
+use super::{Event, Fields, Log, Object, OpenError, State, finalizers, labels, owners, render};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
@@ -244,6 +244,8 @@ fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String>
         version,
         labels: labels(&value),
         fields: fields(storage, &value),
+        owners: owners(&value),
+        finalizers: finalizers(&value),
         bytes: bytes.to_vec().into(),
     }))
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::names;
 use super::quantities;
 use crate::failure::Cause;
-use crate::object::{as_map, list, list_mut, map_mut, name, number, text};
+use crate::object::{as_map, list, list_mut, map_mut, number, text};
 use crate::resources::NameRule;
 
 mod defaults;
@@ -311,9 +311,4 @@ pub(crate) fn is_mirror(pod: &Value) -> bool {
 /// Whether its containers are through for good.
 pub(crate) fn is_finished(pod: &Value) -> bool {
     ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
-}
-
-/// `namespace/name`, for messages.
-pub(crate) fn full_name(pod: &Value) -> String {
-    format!("{}/{}", crate::object::namespace(pod), name(pod))
 }

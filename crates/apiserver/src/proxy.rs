@@ -1,0 +1,514 @@
+//! Logs, exec, attach, port-forward and the node's own paths: passed on to the kubelet.
+//!
+//! In:    a request on `pods/log` and the like, or on `nodes/proxy`
+//! Out:   the kubelet's answer; after an upgrade, bytes both ways
+//! Calls: `subresources`
+//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number and
+//!        end with the server
+//! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgrade is copied as it is, so what a client
+//!           speaks the kubelet must; the kubelet's certificate is not checked, as without `--kubelet-certificate-authority`
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+use crate::authority::Pair;
+use crate::failure::Failure;
+use crate::http::Body;
+use crate::object::{annotation, list, number, text};
+use crate::resources::Subresource;
+use crate::server::Inner;
+use crate::verbs::{Call, Reply};
+
+/// Until the kubelet has taken the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// What of an error's text is read.
+const ERROR_BYTES: usize = 2048;
+/// Where a kubelet is that says nothing of it.
+const KUBELET_PORT: i64 = 10250;
+/// Streams at a time.
+const STREAMS: usize = 512;
+
+/// Connections to the kubelet, and who keeps them going.
+pub(crate) struct Proxy {
+    tls: TlsConnector,
+    running: mpsc::Sender<BoxFuture<'static, ()>>,
+}
+
+/// What keeps them going; runs beside the controllers.
+pub(crate) struct Streams(mpsc::Receiver<BoxFuture<'static, ()>>);
+
+impl Proxy {
+    /// With this client certificate.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn new(pair: &Pair) -> Result<(Self, Streams), String> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|e| e.to_string())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|e| e.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyKubelet(provider)))
+            .with_client_auth_cert(chain.map_err(|e| e.to_string())?, key)
+            .map_err(|e| e.to_string())?;
+        // Upgrades need it.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let (running, streams) = mpsc::channel(STREAMS);
+        let tls = TlsConnector::from(Arc::new(config));
+        Ok((Self { tls, running }, Streams(streams)))
+    }
+
+    fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
+        let full =
+            |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
+        self.running.try_send(stream).map_err(full)
+    }
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
+        let failed = |why: String| Failure::dialing(format!("dial tcp {host}:{port}: {why}"));
+        let open = async {
+            let stream = TcpStream::connect((host, port)).await.map_err(|e| {
+                failed(match e.kind() {
+                    // The word that clients know.
+                    std::io::ErrorKind::ConnectionRefused => {
+                        "connect: connection refused".to_owned()
+                    }
+                    _ => e.to_string(),
+                })
+            })?;
+            let name = match host.parse::<IpAddr>() {
+                Ok(ip) => ServerName::IpAddress(ip.into()),
+                Err(_) => {
+                    ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
+                }
+            };
+            let stream = self
+                .tls
+                .connect(name, stream)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
+            let shaken = http1::handshake(TokioIo::new(stream)).await;
+            shaken.map_err(|e| failed(e.to_string()))
+        };
+        let opened = tokio::time::timeout(CONNECT, open).await;
+        let (sender, connection) =
+            opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
+        let connection = async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the kubelet ended");
+            }
+        };
+        self.keep_going(Box::pin(connection))?;
+        Ok(sender)
+    }
+}
+
+impl Streams {
+    /// Carries streams until nobody can start one any more.
+    pub(crate) async fn run(&mut self) {
+        let mut open = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                // Running ones first; a new one waits in the channel meanwhile.
+                biased;
+                Some(()) = open.next(), if !open.is_empty() => {}
+                more = self.0.recv(), if open.len() < STREAMS => match more {
+                    Some(stream) => open.push(stream),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Where a request goes: the node's host and port, the path there.
+struct Destination {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Inner {
+    /// Passes the request on.
+    pub(crate) async fn proxy(&self, call: &Call<'_>, sub: &Subresource) -> Result<Reply, Failure> {
+        let destination = match call.target.resource.storage {
+            "nodes" => self.node_destination(call)?,
+            _ => self.pod_destination(call, sub.name)?,
+        };
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = destination
+            .path
+            .parse()
+            .map_err(|_| Failure::bad_request("the path cannot be passed on"))?;
+        *request.headers_mut() = passed_on(call.headers);
+        let authority = format!("{}:{}", destination.host, destination.port);
+        if let Ok(host) = authority.parse() {
+            request.headers_mut().insert(HOST, host);
+        }
+        let mut sender = self
+            .kubelets
+            .connect(&destination.host, destination.port)
+            .await?;
+        let answered = sender.send_request(request).await;
+        let answer = answered.map_err(Failure::dialing)?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(call, answer);
+        }
+        if !answer.status().is_success() && call.target.resource.storage == "pods" {
+            return Err(refusal(call, answer).await);
+        }
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.remove(TRANSFER_ENCODING);
+        parts.headers.remove(CONNECTION);
+        Ok(Reply::Passed(Response::from_parts(parts, relayed(body))))
+    }
+
+    /// Both sides speak something else from now on, which is copied.
+    fn switch(&self, call: &Call<'_>, answer: Response<Incoming>) -> Result<Reply, Failure> {
+        let mut response = Response::new(Full::new(Bytes::new()).boxed_unsync());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = answer.headers().clone();
+        let Some(ours) = call.take_upgrade() else {
+            return Err(Failure::bad_request("Upgrade request required"));
+        };
+        let copy = async move {
+            let (Ok(ours), Ok(theirs)) = tokio::join!(ours, hyper::upgrade::on(answer)) else {
+                return;
+            };
+            let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+            if let Err(error) = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await {
+                tracing::debug!(%error, "a stream ended");
+            }
+        };
+        self.kubelets.keep_going(Box::pin(copy))?;
+        Ok(Reply::Passed(response))
+    }
+
+    fn node_destination(&self, call: &Call<'_>) -> Result<Destination, Failure> {
+        let node = self.registry.get(call.place())?.value();
+        let (host, port) = address(&node)?;
+        let query = if call.raw_query.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", call.raw_query)
+        };
+        Ok(Destination {
+            host,
+            port,
+            path: format!("/{}{query}", call.target.rest),
+        })
+    }
+
+    fn pod_destination(&self, call: &Call<'_>, sub: &str) -> Result<Destination, Failure> {
+        let pod = self.registry.get(call.place())?.value();
+        let (namespace, name) = (&*call.target.namespace, &*call.target.name);
+        let node = text(&pod, "/spec/nodeName");
+        if node.is_empty() {
+            return Err(Failure::bad_request(format!(
+                "pod {name} does not have a host assigned"
+            )));
+        }
+        let found = self.registry.value("nodes", "", node);
+        let row = crate::resources::by_storage("nodes").unwrap_or(call.target.resource);
+        let (host, port) = address(&found.ok_or_else(|| Failure::not_found(row, node))?)?;
+        let path = match sub {
+            "portforward" => {
+                let ports: Vec<String> = call
+                    .query
+                    .all("ports")
+                    .map(|p| format!("ports={}", encode(p)))
+                    .collect();
+                with_query(format!("/portForward/{namespace}/{name}"), &ports)
+            }
+            "log" => {
+                let container = container(call, &pod)?;
+                with_query(
+                    format!("/containerLogs/{namespace}/{name}/{container}"),
+                    &log_options(call),
+                )
+            }
+            _ => {
+                let container = container(call, &pod)?;
+                with_query(
+                    format!("/{sub}/{namespace}/{name}/{container}"),
+                    &stream_options(call),
+                )
+            }
+        };
+        Ok(Destination { host, port, path })
+    }
+}
+
+/// Host and port of a node's kubelet.
+fn address(node: &Value) -> Result<(String, u16), Failure> {
+    let addresses = list(node, "/status/addresses");
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|a| text(a, "/type") == kind)
+            .map(|a| text(a, "/address"))
+    };
+    let host = ["InternalIP", "ExternalIP", "Hostname"]
+        .into_iter()
+        .find_map(of);
+    let host = host.ok_or_else(|| {
+        Failure::internal(format!(
+            "no preferred addresses found for node {:?}; known addresses: []",
+            text(node, "/metadata/name")
+        ))
+    })?;
+    let told =
+        number(node, "/status/daemonEndpoints/kubeletEndpoint/Port").filter(|port| *port > 0);
+    let port = u16::try_from(told.unwrap_or(KUBELET_PORT)).map_err(Failure::internal)?;
+    Ok((host.to_owned(), port))
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ];
+    let all: Vec<&str> = lists
+        .iter()
+        .flat_map(|l| list(pod, l))
+        .map(|c| text(c, "/name"))
+        .collect();
+    let name = &*call.target.name;
+    if let Some(named) = call.query.get("container") {
+        return if all.contains(&named) {
+            Ok(named.to_owned())
+        } else {
+            Err(Failure::bad_request(format!(
+                "container {named} is not valid for pod {name}"
+            )))
+        };
+    }
+    let regular: Vec<&str> = list(pod, "/spec/containers")
+        .iter()
+        .map(|c| text(c, "/name"))
+        .collect();
+    let default =
+        annotation(pod, "kubectl.kubernetes.io/default-container").filter(|d| regular.contains(d));
+    match (default, regular.as_slice()) {
+        (Some(default), _) => Ok(default.to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, many) => Err(Failure::bad_request(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            many.join(" ")
+        ))),
+    }
+}
+
+/// Options of a log that the kubelet takes under the same names.
+fn log_options(call: &Call<'_>) -> Vec<String> {
+    let names = [
+        "follow",
+        "previous",
+        "sinceSeconds",
+        "sinceTime",
+        "timestamps",
+        "tailLines",
+        "limitBytes",
+        "stream",
+    ];
+    let given = names
+        .into_iter()
+        .filter_map(|name| Some((name, call.query.get(name)?)));
+    given
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect()
+}
+
+/// Options of exec and attach in the kubelet's names.
+fn stream_options(call: &Call<'_>) -> Vec<String> {
+    let names = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ];
+    let set = names
+        .into_iter()
+        .filter(|(name, _)| call.query.is_set(name));
+    let flags = set.map(|(_, theirs)| format!("{theirs}=1"));
+    let words = call
+        .query
+        .all("command")
+        .map(|word| format!("command={}", encode(word)));
+    flags.chain(words).collect()
+}
+
+fn with_query(path: String, options: &[String]) -> String {
+    if options.is_empty() {
+        path
+    } else {
+        format!("{path}?{}", options.join("&"))
+    }
+}
+
+fn encode(text: &str) -> String {
+    let byte = |b: u8| {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// The headers without what is the caller's own business with us.
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = headers.clone();
+    let is_upgrade = headers.contains_key(UPGRADE);
+    for name in [
+        AUTHORIZATION,
+        COOKIE,
+        HOST,
+        TRANSFER_ENCODING,
+        hyper::header::CONTENT_LENGTH,
+    ] {
+        passed.remove(name);
+    }
+    if !is_upgrade {
+        passed.remove(CONNECTION);
+    }
+    let own: Vec<_> = passed
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
+    for name in own {
+        passed.remove(name);
+    }
+    passed
+}
+
+/// The kubelet's body as ours; a broken one just ends.
+fn relayed(body: Incoming) -> Body {
+    let frames = futures_util::stream::unfold(Some(body), async |body| {
+        let mut body = body?;
+        match body.frame().await? {
+            Ok(frame) => Some((Ok(frame), Some(body))),
+            Err(error) => {
+                tracing::debug!(%error, "the kubelet's answer ended early");
+                None
+            }
+        }
+    });
+    http_body_util::StreamBody::new(frames).boxed_unsync()
+}
+
+/// The kubelet's refusal in upstream's words.
+async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), ERROR_BYTES)
+        .collect()
+        .await;
+    let said = body
+        .map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned())
+        .unwrap_or_default();
+    match status {
+        400 => Failure::bad_request(said),
+        404 => {
+            let mut failure = Failure::no_such_path();
+            failure.message = format!(
+                "the server could not find the requested resource ( {} {})",
+                call.target.written(),
+                call.target.name
+            );
+            failure
+        }
+        _ => {
+            let mut failure = Failure::internal(&said);
+            failure.message = format!(
+                "an error on the server ({said:?}) has prevented the request from succeeding ({} {} {})",
+                call.verb,
+                call.target.written(),
+                call.target.name
+            );
+            failure
+        }
+    }
+}
+
+/// Takes any certificate, and checks that the other side holds its key.
+#[derive(Debug)]
+struct AnyKubelet(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyKubelet {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,396 @@
+//! What the server does by itself.
+//!
+//! In:    objects
+//! Out:   objects that came, changed and went
+//! Upstream: test/integration/{namespace,garbagecollector,scheduler,certificates}
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_begins_with_what_every_cluster_has() {
+    let world = World::new().await;
+    for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+        let found = world.get(&format!("/api/v1/namespaces/{namespace}")).await;
+        assert_eq!(
+            (
+                &found["status"]["phase"],
+                &found["metadata"]["labels"]["kubernetes.io/metadata.name"]
+            ),
+            (&json!("Active"), &json!(namespace))
+        );
+        world
+            .get(&format!(
+                "/api/v1/namespaces/{namespace}/serviceaccounts/default"
+            ))
+            .await;
+        let ca = world
+            .get(&format!(
+                "/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
+            ))
+            .await;
+        assert!(
+            ca["data"]["ca.crt"]
+                .as_str()
+                .unwrap()
+                .starts_with("-----BEGIN CERTIFICATE")
+        );
+    }
+    let service = world
+        .get("/api/v1/namespaces/default/services/kubernetes")
+        .await;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let endpoints = world
+        .get("/api/v1/namespaces/default/endpoints/kubernetes")
+        .await;
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "127.0.0.1");
+    // What is taken away comes back.
+    world
+        .do_it(
+            "DELETE /api/v1/namespaces/default/configmaps/kube-root-ca.crt",
+            Value::Null,
+        )
+        .await;
+    world.settle().await;
+    world
+        .get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_when_it_is_empty_and_takes_nothing_new_meanwhile() {
+    let world = World::new().await;
+    world
+        .do_it(
+            "POST /api/v1/namespaces",
+            json!({"metadata": {"name": "x"}}),
+        )
+        .await;
+    world.settle().await;
+    world
+        .do_it("POST /api/v1/namespaces/x/pods", pod_on("a", "n"))
+        .await;
+    let marked = world
+        .do_it("DELETE /api/v1/namespaces/x", Value::Null)
+        .await;
+    assert_eq!(marked["status"]["phase"], "Terminating");
+    let (code, answer) = world
+        .ask(
+            "POST /api/v1/namespaces/x/configmaps",
+            config_map("a", &json!({})),
+        )
+        .await;
+    assert_eq!(
+        (code, &answer["details"]["causes"][0]["reason"]),
+        (403, &json!("NamespaceTerminating"))
+    );
+    world.settle().await;
+    let held = world.get("/api/v1/namespaces/x").await;
+    assert_eq!(
+        held["status"]["conditions"][0]["message"],
+        "Some resources are remaining: pods has 1 resource instances"
+    );
+    let pod = world.get("/api/v1/namespaces/x/pods/a").await;
+    assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 30);
+    world
+        .do_it(
+            "DELETE /api/v1/namespaces/x/pods/a",
+            json!({"gracePeriodSeconds": 0}),
+        )
+        .await;
+    world.settle().await;
+    assert_eq!(
+        world
+            .refused("GET /api/v1/namespaces/x", Value::Null)
+            .await
+            .0,
+        404
+    );
+    assert_eq!(
+        world
+            .refused("DELETE /api/v1/namespaces/default", Value::Null)
+            .await
+            .0,
+        403
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependents_follow_their_owner() {
+    let world = World::new().await;
+    let owner = world
+        .do_it(
+            &format!("POST {CONFIG_MAPS}"),
+            config_map("owner", &json!({})),
+        )
+        .await;
+    let owned = |name: &str, uid: &Value| json!({"metadata": {"name": name, "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "blockOwnerDeletion": true}]}});
+    let uid = owner["metadata"]["uid"].clone();
+    world
+        .do_it(&format!("POST {CONFIG_MAPS}"), owned("child", &uid))
+        .await;
+    world
+        .do_it(
+            &format!("POST {CONFIG_MAPS}"),
+            owned("stray", &json!("never-was")),
+        )
+        .await;
+    world.settle().await;
+    assert_eq!(
+        world
+            .refused(&format!("GET {CONFIG_MAPS}/stray"), Value::Null)
+            .await
+            .0,
+        404
+    );
+    world.get(&format!("{CONFIG_MAPS}/child")).await;
+    world
+        .do_it(
+            &format!("DELETE {CONFIG_MAPS}/owner"),
+            json!({"propagationPolicy": "Foreground"}),
+        )
+        .await;
+    let held = world.get(&format!("{CONFIG_MAPS}/owner")).await;
+    assert_eq!(
+        held["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
+    world.settle().await;
+    for name in ["owner", "child"] {
+        assert_eq!(
+            world
+                .refused(&format!("GET {CONFIG_MAPS}/{name}"), Value::Null)
+                .await
+                .0,
+            404,
+            "{name}"
+        );
+    }
+    let owner = world
+        .do_it(
+            &format!("POST {CONFIG_MAPS}"),
+            config_map("owner", &json!({})),
+        )
+        .await;
+    world
+        .do_it(
+            &format!("POST {CONFIG_MAPS}"),
+            owned("orphan", &owner["metadata"]["uid"]),
+        )
+        .await;
+    world
+        .do_it(
+            &format!("DELETE {CONFIG_MAPS}/owner"),
+            json!({"propagationPolicy": "Orphan"}),
+        )
+        .await;
+    world.settle().await;
+    let orphan = world.get(&format!("{CONFIG_MAPS}/orphan")).await;
+    assert_eq!(
+        orphan["metadata"]["ownerReferences"]
+            .as_array()
+            .map_or(0, Vec::len),
+        0
+    );
+    assert_eq!(
+        world
+            .refused(&format!("GET {CONFIG_MAPS}/owner"), Value::Null)
+            .await
+            .0,
+        404
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_go_after_an_hour() {
+    let world = World::new().await;
+    let event =
+        json!({"metadata": {"name": "e"}, "involvedObject": {}, "reason": "R", "type": "Normal"});
+    world
+        .do_it("POST /api/v1/namespaces/default/events", event)
+        .await;
+    world.settle().await;
+    world.get("/api/v1/namespaces/default/events/e").await;
+    world.advance(3700);
+    world.settle().await;
+    assert_eq!(
+        world
+            .refused("GET /api/v1/namespaces/default/events/e", Value::Null)
+            .await
+            .0,
+        404
+    );
+}
+
+async fn events_of(world: &World, reason: &str) -> Vec<String> {
+    let list = world
+        .get(&format!("/api/v1/events?fieldSelector=reason%3D{reason}"))
+        .await;
+    let items = list["items"].as_array().unwrap().iter();
+    items
+        .map(|e| e["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_gets_the_node_when_it_fits_and_is_told_why_when_not() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    world.settle().await;
+    assert_eq!(
+        events_of(&world, "FailedScheduling").await,
+        ["no nodes available to schedule pods"]
+    );
+    world.do_it("POST /api/v1/nodes", ready_node("n")).await;
+    world.settle().await;
+    let bound = world.get(&format!("{PODS}/a")).await;
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(
+        events_of(&world, "Scheduled").await,
+        ["Successfully assigned default/a to n"]
+    );
+    let mut big = pod("big");
+    big["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
+    let mut elsewhere = pod("elsewhere");
+    elsewhere["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+    let mut foreign = pod("foreign");
+    foreign["spec"]["schedulerName"] = "mine".into();
+    for sent in [big, elsewhere, foreign] {
+        world.do_it(&format!("POST {PODS}"), sent).await;
+    }
+    world.settle().await;
+    for (name, message) in [
+        ("big", json!("0/1 nodes are available: 1 Insufficient cpu.")),
+        (
+            "elsewhere",
+            json!("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
+        ),
+        ("foreign", Value::Null),
+    ] {
+        let waiting = world.get(&format!("{PODS}/{name}")).await;
+        assert_eq!(waiting["spec"]["nodeName"], Value::Null);
+        assert_eq!(
+            waiting["status"]["conditions"][0]["message"], message,
+            "{name}"
+        );
+    }
+    world
+        .do_it(
+            "PATCH /api/v1/nodes/n",
+            json!({"metadata": {"labels": {"disk": "ssd"}}}),
+        )
+        .await;
+    world.settle().await;
+    assert_eq!(
+        world.get(&format!("{PODS}/elsewhere")).await["spec"]["nodeName"],
+        "n"
+    );
+    world
+        .do_it(
+            "PATCH /api/v1/nodes/n",
+            json!({"spec": {"unschedulable": true}}),
+        )
+        .await;
+    world.do_it(&format!("POST {PODS}"), pod("late")).await;
+    world.settle().await;
+    let late = world.get(&format!("{PODS}/late")).await;
+    assert_eq!(
+        late["status"]["conditions"][0]["message"],
+        "0/1 nodes are available: 1 node(s) were unschedulable."
+    );
+}
+
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+fn request_for(name: &str, node: &str, signer: &str, names: &[&str]) -> Value {
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "system:nodes");
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, format!("system:node:{node}"));
+    let pem = parameters
+        .serialize_request(&rcgen::KeyPair::generate().unwrap())
+        .unwrap()
+        .pem()
+        .unwrap();
+    let purpose = if signer.ends_with("serving") {
+        "server auth"
+    } else {
+        "client auth"
+    };
+    json!({"metadata": {"name": name}, "spec": {
+        "request": crate::encoding::base64(pem.as_bytes()), "signerName": signer,
+        "usages": ["digital signature", purpose], "expirationSeconds": 3600,
+        "username": "admin-i-say", "groups": ["system:masters"],
+    }})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelets_own_certificates_are_signed_and_no_others() {
+    let world = World::new().await;
+    let (client, serving) = (
+        "kubernetes.io/kube-apiserver-client-kubelet",
+        "kubernetes.io/kubelet-serving",
+    );
+    let kubelet = User::node("n");
+    for (name, node, signer, names) in [
+        ("client", "n", client, &[][..]),
+        ("serving", "n", serving, &["n", "10.0.0.1"][..]),
+        ("others", "m", client, &[][..]),
+        ("named", "n", client, &["n"][..]),
+        ("unnamed", "n", serving, &[][..]),
+        ("unknown", "n", "example.com/x", &[][..]),
+    ] {
+        let (code, made) = world
+            .ask_as(
+                &kubelet,
+                &format!("POST {REQUESTS}"),
+                request_for(name, node, signer, names),
+            )
+            .await;
+        assert_eq!(
+            (code, &made["spec"]["username"]),
+            (201, &json!("system:node:n"))
+        );
+    }
+    world.settle().await;
+    for (name, signed) in [
+        ("client", true),
+        ("serving", true),
+        ("others", false),
+        ("named", false),
+        ("unnamed", false),
+        ("unknown", false),
+    ] {
+        let request = world.get(&format!("{REQUESTS}/{name}")).await;
+        assert_eq!(
+            request["status"]["certificate"].is_string(),
+            signed,
+            "{name}: {request}"
+        );
+    }
+    let request = world.get(&format!("{REQUESTS}/client")).await;
+    let pem =
+        crate::encoding::from_base64(request["status"]["certificate"].as_str().unwrap()).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    assert_eq!(certificate.validity().not_after.timestamp(), NOON + 3600);
+    assert_eq!(
+        certificate
+            .subject()
+            .iter_common_name()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap(),
+        "system:node:n"
+    );
+    // A person may approve what is well formed and of a known signer.
+    let others = format!("{REQUESTS}/others");
+    world.do_it(&format!("PATCH {others}/approval"), json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "ByHand"}]}})).await;
+    world.settle().await;
+    assert!(world.get(&others).await["status"]["certificate"].is_string());
+}

@@ -1,0 +1,246 @@
+//! What a kubelet may do, and what it may not.
+//!
+//! In:    requests as `system:node:n`
+//! Out:   codes
+//! Upstream: test/integration/auth/node_test.go, plugin/pkg/admission/noderestriction/admission_test.go
+
+use super::*;
+
+async fn world() -> World {
+    let world = World::new().await;
+    for name in ["mine", "other"] {
+        world
+            .do_it(&format!("POST {CONFIG_MAPS}"), config_map(name, &json!({})))
+            .await;
+        world
+            .do_it(
+                "POST /api/v1/namespaces/default/secrets",
+                json!({"metadata": {"name": name}}),
+            )
+            .await;
+    }
+    let mut mine = pod_on("mine", "n");
+    mine["spec"]["volumes"] = json!([{"name": "s", "secret": {"secretName": "mine"}}]);
+    mine["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "mine"}}]);
+    world.do_it(&format!("POST {PODS}"), mine).await;
+    world
+        .do_it(&format!("POST {PODS}"), pod_on("other", "m"))
+        .await;
+    world.do_it("POST /api/v1/nodes", ready_node("n")).await;
+    world.do_it("POST /api/v1/nodes", ready_node("m")).await;
+    world
+}
+
+#[tokio::test]
+async fn a_kubelet_reads_what_its_pods_refer_to_and_writes_what_is_its_own() {
+    let world = world().await;
+    let kubelet = User::node("n");
+    let event =
+        json!({"metadata": {"name": "e"}, "involvedObject": {}, "reason": "R", "type": "Normal"});
+    let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": name}});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let running = json!({"status": {"phase": "Running"}});
+    let bound =
+        json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "mine"}}});
+    for (line, body, code) in [
+        ("GET /api/v1/pods", Value::Null, 403),
+        (
+            "GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn",
+            Value::Null,
+            200,
+        ),
+        (
+            "GET /api/v1/pods?fieldSelector=spec.nodeName%3Dm",
+            Value::Null,
+            403,
+        ),
+        ("GET /api/v1/namespaces/default/pods/mine", Value::Null, 200),
+        (
+            "GET /api/v1/namespaces/default/pods/other",
+            Value::Null,
+            403,
+        ),
+        (
+            "GET /api/v1/namespaces/default/secrets/mine",
+            Value::Null,
+            200,
+        ),
+        (
+            "GET /api/v1/namespaces/default/secrets/other",
+            Value::Null,
+            403,
+        ),
+        (
+            "GET /api/v1/namespaces/default/secrets?fieldSelector=metadata.name%3Dmine",
+            Value::Null,
+            200,
+        ),
+        ("GET /api/v1/namespaces/default/secrets", Value::Null, 403),
+        (
+            "GET /api/v1/namespaces/default/configmaps/mine",
+            Value::Null,
+            200,
+        ),
+        (
+            "GET /api/v1/namespaces/default/configmaps/other",
+            Value::Null,
+            403,
+        ),
+        (
+            "GET /api/v1/namespaces/default/configmaps/kube-root-ca.crt",
+            Value::Null,
+            200,
+        ),
+        (
+            "PATCH /api/v1/namespaces/default/secrets/mine",
+            json!({}),
+            403,
+        ),
+        (
+            "PATCH /api/v1/namespaces/default/pods/mine/status",
+            running.clone(),
+            200,
+        ),
+        (
+            "PATCH /api/v1/namespaces/default/pods/other/status",
+            running,
+            403,
+        ),
+        ("PATCH /api/v1/namespaces/default/pods/mine", json!({}), 403),
+        (
+            "PATCH /api/v1/namespaces/default/pods/mine/status",
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            403,
+        ),
+        (
+            "POST /api/v1/namespaces/default/pods",
+            pod_on("new", "n"),
+            403,
+        ),
+        ("GET /api/v1/nodes/n", Value::Null, 200),
+        ("GET /api/v1/nodes/m", Value::Null, 403),
+        (
+            "GET /api/v1/nodes?fieldSelector=metadata.name%3Dn",
+            Value::Null,
+            200,
+        ),
+        ("GET /api/v1/nodes", Value::Null, 403),
+        (
+            "PATCH /api/v1/nodes/n/status",
+            json!({"status": {"nodeInfo": {}}}),
+            200,
+        ),
+        ("PATCH /api/v1/nodes/m/status", json!({}), 403),
+        (
+            "PATCH /api/v1/nodes/n",
+            json!({"metadata": {"labels": {"kubernetes.io/os": "linux"}}}),
+            200,
+        ),
+        (
+            "PATCH /api/v1/nodes/n",
+            json!({"metadata": {"labels": {"node-restriction.kubernetes.io/a": "b"}}}),
+            403,
+        ),
+        (
+            "PATCH /api/v1/nodes/n",
+            json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}),
+            403,
+        ),
+        ("DELETE /api/v1/nodes/n", Value::Null, 403),
+        ("POST /api/v1/namespaces/default/events", event, 201),
+        (&format!("POST {leases}"), lease("n"), 201),
+        (&format!("POST {leases}"), lease("m"), 403),
+        (&format!("GET {leases}/n"), Value::Null, 200),
+        (
+            "GET /apis/coordination.k8s.io/v1/namespaces/default/leases/n",
+            Value::Null,
+            403,
+        ),
+        ("GET /api/v1/services", Value::Null, 200),
+        ("GET /apis/node.k8s.io/v1/runtimeclasses", Value::Null, 200),
+        (
+            "POST /api/v1/namespaces/default/serviceaccounts/default/token",
+            bound,
+            201,
+        ),
+        (
+            "POST /api/v1/namespaces/default/serviceaccounts/default/token",
+            json!({"spec": {}}),
+            403,
+        ),
+        (
+            "POST /api/v1/namespaces/kube-system/serviceaccounts/default/token",
+            json!({"spec": {}}),
+            403,
+        ),
+        (
+            "POST /apis/authentication.k8s.io/v1/tokenreviews",
+            json!({"spec": {"token": "x"}}),
+            201,
+        ),
+        ("GET /api/v1/namespaces", Value::Null, 403),
+        (
+            "DELETE /api/v1/namespaces/default/pods/other",
+            Value::Null,
+            403,
+        ),
+        (
+            "DELETE /api/v1/namespaces/default/pods/mine",
+            json!({"gracePeriodSeconds": 0}),
+            200,
+        ),
+    ] {
+        let (got, answer) = world.ask_as(&kubelet, line, body).await;
+        assert_eq!(got, code, "{line}: {answer}");
+    }
+    // With the pod, what it referred to is out of reach.
+    let (code, _) = world
+        .ask_as(
+            &kubelet,
+            "GET /api/v1/namespaces/default/secrets/mine",
+            Value::Null,
+        )
+        .await;
+    assert_eq!(code, 403);
+}
+
+#[tokio::test]
+async fn a_kubelet_makes_mirror_pods_that_are_its_own() {
+    let world = world().await;
+    let kubelet = User::node("n");
+    let uid = world.get("/api/v1/nodes/n").await["metadata"]["uid"].clone();
+    let mut mirror = pod_on("static-n", "n");
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    let line = format!("POST {PODS}");
+    assert_eq!(world.ask_as(&kubelet, &line, mirror.clone()).await.0, 403);
+    let owner = |uid: &Value| json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": uid, "controller": true}]);
+    mirror["metadata"]["ownerReferences"] = owner(&json!("wrong"));
+    assert_eq!(world.ask_as(&kubelet, &line, mirror.clone()).await.0, 403);
+    mirror["metadata"]["ownerReferences"] = owner(&uid);
+    let (code, made) = world.ask_as(&kubelet, &line, mirror).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"]["serviceAccountName"], Value::Null);
+}
+
+#[tokio::test]
+async fn refusals_of_the_authorizer_are_in_upstreams_words() {
+    let world = world().await;
+    let (_, answer) = world
+        .ask_as(
+            &User::node("n"),
+            "GET /api/v1/namespaces/default/secrets/other",
+            Value::Null,
+        )
+        .await;
+    assert_eq!(
+        answer["message"],
+        "secrets \"other\" is forbidden: User \"system:node:n\" cannot get resource \"secrets\" in API group \"\" in the namespace \"default\": no relationship found between node 'n' and this object"
+    );
+    let (_, answer) = world
+        .ask_as(&User::new("bob", &[]), "GET /api/v1/nodes", Value::Null)
+        .await;
+    assert_eq!(
+        answer["message"],
+        "nodes is forbidden: User \"bob\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"
+    );
+}

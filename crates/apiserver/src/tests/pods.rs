@@ -1,0 +1,339 @@
+//! Pods: defaults, admission, what may change, binding, the two steps of a deletion.
+//!
+//! In:    requests
+//! Out:   answers
+//! Upstream: pkg/registry/core/pod/strategy_test.go, plugin/pkg/admission/serviceaccount/admission_test.go
+
+use super::*;
+
+#[tokio::test]
+async fn a_pod_gets_its_defaults_and_what_admission_adds() {
+    let world = World::new().await;
+    let made = world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let (spec, meta) = (&made["spec"], &made["metadata"]);
+    assert_eq!(meta["generation"], 1);
+    assert_eq!(
+        made["status"],
+        json!({"phase": "Pending", "qosClass": "BestEffort"})
+    );
+    for (field, value) in [
+        ("restartPolicy", json!("Always")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("enableServiceLinks", json!(true)),
+        ("priority", json!(0)),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+        ("serviceAccountName", json!("default")),
+        ("serviceAccount", json!("default")),
+        ("schedulerName", json!("default-scheduler")),
+    ] {
+        assert_eq!(spec[field], value, "{field}");
+    }
+    let container = &spec["containers"][0];
+    assert_eq!(container["imagePullPolicy"], "Always");
+    assert_eq!(
+        container["volumeMounts"][0]["mountPath"],
+        "/var/run/secrets/kubernetes.io/serviceaccount"
+    );
+    let volume = &spec["volumes"][0];
+    assert_eq!(volume["name"], container["volumeMounts"][0]["name"]);
+    assert_eq!(
+        volume["projected"]["sources"][0],
+        json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}})
+    );
+    assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn classes_of_quality_and_priority_follow_from_the_pod() {
+    let world = World::new().await;
+    for (name, resources, qos) in [
+        (
+            "a",
+            json!({"limits": {"cpu": "1", "memory": 1024}}),
+            "Guaranteed",
+        ),
+        ("b", json!({"requests": {"cpu": 0.1}}), "Burstable"),
+        ("c", json!({"limits": {"cpu": "1"}}), "Burstable"),
+    ] {
+        let mut sent = pod(name);
+        sent["spec"]["containers"][0]["resources"] = resources;
+        let made = world.do_it(&format!("POST {PODS}"), sent).await;
+        assert_eq!(made["status"]["qosClass"], qos, "{name}");
+    }
+    let b = world.get(&format!("{PODS}/b")).await;
+    assert_eq!(
+        b["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+        "100m"
+    );
+    let mut critical = pod("d");
+    critical["spec"]["priorityClassName"] = "system-node-critical".into();
+    let made = world.do_it(&format!("POST {PODS}"), critical.clone()).await;
+    assert_eq!(made["spec"]["priority"], 2_000_001_000);
+    critical["spec"]["priorityClassName"] = "none".into();
+    assert_eq!(
+        world.refused(&format!("POST {PODS}"), critical).await.0,
+        403
+    );
+}
+
+#[tokio::test]
+async fn a_pod_without_its_service_account_is_refused_and_one_that_wants_no_token_gets_none() {
+    let world = World::new().await;
+    let mut sent = pod("a");
+    sent["spec"]["serviceAccountName"] = "nobody".into();
+    let (code, answer) = world.ask(&format!("POST {PODS}"), sent).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        answer["message"],
+        "pods \"a\" is forbidden: error looking up service account default/nobody: serviceaccount \"nobody\" not found"
+    );
+    let mut sent = pod("b");
+    sent["spec"]["automountServiceAccountToken"] = false.into();
+    let made = world.do_it(&format!("POST {PODS}"), sent).await;
+    assert_eq!(made["spec"]["volumes"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_wrong_pod_is_told_all_that_is_wrong() {
+    let world = World::new().await;
+    let bad = json!({"metadata": {"name": "a"}, "spec": {"restartPolicy": "Sometimes", "containers": [
+        {"name": "c", "image": ""}, {"name": "c", "image": "x", "volumeMounts": [{"name": "none", "mountPath": "/a"}]},
+    ]}});
+    let (code, answer) = world.ask(&format!("POST {PODS}"), bad).await;
+    assert_eq!(code, 422);
+    let fields: Vec<&str> = answer["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.restartPolicy",
+            "spec.containers[0].image",
+            "spec.containers[1].volumeMounts[0].name",
+            "spec.containers[1].name"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn spec_and_status_change_through_their_own_paths_only() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let path = format!("{PODS}/a");
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "busybox:2"}]}, "status": {"phase": "Running"}});
+    let made = world.do_it(&format!("PATCH {path}"), image).await;
+    assert_eq!(
+        (&made["metadata"]["generation"], &made["status"]["phase"]),
+        (&json!(2), &json!("Pending"))
+    );
+    let status = json!({"spec": {"containers": [{"name": "c", "image": "busybox:3"}]}, "status": {"phase": "Running"}});
+    let made = world.do_it(&format!("PATCH {path}/status"), status).await;
+    assert_eq!(
+        (&made["metadata"]["generation"], &made["status"]["phase"]),
+        (&json!(2), &json!("Running"))
+    );
+    assert_eq!(made["spec"]["containers"][0]["image"], "busybox:2");
+    for patch in [
+        json!({"spec": {"restartPolicy": "Never"}}),
+        json!({"spec": {"containers": [{"name": "d", "image": "x"}]}}),
+        json!({"spec": {"nodeName": "n"}}),
+        json!({"spec": {"tolerations": []}}),
+    ] {
+        assert_eq!(
+            world.refused(&format!("PATCH {path}"), patch.clone()).await,
+            (422, "Invalid".to_owned()),
+            "{patch}"
+        );
+    }
+    // A patch that changes nothing writes nothing.
+    let version = world.server.0.registry.store.version();
+    world
+        .do_it(
+            &format!("PATCH {path}"),
+            json!({"spec": {"containers": [{"name": "c", "image": "busybox:2"}]}}),
+        )
+        .await;
+    assert_eq!(world.server.0.registry.store.version(), version);
+}
+
+#[tokio::test]
+async fn a_running_pod_goes_in_two_steps() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod_on("a", "n")).await;
+    let path = format!("{PODS}/a");
+    let marked = world.do_it(&format!("DELETE {path}"), Value::Null).await;
+    assert_eq!(
+        marked["metadata"]["deletionTimestamp"],
+        "2026-11-25T12:00:30Z"
+    );
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert_eq!(marked["metadata"]["generation"], 2);
+    // Only nearer.
+    world.advance(5);
+    let same = world
+        .do_it(&format!("DELETE {path}"), json!({"gracePeriodSeconds": 60}))
+        .await;
+    assert_eq!(same["metadata"]["deletionGracePeriodSeconds"], 30);
+    let nearer = world
+        .do_it(&format!("DELETE {path}"), json!({"gracePeriodSeconds": 10}))
+        .await;
+    assert_eq!(
+        nearer["metadata"]["deletionTimestamp"],
+        "2026-11-25T12:00:10Z"
+    );
+    // The kubelet's last word, of the right pod only.
+    let other = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "other"}});
+    assert_eq!(world.refused(&format!("DELETE {path}"), other).await.0, 409);
+    let uid = &nearer["metadata"]["uid"];
+    world
+        .do_it(
+            &format!("DELETE {path}"),
+            json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}),
+        )
+        .await;
+    assert_eq!(
+        world.refused(&format!("GET {path}"), Value::Null).await.0,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_no_kubelet_has_goes_at_once() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod("unbound")).await;
+    world
+        .do_it(&format!("POST {PODS}"), pod_on("ended", "n"))
+        .await;
+    world
+        .do_it(
+            &format!("PATCH {PODS}/ended/status"),
+            json!({"status": {"phase": "Succeeded"}}),
+        )
+        .await;
+    world
+        .do_it(&format!("POST {PODS}"), pod_on("forced", "n"))
+        .await;
+    for (name, body) in [
+        ("unbound", Value::Null),
+        ("ended", Value::Null),
+        ("forced", json!({"gracePeriodSeconds": 0})),
+    ] {
+        world.do_it(&format!("DELETE {PODS}/{name}"), body).await;
+        assert_eq!(
+            world
+                .refused(&format!("GET {PODS}/{name}"), Value::Null)
+                .await
+                .0,
+            404,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_until_it_is_taken_away() {
+    let world = World::new().await;
+    let mut sent = pod_on("a", "n");
+    sent["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.do_it(&format!("POST {PODS}"), sent).await;
+    world
+        .do_it(
+            &format!("DELETE {PODS}/a"),
+            json!({"gracePeriodSeconds": 0}),
+        )
+        .await;
+    let held = world.get(&format!("{PODS}/a")).await;
+    assert_eq!(held["metadata"]["deletionGracePeriodSeconds"], 0);
+    let add = json!({"metadata": {"finalizers": ["example.com/more"]}});
+    assert_eq!(world.refused(&format!("PATCH {PODS}/a"), add).await.0, 422);
+    world
+        .do_it(
+            &format!("PATCH:json {PODS}/a"),
+            json!([{"op": "remove", "path": "/metadata/finalizers"}]),
+        )
+        .await;
+    assert_eq!(
+        world.refused(&format!("GET {PODS}/a"), Value::Null).await.0,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_evicted_with_its_grace() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}});
+    world
+        .do_it(&format!("POST {PODS}/a/binding"), binding.clone())
+        .await;
+    let bound = world.get(&format!("{PODS}/a")).await;
+    assert_eq!(
+        (&bound["spec"]["nodeName"], &bound["metadata"]["generation"]),
+        (&json!("n"), &json!(1))
+    );
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    let (code, answer) = world.ask(&format!("POST {PODS}/a/binding"), binding).await;
+    assert_eq!(code, 409);
+    assert_eq!(
+        answer["message"],
+        "Operation cannot be fulfilled on pods \"a\": pod a is already assigned to node \"n\""
+    );
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    assert_eq!(
+        world
+            .do_it(&format!("POST {PODS}/a/eviction"), eviction)
+            .await["status"],
+        "Success"
+    );
+    assert_eq!(
+        world.get(&format!("{PODS}/a")).await["metadata"]["deletionGracePeriodSeconds"],
+        30
+    );
+}
+
+#[tokio::test]
+async fn ephemeral_containers_come_and_stay_and_resources_resize() {
+    let world = World::new().await;
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}], "restartPolicy": "Never"}});
+    let made = world
+        .do_it(&format!("PATCH {PODS}/a/ephemeralcontainers"), debug)
+        .await;
+    assert_eq!(
+        made["spec"]["ephemeralContainers"][0]["terminationMessagePath"],
+        "/dev/termination-log"
+    );
+    assert_eq!(made["spec"]["restartPolicy"], "Always");
+    let gone = json!([{"op": "remove", "path": "/spec/ephemeralContainers"}]);
+    assert_eq!(
+        world
+            .refused(&format!("PATCH:json {PODS}/a/ephemeralcontainers"), gone)
+            .await
+            .0,
+        422
+    );
+    let mut sized = pod("b");
+    sized["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    world.do_it(&format!("POST {PODS}"), sized).await;
+    let more = json!({"spec": {"containers": [{"name": "c", "image": "other", "resources": {"requests": {"cpu": "2"}}}]}});
+    let made = world
+        .do_it(&format!("PATCH {PODS}/b/resize"), more.clone())
+        .await;
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+        "2"
+    );
+    assert_eq!(made["spec"]["containers"][0]["image"], "busybox");
+    assert_eq!(
+        world
+            .refused(&format!("PATCH {PODS}/a/resize"), more)
+            .await
+            .0,
+        422
+    );
+}

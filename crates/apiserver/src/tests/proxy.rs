@@ -1,0 +1,292 @@
+//! Requests that go on to the kubelet: a stand-in that speaks TLS and HTTP, over loopback.
+//!
+//! In:    logs, exec, node paths
+//! Out:   what the stand-in was asked, and what came back; certificates over a real connection
+//! Upstream: pkg/registry/core/pod/rest/subresources.go
+
+use std::net::SocketAddr;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::authority::Pair;
+use crate::listener::Listener;
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn pem(pair: &Pair) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    (chain.collect::<Result<_, _>>().unwrap(), key)
+}
+
+/// Answers with what it was asked; `exec` becomes an echo.
+async fn stand_in(
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+    let asked = request.uri().to_string();
+    let authorized = request.headers().contains_key("authorization");
+    if asked.starts_with("/exec/") {
+        let echo = async move {
+            let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+            let mut bytes = [0; 5];
+            stream.read_exact(&mut bytes).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        spawn(echo);
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers_mut()
+            .insert("connection", "Upgrade".parse().unwrap());
+        response
+            .headers_mut()
+            .insert("upgrade", "SPDY/3.1".parse().unwrap());
+        return Ok(response);
+    }
+    let mut response = Response::new(Full::from(format!("{asked} {authorized}")));
+    if asked.contains("/missing/") {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    Ok(response)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own tasks end with its runtime"
+)]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(task));
+}
+
+/// Listens as a kubelet with a certificate of its own.
+async fn kubelet() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let own = rcgen::generate_simple_self_signed(["kubelet".to_owned()]).unwrap();
+    let (chain, key) = pem(&Pair {
+        certificate: own.cert.pem(),
+        key: own.signing_key.serialize_pem(),
+    });
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    spawn(async move {
+        loop {
+            let (stream, _) = socket.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            spawn(async move {
+                let stream = acceptor.accept(stream).await.unwrap();
+                let served = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(stand_in))
+                    .with_upgrades();
+                drop(served.await);
+            });
+        }
+    });
+    port
+}
+
+/// A server with a node whose kubelet stands in, listening; and a client for it.
+struct Served {
+    world: World,
+    address: SocketAddr,
+    authority: String,
+}
+
+impl Served {
+    async fn new() -> (Self, Pair) {
+        let world = World::new().await;
+        let port = kubelet().await;
+        let mut node = ready_node("n");
+        node["status"]["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
+        world.do_it("POST /api/v1/nodes", node).await;
+        world.do_it(&format!("POST {PODS}"), pod_on("a", "n")).await;
+        let inner = &world.server.0;
+        let chance = Chance::System;
+        // The certificates are real, so their clock is the system's.
+        let now = jiff::Timestamp::now();
+        world.clock.store(now.as_second(), Ordering::Relaxed);
+        let server_pair = inner
+            .authority
+            .issue(
+                &crate::authority::Purpose::Server(vec!["localhost".to_owned()]),
+                &chance,
+                now,
+            )
+            .unwrap();
+        let admin =
+            crate::authority::Purpose::Client("jane".to_owned(), vec!["system:masters".to_owned()]);
+        let admin = inner.authority.issue(&admin, &chance, now).unwrap();
+        let authority = inner.authority.certificate().to_owned();
+        let listener = Listener::bind(
+            ([127, 0, 0, 1], 0).into(),
+            &server_pair,
+            world.server.clone(),
+        )
+        .await
+        .unwrap();
+        let address = listener.local_address().unwrap();
+        let (server, stop) = (world.server.clone(), world.stop.clone());
+        spawn(async move {
+            tokio::join!(listener.serve(stop.clone()), server.run(stop));
+        });
+        let served = Self {
+            world,
+            address,
+            authority,
+        };
+        (served, admin)
+    }
+
+    async fn connect(&self, client: Option<&Pair>) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(self.authority.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match client.map(pem) {
+            Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+            None => config.with_no_client_auth(),
+        };
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+
+    /// Status line and body, over HTTP/1.1 and a connection of its own.
+    async fn raw(&self, client: Option<&Pair>, head: &str, then: &str) -> String {
+        let mut stream = self.connect(client).await;
+        let request = format!("{head}\r\nHost: localhost\r\n");
+        stream
+            .write_all(format!("{request}\r\n{then}").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        // A peer that ends without a farewell has still answered.
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_a_user_and_a_foreign_one_is_401() {
+    let (served, admin) = Served::new().await;
+    let head = "GET /api/v1/nodes/n HTTP/1.1\r\nConnection: close";
+    assert!(
+        served
+            .raw(Some(&admin), head, "")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    assert!(served.raw(None, head, "").await.starts_with("HTTP/1.1 401"));
+    let stranger = Identity::fresh(&Chance::System, jiff::Timestamp::now()).unwrap();
+    let stranger = stranger
+        .client(
+            "jane",
+            &["system:masters"],
+            &Chance::System,
+            jiff::Timestamp::now(),
+        )
+        .unwrap();
+    assert!(
+        served
+            .raw(Some(&stranger), head, "")
+            .await
+            .starts_with("HTTP/1.1 401")
+    );
+    let token = format!("{head}\r\nAuthorization: Bearer secret-token");
+    assert!(
+        served
+            .raw(None, &token, "")
+            .await
+            .starts_with("HTTP/1.1 403")
+    );
+    served.world.stop.cancel();
+}
+
+#[tokio::test]
+async fn logs_and_node_paths_reach_the_kubelet_without_the_callers_credentials() {
+    let (served, admin) = Served::new().await;
+    for (path, asked) in [
+        (
+            "/api/v1/namespaces/default/pods/a/log?tailLines=5&follow=true&container=c&pretty=1",
+            "/containerLogs/default/a/c?follow=true&tailLines=5 false",
+        ),
+        ("/api/v1/nodes/n/proxy/pods?x=%20y", "/pods?x=%20y false"),
+        ("/api/v1/nodes/n/proxy/missing/", "/missing false"),
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer x");
+        let answer = served.raw(Some(&admin), &head, "").await;
+        assert!(answer.contains(asked), "{path}: {answer}");
+    }
+    let (code, answer) = served
+        .world
+        .ask(&format!("GET {PODS}/a/log?container=x"), Value::Null)
+        .await;
+    assert_eq!(
+        (code, &answer["message"]),
+        (400, &json!("container x is not valid for pod a"))
+    );
+    served
+        .world
+        .do_it(&format!("POST {PODS}"), pod("unbound"))
+        .await;
+    let gone = json!("pod unbound does not have a host assigned");
+    let mut other = pod("unbound2");
+    other["spec"]["schedulerName"] = "none".into();
+    served.world.do_it(&format!("POST {PODS}"), other).await;
+    let (code, answer) = served
+        .world
+        .ask(&format!("GET {PODS}/unbound2/log"), Value::Null)
+        .await;
+    assert_eq!(
+        (
+            code,
+            answer["message"]
+                .as_str()
+                .map(|m| m.replace("unbound2", "unbound"))
+        ),
+        (400, gone.as_str().map(str::to_owned))
+    );
+    served.world.stop.cancel();
+}
+
+#[tokio::test]
+async fn exec_is_passed_on_byte_for_byte() {
+    let (served, admin) = Served::new().await;
+    let path = "/api/v1/namespaces/default/pods/a/exec?command=sh&command=-c&command=echo%20hi&stdin=true&stdout=true&tty=false";
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0"
+    );
+    let answer = served.raw(Some(&admin), &head, "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(
+        answer.ends_with(
+            "hello/exec/default/a/c?input=1&output=1&command=sh&command=-c&command=echo%20hi"
+        ),
+        "{answer}"
+    );
+    served.world.stop.cancel();
+}
