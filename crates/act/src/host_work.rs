@@ -138,7 +138,7 @@ impl Host {
                 group,
             } => self
                 .empty_dir(path, marker, *medium, *group)
-                .map_err(|e| failed(&e)),
+                .map_err(|error| set_up_failed(volume_of(path), &error)),
             HostWork::WritePayload(payload) => self.write_payload(payload),
             HostWork::SubPath {
                 volume,
@@ -168,12 +168,7 @@ impl Host {
     }
 
     fn host_path(&self, volume: &str, path: &str, kind: &str) -> Result<(), HostWorkError> {
-        let text = |error: &dyn std::fmt::Display| {
-            HostWorkError::new(
-                Reason::FailedMount,
-                format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
-            )
-        };
+        let text = |error: &dyn std::fmt::Display| set_up_failed(volume, error);
         let kind = kind
             .parse::<host_path::HostPathType>()
             .map_err(|e| text(&e))?;
@@ -215,17 +210,14 @@ impl Host {
     }
 
     fn write_payload(&self, work: &PayloadWork) -> Result<(), HostWorkError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            let volume = &work.volume;
-            HostWorkError::new(
-                Reason::FailedMount,
-                format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
-            )
-        };
+        let failed = |error: &dyn std::fmt::Display| set_up_failed(&work.volume, error);
         let path = self.root.join(&work.path);
         for nested in &work.nested {
-            files::create_dir_all(&path.join(nested), 0o755)
-                .map_err(|error| failed(&format!("unable to create nested volume mountpoints: {error}")))?;
+            files::create_dir_all(&path.join(nested), 0o755).map_err(|error| {
+                failed(&format!(
+                    "unable to create nested volume mountpoints: {error}"
+                ))
+            })?;
         }
         let set_group = || {
             let Some(group) = work.group else {
@@ -277,6 +269,19 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Upstream's event for a volume that can not be set up.
+fn set_up_failed(volume: &str, error: &dyn std::fmt::Display) -> HostWorkError {
+    HostWorkError::new(
+        Reason::FailedMount,
+        format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
+    )
+}
+
+/// A volume's directory bears its name.
+fn volume_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 /// People are told what was tried; what the host's files are stays in the log.

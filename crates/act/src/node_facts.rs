@@ -19,7 +19,7 @@ use kubelet_host::HostRoot;
 use kubelet_host::cgroup::CgroupVersion;
 use kubelet_host::files::{FileError, filesystem_figures, read_text_bounded};
 use kubelet_host::machine::Machine;
-use kubelet_model::config::{Config, DnsConfig};
+use kubelet_model::config::Config;
 use kubelet_model::gates;
 use kubelet_model::node::{CgroupView, DnsView, HostResolver, NodeView};
 

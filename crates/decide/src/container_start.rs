@@ -307,11 +307,7 @@ fn start_step(
 
 /// Parts of volumes that the container mounts, by index in `volumeMounts`. One that can not be had is left to the message's own
 /// builder, which says why.
-fn sub_paths(
-    view: &PodView<'_>,
-    container: &v1::Container,
-    env: &Env,
-) -> Vec<(usize, HostWork)> {
+fn sub_paths(view: &PodView<'_>, container: &v1::Container, env: &Env) -> Vec<(usize, HostWork)> {
     let paths = volume_paths(view.pod, view.node);
     let declared = container.volume_mounts.iter().flatten().enumerate();
     declared

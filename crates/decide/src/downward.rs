@@ -75,10 +75,14 @@ pub(crate) fn env_field(
         "status.hostIPs" => host_ips(node)?.join(","),
         "status.podIP" => pod_ips.first().cloned().unwrap_or_default(),
         "status.podIPs" => pod_ips.join(","),
-        "metadata.annotations" | "metadata.labels" | "metadata.name" | "metadata.namespace"
-        | "metadata.uid" | "spec.restartPolicy" | "spec.schedulerName" | "status.phase" => {
-            metadata_field(pod, path)?
-        }
+        "metadata.annotations"
+        | "metadata.labels"
+        | "metadata.name"
+        | "metadata.namespace"
+        | "metadata.uid"
+        | "spec.restartPolicy"
+        | "spec.schedulerName"
+        | "status.phase" => metadata_field(pod, path)?,
         _ => return Err(format!("field label not supported: {path}")),
     })
 }

@@ -16,8 +16,8 @@ use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, Services};
 use kubelet_model::pod::Pod;
 
 use crate::config_problem::ConfigProblem;
-use crate::downward::{env_field, env_resource};
 pub use crate::downward::ordered_pod_ips;
+use crate::downward::{env_field, env_resource};
 use crate::projected::object_text;
 use crate::services::service_variables;
 
@@ -205,12 +205,20 @@ fn add_all(
     let is_optional = |optional: Option<bool>| optional.unwrap_or(false);
     if let Some(reference) = &source.config_map_ref {
         let found = config_map(view, &reference.name, is_optional(reference.optional))?;
-        for (key, value) in found.and_then(|object| object.data.as_ref()).into_iter().flatten() {
+        for (key, value) in found
+            .and_then(|object| object.data.as_ref())
+            .into_iter()
+            .flatten()
+        {
             env.set(&format!("{prefix}{key}"), value.clone().into_bytes());
         }
     } else if let Some(reference) = &source.secret_ref {
         let found = secret(view, &reference.name, is_optional(reference.optional))?;
-        for (key, value) in found.and_then(|object| object.data.as_ref()).into_iter().flatten() {
+        for (key, value) in found
+            .and_then(|object| object.data.as_ref())
+            .into_iter()
+            .flatten()
+        {
             env.set(&format!("{prefix}{key}"), value.0.clone());
         }
     }
@@ -222,7 +230,13 @@ fn config_map<'a>(
     name: &str,
     optional: bool,
 ) -> Result<Option<&'a v1::ConfigMap>, ConfigProblem> {
-    found(view, ("configMap", "configmap"), name, &view.objects.config_maps, optional)
+    found(
+        view,
+        ("configMap", "configmap"),
+        name,
+        &view.objects.config_maps,
+        optional,
+    )
 }
 
 fn secret<'a>(
@@ -230,7 +244,13 @@ fn secret<'a>(
     name: &str,
     optional: bool,
 ) -> Result<Option<&'a v1::Secret>, ConfigProblem> {
-    found(view, ("secret", "secret"), name, &view.objects.secrets, optional)
+    found(
+        view,
+        ("secret", "secret"),
+        name,
+        &view.objects.secrets,
+        optional,
+    )
 }
 
 /// The object; `None` when it is optional and there is none. Upstream names a kind in one way without a client, in another with it.
@@ -277,17 +297,35 @@ fn value_from(
         let Some(object) = config_map(view, &reference.name, optional)? else {
             return Ok(None);
         };
-        let value = object.data.as_ref().and_then(|data| data.get(&reference.key));
+        let value = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(&reference.key));
         let value = value.map(|value| value.clone().into_bytes());
-        present(view, value, optional, "ConfigMap", (&reference.name, &reference.key))
+        present(
+            view,
+            value,
+            optional,
+            "ConfigMap",
+            (&reference.name, &reference.key),
+        )
     } else if let Some(reference) = &source.secret_key_ref {
         let optional = reference.optional.unwrap_or(false);
         let Some(object) = secret(view, &reference.name, optional)? else {
             return Ok(None);
         };
-        let value = object.data.as_ref().and_then(|data| data.get(&reference.key));
+        let value = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(&reference.key));
         let value = value.map(|value| value.0.clone());
-        present(view, value, optional, "Secret", (&reference.name, &reference.key))
+        present(
+            view,
+            value,
+            optional,
+            "Secret",
+            (&reference.name, &reference.key),
+        )
     } else if source.file_key_ref.is_some() {
         Err(ConfigProblem::container(format!(
             "env {name}: valueFrom.fileKeyRef is not supported"

@@ -340,7 +340,8 @@ fn start(
     container: &v1::Container,
     plan: &mut PodPlan,
 ) {
-    if view.prepared != Prepared::Yes && !prepare(view, "first start since the kubelet started", plan)
+    if view.prepared != Prepared::Yes
+        && !prepare(view, "first start since the kubelet started", plan)
     {
         return;
     }

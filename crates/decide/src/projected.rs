@@ -124,7 +124,12 @@ fn found<'a, T>(
     match objects.get(name) {
         Some(ObjectState::Known(object)) => Ok(Some(object)),
         Some(ObjectState::Absent { .. }) if optional => Ok(None),
-        state => Err(object_text(kind, &view.pod.full_name.namespace, name, state)),
+        state => Err(object_text(
+            kind,
+            &view.pod.full_name.namespace,
+            name,
+            state,
+        )),
     }
 }
 
@@ -143,7 +148,11 @@ fn config_map(view: &PayloadView<'_>, name: &str, items: &Items<'_>) -> Result<P
         // The API server lets no key be in both; upstream takes the text for an item.
         values.entry(key).or_insert(&bytes.0);
     }
-    chosen(&values, items, "configmap references non-existent config key")
+    chosen(
+        &values,
+        items,
+        "configmap references non-existent config key",
+    )
 }
 
 fn secret(view: &PayloadView<'_>, name: &str, items: &Items<'_>) -> Result<Payload, String> {

@@ -56,7 +56,11 @@ fn of_environment(
 fn of_volume(volume: &v1::Volume, refs: &mut ObjectRefs) {
     refs.config_maps
         .extend(volume.config_map.iter().map(|source| source.name.clone()));
-    for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
+    for source in volume
+        .projected
+        .iter()
+        .flat_map(|p| p.sources.iter().flatten())
+    {
         of_projection(source, refs);
     }
     let named = |reference: &Option<v1::LocalObjectReference>| {
@@ -67,7 +71,10 @@ fn of_volume(volume: &v1::Volume, refs: &mut ObjectRefs) {
         volume.azure_file.as_ref().map(|s| s.secret_name.clone()),
         volume.cephfs.as_ref().and_then(|s| named(&s.secret_ref)),
         volume.cinder.as_ref().and_then(|s| named(&s.secret_ref)),
-        volume.flex_volume.as_ref().and_then(|s| named(&s.secret_ref)),
+        volume
+            .flex_volume
+            .as_ref()
+            .and_then(|s| named(&s.secret_ref)),
         volume.rbd.as_ref().and_then(|s| named(&s.secret_ref)),
         volume.scale_io.as_ref().map(|s| s.secret_ref.name.clone()),
         volume.iscsi.as_ref().and_then(|s| named(&s.secret_ref)),
@@ -136,7 +143,11 @@ mod tests {
         );
         let refs = referenced_objects(&pod);
         let list = |names: &std::collections::BTreeSet<String>| {
-            names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+            names
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(list(&refs.config_maps), "c1 c2 c3");
         assert_eq!(list(&refs.secrets), "pull s1 s2 s3 s4 s5 s6");

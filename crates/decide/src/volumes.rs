@@ -99,7 +99,9 @@ pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
     };
     for volume in volumes(pod) {
         if let Some(source) = &volume.empty_dir {
-            prepare.work.push(empty_dir_work(pod, node, &volume.name, source));
+            prepare
+                .work
+                .push(empty_dir_work(pod, node, &volume.name, source));
         } else if let Some(host_path) = &volume.host_path {
             prepare.work.push(HostWork::HostPath {
                 volume: volume.name.clone(),
@@ -144,12 +146,7 @@ fn set_up_failed(volume: &str, why: &str) -> Waiting {
     }
 }
 
-fn add_payload(
-    view: &PodView<'_>,
-    volume: &v1::Volume,
-    payload: Payload,
-    to: &mut VolumeWork,
-) {
+fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &mut VolumeWork) {
     let (pod, node, name) = (view.pod, view.node, &volume.name);
     let Some(kind) = OwnKind::of(volume) else {
         return;

@@ -76,13 +76,7 @@ pub fn write_payload(
     now: Timestamp,
     mut set_permissions: impl FnMut() -> Result<(), FileError>,
 ) -> Result<Written, PayloadError> {
-    write_cut(
-        target,
-        payload,
-        now,
-        &mut set_permissions,
-        &mut || Ok(()),
-    )
+    write_cut(target, payload, now, &mut set_permissions, &mut || Ok(()))
 }
 
 fn write_cut(
@@ -194,7 +188,11 @@ impl<'a> Volume<'a> {
         Ok(Self { path, fd })
     }
 
-    fn error(&self, operation: &'static str, name: impl AsRef<Path>) -> impl Fn(Errno) -> FileError {
+    fn error(
+        &self,
+        operation: &'static str,
+        name: impl AsRef<Path>,
+    ) -> impl Fn(Errno) -> FileError {
         let path = self.path.join(name);
         move |errno| FileError::new(operation, &path, errno)
     }
@@ -213,17 +211,12 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether the directory has exactly these files with this content.
-    fn holds(
-        &self,
-        name: &str,
-        files: &BTreeMap<String, &PayloadFile>,
-    ) -> Result<bool, FileError> {
+    fn holds(&self, name: &str, files: &BTreeMap<String, &PayloadFile>) -> Result<bool, FileError> {
         let Ok(directory) = open_directory(self.fd.as_fd(), name) else {
             return Ok(false);
         };
         let mut present = BTreeSet::new();
-        list_files(&directory, "", &mut present)
-            .map_err(self.error("read", name))?;
+        list_files(&directory, "", &mut present).map_err(self.error("read", name))?;
         if !present.iter().eq(files.keys()) {
             return Ok(false);
         }
@@ -268,8 +261,7 @@ impl<'a> Volume<'a> {
         files: &BTreeMap<String, &PayloadFile>,
         cut: Cut<'_>,
     ) -> Result<(), FileError> {
-        let directory =
-            open_directory(self.fd.as_fd(), name).map_err(self.error("open", name))?;
+        let directory = open_directory(self.fd.as_fd(), name).map_err(self.error("open", name))?;
         for (path, file) in files {
             write_file(&directory, path, file).map_err(self.error("write", path))?;
             cut()?;
@@ -280,8 +272,7 @@ impl<'a> Volume<'a> {
     /// Shows the directory's files instead of what is shown now.
     fn switch_to(&self, name: &str, cut: Cut<'_>) -> Result<(), FileError> {
         self.clear(NEW_DATA)?;
-        rustix::fs::symlinkat(name, &self.fd, NEW_DATA)
-            .map_err(self.error("link", NEW_DATA))?;
+        rustix::fs::symlinkat(name, &self.fd, NEW_DATA).map_err(self.error("link", NEW_DATA))?;
         cut()?;
         match rustix::fs::renameat(&self.fd, NEW_DATA, &self.fd, DATA) {
             // A directory is in the way, which no write of ours makes.
@@ -337,7 +328,10 @@ impl<'a> Volume<'a> {
         for name in entries {
             let text = name.to_str().unwrap_or_default();
             let is_old = is_data_directory(name.to_bytes()) && shown.as_deref() != Some(text);
-            let is_ours = |name| self.link(name).is_some_and(|to| to.to_bytes() == format!("{DATA}/{name}").as_bytes());
+            let is_ours = |name| {
+                self.link(name)
+                    .is_some_and(|to| to.to_bytes() == format!("{DATA}/{name}").as_bytes())
+            };
             let is_stale = !text.starts_with("..") && !wanted.contains(text) && is_ours(text);
             if is_old || is_stale || matches!(text, NEW_DATA | NEW_LINK) {
                 self.clear_name(&name)?;
@@ -348,9 +342,8 @@ impl<'a> Volume<'a> {
     }
 
     fn clear(&self, name: &str) -> Result<(), FileError> {
-        let name = CString::new(name).map_err(|error| {
-            FileError::new("remove", self.path, std::io::Error::from(error))
-        })?;
+        let name = CString::new(name)
+            .map_err(|error| FileError::new("remove", self.path, std::io::Error::from(error)))?;
         self.clear_name(&name)
     }
 
@@ -379,11 +372,7 @@ fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
 }
 
 /// Paths of everything but directories; an empty directory counts as a path, too: no payload has one.
-fn list_files(
-    directory: &OwnedFd,
-    above: &str,
-    found: &mut BTreeSet<String>,
-) -> Result<(), Errno> {
+fn list_files(directory: &OwnedFd, above: &str, found: &mut BTreeSet<String>) -> Result<(), Errno> {
     let entries = names(directory)?;
     if entries.is_empty() && !above.is_empty() {
         found.insert(format!("{above}/"));
@@ -438,8 +427,7 @@ fn write_file(directory: &OwnedFd, path: &str, file: &PayloadFile) -> Result<(),
         }
         at = open_directory(at.as_fd(), parent)?;
     }
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&at, name, flags, Mode::RUSR | Mode::WUSR)?;
     let mut written = File::from(fd);
     written.write_all(&file.data).map_err(as_errno)?;

@@ -110,7 +110,10 @@ mod tests {
         let (path, marker) = (root.join("/v/m"), root.join("/p/m"));
         let mounts = || {
             let table = crate::mounts::mount_table(&root).unwrap();
-            table.into_iter().map(|mount| mount.super_options.join(",")).collect::<Vec<_>>()
+            table
+                .into_iter()
+                .map(|mount| mount.super_options.join(","))
+                .collect::<Vec<_>>()
         };
         let medium = Medium::Memory(Some(4096));
         for _ in 0..2 {

@@ -97,8 +97,7 @@ struct Level {
 
 impl Level {
     fn open(fd: OwnedFd, path: PathBuf) -> Result<Self, FileError> {
-        let entries =
-            Dir::read_from(&fd).map_err(|errno| FileError::new("read", &path, errno))?;
+        let entries = Dir::read_from(&fd).map_err(|errno| FileError::new("read", &path, errno))?;
         Ok(Self { entries, fd, path })
     }
 }
@@ -172,9 +171,12 @@ impl Walk {
         }
         // A descriptor that only names a file takes no fchmod; its name under /proc does.
         let name = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
-        if let Err(errno) =
-            rustix::fs::chmodat(CWD, name.as_str(), Mode::from_raw_mode(mode), AtFlags::empty())
-        {
+        if let Err(errno) = rustix::fs::chmodat(
+            CWD,
+            name.as_str(),
+            Mode::from_raw_mode(mode),
+            AtFlags::empty(),
+        ) {
             self.note("set the mode of", path, errno);
         }
     }
@@ -201,12 +203,18 @@ mod tests {
         let top = dir.path().join("volume");
         std::fs::create_dir_all(top.join("a/b")).unwrap();
         let set = |path: &str, mode| {
-            std::fs::set_permissions(top.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(top.join(path), std::fs::Permissions::from_mode(mode))
+                .unwrap();
         };
         std::fs::write(top.join("a/secret"), "x").unwrap();
         std::fs::write(dir.path().join("outside"), "x").unwrap();
         symlink(dir.path().join("outside"), top.join("a/link")).unwrap();
-        for (path, mode) in [("a/secret", 0o600), ("a/b", 0o700), ("a", 0o755), ("", 0o777)] {
+        for (path, mode) in [
+            ("a/secret", 0o600),
+            ("a/b", 0o700),
+            ("a", 0o755),
+            ("", 0o777),
+        ] {
             set(path, mode);
         }
         std::fs::set_permissions(
@@ -248,7 +256,8 @@ mod tests {
         let dir = TestDir::new();
         let top = tree(&dir);
         let group = rustix::process::getegid().as_raw();
-        let mode = |mode| std::fs::set_permissions(&top, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(&top, std::fs::Permissions::from_mode(mode)).unwrap();
         mode(0o2775);
         let policy = ChangePolicy::OnRootMismatch;
         std::fs::set_permissions(top.join("a"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -258,7 +267,8 @@ mod tests {
             mode(other);
             set_group(&top, group, Access::ReadWrite, policy).unwrap();
             assert_eq!(looks(&top.join("a")).0, 0o2775);
-            std::fs::set_permissions(top.join("a"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(top.join("a"), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
         }
     }
 }

@@ -168,8 +168,7 @@ fn open_inside(base: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause
         return rustix::fs::open(base, flags, Mode::empty()).map_err(failed);
     }
     let base = rustix::fs::open(base, directory, Mode::empty()).map_err(failed)?;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(&base, below, flags, Mode::empty(), resolve) {
             // A rename somewhere on the machine made the kernel unsure; it asks to try again.

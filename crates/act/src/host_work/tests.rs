@@ -87,13 +87,22 @@ fn objects(config_map: serde_json::Value) -> PodObjects {
     PodObjects {
         access: ApiAccess::Cluster,
         config_maps: [("cm".to_owned(), known(json!({"data": config_map})))].into(),
-        secrets: [("sec".to_owned(), known(json!({"data": {"password": "czNjcmV0"}})))].into(),
+        secrets: [(
+            "sec".to_owned(),
+            known(json!({"data": {"password": "czNjcmV0"}})),
+        )]
+        .into(),
         tokens: [(token, known(json!("t0ken")))].into(),
         ..PodObjects::default()
     }
 }
 
-fn see<T>(pod: &Pod, node: &NodeView, objects: &PodObjects, of: impl FnOnce(&PodView<'_>) -> T) -> T {
+fn see<T>(
+    pod: &Pod,
+    node: &NodeView,
+    objects: &PodObjects,
+    of: impl FnOnce(&PodView<'_>) -> T,
+) -> T {
     of(&PodView {
         pod,
         desire: &Desire::Run,
@@ -121,7 +130,11 @@ fn layout(top: &Path) -> Vec<String> {
     while let Some(path) = left.pop() {
         let found = path.symlink_metadata().unwrap();
         let kind = if found.is_dir() {
-            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            left.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
             'd'
         } else if found.is_symlink() {
             'l'
@@ -131,10 +144,19 @@ fn layout(top: &Path) -> Vec<String> {
             'f'
         };
         let below = path.strip_prefix(top).unwrap().display().to_string();
-        let name = if below.is_empty() { ".".to_owned() } else { format!("./{below}") };
-        let to = std::fs::read_link(&path).map_or(String::new(), |to| format!(" -> {}", to.display()));
+        let name = if below.is_empty() {
+            ".".to_owned()
+        } else {
+            format!("./{below}")
+        };
+        let to =
+            std::fs::read_link(&path).map_or(String::new(), |to| format!(" -> {}", to.display()));
         let permissions = words(found.mode(), kind);
-        lines.push(without_times(&format!("{permissions} {}:{} {kind} {name}{to}", found.uid(), found.gid())));
+        lines.push(without_times(&format!(
+            "{permissions} {}:{} {kind} {name}{to}",
+            found.uid(),
+            found.gid()
+        )));
     }
     lines.sort_by(|one, two| one.split(' ').nth(3).cmp(&two.split(' ').nth(3)));
     lines
@@ -142,7 +164,11 @@ fn layout(top: &Path) -> Vec<String> {
 
 /// `rwxr-sr-t` and its like, with the kind before it.
 fn words(mode: u32, kind: char) -> String {
-    let mut text = if kind == 'f' { "-".to_owned() } else { kind.to_string() };
+    let mut text = if kind == 'f' {
+        "-".to_owned()
+    } else {
+        kind.to_string()
+    };
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
         let bits = mode >> shift;
         text.push(if bits & 4 != 0 { 'r' } else { '-' });
@@ -169,7 +195,9 @@ fn without_times(line: &str) -> String {
 }
 
 fn mounts_below(path: &Path) -> usize {
-    mounts::mounts_at_or_below(&HostRoot::real(), path).unwrap().len()
+    mounts::mounts_at_or_below(&HostRoot::real(), path)
+        .unwrap()
+        .len()
 }
 
 #[test]
@@ -219,7 +247,12 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
     carry_out(&see(&pod, &node, &changed, payload_updates));
     assert_eq!(read("kubernetes.io~configmap/cm/a.txt"), "again");
     assert!(!path("kubernetes.io~configmap/cm/B").exists());
-    assert_eq!(std::fs::read_dir(path("kubernetes.io~configmap/cm")).unwrap().count(), 3);
+    assert_eq!(
+        std::fs::read_dir(path("kubernetes.io~configmap/cm"))
+            .unwrap()
+            .count(),
+        3
+    );
     for leaving in [Leaving::No, Leaving::Yes] {
         for work in release_work(&pod, &node, leaving) {
             host.one(&work).unwrap();

@@ -270,8 +270,10 @@ fn a_mount_is_read_only_with_all_below_it_where_the_runtime_can() {
         (
             "Enabled",
             RecursiveReadOnly::Unsupported,
-            Err("failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not \
-                 supported by the runtime"),
+            Err(
+                "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not \
+                 supported by the runtime",
+            ),
         ),
     ] {
         let found = is_recursive_read_only(&mount(mode), runtime);

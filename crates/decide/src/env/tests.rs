@@ -48,7 +48,9 @@ fn references_expand_as_upstreams_table_says() {
         ("$", "$"),
         ("$\u{e9}", "$\u{e9}"),
     ] {
-        let expanded = expand_bytes(input, |name| values.get(name).map(|v| v.as_bytes().to_vec()));
+        let expanded = expand_bytes(input, |name| {
+            values.get(name).map(|v| v.as_bytes().to_vec())
+        });
         assert_eq!(String::from_utf8(expanded).unwrap(), expected, "{input}");
     }
 }
@@ -302,8 +304,14 @@ fn objects_give_variables_in_upstreams_precedence() {
         assert_eq!(check(container), expected, "{container}");
     }
     for (container, expected) in [
-        ("envFrom: [{configMapRef: {name: none}}]", "configmap \"none\" not found"),
-        ("envFrom: [{secretRef: {name: none}}]", "secret \"none\" not found"),
+        (
+            "envFrom: [{configMapRef: {name: none}}]",
+            "configmap \"none\" not found",
+        ),
+        (
+            "envFrom: [{secretRef: {name: none}}]",
+            "secret \"none\" not found",
+        ),
         (
             "envFrom: [{configMapRef: {name: later, optional: true}}]",
             "failed to sync configmap cache: timed out waiting for the condition",
@@ -331,7 +339,9 @@ fn objects_give_variables_in_upstreams_precedence() {
 
 #[test]
 fn what_is_no_text_reaches_the_container_as_it_is_and_no_log() {
-    let pod = pod_of("{containers: [{name: c, env: [{name: A, valueFrom: {secretKeyRef: {name: sec, key: raw}}}]}]}");
+    let pod = pod_of(
+        "{containers: [{name: c, env: [{name: A, valueFrom: {secretKeyRef: {name: sec, key: raw}}}]}]}",
+    );
     let (node, objects) = (node(), cluster());
     let env = container_env(&EnvView {
         pod: &pod,
@@ -367,21 +377,47 @@ fn services_come_last_and_can_be_referred_to() {
     };
     let objects = PodObjects {
         access: ApiAccess::Cluster,
-        services: Services::Known([service("default", "kubernetes", "1.2.3.1"), service("default", "test", "1.2.3.3")].into()),
+        services: Services::Known(
+            [
+                service("default", "kubernetes", "1.2.3.1"),
+                service("default", "test", "1.2.3.3"),
+            ]
+            .into(),
+        ),
         ..PodObjects::default()
     };
-    let pod = pod_of("{containers: [{name: c, env: [{name: A, value: $(TEST_SERVICE_HOST)-$(B)}, {name: TEST_PORT, value: mine}]}]}");
+    let pod = pod_of(
+        "{containers: [{name: c, env: [{name: A, value: $(TEST_SERVICE_HOST)-$(B)}, {name: TEST_PORT, value: mine}]}]}",
+    );
     let env = check_objects(&pod, &objects).unwrap();
     let names: Vec<_> = env.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names[..4], ["A", "TEST_PORT", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]);
+    assert_eq!(
+        names[..4],
+        [
+            "A",
+            "TEST_PORT",
+            "KUBERNETES_SERVICE_HOST",
+            "KUBERNETES_SERVICE_PORT"
+        ]
+    );
     assert_eq!(env[0].1, "1.2.3.3-$(B)");
     assert_eq!(env[1].1, "mine");
-    assert_eq!(names.iter().filter(|name| name.starts_with("TEST_")).count(), 7);
+    assert_eq!(
+        names
+            .iter()
+            .filter(|name| name.starts_with("TEST_"))
+            .count(),
+        7
+    );
     let waits = PodObjects {
         services: Services::NotSynced,
         ..objects
     };
-    assert_eq!(check_objects(&pod, &waits).unwrap().len(), 2, "a static pod does not wait");
+    assert_eq!(
+        check_objects(&pod, &waits).unwrap().len(),
+        2,
+        "a static pod does not wait"
+    );
     let mut of_api = pod;
     of_api.source = kubelet_model::pod::SourceKind::Api;
     let text = "services have not yet been read at least once, cannot construct envvars";

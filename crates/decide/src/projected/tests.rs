@@ -40,7 +40,10 @@ fn objects() -> PodObjects {
         ]
         .into(),
         secrets: [
-            ("sec".to_owned(), known(json!({"data": {"user": "cm9vdA==", "raw": "/w=="}}))),
+            (
+                "sec".to_owned(),
+                known(json!({"data": {"user": "cm9vdA==", "raw": "/w=="}})),
+            ),
             ("none".to_owned(), absent()),
         ]
         .into(),
@@ -80,7 +83,9 @@ fn payload_in(objects: &PodObjects, spec: &str, volume: &str) -> Result<Vec<Stri
     let payload = volume_payload(&view, volume).expect("its files are ours")?;
     let line = |(path, file): (&String, &PayloadFile)| {
         let data = String::from_utf8_lossy(&file.data);
-        let owner = file.owner.map_or(String::new(), |owner| format!(" {owner}"));
+        let owner = file
+            .owner
+            .map_or(String::new(), |owner| format!(" {owner}"));
         format!("{path} {:o}{owner} {data:?}", file.mode)
     };
     Ok(payload.iter().map(line).collect())
@@ -95,7 +100,11 @@ fn config_maps_and_secrets_become_files_as_in_upstreams_tables() {
     for (volume, expected) in [
         (
             "configMap: {name: cm, defaultMode: 420}",
-            vec!["bar 644 \"bar\"", "foo 644 \"foo\"", "zap 644 \"\\0\\u{1}\""],
+            vec![
+                "bar 644 \"bar\"",
+                "foo 644 \"foo\"",
+                "zap 644 \"\\0\\u{1}\"",
+            ],
         ),
         (
             "configMap: {name: cm, defaultMode: 0644, items: [{key: foo, path: path/to/foo.txt}, {key: zap, path: z, mode: 256}]}",
@@ -105,7 +114,10 @@ fn config_maps_and_secrets_become_files_as_in_upstreams_tables() {
             "configMap: {name: cm, defaultMode: 420, optional: true, items: [{key: foo, path: a}, {key: none, path: b}]}",
             vec!["a 644 \"foo\""],
         ),
-        ("configMap: {name: none, defaultMode: 420, optional: true}", vec![]),
+        (
+            "configMap: {name: none, defaultMode: 420, optional: true}",
+            vec![],
+        ),
         (
             "configMap: {name: none, defaultMode: 420, optional: true, items: [{key: foo, path: a}]}",
             vec![],
@@ -118,7 +130,10 @@ fn config_maps_and_secrets_become_files_as_in_upstreams_tables() {
             "secret: {secretName: sec, defaultMode: 420, items: [{key: user, path: u/s/e/r, mode: 448}]}",
             vec!["u/s/e/r 700 \"root\""],
         ),
-        ("secret: {secretName: none, defaultMode: 420, optional: true}", vec![]),
+        (
+            "secret: {secretName: none, defaultMode: 420, optional: true}",
+            vec![],
+        ),
     ] {
         let volume = volume.replace("0644", "420");
         let expected = expected.into_iter().map(str::to_owned).collect();
@@ -198,8 +213,14 @@ fn a_token_belongs_to_the_pods_user_or_group_alone() {
     let volume = "projected: {defaultMode: 420, sources: [{serviceAccountToken: {path: t}}, {configMap: {name: cm, items: [{key: foo, path: f}]}}]}";
     for (spec, expected) in [
         ("containers: [{name: c}],", "t 644 \"t0ken\""),
-        ("securityContext: {fsGroup: 7}, containers: [{name: c}],", "t 600 \"t0ken\""),
-        ("securityContext: {runAsUser: 7}, containers: [{name: c}],", "t 600 7 \"t0ken\""),
+        (
+            "securityContext: {fsGroup: 7}, containers: [{name: c}],",
+            "t 600 \"t0ken\"",
+        ),
+        (
+            "securityContext: {runAsUser: 7}, containers: [{name: c}],",
+            "t 600 7 \"t0ken\"",
+        ),
         (
             "securityContext: {runAsUser: 7}, initContainers: [{name: i, securityContext: {runAsUser: 8}}], containers: [{name: c}],",
             "t 644 \"t0ken\"",

@@ -21,7 +21,10 @@ fn service(namespace: &str, name: &str, ip: &str, ports: &[(&str, i32, &str)]) -
 }
 
 fn lines(variables: &[(String, String)]) -> Vec<String> {
-    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    variables
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 #[test]
@@ -34,7 +37,12 @@ fn names_and_values_are_those_of_upstreams_table() {
              FOO_BAR_PORT_8080_TCP_ADDR=1.2.3.4",
         ),
         (
-            service("ns", "abc-123", "5.6.7.8", &[("u-d-p", 8081, "UDP"), ("t-c-p", 8081, "TCP")]),
+            service(
+                "ns",
+                "abc-123",
+                "5.6.7.8",
+                &[("u-d-p", 8081, "UDP"), ("t-c-p", 8081, "TCP")],
+            ),
             "ABC_123_SERVICE_HOST=5.6.7.8 ABC_123_SERVICE_PORT=8081 ABC_123_SERVICE_PORT_U_D_P=8081 \
              ABC_123_SERVICE_PORT_T_C_P=8081 ABC_123_PORT=udp://5.6.7.8:8081 ABC_123_PORT_8081_UDP=udp://5.6.7.8:8081 \
              ABC_123_PORT_8081_UDP_PROTO=udp ABC_123_PORT_8081_UDP_PORT=8081 ABC_123_PORT_8081_UDP_ADDR=5.6.7.8 \
@@ -42,7 +50,12 @@ fn names_and_values_are_those_of_upstreams_table() {
              ABC_123_PORT_8081_TCP_ADDR=5.6.7.8",
         ),
         (
-            service("ns", "q-u-u-x", "9.8.7.6", &[("", 8082, ""), ("8083", 8083, "TCP")]),
+            service(
+                "ns",
+                "q-u-u-x",
+                "9.8.7.6",
+                &[("", 8082, ""), ("8083", 8083, "TCP")],
+            ),
             "Q_U_U_X_SERVICE_HOST=9.8.7.6 Q_U_U_X_SERVICE_PORT=8082 Q_U_U_X_SERVICE_PORT_8083=8083 \
              Q_U_U_X_PORT=tcp://9.8.7.6:8082 Q_U_U_X_PORT_8082_TCP=tcp://9.8.7.6:8082 Q_U_U_X_PORT_8082_TCP_PROTO=tcp \
              Q_U_U_X_PORT_8082_TCP_PORT=8082 Q_U_U_X_PORT_8082_TCP_ADDR=9.8.7.6 Q_U_U_X_PORT_8083_TCP=tcp://9.8.7.6:8083 \
@@ -80,14 +93,25 @@ fn a_pod_sees_its_namespace_when_it_wants_to_and_the_api_server_always() {
     ];
     let hosts = |namespace: &str, links| {
         let variables = service_variables(&all, namespace, links);
-        let hosts = lines(&variables).into_iter().filter(|line| line.contains("_SERVICE_HOST="));
+        let hosts = lines(&variables)
+            .into_iter()
+            .filter(|line| line.contains("_SERVICE_HOST="));
         hosts.collect::<Vec<_>>().join(" ")
     };
     let own = "KUBERNETES_SERVICE_HOST=1.2.3.1";
-    assert_eq!(hosts("test1", true), format!("{own} TEST_SERVICE_HOST=1.2.3.3"));
+    assert_eq!(
+        hosts("test1", true),
+        format!("{own} TEST_SERVICE_HOST=1.2.3.3")
+    );
     assert_eq!(hosts("test1", false), own);
-    assert_eq!(hosts("test2", true), format!("{own} TEST_SERVICE_HOST=1.2.3.5"));
+    assert_eq!(
+        hosts("test2", true),
+        format!("{own} TEST_SERVICE_HOST=1.2.3.5")
+    );
     assert_eq!(hosts("kubernetes", true), "KUBERNETES_SERVICE_HOST=1.2.3.4");
     assert_eq!(hosts("kubernetes", false), own);
-    assert_eq!(hosts("default", true), format!("{own} OTHER_SERVICE_HOST=1.2.3.6"));
+    assert_eq!(
+        hosts("default", true),
+        format!("{own} OTHER_SERVICE_HOST=1.2.3.6")
+    );
 }

@@ -245,11 +245,16 @@ fn pod_with_config_map(objects: ObjectState<v1::ConfigMap>) -> Seen {
 fn changed_content_is_written_and_nothing_is_restarted() {
     let mut seen = pod_with_config_map(config_map("one"));
     let first = seen.plan();
-    assert_eq!(first.to_string(), "prepare (first start); run sandbox[0] (no sandbox)");
+    assert_eq!(
+        first.to_string(),
+        "prepare (first start); run sandbox[0] (no sandbox)"
+    );
     seen.wrote(first);
     let mut seen = seen.running();
     assert_eq!(seen.plan().to_string(), "nothing to do");
-    seen.objects.config_maps.insert("cm".to_owned(), config_map("two"));
+    seen.objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("two"));
     let update = seen.plan();
     assert_eq!(update.to_string(), "write v (its content changed)");
     seen.wrote(update);
@@ -284,6 +289,8 @@ fn a_pod_waits_for_its_objects_and_says_so() {
         message: text,
     };
     assert_eq!(plan.pod_waiting, Some(expected));
-    seen.objects.config_maps.insert("cm".to_owned(), config_map("one"));
+    seen.objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("one"));
     assert_eq!(seen.plan().steps.len(), 2);
 }

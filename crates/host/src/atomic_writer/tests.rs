@@ -75,7 +75,9 @@ fn layout(directory: &Path) -> Vec<String> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             let masked = |name: &str| {
-                let time = name.strip_prefix("..").and_then(|rest| rest.split_once('.'));
+                let time = name
+                    .strip_prefix("..")
+                    .and_then(|rest| rest.split_once('.'));
                 match time {
                     Some((time, number)) if number.parse::<u32>().is_ok() => format!("..{time}.N"),
                     _ => name.to_owned(),
@@ -127,7 +129,9 @@ fn paths_are_refused_in_upstreams_words() {
         assert_eq!(found.as_deref(), expected, "{path}");
     }
     let dir = TestDir::new();
-    let refused = write_payload(dir.path(), &payload(&[("../x", 0o644, "")]), at(0), || Ok(()));
+    let refused = write_payload(dir.path(), &payload(&[("../x", 0o644, "")]), at(0), || {
+        Ok(())
+    });
     assert!(matches!(refused, Err(PayloadError::Path(_))));
     assert_eq!(layout(dir.path()), Vec::<String>::new());
 }
@@ -160,8 +164,14 @@ fn payloads_follow_one_another_as_in_upstreams_tables() {
             &[("foo", 0o600, "foo3"), ("bar", 0o600, "bar3")],
         ],
         &[
-            &[("foo/bar.txt", 0o644, "foo/bar"), ("bar/zab.txt", 0o644, "bar/zab.txt")],
-            &[("foo/bar.txt", 0o644, "foo/bar2"), ("bar/zab.txt", 0o400, "bar/zab.txt2")],
+            &[
+                ("foo/bar.txt", 0o644, "foo/bar"),
+                ("bar/zab.txt", 0o644, "bar/zab.txt"),
+            ],
+            &[
+                ("foo/bar.txt", 0o644, "foo/bar2"),
+                ("bar/zab.txt", 0o400, "bar/zab.txt2"),
+            ],
         ],
         &[
             &[
@@ -182,10 +192,17 @@ fn payloads_follow_one_another_as_in_upstreams_tables() {
                 ("foo/blaz/bar.txt", 0o644, "foo/blaz/bar"),
                 ("zip/zap/zup/fop.txt", 0o644, "zip/zap/zup/fop.txt"),
             ],
-            &[("foo/bar.txt", 0o644, "foo/bar2"), ("bar/zab.txt", 0o644, "bar/zab.txt2")],
+            &[
+                ("foo/bar.txt", 0o644, "foo/bar2"),
+                ("bar/zab.txt", 0o644, "bar/zab.txt2"),
+            ],
             &[("foo/bar.txt", 0o644, "foo/bar")],
         ],
-        &[&[("file", 0o644, "x")], &[("file/below", 0o644, "x")], &[("file", 0o644, "x")]],
+        &[
+            &[("file", 0o644, "x")],
+            &[("file/below", 0o644, "x")],
+            &[("file", 0o644, "x")],
+        ],
         &[&[("a", 0o644, "x")], &[], &[("a", 0o644, "x")]],
     ];
     for payloads in rounds {
@@ -259,7 +276,10 @@ fn what_stands_in_the_way_is_replaced_and_leads_nowhere() {
         write(dir.path(), &wants, 0);
         assert_eq!(shown(dir.path()), wanted(&wants));
         assert_eq!(layout(dir.path()).len(), 3, "{:?}", layout(dir.path()));
-        assert_eq!(std::fs::read(outside.path().join("precious")).unwrap(), b"p");
+        assert_eq!(
+            std::fs::read(outside.path().join("precious")).unwrap(),
+            b"p"
+        );
     }
     let dir = TestDir::new();
     symlink(outside.path(), dir.path().join("volume")).unwrap();
@@ -285,7 +305,9 @@ fn the_owner_of_a_file_owns_its_link() {
 fn write_until(target: &Path, payload: &Payload, second: i64, stop: usize) -> bool {
     let mut left = stop;
     let mut cut = || {
-        left = left.checked_sub(1).ok_or(FileError::NotADirectory(PathBuf::new()))?;
+        left = left
+            .checked_sub(1)
+            .ok_or(FileError::NotADirectory(PathBuf::new()))?;
         Ok(())
     };
     write_cut(target, payload, at(second), &mut || Ok(()), &mut cut).is_ok()

@@ -50,9 +50,18 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
         ("dangling/new", "create"),
     ] {
         let error = try_prepare(part, 9).unwrap_err();
-        assert!(error.to_string().contains(step), "{part}: {}", chain(&error));
+        assert!(
+            error.to_string().contains(step),
+            "{part}: {}",
+            chain(&error)
+        );
     }
-    assert!(std::fs::read_dir(root.join("/outside")).unwrap().next().is_none());
+    assert!(
+        std::fs::read_dir(root.join("/outside"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
     assert_eq!(mount_table(&root).unwrap().len(), 5);
     clean(&root, &root.join("/pod")).unwrap();
     clean(&root, &root.join("/pod")).unwrap();

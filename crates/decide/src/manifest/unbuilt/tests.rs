@@ -386,7 +386,10 @@ fn a_pod_of_the_api_may_refer_to_its_objects() {
         ..Pod::default()
     };
     let of_api = unbuilt_fields_from(&pod, SourceKind::Api);
-    assert_eq!(of_api, ["spec.volumes[0].projected.sources[1].podCertificate"]);
+    assert_eq!(
+        of_api,
+        ["spec.volumes[0].projected.sources[1].podCertificate"]
+    );
     assert_eq!(unbuilt_fields(&pod).len(), 6);
 }
 
