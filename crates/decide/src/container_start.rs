@@ -328,10 +328,10 @@ fn sub_paths(view: &PodView<'_>, container: &v1::Container, env: &Env) -> Vec<(u
 }
 
 fn sub_path_place((index, work): &(usize, HostWork)) -> Option<(usize, String)> {
-    match work {
-        HostWork::SubPath { target, .. } => Some((*index, target.clone())),
-        _ => None,
-    }
+    let HostWork::SubPath { target, .. } = work else {
+        return None;
+    };
+    Some((*index, target.clone()))
 }
 
 /// One more than any instance ever had; 0 when there was none.
