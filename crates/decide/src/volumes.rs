@@ -6,7 +6,8 @@
 //! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed; a volume that
 //!        was set up stays as it is while its objects can not be had
 //! Upstream: pkg/kubelet/kubelet_getters.go, pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected},
-//!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down
+//!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down;
+//!           the emptyDir of a pod that ended stays until the pod goes
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -317,21 +318,13 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
     let mut work = vec![HostWork::UnmountVolumes {
         pod_dir: dir.clone(),
     }];
-    // What the pod wrote and read goes with its containers; its directory stays as long as its status does.
+    // What it was given goes with its containers; what it wrote stays as long as its status does.
     for volume in volumes(pod) {
-        if let Some(kind) = OwnKind::of(volume) {
-            work.push(HostWork::RemoveTree {
-                path: kind.path(pod, node, &volume.name),
-            });
-            let wrapped = format!("wrapped_{}", volume.name);
-            let marker = if kind == OwnKind::EmptyDir {
-                &volume.name
-            } else {
-                &wrapped
-            };
-            work.push(HostWork::RemoveTree {
-                path: empty_dir_marker(pod, node, marker),
-            });
+        let kind = OwnKind::of(volume).filter(|kind| *kind != OwnKind::EmptyDir);
+        let Some(kind) = kind else { continue };
+        let marker = empty_dir_marker(pod, node, &format!("wrapped_{}", volume.name));
+        for path in [kind.path(pod, node, &volume.name), marker] {
+            work.push(HostWork::RemoveTree { path });
         }
     }
     work.extend(

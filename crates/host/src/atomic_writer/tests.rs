@@ -157,7 +157,8 @@ fn the_layout_is_upstreams() {
 
 #[test]
 fn payloads_follow_one_another_as_in_upstreams_tables() {
-    let rounds: [&[&[(&str, u32, &str)]]; 6] = [
+    type Files = &'static [(&'static str, u32, &'static str)];
+    let rounds: [&[Files]; 6] = [
         &[
             &[("foo", 0o644, "foo"), ("bar", 0o644, "bar")],
             &[("foo", 0o400, "foo2"), ("bar", 0o400, "bar2")],
