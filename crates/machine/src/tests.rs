@@ -9,3 +9,4 @@ mod restarts;
 mod serves;
 mod starts;
 mod survives;
+mod volumes;
