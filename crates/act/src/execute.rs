@@ -7,13 +7,13 @@
 //!        starts on one node share a bounded width, so that the runtime is never flooded
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::plan::{Action, OnFailure, PodPlan, StartContainer, Step, StopContainer};
 use kubelet_decide::view::ResolvedImage;
-use kubelet_decide::volumes::Leaving;
+use kubelet_decide::volumes::{Leaving, Mark};
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -63,8 +63,10 @@ pub enum Outcome {
 pub enum Effect {
     /// Nothing to remember.
     Nothing,
-    /// The host side stands.
-    Prepared,
+    /// The host side stands; what the files of volumes are.
+    Prepared(BTreeMap<String, Mark>),
+    /// What the files of volumes are that were written.
+    Written(BTreeMap<String, Mark>),
     /// The host side is down, all of it or what only a running pod needs.
     Released(Leaving),
     /// An image for the next start of a container.
@@ -155,10 +157,14 @@ impl Executor {
                 .mark(&pod.uid, &pod.full_name, stage, self.clock.now())
         };
         match step.action {
-            Action::Prepare(work) => {
-                let done = self.host.work(work).await;
+            Action::Prepare(volumes) => {
+                let done = self.host.work(volumes.work).await;
                 mark(Stage::Volumes);
-                of_host(done, Effect::Prepared)
+                of_host(done, Effect::Prepared(volumes.written))
+            }
+            Action::WritePayloads(volumes) => {
+                let done = self.host.work(volumes.work).await;
+                of_host(done, Effect::Written(volumes.written))
             }
             Action::Release { work, leaving, .. } => {
                 of_host(self.host.work(work).await, Effect::Released(leaving))

@@ -5,22 +5,35 @@
 //! Calls: execute
 //! Holds: no decision; each kind may be done twice; each runs off the main thread under a deadline; a tree is removed only up
 //!        to a mount point
-//! Upstream: pkg/kubelet/kubelet_pods.go (makePodDataDirs), pkg/volume/emptydir, pkg/kubelet/cm/pod_container_manager_linux.go
+//! Upstream: pkg/kubelet/kubelet_pods.go (makePodDataDirs, makeMounts), pkg/volume/emptydir,
+//!           pkg/kubelet/cm/pod_container_manager_linux.go
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubelet_decide::plan::HostWork;
+use kubelet_decide::plan::{HostWork, Medium, PayloadWork};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{CgroupLimits, Cgroups};
 use kubelet_host::files::{self, Durability};
-use kubelet_host::{host_path, mounts, remove};
+use kubelet_host::ownership::{self, Access, ChangePolicy};
+use kubelet_host::{atomic_writer, empty_dir, host_path, mounts, remove, sub_path};
 use kubelet_model::reason::Reason;
+
+#[cfg(test)]
+mod tests;
 
 /// Longest that the host side of one pod may take; a dead file system behind a host path is the usual cause of more.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Directories of volumes that may lie in memory.
+const IN_MEMORY: [&str; 4] = [
+    "kubernetes.io~empty-dir",
+    "kubernetes.io~secret",
+    "kubernetes.io~downward-api",
+    "kubernetes.io~projected",
+];
 
 /// Host work that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -118,24 +131,25 @@ impl Host {
                 )
                 .map_err(|e| failed(&e))
             }
-            HostWork::SetGroup { path, gid } => {
-                set_group(&self.root.join(path), *gid).map_err(|e| failed(&e))
-            }
-            HostWork::MountTmpfs { path, size_bytes } => {
-                let options = mounts::TmpfsOptions {
-                    size_bytes: *size_bytes,
-                    // The file system's own default, which upstream leaves as it is.
-                    mode: 0o1777,
-                    no_swap: true,
-                };
-                let path = self.root.join(path);
-                match mounts::is_mount_point(&self.root, &path) {
-                    Ok(true) => Ok(()),
-                    Ok(false) => {
-                        mounts::mount_tmpfs(&self.root, &path, &options).map_err(|e| failed(&e))
-                    }
-                    Err(error) => Err(failed(&error)),
-                }
+            HostWork::EmptyDir {
+                path,
+                marker,
+                medium,
+                group,
+            } => self
+                .empty_dir(path, marker, *medium, *group)
+                .map_err(|error| set_up_failed(volume_of(path), &error)),
+            HostWork::WritePayload(payload) => self.write_payload(payload),
+            HostWork::SubPath {
+                volume,
+                container,
+                volume_path,
+                part,
+                target,
+            } => {
+                let at = |path: &str| self.root.join(path);
+                sub_path::prepare(&self.root, &at(volume_path), Path::new(part), &at(target))
+                    .map_err(|error| sub_path_failed(volume, container, &error))
             }
             HostWork::HostPath { volume, path, kind } => self.host_path(volume, path, kind),
             HostWork::MakeCgroup(pod) => self.make_cgroup(pod),
@@ -143,7 +157,7 @@ impl Host {
                 Some(cgroups) => cgroups.remove(path).map_err(|e| failed(&e)),
                 None => Ok(()),
             },
-            HostWork::UnmountEmptyDirs { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
+            HostWork::UnmountVolumes { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
             HostWork::RemoveTree { path } => {
                 remove::remove_tree(&self.root, &self.root.join(path)).map_err(|e| failed(&e))
             }
@@ -154,12 +168,7 @@ impl Host {
     }
 
     fn host_path(&self, volume: &str, path: &str, kind: &str) -> Result<(), HostWorkError> {
-        let text = |error: &dyn std::fmt::Display| {
-            HostWorkError::new(
-                Reason::FailedMount,
-                format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
-            )
-        };
+        let text = |error: &dyn std::fmt::Display| set_up_failed(volume, error);
         let kind = kind
             .parse::<host_path::HostPathType>()
             .map_err(|e| text(&e))?;
@@ -183,17 +192,61 @@ impl Host {
         Ok(())
     }
 
-    /// Unmounts memory-backed emptyDir volumes of a pod, and nothing else.
+    fn empty_dir(
+        &self,
+        path: &str,
+        marker: &str,
+        medium: Medium,
+        group: Option<u32>,
+    ) -> Result<(), empty_dir::EmptyDirError> {
+        let medium = match medium {
+            Medium::Disk => empty_dir::Medium::Disk,
+            Medium::Memory(size) => empty_dir::Medium::Memory(size),
+        };
+        let (path, marker) = (self.root.join(path), self.root.join(marker));
+        let unchanged = empty_dir::set_up(&self.root, &path, &marker, medium, group)?;
+        warn_unchanged(unchanged);
+        Ok(())
+    }
+
+    fn write_payload(&self, work: &PayloadWork) -> Result<(), HostWorkError> {
+        let failed = |error: &dyn std::fmt::Display| set_up_failed(&work.volume, error);
+        let path = self.root.join(&work.path);
+        for nested in &work.nested {
+            files::create_dir_all(&path.join(nested), 0o755).map_err(|error| {
+                failed(&format!(
+                    "unable to create nested volume mountpoints: {error}"
+                ))
+            })?;
+        }
+        let set_group = || {
+            let Some(group) = work.group else {
+                return Ok(());
+            };
+            // The links are made in the directory, too: all of it belongs to the group.
+            let (access, policy) = (Access::ReadOnly, ChangePolicy::Always);
+            ownership::set_group(&path, group, access, policy).map(warn_unchanged)
+        };
+        atomic_writer::write_payload(&path, &work.payload, work.at, set_group)
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Unmounts parts of volumes and the volumes in memory of a pod, and nothing else.
     fn unmount_below(&self, pod_dir: &Path) -> Result<(), HostWorkError> {
-        let volumes = pod_dir.join("volumes/kubernetes.io~empty-dir");
-        let mounted = mounts::mounts_at_or_below(&self.root, &volumes)
-            .map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
-        for path in mounted
-            .iter()
-            .filter(|path| path.parent() == Some(volumes.as_path()))
-        {
-            mounts::unmount(&self.root, path, mounts::Unmount::Plain)
-                .map_err(|e| HostWorkError::new(Reason::FailedMount, e))?;
+        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        sub_path::clean(&self.root, pod_dir).map_err(|e| failed(&e))?;
+        for kind in IN_MEMORY {
+            let volumes = pod_dir.join("volumes").join(kind);
+            let mounted =
+                mounts::mounts_at_or_below(&self.root, &volumes).map_err(|e| failed(&e))?;
+            for path in mounted
+                .iter()
+                .filter(|path| path.parent() == Some(volumes.as_path()))
+            {
+                mounts::unmount(&self.root, path, mounts::Unmount::Plain)
+                    .map_err(|e| failed(&e))?;
+            }
         }
         Ok(())
     }
@@ -218,14 +271,41 @@ impl Host {
     }
 }
 
-fn set_group(path: &Path, gid: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-    let mode = std::fs::metadata(path)?.mode();
-    chown(path, None, Some(gid))?;
-    std::fs::set_permissions(
-        path,
-        std::fs::Permissions::from_mode((mode | 0o2660 | 0o110) & 0o7777),
+/// Upstream's event for a volume that can not be set up.
+fn set_up_failed(volume: &str, error: &dyn std::fmt::Display) -> HostWorkError {
+    HostWorkError::new(
+        Reason::FailedMount,
+        format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
     )
+}
+
+/// A volume's directory bears its name.
+fn volume_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+/// People are told what was tried; what the host's files are stays in the log.
+fn sub_path_failed(volume: &str, container: &str, error: &sub_path::SubPathError) -> HostWorkError {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        why = format!("{why}: {cause}");
+        source = cause.source();
+    }
+    tracing::error!(volume, container, why, "Sub path failed");
+    let what = match error {
+        sub_path::SubPathError::Create(_) => "create subPath directory",
+        sub_path::SubPathError::Prepare(_) => "prepare subPath",
+    };
+    let message =
+        format!("failed to {what} for volumeMount \"{volume}\" of container \"{container}\"");
+    HostWorkError::new(Reason::CreateContainerConfigError, message)
+}
+
+fn warn_unchanged(unchanged: Option<files::FileError>) {
+    if let Some(error) = unchanged {
+        tracing::warn!(error = %error, "Owner or mode of a file in a volume could not be changed");
+    }
 }
 
 /// A decided cgroup as the writer of cgroups takes it.

@@ -20,7 +20,7 @@ use kubelet_host::HostRoot;
 use kubelet_host::cgroup::CgroupVersion;
 use kubelet_host::files::{FileError, filesystem_figures, read_text_bounded};
 use kubelet_host::machine::Machine;
-use kubelet_model::config::{Config, DnsConfig};
+use kubelet_model::config::Config;
 use kubelet_model::gates;
 use kubelet_model::node::{CgroupView, DnsView, HostResolver, NodeView};
 
@@ -90,7 +90,7 @@ pub fn node_view(
         root_dir: config.paths.root_dir.display().to_string(),
         pod_logs_dir: config.paths.pod_logs_dir.display().to_string(),
         cgroups: cgroup_view(config, root, version),
-        dns: dns_view(&config.dns, root, &mut problems)?,
+        dns: dns_view(config, root, &mut problems)?,
         seccomp_default: config.runtime.seccomp_default,
         extra_masked_paths: thermal_throttle_paths(root),
         max_backoff_seconds: max_backoff_seconds(config),
@@ -170,10 +170,13 @@ fn has_swap(root: &HostRoot, version: CgroupVersion) -> bool {
 }
 
 fn dns_view(
-    config: &DnsConfig,
+    config: &Config,
     root: &HostRoot,
     problems: &mut Vec<String>,
 ) -> Result<DnsView, NodeFactsError> {
+    let given = config.node.node_ip.as_deref().unwrap_or_default();
+    let given_node_ips = given.split(',').filter(|ip| !ip.is_empty());
+    let config = &config.dns;
     let host = match &config.resolv_conf {
         None => None,
         Some(path) => match read_text_bounded(&root.join(path), 1 << 20) {
@@ -198,6 +201,7 @@ fn dns_view(
     Ok(DnsView {
         cluster_servers: config.cluster_dns.iter().map(ToString::to_string).collect(),
         cluster_domain: config.cluster_domain.clone(),
+        given_node_ips: given_node_ips.map(|ip| ip.trim().to_owned()).collect(),
         host,
     })
 }

@@ -24,9 +24,10 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
-use kubelet_decide::volumes::{Leaving, pod_dir};
+use kubelet_decide::volumes::{Leaving, Mark, pod_dir};
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
+use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -100,6 +101,8 @@ pub struct PodWorker {
     held: BTreeMap<String, Timestamp>,
     pod_waiting: Option<Waiting>,
     prepared: Prepared,
+    written: BTreeMap<String, Mark>,
+    objects: PodObjects,
     retry_at: Option<Timestamp>,
     failures: u32,
     look: Option<Scope>,
@@ -168,6 +171,9 @@ impl PodWorker {
             held: BTreeMap::new(),
             pod_waiting: None,
             prepared: Prepared::No,
+            written: BTreeMap::new(),
+            // Nobody watches objects yet: the node stands alone.
+            objects: PodObjects::default(),
             retry_at: None,
             failures: 0,
             look: None,
@@ -557,9 +563,18 @@ impl PodWorker {
     fn remember_effect(&mut self, pod: &Pod, effect: Effect) {
         match effect {
             Effect::Nothing => {}
-            Effect::Prepared => self.prepared = Prepared::Yes,
-            Effect::Released(Leaving::No) => self.prepared = Prepared::Ended,
-            Effect::Released(Leaving::Yes) => self.prepared = Prepared::Released,
+            Effect::Prepared(written) => {
+                self.prepared = Prepared::Yes;
+                self.written = written;
+            }
+            Effect::Written(written) => self.written.extend(written),
+            Effect::Released(leaving) => {
+                self.written.clear();
+                self.prepared = match leaving {
+                    Leaving::No => Prepared::Ended,
+                    Leaving::Yes => Prepared::Released,
+                };
+            }
             Effect::Image(name, image) => {
                 self.record.image_back_off.remove(&name);
                 self.waiting.remove(&name);
@@ -688,6 +703,8 @@ impl PodWorker {
             held: &self.held,
             pod_waiting: self.pod_waiting.as_ref(),
             prepared: self.prepared,
+            written: &self.written,
+            objects: &self.objects,
             retry_at: self.retry_at,
             node: &self.parts.node,
             network,

@@ -7,7 +7,7 @@
 //! Upstream: pkg/kubelet/cm/{helpers_linux.go,pod_container_manager_linux.go,qos_container_manager_linux.go,
 //!           node_container_manager_linux.go,cgroup_manager_linux.go}
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
@@ -158,11 +158,7 @@ pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Option<PodCgroup> {
     let requests = pod_requests(pod, Overhead::Counted);
     let (declared, limits) = limits_declared(pod);
     let class = qos_class(pod);
-    let is_limited = |resource: &str| match class {
-        QosClass::Guaranteed => true,
-        QosClass::Burstable => declared.contains(resource),
-        QosClass::BestEffort => false,
-    };
+    let is_limited = |resource: &str| is_limited(class, &declared, resource);
     let quota = if settings.cfs_quota {
         milli_cpu_to_quota(milli_cpu(&limits), settings.cfs_period_us)
     } else {
@@ -176,10 +172,24 @@ pub fn pod_cgroup(pod: &Pod, node: &NodeView) -> Option<PodCgroup> {
         })),
         cpu_quota_us: is_limited("cpu").then_some(quota),
         cpu_period_us: is_limited("cpu").then_some(unsigned(settings.cfs_period_us)),
-        memory_limit: is_limited("memory").then(|| memory_bytes(&limits)),
+        memory_limit: pod_memory_limit(pod),
         pids_limit: settings.pod_pids_limit.filter(|limit| *limit > 0),
         hugetlb: Some(hugetlb(&hugepages(&requests), node)),
     })
+}
+
+/// What a pod may use of memory, bytes; `None` when not all of it is limited.
+pub(crate) fn pod_memory_limit(pod: &Pod) -> Option<i64> {
+    let (declared, limits) = limits_declared(pod);
+    is_limited(qos_class(pod), &declared, "memory").then(|| memory_bytes(&limits))
+}
+
+fn is_limited(class: QosClass, declared: &BTreeSet<&str>, resource: &str) -> bool {
+    match class {
+        QosClass::Guaranteed => true,
+        QosClass::Burstable => declared.contains(resource),
+        QosClass::BestEffort => false,
+    }
 }
 
 /// The tiers as they should be while `active` pods are: all pods, burstable, besteffort. Empty without QoS tiers.

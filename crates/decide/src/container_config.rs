@@ -5,7 +5,7 @@
 //! Calls: the step that creates a container
 //! Holds: nothing is read or made here; files that the message names exist when it is sent, or it is not sent
 //! Upstream: pkg/kubelet/kuberuntime/{kuberuntime_container.go,kuberuntime_container_linux.go}, pkg/kubelet/kubelet_pods.go
-//!           (makeMounts); differences: recursive read-only mounts count as unsupported by the runtime
+//!           (makeMounts, resolveRecursiveReadOnly); differences: none
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use kubelet_api::runtime::v1::{
     MountPropagation,
 };
 use kubelet_model::node::NodeView;
+use kubelet_model::objects::PodObjects;
 use kubelet_model::pod::Pod;
 
 pub use crate::config_problem::ConfigProblem;
@@ -47,10 +48,23 @@ pub struct ContainerSpecView<'a> {
     pub image_user: ImageUser,
     /// Addresses of the pod as the runtime gave them; empty on the node's network.
     pub pod_ips: &'a [String],
+    /// What the pod refers to.
+    pub objects: &'a PodObjects,
+    /// Whether the runtime can make mounts read-only with all below them.
+    pub recursive_read_only: RecursiveReadOnly,
     /// Where its mounts are.
     pub mounts: &'a ResolvedMounts,
     /// Whether swap can be limited.
     pub swap: SwapController,
+}
+
+/// Whether the pod's runtime handler can make mounts read-only with all below them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecursiveReadOnly {
+    /// It says so.
+    Supported,
+    /// It does not, or nobody asked it.
+    Unsupported,
 }
 
 /// Where the things that a container mounts are on the host.
@@ -75,6 +89,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
         container,
         node,
         pod_ips: view.pod_ips,
+        objects: view.objects,
     })?;
     let mounts = mounts(view, &env)?;
     check_run_as_non_root(pod, container, &view.image_user)?;
@@ -221,13 +236,14 @@ fn volume_mount(
             )));
         }
     };
-    check_recursive_read_only(mount)?;
+    let recursive_read_only = is_recursive_read_only(mount, view.recursive_read_only)?;
     Ok(Mount {
         container_path: absolute(&mount.mount_path),
         host_path,
         readonly: mount.read_only.unwrap_or(false) || kind.is_read_only(),
         selinux_relabel: kind != VolumeKind::OfHost && view.node.selinux_enabled,
         propagation: propagation.into(),
+        recursive_read_only,
         ..Default::default()
     })
 }
@@ -270,15 +286,19 @@ fn volume_kind(pod: &Pod, name: &str) -> VolumeKind {
     }
 }
 
-/// Refuses a mount that must be read-only recursively.
-fn check_recursive_read_only(mount: &v1::VolumeMount) -> Result<(), ConfigProblem> {
+/// Whether a mount is read-only with all below it, or why it can not be as it must.
+fn is_recursive_read_only(
+    mount: &v1::VolumeMount,
+    runtime: RecursiveReadOnly,
+) -> Result<bool, ConfigProblem> {
     let Some(mode) = mount
         .recursive_read_only
         .as_deref()
         .filter(|mode| *mode != "Disabled")
     else {
-        return Ok(());
+        return Ok(false);
     };
+    let is_supported = runtime == RecursiveReadOnly::Supported;
     let asked = format!(
         "volume \"{}\" requested recursive read-only mode, but",
         mount.name
@@ -292,7 +312,8 @@ fn check_recursive_read_only(mount: &v1::VolumeMount) -> Result<(), ConfigProble
         (_, Some(propagation)) => {
             format!("{asked} it is not compatible with propagation \"{propagation}\"")
         }
-        ("IfPossible", None) => return Ok(()),
+        ("IfPossible", None) => return Ok(is_supported),
+        ("Enabled", None) if is_supported => return Ok(true),
         ("Enabled", None) => format!("{asked} it is not supported by the runtime"),
         (other, None) => format!("unknown recursive read-only mode \"{other}\""),
     };

@@ -14,7 +14,10 @@ use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox
 use kubelet_model::reason::Reason;
 
 use crate::config_problem::ConfigProblem;
-use crate::container_config::{ContainerSpecView, ResolvedMounts, container_config};
+use crate::container_config::{
+    ContainerSpecView, RecursiveReadOnly, ResolvedMounts, container_config, mount_sub_path,
+};
+use crate::env::{Env, EnvView, container_env};
 use crate::hosts_file::{
     NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname,
 };
@@ -24,7 +27,7 @@ use crate::restart::gap_text;
 use crate::sandbox_config::sandbox_config;
 use crate::security::ImageUser;
 use crate::view::{PodView, RecordedExit, ResolvedImage, Waiting};
-use crate::volumes::{hosts_path, log_dir, pod_dir, volume_paths};
+use crate::volumes::{hosts_path, log_dir, pod_dir, sub_path_target, volume_paths};
 
 /// While a pull is held back, presence of the image is looked at again this often.
 const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
@@ -237,12 +240,21 @@ fn start_step(
     );
     let message_path = termination_message_path(view, container, restart_count);
     let pod_ips = sandbox.ips.clone().unwrap_or_default();
+    let env = container_env(&EnvView {
+        pod: view.pod,
+        container,
+        node: view.node,
+        pod_ips: &pod_ips,
+        objects: view.objects,
+    })
+    .map_err(waiting)?;
+    let sub_paths = sub_paths(view, container, &env);
     let mounts = ResolvedMounts {
         volumes: volume_paths(view.pod, view.node),
+        sub_paths: sub_paths.iter().filter_map(sub_path_place).collect(),
         hosts_path: mounts_hosts_file(view.pod, container, &pod_ips)
             .then(|| hosts_path(view.pod, view.node)),
         termination_message_path: message_path.clone(),
-        ..ResolvedMounts::default()
     };
     let config = container_config(&ContainerSpecView {
         pod: view.pod,
@@ -256,6 +268,9 @@ fn start_step(
             name: image.username.clone(),
         },
         pod_ips: &pod_ips,
+        objects: view.objects,
+        // Nobody asks the runtime's handlers yet; the field that needs it is held as not built.
+        recursive_read_only: RecursiveReadOnly::Unsupported,
         mounts: &mounts,
         swap: if view.node.cgroups.has_swap {
             SwapController::Available
@@ -273,10 +288,12 @@ fn start_step(
         ),
         target: format!("{log_dir}/{}", config.log_path),
     };
+    let mut before = files_before(view, container, message_path, &pod_ips).map_err(waiting)?;
+    before.extend(sub_paths.into_iter().map(|(_, work)| work));
     Ok(StartContainer {
         name: container.name.clone(),
         restart_count,
-        before: files_before(view, container, message_path, &pod_ips).map_err(waiting)?,
+        before,
         request: cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.as_str().to_owned(),
             config: Some(config),
@@ -285,6 +302,35 @@ fn start_step(
         log_link: Some(log_link),
         after_failure: None,
     })
+}
+
+/// Parts of volumes that the container mounts, by index in `volumeMounts`. One that can not be had is left to the message's own
+/// builder, which says why.
+fn sub_paths(view: &PodView<'_>, container: &v1::Container, env: &Env) -> Vec<(usize, HostWork)> {
+    let paths = volume_paths(view.pod, view.node);
+    let declared = container.volume_mounts.iter().flatten().enumerate();
+    declared
+        .filter_map(|(index, mount)| {
+            let part = mount_sub_path(mount, env).ok().flatten()?;
+            let volume_path = paths.get(&mount.name)?.clone();
+            let (pod, node) = (view.pod, view.node);
+            let work = HostWork::SubPath {
+                volume: mount.name.clone(),
+                container: container.name.clone(),
+                volume_path,
+                part,
+                target: sub_path_target(pod, node, &container.name, index, &mount.name),
+            };
+            Some((index, work))
+        })
+        .collect()
+}
+
+fn sub_path_place((index, work): &(usize, HostWork)) -> Option<(usize, String)> {
+    let HostWork::SubPath { target, .. } = work else {
+        return None;
+    };
+    Some((*index, target.clone()))
 }
 
 /// One more than any instance ever had; 0 when there was none.

@@ -131,22 +131,24 @@ pub fn pod_dns(pod: &Pod, dns: &DnsView) -> (DnsConfig, Vec<DnsProblem>) {
 }
 
 fn host_config(dns: &DnsView) -> DnsConfig {
-    match dns.host.clone() {
-        Some(HostResolver {
+    let Some(host) = dns.host.clone() else {
+        // Without settings of the node a pod must not fall back to the image's: it asks its own loopback, of each family.
+        let loopback = |ip: &String| if ip.contains(':') { "::1" } else { "127.0.0.1" };
+        let given = dns.given_node_ips.iter();
+        let mut servers: Vec<String> = given.map(|ip| loopback(ip).to_owned()).collect();
+        if servers.is_empty() {
+            servers.push("127.0.0.1".to_owned());
+        }
+        return DnsConfig {
             servers,
-            searches,
-            options,
-        }) => DnsConfig {
-            servers,
-            searches,
-            options,
-        },
-        // Without settings of the node a pod must not fall back to the image's: it asks its own loopback.
-        None => DnsConfig {
-            servers: vec!["127.0.0.1".into()],
-            searches: vec![".".into()],
+            searches: vec![".".to_owned()],
             options: Vec::new(),
-        },
+        };
+    };
+    DnsConfig {
+        servers: host.servers,
+        searches: host.searches,
+        options: host.options,
     }
 }
 

@@ -1,23 +1,25 @@
 //! The environment of a container, and `$(VAR)` in values, command and arguments.
 //!
-//! In:    a container's `env` and `envFrom`, its pod, the node, the pod's addresses
-//! Out:   variables in the order they were declared; expanded command and arguments
+//! In:    a container's `env` and `envFrom`, its pod, the node, the pod's addresses, the objects it refers to, services
+//! Out:   variables: those of `envFrom`, then `env` as declared, then services; expanded command and arguments
 //! Calls: container_config.rs
-//! Holds: a later declaration replaces the value of an earlier one in its place; a reference sees only what stands before it
-//! Upstream: pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables), third_party/forked/golang/expansion,
-//!           pkg/fieldpath/fieldpath.go, pkg/api/v1/resource/helpers.go; differences: upstream's order is random; service
-//!           variables come with the API server
+//! Holds: a later declaration replaces the value of an earlier one in its place; a reference sees only what stands before it,
+//!        and every service; values are bytes, as those of secrets are
+//! Upstream: pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables), third_party/forked/golang/expansion; differences: upstream's
+//!           order is random; fileKeyRef is not built
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
+use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, Services};
 use kubelet_model::pod::Pod;
-use kubelet_model::quantity::Quantity;
 
 use crate::config_problem::ConfigProblem;
-use crate::resources::{Amounts, PodLevel, container_limits, container_requests};
+pub use crate::downward::ordered_pod_ips;
+use crate::downward::{env_field, env_resource};
+use crate::projected::object_text;
+use crate::services::service_variables;
 
 #[cfg(test)]
 mod tests;
@@ -33,17 +35,26 @@ pub struct EnvView<'a> {
     pub node: &'a NodeView,
     /// The pod's addresses as the runtime gave them.
     pub pod_ips: &'a [String],
+    /// What the pod refers to.
+    pub objects: &'a PodObjects,
 }
 
 /// Variables in order; names are unique.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Env {
-    variables: Vec<(String, String)>,
+    variables: Vec<(String, Vec<u8>)>,
     place: BTreeMap<String, usize>,
 }
 
+impl std::fmt::Debug for Env {
+    /// Names alone: values may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.place.keys()).finish()
+    }
+}
+
 impl Env {
-    fn set(&mut self, name: &str, value: String) {
+    fn set(&mut self, name: &str, value: Vec<u8>) {
         match self
             .place
             .get(name)
@@ -58,37 +69,38 @@ impl Env {
     }
 
     /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.place
             .get(name)
             .and_then(|place| self.variables.get(*place))
-            .map(|(_, value)| value.as_str())
+            .map(|(_, value)| value.as_slice())
     }
 
     /// Names and values, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.variables
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
-    /// `text` with its references to known variables replaced.
+    /// `text` with its references to known variables replaced. What is no text in them is lost: no command can hold it.
     pub fn expand(&self, text: &str) -> String {
-        expand(text, |name| self.get(name).map(str::to_owned))
+        let expanded = expand_bytes(text, |name| self.get(name).map(<[u8]>::to_vec));
+        String::from_utf8_lossy(&expanded).into_owned()
     }
 
     /// `subPathExpr` of a mount; every variable in it must have a value.
     pub fn expand_sub_path(&self, expression: &str) -> Result<String, ConfigProblem> {
         let mut missing = BTreeSet::new();
-        let expanded = expand(expression, |name| {
+        let expanded = expand_bytes(expression, |name| {
             let value = self.get(name).unwrap_or_default();
             if value.is_empty() {
                 missing.insert(name.to_owned());
             }
-            Some(value.to_owned())
+            Some(value.to_vec())
         });
         if missing.is_empty() {
-            return Ok(expanded);
+            return Ok(String::from_utf8_lossy(&expanded).into_owned());
         }
         let names: Vec<_> = missing.into_iter().collect();
         Err(ConfigProblem::container(format!(
@@ -99,310 +111,242 @@ impl Env {
 }
 
 /// Replaces `$(NAME)` by `value_of(NAME)`, or leaves it when there is none; `$$` is a dollar; anything else stays.
-pub fn expand(text: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> String {
-    let mut expanded = String::with_capacity(text.len());
+fn expand_bytes(text: &str, mut value_of: impl FnMut(&str) -> Option<Vec<u8>>) -> Vec<u8> {
+    let mut expanded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
-        expanded.push_str(before);
+        expanded.extend_from_slice(before.as_bytes());
         rest = after;
         if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
+            expanded.push(b'$');
             rest = after;
         } else if let Some((name, after)) = rest
             .strip_prefix('(')
             .and_then(|inner| inner.split_once(')'))
         {
-            match value_of(name) {
-                Some(value) => expanded.push_str(&value),
-                None => expanded.push_str(&format!("$({name})")),
-            }
+            let value = value_of(name).unwrap_or_else(|| format!("$({name})").into_bytes());
+            expanded.extend_from_slice(&value);
             rest = after;
         } else {
-            expanded.push('$');
+            expanded.push(b'$');
             // What follows a lone dollar is text, even "(" of a reference that never ends.
             let next = rest.chars().next().map_or(0, char::len_utf8);
             let (literal, after) = rest.split_at(next);
-            expanded.push_str(literal);
+            expanded.extend_from_slice(literal.as_bytes());
             rest = after;
         }
     }
-    expanded.push_str(rest);
+    expanded.extend_from_slice(rest.as_bytes());
     expanded
 }
 
 /// The environment of a container, or the first variable that can not be had.
 pub fn container_env(view: &EnvView<'_>) -> Result<Env, ConfigProblem> {
-    if view.pod.spec().enable_service_links.is_none() {
+    let Some(service_links) = view.pod.spec().enable_service_links else {
         return Err(ConfigProblem::container(
             "nil pod.spec.enableServiceLinks encountered, cannot construct envvars",
         ));
-    }
-    for source in view.container.env_from.iter().flatten() {
-        if let Some(config_map) = &source.config_map_ref {
-            return Err(no_client(view.pod, "configMap", &config_map.name));
-        }
-        if let Some(secret) = &source.secret_ref {
-            return Err(no_client(view.pod, "secret", &secret.name));
-        }
-    }
+    };
+    let services = services(view, service_links)?;
     let mut env = Env::default();
+    for source in view.container.env_from.iter().flatten() {
+        add_all(view, source, &mut env)?;
+    }
     for variable in view.container.env.iter().flatten() {
-        let value = match (
-            variable.value.as_deref().unwrap_or_default(),
-            &variable.value_from,
-        ) {
-            ("", Some(source)) => value_from(view, &variable.name, source)?,
-            (text, _) => env.expand(text),
+        let text = variable.value.as_deref().unwrap_or_default();
+        let value = match (text, &variable.value_from) {
+            ("", Some(source)) => match value_from(view, &variable.name, source)? {
+                Some(value) => value,
+                // Optional and not there: as if it were not declared.
+                None => continue,
+            },
+            (text, _) => expand_bytes(text, |name| {
+                let value = env.get(name).or_else(|| services.get(name));
+                value.map(<[u8]>::to_vec)
+            }),
         };
         env.set(&variable.name, value);
+    }
+    for (name, value) in services.iter() {
+        if env.get(name).is_none() {
+            env.set(name, value.to_vec());
+        }
     }
     Ok(env)
 }
 
-/// Upstream's words of a kubelet without an API server.
-fn no_client(pod: &Pod, kind: &str, name: &str) -> ConfigProblem {
-    let namespace = &pod.full_name.namespace;
-    ConfigProblem::container(format!(
-        "couldn't get {kind} {namespace}/{name}, no kubeClient defined"
-    ))
+fn services(view: &EnvView<'_>, service_links: bool) -> Result<Env, ConfigProblem> {
+    let mut variables = Env::default();
+    match &view.objects.services {
+        Services::NotListed => {}
+        Services::NotSynced if view.pod.is_static() => {}
+        Services::NotSynced => {
+            return Err(ConfigProblem::container(
+                "services have not yet been read at least once, cannot construct envvars",
+            ));
+        }
+        Services::Known(services) => {
+            let namespace = &view.pod.full_name.namespace;
+            for (name, value) in service_variables(services, namespace, service_links) {
+                variables.set(&name, value.into_bytes());
+            }
+        }
+    }
+    Ok(variables)
 }
 
+/// Adds every key of an object.
+fn add_all(
+    view: &EnvView<'_>,
+    source: &v1::EnvFromSource,
+    env: &mut Env,
+) -> Result<(), ConfigProblem> {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let is_optional = |optional: Option<bool>| optional.unwrap_or(false);
+    if let Some(reference) = &source.config_map_ref {
+        let found = config_map(view, &reference.name, is_optional(reference.optional))?;
+        for (key, value) in found
+            .and_then(|object| object.data.as_ref())
+            .into_iter()
+            .flatten()
+        {
+            env.set(&format!("{prefix}{key}"), value.clone().into_bytes());
+        }
+    } else if let Some(reference) = &source.secret_ref {
+        let found = secret(view, &reference.name, is_optional(reference.optional))?;
+        for (key, value) in found
+            .and_then(|object| object.data.as_ref())
+            .into_iter()
+            .flatten()
+        {
+            env.set(&format!("{prefix}{key}"), value.0.clone());
+        }
+    }
+    Ok(())
+}
+
+fn config_map<'a>(
+    view: &EnvView<'a>,
+    name: &str,
+    optional: bool,
+) -> Result<Option<&'a v1::ConfigMap>, ConfigProblem> {
+    found(
+        view,
+        ("configMap", "configmap"),
+        name,
+        &view.objects.config_maps,
+        optional,
+    )
+}
+
+fn secret<'a>(
+    view: &EnvView<'a>,
+    name: &str,
+    optional: bool,
+) -> Result<Option<&'a v1::Secret>, ConfigProblem> {
+    found(
+        view,
+        ("secret", "secret"),
+        name,
+        &view.objects.secrets,
+        optional,
+    )
+}
+
+/// The object; `None` when it is optional and there is none. Upstream names a kind in one way without a client, in another with it.
+fn found<'a, T>(
+    view: &EnvView<'_>,
+    (kind, resource): (&str, &str),
+    name: &str,
+    objects: &'a BTreeMap<String, ObjectState<T>>,
+    optional: bool,
+) -> Result<Option<&'a T>, ConfigProblem> {
+    let namespace = &view.pod.full_name.namespace;
+    if view.objects.access == ApiAccess::Standalone {
+        return Err(ConfigProblem::container(format!(
+            "couldn't get {kind} {namespace}/{name}, no kubeClient defined"
+        )));
+    }
+    match objects.get(name) {
+        Some(ObjectState::Known(object)) => Ok(Some(object)),
+        Some(ObjectState::Absent { .. }) if optional => Ok(None),
+        state => Err(ConfigProblem::container(object_text(
+            resource, namespace, name, state,
+        ))),
+    }
+}
+
+/// The value of a source; `None` when it is optional and not there.
 fn value_from(
     view: &EnvView<'_>,
     name: &str,
     source: &v1::EnvVarSource,
-) -> Result<String, ConfigProblem> {
+) -> Result<Option<Vec<u8>>, ConfigProblem> {
+    let text = |value: Result<String, String>| {
+        value
+            .map(|value| Some(value.into_bytes()))
+            .map_err(ConfigProblem::container)
+    };
+    let (pod, node) = (view.pod, view.node);
     if let Some(field) = &source.field_ref {
-        field_value(view, field)
+        text(env_field(pod, node, view.pod_ips, field))
     } else if let Some(resource) = &source.resource_field_ref {
-        resource_value(view, resource)
-    } else if let Some(key) = &source.config_map_key_ref {
-        Err(no_client(view.pod, "configMap", &key.name))
-    } else if let Some(key) = &source.secret_key_ref {
-        Err(no_client(view.pod, "secret", &key.name))
+        text(env_resource(pod, node, view.container, resource))
+    } else if let Some(reference) = &source.config_map_key_ref {
+        let optional = reference.optional.unwrap_or(false);
+        let Some(object) = config_map(view, &reference.name, optional)? else {
+            return Ok(None);
+        };
+        let value = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(&reference.key));
+        let value = value.map(|value| value.clone().into_bytes());
+        present(
+            view,
+            value,
+            optional,
+            "ConfigMap",
+            (&reference.name, &reference.key),
+        )
+    } else if let Some(reference) = &source.secret_key_ref {
+        let optional = reference.optional.unwrap_or(false);
+        let Some(object) = secret(view, &reference.name, optional)? else {
+            return Ok(None);
+        };
+        let value = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(&reference.key));
+        let value = value.map(|value| value.0.clone());
+        present(
+            view,
+            value,
+            optional,
+            "Secret",
+            (&reference.name, &reference.key),
+        )
     } else if source.file_key_ref.is_some() {
         Err(ConfigProblem::container(format!(
             "env {name}: valueFrom.fileKeyRef is not supported"
         )))
     } else {
-        Ok(String::new())
+        Ok(Some(Vec::new()))
     }
 }
 
-/// The pod's addresses: at most one of each family, the node's family first.
-pub fn ordered_pod_ips(pod_ips: &[String], node: &NodeView) -> Vec<String> {
-    let node_is_v6 = node
-        .ips
-        .first()
-        .is_some_and(|ip| matches!(ip.parse(), Ok(IpAddr::V6(_))));
-    let parsed: Vec<IpAddr> = pod_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let first = |v6: bool| parsed.iter().find(|ip| ip.is_ipv6() == v6);
-    [first(node_is_v6), first(!node_is_v6)]
-        .into_iter()
-        .flatten()
-        .map(ToString::to_string)
-        .collect()
-}
-
-fn host_ips(node: &NodeView) -> Result<Vec<String>, ConfigProblem> {
-    let parsed: Vec<IpAddr> = node.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let Some(first) = parsed.first() else {
-        return Err(ConfigProblem::container(
-            "host IP unknown; known addresses: []",
-        ));
-    };
-    let other = parsed.iter().find(|ip| ip.is_ipv6() != first.is_ipv6());
-    Ok(std::iter::once(first)
-        .chain(other)
-        .map(ToString::to_string)
-        .collect())
-}
-
-/// The value of a downward API field.
-fn field_value(
+fn present(
     view: &EnvView<'_>,
-    field: &v1::ObjectFieldSelector,
-) -> Result<String, ConfigProblem> {
-    let version = field.api_version.as_deref().unwrap_or("v1");
-    if version != "v1" {
-        return Err(ConfigProblem::container(format!(
-            "unsupported pod version: {version}"
-        )));
+    value: Option<Vec<u8>>,
+    optional: bool,
+    kind: &str,
+    (name, key): (&str, &str),
+) -> Result<Option<Vec<u8>>, ConfigProblem> {
+    if value.is_some() || optional {
+        return Ok(value);
     }
-    let (meta, spec) = (&view.pod.object.metadata, view.pod.spec());
-    let path = field.field_path.as_str();
-    if let Some((map, key)) = subscript(path) {
-        let map = match map {
-            "metadata.annotations" => &meta.annotations,
-            "metadata.labels" => &meta.labels,
-            _ => {
-                return Err(ConfigProblem::container(format!(
-                    "field label does not support subscript: {path}"
-                )));
-            }
-        };
-        return Ok(map
-            .as_ref()
-            .and_then(|map| map.get(key))
-            .cloned()
-            .unwrap_or_default());
-    }
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let pod_ips = ordered_pod_ips(view.pod_ips, view.node);
-    Ok(match path {
-        "metadata.annotations" => map_text(meta.annotations.as_ref()),
-        "metadata.labels" => map_text(meta.labels.as_ref()),
-        "metadata.name" => view.pod.full_name.name.to_string(),
-        "metadata.namespace" => view.pod.full_name.namespace.to_string(),
-        "metadata.uid" => view.pod.uid.to_string(),
-        "spec.nodeName" | "spec.host" => text(&spec.node_name),
-        "spec.serviceAccountName" => text(&spec.service_account_name),
-        "status.hostIP" => host_ips(view.node)?.into_iter().next().unwrap_or_default(),
-        "status.hostIPs" => host_ips(view.node)?.join(","),
-        "status.podIP" => pod_ips.first().cloned().unwrap_or_default(),
-        "status.podIPs" => pod_ips.join(","),
-        "spec.restartPolicy" | "spec.schedulerName" | "status.phase" => {
-            return Err(ConfigProblem::container(format!(
-                "unsupported fieldPath: {path}"
-            )));
-        }
-        _ => {
-            return Err(ConfigProblem::container(format!(
-                "field label not supported: {path}"
-            )));
-        }
-    })
-}
-
-/// Splits `path['key']`; `None` for a path without a key.
-fn subscript(path: &str) -> Option<(&str, &str)> {
-    path.strip_suffix("']")?
-        .split_once("['")
-        .filter(|(map, _)| !map.is_empty())
-}
-
-/// A map as lines `key="value"`, in order of keys.
-fn map_text(map: Option<&BTreeMap<String, String>>) -> String {
-    let line = |(key, value): (&String, &String)| format!("{key}={}", quoted(value));
-    map.into_iter()
-        .flatten()
-        .map(line)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// Go's quoted form of a text.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\u{7}' => quoted.push_str("\\a"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{c}' => quoted.push_str("\\f"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{b}' => quoted.push_str("\\v"),
-            _ if is_printable(c) => quoted.push(c),
-            '\0'..='\u{7f}' => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            '\u{80}'..='\u{ffff}' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// The standard library's table of printable characters; a letter before it keeps combining marks from counting as escapes.
-fn is_printable(c: char) -> bool {
-    c == '\'' || format!("a{c}").escape_debug().count() == 2
-}
-
-/// The value of a container's resource field, in units of the divisor, rounded up.
-fn resource_value(
-    view: &EnvView<'_>,
-    field: &v1::ResourceFieldSelector,
-) -> Result<String, ConfigProblem> {
-    let same_name = |container: &&v1::Container, name: &str| container.name == name;
-    let (container, has_defaults) = match field
-        .container_name
-        .as_deref()
-        .filter(|name| !name.is_empty())
-    {
-        None => (view.container, true),
-        Some(name) => {
-            let regular = view
-                .pod
-                .containers()
-                .iter()
-                .find(|container| same_name(container, name));
-            // Quirk: node defaults reach an init container only in its own environment (kubelet_resources.go).
-            let init = || {
-                view.pod
-                    .init_containers()
-                    .iter()
-                    .find(|container| same_name(container, name))
-            };
-            let found = regular
-                .map(|container| (container, true))
-                .or_else(|| init().map(|container| (container, false)));
-            found.ok_or_else(|| ConfigProblem::container(format!("container {name} not found")))?
-        }
-    };
-    let unsupported = || {
-        ConfigProblem::container(format!(
-            "unsupported container resource : {}",
-            field.resource
-        ))
-    };
-    let (kind, resource) = field.resource.split_once('.').ok_or_else(unsupported)?;
-    let has_default = matches!(resource, "cpu" | "memory" | "ephemeral-storage");
-    if !(has_default || resource.starts_with("hugepages-")) {
-        return Err(unsupported());
-    }
-    let written = match kind {
-        "limits" => units(&container_limits(container), resource),
-        "requests" => units(&container_requests(container), resource),
-        _ => return Err(unsupported()),
-    };
-    let amount = match written {
-        0 if kind == "limits" && has_default && has_defaults => default_limit(view, resource),
-        amount => amount,
-    };
-    let one = if resource == "cpu" { 1000 } else { 1 };
-    let divisor = field
-        .divisor
-        .as_ref()
-        .and_then(|divisor| divisor.0.parse::<Quantity>().ok());
-    let divisor = divisor
-        .filter(|divisor| !divisor.is_zero())
-        .map_or(one, |divisor| in_units(&divisor, resource));
-    let amount = i128::from(amount);
-    let divisor = i128::from(divisor.max(1));
-    Ok((amount / divisor + i128::from(amount % divisor > 0)).to_string())
-}
-
-/// Thousandths for cpu, whole units for everything else.
-fn in_units(amount: &Quantity, resource: &str) -> i64 {
-    if resource == "cpu" {
-        amount.milli_value()
-    } else {
-        amount.value()
-    }
-}
-
-fn units(list: &Amounts, resource: &str) -> i64 {
-    list.get(resource)
-        .map_or(0, |amount| in_units(amount, resource))
-}
-
-/// What a container without a limit is bound by: its pod's limit, else what the node can give.
-fn default_limit(view: &EnvView<'_>, resource: &str) -> i64 {
-    let allocatable = view.node.allocatable.get(resource).copied();
-    match (allocatable, units(&PodLevel::of(view.pod).limits, resource)) {
-        (None, _) => 0,
-        (Some(allocatable), 0) => allocatable,
-        (Some(_), of_pod) => of_pod,
-    }
+    let namespace = &view.pod.full_name.namespace;
+    Err(ConfigProblem::container(format!(
+        "couldn't find key {key} in {kind} {namespace}/{name}"
+    )))
 }

@@ -18,7 +18,7 @@ mod validate;
 
 pub use decode::{MAX_MANIFEST_BYTES, ManifestProblem, decode_manifest, locate_field};
 pub use defaults::{apply_v1_defaults, canonical_amounts};
-pub use unbuilt::unbuilt_fields;
+pub use unbuilt::{unbuilt_fields, unbuilt_fields_from};
 pub use validate::{FieldProblem, validate_static_pod};
 
 use jiff::Timestamp;

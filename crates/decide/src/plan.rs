@@ -10,11 +10,12 @@ use std::fmt;
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::ids::{ContainerId, SandboxId};
+use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
 
 use crate::cgroups::Cgroup;
 use crate::view::Waiting;
-use crate::volumes::Leaving;
+use crate::volumes::{Leaving, VolumeWork};
 
 /// What to do now for one pod.
 #[derive(Debug, Default)]
@@ -53,7 +54,9 @@ pub enum OnFailure {
 #[derive(Debug)]
 pub enum Action {
     /// Work on the node's disk and cgroups before anything starts.
-    Prepare(Vec<HostWork>),
+    Prepare(VolumeWork),
+    /// Write the files of volumes whose content changed; nothing is started or stopped for it.
+    WritePayloads(VolumeWork),
     /// Make a sandbox.
     RunSandbox(Box<cri::RunPodSandboxRequest>),
     /// Make sure of an image for the next start of a container.
@@ -189,19 +192,31 @@ pub enum HostWork {
         /// What comes behind them.
         tail: String,
     },
-    /// Give a directory to a group, with the set-group bit.
-    SetGroup {
+    /// Set up an emptyDir, unless it stands.
+    EmptyDir {
         /// Path.
         path: String,
-        /// Group id.
-        gid: u32,
+        /// Directory of its marker.
+        marker: String,
+        /// What it is made of.
+        medium: Medium,
+        /// Group that may write it.
+        group: Option<u32>,
     },
-    /// Mount a tmpfs, unless one is mounted there.
-    MountTmpfs {
-        /// Path.
-        path: String,
-        /// Size limit, bytes; `None` is the kernel's default.
-        size_bytes: Option<u64>,
+    /// Put the files of a volume in place, unless they are there.
+    WritePayload(PayloadWork),
+    /// Mount part of a volume by itself, for one mount of one container.
+    SubPath {
+        /// Volume's name, for the message.
+        volume: String,
+        /// Container's name, for the message.
+        container: String,
+        /// Where the volume lies.
+        volume_path: String,
+        /// The part.
+        part: String,
+        /// Where it is mounted.
+        target: String,
     },
     /// Check, and for some types make, a host path.
     HostPath {
@@ -219,8 +234,8 @@ pub enum HostWork {
         /// Path below the controllers' roots.
         path: String,
     },
-    /// Unmount the memory-backed emptyDir volumes of a pod.
-    UnmountEmptyDirs {
+    /// Unmount parts of volumes, and volumes in memory.
+    UnmountVolumes {
         /// The pod's directory.
         pod_dir: String,
     },
@@ -236,6 +251,32 @@ pub enum HostWork {
         /// Only those that point below this directory.
         log_dir: String,
     },
+}
+
+/// What a directory of ours is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The node's disk.
+    Disk,
+    /// Memory, with this limit in bytes; `None` is the kernel's default.
+    Memory(Option<u64>),
+}
+
+/// Files of a volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PayloadWork {
+    /// Volume's name, for the message.
+    pub volume: String,
+    /// Where it lies.
+    pub path: String,
+    /// Its files.
+    pub payload: Payload,
+    /// Group that may read them.
+    pub group: Option<u32>,
+    /// Directories to make below it, on which other volumes are mounted.
+    pub nested: Vec<String>,
+    /// When it was decided: part of a name on disk.
+    pub at: Timestamp,
 }
 
 impl fmt::Display for PodPlan {
@@ -263,6 +304,13 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Prepare(_) => f.write_str("prepare"),
+            Self::WritePayloads(volumes) => {
+                f.write_str("write")?;
+                for name in volumes.written.keys() {
+                    write!(f, " {name}")?;
+                }
+                Ok(())
+            }
             Self::RunSandbox(request) => {
                 let metadata = request.config.as_ref().and_then(|c| c.metadata.as_ref());
                 write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))

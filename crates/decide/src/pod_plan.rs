@@ -8,6 +8,7 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
 //!        looked at, not the first of a name (k/k#139703); a created container is started, not made again
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
@@ -23,10 +24,13 @@ use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer};
 use crate::restart::should_start;
 use crate::sandbox_config::sandbox_config;
 use crate::view::{Desire, NetworkState, PodView, Prepared, Waiting};
-use crate::volumes::{Leaving, prepare_work, release_work};
+use crate::volumes::{Leaving, payload_updates, prepare_work, release_work};
 
 /// The least that a container gets to end, seconds.
 const MINIMUM_GRACE_SECONDS: i64 = 2;
+
+/// How long a pod waits for an object before it looks again by itself.
+const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
@@ -134,11 +138,8 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         });
         return;
     }
-    if view.prepared != Prepared::Yes {
-        plan.push(
-            "first start",
-            Action::Prepare(prepare_work(view.pod, view.node)),
-        );
+    if view.prepared != Prepared::Yes && !prepare(view, "first start", plan) {
+        return;
     }
     let attempt = view
         .observed
@@ -162,6 +163,44 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
     }
 }
 
+/// Adds the work of the host side, once a plan; `false` when it can not be done now, and the pod waits.
+fn prepare(view: &PodView<'_>, why: &str, plan: &mut PodPlan) -> bool {
+    let is_planned = |step: &Step| matches!(step.action, Action::Prepare(_));
+    if plan.steps.iter().any(is_planned) {
+        return true;
+    }
+    match prepare_work(view) {
+        Ok(work) => {
+            plan.push(why, Action::Prepare(work));
+            true
+        }
+        Err(waiting) => {
+            plan.pod_waiting = Some(waiting);
+            // A change of the object wakes the pod; this is for one that got lost.
+            let again = view.now.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now));
+            false
+        }
+    }
+}
+
+/// Files of volumes follow their objects, before anything is started on them; preparing writes them anyway.
+fn write_payloads(view: &PodView<'_>, plan: &mut PodPlan) {
+    let is_prepare = |step: &Step| matches!(step.action, Action::Prepare(_));
+    if plan.steps.iter().any(is_prepare) {
+        return;
+    }
+    let updates = payload_updates(view);
+    if !updates.work.is_empty() {
+        let step = Step {
+            why: "its content changed".to_owned(),
+            action: Action::WritePayloads(updates),
+            on_failure: OnFailure::Continue,
+        };
+        plan.steps.insert(0, step);
+    }
+}
+
 fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
     if sandbox.ips.is_none() {
         // Listed, not inspected: the worker looks at it before anything is made from it.
@@ -180,7 +219,9 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
             }
         }
     }
-    if plan.steps.is_empty() {
+    let is_quiet = plan.steps.is_empty();
+    write_payloads(view, plan);
+    if is_quiet {
         for dead in dead_instances(view.observed) {
             plan.push(
                 "an older instance",
@@ -303,11 +344,10 @@ fn start(
     container: &v1::Container,
     plan: &mut PodPlan,
 ) {
-    if view.prepared != Prepared::Yes {
-        plan.push(
-            "first start since the kubelet started",
-            Action::Prepare(prepare_work(view.pod, view.node)),
-        );
+    if view.prepared != Prepared::Yes
+        && !prepare(view, "first start since the kubelet started", plan)
+    {
+        return;
     }
     match container_start(view, sandbox, container) {
         Readiness::Now(action, why) => plan.steps.push(Step {

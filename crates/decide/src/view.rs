@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kubelet_model::node::NodeView;
+use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{Lifecycle, TerminationCause};
 use crate::restart::BackOff;
+use crate::volumes::Mark;
 
 /// What is wanted of the pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,6 +220,10 @@ pub struct PodView<'a> {
     pub pod_waiting: Option<&'a Waiting>,
     /// Whether its host side stands.
     pub prepared: Prepared,
+    /// What the files of its volumes were when this process last wrote them, by volume name.
+    pub written: &'a BTreeMap<String, Mark>,
+    /// What is known of the objects that it refers to.
+    pub objects: &'a PodObjects,
     /// Nothing is tried before this time: the last plan failed.
     pub retry_at: Option<Timestamp>,
     /// The node.

@@ -1,20 +1,31 @@
 //! Host side of a pod: its directories, volumes and what to take down in the end.
 //!
-//! In:    pod, node
-//! Out:   `HostWork` to do before a start, and to undo after the end; where each volume lies on the host
-//! Calls: pod_plan
-//! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed
-//! Upstream: pkg/kubelet/kubelet_getters.go, pkg/volume/emptydir, pkg/volume/hostpath
+//! In:    pod, node, the objects that its volumes show
+//! Out:   `HostWork` to do before a start, when an object changed, and to undo after the end; where each volume lies on the host
+//! Calls: pod_plan, container_start
+//! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed; a volume that
+//!        was set up stays as it is while its objects can not be had
+//! Upstream: pkg/kubelet/kubelet_getters.go, pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected},
+//!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down;
+//!           the emptyDir of a pod that ended stays until the pod goes
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
+use kubelet_model::objects::Payload;
 use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
 
-use crate::cgroups::{every_pod_cgroup_path, pod_cgroup};
-use crate::plan::HostWork;
+use crate::cgroups::{every_pod_cgroup_path, pod_cgroup, pod_memory_limit};
+use crate::plan::{HostWork, Medium, PayloadWork};
+use crate::projected::{PayloadView, volume_payload};
 use crate::resources::quantity_bytes;
+use crate::view::{PodView, Waiting};
+
+#[cfg(test)]
+mod tests;
 
 /// `ROOT/pods/<uid>`.
 pub fn pod_dir(pod: &Pod, node: &NodeView) -> String {
@@ -38,8 +49,8 @@ pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
 pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, String> {
     let mut paths = BTreeMap::new();
     for volume in volumes(pod) {
-        if volume.empty_dir.is_some() {
-            paths.insert(volume.name.clone(), empty_dir_path(pod, node, &volume.name));
+        if let Some(kind) = OwnKind::of(volume) {
+            paths.insert(volume.name.clone(), kind.path(pod, node, &volume.name));
         } else if let Some(host_path) = &volume.host_path {
             paths.insert(volume.name.clone(), host_path.path.clone());
         }
@@ -47,53 +58,275 @@ pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, String> {
     paths
 }
 
-/// All that must stand before the pod's first container starts.
-pub fn prepare_work(pod: &Pod, node: &NodeView) -> Vec<HostWork> {
+/// Tells one content of a volume from another, within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
+
+impl Mark {
+    fn of(payload: &Payload) -> Self {
+        // Not a digest against forgery: who can change an object can change it to anything.
+        let mut hasher = DefaultHasher::new();
+        for (path, file) in payload {
+            (path, &file.data, file.mode, file.owner).hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
+}
+
+/// Host work, and what the files of volumes are once it is done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VolumeWork {
+    /// What to do, in order.
+    pub work: Vec<HostWork>,
+    /// Marks of the files it writes, by volume name.
+    pub written: BTreeMap<String, Mark>,
+}
+
+/// All that must stand before the pod's first container starts; or which volume can not be had, in upstream's words.
+pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
+    let (pod, node) = (view.pod, view.node);
     let dir = pod_dir(pod, node);
+    let make = |path: String, mode| HostWork::MakeDir { path, mode };
     let mut work = vec![
-        HostWork::MakeDir {
-            path: dir.clone(),
-            mode: 0o750,
-        },
-        HostWork::MakeDir {
-            path: format!("{dir}/volumes"),
-            mode: 0o750,
-        },
-        HostWork::MakeDir {
-            path: format!("{dir}/plugins"),
-            mode: 0o750,
-        },
-        HostWork::MakeDir {
-            path: log_dir(pod, node),
-            mode: 0o755,
-        },
+        make(dir.clone(), 0o750),
+        make(format!("{dir}/volumes"), 0o750),
+        make(format!("{dir}/plugins"), 0o750),
+        make(log_dir(pod, node), 0o755),
     ];
     work.extend(pod_cgroup(pod, node).map(HostWork::MakeCgroup));
-    let fs_group = pod
-        .spec()
-        .security_context
-        .as_ref()
-        .and_then(|s| s.fs_group);
+    let mut prepare = VolumeWork {
+        work,
+        ..VolumeWork::default()
+    };
     for volume in volumes(pod) {
-        if let Some(empty_dir) = &volume.empty_dir {
-            work.extend(empty_dir_work(pod, node, &volume.name, empty_dir, fs_group));
+        if let Some(source) = &volume.empty_dir {
+            prepare
+                .work
+                .push(empty_dir_work(pod, node, &volume.name, source));
         } else if let Some(host_path) = &volume.host_path {
-            work.push(HostWork::HostPath {
+            prepare.work.push(HostWork::HostPath {
                 volume: volume.name.clone(),
                 path: host_path.path.clone(),
                 kind: host_path.type_.clone().unwrap_or_default(),
             });
+        } else if let Some(payload) = payload_of(view, volume) {
+            let payload = payload.map_err(|why| set_up_failed(&volume.name, &why))?;
+            add_payload(view, volume, payload, &mut prepare);
         }
     }
-    work
+    Ok(prepare)
+}
+
+/// Writing of volumes whose files are not what this process last wrote; nothing for those that can not be made now.
+pub fn payload_updates(view: &PodView<'_>) -> VolumeWork {
+    let mut updates = VolumeWork::default();
+    for volume in volumes(view.pod) {
+        if let Some(Ok(payload)) = payload_of(view, volume)
+            && view.written.get(&volume.name) != Some(&Mark::of(&payload))
+        {
+            add_payload(view, volume, payload, &mut updates);
+        }
+    }
+    updates
+}
+
+fn payload_of(view: &PodView<'_>, volume: &v1::Volume) -> Option<Result<Payload, String>> {
+    let view = PayloadView {
+        pod: view.pod,
+        node: view.node,
+        objects: view.objects,
+    };
+    volume_payload(&view, volume)
+}
+
+/// Upstream's event for a volume that can not be set up.
+fn set_up_failed(volume: &str, why: &str) -> Waiting {
+    Waiting {
+        reason: Reason::FailedMount,
+        message: format!("MountVolume.SetUp failed for volume \"{volume}\" : {why}"),
+    }
+}
+
+fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &mut VolumeWork) {
+    let (pod, node, name) = (view.pod, view.node, &volume.name);
+    let Some(kind) = OwnKind::of(volume) else {
+        return;
+    };
+    let path = kind.path(pod, node, name);
+    let group = fs_group(pod);
+    let medium = match kind {
+        // Upstream would rather have it in memory, too, if that were charged to the pod.
+        OwnKind::ConfigMap | OwnKind::EmptyDir => Medium::Disk,
+        OwnKind::Secret | OwnKind::DownwardApi | OwnKind::Projected => {
+            Medium::Memory(memory_size(pod, node, None))
+        }
+    };
+    to.work.push(HostWork::EmptyDir {
+        path: path.clone(),
+        marker: empty_dir_marker(pod, node, &format!("wrapped_{name}")),
+        medium,
+        group,
+    });
+    to.written.insert(name.clone(), Mark::of(&payload));
+    to.work.push(HostWork::WritePayload(PayloadWork {
+        volume: name.clone(),
+        path,
+        payload,
+        group,
+        nested: nested_mount_points(pod, name),
+        at: view.now,
+    }));
+}
+
+/// Kinds of volumes that lie in the pod's own directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OwnKind {
+    EmptyDir,
+    ConfigMap,
+    Secret,
+    DownwardApi,
+    Projected,
+}
+
+impl OwnKind {
+    fn of(volume: &v1::Volume) -> Option<Self> {
+        [
+            (volume.empty_dir.is_some(), Self::EmptyDir),
+            (volume.config_map.is_some(), Self::ConfigMap),
+            (volume.secret.is_some(), Self::Secret),
+            (volume.downward_api.is_some(), Self::DownwardApi),
+            (volume.projected.is_some(), Self::Projected),
+        ]
+        .into_iter()
+        .find_map(|(is, kind)| is.then_some(kind))
+    }
+
+    /// The plugin's name as directories have it.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::EmptyDir => "kubernetes.io~empty-dir",
+            Self::ConfigMap => "kubernetes.io~configmap",
+            Self::Secret => "kubernetes.io~secret",
+            Self::DownwardApi => "kubernetes.io~downward-api",
+            Self::Projected => "kubernetes.io~projected",
+        }
+    }
+
+    fn path(self, pod: &Pod, node: &NodeView, name: &str) -> String {
+        format!("{}/volumes/{}/{name}", pod_dir(pod, node), self.directory())
+    }
+}
+
+fn empty_dir_marker(pod: &Pod, node: &NodeView, name: &str) -> String {
+    format!(
+        "{}/plugins/kubernetes.io~empty-dir/{name}",
+        pod_dir(pod, node)
+    )
+}
+
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = pod.spec().security_context.as_ref()?;
+    u32::try_from(context.fs_group?).ok()
+}
+
+fn empty_dir_work(
+    pod: &Pod,
+    node: &NodeView,
+    name: &str,
+    source: &v1::EmptyDirVolumeSource,
+) -> HostWork {
+    let medium = if source.medium.as_deref() == Some("Memory") {
+        let limit = source.size_limit.as_ref().and_then(quantity_bytes);
+        Medium::Memory(memory_size(pod, node, limit))
+    } else {
+        Medium::Disk
+    };
+    HostWork::EmptyDir {
+        path: OwnKind::EmptyDir.path(pod, node, name),
+        marker: empty_dir_marker(pod, node, name),
+        medium,
+        group: fs_group(pod),
+    }
+}
+
+/// Size of a volume in memory: what all pods may use, less when the pod or the volume has a smaller limit.
+fn memory_size(pod: &Pod, node: &NodeView, limit: Option<i64>) -> Option<u64> {
+    let of_node = node.allocatable.get("memory").copied();
+    let mut size = of_node.unwrap_or(0);
+    let of_pod = pod_memory_limit(pod);
+    for limit in [of_pod, limit].into_iter().flatten() {
+        if limit > 0 && (limit <= size || of_node.is_none()) {
+            size = limit;
+        }
+    }
+    u64::try_from(size).ok().filter(|size| *size > 0)
+}
+
+/// Directories of a volume on which other volumes are mounted in some container, relative to the volume. Only the first of
+/// those that lie below one another.
+fn nested_mount_points(pod: &Pod, volume: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for container in pod.all_containers() {
+        let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+        let mut all: Vec<String> = mounts.iter().map(|m| clean(&m.mount_path)).collect();
+        all.sort();
+        for own in mounts.iter().filter(|mount| mount.name == volume) {
+            let own = format!("{}/", clean(&own.mount_path));
+            let mut above: Vec<String> = Vec::new();
+            for path in all.iter().filter(|path| path.starts_with(&own)) {
+                if above.iter().any(|above| path.starts_with(above)) {
+                    continue;
+                }
+                above.push(format!("{path}/"));
+                found.extend(path.strip_prefix(&own).map(str::to_owned));
+            }
+        }
+    }
+    found
+}
+
+/// A path without empty parts, dots and what two dots take back; nothing leads above its start.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Where part of a volume is mounted for one mount of a container.
+pub fn sub_path_target(
+    pod: &Pod,
+    node: &NodeView,
+    container: &str,
+    index: usize,
+    volume: &str,
+) -> String {
+    format!(
+        "{}/volume-subpaths/{volume}/{container}/{index}",
+        pod_dir(pod, node)
+    )
 }
 
 /// All that is taken down once nothing of the pod runs. The logs go only with the pod itself.
 pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
-    let mut work = vec![HostWork::UnmountEmptyDirs {
+    let mut work = vec![HostWork::UnmountVolumes {
         pod_dir: dir.clone(),
     }];
+    // What it was given goes with its containers; what it wrote stays as long as its status does.
+    for volume in volumes(pod) {
+        let kind = OwnKind::of(volume).filter(|kind| *kind != OwnKind::EmptyDir);
+        let Some(kind) = kind else { continue };
+        let marker = empty_dir_marker(pod, node, &format!("wrapped_{}", volume.name));
+        for path in [kind.path(pod, node, &volume.name), marker] {
+            work.push(HostWork::RemoveTree { path });
+        }
+    }
     work.extend(
         cgroup_paths(pod, node)
             .into_iter()
@@ -133,59 +366,4 @@ pub enum Leaving {
 
 fn volumes(pod: &Pod) -> &[v1::Volume] {
     pod.spec().volumes.as_deref().unwrap_or_default()
-}
-
-fn empty_dir_path(pod: &Pod, node: &NodeView, name: &str) -> String {
-    format!(
-        "{}/volumes/kubernetes.io~empty-dir/{name}",
-        pod_dir(pod, node)
-    )
-}
-
-fn empty_dir_work(
-    pod: &Pod,
-    node: &NodeView,
-    name: &str,
-    source: &v1::EmptyDirVolumeSource,
-    fs_group: Option<i64>,
-) -> Vec<HostWork> {
-    let path = empty_dir_path(pod, node, name);
-    let meta = format!(
-        "{}/plugins/kubernetes.io~empty-dir/{name}",
-        pod_dir(pod, node)
-    );
-    let parent = format!("{}/volumes/kubernetes.io~empty-dir", pod_dir(pod, node));
-    let mut work = vec![
-        HostWork::MakeDir {
-            path: parent,
-            mode: 0o755,
-        },
-        HostWork::MakeDir {
-            path: path.clone(),
-            mode: 0o777,
-        },
-        HostWork::MakeDir {
-            path: meta.clone(),
-            mode: 0o750,
-        },
-    ];
-    if source.medium.as_deref() == Some("Memory") {
-        let limit = source.size_limit.as_ref().and_then(quantity_bytes);
-        let size_bytes = limit
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .filter(|bytes| *bytes > 0);
-        work.push(HostWork::MountTmpfs {
-            path: path.clone(),
-            size_bytes,
-        });
-    }
-    if let Some(gid) = fs_group.and_then(|gid| u32::try_from(gid).ok()) {
-        work.push(HostWork::SetGroup { path, gid });
-    }
-    work.push(HostWork::WriteFile {
-        path: format!("{meta}/ready"),
-        mode: 0o644,
-        content: String::new(),
-    });
-    work
 }

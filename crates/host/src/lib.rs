@@ -14,16 +14,19 @@
 //! | [`pidfd`] | the exit of a process as an event |
 //! | [`mounts`] | the mount table, tmpfs, bind, unmount, propagation |
 //! | [`files`], [`remove`], [`usage`], [`host_path`], [`watch`] | files and directories |
+//! | [`atomic_writer`], [`empty_dir`], [`ownership`], [`sub_path`] | volumes |
 //! | [`journal`] | durable records |
 //! | [`log_file`] | a container's log, read and followed |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
 //! | [`addresses`], [`sockets`], [`opened`] | interfaces and routes; dead peers; a lock file that is opened |
 
 pub mod addresses;
+pub mod atomic_writer;
 pub mod blocking;
 pub mod cgroup;
 pub mod cgroup_v1;
 pub mod cgroup_v2;
+pub mod empty_dir;
 pub mod files;
 pub mod host_path;
 pub mod journal;
@@ -34,11 +37,13 @@ pub mod memory;
 pub mod mounts;
 pub mod oom;
 pub mod opened;
+pub mod ownership;
 pub mod pidfd;
 mod readable;
 pub mod remove;
 pub mod sockets;
 pub mod stats;
+pub mod sub_path;
 #[cfg(test)]
 mod testing;
 pub mod usage;

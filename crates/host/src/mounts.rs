@@ -10,7 +10,7 @@
 
 use std::ffi::{CString, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -277,7 +277,7 @@ pub fn mount_tmpfs(
     let text = CString::new(text).expect("no zero byte in numbers and option names");
     rustix::mount::mount(
         "tmpfs",
-        through(&fd),
+        through(fd.as_fd()),
         "tmpfs",
         MountFlags::empty(),
         text.as_c_str(),
@@ -297,7 +297,26 @@ pub fn bind(root: &HostRoot, source: &Path, target: &Path) -> Result<(), MountEr
     let from = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| failure("open", source, errno))?;
     let fd = open_target(target)?;
-    rustix::mount::mount_bind_recursive(through(&from), through(&fd))
+    rustix::mount::mount_bind_recursive(through(from.as_fd()), through(fd.as_fd()))
+        .map_err(|errno| failure("bind to", target, errno))
+}
+
+/// Makes `target` show what was opened, without the mounts below it. `source` is what messages and a stand-in's table call it.
+///
+/// # Errors
+/// ELOOP when `target` is a symbolic link.
+pub fn bind_opened(
+    root: &HostRoot,
+    opened: BorrowedFd<'_>,
+    source: &Path,
+    target: &Path,
+) -> Result<(), MountError> {
+    if root.is_stand_in() {
+        let source = root.host_name_of(source).display().to_string();
+        return stand_in::mount(root, target, "none", &source, "bind");
+    }
+    let fd = open_target(target)?;
+    rustix::mount::mount_bind(through(opened), through(fd.as_fd()))
         .map_err(|errno| failure("bind to", target, errno))
 }
 
@@ -388,7 +407,7 @@ fn open_target(target: &Path) -> Result<OwnedFd, MountError> {
 }
 
 /// A name for what the descriptor holds, which nobody can swap in between.
-fn through(fd: &OwnedFd) -> String {
+fn through(fd: BorrowedFd<'_>) -> String {
     format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
 }
 

@@ -56,9 +56,17 @@ pub fn remove_tree(root: &HostRoot, path: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(FileError::new("open", parent, error)),
     };
-    let removed = remove_entry(parent.as_fd(), &name, path);
-    removed.map_err(|(at, errno)| match errno {
-        // A mount made since the table was read (or in another namespace).
+    // A mount made since the table was read (or in another namespace) is found here.
+    remove_beneath(parent.as_fd(), &name, path)
+}
+
+/// Removes what `name` is in the open directory `parent`, with all below it; `path` is what errors call it.
+pub(crate) fn remove_beneath(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    path: &Path,
+) -> Result<(), FileError> {
+    remove_entry(parent, name, path).map_err(|(at, errno)| match errno {
         Errno::XDEV | Errno::BUSY => FileError::Mounted {
             path: path.to_owned(),
             mount: at,

@@ -10,3 +10,4 @@ mod serves;
 mod starts;
 mod streams;
 mod survives;
+mod volumes;

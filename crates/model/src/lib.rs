@@ -10,6 +10,7 @@ pub mod duration;
 pub mod gates;
 pub mod ids;
 pub mod node;
+pub mod objects;
 pub mod observed;
 pub mod pod;
 pub mod quantity;

@@ -70,6 +70,8 @@ pub struct DnsView {
     pub cluster_servers: Vec<String>,
     /// `clusterDomain`.
     pub cluster_domain: String,
+    /// `--node-ip` as it was said, empty when it was not: which families the node's own resolver has.
+    pub given_node_ips: Vec<String>,
     /// The node's own resolver settings, read from `resolvConf`; `None` when that is set to nothing.
     pub host: Option<HostResolver>,
 }

@@ -38,10 +38,9 @@ fn recorded_mounts(uid: &str, sent: &Value) -> ResolvedMounts {
     }
 }
 
-/// Upstream's order of variables is random, and those of services come from an API server.
+/// Upstream's order of variables is random.
 fn comparable(mut config: Value) -> Value {
     let mut envs = config["envs"].as_array().cloned().unwrap_or_default();
-    envs.retain(|env| !env["key"].as_str().unwrap().starts_with("KUBERNETES_"));
     envs.sort_by_key(|env| env["key"].to_string());
     config["envs"] = Value::Array(envs);
     config
@@ -50,6 +49,7 @@ fn comparable(mut config: Value) -> Value {
 #[test]
 fn containers_of_recorded_pods_equal_what_was_sent() {
     let mut compared = Vec::new();
+    let objects = recorded::objects();
     for name in recorded::NAMES {
         for sent in message::recorded("CreateContainer", name) {
             let uid = sent["labels"]["io.kubernetes.pod.uid"].as_str().unwrap();
@@ -70,6 +70,8 @@ fn containers_of_recorded_pods_equal_what_was_sent() {
                 image_id: sent["image"]["image"].as_str().unwrap(),
                 image_user: ImageUser::of_image(None, ""),
                 pod_ips: &["10.244.0.7".to_owned()],
+                objects: &objects,
+                recursive_read_only: RecursiveReadOnly::Unsupported,
                 mounts: &recorded_mounts(uid, &sent),
                 swap: SwapController::Available,
             });
@@ -95,6 +97,8 @@ fn check(spec: &str, mounts: &ResolvedMounts) -> Result<ContainerConfig, String>
         image_id: "sha256:1",
         image_user: ImageUser::of_image(Some(7), ""),
         pod_ips: &["10.244.0.7".to_owned()],
+        objects: &PodObjects::default(),
+        recursive_read_only: RecursiveReadOnly::Unsupported,
         mounts,
         swap: SwapController::Missing,
     })
@@ -232,6 +236,8 @@ fn only_volumes_of_the_pods_own_are_relabeled() {
         image_id: "sha256:1",
         image_user: ImageUser::of_image(None, ""),
         pod_ips: &["10.244.0.7".to_owned()],
+        objects: &PodObjects::default(),
+        recursive_read_only: RecursiveReadOnly::Unsupported,
         mounts: &ResolvedMounts {
             volumes: volumes.into(),
             hosts_path: Some("/hosts".into()),
@@ -246,4 +252,32 @@ fn only_volumes_of_the_pods_own_are_relabeled() {
         .map(|mount| (mount.host_path.as_str(), mount.selinux_relabel));
     let expected = [("/e", true), ("/h", false), ("/hosts", true)];
     assert_eq!(relabeled.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_mount_is_read_only_with_all_below_it_where_the_runtime_can() {
+    let mount = |mode: &str| v1::VolumeMount {
+        name: "v".to_owned(),
+        read_only: Some(true),
+        recursive_read_only: Some(mode.to_owned()),
+        ..v1::VolumeMount::default()
+    };
+    for (mode, runtime, expected) in [
+        ("Disabled", RecursiveReadOnly::Supported, Ok(false)),
+        ("IfPossible", RecursiveReadOnly::Supported, Ok(true)),
+        ("IfPossible", RecursiveReadOnly::Unsupported, Ok(false)),
+        ("Enabled", RecursiveReadOnly::Supported, Ok(true)),
+        (
+            "Enabled",
+            RecursiveReadOnly::Unsupported,
+            Err(
+                "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not \
+                 supported by the runtime",
+            ),
+        ),
+    ] {
+        let found = is_recursive_read_only(&mount(mode), runtime);
+        let expected = expected.map_err(ConfigProblem::container);
+        assert_eq!(found, expected, "{mode}");
+    }
 }

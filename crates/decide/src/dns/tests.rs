@@ -93,6 +93,7 @@ fn cluster() -> DnsView {
     DnsView {
         cluster_servers: owned(&["10.0.0.10"]),
         cluster_domain: "kubernetes.io".into(),
+        given_node_ips: Vec::new(),
         host: Some(HostResolver {
             servers: owned(&["8.8.8.8"]),
             searches: owned(&["host.domain"]),
@@ -170,11 +171,23 @@ fn policies_choose_servers_searches_and_options() {
 
 #[test]
 fn without_cluster_servers_the_node_answers_and_people_are_told() {
-    let (config, problems) = pod_dns(&pod_of("{containers: [{name: c}]}"), &DnsView::default());
-    assert_eq!(
-        (config.servers, config.searches),
-        (owned(&["127.0.0.1"]), owned(&["."]))
-    );
+    let pod = pod_of("{containers: [{name: c}]}");
+    for (ips, servers) in [
+        (&[][..], &["127.0.0.1"][..]),
+        (&["10.0.0.5"], &["127.0.0.1"]),
+        (&["fd00::5", "10.0.0.5"], &["::1", "127.0.0.1"]),
+    ] {
+        let dns = DnsView {
+            given_node_ips: owned(ips),
+            ..DnsView::default()
+        };
+        let (config, _) = pod_dns(&pod, &dns);
+        assert_eq!(
+            (config.servers, config.searches),
+            (owned(servers), owned(&["."]))
+        );
+    }
+    let (_, problems) = pod_dns(&pod, &DnsView::default());
     let what = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. Falling \
                 back to \"Default\" policy.";
     let expected = DnsProblem {

@@ -48,11 +48,10 @@ fn references_expand_as_upstreams_table_says() {
         ("$", "$"),
         ("$\u{e9}", "$\u{e9}"),
     ] {
-        assert_eq!(
-            expand(input, |name| values.get(name).map(ToString::to_string)),
-            expected,
-            "{input}"
-        );
+        let expanded = expand_bytes(input, |name| {
+            values.get(name).map(|v| v.as_bytes().to_vec())
+        });
+        assert_eq!(String::from_utf8(expanded).unwrap(), expected, "{input}");
     }
 }
 
@@ -67,6 +66,10 @@ fn check(env: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn check_pod(pod: &Pod) -> Result<Vec<(String, String)>, String> {
+    check_objects(pod, &PodObjects::default())
+}
+
+fn check_objects(pod: &Pod, objects: &PodObjects) -> Result<Vec<(String, String)>, String> {
     let pod_ips = [
         "fd00::9".to_owned(),
         "10.244.0.7".to_owned(),
@@ -77,11 +80,12 @@ fn check_pod(pod: &Pod) -> Result<Vec<(String, String)>, String> {
         container: &pod.containers()[0],
         node: &node(),
         pod_ips: &pod_ips,
+        objects,
     };
     let env = container_env(&view).map_err(|problem| problem.message)?;
     Ok(env
         .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
         .collect())
 }
 
@@ -216,14 +220,206 @@ fn sources_that_can_not_be_had_are_named() {
     );
 }
 
-#[test]
-fn texts_are_quoted_as_go_quotes_them() {
-    for (text, expected) in [
-        ("it's", "\"it's\""),
-        ("\u{7}\u{8}\t\u{1}\u{7f}", "\"\\a\\b\\t\\x01\\x7f\""),
-        ("\u{a0}\u{200b}\u{e0001}", "\"\\u00a0\\u200b\\U000e0001\""),
-        ("e\u{301}\u{1f600}", "\"e\u{301}\u{1f600}\""),
-    ] {
-        assert_eq!(quoted(text), expected);
+/// What the tests of objects have: two ConfigMaps, a Secret with what is no text, one of each that is not there.
+fn cluster() -> PodObjects {
+    fn known<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> ObjectState<T> {
+        ObjectState::Known(std::sync::Arc::new(serde_json::from_value(json).unwrap()))
     }
+    fn absent<T>() -> ObjectState<T> {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        ObjectState::Absent { at }
+    }
+    let unknown = ObjectState::Unknown {
+        why: "failed to sync configmap cache: timed out waiting for the condition".to_owned(),
+    };
+    PodObjects {
+        access: ApiAccess::Cluster,
+        config_maps: [
+            (
+                "cm".to_owned(),
+                known(serde_json::json!({
+                    "data": {"REPLACE_ME": "FROM_CONFIG_MAP", "DUPE_TEST": "CONFIG_MAP", "1234": "abc", "key.one": "v"},
+                    "binaryData": {"blob": "AAE="},
+                })),
+            ),
+            ("none".to_owned(), absent()),
+            ("later".to_owned(), unknown),
+        ]
+        .into(),
+        secrets: [
+            (
+                "sec".to_owned(),
+                known(serde_json::json!({"data": {"word": "b3Blbg==", "raw": "/w==", "DUPE_TEST": "U0VDUkVU"}})),
+            ),
+            ("none".to_owned(), absent()),
+        ]
+        .into(),
+        services: Services::Known([].into()),
+        ..PodObjects::default()
+    }
+}
+
+#[test]
+fn objects_give_variables_in_upstreams_precedence() {
+    let check = |container: &str| {
+        let pod = pod_of(&format!("{{containers: [{{name: c, {container}}}]}}"));
+        check_objects(&pod, &cluster())
+    };
+    for (container, expected) in [
+        (
+            "envFrom: [{configMapRef: {name: cm}}]",
+            pairs(&[
+                ("1234", "abc"),
+                ("DUPE_TEST", "CONFIG_MAP"),
+                ("REPLACE_ME", "FROM_CONFIG_MAP"),
+                ("key.one", "v"),
+            ]),
+        ),
+        (
+            "envFrom: [{prefix: p_, configMapRef: {name: cm}}, {secretRef: {name: sec}}],
+             env: [{name: p_REPLACE_ME, value: '$(p_1234) $(word)'}]",
+            pairs(&[
+                ("p_1234", "abc"),
+                ("p_DUPE_TEST", "CONFIG_MAP"),
+                ("p_REPLACE_ME", "abc open"),
+                ("p_key.one", "v"),
+                ("DUPE_TEST", "SECRET"),
+                ("raw", "\u{fffd}"),
+                ("word", "open"),
+            ]),
+        ),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: cm, key: '1234'}}},
+               {name: B, valueFrom: {secretKeyRef: {name: sec, key: word}}}, {name: C, value: $(A)$(B)}]",
+            pairs(&[("A", "abc"), ("B", "open"), ("C", "abcopen")]),
+        ),
+        (
+            "envFrom: [{configMapRef: {name: none, optional: true}}, {secretRef: {name: none, optional: true}}],
+             env: [{name: A, value: x}, {name: A, valueFrom: {configMapKeyRef: {name: none, key: k, optional: true}}},
+               {name: B, valueFrom: {secretKeyRef: {name: sec, key: k, optional: true}}},
+               {name: C, valueFrom: {configMapKeyRef: {name: cm, key: k, optional: true}}}]",
+            pairs(&[("A", "x")]),
+        ),
+    ] {
+        assert_eq!(check(container), expected, "{container}");
+    }
+    for (container, expected) in [
+        (
+            "envFrom: [{configMapRef: {name: none}}]",
+            "configmap \"none\" not found",
+        ),
+        (
+            "envFrom: [{secretRef: {name: none}}]",
+            "secret \"none\" not found",
+        ),
+        (
+            "envFrom: [{configMapRef: {name: later, optional: true}}]",
+            "failed to sync configmap cache: timed out waiting for the condition",
+        ),
+        (
+            "envFrom: [{secretRef: {name: other}}]",
+            "object \"default\"/\"other\" not registered",
+        ),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: cm, key: blob}}}]",
+            "couldn't find key blob in ConfigMap default/cm",
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: sec, key: k}}}]",
+            "couldn't find key k in Secret default/sec",
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: none, key: k}}}]",
+            "secret \"none\" not found",
+        ),
+    ] {
+        assert_eq!(check(container), Err(expected.to_owned()), "{container}");
+    }
+}
+
+#[test]
+fn what_is_no_text_reaches_the_container_as_it_is_and_no_log() {
+    let pod = pod_of(
+        "{containers: [{name: c, env: [{name: A, valueFrom: {secretKeyRef: {name: sec, key: raw}}}]}]}",
+    );
+    let (node, objects) = (node(), cluster());
+    let env = container_env(&EnvView {
+        pod: &pod,
+        container: &pod.containers()[0],
+        node: &node,
+        pod_ips: &[],
+        objects: &objects,
+    })
+    .unwrap();
+    assert_eq!(env.get("A"), Some([0xff].as_slice()));
+    assert_eq!(format!("{env:?}"), "{\"A\"}");
+}
+
+#[test]
+fn services_come_last_and_can_be_referred_to() {
+    let service = |namespace: &str, name: &str, ip: &str| {
+        std::sync::Arc::new(v1::Service {
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..Default::default()
+            },
+            spec: Some(v1::ServiceSpec {
+                cluster_ip: Some(ip.to_owned()),
+                ports: Some(vec![v1::ServicePort {
+                    port: 8081,
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    };
+    let objects = PodObjects {
+        access: ApiAccess::Cluster,
+        services: Services::Known(
+            [
+                service("default", "kubernetes", "1.2.3.1"),
+                service("default", "test", "1.2.3.3"),
+            ]
+            .into(),
+        ),
+        ..PodObjects::default()
+    };
+    let pod = pod_of(
+        "{containers: [{name: c, env: [{name: A, value: $(TEST_SERVICE_HOST)-$(B)}, {name: TEST_PORT, value: mine}]}]}",
+    );
+    let env = check_objects(&pod, &objects).unwrap();
+    let names: Vec<_> = env.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names[..4],
+        [
+            "A",
+            "TEST_PORT",
+            "KUBERNETES_SERVICE_HOST",
+            "KUBERNETES_SERVICE_PORT"
+        ]
+    );
+    assert_eq!(env[0].1, "1.2.3.3-$(B)");
+    assert_eq!(env[1].1, "mine");
+    assert_eq!(
+        names
+            .iter()
+            .filter(|name| name.starts_with("TEST_"))
+            .count(),
+        7
+    );
+    let waits = PodObjects {
+        services: Services::NotSynced,
+        ..objects
+    };
+    assert_eq!(
+        check_objects(&pod, &waits).unwrap().len(),
+        2,
+        "a static pod does not wait"
+    );
+    let mut of_api = pod;
+    of_api.source = kubelet_model::pod::SourceKind::Api;
+    let text = "services have not yet been read at least once, cannot construct envvars";
+    assert_eq!(check_objects(&of_api, &waits), Err(text.to_owned()));
 }

@@ -33,6 +33,13 @@ fn with_container(fields: &str) -> String {
     with_spec(&format!("containers: [{{name: c, image: i, {fields}}}]"))
 }
 
+/// A pod with one volume of this source.
+fn with_volume(source: &str) -> String {
+    with_spec(&format!(
+        "containers: [{{name: c, image: i}}], volumes: [{{name: v, {source}}}]"
+    ))
+}
+
 fn problems(text: &str) -> Vec<String> {
     validate_static_pod(&identified(text))
         .iter()

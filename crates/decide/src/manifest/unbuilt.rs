@@ -1,6 +1,6 @@
 //! Which fields of a pod this kubelet cannot honour yet.
 //!
-//! In:    a pod with its defaults
+//! In:    a pod with its defaults, and where it comes from
 //! Out:   paths of fields that are used and not built; such a pod is held Pending with a reason that names them
 //! Calls: admission of static pods, and `hyperkube validate`
 //! Holds: the tables list every field of the API's pod; a field that is in no table counts as not built, so nothing
@@ -10,6 +10,7 @@
 mod tables;
 
 use k8s_openapi::api::core::v1::Pod;
+use kubelet_model::pod::SourceKind;
 use serde_json::{Map, Value};
 
 /// Annotations that named AppArmor profiles before there was a field.
@@ -24,14 +25,21 @@ enum Field {
     Ignored,
     /// Not honoured.
     Unbuilt,
+    /// Honoured for a pod of the API server; a static pod may not refer to the API's objects.
+    OfApi,
     /// Honoured unless the value is so.
     UnbuiltIf(fn(&Value) -> bool),
     /// Look into the object, or into each object of the list.
     Into(&'static [(&'static str, Field)]),
 }
 
-/// Paths of the fields that the pod uses and that are not built, such as `spec.containers[0].livenessProbe`.
+/// Paths of the fields that a static pod uses and that are not built, such as `spec.containers[0].livenessProbe`.
 pub fn unbuilt_fields(pod: &Pod) -> Vec<String> {
+    unbuilt_fields_from(pod, SourceKind::File)
+}
+
+/// The same for a pod of this source: what refers to objects of the API is built for pods of the API.
+pub fn unbuilt_fields_from(pod: &Pod, source: SourceKind) -> Vec<String> {
     let mut found = Vec::new();
     for (key, profile) in pod.metadata.annotations.iter().flatten() {
         if key.starts_with(APP_ARMOR_PREFIX) && !matches!(profile.as_str(), "" | "unconfined") {
@@ -39,26 +47,16 @@ pub fn unbuilt_fields(pod: &Pod) -> Vec<String> {
         }
     }
     if let Ok(Value::Object(spec)) = serde_json::to_value(&pod.spec) {
-        walk("spec", &spec, tables::POD_SPEC, &mut found);
-        note_fs_group(&spec, &mut found);
+        walk("spec", &spec, (tables::POD_SPEC, source), &mut found);
     }
     found
 }
 
-/// The group must own the volumes that the node makes for the pod.
-fn note_fs_group(spec: &Map<String, Value>, found: &mut Vec<String>) {
-    let group = spec
-        .get("securityContext")
-        .and_then(|context| context.get("fsGroup"));
-    let volumes = spec.get("volumes").and_then(Value::as_array);
-    let owned =
-        volumes.is_some_and(|list| list.iter().any(|volume| volume.get("emptyDir").is_some()));
-    if owned && group.is_some() {
-        found.push("spec.securityContext.fsGroup".to_owned());
-    }
-}
+/// The fields of a type, and where the pod comes from.
+type Table<'a> = (&'a [(&'a str, Field)], SourceKind);
 
-fn walk(path: &str, object: &Map<String, Value>, table: &[(&str, Field)], found: &mut Vec<String>) {
+fn walk(path: &str, object: &Map<String, Value>, table: Table<'_>, found: &mut Vec<String>) {
+    let (table, source) = table;
     for (name, value) in object {
         if is_absent(value) {
             continue;
@@ -68,13 +66,14 @@ fn walk(path: &str, object: &Map<String, Value>, table: &[(&str, Field)], found:
         match known.map(|(_, field)| *field) {
             Some(Field::Built | Field::Ignored) => {}
             Some(Field::UnbuiltIf(so)) if !so(value) => {}
-            Some(Field::Into(inner)) => descend(&at, value, inner, found),
-            Some(Field::Unbuilt | Field::UnbuiltIf(_)) | None => found.push(at),
+            Some(Field::OfApi) if source == SourceKind::Api => {}
+            Some(Field::Into(inner)) => descend(&at, value, (inner, source), found),
+            Some(Field::OfApi | Field::Unbuilt | Field::UnbuiltIf(_)) | None => found.push(at),
         }
     }
 }
 
-fn descend(path: &str, value: &Value, table: &[(&str, Field)], found: &mut Vec<String>) {
+fn descend(path: &str, value: &Value, table: Table<'_>, found: &mut Vec<String>) {
     match value {
         Value::Object(object) => walk(path, object, table, found),
         Value::Array(items) => {

@@ -12,6 +12,7 @@
 
 mod containers;
 mod names;
+mod payloads;
 mod probes;
 mod resources;
 mod security;

@@ -3,11 +3,15 @@
 //! In:    a recorded pod's name
 //! Out:   the desired pod: the manifest's spec, with UID, labels and annotations of the run
 //! Calls: parity tests
-//! Holds: specs are those of the recorded manifests, but variables that came from a config map are written out
+//! Holds: specs are those of the recorded manifests, without probes; objects are those of the recorded cluster
 //! Upstream: none
 
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1;
+use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, Services, TokenRef};
 use kubelet_model::pod::Pod;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 
@@ -57,8 +61,8 @@ fn spec(name: &str) -> &'static str {
               {name: side, image: BUSYBOX, restartPolicy: Always, command: [sh, -c, "sleep 10000"]}],
             containers: [{name: main, image: BUSYBOX, command: [sh, -c, "echo $(MY_POD) $(B); sleep 10000"],
               env: [{name: MY_POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}},
-                    {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}},
-                    {name: B, value: bee}, {name: a.txt, value: hello}],
+                    {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}],
+              envFrom: [{configMapRef: {name: cm}}],
               resources: {requests: {cpu: 50m, memory: 16Mi}, limits: {cpu: 200m, memory: 64Mi}},
               securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
                 capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}},
@@ -66,11 +70,50 @@ fn spec(name: &str) -> &'static str {
               volumeMounts: [{name: cm, mountPath: /cm}, {name: sec, mountPath: /sec, readOnly: true},
                 {name: e, mountPath: /e}, {name: m, mountPath: /m}, {name: p, mountPath: /p},
                 {name: e, mountPath: /sp, subPath: x/y}, {name: h, mountPath: /h}]}],
-            volumes: [{name: cm, configMap: {name: cm}}, {name: sec, secret: {secretName: sec}},
-              {name: e, emptyDir: {}}, {name: m, emptyDir: {medium: Memory}},
-              {name: h, hostPath: {path: /srv/demo/hp}}, {name: p, projected: {sources: []}}]}"#
+            volumes: [{name: cm, configMap: {name: cm, defaultMode: 288}},
+              {name: sec, secret: {secretName: sec, defaultMode: 420}},
+              {name: e, emptyDir: {}}, {name: m, emptyDir: {medium: Memory, sizeLimit: 8Mi}},
+              {name: h, hostPath: {path: /srv/demo/hp, type: DirectoryOrCreate}},
+              {name: p, projected: {defaultMode: 420, sources: [
+                {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.annotations}}]}},
+                {configMap: {name: cm}}, {serviceAccountToken: {path: token, expirationSeconds: 3600}}]}}]}"#
         }
         other => panic!("no manifest of {other}"),
+    }
+}
+
+/// What the recorded pods referred to, and the one Service there was.
+pub(crate) fn objects() -> PodObjects {
+    fn known<T: serde::de::DeserializeOwned>(json: Value) -> ObjectState<T> {
+        ObjectState::Known(Arc::new(
+            serde_json::from_value(json).expect("it is an object"),
+        ))
+    }
+    let service = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {
+        "clusterIP": "10.0.0.1", "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]}});
+    let service: v1::Service = serde_json::from_value(service).expect("it is a service");
+    PodObjects {
+        access: ApiAccess::Cluster,
+        config_maps: [(
+            "cm".to_owned(),
+            known(json!({"data": {"a.txt": "hello", "B": "bee"}})),
+        )]
+        .into(),
+        secrets: [(
+            "sec".to_owned(),
+            known(json!({"data": {"password": "czNjcmV0"}})),
+        )]
+        .into(),
+        services: Services::Known([Arc::new(service)].into()),
+        tokens: [(
+            TokenRef {
+                audience: String::new(),
+                expiration_seconds: 3600,
+            },
+            known(json!("t0ken")),
+        )]
+        .into(),
+        ..PodObjects::default()
     }
 }
 

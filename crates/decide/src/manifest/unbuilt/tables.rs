@@ -6,7 +6,7 @@
 //! Holds: a field moves from `Unbuilt` to `Built` in the change that builds it
 //! Upstream: staging/src/k8s.io/api/core/v1/types.go (names of fields)
 
-use super::Field::{self, Built, Ignored, Into, Unbuilt, UnbuiltIf};
+use super::Field::{self, Built, Ignored, Into, OfApi, Unbuilt, UnbuiltIf};
 use serde_json::Value;
 
 type Table = &'static [(&'static str, Field)];
@@ -45,8 +45,8 @@ pub(super) const POD_SPEC: Table = &[
     ("schedulingGates", Ignored),
     ("schedulingGroup", Ignored),
     ("securityContext", Into(POD_SECURITY)),
-    ("serviceAccount", Unbuilt),
-    ("serviceAccountName", Unbuilt),
+    ("serviceAccount", OfApi),
+    ("serviceAccountName", OfApi),
     ("setHostnameAsFQDN", Built),
     ("shareProcessNamespace", Built),
     ("subdomain", Built),
@@ -78,7 +78,7 @@ const CONTAINER: Table = &[
     ("args", Built),
     ("command", Built),
     ("env", Into(ENV)),
-    ("envFrom", Unbuilt),
+    ("envFrom", Into(ENV_FROM)),
     ("image", Built),
     ("imagePullPolicy", Built),
     ("lifecycle", Into(LIFECYCLE)),
@@ -109,11 +109,17 @@ const ENV: Table = &[
 ];
 
 const ENV_SOURCE: Table = &[
-    ("configMapKeyRef", Unbuilt),
+    ("configMapKeyRef", OfApi),
     ("fieldRef", Into(FIELD_REF)),
     ("fileKeyRef", Unbuilt),
     ("resourceFieldRef", Into(RESOURCE_REF)),
-    ("secretKeyRef", Unbuilt),
+    ("secretKeyRef", OfApi),
+];
+
+const ENV_FROM: Table = &[
+    ("configMapRef", OfApi),
+    ("prefix", Built),
+    ("secretRef", OfApi),
 ];
 
 const FIELD_REF: Table = &[("apiVersion", Built), ("fieldPath", Built)];
@@ -169,13 +175,12 @@ const MOUNT: Table = &[
     ("name", Built),
     ("readOnly", Built),
     ("recursiveReadOnly", UnbuiltIf(is_recursive)),
-    ("subPath", Unbuilt),
-    ("subPathExpr", Unbuilt),
+    ("subPath", Built),
+    ("subPathExpr", Built),
 ];
 
 const POD_SECURITY: Table = &[
     ("appArmorProfile", UnbuiltIf(is_confined)),
-    // Only volumes need it: noted apart.
     ("fsGroup", Built),
     ("fsGroupChangePolicy", Built),
     ("runAsGroup", Built),
@@ -198,9 +203,9 @@ const VOLUME: Table = &[
     ("azureFile", Unbuilt),
     ("cephfs", Unbuilt),
     ("cinder", Unbuilt),
-    ("configMap", Unbuilt),
+    ("configMap", OfApi),
     ("csi", Unbuilt),
-    ("downwardAPI", Unbuilt),
+    ("downwardAPI", Into(DOWNWARD_API)),
     ("emptyDir", Into(EMPTY_DIR)),
     ("ephemeral", Unbuilt),
     ("fc", Unbuilt),
@@ -217,16 +222,38 @@ const VOLUME: Table = &[
     ("persistentVolumeClaim", Unbuilt),
     ("photonPersistentDisk", Unbuilt),
     ("portworxVolume", Unbuilt),
-    ("projected", Unbuilt),
+    ("projected", Into(PROJECTED)),
     ("quobyte", Unbuilt),
     ("rbd", Unbuilt),
     ("scaleIO", Unbuilt),
-    ("secret", Unbuilt),
+    ("secret", OfApi),
     ("storageos", Unbuilt),
     ("vsphereVolume", Unbuilt),
 ];
 
 const EMPTY_DIR: Table = &[("medium", UnbuiltIf(is_other_medium)), ("sizeLimit", Built)];
+
+const DOWNWARD_API: Table = &[("defaultMode", Built), ("items", Into(DOWNWARD_FILE))];
+
+const DOWNWARD_FILE: Table = &[
+    ("fieldRef", Into(FIELD_REF)),
+    ("mode", Built),
+    ("path", Built),
+    ("resourceFieldRef", Into(RESOURCE_REF)),
+];
+
+const PROJECTED: Table = &[("defaultMode", Built), ("sources", Into(PROJECTION))];
+
+const PROJECTION: Table = &[
+    ("clusterTrustBundle", OfApi),
+    ("configMap", OfApi),
+    ("downwardAPI", Into(DOWNWARD_PROJECTION)),
+    ("podCertificate", Unbuilt),
+    ("secret", OfApi),
+    ("serviceAccountToken", OfApi),
+];
+
+const DOWNWARD_PROJECTION: Table = &[("items", Into(DOWNWARD_FILE))];
 
 const HOST_PATH: Table = &[("path", Built), ("type", Built)];
 

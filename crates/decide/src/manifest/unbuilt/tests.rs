@@ -262,7 +262,19 @@ fn unbuilt(manifest: &str) -> Vec<String> {
 #[test]
 fn a_field_counts_by_its_value() {
     let none: [&str; 0] = [];
-    let rows: [(&str, &[&str]); 22] = [
+    let rows: [(&str, &[&str]); 24] = [
+        (
+            "volumes: [{name: d, downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}},
+              {name: p, projected: {sources: [{downwardAPI: {items: [{path: c, resourceFieldRef: {containerName: c, resource: limits.cpu}}]}}]}}]",
+            &none,
+        ),
+        (
+            "volumes: [{name: c, configMap: {name: m}}, {name: p, projected: {sources: [{secret: {name: s}}]}}]",
+            &[
+                "spec.volumes[0].configMap",
+                "spec.volumes[1].projected.sources[0].secret",
+            ],
+        ),
         ("containers: [{name: c, image: i}]", &none),
         (
             "containers: [{name: c, lifecycle: {}, env: [], resizePolicy: []}], hostUsers: true",
@@ -282,7 +294,7 @@ fn a_field_counts_by_its_value() {
         ),
         (
             "containers: [{name: c, volumeMounts: [{name: v, mountPath: /v, subPath: s}]}]",
-            &["spec.containers[0].volumeMounts[0].subPath"],
+            &none,
         ),
         (
             "containers: [{name: c, volumeMounts: [{name: v, mountPath: /v, recursiveReadOnly: Disabled}]}]",
@@ -340,7 +352,7 @@ fn a_field_counts_by_its_value() {
         ),
         (
             "volumes: [{name: a, emptyDir: {}}], securityContext: {fsGroup: 1}",
-            &["spec.securityContext.fsGroup"],
+            &none,
         ),
         (
             "hostUsers: false, securityContext: {supplementalGroupsPolicy: Strict}",
@@ -364,13 +376,31 @@ fn a_field_counts_by_its_value() {
 }
 
 #[test]
+fn a_pod_of_the_api_may_refer_to_its_objects() {
+    let spec = serde_json::json!({"serviceAccountName": "a", "containers": [{"name": "c",
+        "envFrom": [{"secretRef": {"name": "s"}}], "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}],
+        "volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"podCertificate": {"keyType": "k", "signerName": "s"}}]}},
+          {"name": "s", "secret": {"secretName": "s"}}]});
+    let pod = Pod {
+        spec: serde_json::from_value(spec).unwrap(),
+        ..Pod::default()
+    };
+    let of_api = unbuilt_fields_from(&pod, SourceKind::Api);
+    assert_eq!(
+        of_api,
+        ["spec.volumes[0].projected.sources[1].podCertificate"]
+    );
+    assert_eq!(unbuilt_fields(&pod).len(), 6);
+}
+
+#[test]
 fn a_field_of_a_later_api_is_not_built() {
     let spec = serde_json::json!({"containers": [{"name": "c", "teleport": true}], "warp": 9});
     let mut found = Vec::new();
     walk(
         "spec",
         spec.as_object().unwrap(),
-        tables::POD_SPEC,
+        (tables::POD_SPEC, SourceKind::Api),
         &mut found,
     );
     assert_eq!(found, ["spec.containers[0].teleport", "spec.warp"]);

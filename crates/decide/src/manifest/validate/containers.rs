@@ -225,7 +225,7 @@ fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Pr
     };
     let at = format!("{path}.valueFrom");
     if let Some(selector) = &source.field_ref {
-        validate_field_ref(&format!("{at}.fieldRef"), selector, problems);
+        validate_field_ref(&format!("{at}.fieldRef"), selector, &ENV_FIELDS, problems);
     }
     if let Some(selector) = &source.resource_field_ref {
         validate_resource_ref(&format!("{at}.resourceFieldRef"), selector, problems);
@@ -255,7 +255,13 @@ fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Pr
     }
 }
 
-fn validate_field_ref(path: &str, selector: &ObjectFieldSelector, problems: &mut Problems) {
+/// A field of a pod that must be one of `known`.
+pub(super) fn validate_field_ref(
+    path: &str,
+    selector: &ObjectFieldSelector,
+    known: &[&str],
+    problems: &mut Problems,
+) {
     let at = format!("{path}.fieldPath");
     let field = selector.field_path.as_str();
     let version = selector.api_version.as_deref().unwrap_or_default();
@@ -291,8 +297,10 @@ fn validate_field_ref(path: &str, selector: &ObjectFieldSelector, problems: &mut
             );
             problems.invalid(at, field, &detail);
         }
-        None if ENV_FIELDS.contains(&field) || field == "spec.host" => {}
-        None if OTHER_FIELDS.contains(&field) => problems.unsupported(at, field, &ENV_FIELDS),
+        None if known.contains(&as_named(field)) => {}
+        None if ENV_FIELDS.contains(&as_named(field)) || OTHER_FIELDS.contains(&field) => {
+            problems.unsupported(at, as_named(field), known);
+        }
         None => {
             let detail = format!("error converting fieldPath: field label not supported: {field}");
             problems.invalid(at, field, &detail);
@@ -300,7 +308,21 @@ fn validate_field_ref(path: &str, selector: &ObjectFieldSelector, problems: &mut
     }
 }
 
-fn validate_resource_ref(path: &str, selector: &ResourceFieldSelector, problems: &mut Problems) {
+/// A field by its name of today.
+fn as_named(field: &str) -> &str {
+    if field == "spec.host" {
+        "spec.nodeName"
+    } else {
+        field
+    }
+}
+
+/// A resource of a container in units of a divisor.
+pub(super) fn validate_resource_ref(
+    path: &str,
+    selector: &ResourceFieldSelector,
+    problems: &mut Problems,
+) {
     let name = selector.resource.as_str();
     let huge = name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-");
     if name.is_empty() {

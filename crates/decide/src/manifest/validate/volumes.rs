@@ -7,6 +7,7 @@
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateVolumes, ValidateVolumeMounts, ValidateVolumeDevices)
 
 use super::super::quantity::Quantity;
+use super::payloads::{validate_downward, validate_projected};
 use super::{Problems, names, text};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
 use serde_json::Value;
@@ -71,6 +72,16 @@ fn validate_source(path: &str, volume: &Volume, problems: &mut Problems) {
         Some("emptyDir") => validate_empty_dir(path, volume, problems),
         Some("hostPath") => validate_host_path(path, volume, problems),
         Some("nfs") => validate_nfs(path, volume, problems),
+        Some("downwardAPI") => {
+            if let Some(source) = &volume.downward_api {
+                validate_downward(&format!("{path}.downwardAPI"), source, problems);
+            }
+        }
+        Some("projected") => {
+            if let Some(source) = &volume.projected {
+                validate_projected(&format!("{path}.projected"), source, problems);
+            }
+        }
         Some(_) => {}
     }
 }

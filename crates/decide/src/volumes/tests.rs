@@ -1,0 +1,296 @@
+//! What is laid out on disk for a recorded pod, sizes and nested mounts as upstream has them, and content that changes.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubelet_model::ids::SandboxId;
+use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
+use kubelet_model::observed::{
+    ContainerState, Moment, ObservedContainer, ObservedPod, ObservedSandbox, SandboxState,
+};
+
+use super::*;
+use crate::lifecycle::Lifecycle;
+use crate::plan::{Action, PodPlan};
+use crate::pod_plan::pod_plan;
+use crate::testing::{node, pod_of, recorded};
+use crate::view::{Desire, NetworkState, PodRecord, Prepared};
+
+/// A pod with a sandbox whose containers run, or with nothing yet.
+struct Seen {
+    pod: Pod,
+    observed: ObservedPod,
+    objects: PodObjects,
+    prepared: Prepared,
+    written: BTreeMap<String, Mark>,
+}
+
+impl Seen {
+    fn new(pod: Pod, objects: PodObjects) -> Self {
+        Self {
+            observed: ObservedPod::absent(pod.uid.clone(), Moment::default()),
+            pod,
+            objects,
+            prepared: Prepared::No,
+            written: BTreeMap::new(),
+        }
+    }
+
+    fn running(mut self) -> Self {
+        let created_at = Timestamp::UNIX_EPOCH;
+        self.observed.sandboxes.push(ObservedSandbox {
+            id: SandboxId::from("s"),
+            attempt: 0,
+            state: SandboxState::Ready,
+            created_at,
+            ips: Some(vec!["10.244.0.7".to_owned()]),
+            host_network: false,
+        });
+        for spec in self.pod.containers() {
+            let image = spec.image.as_deref().unwrap_or_default();
+            self.observed.containers.push(ObservedContainer {
+                id: spec.name.as_str().into(),
+                sandbox: SandboxId::from("s"),
+                name: spec.name.clone(),
+                attempt: 0,
+                restart_count: 0,
+                state: ContainerState::Running {
+                    started_at: created_at,
+                },
+                created_at,
+                image: image.to_owned(),
+                image_ref: String::new(),
+                hash: format!("{:x}", crate::identity::container_hash(&spec.name, image)),
+                grace_seconds: None,
+                log_path: String::new(),
+                termination_message_host_path: None,
+                pid: None,
+                user: None,
+            });
+        }
+        self
+    }
+
+    fn see<T>(&self, of: impl FnOnce(&PodView<'_>) -> T) -> T {
+        of(&PodView {
+            pod: &self.pod,
+            desire: &Desire::Run,
+            lifecycle: &Lifecycle::Syncing,
+            observed: &self.observed,
+            record: &PodRecord::default(),
+            resolved: &BTreeMap::new(),
+            waiting: &BTreeMap::new(),
+            held: &BTreeMap::new(),
+            pod_waiting: None,
+            prepared: self.prepared,
+            written: &self.written,
+            objects: &self.objects,
+            retry_at: None,
+            node: &node(),
+            network: &NetworkState::Ready,
+            now: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn plan(&self) -> PodPlan {
+        self.see(pod_plan)
+    }
+
+    /// Takes over what a plan's writing leaves behind.
+    fn wrote(&mut self, plan: PodPlan) {
+        for step in plan.steps {
+            match step.action {
+                Action::Prepare(volumes) => {
+                    self.prepared = Prepared::Yes;
+                    self.written = volumes.written;
+                }
+                Action::WritePayloads(volumes) => self.written.extend(volumes.written),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn line(work: &HostWork) -> Option<String> {
+    let below = |path: &str| path.replace("/var/lib/kubelet/pods/u", "");
+    Some(match work {
+        HostWork::EmptyDir {
+            path,
+            marker,
+            medium,
+            group,
+        } => {
+            let medium = match medium {
+                Medium::Disk => "disk".to_owned(),
+                Medium::Memory(size) => format!("memory {}", size.unwrap_or(0)),
+            };
+            let group = group.map_or(String::new(), |group| format!(" {group}"));
+            format!("dir {} {} {medium}{group}", below(path), below(marker))
+        }
+        HostWork::WritePayload(work) => {
+            let files: Vec<_> = work.payload.keys().map(String::as_str).collect();
+            format!("files {} {}", below(&work.path), files.join(" "))
+        }
+        HostWork::HostPath { path, kind, .. } => format!("host {path} {kind}"),
+        HostWork::SubPath { part, target, .. } => format!("part {part} {}", below(target)),
+        HostWork::RemoveTree { path } => format!("remove {}", below(path)),
+        HostWork::UnmountVolumes { .. } => "unmount".to_owned(),
+        _ => return None,
+    })
+}
+
+fn lines(work: &[HostWork]) -> Vec<String> {
+    work.iter().filter_map(line).collect()
+}
+
+#[test]
+fn the_recorded_pod_gets_the_recorded_directories() {
+    let seen = Seen::new(
+        recorded::pod("burstable", "u", &serde_json::json!({})),
+        recorded::objects(),
+    );
+    let work = seen.see(prepare_work).unwrap();
+    let expected = [
+        "dir /volumes/kubernetes.io~configmap/cm /plugins/kubernetes.io~empty-dir/wrapped_cm disk 2000",
+        "files /volumes/kubernetes.io~configmap/cm B a.txt",
+        "dir /volumes/kubernetes.io~secret/sec /plugins/kubernetes.io~empty-dir/wrapped_sec memory 25171652608 2000",
+        "files /volumes/kubernetes.io~secret/sec password",
+        "dir /volumes/kubernetes.io~empty-dir/e /plugins/kubernetes.io~empty-dir/e disk 2000",
+        "dir /volumes/kubernetes.io~empty-dir/m /plugins/kubernetes.io~empty-dir/m memory 8388608 2000",
+        "host /srv/demo/hp DirectoryOrCreate",
+        "dir /volumes/kubernetes.io~projected/p /plugins/kubernetes.io~empty-dir/wrapped_p memory 25171652608 2000",
+        "files /volumes/kubernetes.io~projected/p B a.txt labels token",
+    ];
+    assert_eq!(lines(&work.work), expected);
+    let marked: Vec<_> = work.written.keys().map(String::as_str).collect();
+    assert_eq!(marked, ["cm", "p", "sec"]);
+    assert!(!format!("{work:?}").contains("t0ken"));
+    let release = release_work(&seen.pod, &node(), Leaving::No);
+    assert_eq!(
+        lines(&release)[..3],
+        [
+            "unmount",
+            "remove /volumes/kubernetes.io~configmap/cm",
+            "remove /plugins/kubernetes.io~empty-dir/wrapped_cm",
+        ]
+    );
+}
+
+#[test]
+fn a_volume_in_memory_is_as_large_as_the_smallest_limit() {
+    let limited = "resources: {limits: {memory: 1Gi}}";
+    for (container, limit, expected) in [
+        ("", None, 25_171_652_608),
+        ("", Some(4096), 4096),
+        ("", Some(0), 25_171_652_608),
+        ("", Some(50_000_000_000), 25_171_652_608),
+        (limited, None, 1 << 30),
+        (limited, Some(1 << 31), 1 << 30),
+        (limited, Some(1 << 20), 1 << 20),
+    ] {
+        let pod = pod_of(&format!("{{containers: [{{name: c, {container}}}]}}"));
+        assert_eq!(memory_size(&pod, &node(), limit), Some(expected));
+    }
+}
+
+#[test]
+fn mount_points_of_other_volumes_are_found_as_in_upstreams_table() {
+    for (mounts, expected) in [
+        ("{name: vol, mountPath: /dir}", vec![]),
+        (
+            "{name: vol, mountPath: /dir}, {name: other, mountPath: /dir/nested}",
+            vec!["nested"],
+        ),
+        (
+            "{name: vol, mountPath: /dir}, {name: other, mountPath: /dir/nested/deep/}, {name: b, mountPath: /dir2/x}",
+            vec!["nested/deep"],
+        ),
+        (
+            "{name: other, mountPath: /dir/nested/other}, {name: c, mountPath: /dir/nested}, {name: vol, mountPath: /dir},
+             {name: d, mountPath: /dir/nested-vol}, {name: e, mountPath: /dir/nested.vol}",
+            vec!["nested", "nested-vol", "nested.vol"],
+        ),
+        (
+            "{name: vol, mountPath: dir/a}, {name: vol, mountPath: /dir/b}, {name: o, mountPath: /dir/a/x}, {name: p, mountPath: /dir/b/y}",
+            vec!["x", "y"],
+        ),
+        ("{name: vol, mountPath: ../../dir}, {name: o, mountPath: /dir/../../x}", vec![]),
+    ] {
+        let pod = pod_of(&format!("{{containers: [{{name: c, volumeMounts: [{mounts}]}}]}}"));
+        assert_eq!(nested_mount_points(&pod, "vol"), expected, "{mounts}");
+    }
+}
+
+fn config_map(value: &str) -> ObjectState<v1::ConfigMap> {
+    let data = Some([("k".to_owned(), value.to_owned())].into());
+    ObjectState::Known(Arc::new(v1::ConfigMap {
+        data,
+        ..v1::ConfigMap::default()
+    }))
+}
+
+fn pod_with_config_map(objects: ObjectState<v1::ConfigMap>) -> Seen {
+    let pod = pod_of(
+        "{containers: [{name: c, image: i}], volumes: [{name: v, configMap: {name: cm, defaultMode: 420}}]}",
+    );
+    let objects = PodObjects {
+        access: ApiAccess::Cluster,
+        config_maps: [("cm".to_owned(), objects)].into(),
+        ..PodObjects::default()
+    };
+    Seen::new(pod, objects)
+}
+
+#[test]
+fn changed_content_is_written_and_nothing_is_restarted() {
+    let mut seen = pod_with_config_map(config_map("one"));
+    let first = seen.plan();
+    assert_eq!(
+        first.to_string(),
+        "prepare (first start); run sandbox[0] (no sandbox)"
+    );
+    seen.wrote(first);
+    let mut seen = seen.running();
+    assert_eq!(seen.plan().to_string(), "nothing to do");
+    seen.objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("two"));
+    let update = seen.plan();
+    assert_eq!(update.to_string(), "write v (its content changed)");
+    seen.wrote(update);
+    assert_eq!(seen.plan().to_string(), "nothing to do");
+    // An object that is gone or out of reach leaves the files; the same content again is no change.
+    let at = Timestamp::UNIX_EPOCH;
+    for state in [ObjectState::Absent { at }, config_map("two")] {
+        seen.objects.config_maps.insert("cm".to_owned(), state);
+        assert_eq!(seen.plan().to_string(), "nothing to do");
+    }
+    // After a restart of the kubelet nobody remembers: it is looked at once, beside the running container.
+    seen.prepared = Prepared::No;
+    seen.written.clear();
+    let again = seen.plan();
+    assert_eq!(again.to_string(), "write v (its content changed)");
+    seen.wrote(again);
+    assert_eq!(seen.plan().to_string(), "nothing to do");
+}
+
+#[test]
+fn a_pod_waits_for_its_objects_and_says_so() {
+    let why = "failed to sync configmap cache: timed out waiting for the condition";
+    let unknown = ObjectState::Unknown {
+        why: why.to_owned(),
+    };
+    let mut seen = pod_with_config_map(unknown);
+    let plan = seen.plan();
+    assert!(plan.steps.is_empty() && plan.wake_at.is_some());
+    let text = format!("MountVolume.SetUp failed for volume \"v\" : {why}");
+    let expected = Waiting {
+        reason: Reason::FailedMount,
+        message: text,
+    };
+    assert_eq!(plan.pod_waiting, Some(expected));
+    seen.objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("one"));
+    assert_eq!(seen.plan().steps.len(), 2);
+}
