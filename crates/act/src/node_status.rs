@@ -95,7 +95,8 @@ impl NodeStatus {
 
     /// Registers, then keeps the status until the stop.
     pub async fn run(mut self, stop: CancellationToken) {
-        stop.run_until_cancelled(async {
+        // On the heap: a Node is a large thing to hold across calls.
+        stop.run_until_cancelled(Box::pin(async {
             let mut node = self.register().await;
             let began = Instant::now();
             loop {
@@ -116,7 +117,7 @@ impl NodeStatus {
                     () = tokio::time::sleep(pause) => {}
                 }
             }
-        })
+        }))
         .await;
     }
 

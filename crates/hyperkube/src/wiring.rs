@@ -55,10 +55,10 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::data_dirs(&config, &root)?;
     let records = parts::records(&config, &root)?;
     let cluster = cluster::open(&config, &root, clock)?;
-    let (cri, runtime) = parts::runtime(&config, &registry).await?;
+    let (cri, identity) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
-    let node = parts::node(&config, &machine, &root, &runtime.name)?;
+    let node = parts::node(&config, &machine, &root, &identity.name)?;
     node_metrics::register(&config, &node, &registry)?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
@@ -107,7 +107,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 root: &root,
                 machine: &machine,
                 node: &node,
-                runtime_version: &format!("{}://{}", runtime.name, runtime.version),
+                runtime_version: &format!("{}://{}", identity.name, identity.version),
                 clock,
                 path: &path,
                 status: &status,

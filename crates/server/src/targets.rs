@@ -261,6 +261,7 @@ mod tests {
                 ReportedPod {
                     object: object.into(),
                     status: status.into(),
+                    progress: kubelet_model::reported::Progress::Working,
                 },
             )
         };

@@ -49,6 +49,7 @@ fn node(root_dir: &Path) -> NodeView {
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
         selinux_enabled: false,
+        runtime_name: "containerd".into(),
     }
 }
 
@@ -120,6 +121,7 @@ fn see<T>(
         node,
         network: &NetworkState::Ready,
         now: Timestamp::from_second(1_795_423_443).unwrap(),
+        wall: Timestamp::from_second(1_795_423_443).unwrap(),
     })
 }
 

@@ -89,6 +89,7 @@ impl Seen {
             node: &node(),
             network: &NetworkState::Ready,
             now: Timestamp::UNIX_EPOCH,
+            wall: Timestamp::UNIX_EPOCH,
         })
     }
 

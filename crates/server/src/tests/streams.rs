@@ -34,6 +34,7 @@ pub(super) fn pods_with(status: serde_json::Value) -> ReportedPods {
     let pod = ReportedPod {
         object: Arc::new(pod_object()),
         status: Arc::new(serde_json::from_value(status).unwrap()),
+        progress: kubelet_model::reported::Progress::Working,
     };
     [(PodUid::from("u1"), pod)].into()
 }
