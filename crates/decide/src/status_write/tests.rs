@@ -1,3 +1,7 @@
+//! Rows: what the API holds, what is reported, what is written.
+//!
+//! Upstream: pkg/kubelet/status/status_manager_test.go (the cases)
+
 use serde_json::from_value;
 
 use super::*;
