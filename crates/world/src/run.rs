@@ -296,7 +296,17 @@ impl World {
             // What is there may still be the volume of its life before, which goes.
             let is_left =
                 |i: &Instance| i.pod_uid == uid && i.asked < life.since && i.removed.is_none();
-            if self.runtime.instances(|all| all.iter().any(is_left)) {
+            // Only a container can have written something that must not be lost.
+            let has_run = |i: &Instance| {
+                i.pod_uid == uid
+                    && !i.name.is_empty()
+                    && i.asked >= life.since
+                    && i.started.is_some()
+            };
+            let (is_left, has_run) = self
+                .runtime
+                .instances(|all| (all.iter().any(is_left), all.iter().any(has_run)));
+            if is_left || !has_run {
                 continue;
             }
             let volume = format!("{ROOT_DIR}/pods/{uid}/volumes/kubernetes.io~empty-dir/scratch");
