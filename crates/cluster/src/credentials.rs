@@ -160,9 +160,14 @@ impl Credentials {
         let is_old = state
             .looked
             .is_none_or(|looked| is_read_again && looked.elapsed() >= READ_AGAIN);
-        let is_ending = state
-            .expires
-            .is_some_and(|at| self.clock.until(at) <= EXPIRY_MARGIN);
+        let is_recent = state
+            .looked
+            .is_some_and(|looked| looked.elapsed() < REFUSED_GAP);
+        // By a wrong clock even the newest credential has ended: the server says whether it has.
+        let is_ending = !is_recent
+            && state
+                .expires
+                .is_some_and(|at| self.clock.until(at) <= EXPIRY_MARGIN);
         state
             .identity
             .clone()

@@ -10,7 +10,7 @@
 //!
 //! | Set | How |
 //! |---|---|
-//! | Services, RuntimeClasses, own Node | [`informer`] over `reflector`, one each |
+//! | Services, RuntimeClasses, own Node | [`Informer`]s, one each |
 //! | Secrets, ConfigMaps | [`NamedObjects`] |
 
 use std::collections::BTreeMap;

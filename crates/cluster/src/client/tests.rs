@@ -265,3 +265,41 @@ async fn a_credential_program_outlives_the_call_that_started_it() {
     assert_eq!(runs, "run\n");
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[tokio::test]
+async fn a_clock_that_is_a_year_ahead_does_not_run_the_credential_program_for_each_call() {
+    let directory =
+        std::env::temp_dir().join(format!("kubelet-cluster-year-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let script = r#"echo run >> "$DIR/runs"; echo '{"kind":"ExecCredential",
+        "apiVersion":"client.authentication.k8s.io/v1",
+        "status":{"token":"t","expirationTimestamp":"2026-11-25T13:00:00Z"}}'"#;
+    let exec = crate::kubeconfig::ExecConfig {
+        api_version: "client.authentication.k8s.io/v1".to_owned(),
+        command: "/bin/sh".into(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        env: vec![("DIR".to_owned(), directory.display().to_string())],
+        provide_cluster_info: false,
+        install_hint: String::new(),
+    };
+    let server = TestServer::new(async |_| answer(200, &json!({})));
+    let kubeconfig = Kubeconfig {
+        server: Server {
+            url: Uri::from_static("http://localhost"),
+            trust: Trust::System,
+            tls_name: None,
+            proxy: None,
+        },
+        pair: None,
+        login: Login::Exec(exec),
+    };
+    let clock = WallClock::new(|| "2027-11-25T12:00:00Z".parse().unwrap());
+    let dialer = Dialer::Pipe(server.pipe());
+    let client = Client::with_dialer(dialer, kubeconfig, &crate::testing::config(), clock);
+    for _ in 0..20 {
+        client.call(call(LaneKind::Heartbeat)).await.unwrap();
+    }
+    let runs = std::fs::read_to_string(directory.join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -532,3 +532,49 @@ async fn a_server_that_only_refuses_is_asked_less_and_less() {
         matches!(&*phase.borrow(), Phase::Waiting { why, .. } if why.contains("403 Forbidden"))
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_big_object_passes_and_a_line_without_end_is_given_up_in_words() {
+    let server = Server::new(async |seen| {
+        if seen.parameter("watch").is_none() {
+            return answer(
+                200,
+                &json!({ "metadata": { "resourceVersion": "1" }, "items": [] }),
+            );
+        }
+        let (sender, response) = streamed();
+        let is_first = seen.parameter("resourceVersion") == Some("1");
+        hyper::rt::Executor::execute(&hyper_util::rt::TokioExecutor::new(), async move {
+            let mut big = object("big", 2);
+            big["data"]["filling"] = json!("x".repeat(3 << 20));
+            let text = if is_first {
+                line("ADDED", big)
+            } else {
+                "x".repeat(40 << 20)
+            };
+            // Ends well after it; whoever gives up does not take the rest.
+            let _taken = sender.send(Ok(Bytes::from(text))).await;
+        });
+        response
+    });
+    let (reflector, mut snapshots) = Reflector::<ConfigMap>::new(
+        server.client(),
+        Selection::default(),
+        FirstSet::Paged,
+        Dice::new(1),
+    );
+    let mut phase = reflector.phase();
+    let script = async {
+        let has_one = |shown: &Option<Arc<Snapshot<ConfigMap>>>| {
+            shown.as_ref().is_some_and(|set| set.objects.len() == 1)
+        };
+        snapshots.wait_for(has_one).await.unwrap();
+        let gave_up = |phase: &Phase| matches!(phase, Phase::Waiting { why, .. } if why.contains("longer than 33554432 bytes"));
+        phase.wait_for(gave_up).await.unwrap();
+        assert!(has_one(&snapshots.borrow()), "what was there stays");
+    };
+    tokio::select! {
+        () = reflector.run() => unreachable!("a reflector does not end"),
+        () = script => {}
+    }
+}
