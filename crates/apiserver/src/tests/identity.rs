@@ -265,6 +265,16 @@ fn files_are_made_once_and_are_private() {
     }
     let kubeconfig = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
     assert!(kubeconfig.contains("server: https://127.0.0.1:6443\n"));
+    // A new name needs a new certificate; the authority stays.
+    let more = crate::identity::Names {
+        server: vec!["localhost".to_owned(), "10.1.2.3".to_owned()],
+        ..names.clone()
+    };
+    let third = Identity::open(&dir, &more, &Chance::System, jiff::Timestamp::now()).unwrap();
+    assert_ne!(third.server.certificate, second.server.certificate);
+    assert_eq!(third.authority_certificate(), first.authority_certificate());
+    let fourth = Identity::open(&dir, &more, &Chance::System, jiff::Timestamp::now()).unwrap();
+    assert_eq!(fourth.server.certificate, third.server.certificate);
     // A key that is gone is not made up.
     std::fs::remove_file(dir.join("ca.key")).unwrap();
     let error = Identity::open(&dir, &names, &Chance::System, jiff::Timestamp::now()).unwrap_err();
