@@ -115,10 +115,22 @@ pub(crate) fn decide(registry: &Registry, user: &User, asked: &Asked) -> Decisio
     if user.is_in("system:authenticated") && is_for_everybody(asked) {
         return Decision::Allowed("");
     }
+    if user.is_in("system:bootstrappers") && is_for_bootstrappers(asked) {
+        return Decision::Allowed("");
+    }
     match user.node_name() {
         Some(node) => node::decide(registry, node, asked),
         None => Decision::Refused(String::new()),
     }
+}
+
+/// Asking for a first certificate (upstream's role `system:node-bootstrapper`).
+fn is_for_bootstrappers(asked: &Asked) -> bool {
+    let verbs = ["create", "get", "list", "watch"];
+    asked.group == "certificates.k8s.io"
+        && asked.resource == "certificatesigningrequests"
+        && asked.subresource.is_empty()
+        && verbs.contains(&&*asked.verb)
 }
 
 /// Discovery, and questions about oneself.

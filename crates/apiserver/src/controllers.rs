@@ -8,6 +8,7 @@
 //! Upstream: pkg/controller/{namespace,serviceaccount,garbagecollector,certificates}, pkg/scheduler (1.36); differences: one loop
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
+use crate::failure::Failure;
 use crate::object;
 use crate::resources::RESOURCES;
 use crate::server::ApiServer;
@@ -160,20 +162,26 @@ impl ApiServer {
         }
     }
 
-    async fn pass(&self, work: &Work) -> Result<(), crate::failure::Failure> {
+    /// Every part gets its turn, whatever became of the others; the first failure is told.
+    async fn pass(&self, work: &Work) -> Result<(), Failure> {
         let server = &self.0;
+        let mut done = Ok(());
         if work.everything {
-            bootstrap::run(server).await?;
-            garbage::expire_events(server).await?;
+            done = bootstrap::run(server).await;
+            if done.is_ok() {
+                server.begun.store(true, Ordering::Relaxed);
+            }
+            done = done.and(garbage::expire_events(server).await);
         }
-        namespaces::run(server, (!work.everything).then_some(&work.namespaces)).await?;
-        garbage::run(server, work.everything, &work.gone, &work.owned).await?;
+        let names = (!work.everything).then_some(&work.namespaces);
+        done = done.and(namespaces::run(server, names).await);
+        done = done.and(garbage::run(server, work.everything, &work.gone, &work.owned).await);
         if work.everything || work.signing_requests {
-            certificates::run(server).await?;
+            done = done.and(certificates::run(server).await);
         }
         if work.everything || work.pods_or_nodes {
-            crate::binder::run(server).await?;
+            done = done.and(crate::binder::run(server).await);
         }
-        Ok(())
+        done
     }
 }

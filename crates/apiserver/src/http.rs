@@ -198,13 +198,19 @@ impl Head {
     }
 
     fn health(&self, server: &Inner) -> Response<Body> {
-        let ready = server.registry.store.failed();
-        let (code, text) = match ready {
+        let check = self.path.split('/').nth(1).unwrap_or_default();
+        let wrong = match check {
+            "readyz" => server.not_ready(),
+            // Alive means that a restart would not help.
+            _ => server
+                .registry
+                .store
+                .failed()
+                .map(|why| format!("[-]store failed: {why}")),
+        };
+        let (code, text) = match wrong {
             None => (200, "ok".to_owned()),
-            Some(why) => (
-                500,
-                format!("[-]store failed: {why}\nhealthz check failed\n"),
-            ),
+            Some(why) => (500, format!("{why}\n{check} check failed\n")),
         };
         let mut response = Response::new(full(text.into()));
         *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();

@@ -131,14 +131,13 @@ impl Identity {
             let (authority, names) = (&authority, purpose);
             move || Ok(authority.issue(&names, chance, now)?)
         };
-        let fresh_enough = |name: &str| renew(dir, name, now);
-        fresh_enough("apiserver")?;
+        renew(dir, "apiserver", &names.server, now)?;
         let server = self::pair(
             dir,
             "apiserver",
             issue(Purpose::Server(names.server.clone())),
         )?;
-        fresh_enough("apiserver-kubelet-client")?;
+        renew(dir, "apiserver-kubelet-client", &[], now)?;
         let kubelet_client = self::pair(dir, "apiserver-kubelet-client", issue(kubelet_client()))?;
         let identity = Self {
             token_key: token_key(der.secret_der())?,
@@ -248,10 +247,13 @@ fn pair(
     }
 }
 
-/// Takes a leaf away when less than a quarter of its year is left, so that it is made again.
-fn renew(dir: &Path, name: &str, now: Timestamp) -> Result<(), IdentityError> {
+/// Takes a leaf away when less than a quarter of its year is left, or when it lacks a name, so that it is made again.
+fn renew(dir: &Path, name: &str, names: &[String], now: Timestamp) -> Result<(), IdentityError> {
     let path = dir.join(format!("{name}.crt"));
-    if path.exists() && !is_young(&path, now) {
+    let Some(pem) = read(&path)? else {
+        return Ok(());
+    };
+    if !is_young(&path, now) || !has_names(&pem, names) {
         std::fs::remove_file(&path).map_err(|source| IdentityError::File {
             operation: "remove",
             path,
@@ -259,6 +261,33 @@ fn renew(dir: &Path, name: &str, now: Timestamp) -> Result<(), IdentityError> {
         })?;
     }
     Ok(())
+}
+
+/// Whether a certificate is good for all of these names and addresses.
+fn has_names(pem: &str, names: &[String]) -> bool {
+    use x509_parser::extensions::GeneralName;
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok(certificate) = pem.parse_x509() else {
+        return false;
+    };
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    let known: Vec<String> = extension
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+                Ok(four) => Some(std::net::IpAddr::from(four).to_string()),
+                Err(_) => <[u8; 16]>::try_from(*bytes)
+                    .ok()
+                    .map(|sixteen| std::net::IpAddr::from(sixteen).to_string()),
+            },
+            _ => None,
+        })
+        .collect();
+    names.iter().all(|name| known.contains(name))
 }
 
 /// Written less than three quarters of a year ago, and not in the future.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
     pub(crate) kubelets: Proxy,
+    /// True once what every cluster has was there.
+    pub(crate) begun: AtomicBool,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -107,6 +110,7 @@ impl ApiServer {
             static_tokens: parts.static_tokens,
             advertised: parts.advertised,
             kubelets,
+            begun: AtomicBool::new(false),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }
@@ -121,17 +125,24 @@ impl ApiServer {
         Service::new(self.clone(), Peer::Unknown)
     }
 
-    /// Why the server is not ready.
+    /// Why the server is not ready; `None` when it is.
     pub fn not_ready(&self) -> Option<String> {
-        self.0
-            .registry
-            .store
-            .failed()
-            .map(|why| format!("the store failed: {why}"))
+        self.0.not_ready()
     }
 }
 
 impl Inner {
+    /// Why the server is not ready, as `/readyz` shows it.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        if let Some(why) = self.registry.store.failed() {
+            return Some(format!("[-]store failed: {why}"));
+        }
+        let begun = self.begun.load(Ordering::Relaxed);
+        (!begun).then(|| {
+            "[-]poststarthook/start-system-namespaces-controller failed: not finished".to_owned()
+        })
+    }
+
     /// The user of a request.
     pub(crate) fn authenticate(
         &self,

@@ -56,6 +56,33 @@ async fn nothing_is_anonymous_but_health_and_version() {
 }
 
 #[tokio::test]
+async fn the_server_is_alive_at_once_and_ready_when_it_has_begun() {
+    let world = World::bare();
+    assert_eq!(with_header(&world, "/livez", None).await.0, 200);
+    assert_eq!(with_header(&world, "/readyz", None).await.0, 500);
+    world.settle().await;
+    assert_eq!(with_header(&world, "/readyz", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else() {
+    let world = World::new().await;
+    let user = User::new("system:bootstrap:abc", &["system:bootstrappers"]);
+    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let body =
+        json!({"metadata": {"name": "a"}, "spec": {"request": "eA==", "signerName": "x.io/y"}});
+    for (line, body, code) in [
+        (format!("POST {requests}"), body, 201),
+        (format!("GET {requests}/a"), Value::Null, 200),
+        (format!("DELETE {requests}/a"), Value::Null, 403),
+        (format!("PATCH {requests}/a/approval"), json!({}), 403),
+        ("GET /api/v1/nodes".to_owned(), Value::Null, 403),
+    ] {
+        assert_eq!(world.ask_as(&user, &line, body).await.0, code, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn only_an_administrator_asks_as_somebody_else() {
     let world = World::new().await;
     for (user, headers, code) in [
@@ -238,6 +265,16 @@ fn files_are_made_once_and_are_private() {
     }
     let kubeconfig = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
     assert!(kubeconfig.contains("server: https://127.0.0.1:6443\n"));
+    // A new name needs a new certificate; the authority stays.
+    let more = crate::identity::Names {
+        server: vec!["localhost".to_owned(), "10.1.2.3".to_owned()],
+        ..names.clone()
+    };
+    let third = Identity::open(&dir, &more, &Chance::System, jiff::Timestamp::now()).unwrap();
+    assert_ne!(third.server.certificate, second.server.certificate);
+    assert_eq!(third.authority_certificate(), first.authority_certificate());
+    let fourth = Identity::open(&dir, &more, &Chance::System, jiff::Timestamp::now()).unwrap();
+    assert_eq!(fourth.server.certificate, third.server.certificate);
     // A key that is gone is not made up.
     std::fs::remove_file(dir.join("ca.key")).unwrap();
     let error = Identity::open(&dir, &names, &Chance::System, jiff::Timestamp::now()).unwrap_err();
