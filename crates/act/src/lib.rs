@@ -8,6 +8,7 @@
 //! | pleg | core | looks asked for, exits, slow clock | observed pods | snapshots, wake-ups |
 //! | status | (handle) | workers | reported pods | `/pods` |
 //! | cluster_source | core, in a cluster | sets of the API | – | whole sets to the sync loop |
+//! | pod_objects | core, in a cluster | pods of the API, watches, tokens | what each pod's objects are | values for the workers' views, wake-ups |
 //! | status_write | core, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
 //! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
 //! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
@@ -38,6 +39,7 @@ pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
 mod pod_figures;
+pub mod pod_objects;
 pub mod pod_path;
 pub mod pod_worker;
 pub mod reconciler;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kubelet_cri::Client;
 use kubelet_decide::view::NetworkState;
+use kubelet_model::ids::PodUid;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
@@ -25,6 +26,7 @@ use crate::host_work::Host;
 use crate::images::{Images, PullLimits};
 use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pleg_metrics::EventMetrics;
+use crate::pod_objects::ObjectsHandle;
 use crate::pod_worker::WorkerParts;
 use crate::records::Records;
 use crate::runtime_events;
@@ -66,6 +68,8 @@ pub struct PodPathParts {
     pub sources: BTreeSet<SourceKind>,
     /// Their whole sets.
     pub snapshots: mpsc::Receiver<SourceSnapshot>,
+    /// What is known of API objects.
+    pub objects: ObjectsHandle,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -79,6 +83,8 @@ pub struct PodPath {
     pub images: Images,
     /// True once every source was seen.
     pub all_sources_seen: watch::Receiver<bool>,
+    /// Takes pods to look at again.
+    pub wakes: mpsc::UnboundedSender<PodUid>,
     /// When the sync loop last turned.
     pub last_turn: watch::Receiver<Option<tokio::time::Instant>>,
 }
@@ -100,7 +106,7 @@ pub fn start(
             clock: parts.clock,
             exits: parts.exits,
             messages: MessageReader::new(parts.host.root.clone(), parts.host.blocking.clone()),
-            wakes: wakes_out,
+            wakes: wakes_out.clone(),
             faults: parts.faults.clone(),
         },
         registry,
@@ -126,6 +132,7 @@ pub fn start(
         records: parts.records,
         node: parts.node,
         network,
+        objects: parts.objects,
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
@@ -153,6 +160,7 @@ pub fn start(
         pleg: pleg_handle,
         images,
         all_sources_seen,
+        wakes: wakes_out,
         last_turn,
     })
 }

@@ -38,6 +38,7 @@ use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
 use crate::pod_figures::PodFigures;
+use crate::pod_objects::ObjectsHandle;
 use crate::records::{POD_PREFIX, Records};
 use crate::signal::Signal;
 use crate::status::StatusHandle;
@@ -82,6 +83,8 @@ pub struct WorkerParts {
     pub node: Arc<NodeView>,
     /// The runtime's network.
     pub network: Signal<NetworkState>,
+    /// What is known of API objects.
+    pub objects: ObjectsHandle,
     /// Figures.
     pub metrics: WorkerMetrics,
     /// To the sync loop.
@@ -172,7 +175,6 @@ impl PodWorker {
             pod_waiting: None,
             prepared: Prepared::No,
             written: BTreeMap::new(),
-            // Nobody watches objects yet: the node stands alone.
             objects: PodObjects::default(),
             retry_at: None,
             failures: 0,
@@ -207,6 +209,7 @@ impl PodWorker {
             let order = self.orders.borrow_and_update().clone();
             self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
+            self.objects = self.parts.objects.current(&self.uid);
             let thought = self.think(&order, &observed).await;
             self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kubelet_model::pod::{
-    CONFIG_HASH_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind,
+    CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -27,8 +26,6 @@ use crate::jitter::Dice;
 use crate::objects_api::{At, PatchKind};
 use crate::reflector::{FirstSet, ObjectKey, Phase, Reflector, Selection, Snapshot, Snapshots};
 
-/// Annotation of a mirror pod: the hash of its static pod.
-pub const CONFIG_MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// One call about a pod.
 const CALL: Duration = Duration::from_secs(30);
 
@@ -173,27 +170,6 @@ fn stamp(pod: &mut v1::Pod, old: Option<&v1::Pod>, now: impl FnOnce() -> String)
     annotations.insert(CONFIG_SEEN_ANNOTATION.to_owned(), seen);
     let source = SourceKind::Api.as_str().to_owned();
     annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), source);
-}
-
-/// The mirror of a static pod, owned by its node; `None` when the pod bears no hash.
-pub fn mirror_of(pod: &v1::Pod, node_name: &str, node_uid: &str) -> Option<v1::Pod> {
-    let hash = annotation(pod, CONFIG_HASH_ANNOTATION)?.to_owned();
-    let mut mirror = pod.clone();
-    let annotations = mirror.metadata.annotations.get_or_insert_default();
-    annotations.insert(CONFIG_MIRROR_ANNOTATION.to_owned(), hash);
-    mirror.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Node".to_owned(),
-        name: node_name.to_owned(),
-        uid: node_uid.to_owned(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }]);
-    // The server gives these.
-    mirror.metadata.uid = None;
-    mirror.metadata.resource_version = None;
-    mirror.metadata.creation_timestamp = None;
-    Some(mirror)
 }
 
 /// Which pod a call means.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
+use kubelet_act::pod_objects::ObjectsHandle;
 use kubelet_act::pod_path::{self, PodPathParts};
 use kubelet_act::sources::{self, RootsWish, SourcesParts};
 use kubelet_act::status::StatusHandle;
@@ -77,8 +78,16 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
     let runtime = cri.clone();
+    let joined = cluster
+        .client()
+        .map(|client| (client, cluster::watches(client, &node, &machine, clock)));
+    let (joined, objects) = match joined {
+        Some((client, (watches, objects))) => (Some((client, watches)), objects),
+        None => (None, ObjectsHandle::default()),
+    };
     let path = pod_path::start(
         PodPathParts {
+            objects,
             cri,
             host,
             clock,
@@ -99,10 +108,11 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     )
     .context("start the pod path")?;
     parts::pass_on(path.all_sources_seen.clone(), seen_in, &supervisor);
-    if let Some(client) = cluster.client() {
+    if let Some((client, watches)) = joined {
         cluster::start(
             cluster::Member {
                 client,
+                watches,
                 config: &config,
                 root: &root,
                 machine: &machine,

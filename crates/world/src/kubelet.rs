@@ -129,6 +129,7 @@ impl SimKubelet {
         let (snapshots, snapshots_out) = mpsc::channel(64);
         let status = StatusHandle::default();
         let parts = PodPathParts {
+            objects: kubelet_act::pod_objects::ObjectsHandle::default(),
             cri,
             host,
             clock,

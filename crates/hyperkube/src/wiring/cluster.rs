@@ -10,10 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Service;
 use kubelet_act::clock::Clock;
 use kubelet_act::image_list::ImageSet;
 use kubelet_act::node_facts::cluster_facts;
 use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
+use kubelet_act::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_act::pod_path::PodPath;
 use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::status::StatusHandle;
@@ -22,14 +24,18 @@ use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_act::{cluster_source, mirror_pods};
 use kubelet_cluster::jitter::Dice;
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::objects::{NamedObjects, NamedObjectsTask, services};
+use kubelet_cluster::pods::{PodSet, PodWatch};
+use kubelet_cluster::reflector::Reflector;
+use kubelet_cluster::tokens::Tokens;
 use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
-use kubelet_decide::manifest::unbuilt_fields;
+use kubelet_decide::manifest::unbuilt_fields_from;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::Config;
 use kubelet_model::node::NodeView;
+use kubelet_model::pod::SourceKind;
 use tokio::sync::{mpsc, watch};
 
 use crate::flags::VERSION;
@@ -65,10 +71,54 @@ fn client(config: &Config, root: &HostRoot, path: &Path, clock: Clock) -> anyhow
     ))
 }
 
+/// Watches that are made before the pod path, which reads what they bring, and run after it.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    dice: Dice,
+    pods: PodWatch,
+    sets: watch::Receiver<Option<Arc<PodSet>>>,
+    keeper: PodObjectsKeeper,
+    named: [NamedObjectsTask; 2],
+    services: Reflector<Service>,
+}
+
+/// The watches, and what workers read of them.
+pub(crate) fn watches(
+    client: &Client,
+    node: &NodeView,
+    machine: &Machine,
+    clock: Clock,
+) -> (Watches, ObjectsHandle) {
+    let mut dice = Dice::new(seed(machine));
+    let unbuilt = |pod: &_| unbuilt_fields_from(pod, SourceKind::Api);
+    let (pods, sets) = PodWatch::new(client.clone(), &node.name, unbuilt, dice.split());
+    let (secrets, secrets_task) = NamedObjects::new(client.clone(), dice.split());
+    let (config_maps, config_maps_task) = NamedObjects::new(client.clone(), dice.split());
+    let (services, listed) = services(client.clone(), dice.split());
+    let (keeper, handle) = PodObjectsKeeper::new(PodObjectsParts {
+        secrets,
+        config_maps,
+        tokens: Tokens::new(client.clone(), dice.split()),
+        services: listed,
+        pods: sets.clone(),
+        clock,
+    });
+    let watches = Watches {
+        dice,
+        pods,
+        sets,
+        keeper,
+        named: [secrets_task, config_maps_task],
+        services,
+    };
+    (watches, handle)
+}
+
 /// What the tasks of a member of a cluster work with.
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) client: &'a Client,
+    pub(crate) watches: Watches,
     pub(crate) config: &'a Config,
     pub(crate) root: &'a HostRoot,
     pub(crate) machine: &'a Machine,
@@ -87,20 +137,34 @@ pub(crate) struct Member<'a> {
 pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
     let stop = supervisor.stop();
     let client = member.client;
-    let mut dice = Dice::new(seed(member.machine));
-    let (watch, sets) = PodWatch::new(
-        client.clone(),
-        &member.node.name,
-        unbuilt_fields,
-        dice.split(),
-    );
+    let Watches {
+        mut dice,
+        pods,
+        sets,
+        keeper,
+        named,
+        services,
+    } = member.watches;
     let stopped = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = stop.clone();
         async move {
             stop.run_until_cancelled(task).await;
         }
     };
-    supervisor.spawn(TaskKind::Core, "pod watch", stopped(Box::pin(watch.run())));
+    supervisor.spawn(TaskKind::Core, "pod watch", stopped(Box::pin(pods.run())));
+    for task in named {
+        supervisor.spawn(
+            TaskKind::Core,
+            "object watches",
+            stopped(Box::pin(task.run())),
+        );
+    }
+    let services = Box::pin(async move {
+        services.run().await;
+    });
+    supervisor.spawn(TaskKind::Core, "service watch", stopped(services));
+    let keeper = Box::pin(keeper.run(member.path.wakes.clone()));
+    supervisor.spawn(TaskKind::Core, "pod objects", stopped(keeper));
     let follow = cluster_source::follow(sets.clone(), member.snapshots);
     supervisor.spawn(TaskKind::Core, "cluster source", stopped(Box::pin(follow)));
     let inputs = StatusInputs {
