@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use kubelet_api::runtime::v1::PodSandboxMetadata;
 use kubelet_cri::{Client, CriError, container_of_status, sandbox_of_status};
 use kubelet_decide::pleg::POD_UID_LABEL;
 use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
@@ -115,7 +116,14 @@ pub async fn look(
             .collect();
     for (id, seen) in inspected? {
         pod.sandboxes.retain(|s| s.id != id);
-        pod.sandboxes.extend(seen);
+        let Some((sandbox, names)) = seen else {
+            continue;
+        };
+        pod.sandboxes.push(sandbox);
+        // A pod that was never listed has its name from here.
+        if let Some(metadata) = names {
+            (pod.namespace, pod.name) = (metadata.namespace, metadata.name);
+        }
     }
     let inspections = containers.into_iter().map(|id| {
         let before = pod.containers.iter().find(|c| c.id == id).cloned();
@@ -170,12 +178,15 @@ async fn list(
     ))
 }
 
+/// A sandbox, and the names of its pod.
+type SeenSandbox = (ObservedSandbox, Option<PodSandboxMetadata>);
+
 async fn inspect_sandbox(
     cri: &Client,
     id: SandboxId,
-) -> Result<(SandboxId, Option<ObservedSandbox>), CriError> {
+) -> Result<(SandboxId, Option<SeenSandbox>), CriError> {
     match cri.pod_sandbox_status(id.as_str()).await {
-        Ok(status) => Ok((id, Some(sandbox_of_status(&status)))),
+        Ok(status) => Ok((id, Some((sandbox_of_status(&status), status.metadata)))),
         Err(error) if error.is_not_found() => Ok((id, None)),
         Err(error) => Err(error),
     }

@@ -74,7 +74,7 @@ fn flags_and_configuration_that_are_wrong_are_named() {
         &run(&["kubelet", "--no-such-flag=1"]),
         &["unknown flag: --no-such-flag"],
     );
-    refused(&run(&["apiserver"]), &["apiserver"]);
+    refused(&run(&["scheduler"]), &["scheduler", "kubelet", "apiserver"]);
     let mut kubelet = Kubelet::new("bad-config");
     kubelet.config["maxPods"] = json!(-1);
     kubelet.config["healthzPort"] = json!(70000);

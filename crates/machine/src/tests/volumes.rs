@@ -12,7 +12,7 @@ use crate::node::{Node, until};
 #[test]
 fn a_static_pod_reads_about_itself_and_mounts_parts_of_volumes() {
     let mut kubelet = Kubelet::running("payloads");
-    let line = "cat /about/labels; echo; cat /all/me/name; echo; cat /about/cpu; echo; \
+    let line = "cat /about/labels; echo; cat /about/notes; echo; cat /all/me/name; echo; cat /about/cpu; echo; \
         stat -L -c 'file %a %g' /about/labels; stat -c 'directory %a %g' /part /named; id -G; \
         echo x > /part/x; touch /about/labels 2>&1; echo done; while :; do sleep 1; done";
     let mut writer = shell("c", line);
@@ -25,11 +25,12 @@ fn a_static_pod_reads_about_itself_and_mounts_parts_of_volumes() {
         {"name": "disk", "mountPath": "/named", "subPathExpr": "of-$(ME)"},
     ]);
     let mut manifest = pod("payloads", &[writer]);
-    manifest["metadata"]["labels"] = json!({"app": "web", "tier": "a \"b\""});
+    manifest["metadata"]["labels"] = json!({"app": "web", "tier": "a-b"});
+    manifest["metadata"]["annotations"] = json!({"note": "a \"b\""});
     manifest["spec"]["securityContext"] = json!({"fsGroup": 2000});
     let field = |path: &str, field: &str| json!({"path": path, "fieldRef": {"fieldPath": field}});
     manifest["spec"]["volumes"] = json!([
-        {"name": "about", "downwardAPI": {"items": [field("labels", "metadata.labels"),
+        {"name": "about", "downwardAPI": {"items": [field("labels", "metadata.labels"), field("notes", "metadata.annotations"),
             {"path": "cpu", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu", "divisor": "1m"}}]}},
         {"name": "all", "projected": {"sources": [{"downwardAPI": {"items": [field("me/name", "metadata.name")]}}]}},
         {"name": "disk", "emptyDir": {}},
@@ -46,7 +47,8 @@ fn a_static_pod_reads_about_itself_and_mounts_parts_of_volumes() {
     });
     for expected in [
         "app=\"web\"",
-        "tier=\"a \\\"b\\\"\"",
+        "tier=\"a-b\"",
+        "note=\"a \\\"b\\\"\"",
         "payloads-n1",
         "250",
         "file 644 2000",
