@@ -29,7 +29,7 @@ unit: ## unit and simulation tests
 machine: ## tests on a private containerd
 	@scripts/test.sh machine
 
-vm: ## machine tests in an emulated machine with cgroup v2 (slow; by hand)
+vm: ## experiment: machine tests in an emulated machine with cgroup v2 (slow; no test of CI)
 	@scripts/vm.sh $(VM)
 
 bench: ## figures of this machine: the runtime's floor beside the kubelet's own (BENCH=--quick: a short look)
