@@ -89,7 +89,7 @@ pub(crate) fn watches(
     machine: &Machine,
     clock: Clock,
 ) -> (Watches, ObjectsHandle) {
-    let mut dice = Dice::new(seed(machine));
+    let mut dice = Dice::new(super::parts::seed(machine, 11));
     let unbuilt = |pod: &_| unbuilt_fields_from(pod, SourceKind::Api);
     let (pods, sets) = PodWatch::new(client.clone(), &node.name, unbuilt, dice.split());
     let (secrets, secrets_task) = NamedObjects::new(client.clone(), dice.split());
@@ -219,11 +219,4 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         stop.clone(),
     );
     supervisor.spawn(TaskKind::Core, "node lease", lease);
-}
-
-/// Differs from node to node, and from boot to boot.
-fn seed(machine: &Machine) -> u64 {
-    machine.boot_id.bytes().fold(11, |seed: u64, byte| {
-        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
-    })
 }

@@ -107,6 +107,13 @@ pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A start for dice that differs from node to node and from boot to boot; `salt` tells one set of dice from another.
+pub(crate) fn seed(machine: &Machine, salt: u64) -> u64 {
+    machine.boot_id.bytes().fold(salt, |seed: u64, byte| {
+        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+    })
+}
+
 /// The background loops; their jitter differs from node to node.
 pub(crate) fn reconcilers(
     supervisor: &Supervisor,
@@ -114,10 +121,7 @@ pub(crate) fn reconcilers(
     machine: &Machine,
     registry: &Registry,
 ) -> anyhow::Result<Reconcilers> {
-    let seed = machine.boot_id.bytes().fold(7, |seed: u64, byte| {
-        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
-    Reconcilers::new(supervisor.clone(), clock, seed, registry)
+    Reconcilers::new(supervisor.clone(), clock, seed(machine, 7), registry)
         .context("register metrics of the background loops")
 }
 
