@@ -214,9 +214,19 @@ impl Inner {
         Ok(Reply::Passed(response))
     }
 
+    /// Where a node's kubelet listens: the one in this program may do so on the loopback address alone.
+    fn kubelet_of(&self, node: &Value) -> Result<(String, u16), Failure> {
+        match &self.own_kubelet {
+            Some((name, at)) if name == text(node, "/metadata/name") => {
+                Ok((at.ip().to_string(), at.port()))
+            }
+            _ => address(node),
+        }
+    }
+
     fn node_destination(&self, call: &Call<'_>) -> Result<Destination, Failure> {
         let node = self.registry.get(call.place())?.value();
-        let (host, port) = address(&node)?;
+        let (host, port) = self.kubelet_of(&node)?;
         let query = if call.raw_query.is_empty() {
             String::new()
         } else {
@@ -240,7 +250,8 @@ impl Inner {
         }
         let found = self.registry.value("nodes", "", node);
         let row = crate::resources::by_storage("nodes").unwrap_or(call.target.resource);
-        let (host, port) = address(&found.ok_or_else(|| Failure::not_found(row, node))?)?;
+        let found = found.ok_or_else(|| Failure::not_found(row, node))?;
+        let (host, port) = self.kubelet_of(&found)?;
         let path = match sub {
             "portforward" => {
                 let ports: Vec<String> = call

@@ -45,6 +45,8 @@ pub struct Parts {
     pub static_tokens: BTreeMap<String, User>,
     /// Where pods reach the server, for the endpoints of the `kubernetes` service.
     pub advertised: Option<(std::net::IpAddr, u16)>,
+    /// The node whose kubelet is a part of the same program, and where it listens; the others are where their Node says.
+    pub own_kubelet: Option<(String, std::net::SocketAddr)>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -73,6 +75,7 @@ pub(crate) struct Inner {
     token_key: TokenKey,
     static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
+    pub(crate) own_kubelet: Option<(String, std::net::SocketAddr)>,
     pub(crate) kubelets: Proxy,
     /// True once what every cluster has was there.
     pub(crate) begun: AtomicBool,
@@ -109,6 +112,7 @@ impl ApiServer {
             token_key: parts.identity.token_key,
             static_tokens: parts.static_tokens,
             advertised: parts.advertised,
+            own_kubelet: parts.own_kubelet,
             kubelets,
             begun: AtomicBool::new(false),
             streams: tokio::sync::Mutex::new(streams),

@@ -63,6 +63,7 @@ impl World {
             identity,
             static_tokens: static_tokens.into(),
             advertised: Some(([127, 0, 0, 1].into(), 6443)),
+            own_kubelet: None,
         };
         Self {
             server: ApiServer::new(parts).unwrap(),

@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Every flag: name, default, what it is.
-const FLAGS: [(&str, &str, &str); 6] = [
+pub(crate) const FLAGS: [(&str, &str, &str); 6] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
     (
         "data-dir",
@@ -47,17 +47,19 @@ const FLAGS: [(&str, &str, &str); 6] = [
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Options {
-    data_dir: PathBuf,
-    address: SocketAddr,
-    node_name: String,
+pub(crate) struct Options {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) address: SocketAddr,
+    pub(crate) node_name: String,
     token_file: Option<PathBuf>,
     verbosity: u32,
+    /// Where the kubelet of `node_name` listens, when it is a part of this process.
+    pub(crate) own_kubelet: Option<SocketAddr>,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Request {
+pub(crate) enum Request {
     Help,
     Run(Options),
 }
@@ -83,12 +85,30 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let ended = runtime.block_on(run(&options));
+    let ended = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
+        let opened = open(&options).await?;
+        let stop = CancellationToken::new();
+        let until_signal = async {
+            tokio::select! {
+                // Either is enough.
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("Stopping");
+            stop.cancel();
+        };
+        tokio::join!(until_signal, opened.serve(stop.clone()));
+        Ok(())
+    });
     logs.flush();
     ended.map(|()| None)
 }
 
-fn host_name() -> String {
+/// The node's name where none is given.
+pub(crate) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -108,7 +128,11 @@ fn help() -> String {
     text
 }
 
-fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
+/// Reads the flags.
+///
+/// # Errors
+/// The first mistake.
+pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
     let mut given: BTreeMap<&str, String> = BTreeMap::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -161,12 +185,32 @@ fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
         node_name,
         token_file: given.get("token-auth-file").map(PathBuf::from),
         verbosity: text("v").parse().with_context(|| bad("v"))?,
+        own_kubelet: None,
     }))
 }
 
-async fn run(options: &Options) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
+/// A server that has its store and its port.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    listener: Listener,
+    server: ApiServer,
+}
+
+impl Opened {
+    /// Serves until `stop`.
+    pub(crate) async fn serve(self, stop: CancellationToken) {
+        tokio::join!(
+            self.listener.serve(stop.clone()),
+            self.server.run(stop.clone())
+        );
+    }
+}
+
+/// Opens what is on disk and binds the port.
+///
+/// # Errors
+/// The first part that cannot be had, and its place.
+pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     let clock = kubelet_act::clock::Clock::system();
     let now: Now = Arc::new(move || clock.now());
 
@@ -194,28 +238,14 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         identity,
         static_tokens: static_tokens(options)?,
         advertised: Some((url_host, options.address.port())),
+        own_kubelet: options
+            .own_kubelet
+            .map(|at| (options.node_name.clone(), at)),
     })
     .map_err(anyhow::Error::msg)?;
     let listener = Listener::bind(options.address, &pair, server.clone()).await?;
     tracing::info!(address = %listener.local_address()?, data = %dir.display(), "API server listens");
-
-    let stop = CancellationToken::new();
-    let until_signal = async {
-        tokio::select! {
-            // Either is enough.
-            biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("Stopping");
-        stop.cancel();
-    };
-    tokio::join!(
-        until_signal,
-        listener.serve(stop.clone()),
-        server.run(stop.clone())
-    );
-    Ok(())
+    Ok(Opened { listener, server })
 }
 
 fn server_names(options: &Options, address: IpAddr) -> Vec<String> {

@@ -9,20 +9,27 @@ mod apiserver;
 mod config_files;
 mod flags;
 mod logs;
+mod node;
 mod wiring;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use config_files::Loaded;
 use flags::Request;
 use kubelet_decide::validate::HostFacts;
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{self, CgroupVersion};
+use logs::LogHandle;
 
 /// Every component: its word, and what it is.
-const COMPONENTS: [(&str, &str); 2] = [
+const COMPONENTS: [(&str, &str); 3] = [
     ("kubelet", "the node agent: runs the pods of this machine"),
     ("apiserver", "the API server of a cluster of one node"),
+    (
+        "node",
+        "both of them, as one process with one data directory",
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -40,6 +47,7 @@ fn main() -> ExitCode {
         (true, _) => kubelet(&arguments),
         (false, Some("kubelet")) => kubelet(arguments.get(1..).unwrap_or_default()),
         (false, Some("apiserver")) => apiserver(arguments.get(1..).unwrap_or_default()),
+        (false, Some("node")) => node(arguments.get(1..).unwrap_or_default()),
         (false, None | Some("help" | "--help" | "-h")) => print(&components()),
         (false, Some("--version")) => print(&format!("{}\n", flags::version(Request::Version))),
         (false, Some(word)) => fail(&format!(
@@ -63,13 +71,29 @@ fn kubelet(arguments: &[String]) -> ExitCode {
         Ok(line) => line,
         Err(error) => return fail(&format!("Error: {error}\n")),
     };
-    match line.request {
-        Request::Help => return print(&flags::help()),
-        Request::Version | Request::RawVersion => {
-            return print(&format!("{}\n", flags::version(line.request)));
-        }
-        Request::Run => {}
+    if let Some(answer) = kubelet_answer(&line) {
+        return print(&answer);
     }
+    let loaded = match load(&line) {
+        Ok(loaded) => loaded,
+        Err(text) => return fail(&text),
+    };
+    run(loaded, wiring::run)
+}
+
+/// What is printed instead of running.
+fn kubelet_answer(line: &flags::CommandLine) -> Option<String> {
+    match line.request {
+        Request::Help => Some(flags::help()),
+        Request::Version | Request::RawVersion => {
+            Some(format!("{}\n", flags::version(line.request)))
+        }
+        Request::Run => None,
+    }
+}
+
+/// Warnings of the command line are told at once; the error is what is printed before the end.
+fn load(line: &flags::CommandLine) -> Result<Loaded, String> {
     for warning in &line.warnings {
         // As pflag does it: before logs are set up, in whatever format.
         complain(&format!("{warning}\n"));
@@ -78,10 +102,15 @@ fn kubelet(arguments: &[String]) -> ExitCode {
     let facts = HostFacts {
         cgroup_v2: matches!(cgroup::version(&root), Ok(CgroupVersion::V2)),
     };
-    let loaded = match config_files::load(&line, facts) {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(&format!("Error: {}\n", error.lines().join("\n       "))),
-    };
+    config_files::load(line, facts)
+        .map_err(|error| format!("Error: {}\n", error.lines().join("\n       ")))
+}
+
+/// Sets the log up and runs `part` to its end.
+fn run<F>(loaded: Loaded, part: impl FnOnce(Loaded, LogHandle) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let logs = match logs::install(&loaded.effective.logging) {
         Ok(logs) => logs,
         Err(error) => return fail(&format!("Error: start logging: {error:#}\n")),
@@ -91,7 +120,7 @@ fn kubelet(arguments: &[String]) -> ExitCode {
         .build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(wiring::run(loaded, logs.clone()));
+            let ended = runtime.block_on(part(loaded, logs.clone()));
             // Abandoned blocking calls must not hold the exit up.
             runtime.shutdown_background();
             ended
@@ -107,6 +136,20 @@ fn kubelet(arguments: &[String]) -> ExitCode {
     };
     logs.flush();
     code
+}
+
+fn node(arguments: &[String]) -> ExitCode {
+    match node::prepare(arguments) {
+        Ok(node::Request::Answer(text)) => print(&text),
+        Ok(node::Request::Run(mut node)) => match load(&node.kubelet) {
+            Ok(mut loaded) => {
+                node.fit(&mut loaded);
+                run(loaded, |loaded, logs| node.run(loaded, logs))
+            }
+            Err(text) => fail(&text),
+        },
+        Err(error) => fail(&format!("Error: {error:#}\n")),
+    }
 }
 
 fn apiserver(arguments: &[String]) -> ExitCode {
