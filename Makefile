@@ -8,10 +8,10 @@ VM ?=
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
-run: ## set up what is missing, build, run a standalone node with an example pod (Ctrl-C stops the kubelet)
+run: ## set up what is missing, build, run a node (API server and kubelet) with an example pod (Ctrl-C stops it)
 	@scripts/run.sh
 
-stop: ## stop the node's kubelet and containerd; the pods keep running
+stop: ## stop the node and its containerd; the pods keep running
 	@scripts/stop.sh
 
 clean-node: ## end the node with its pods and remove every trace of it

@@ -39,6 +39,7 @@ node_paths() {
   KUBELET_CONFIG=$DATA/kubelet.yaml
   KUBELET_ROOT=$DATA/kubelet
   CERT_DIR=$DATA/kubelet/pki
+  ADMIN_KUBECONFIG=$DATA/apiserver/pki/admin.kubeconfig
   MANIFESTS=$DATA/manifests
   POD_LOGS=$DATA/pods
 }
@@ -80,7 +81,9 @@ find_busybox() {
   return 1
 }
 
-# write_kubelet_config: a standalone node on this machine, reachable from this machine only. An existing file is kept.
+# write_kubelet_config alone|secured: a node reachable from this machine only. An existing file is kept.
+# secured: part of `hyperkube node`, which has an API server to ask who a client is and what it may do; the kubelet section of the
+# CIS benchmark holds, but for the read-only port, which is open on the loopback address (`curl …/pods` needs it).
 write_kubelet_config() {
   [ ! -s "$KUBELET_CONFIG" ] || return 0
   {
@@ -93,18 +96,40 @@ containerRuntimeEndpoint: unix://$SOCKET
 cgroupDriver: cgroupfs
 cgroupRoot: $CGROUP_ROOT
 volumePluginDir: $DATA/volume-plugins
-makeIPTablesUtilChains: false
-# Standalone: there is no API server to ask who a client is, so every port listens on the loopback address only.
+makeIPTablesUtilChains: false # nothing on this node routes Services
 address: 127.0.0.1
 healthzBindAddress: 127.0.0.1
 readOnlyPort: 10255
+EOF
+    if [ "$1" = secured ]; then
+      cat <<EOF
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: true}
+authorization:
+  mode: Webhook
+streamingConnectionIdleTimeout: 4h
+eventRecordQPS: 50
+rotateCertificates: true
+tlsMinVersion: VersionTLS12
+tlsCipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+  TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+  TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]
+podPidsLimit: 4096
+seccompDefault: true
+EOF
+    else
+      cat <<EOF
+# Standalone: there is no API server to ask who a client is, so every port listens on the loopback address only.
 authentication:
   anonymous: {enabled: true}
   webhook: {enabled: false}
 authorization:
   mode: AlwaysAllow
 EOF
+    fi
     [ "$(cgroup_version)" = 2 ] || echo 'failCgroupV1: false # this machine has cgroup v1'
     [ "$(wc -l </proc/swaps)" -le 1 ] || echo 'failSwapOn: false # this machine has swap'
   } >"$KUBELET_CONFIG"
+  chmod 600 "$KUBELET_CONFIG"
 }

@@ -12,7 +12,7 @@ case ${1:-} in
     node_paths "${2:-$(mktemp -d /var/tmp/hyperkube.XXXXXX)}"
     "$REPO/scripts/containerd.sh" start "$DATA"
     "$REPO/scripts/images.sh" import "$DATA"
-    write_kubelet_config
+    write_kubelet_config alone
     cat <<EOF
 HK_DATA=$DATA
 HK_ENDPOINT=unix://$SOCKET

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# `make run`: a standalone node. Sets up what is missing, builds, starts containerd and the kubelet, waits for the example
-# pod, says what to try next and shows the kubelet's log. Ctrl-C stops the kubelet; containerd and the pods go on.
-# Environment: HYPERKUBE_DATA (data directory, default .hyperkube), HYPERKUBE_BIN (a ready-made binary), KUBELET_FLAGS (more flags).
+# `make run`: a node with an API server of its own. Sets up what is missing, builds, starts containerd and `hyperkube node`, waits
+# for the example pod, says what to try next and shows the node's log. Ctrl-C stops the node; containerd and the pods go on.
+# Environment: HYPERKUBE_DATA (data directory, default .hyperkube), HYPERKUBE_BIN (a ready-made binary),
+# HYPERKUBE_API_PORT (the API server's port, default 6443), NODE_FLAGS (more flags).
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -9,13 +10,14 @@ need_root "make run"
 node_paths "${HYPERKUBE_DATA:-$REPO/.hyperkube}"
 BIN=${HYPERKUBE_BIN:-$TARGET/release/hyperkube}
 HTTP=http://127.0.0.1:10255
+API_PORT=${HYPERKUBE_API_PORT:-6443}
 
 # listens <port>: somebody has this TCP port open, on any address.
 listens() { awk -v p="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == p {f = 1} END {exit !f}' /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
 
-if pid=$(kubelet_pid); then die "this node's kubelet already runs, pid $pid; stop it with: make stop"; fi
-for port in 10250 10255 10248; do
-  if listens $port; then die "port $port is in use (another kubelet?): stop what listens there first (ss -ltnp | grep $port)"; fi
+if pid=$(kubelet_pid); then die "this node already runs, pid $pid; stop it with: make stop"; fi
+for port in 10250 10255 10248 "$API_PORT"; do
+  if listens "$port"; then die "port $port is in use (another kubelet or API server?): stop what listens there first (ss -ltnp | grep $port)"; fi
 done
 
 "$REPO/scripts/setup.sh"
@@ -26,13 +28,13 @@ fi
 "$REPO/scripts/containerd.sh" start "$DATA"
 "$REPO/scripts/images.sh" import "$DATA"
 [ -n "$(ls -A "$MANIFESTS")" ] || cp "$REPO/examples/web.yaml" "$MANIFESTS/"
-write_kubelet_config
+write_kubelet_config secured
 
-say "starting the kubelet"
+say "starting the node"
 : >"$KUBELET_LOG"
 # In its own session, so that a Ctrl-C reaches it once, from here.
-# shellcheck disable=SC2086 # KUBELET_FLAGS is a list of words
-setsid "$BIN" kubelet --config "$KUBELET_CONFIG" --root-dir "$KUBELET_ROOT" --cert-dir "$CERT_DIR" --v=2 ${KUBELET_FLAGS:-} \
+# shellcheck disable=SC2086 # NODE_FLAGS is a list of words
+setsid "$BIN" node --data-dir "$DATA" --secure-port "$API_PORT" --config "$KUBELET_CONFIG" --v=2 ${NODE_FLAGS:-} \
   >>"$KUBELET_LOG" 2>&1 </dev/null &
 pid=$!
 echo "$pid" >"$KUBELET_PID"
@@ -41,7 +43,7 @@ show=
 # shellcheck disable=SC2317 # the traps call it
 finish() {
   trap '' INT TERM HUP
-  say "stopping the kubelet"
+  say "stopping the node"
   end_pid "$pid" 30
   rm -f "$KUBELET_PID"
   [ -z "$show" ] || kill "$show" 2>/dev/null || true
@@ -55,7 +57,7 @@ gone() {
   wait "$pid" || code=$?
   rm -f "$KUBELET_PID"
   tail -n 20 "$KUBELET_LOG" >&2
-  die "the kubelet ended with exit code $code; its log is $KUBELET_LOG"
+  die "the node ended with exit code $code; its log is $KUBELET_LOG"
 }
 
 # One line per pod: name, phase, ready, address.
@@ -80,9 +82,16 @@ done
   echo "  curl $HTTP/pods"
   echo "  curl $HTTP/spec/"
   pods | awk '$1 ~ /^web/ && $4 != "-" {print "  curl http://" $4 ":8080/        # the pod itself"}' || true
+  printf '\n  export KUBECONFIG=%s\n' "$ADMIN_KUBECONFIG"
+  if command -v kubectl >/dev/null; then
+    echo "  kubectl get nodes,pods -A"
+    echo "  kubectl run hello --image=$WEB_IMAGE"
+  else
+    echo "  kubectl get nodes,pods -A              # a kubectl of 1.32 or later; none is installed here"
+  fi
   printf '\n  Manifests: %s (copy one of examples/*.yaml there)\n' "$MANIFESTS"
   echo "  Pod logs:  $POD_LOGS"
-  printf '\nThe log of the kubelet (%s) follows; Ctrl-C stops the kubelet.\n\n' "$KUBELET_LOG"
+  printf '\nThe log of the node (%s) follows; Ctrl-C stops the node.\n\n' "$KUBELET_LOG"
 } >&2
 tail -n +1 -s 0.2 --pid="$pid" -f "$KUBELET_LOG" &
 show=$!

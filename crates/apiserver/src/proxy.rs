@@ -254,10 +254,11 @@ impl Inner {
         let (host, port) = self.kubelet_of(&found)?;
         let path = match sub {
             "portforward" => {
-                let ports: Vec<String> = call
-                    .query
-                    .all("ports")
-                    .map(|p| format!("ports={}", encode(p)))
+                // WebSocket clients name their ports here, others in the stream's headers; the kubelet has another word.
+                let ports: Vec<&str> = call.query.all("ports").collect();
+                let ports: Vec<String> = (!ports.is_empty())
+                    .then(|| format!("port={}", encode(&ports.join(","))))
+                    .into_iter()
                     .collect();
                 with_query(format!("/portForward/{namespace}/{name}"), &ports)
             }

@@ -33,6 +33,8 @@ pub(crate) struct Kubelet {
     pub(crate) logs: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) config: Value,
+    /// The program's words before the flags: which component it is.
+    pub(crate) component: Vec<String>,
     pub(crate) flags: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) read_only: Http,
@@ -76,6 +78,7 @@ impl Kubelet {
             manifests: place("manifests"),
             log: place("kubelet.log"),
             read_only: Http::new(format!("127.0.0.1:{read_only}")),
+            component: vec!["kubelet".to_owned()],
             flags: vec!["--hostname-override=n1".to_owned(), "--v=4".to_owned()],
             name: name.to_owned(),
             env: Vec::new(),
@@ -104,7 +107,7 @@ impl Kubelet {
         command
             .args(["--pdeathsig", "KILL"])
             .arg(binary())
-            .arg("kubelet")
+            .args(&self.component)
             .arg("--config")
             .arg(file)
             .arg("--root-dir")
@@ -204,9 +207,14 @@ impl Kubelet {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
+    /// As a crash would end it, without waiting for the end.
+    pub(crate) fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        self.strike();
         self.ended(Duration::from_secs(5)).unwrap();
     }
 
@@ -482,7 +490,7 @@ pub(crate) fn shell(name: &str, line: &str) -> Value {
     json!({"name": name, "image": variable("HK_BUSYBOX_IMAGE"), "command": ["sh", "-c", line]})
 }
 
-fn free_ports() -> [u16; 3] {
+pub(crate) fn free_ports() -> [u16; 3] {
     // Held together, so that they differ.
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())

@@ -5,6 +5,7 @@
 //! | node | the environment made by `scripts/machine_env.sh`: containerd's start and death, cgroups, what is left over |
 //! | runtime | the runtime asked over CRI, beside the kubelet |
 //! | kubelet | one kubelet with directories and ports of its own: start, kill, stop, `/pods` |
+//! | cluster | one `hyperkube node`: its API server asked by kubectl and without |
 //! | http | as much of an HTTP client as polling needs |
 //! | stream | one request over TLS whose connection is kept: upgrades, WebSocket frames, logs that come |
 //! | tests | the tests, one file per subject |
@@ -15,6 +16,9 @@
 //! Holds: a test leaves no pod, mount, cgroup, link or process behind, whatever its end, and fails if it does
 //! Upstream: none
 
+#[cfg(test)]
+#[cfg(feature = "machine")]
+mod cluster;
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod http;

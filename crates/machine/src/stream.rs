@@ -1,6 +1,6 @@
 //! One request to the main port over TLS, and its connection afterwards: raw bytes, or WebSocket frames in channels.
 //!
-//! In:    a kubelet, method, path, headers
+//! In:    a kubelet or an API server, method, path, headers
 //! Out:   the answer's status and head; what comes, as it comes
 //! Calls: tests of exec, attach, port-forward and logs
 //! Holds: no read waits longer than 20 s
@@ -8,6 +8,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +38,23 @@ pub(crate) fn websocket(protocol: &str) -> String {
 impl Stream {
     /// Sends the head and reads the answer's.
     pub(crate) fn open(kubelet: &Kubelet, method: &str, path: &str, headers: &str) -> Self {
+        let port = format!("{}", kubelet.config["port"]);
+        Self::open_at(
+            &port,
+            &kubelet.base.join("pki/kubelet.crt"),
+            &[method, path],
+            headers,
+        )
+    }
+
+    /// The same at any port of this machine whose certificate this file's vouch for.
+    pub(crate) fn open_at(
+        port: &str,
+        file: &Path,
+        [method, path]: &[&str; 2],
+        headers: &str,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
-        let file = kubelet.base.join("pki/kubelet.crt");
         for certificate in CertificateDer::pem_file_iter(file).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
@@ -50,7 +66,7 @@ impl Stream {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let socket = TcpStream::connect(format!("127.0.0.1:{}", kubelet.config["port"])).unwrap();
+        let socket = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         let limit = Some(Duration::from_secs(20));
         socket.set_read_timeout(limit).unwrap();
         socket.set_write_timeout(limit).unwrap();

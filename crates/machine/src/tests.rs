@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod exits;
+mod kubectl;
 mod manifests;
+mod node;
 mod restarts;
 mod serves;
 mod starts;

@@ -1,0 +1,142 @@
+//! `hyperkube node` asked by plain requests: what kubectl's commands come down to, for machines without kubectl.
+//!
+//! Upstream: test/e2e/common/node in what it looks at
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, GONE};
+use crate::kubelet::{is_ready, pod, shell};
+use crate::node::{until, variable};
+use crate::stream::websocket;
+
+const LOOP: &str = "trap 'exit 0' TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+#[test]
+fn requests_behind_kubectls_commands_work() {
+    let cluster = Cluster::running("requests");
+    let mut watch = cluster.stream(
+        "GET",
+        &format!("{PODS}?watch=1&allowWatchBookmarks=true"),
+        "",
+    );
+    assert_eq!(watch.status, 200, "{}", watch.head);
+    let web = json!({"name": "web", "image": variable("HK_WEB_IMAGE")});
+    let made = cluster.asked("POST", PODS, Some(&pod("a", &[shell("c", LOOP), web])));
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    cluster.wait("a", "Ready", is_ready);
+    // The watcher saw it come, and saw it become Ready.
+    watch.until("\"type\":\"ADDED\"");
+    watch.until("\"phase\":\"Running\"");
+
+    let labels = json!({"metadata": {"labels": {"tier": "front"}}});
+    cluster.asked("PATCH", &format!("{PODS}/a"), Some(&labels));
+    let found = cluster.asked("GET", &format!("{PODS}?labelSelector=tier%3Dfront"), None);
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+
+    let (status, log) = cluster.ask(
+        "GET",
+        &format!("{PODS}/a/log?container=c&tailLines=1"),
+        None,
+    );
+    assert!(
+        status == 200 && log.as_str().unwrap().starts_with("line "),
+        "{status} {log}"
+    );
+    let command = "command=sh&command=-c&command=echo+out%3B+exit+3&stdout=true&container=c";
+    let mut exec = cluster.stream(
+        "GET",
+        &format!("{PODS}/a/exec?{command}"),
+        &websocket("v4.channel.k8s.io"),
+    );
+    assert_eq!(exec.status, 101, "{}", exec.head);
+    let [_, out, _, ended] = exec.channels();
+    assert_eq!(out, "out\n");
+    let ended: Value = serde_json::from_str(&ended).unwrap();
+    assert_eq!(ended["details"]["causes"][0]["message"], "3", "{ended}");
+    let mut attach = cluster.stream(
+        "GET",
+        &format!("{PODS}/a/attach?container=c&stdout=true"),
+        &websocket("v4.channel.k8s.io"),
+    );
+    attach.channel_until(1, "line ");
+    drop(attach);
+    let mut forward = cluster.stream(
+        "GET",
+        &format!("{PODS}/a/portforward?ports=8080"),
+        &websocket("v4.channel.k8s.io"),
+    );
+    assert_eq!(forward.status, 101, "{}", forward.head);
+    // Two channels a port, data and error; each begins with the port's number.
+    forward.send(0, b"GET / HTTP/1.0\r\n\r\n");
+    let mut answer = String::new();
+    while !answer.contains("hyperkube") {
+        let (_, bytes) = forward.receive().expect("the answer through the port");
+        answer += &String::from_utf8_lossy(&bytes);
+    }
+
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a", "namespace": "default"}});
+    cluster.asked("POST", &format!("{PODS}/a/eviction"), Some(&eviction));
+    until("the pod to be gone", GONE, || {
+        (cluster.ask("GET", &format!("{PODS}/a"), None).0 == 404).then_some(())
+    });
+    assert_eq!(cluster.kubelet.traces(uid), Vec::<String>::new());
+}
+
+/// Config maps and secrets as variables and files, a token, Services' variables; a changed map reaches its file.
+#[test]
+fn an_ordinary_pod_has_all_it_needs() {
+    let cluster = Cluster::running("ordinary");
+    let map = |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": value}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "hidden"}});
+    cluster.asked(
+        "POST",
+        "/api/v1/namespaces/default/configmaps",
+        Some(&map("one")),
+    );
+    cluster.asked("POST", "/api/v1/namespaces/default/secrets", Some(&secret));
+    let line = "env | sort; cat /m/k /s/p; echo; ls -l /m; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; \
+                test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo token; \
+                trap 'exit 0' TERM; while :; do grep -q two /m/k && echo changed; sleep 0.2; done";
+    let mut container = shell("c", line);
+    container["env"] =
+        json!([{"name": "FROM_MAP", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]);
+    container["envFrom"] = json!([{"prefix": "S_", "secretRef": {"name": "s"}}]);
+    container["volumeMounts"] =
+        json!([{"name": "m", "mountPath": "/m"}, {"name": "s", "mountPath": "/s"}]);
+    let mut wanted = pod("a", &[container]);
+    wanted["spec"]["volumes"] = json!([{"name": "m", "configMap": {"name": "m"}}, {"name": "s", "secret": {"secretName": "s"}}]);
+    cluster.asked("POST", PODS, Some(&wanted));
+    cluster.wait("a", "Ready", is_ready);
+    let log = || {
+        cluster
+            .ask("GET", &format!("{PODS}/a/log"), None)
+            .1
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let first = until("the log", GONE, || {
+        Some(log()).filter(|log| log.contains("token\n"))
+    });
+    for part in [
+        "FROM_MAP=one\n",
+        "S_p=hidden\n",
+        "KUBERNETES_SERVICE_HOST=",
+        "onehidden\n",
+        "default",
+        "k -> ..data/k",
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    cluster.asked(
+        "PUT",
+        "/api/v1/namespaces/default/configmaps/m",
+        Some(&map("two")),
+    );
+    until(
+        "the change to reach the file",
+        std::time::Duration::from_secs(90),
+        || log().contains("changed").then_some(()),
+    );
+}
