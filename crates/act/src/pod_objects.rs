@@ -31,8 +31,10 @@ use crate::signal::Signal;
 
 /// How often it is looked whether a token has to be renewed.
 const TOKEN_CHECK: Duration = Duration::from_secs(60);
-/// After a token could not be had.
-const TOKEN_RETRY: Duration = Duration::from_secs(5);
+/// After a token could not be had, at first: a control plane may learn a moment after us that the pod is this node's.
+const TOKEN_RETRY: Duration = Duration::from_millis(100);
+/// The longest time between two such tries.
+const TOKEN_RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// What workers read. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -373,15 +375,15 @@ fn renewals(
     gone: &CancellationToken,
 ) -> BoxStream<'static, News> {
     let (uid, key) = (pod.uid.clone(), token_key(pod, &token));
-    let asked = unfold(Duration::ZERO, move |after| {
+    let asked = unfold((Duration::ZERO, TOKEN_RETRY), move |(after, retry)| {
         let (tokens, key) = (tokens.clone(), key.clone());
         async move {
             tokio::time::sleep(after).await;
             let result = tokens.token(&key).await;
             let next = if result.is_ok() {
-                TOKEN_CHECK
+                (TOKEN_CHECK, TOKEN_RETRY)
             } else {
-                TOKEN_RETRY
+                (retry, (retry * 2).min(TOKEN_RETRY_MOST))
             };
             Some((result, next))
         }
