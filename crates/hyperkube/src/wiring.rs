@@ -10,8 +10,11 @@
 mod cluster;
 mod node_metrics;
 mod parts;
+mod reviews;
 mod serving;
 mod signals;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +156,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             node,
             reconcilers,
             runtime,
+            cluster: &cluster,
         },
         &supervisor,
     )
