@@ -19,6 +19,7 @@ use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::timeline::Timeline;
 use kubelet_cluster::Cluster;
+use kubelet_cluster::certificates::CertificateStore;
 use kubelet_host::Blocking;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
@@ -207,6 +208,9 @@ fn server_config(config: &Config, node: &NodeView, reviews: &Reviews) -> ServerC
 fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
     let (server, auth) = (&config.server, &config.auth);
     let pair = match &server.tls.files {
+        _ if super::certificates::is_from_cluster(config) => {
+            ServingPair::FromCluster(CertificateStore::serving(&config.paths.cert_dir).current())
+        }
         Some((certificate, key)) => ServingPair::Files {
             certificate: certificate.clone(),
             key: key.clone(),
