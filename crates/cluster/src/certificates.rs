@@ -11,13 +11,16 @@
 //! | Module | What |
 //! |---|---|
 //! | `store` | the files |
+//! | `client` | the client certificate from nothing to its last rotation |
 
+mod client;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,11 +37,12 @@ use crate::client::{Client, LaneKind};
 use crate::der::Validity;
 use crate::error::{ClusterError, error_text};
 use crate::jitter::Dice;
-use crate::kubeconfig::{Kubeconfig, KubeconfigError, Material, Server, Trust};
+use crate::kubeconfig::{ClientPair, Kubeconfig, KubeconfigError, Login, Material, Server, Trust};
 use crate::objects_api::At;
 use crate::reflector::{FirstSet, Reflector, Selection};
 use crate::tls;
 
+pub use client::ClientCertificate;
 pub use store::{CertificateStore, StoredPair};
 
 const CALL: Duration = Duration::from_secs(30);
@@ -317,6 +321,20 @@ impl Bootstrap {
         validity.is_none_or(|validity| validity.not_after <= now)
     }
 
+    /// The kubeconfig that the bootstrap leaves, before its files are there.
+    pub fn to_come(&self, server: Server) -> Kubeconfig {
+        let current = Material::File(CertificateStore::client(&self.directory).current());
+        let pair = ClientPair {
+            certificate: current.clone(),
+            key: current,
+        };
+        Kubeconfig {
+            server,
+            pair: Some(pair),
+            login: Login::None,
+        }
+    }
+
     /// Gets the first client certificate by a client of the bootstrap kubeconfig, and writes the kubeconfig that uses it.
     ///
     /// # Errors
@@ -327,7 +345,7 @@ impl Bootstrap {
         server: &Server,
         dice: &mut Dice,
     ) -> Result<(), CertificateError> {
-        let store = CertificateStore::new(&self.directory, "kubelet-client");
+        let store = CertificateStore::client(&self.directory);
         let (key, key_path) = self.key().await?;
         let name = RequestName::OfKey(format!("node-csr-{}", digest(key.public_key_raw())));
         let certificate =
@@ -422,6 +440,33 @@ pub enum RotationState {
     },
 }
 
+/// What happened to a pair, for figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationNews {
+    /// This one is in force.
+    Pair(Validity),
+    /// The next one could not be had.
+    Failed,
+    /// It was replaced, so long after it began.
+    Replaced(SignedDuration),
+}
+
+/// Who is told.
+#[derive(Clone)]
+pub struct Listener(pub Arc<dyn Fn(RotationNews) + Send + Sync>);
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// Keeps one certificate of this node current; to be run by its owner.
 #[derive(Debug)]
 pub struct Rotation {
@@ -430,6 +475,7 @@ pub struct Rotation {
     node: String,
     purpose: watch::Receiver<Purpose>,
     state: watch::Sender<RotationState>,
+    listener: Listener,
     dice: Dice,
 }
 
@@ -448,8 +494,15 @@ impl Rotation {
             node: node.to_owned(),
             purpose,
             state: watch::Sender::new(RotationState::Starting),
+            listener: Listener::default(),
             dice,
         }
+    }
+
+    /// The same, with somebody to tell.
+    pub fn telling(mut self, listener: Listener) -> Self {
+        self.listener = listener;
+        self
     }
 
     /// What it is at.
@@ -483,6 +536,7 @@ impl Rotation {
                 return purpose;
             };
             failures += 1;
+            (self.listener.0)(RotationNews::Failed);
             let why = error_text(&error);
             tracing::warn!(why, failures, "Certificate cannot be rotated");
             self.state
@@ -499,6 +553,9 @@ impl Rotation {
             return self.until_named().await;
         };
         let rotate_at = rotation_deadline(pair.validity, self.dice.fraction());
+        (self.listener.0)(RotationNews::Pair(pair.validity));
+        let until = pair.validity.not_after;
+        tracing::info!(%until, %rotate_at, "Certificate expiration and rotation deadline");
         self.state.send_replace(RotationState::Good {
             until: pair.validity.not_after,
             rotate_at,
@@ -550,7 +607,12 @@ impl Rotation {
             request_certificate(&self.client, &self.node, purpose, &key, name).await?;
         let now = self.client.clock().now();
         let pem = key.serialize_pem();
+        let before = self.store.read().await;
         self.store.write(&certificate, pem.as_bytes(), now).await?;
+        if let Some(before) = before {
+            let age = now.duration_since(before.validity.not_before);
+            (self.listener.0)(RotationNews::Replaced(age));
+        }
         if *purpose == Purpose::Client {
             self.client.credentials_changed();
         }

@@ -189,6 +189,22 @@ impl Client {
         self.inner.credentials.look_again();
     }
 
+    /// A file, certificate and key, that goes before the kubeconfig's certificate as soon as it is there and has not ended.
+    pub fn prefer_pair(&self, path: std::path::PathBuf) {
+        self.inner.credentials.prefer(path);
+    }
+
+    /// Holds calls back because there are no credentials yet, with the reason that they fail with at their deadline; `None`
+    /// lets them go.
+    pub fn set_waiting(&self, why: Option<String>) {
+        self.inner.credentials.set_waiting(why);
+    }
+
+    /// Whether calls are not held back.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.inner.credentials.waiting().is_none()
+    }
+
     /// From when until when the client certificate of the last call is good; `None` without one.
     pub fn certificate_validity(&self) -> Option<Validity> {
         self.inner.credentials.last()?.validity
@@ -204,17 +220,33 @@ impl Client {
             let opened = self.send(&call, progress).await?;
             body(operation, opened.body, MAX_ANSWER).await
         };
-        within(operation, call.deadline, whole).await
+        let answer = within(operation, call.deadline, whole).await;
+        answer.map_err(|error| self.explained(error))
     }
 
     /// Makes a call whose answer comes bit by bit. The deadline is for its head.
     pub(crate) async fn open(&self, call: &Call) -> Result<Opened, ClusterError> {
-        within(
+        let answer = within(
             call.operation,
             call.deadline,
             async |progress: &Progress| self.send(call, progress).await,
-        )
-        .await
+        );
+        answer.await.map_err(|error| self.explained(error))
+    }
+
+    /// A call that was held back until its deadline says what for.
+    fn explained(&self, error: ClusterError) -> ClusterError {
+        match (error, self.inner.credentials.waiting()) {
+            (
+                ClusterError::Deadline {
+                    operation,
+                    happened: Happened::No,
+                    ..
+                },
+                Some(message),
+            ) => ClusterError::Credentials { operation, message },
+            (error, _) => error,
+        }
     }
 
     fn lane(&self, kind: LaneKind) -> &Lane {

@@ -9,7 +9,8 @@
 //!           certificate files are looked at each minute (upstream: each 5)
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rustls::sign::CertifiedKey;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::WallClock;
@@ -72,6 +73,10 @@ pub(crate) struct Credentials {
     config: Kubeconfig,
     clock: WallClock,
     state: Mutex<State>,
+    /// A file with certificate and key that goes before the kubeconfig's as soon as it is there and good.
+    preferred: OnceLock<PathBuf>,
+    /// Why there are none yet; nobody looks before that is over.
+    waits: watch::Sender<Option<String>>,
     looking: Arc<Semaphore>,
 }
 
@@ -81,6 +86,8 @@ impl Credentials {
             config,
             clock,
             state: Mutex::default(),
+            preferred: OnceLock::new(),
+            waits: watch::Sender::new(None),
             looking: Arc::new(Semaphore::new(1)),
         }
     }
@@ -89,8 +96,27 @@ impl Credentials {
         &self.config.server
     }
 
+    /// Rotated pairs come to this file.
+    pub(crate) fn prefer(&self, path: PathBuf) {
+        // The first one stays.
+        let _kept = self.preferred.set(path);
+    }
+
+    /// Holds calls back, for this reason, or lets them go.
+    pub(crate) fn set_waiting(&self, why: Option<String>) {
+        self.waits.send_replace(why);
+    }
+
+    /// What calls are held back for.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.waits.borrow().clone()
+    }
+
     /// The identity now.
     pub(crate) async fn identity(self: &Arc<Self>) -> Result<Arc<Identity>, String> {
+        let mut waits = self.waits.subscribe();
+        let over = waits.wait_for(Option::is_none).await.map(drop);
+        over.map_err(|error| error.to_string())?;
         if let Some(identity) = self.current() {
             return Ok(identity);
         }
@@ -155,8 +181,9 @@ impl Credentials {
 
     fn current(&self) -> Option<Arc<Identity>> {
         let state = self.lock();
-        let is_read_again =
-            self.config.pair.is_some() || matches!(self.config.login, Login::TokenFile(..));
+        let is_read_again = self.config.pair.is_some()
+            || self.preferred.get().is_some()
+            || matches!(self.config.login, Login::TokenFile(..));
         let is_old = state
             .looked
             .is_none_or(|looked| is_read_again && looked.elapsed() >= READ_AGAIN);
@@ -194,12 +221,13 @@ impl Credentials {
     }
 
     async fn look(&self) -> Result<Arc<Identity>, String> {
-        let mut pair = match &self.config.pair {
-            Some(pair) => {
+        let mut pair = match (self.preferred_pair().await, &self.config.pair) {
+            (Some(preferred), _) => Some(preferred),
+            (None, Some(pair)) => {
                 let certificate = read_material(&pair.certificate).await?;
                 Some((certificate, read_material(&pair.key).await?))
             }
-            None => None,
+            (None, None) => None,
         };
         let mut expires = None;
         let authorization = match &self.config.login {
@@ -225,6 +253,14 @@ impl Credentials {
             }
         };
         self.keep(pair, authorization, expires)
+    }
+
+    /// The pair of the preferred file, if it can be used and has not ended.
+    async fn preferred_pair(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let text = read_file(self.preferred.get()?).await.ok()?;
+        certified_key(&text, &text).ok()?;
+        let has_ended = der::validity_of_pem(&text)?.not_after <= self.clock.now();
+        (!has_ended).then(|| (text.clone(), text))
     }
 
     fn keep(

@@ -15,6 +15,7 @@
 //! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
 //! | `nodes` | Node, lease, CSINode |
 //! | `events` | Events |
+//! | `reviews` | whose a token is, and who may do what here |
 //! | `tokens`, `certificates` | service account tokens; this node's own certificates |
 
 pub mod certificates;
@@ -34,6 +35,7 @@ pub mod objects;
 mod objects_api;
 pub mod pods;
 pub mod reflector;
+pub mod reviews;
 #[cfg(test)]
 mod testing;
 mod tls;

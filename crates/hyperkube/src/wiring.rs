@@ -7,11 +7,15 @@
 //!        running when the kubelet stops
 //! Upstream: cmd/kubelet/app/server.go (run, RunKubelet), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
 
+mod certificates;
 mod cluster;
 mod node_metrics;
 mod parts;
+mod reviews;
 mod serving;
 mod signals;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,12 +59,20 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let _lock = parts::lock(&config).await?;
     parts::data_dirs(&config, &root)?;
     let records = parts::records(&config, &root)?;
-    let cluster = cluster::open(&config, &root, clock)?;
+    let certificates = certificates::open(&config, &root, clock).await?;
+    let cluster = certificates.cluster.clone();
     let (cri, identity) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
     let node = parts::node(&config, &machine, &root, &identity.name)?;
     node_metrics::register(&config, &node, &registry)?;
+    certificates.start(
+        &config,
+        &node,
+        parts::seed(&machine, 17),
+        &registry,
+        &supervisor,
+    )?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
     let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
@@ -153,6 +165,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             node,
             reconcilers,
             runtime,
+            cluster: &cluster,
         },
         &supervisor,
     )

@@ -3,7 +3,7 @@
 //! In:    paths; the node's name and the present time for a pair of our own
 //! Out:   the TLS configuration of the next connection
 //! Calls: `lib` at bind, and per accepted connection (a stat of at most three files; nothing runs while nobody connects)
-//! Holds: a changed file that is unusable keeps what was in force and is logged once per change; the key file is 0600
+//! Holds: before the cluster's certificate has come no handshake succeeds; a changed file that is unusable keeps what was in force and is logged once per change; the key file is 0600
 //! Upstream: cmd/kubelet/app/server.go InitializeTLS, client-go util/cert (1.36); differences: an ECDSA key (upstream: RSA), and
 //!           the names `localhost` and `127.0.0.1` beside the node's
 
@@ -18,11 +18,12 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
-    CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CipherSuite, ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
 /// Why there is no TLS.
@@ -70,6 +71,8 @@ pub enum TlsError {
 pub enum ServingPair {
     /// `kubelet.crt` and `kubelet.key` in this directory, made when they are not there.
     SelfSigned(PathBuf),
+    /// Certificate and key in one file that the cluster's certificate comes to; until then handshakes fail.
+    FromCluster(PathBuf),
     /// Files somebody else keeps.
     Files {
         /// PEM: the certificate, then its chain.
@@ -137,6 +140,7 @@ impl TlsFiles {
         let (min, provider) = (negotiation.min, Arc::new(negotiation.provider()?));
         let (certificate, key) = match pair {
             ServingPair::Files { certificate, key } => (certificate.clone(), key.clone()),
+            ServingPair::FromCluster(file) => (file.clone(), file.clone()),
             ServingPair::SelfSigned(dir) => {
                 let (certificate, key) = (dir.join("kubelet.crt"), dir.join("kubelet.key"));
                 match (certificate.exists(), key.exists()) {
@@ -155,7 +159,12 @@ impl TlsFiles {
             }
         };
         let seen = stamps(&certificate, &key, client_ca.as_deref());
-        let tls = load((&certificate, &key), client_ca.as_deref(), (min, &provider))?;
+        let is_to_come = matches!(pair, ServingPair::FromCluster(_)) && !certificate.exists();
+        let tls = if is_to_come {
+            nothing_yet(client_ca.as_deref(), (min, &provider))?
+        } else {
+            load((&certificate, &key), client_ca.as_deref(), (min, &provider))?
+        };
         Ok(Self {
             certificate,
             key,
@@ -209,29 +218,66 @@ fn load(
         path: key.to_owned(),
         why: format!("no private key: {e}"),
     })?;
-    let authorities = client_ca.map(client_authorities).transpose()?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match min {
-        MinTls::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        MinTls::V13 => &[&rustls::version::TLS13],
-    };
     let pair = |e: rustls::Error| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         why: e.to_string(),
     };
+    let (builder, authorities) = builder(client_ca, (min, provider))?;
+    let config = builder.with_single_cert(chain, private).map_err(pair)?;
+    Ok(finished(config, authorities))
+}
+
+/// What is spoken before there is a certificate: no handshake succeeds.
+fn nothing_yet(
+    client_ca: Option<&Path>,
+    negotiated: (MinTls, &Arc<CryptoProvider>),
+) -> Result<Tls, TlsError> {
+    let (builder, authorities) = builder(client_ca, negotiated)?;
+    let config = builder.with_cert_resolver(Arc::new(NothingYet));
+    Ok(finished(config, authorities))
+}
+
+#[derive(Debug)]
+struct NothingYet;
+
+impl ResolvesServerCert for NothingYet {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        tracing::warn!("no serving certificate available for the kubelet");
+        None
+    }
+}
+
+type Begun = (
+    ConfigBuilder<ServerConfig, WantsServerCert>,
+    Option<Arc<dyn ClientCertVerifier>>,
+);
+
+fn builder(
+    client_ca: Option<&Path>,
+    (min, provider): (MinTls, &Arc<CryptoProvider>),
+) -> Result<Begun, TlsError> {
+    let authorities = client_ca.map(client_authorities).transpose()?;
+    let versions: &[&rustls::SupportedProtocolVersion] = match min {
+        MinTls::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        MinTls::V13 => &[&rustls::version::TLS13],
+    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
-        .map_err(pair)?;
+        .map_err(|error| TlsError::Negotiation(error.to_string()))?;
     let builder = match &authorities {
         Some(inner) => builder.with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(inner)))),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
+    Ok((builder, authorities))
+}
+
+fn finished(mut config: ServerConfig, authorities: Option<Arc<dyn ClientCertVerifier>>) -> Tls {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Tls {
+    Tls {
         config: Arc::new(config),
         authorities,
-    })
+    }
 }
 
 /// Every suite that Go's names can mean here; those of TLS 1.3 are beside them in the list but cannot be chosen.
@@ -582,5 +628,38 @@ mod tests {
             provider_of(&[], &[25]).unwrap_err(),
             "tlsCurvePreferences: 25 is not available here; these are: [29, 23, 24]"
         );
+    }
+
+    #[test]
+    fn a_certificate_of_the_cluster_is_served_from_the_moment_it_comes() {
+        let place = std::env::temp_dir().join(format!("kubelet-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let file = place.join("kubelet-server-current.pem");
+        let negotiation = Negotiation {
+            min: MinTls::V12,
+            cipher_suites: Vec::new(),
+            curves: Vec::new(),
+        };
+        let pair = ServingPair::FromCluster(file.clone());
+        let now = "2026-11-25T12:00:00Z".parse().unwrap();
+        let mut files = TlsFiles::open(&pair, None, &negotiation, "n", now).unwrap();
+        let first = files.current();
+        assert!(Arc::ptr_eq(&first.config, &files.current().config));
+        for name in ["a", "b"] {
+            let before = files.current();
+            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+            let text = made.cert.pem() + &made.signing_key.serialize_pem();
+            let (stored, next) = (place.join(name), place.join("next"));
+            std::fs::write(&stored, text).unwrap();
+            std::os::unix::fs::symlink(&stored, &next).unwrap();
+            std::fs::rename(&next, &file).unwrap();
+            let after = files.current();
+            assert!(!Arc::ptr_eq(&before.config, &after.config), "{name}");
+        }
+        // One that cannot be used changes nothing.
+        let before = files.current();
+        std::fs::write(place.join("b"), "no certificate").unwrap();
+        assert!(Arc::ptr_eq(&before.config, &files.current().config));
+        std::fs::remove_dir_all(place).unwrap();
     }
 }

@@ -42,6 +42,16 @@ impl CertificateStore {
         }
     }
 
+    /// That of the client certificate.
+    pub fn client(directory: &Path) -> Self {
+        Self::new(directory, "kubelet-client")
+    }
+
+    /// That of the serving certificate.
+    pub fn serving(directory: &Path) -> Self {
+        Self::new(directory, "kubelet-server")
+    }
+
     /// The link to the newest.
     pub fn current(&self) -> PathBuf {
         self.directory.join(format!("{}-current.pem", self.prefix))

@@ -56,6 +56,11 @@ pub(crate) fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyhow::Re
 fn client(config: &Config, root: &HostRoot, path: &Path, clock: Clock) -> anyhow::Result<Client> {
     let text = read_text_bounded(&root.join(path), KUBECONFIG_BYTES)?;
     let kubeconfig = Kubeconfig::parse(text.as_bytes(), path)?;
+    Ok(client_of(config, kubeconfig, clock))
+}
+
+/// A client of the server that a kubeconfig names.
+pub(crate) fn client_of(config: &Config, kubeconfig: Kubeconfig, clock: Clock) -> Client {
     let settings = &config.cluster;
     let rate = |qps, burst| Rate { qps, burst };
     let client = ClientConfig {
@@ -64,11 +69,7 @@ fn client(config: &Config, root: &HostRoot, path: &Path, clock: Clock) -> anyhow
         event_rate: (settings.event_qps > 0)
             .then(|| rate(settings.event_qps, settings.event_burst)),
     };
-    Ok(Client::new(
-        kubeconfig,
-        &client,
-        WallClock::new(move || clock.now()),
-    ))
+    Client::new(kubeconfig, &client, WallClock::new(move || clock.now()))
 }
 
 /// Watches that are made before the pod path, which reads what they bring, and run after it.

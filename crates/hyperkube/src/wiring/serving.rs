@@ -18,6 +18,8 @@ use kubelet_act::sources::SourcesHandle;
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::timeline::Timeline;
+use kubelet_cluster::Cluster;
+use kubelet_cluster::certificates::CertificateStore;
 use kubelet_host::Blocking;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
@@ -33,6 +35,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config_files::Loaded;
 use crate::logs::LogHandle;
+use crate::wiring::reviews::Reviews;
 
 /// Questions that wait for one answerer.
 const QUESTIONS: usize = 16;
@@ -53,11 +56,16 @@ pub(crate) struct Serving<'a> {
     pub(crate) node: Arc<NodeView>,
     pub(crate) reconcilers: Reconcilers,
     pub(crate) runtime: kubelet_cri::Client,
+    pub(crate) cluster: &'a Cluster,
 }
 
 /// Binds and serves.
 pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyhow::Result<()> {
-    let config = server_config(serving.config, &serving.node);
+    let reviews = Reviews::new(
+        serving.cluster.client(),
+        super::parts::seed(&serving.machine, 13),
+    );
+    let config = server_config(serving.config, &serving.node, &reviews);
     let stop = supervisor.stop().clone();
     let (verbosity, verbosity_set) = watch::channel(serving.logs.verbosity());
     let (_machine_in, machine) = watch::channel(Some(Arc::new(serving.machine)));
@@ -184,7 +192,7 @@ fn node_access(config: &Config, runtime: kubelet_cri::Client) -> NodeAccess {
     }
 }
 
-fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
+fn server_config(config: &Config, node: &NodeView, reviews: &Reviews) -> ServerConfig {
     let server = &config.server;
     ServerConfig {
         node_name: node.name.clone(),
@@ -192,14 +200,17 @@ fn server_config(config: &Config, node: &NodeView) -> ServerConfig {
         read_only: server
             .read_only_port
             .map(|port| SocketAddr::new(server.address, port)),
-        main: server.enabled.then(|| main_config(config)),
+        main: server.enabled.then(|| main_config(config, reviews)),
         now: jiff::Timestamp::now,
     }
 }
 
-fn main_config(config: &Config) -> MainConfig {
+fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
     let (server, auth) = (&config.server, &config.auth);
     let pair = match &server.tls.files {
+        _ if super::certificates::is_from_cluster(config) => {
+            ServingPair::FromCluster(CertificateStore::serving(&config.paths.cert_dir).current())
+        }
         Some((certificate, key)) => ServingPair::Files {
             certificate: certificate.clone(),
             key: key.clone(),
@@ -244,7 +255,7 @@ fn main_config(config: &Config) -> MainConfig {
         tokens: match auth.webhook_cache {
             Some(holds) => TokenAuthentication::Webhook {
                 holds,
-                reviewer: Reviewer::Standalone,
+                reviewer: reviews.tokens(),
             },
             None => TokenAuthentication::Ignored,
         },
@@ -256,7 +267,7 @@ fn main_config(config: &Config) -> MainConfig {
             } => Authorization::Webhook {
                 yes_holds: authorized,
                 no_holds: unauthorized,
-                reviewer: Reviewer::Standalone,
+                reviewer: reviews.access(),
             },
             // A mode that nobody knows must not open anything either.
             Mode::Unknown(_) => Authorization::Webhook {
