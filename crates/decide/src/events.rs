@@ -223,7 +223,9 @@ pub fn killing(pod: &Pod, stop: &StopContainer) -> Option<PodEvent> {
             format!("Container {name} definition changed, will be restarted")
         }
         StopWhy::UnknownState => {
-            "Container is in unknown state, try killing it before starting again".to_owned()
+            let is_init = pod.init_containers().iter().any(|init| init.name == *name);
+            let what = if is_init { "Init container" } else { "Container" };
+            format!("{what} is in \"unknown\" state, try killing it before restart")
         }
     };
     about_container((pod, name), EventType::Normal, "Killing", message)
