@@ -361,9 +361,7 @@ impl Executor {
             .mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
         let event = match &started {
             Ok(()) => events::started(pod, &name),
-            Err(error) => {
-                events::start_failed(pod, &name, Some(id.as_str()), &error.message())
-            }
+            Err(error) => events::start_failed(pod, &name, Some(id.as_str()), &error.message()),
         };
         self.tell(pod, event);
         see(look, Scope::container(id));

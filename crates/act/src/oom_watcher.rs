@@ -142,14 +142,20 @@ mod tests {
     async fn the_machines_log_is_watched_and_an_absent_one_is_an_error() {
         let supervisor = Supervisor::new(Clock::simulated(jiff::Timestamp::UNIX_EPOCH));
         let scratch = Scratch::new();
-        let watcher = OomWatcher::new(&HostRoot::at(scratch.path()), &Registry::new(), Events::logged("n")).unwrap();
+        let watcher = OomWatcher::new(
+            &HostRoot::at(scratch.path()),
+            &Registry::new(),
+            Events::logged("n"),
+        )
+        .unwrap();
         let error = watcher.start(&supervisor).unwrap_err();
         assert!(
             error.to_string().starts_with("open the kernel log "),
             "{error}"
         );
         // Not every machine lets its log be read; where it does, the task stays.
-        let watcher = OomWatcher::new(&HostRoot::real(), &Registry::new(), Events::logged("n")).unwrap();
+        let watcher =
+            OomWatcher::new(&HostRoot::real(), &Registry::new(), Events::logged("n")).unwrap();
         if watcher.start(&supervisor).is_ok() {
             tokio::task::yield_now().await;
             assert_eq!(
@@ -164,7 +170,12 @@ mod tests {
     fn kills_are_counted_by_what_ran_out() {
         let scratch = Scratch::new();
         let registry = Registry::new();
-        let watcher = OomWatcher::new(&HostRoot::at(scratch.path()), &registry, Events::logged("n")).unwrap();
+        let watcher = OomWatcher::new(
+            &HostRoot::at(scratch.path()),
+            &registry,
+            Events::logged("n"),
+        )
+        .unwrap();
         let kill = |victim: &str| OomKill {
             at_usec: 1,
             pid: 7,

@@ -224,7 +224,11 @@ pub fn killing(pod: &Pod, stop: &StopContainer) -> Option<PodEvent> {
         }
         StopWhy::UnknownState => {
             let is_init = pod.init_containers().iter().any(|init| init.name == *name);
-            let what = if is_init { "Init container" } else { "Container" };
+            let what = if is_init {
+                "Init container"
+            } else {
+                "Container"
+            };
             format!("{what} is in \"unknown\" state, try killing it before restart")
         }
     };
@@ -298,11 +302,7 @@ pub fn duplicate_name(pod: &Pod) -> PodEvent {
 }
 
 /// What is told before a plan is carried out: a sandbox that is replaced, resolver settings that were left out or replaced.
-pub fn plan_events(
-    pod: &Pod,
-    node: &NodeView,
-    plan: &PodPlan,
-) -> (Vec<PodEvent>, Vec<NodeEvent>) {
+pub fn plan_events(pod: &Pod, node: &NodeView, plan: &PodPlan) -> (Vec<PodEvent>, Vec<NodeEvent>) {
     let sandbox = plan.steps.iter().find_map(|step| match &step.action {
         Action::RunSandbox(request) => request.config.as_ref()?.metadata.as_ref(),
         Action::Prepare(_)

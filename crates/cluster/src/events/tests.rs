@@ -104,7 +104,9 @@ async fn events_look_as_the_recorded_ones() {
                     ..pod("p")
                 },
             };
-            recorder.record(about, type_, text("reason"), text("message")).unwrap();
+            recorder
+                .record(about, type_, text("reason"), text("message"))
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(1500)).await;
         }
     })
@@ -133,7 +135,9 @@ async fn an_equal_event_is_counted_up_and_one_that_aged_away_is_made_again() {
     let kept = Arc::clone(&stored);
     sent(&server, async move |recorder| {
         for _ in 0..3 {
-            recorder.record(pod("a"), EventType::Warning, "BackOff", "again").unwrap();
+            recorder
+                .record(pod("a"), EventType::Warning, "BackOff", "again")
+                .unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
         }
         let first = kept.lock().unwrap().pop_first().unwrap().1;
@@ -142,7 +146,9 @@ async fn an_equal_event_is_counted_up_and_one_that_aged_away_is_made_again() {
             (&json!(3), &json!("2026-11-25T12:00:00Z"))
         );
         assert_eq!(first["lastTimestamp"], "2026-11-25T12:00:20Z");
-        recorder.record(pod("a"), EventType::Warning, "BackOff", "again").unwrap();
+        recorder
+            .record(pod("a"), EventType::Warning, "BackOff", "again")
+            .unwrap();
     })
     .await;
     let stored = stored.lock().unwrap();
@@ -190,12 +196,18 @@ async fn an_object_has_twenty_five_events_at_once_then_one_each_five_minutes() {
     let (server, _, calls) = server();
     let counts = sent(&server, async |recorder| {
         for _ in 0..100 {
-            recorder.record(pod("noisy"), EventType::Normal, "Same", "same").unwrap();
+            recorder
+                .record(pod("noisy"), EventType::Normal, "Same", "same")
+                .unwrap();
         }
-        recorder.record(pod("quiet"), EventType::Normal, "Same", "same").unwrap();
+        recorder
+            .record(pod("quiet"), EventType::Normal, "Same", "same")
+            .unwrap();
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(150)).await;
-            recorder.record(pod("noisy"), EventType::Normal, "Same", "same").unwrap();
+            recorder
+                .record(pod("noisy"), EventType::Normal, "Same", "same")
+                .unwrap();
         }
     })
     .await;
@@ -237,7 +249,9 @@ async fn a_server_that_is_away_is_tried_for_two_minutes_and_recording_never_wait
         async { status(403, "Forbidden") }
     });
     let counts = sent(&forbidding, async |recorder| {
-        recorder.record(pod("a"), EventType::Normal, "R", "m").unwrap();
+        recorder
+            .record(pod("a"), EventType::Normal, "R", "m")
+            .unwrap();
     })
     .await;
     assert_eq!((counts.failed, calls.load(Ordering::SeqCst)), (1, 1));

@@ -99,7 +99,8 @@ pub(crate) fn events(
         Some(client) => {
             let dice = Dice::new(super::parts::seed(machine, 13));
             let wall = WallClock::new(move || clock.now());
-            let made = kubelet_cluster::events::events(Some(client.clone()), wall, &node.name, dice);
+            let made =
+                kubelet_cluster::events::events(Some(client.clone()), wall, &node.name, dice);
             let (recorder, sender) = made;
             let send = act_events::send(sender, supervisor.stop().clone());
             supervisor.spawn(TaskKind::Stream, "events", send);

@@ -194,7 +194,8 @@ pub(crate) fn oom_watcher(
     supervisor: &Supervisor,
     events: &Events,
 ) -> anyhow::Result<()> {
-    let watcher = OomWatcher::new(root, registry, events.clone()).context("register metrics of the OOM watcher")?;
+    let watcher = OomWatcher::new(root, registry, events.clone())
+        .context("register metrics of the OOM watcher")?;
     match watcher.start(supervisor) {
         Err(error)
             if is_unreadable_log_tolerated(
