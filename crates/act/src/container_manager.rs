@@ -31,7 +31,7 @@ use crate::host_work::limits_of;
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
 use kubelet_model::reported::ReportedPods;
 
-pub use node::{ContainerManagerError, prepare_node};
+pub use node::{ContainerManagerError, NodePrepared, prepare_node};
 
 const PERIOD: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use kubelet_cri::{Client, CriError, Happened};
-use kubelet_decide::plan::{Action, OnFailure, PodPlan, StartContainer, Step, StopContainer};
+use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
+use kubelet_decide::plan::{
+    Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
+};
 use kubelet_decide::view::ResolvedImage;
 use kubelet_decide::volumes::{Leaving, Mark};
 use kubelet_model::ids::{ContainerId, SandboxId};
@@ -20,8 +23,9 @@ use kubelet_model::reason::Reason;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::faults::{FaultPoint, Faults};
-use crate::host_work::Host;
+use crate::host_work::{Host, HostWorkError};
 use crate::images::Images;
 use crate::pleg::Scope;
 use crate::pod_worker::Order;
@@ -43,6 +47,8 @@ pub struct Executor {
     pub timeline: Timeline,
     /// Sandboxes and containers that are made at once on this node.
     pub width: StartWidth,
+    /// Where people are told.
+    pub events: Events,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -91,6 +97,8 @@ pub struct Failure {
     pub message: String,
     /// An image pull failed: its back-off applies, not the pod's.
     pub image: Option<ImageFailure>,
+    /// What could not be stopped, as the event of a pod that is ending tells it.
+    pub unkilled: Vec<String>,
 }
 
 /// A failed image.
@@ -160,10 +168,12 @@ impl Executor {
             Action::Prepare(volumes) => {
                 let done = self.host.work(volumes.work).await;
                 mark(Stage::Volumes);
+                self.tell_host(pod, &done);
                 of_host(done, Effect::Prepared(volumes.written))
             }
             Action::WritePayloads(volumes) => {
                 let done = self.host.work(volumes.work).await;
+                self.tell_host(pod, &done);
                 of_host(done, Effect::Written(volumes.written))
             }
             Action::Release { work, leaving, .. } => {
@@ -179,6 +189,10 @@ impl Executor {
                         Scope::sandbox(SandboxId::from(id.as_str()))
                     }),
                 );
+                if let Err(error) = &made {
+                    self.events
+                        .pod(pod, events::sandbox_failed(&error.message()));
+                }
                 of_call(
                     made.map(|_| Effect::Nothing),
                     None,
@@ -195,40 +209,29 @@ impl Executor {
                 )
             }
             Action::ResolveImage(wanted) => {
-                let resolved = tokio::select! {
-                    // Cancel: a new order may not want this image any more; the next plan asks again if it does.
-                    biased;
-                    resolved = self.images.resolve(&wanted) => resolved,
-                    _ = orders.changed() => return Outcome::Done(Effect::Nothing),
-                };
+                let outcome = self.image(pod, wanted, orders).await;
                 mark(Stage::Pull);
-                match resolved {
-                    Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
-                    Err(error) => Outcome::Failed(Failure {
-                        container: Some(wanted.container),
-                        reason: error.reason,
-                        message: error.message,
-                        image: Some(ImageFailure {
-                            image: wanted.image,
-                            pull_failed: error.pull_failed,
-                        }),
-                    }),
-                }
+                outcome
             }
             Action::StartContainer(start) => self.start(pod, *start, look).await,
             Action::StartCreated { id, name } => {
                 self.start_created(pod, id, name, None, look).await
             }
-            Action::StopContainers(stops) => self.stop(stops, look).await,
+            Action::StopContainers(stops) => self.stop(pod, stops, look).await,
             Action::StopSandbox(id) => {
                 let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
                 see(look, Scope::Whole);
-                of_call(
+                let why = stopped.as_ref().err().map(CriError::message);
+                let what = Kill::Sandbox(pod.uid.as_str());
+                let unkilled = why.iter().map(|why| events::kill_failure(what, why));
+                let unkilled = unkilled.collect();
+                let outcome = of_call(
                     stopped.map(|()| Effect::Nothing),
                     None,
                     Reason::Error,
                     |e| format!("stop sandbox {id}: {}", e.message()),
-                )
+                );
+                with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, .. } => {
                 let removed = self.cri.remove_container(id.as_str()).await;
@@ -253,14 +256,66 @@ impl Executor {
         }
     }
 
+    fn tell(&self, pod: &Pod, event: Option<PodEvent>) {
+        if let Some(event) = event {
+            self.events.pod(pod, event);
+        }
+    }
+
+    fn tell_host(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
+        if let Err(error) = done {
+            self.events
+                .pod(pod, events::host_failed(error.reason, &error.message));
+        }
+    }
+
+    async fn image(
+        &self,
+        pod: &Pod,
+        wanted: ImageWanted,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Outcome {
+        let at = (pod, wanted.container.as_str());
+        let tell = |moment: ImageMoment<'_>| {
+            self.tell(pod, events::image_event(at, &wanted.image, moment));
+        };
+        let resolved = tokio::select! {
+            // Cancel: a new order may not want this image any more; the next plan asks again if it does.
+            biased;
+            resolved = self.images.resolve(&wanted, &tell) => resolved,
+            _ = orders.changed() => return Outcome::Done(Effect::Nothing),
+        };
+        match resolved {
+            Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
+            Err(error) => {
+                let reason = error.reason.as_str();
+                let event = events::start_failed(pod, &wanted.container, None, reason);
+                self.tell(pod, event);
+                Outcome::Failed(Failure {
+                    container: Some(wanted.container),
+                    reason: error.reason,
+                    message: error.message,
+                    image: Some(ImageFailure {
+                        image: wanted.image,
+                        pull_failed: error.pull_failed,
+                    }),
+                    unkilled: Vec::new(),
+                })
+            }
+        }
+    }
+
     async fn start(&self, pod: &Pod, start: StartContainer, look: &mut Option<Scope>) -> Outcome {
         let _slot = self.width.for_container().await;
         if let Err(error) = self.host.work(start.before).await {
+            let event = events::start_failed(pod, &start.name, None, &error.message);
+            self.tell(pod, event);
             return Outcome::Failed(Failure {
                 container: Some(start.name),
                 reason: Reason::CreateContainerConfigError,
                 message: error.message,
                 image: None,
+                unkilled: Vec::new(),
             });
         }
         let created = self.cri.create_container(start.request).await;
@@ -270,6 +325,8 @@ impl Executor {
             Ok(id) => ContainerId::from(id),
             Err(error) => {
                 see(look, Scope::Whole);
+                let event = events::start_failed(pod, &start.name, None, &error.message());
+                self.tell(pod, event);
                 return of_call(
                     Err(error),
                     Some(start.name),
@@ -278,6 +335,7 @@ impl Executor {
                 );
             }
         };
+        self.tell(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
         let outcome = self
             .start_created(pod, id.clone(), start.name, start.after_failure, look)
@@ -301,6 +359,11 @@ impl Executor {
         let started = self.cri.start_container(id.as_str()).await;
         self.timeline
             .mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
+        let event = match &started {
+            Ok(()) => events::started(pod, &name),
+            Err(error) => events::start_failed(pod, &name, Some(id.as_str()), &error.message()),
+        };
+        self.tell(pod, event);
         see(look, Scope::container(id));
         let effect = Effect::Started {
             name: name.clone(),
@@ -314,8 +377,13 @@ impl Executor {
         )
     }
 
-    /// All at once; the first failure is what is told.
-    async fn stop(&self, stops: Vec<StopContainer>, look: &mut Option<Scope>) -> Outcome {
+    /// All at once; the first failure is what status tells.
+    async fn stop(
+        &self,
+        pod: &Pod,
+        stops: Vec<StopContainer>,
+        look: &mut Option<Scope>,
+    ) -> Outcome {
         let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
         see(
             look,
@@ -324,26 +392,47 @@ impl Executor {
                 containers,
             },
         );
+        for stop in &stops {
+            self.tell(pod, events::killing(pod, stop));
+        }
         let calls = stops.iter().map(|stop| {
             self.cri
                 .stop_container(stop.id.as_str(), stop.grace_seconds)
         });
         let results = join_all(calls).await;
+        let mut first = None;
+        let mut unkilled = Vec::new();
         for (stop, result) in stops.into_iter().zip(results) {
             if let Err(error) = result {
-                let text = format!("stop container {}: {}", stop.name, error.message());
-                return of_call(Err(error), None, Reason::Error, |_| text);
+                let why = error.message();
+                unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
+                first.get_or_insert((error, format!("stop container {}: {why}", stop.name)));
             }
         }
-        Outcome::Done(Effect::Nothing)
+        match first {
+            None => Outcome::Done(Effect::Nothing),
+            Some((error, text)) => {
+                let outcome = of_call(Err(error), None, Reason::Error, |_| text);
+                with_unkilled(outcome, unkilled)
+            }
+        }
     }
+}
+
+/// The same, with what its event tells.
+fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
+    match &mut outcome {
+        Outcome::Done(_) => {}
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => failure.unkilled = texts,
+    }
+    outcome
 }
 
 fn see(look: &mut Option<Scope>, scope: Scope) {
     look.get_or_insert_with(Scope::nothing).join(scope);
 }
 
-fn of_host(done: Result<(), crate::host_work::HostWorkError>, effect: Effect) -> Outcome {
+fn of_host(done: Result<(), HostWorkError>, effect: Effect) -> Outcome {
     match done {
         Ok(()) => Outcome::Done(effect),
         Err(error) => Outcome::Failed(Failure {
@@ -351,6 +440,7 @@ fn of_host(done: Result<(), crate::host_work::HostWorkError>, effect: Effect) ->
             reason: error.reason,
             message: error.message,
             image: None,
+            unkilled: Vec::new(),
         }),
     }
 }
@@ -369,6 +459,7 @@ fn of_call(
                 reason,
                 message: message(&error),
                 image: None,
+                unkilled: Vec::new(),
             };
             match error.happened() {
                 Happened::No => Outcome::Failed(failure),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::Client;
+use kubelet_decide::events::ImageMoment;
 use kubelet_decide::plan::{ImageWanted, PullPolicy};
 use kubelet_decide::view::ResolvedImage;
 use kubelet_model::ids::PodUid;
@@ -35,6 +36,9 @@ pub struct ImageError {
     /// The pull itself failed: back-off applies.
     pub pull_failed: bool,
 }
+
+/// Hears how far the making sure of an image has come.
+pub type Tell<'a> = &'a (dyn Fn(ImageMoment<'_>) + Send + Sync);
 
 /// Limits on pulls.
 #[derive(Clone, Copy, Debug)]
@@ -105,14 +109,18 @@ impl Images {
             .clone()
     }
 
-    /// Makes sure of an image.
+    /// Makes sure of an image; `tell` hears how far that has come.
     ///
     /// # Errors
     /// With the reason and text that status shows.
-    pub async fn resolve(&self, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
+    pub async fn resolve(
+        &self,
+        wanted: &ImageWanted,
+        tell: Tell<'_>,
+    ) -> Result<ResolvedImage, ImageError> {
         let mut answers = Answers::default();
         // Boxed: every worker would carry the room for a pull.
-        let resolved = Box::pin(self.resolved(wanted, &mut answers)).await;
+        let resolved = Box::pin(self.resolved(wanted, &mut answers, tell)).await;
         let policy = match wanted.policy {
             PullPolicy::Always => "always",
             PullPolicy::IfNotPresent => "ifnotpresent",
@@ -127,58 +135,75 @@ impl Images {
         &self,
         wanted: &ImageWanted,
         answers: &mut Answers,
+        tell: Tell<'_>,
     ) -> Result<ResolvedImage, ImageError> {
-        let name = with_default_tag(&wanted.image).map_err(|message| ImageError {
-            reason: Reason::InvalidImageName,
-            message: format!(
-                "Failed to apply default image tag \"{}\": {message}",
-                wanted.image
-            ),
-            pull_failed: false,
+        let name = with_default_tag(&wanted.image).map_err(|message| {
+            let image = &wanted.image;
+            let message = format!("Failed to apply default image tag \"{image}\": {message}");
+            tell(ImageMoment::BadName(&message));
+            unpulled(Reason::InvalidImageName, message)
         })?;
         let present = match wanted.policy {
             PullPolicy::Always => None,
-            PullPolicy::IfNotPresent | PullPolicy::Never => self
-                .present(&name, wanted)
-                .await
-                .map_err(|error| ImageError {
-                    reason: Reason::ImageInspectError,
-                    message: format!("Failed to inspect image \"{name}\": {error}"),
-                    pull_failed: false,
-                })?,
+            PullPolicy::IfNotPresent | PullPolicy::Never => {
+                self.present(&name, wanted).await.map_err(|error| {
+                    // Quirk: upstream names the reference that it did not get (imagePullPrecheck).
+                    let message = format!("Failed to inspect image \"\": {}", error.message());
+                    tell(ImageMoment::NotInspected(&message));
+                    unpulled(Reason::ImageInspectError, message)
+                })?
+            }
         };
         if wanted.policy != PullPolicy::Always {
             answers.present = Some(present.is_some());
         }
         match (present, wanted.policy) {
-            (Some(image), _) => {
+            (Some((image, _)), _) => {
                 answers.pull_required = Some(false);
+                tell(ImageMoment::Present);
                 return Ok(image);
             }
             (None, PullPolicy::Never) => {
-                return Err(ImageError {
-                    reason: Reason::ErrImageNeverPull,
-                    message: format!(
-                        "Container image \"{}\" is not present with pull policy of Never",
-                        wanted.image
-                    ),
-                    pull_failed: false,
-                });
+                tell(ImageMoment::NeverPulled);
+                let image = &wanted.image;
+                return Err(unpulled(
+                    Reason::ErrImageNeverPull,
+                    format!("Container image \"{image}\" is not present with pull policy of Never"),
+                ));
             }
             (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {}
         }
         if wanted.pull_held_until.is_some() {
-            return Err(ImageError {
-                reason: Reason::ImagePullBackOff,
-                message: format!("Back-off pulling image \"{}\"", wanted.image),
-                pull_failed: false,
-            });
+            tell(ImageMoment::HeldBack);
+            return Err(unpulled(
+                Reason::ImagePullBackOff,
+                format!("Back-off pulling image \"{}\"", wanted.image),
+            ));
         }
         answers.pull_required = Some(true);
+        tell(ImageMoment::Pulling);
         let began = Instant::now();
         let pulled = self.pull(&name, wanted).await;
-        self.add_pulling(wanted, began.elapsed());
-        pulled
+        let with_waiting = began.elapsed();
+        self.add_pulling(wanted, with_waiting);
+        match pulled {
+            Ok(Pulled { image, took, size }) => {
+                tell(ImageMoment::Pulled {
+                    took,
+                    with_waiting,
+                    size,
+                });
+                Ok(image)
+            }
+            Err(message) => {
+                tell(ImageMoment::PullFailed(&message));
+                Err(ImageError {
+                    reason: Reason::ErrImagePull,
+                    message,
+                    pull_failed: true,
+                })
+            }
+        }
     }
 
     fn add_pulling(&self, wanted: &ImageWanted, took: Duration) {
@@ -190,19 +215,14 @@ impl Images {
         }
     }
 
-    async fn pull(&self, name: &str, wanted: &ImageWanted) -> Result<ResolvedImage, ImageError> {
-        let failed = |message: String| ImageError {
-            reason: Reason::ErrImagePull,
-            message,
-            pull_failed: true,
-        };
+    async fn pull(&self, name: &str, wanted: &ImageWanted) -> Result<Pulled, String> {
         if !self
             .rate
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            return Err(failed("pull QPS exceeded".to_owned()));
+            return Err("pull QPS exceeded".to_owned());
         }
         let _shown = UnderWay::enter(&self.under_way, name);
         let _slot = match &self.slots {
@@ -210,35 +230,53 @@ impl Images {
             None => None,
         };
         tracing::info!(image = name, container = wanted.container, "Pulling image");
+        let began = Instant::now();
         let reference = self
             .cri
             .pull_image(name, (*wanted.sandbox_config).clone())
             .await
-            .map_err(|e| failed(e.message()))?;
-        match self.present(&reference, wanted).await {
-            Ok(Some(image)) => Ok(image),
-            Ok(None) => Ok(ResolvedImage {
-                wanted: wanted.image.clone(),
-                id: reference,
-                uid: None,
-                username: String::new(),
-            }),
-            Err(error) => Err(failed(format!(
-                "image was pulled but cannot be inspected: {error}"
-            ))),
-        }
+            .map_err(|error| error.message())?;
+        let took = began.elapsed();
+        let unseen = || ResolvedImage {
+            wanted: wanted.image.clone(),
+            id: reference.clone(),
+            uid: None,
+            username: String::new(),
+        };
+        let seen = self.present(&reference, wanted).await;
+        let seen =
+            seen.map_err(|error| format!("image was pulled but cannot be inspected: {error}"))?;
+        let (image, size) = seen.unwrap_or_else(|| (unseen(), 0));
+        Ok(Pulled { image, took, size })
     }
 
+    /// An image that is on the node, and its size.
     async fn present(
         &self,
         name: &str,
         wanted: &ImageWanted,
-    ) -> Result<Option<ResolvedImage>, kubelet_cri::CriError> {
+    ) -> Result<Option<(ResolvedImage, u64)>, kubelet_cri::CriError> {
         Ok(self
             .cri
             .image_status(name)
             .await?
-            .map(|image| resolved(&image, wanted)))
+            .map(|image| (resolved(&image, wanted), image.size)))
+    }
+}
+
+/// A pull that succeeded.
+struct Pulled {
+    image: ResolvedImage,
+    took: Duration,
+    size: u64,
+}
+
+/// No pull was tried.
+fn unpulled(reason: Reason, message: String) -> ImageError {
+    ImageError {
+        reason,
+        message,
+        pull_failed: false,
     }
 }
 

@@ -12,6 +12,7 @@
 //! | status_write | core, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
 //! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
 //! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
+//! | events | stream, in a cluster | recorded events | the queue of events | Events at the API |
 //! | reconcilers | reconciler | clock | – | figures, warnings |
 //!
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod cluster_source;
 pub mod container_manager;
 pub mod data_dirs;
+pub mod events;
 pub mod execute;
 pub mod exits;
 pub mod faults;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kubelet_cluster::nodes::{LeaseKeeper, Registered};
 use kubelet_cluster::{Client, ClusterError};
+use kubelet_decide::events::NodeEvent;
 use kubelet_decide::node_status::{
     ImageView, NodeStatusPlan, NodeStatusView, PressureView, ReportTimes, RuntimeFeatureView,
     adopted_node, csi_node, initial_lease, must_report, node_patch, node_status,
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::image_list::ImageSet;
 use crate::node_facts::ClusterFacts;
 use crate::pleg::PlegHandle;
@@ -71,6 +73,8 @@ pub struct NodeStatusParts {
     pub images: watch::Receiver<Option<ImageSet>>,
     /// The relister.
     pub pleg: PlegHandle,
+    /// Where people are told.
+    pub events: Events,
     /// Where the node's name and UID are shown once it is registered.
     pub identity: watch::Sender<Option<(String, String)>>,
 }
@@ -149,7 +153,8 @@ impl NodeStatus {
         if !self.parts.is_registering {
             return self.parts.client.read_node(&name).await;
         }
-        let wanted = self.plan(&initial).node;
+        let plan = self.plan(&initial);
+        let wanted = plan.node;
         let capacity = &self.parts.facts.resources.capacity;
         let registered = self
             .parts
@@ -158,6 +163,8 @@ impl NodeStatus {
                 node_patch(existing, &adopted_node(existing, &initial, capacity, false))
             })
             .await?;
+        // Taken over or made: what it was in the eyes of this kubelet from the start is told.
+        self.tell(plan.events);
         Ok(match registered {
             Registered::Created(node) => {
                 self.reported = Some(Instant::now());
@@ -201,11 +208,15 @@ impl NodeStatus {
         if let Some(patch) = node_patch(node, &plan.node) {
             *node = self.parts.client.write_node_status(&name, &patch).await?;
             self.reported = Some(Instant::now());
-            for event in &plan.events {
-                tracing::info!(reason = event.reason, message = event.message, "Node event");
-            }
+            self.tell(plan.events);
         }
         Ok(())
+    }
+
+    fn tell(&self, events: Vec<NodeEvent>) {
+        for event in events {
+            self.parts.events.node(event);
+        }
     }
 
     fn plan(&mut self, existing: &Node) -> NodeStatusPlan {

@@ -1,7 +1,7 @@
 //! Tells of processes that the kernel killed for want of memory.
 //!
 //! In:    the kernel's log
-//! Out:   a warning per kill, `hyperkube_oom_kills_total`; `SystemOOM` when the machine itself ran out
+//! Out:   a warning per kill, `hyperkube_oom_kills_total`; event `SystemOOM` when the machine itself ran out
 //! Calls: wiring
 //! Holds: kills from before the start are not told again; a log that ends is opened again
 //! Upstream: pkg/kubelet/oom/oom_watcher_linux.go; differences: upstream tells old kills again at each start, and nothing of
@@ -10,11 +10,13 @@
 use std::future::pending;
 use std::path::PathBuf;
 
+use kubelet_decide::events::system_oom;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
 use kubelet_host::kernel::{KernelError, LogStart, OomKill, OomLog};
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use crate::events::Events;
 use crate::reconciler::RoundError;
 use crate::supervisor::Supervisor;
 
@@ -25,6 +27,7 @@ const TASK: &str = "oom_watcher";
 pub struct OomWatcher {
     log: PathBuf,
     kills: IntCounterVec,
+    events: Events,
 }
 
 impl OomWatcher {
@@ -32,7 +35,11 @@ impl OomWatcher {
     ///
     /// # Errors
     /// When the metric's name is taken.
-    pub fn new(root: &HostRoot, registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        root: &HostRoot,
+        registry: &Registry,
+        events: Events,
+    ) -> Result<Self, prometheus::Error> {
         let options = Opts::new(
             "hyperkube_oom_kills_total",
             "Processes killed for want of memory, by what ran out",
@@ -42,6 +49,7 @@ impl OomWatcher {
         Ok(Self {
             log: root.join("/dev/kmsg"),
             kills,
+            events,
         })
     }
 
@@ -99,6 +107,7 @@ impl OomWatcher {
                     constraint = kill.constraint,
                     "Got sys oom event"
                 );
+                self.events.node(system_oom(message));
             }
             None => {
                 self.kills.with_label_values(&["cgroup"]).inc();
@@ -133,14 +142,20 @@ mod tests {
     async fn the_machines_log_is_watched_and_an_absent_one_is_an_error() {
         let supervisor = Supervisor::new(Clock::simulated(jiff::Timestamp::UNIX_EPOCH));
         let scratch = Scratch::new();
-        let watcher = OomWatcher::new(&HostRoot::at(scratch.path()), &Registry::new()).unwrap();
+        let watcher = OomWatcher::new(
+            &HostRoot::at(scratch.path()),
+            &Registry::new(),
+            Events::logged("n"),
+        )
+        .unwrap();
         let error = watcher.start(&supervisor).unwrap_err();
         assert!(
             error.to_string().starts_with("open the kernel log "),
             "{error}"
         );
         // Not every machine lets its log be read; where it does, the task stays.
-        let watcher = OomWatcher::new(&HostRoot::real(), &Registry::new()).unwrap();
+        let watcher =
+            OomWatcher::new(&HostRoot::real(), &Registry::new(), Events::logged("n")).unwrap();
         if watcher.start(&supervisor).is_ok() {
             tokio::task::yield_now().await;
             assert_eq!(
@@ -155,7 +170,12 @@ mod tests {
     fn kills_are_counted_by_what_ran_out() {
         let scratch = Scratch::new();
         let registry = Registry::new();
-        let watcher = OomWatcher::new(&HostRoot::at(scratch.path()), &registry).unwrap();
+        let watcher = OomWatcher::new(
+            &HostRoot::at(scratch.path()),
+            &registry,
+            Events::logged("n"),
+        )
+        .unwrap();
         let kill = |victim: &str| OomKill {
             at_usec: 1,
             pid: 7,

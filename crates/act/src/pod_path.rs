@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::execute::Executor;
 use crate::exits::ExitSource;
 use crate::faults::Faults;
@@ -70,6 +71,8 @@ pub struct PodPathParts {
     pub snapshots: mpsc::Receiver<SourceSnapshot>,
     /// What is known of API objects.
     pub objects: ObjectsHandle,
+    /// Where people are told.
+    pub events: Events,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -120,6 +123,7 @@ pub fn start(
         clock: parts.clock,
         timeline: parts.timeline,
         width: StartWidth::new(parts.start_width),
+        events: parts.events,
         faults: parts.faults,
     };
     let network = Signal::new(parts.network.borrow().clone());

@@ -7,6 +7,8 @@
 //!        written before what depends on it is shown; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
+mod telling;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::container_start::back_off_key;
+use kubelet_decide::events::ToldWaits;
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use kubelet_decide::phase::{Phase, current_phase};
 use kubelet_decide::plan::PodPlan;
@@ -113,6 +116,7 @@ pub struct PodWorker {
     was_ready: bool,
     told_end: bool,
     is_doubted: bool,
+    told_waits: ToldWaits,
     figures: PodFigures,
 }
 
@@ -183,6 +187,7 @@ impl PodWorker {
             was_ready: false,
             told_end: false,
             is_doubted: false,
+            told_waits: ToldWaits::default(),
         }
     }
 
@@ -293,6 +298,7 @@ impl PodWorker {
             Err(error) => {
                 self.look = Some(Scope::Whole);
                 tracing::debug!(uid = %self.uid, error = %error, "Pod could not be observed");
+                self.tell_unobserved(&error);
                 let pause = self.next_retry();
                 self.wait(Some(pause), stop).await;
                 None
@@ -381,6 +387,7 @@ impl PodWorker {
             self.enter(next, order, observed, &network);
         }
         let plan = pod_plan(&self.view(order, observed, &self.life, &network));
+        self.tell_plan(order, observed, &network, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
         if plan.steps.is_empty() {
             tracing::debug!(pod = %order.pod.full_name, seen = %observed, plan = %plan, "Nothing to do");
@@ -531,6 +538,7 @@ impl PodWorker {
         let before = self.record.clone();
         let mut clean = true;
         for outcome in executed.outcomes {
+            self.tell_unkilled(pod, &outcome);
             match outcome {
                 Outcome::Done(effect) => self.remember_effect(pod, effect),
                 Outcome::Failed(failure) => {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
+use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::view::Desire;
 use kubelet_model::ids::PodUid;
@@ -217,6 +218,11 @@ impl SyncLoop {
         }
         self.metrics.desire(self.desired.pods.values());
         for name in &merged.duplicates {
+            let same = snapshot.pods.iter().filter(|pod| pod.full_name == *name);
+            for ignored in same.skip(1) {
+                let event = duplicate_name(ignored);
+                self.parts.executor.events.pod(ignored, event);
+            }
             tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
         }
         self.parts.executor.faults.reach(FaultPoint::Merged).await;

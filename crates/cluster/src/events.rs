@@ -23,6 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kubelet_model::event::EventType;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -41,31 +42,12 @@ const TRIES: u32 = 12;
 const RETRY: Duration = Duration::from_secs(10);
 const CALL: Duration = Duration::from_secs(30);
 
-/// `Normal` or `Warning`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventType {
-    /// Things go their way.
-    Normal,
-    /// Somebody should look.
-    Warning,
-}
-
-impl EventType {
-    /// The word of `type`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "Normal",
-            Self::Warning => "Warning",
-        }
-    }
-}
-
-/// The node as events mean it: by its name, which stands for its UID, too.
+/// The node as events mean it: by its name alone.
 pub fn node_reference(name: &str) -> ObjectReference {
     ObjectReference {
+        api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),
         name: Some(name.to_owned()),
-        uid: Some(name.to_owned()),
         ..ObjectReference::default()
     }
 }
@@ -116,6 +98,11 @@ pub struct EventCounts {
     pub filtered: u64,
 }
 
+/// The queue was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many queued events")]
+pub struct Dropped;
+
 /// Where events are recorded. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
@@ -126,17 +113,23 @@ pub struct EventRecorder {
 
 impl EventRecorder {
     /// Records an event. Never waits.
+    ///
+    /// # Errors
+    /// The queue was full, and the event is dropped.
     pub fn record(
         &self,
         about: ObjectReference,
         type_: EventType,
         reason: &str,
         message: impl Into<String>,
-    ) {
-        self.record_annotated(about, type_, reason, message, BTreeMap::new());
+    ) -> Result<(), Dropped> {
+        self.record_annotated(about, type_, reason, message, BTreeMap::new())
     }
 
     /// Records an event that carries annotations.
+    ///
+    /// # Errors
+    /// The queue was full, and the event is dropped.
     pub fn record_annotated(
         &self,
         about: ObjectReference,
@@ -144,28 +137,19 @@ impl EventRecorder {
         reason: &str,
         message: impl Into<String>,
         annotations: BTreeMap<String, String>,
-    ) {
-        let message = message.into();
-        tracing::info!(
-            kind = about.kind.as_deref().unwrap_or_default(),
-            namespace = about.namespace.as_deref().unwrap_or_default(),
-            name = about.name.as_deref().unwrap_or_default(),
-            r#type = type_.as_str(),
-            reason,
-            message,
-            "Event"
-        );
+    ) -> Result<(), Dropped> {
         let recorded = Recorded {
             about,
             type_,
             reason: reason.to_owned(),
-            message,
+            message: message.into(),
             annotations,
             at: self.clock.now(),
         };
-        if self.queue.try_send(recorded).is_err() {
+        self.queue.try_send(recorded).map_err(|_| {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+            Dropped
+        })
     }
 
     /// What became of events so far.
@@ -217,9 +201,16 @@ pub fn events(
 }
 
 impl EventSender {
-    /// Sends until every recorder is gone. What is cut off by a stop was at most one call.
-    pub async fn run(mut self) {
+    /// Sends until every recorder is gone. What is cut off by a stop is at most one event.
+    pub async fn run(&mut self) {
         while let Some(recorded) = self.queue.recv().await {
+            self.send(recorded).await;
+        }
+    }
+
+    /// Sends what waits now, in its order.
+    pub async fn flush(&mut self) {
+        while let Ok(recorded) = self.queue.try_recv() {
             self.send(recorded).await;
         }
     }

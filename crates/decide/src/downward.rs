@@ -127,7 +127,7 @@ fn map_text(map: Option<&BTreeMap<String, String>>) -> String {
 }
 
 /// Go's quoted form of a text.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -34,6 +34,7 @@ pub mod dns;
 mod downward;
 pub mod effective;
 pub mod env;
+pub mod events;
 pub mod garbage;
 pub mod hosts_file;
 pub mod identity;

@@ -28,7 +28,10 @@ use k8s_openapi::api::core::v1::{
     NodeRuntimeHandler, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+use kubelet_model::event::EventType;
 use kubelet_model::quantity::{Format, Quantity};
+
+use crate::events::NodeEvent;
 
 pub use patch::node_patch;
 pub use registration::{Registration, adopted_node, csi_node, initial_lease, initial_node};
@@ -164,17 +167,6 @@ pub struct NodeStatusView<'a> {
     pub now: Timestamp,
 }
 
-/// An event about the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeEvent {
-    /// `Normal` or `Warning`.
-    pub type_: &'static str,
-    /// Reason.
-    pub reason: &'static str,
-    /// Text.
-    pub message: String,
-}
-
 /// The object as it should be.
 #[derive(Clone, Debug)]
 pub struct NodeStatusPlan {
@@ -217,7 +209,7 @@ pub fn node_status(existing: &Node, view: &NodeStatusView<'_>) -> NodeStatusPlan
 
 fn node_event(reason: &'static str, name: &str) -> NodeEvent {
     NodeEvent {
-        type_: "Normal",
+        type_: EventType::Normal,
         reason,
         message: format!("Node {name} status is now: {reason}"),
     }
@@ -338,7 +330,7 @@ fn system(plan: &mut NodeStatusPlan, view: &SystemView, name: &str) {
     let before = status.node_info.as_ref().map(|info| info.boot_id.clone());
     if before.is_some_and(|before| !before.is_empty() && before != view.boot_id) {
         plan.events.push(NodeEvent {
-            type_: "Warning",
+            type_: EventType::Warning,
             reason: "Rebooted",
             message: format!("Node {name} has been rebooted, boot id: {}", view.boot_id),
         });

@@ -162,6 +162,19 @@ pub struct StopContainer {
     pub name: String,
     /// Seconds before it is killed.
     pub grace_seconds: i64,
+    /// What people are told of it.
+    pub why: StopWhy,
+}
+
+/// Why a container is stopped, as far as its event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopWhy {
+    /// Neither of the others.
+    Unwanted,
+    /// Another image is wanted in it: it is started again.
+    DefinitionChanged,
+    /// The runtime does not know what it does.
+    UnknownState,
 }
 
 /// Work on the node's own disk, mounts and cgroups. Every kind may be done twice without harm.

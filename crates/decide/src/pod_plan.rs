@@ -20,7 +20,7 @@ use crate::garbage::dead_instances;
 use crate::init_containers::{InitPlan, init_plan};
 use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
 use crate::phase::{Standing, standing};
-use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer};
+use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopWhy};
 use crate::restart::should_start;
 use crate::sandbox_config::sandbox_config;
 use crate::view::{Desire, NetworkState, PodView, Prepared, Waiting};
@@ -28,6 +28,10 @@ use crate::volumes::{Leaving, payload_updates, prepare_work, release_work};
 
 /// The least that a container gets to end, seconds.
 const MINIMUM_GRACE_SECONDS: i64 = 2;
+
+/// Why a container is unwanted, where its event says so, too.
+const DEFINITION_CHANGED: &str = "definition changed";
+const UNKNOWN_STATE: &str = "in an unknown state";
 
 /// How long a pod waits for an object before it looks again by itself.
 const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
@@ -254,9 +258,28 @@ fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPl
             unwanted.push(container);
         }
     }
-    let stops = stops_of(view, unwanted.into_iter(), view.pod.grace_seconds());
+    let whys: Vec<StopWhy> = unwanted
+        .iter()
+        .map(|container| stop_why(view, sandbox, container))
+        .collect();
+    let mut stops = stops_of(view, unwanted.into_iter(), view.pod.grace_seconds());
+    for (stop, why) in stops.iter_mut().zip(whys) {
+        stop.why = why;
+    }
     if !stops.is_empty() {
         plan.push(why, Action::StopContainers(stops));
+    }
+}
+
+fn stop_why(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &ObservedContainer,
+) -> StopWhy {
+    match unwanted_reason(view, sandbox, container) {
+        Some(DEFINITION_CHANGED) => StopWhy::DefinitionChanged,
+        Some(UNKNOWN_STATE) => StopWhy::UnknownState,
+        Some(_) | None => StopWhy::Unwanted,
     }
 }
 
@@ -279,9 +302,9 @@ fn unwanted_reason(
     } else if spec
         .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
     {
-        Some("definition changed")
+        Some(DEFINITION_CHANGED)
     } else if container.state == ContainerState::Unknown {
-        Some("in an unknown state")
+        Some(UNKNOWN_STATE)
     } else {
         None
     }
@@ -404,6 +427,7 @@ fn stops_of<'a>(
             id: c.id.clone(),
             name: c.name.clone(),
             grace_seconds: recorded(c).min(grace_seconds).max(MINIMUM_GRACE_SECONDS),
+            why: StopWhy::Unwanted,
         })
         .collect()
 }

@@ -65,6 +65,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
     let node = parts::node(&config, &machine, &root, &identity.name)?;
+    let events = cluster::events(&cluster, &node, &machine, clock, &supervisor);
     node_metrics::register(&config, &node, &registry)?;
     certificates.start(
         &config,
@@ -80,8 +81,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let images = parts::image_list(&cri, &registry, &reconcilers)?;
     let (seen_in, all_seen) = watch::channel(false);
     let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
-    parts::container_manager(&config, &root, tree, &blocking, &reconcilers).await?;
-    parts::oom_watcher(&config, &root, &registry, &supervisor)?;
+    parts::container_manager(&config, &root, tree, &reconcilers, &events).await?;
+    parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let (network, runtime_state) =
         parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
@@ -100,6 +101,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let path = pod_path::start(
         PodPathParts {
             objects,
+            events: events.clone(),
             cri,
             host,
             clock,
@@ -135,6 +137,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 status: &status,
                 runtime: runtime_state,
                 images,
+                events,
                 snapshots: snapshots_out.clone(),
             },
             &supervisor,

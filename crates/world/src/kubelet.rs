@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
+use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
@@ -130,6 +131,7 @@ impl SimKubelet {
         let status = StatusHandle::default();
         let parts = PodPathParts {
             objects: kubelet_act::pod_objects::ObjectsHandle::default(),
+            events: Events::logged("node"),
             cri,
             host,
             clock,

@@ -1,7 +1,7 @@
 //! What is set once, before the first pod: kernel tunables, this process' own limits, the tree, reserved cgroups.
 //!
 //! In:    the configuration, the tree's parts
-//! Out:   warnings, one line each; an error where the kubelet must not go on
+//! Out:   warnings, one line each, and events; an error where the kubelet must not go on
 //! Calls: wiring, on a blocking thread, once
 //! Holds: what the machine refuses for want of a capability is a warning; what the configuration demands is an error
 //! Upstream: pkg/kubelet/cm/container_manager_linux.go (setupNode), node_container_manager_linux.go
@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use kubelet_decide::cgroups::Cgroup;
+use kubelet_decide::events::{NodeEvent, limits_enforced, limits_failed};
 use kubelet_decide::resources::milli_cpu_to_shares;
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{CgroupError, Cgroups};
@@ -43,7 +44,16 @@ pub enum ContainerManagerError {
     },
 }
 
-/// Makes the node ready; the list is for the log. Blocking.
+/// A node that is ready for pods.
+#[derive(Debug, Default)]
+pub struct NodePrepared {
+    /// For the log.
+    pub warnings: Vec<String>,
+    /// For people.
+    pub events: Vec<NodeEvent>,
+}
+
+/// Makes the node ready. Blocking.
 ///
 /// # Errors
 /// A kernel setting that is protected, a tree that cannot be made, a reserved cgroup that is not there.
@@ -51,7 +61,7 @@ pub fn prepare_node(
     config: &Config,
     root: &HostRoot,
     parts: &CgroupTreeParts,
-) -> Result<Vec<String>, ContainerManagerError> {
+) -> Result<NodePrepared, ContainerManagerError> {
     let mut warnings = tunables(root, config.cgroups.protect_kernel_defaults)?;
     let wanted = i64::from(config.cgroups.oom_score_adj);
     warnings.extend(refusal(
@@ -84,9 +94,15 @@ pub fn prepare_node(
             return Err(ContainerManagerError::Tree(why.join("; ")));
         }
     }
-    warnings.extend(failed.iter().map(|error| RoundError::of(error).0));
-    enforce_reserved(config, cgroups, &mut warnings)?;
-    Ok(warnings)
+    let failed: Vec<String> = failed.iter().map(|e| RoundError::of(e).0).collect();
+    let mut events = Vec::new();
+    events.extend(tree.first().map(|root| match failed.as_slice() {
+        [] => limits_enforced("pods"),
+        failed => limits_failed(&root.path, &failed.join("; ")),
+    }));
+    warnings.extend(failed);
+    events.extend(enforce_reserved(config, cgroups)?);
+    Ok(NodePrepared { warnings, events })
 }
 
 fn tunables(root: &HostRoot, is_protected: bool) -> Result<Vec<String>, ContainerManagerError> {
@@ -127,8 +143,8 @@ fn refusal(what: &str, outcome: Result<Applied, OomError>) -> Option<String> {
 fn enforce_reserved(
     config: &Config,
     cgroups: &dyn Cgroups,
-    warnings: &mut Vec<String>,
-) -> Result<(), ContainerManagerError> {
+) -> Result<Vec<NodeEvent>, ContainerManagerError> {
+    let mut events = Vec::new();
     let resources = &config.resources;
     let system = (
         &resources.system_reserved,
@@ -168,12 +184,11 @@ fn enforce_reserved(
                 why: problems.join("; "),
             });
         }
-        warnings.push(format!(
-            "Updated limits on {} cgroup {path}",
-            what.to_lowercase()
-        ));
+        let whose = what.to_lowercase();
+        let whose = whose.trim_end_matches(" compressible");
+        events.push(limits_enforced(&format!("{whose} cgroup {path}")));
     }
-    Ok(())
+    Ok(events)
 }
 
 fn reserved_cgroup(

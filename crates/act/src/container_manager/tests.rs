@@ -93,7 +93,7 @@ fn report(status: &StatusHandle, uid: &str, cpu: &str, phase: &str) {
 }
 
 fn prepare(config: &Config, bench: &Bench, root: &HostRoot) -> Vec<String> {
-    prepare_node(config, root, &bench.parts).unwrap()
+    prepare_node(config, root, &bench.parts).unwrap().warnings
 }
 
 /// A stand-in host with its tunables as they should be.

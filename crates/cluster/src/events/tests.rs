@@ -65,7 +65,7 @@ fn pod(name: &str) -> ObjectReference {
 async fn sent(server: &Server, script: impl AsyncFnOnce(&EventRecorder)) -> EventCounts {
     let client = server.client();
     let clock = client.clock().clone();
-    let (recorder, sender) = events(Some(client), clock, "bench", Dice::new(1));
+    let (recorder, mut sender) = events(Some(client), clock, "bench", Dice::new(1));
     let kept = recorder.clone();
     let script = async move {
         script(&recorder).await;
@@ -104,7 +104,9 @@ async fn events_look_as_the_recorded_ones() {
                     ..pod("p")
                 },
             };
-            recorder.record(about, type_, text("reason"), text("message"));
+            recorder
+                .record(about, type_, text("reason"), text("message"))
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(1500)).await;
         }
     })
@@ -123,7 +125,7 @@ async fn events_look_as_the_recorded_ones() {
         .collect();
     assert_eq!(shown, recorded);
     assert_eq!(stored[0]["metadata"]["namespace"], "default");
-    assert_eq!(stored[0]["involvedObject"]["uid"], "bench");
+    assert_eq!(stored[0]["involvedObject"]["uid"], Value::Null);
     assert_eq!(stored[0]["count"], 1);
 }
 
@@ -133,7 +135,9 @@ async fn an_equal_event_is_counted_up_and_one_that_aged_away_is_made_again() {
     let kept = Arc::clone(&stored);
     sent(&server, async move |recorder| {
         for _ in 0..3 {
-            recorder.record(pod("a"), EventType::Warning, "BackOff", "again");
+            recorder
+                .record(pod("a"), EventType::Warning, "BackOff", "again")
+                .unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
         }
         let first = kept.lock().unwrap().pop_first().unwrap().1;
@@ -142,7 +146,9 @@ async fn an_equal_event_is_counted_up_and_one_that_aged_away_is_made_again() {
             (&json!(3), &json!("2026-11-25T12:00:00Z"))
         );
         assert_eq!(first["lastTimestamp"], "2026-11-25T12:00:20Z");
-        recorder.record(pod("a"), EventType::Warning, "BackOff", "again");
+        recorder
+            .record(pod("a"), EventType::Warning, "BackOff", "again")
+            .unwrap();
     })
     .await;
     let stored = stored.lock().unwrap();
@@ -190,12 +196,18 @@ async fn an_object_has_twenty_five_events_at_once_then_one_each_five_minutes() {
     let (server, _, calls) = server();
     let counts = sent(&server, async |recorder| {
         for _ in 0..100 {
-            recorder.record(pod("noisy"), EventType::Normal, "Same", "same");
+            recorder
+                .record(pod("noisy"), EventType::Normal, "Same", "same")
+                .unwrap();
         }
-        recorder.record(pod("quiet"), EventType::Normal, "Same", "same");
+        recorder
+            .record(pod("quiet"), EventType::Normal, "Same", "same")
+            .unwrap();
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(150)).await;
-            recorder.record(pod("noisy"), EventType::Normal, "Same", "same");
+            recorder
+                .record(pod("noisy"), EventType::Normal, "Same", "same")
+                .unwrap();
         }
     })
     .await;
@@ -211,7 +223,7 @@ async fn a_server_that_is_away_is_tried_for_two_minutes_and_recording_never_wait
     let counts = sent(&server, async move |recorder| {
         let began = Instant::now();
         for number in 0..1500 {
-            recorder.record(pod(&format!("p{number}")), EventType::Normal, "R", "m");
+            drop(recorder.record(pod(&format!("p{number}")), EventType::Normal, "R", "m"));
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -237,7 +249,9 @@ async fn a_server_that_is_away_is_tried_for_two_minutes_and_recording_never_wait
         async { status(403, "Forbidden") }
     });
     let counts = sent(&forbidding, async |recorder| {
-        recorder.record(pod("a"), EventType::Normal, "R", "m");
+        recorder
+            .record(pod("a"), EventType::Normal, "R", "m")
+            .unwrap();
     })
     .await;
     assert_eq!((counts.failed, calls.load(Ordering::SeqCst)), (1, 1));
@@ -246,7 +260,7 @@ async fn a_server_that_is_away_is_tried_for_two_minutes_and_recording_never_wait
 #[tokio::test(start_paused = true)]
 async fn without_a_cluster_events_are_only_logged() {
     let clock = WallClock::new(|| Timestamp::UNIX_EPOCH);
-    let (recorder, sender) = events(None, clock, "bench", Dice::new(1));
+    let (recorder, mut sender) = events(None, clock, "bench", Dice::new(1));
     for _ in 0..10 {
         recorder.record(
             node_reference("bench"),

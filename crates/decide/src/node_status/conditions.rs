@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{NodeEvent, NodeStatusView, node_event};
+use super::{NodeStatusView, node_event};
+use crate::events::NodeEvent;
 
 /// Without one of these in its capacity a node is not ready.
 const REQUIRED: [&str; 4] = ["cpu", "memory", "pods", "ephemeral-storage"];

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Service;
 use kubelet_act::clock::Clock;
+use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
 use kubelet_act::node_facts::cluster_facts;
 use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
@@ -29,6 +30,7 @@ use kubelet_cluster::pods::{PodSet, PodWatch};
 use kubelet_cluster::reflector::Reflector;
 use kubelet_cluster::tokens::Tokens;
 use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
+use kubelet_decide::events::{cgroup_version, starting};
 use kubelet_decide::manifest::unbuilt_fields_from;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
@@ -66,10 +68,51 @@ pub(crate) fn client_of(config: &Config, kubeconfig: Kubeconfig, clock: Clock) -
     let client = ClientConfig {
         user_agent: format!("kubelet/{VERSION} (linux/{})", std::env::consts::ARCH),
         rate: rate(settings.qps, settings.burst),
-        event_rate: (settings.event_qps > 0)
-            .then(|| rate(settings.event_qps, settings.event_burst)),
+        event_rate: Some(event_rate(settings.event_qps, settings.event_burst)),
     };
     Client::new(kubeconfig, &client, WallClock::new(move || clock.now()))
+}
+
+/// Zero is the client's own default, not "no limit", whatever the field's documentation says.
+///
+/// Quirk: client-go/rest/config.go (`DefaultQPS`, `DefaultBurst`).
+fn event_rate(qps: u32, burst: u32) -> Rate {
+    let or = |given: u32, default| if given == 0 { default } else { given };
+    Rate {
+        qps: or(qps, 5),
+        burst: or(burst, 10),
+    }
+}
+
+/// Where events are recorded; the task that sends them where there is a cluster. The first of them are told.
+pub(crate) fn events(
+    cluster: &Cluster,
+    node: &NodeView,
+    machine: &Machine,
+    clock: Clock,
+    supervisor: &Supervisor,
+) -> Events {
+    let events = match cluster.client() {
+        None => {
+            tracing::info!("No api server defined - no events will be sent to API server");
+            Events::logged(&node.name)
+        }
+        Some(client) => {
+            let dice = Dice::new(super::parts::seed(machine, 13));
+            let wall = WallClock::new(move || clock.now());
+            let made =
+                kubelet_cluster::events::events(Some(client.clone()), wall, &node.name, dice);
+            let (recorder, sender) = made;
+            let send = act_events::send(sender, supervisor.stop().clone());
+            supervisor.spawn(TaskKind::Stream, "events", send);
+            Events::recorded(&node.name, recorder)
+        }
+    };
+    events.node(starting());
+    if let Some(event) = cgroup_version(node) {
+        events.node(event);
+    }
+    events
 }
 
 /// Watches that are made before the pod path, which reads what they bring, and run after it.
@@ -131,6 +174,7 @@ pub(crate) struct Member<'a> {
     pub(crate) status: &'a StatusHandle,
     pub(crate) runtime: watch::Receiver<RuntimeState>,
     pub(crate) images: watch::Receiver<Option<ImageSet>>,
+    pub(crate) events: Events,
     pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
 }
 
@@ -209,6 +253,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         runtime: member.runtime,
         images: member.images,
         pleg: member.path.pleg.clone(),
+        events: member.events,
         identity,
     });
     supervisor.spawn(TaskKind::Core, "node status", node.run(stop.clone()));

@@ -16,6 +16,7 @@ use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
 use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
 use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
+use kubelet_act::events::Events;
 use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
 use kubelet_act::image_list::{ImageList, ImageSet};
@@ -163,19 +164,23 @@ pub(crate) async fn container_manager(
     config: &Config,
     root: &HostRoot,
     tree: CgroupTreeParts,
-    blocking: &Blocking,
     reconcilers: &Reconcilers,
+    events: &Events,
 ) -> anyhow::Result<()> {
+    let blocking = tree.blocking.clone();
     let (wanted, at, parts) = (config.clone(), root.clone(), tree.clone());
     let prepared = blocking.run(NODE_PREPARATION, "node preparation", move || {
         prepare_node(&wanted, &at, &parts)
     });
-    for warning in prepared
+    let prepared = prepared
         .await
         .context("prepare the node")?
-        .context("start the container manager")?
-    {
+        .context("start the container manager")?;
+    for warning in prepared.warnings {
         tracing::warn!("{warning}");
+    }
+    for event in prepared.events {
+        events.node(event);
     }
     reconcilers.spawn(ContainerManager::new(tree), ContainerManager::pace());
     Ok(())
@@ -187,8 +192,10 @@ pub(crate) fn oom_watcher(
     root: &HostRoot,
     registry: &Registry,
     supervisor: &Supervisor,
+    events: &Events,
 ) -> anyhow::Result<()> {
-    let watcher = OomWatcher::new(root, registry).context("register metrics of the OOM watcher")?;
+    let watcher = OomWatcher::new(root, registry, events.clone())
+        .context("register metrics of the OOM watcher")?;
     match watcher.start(supervisor) {
         Err(error)
             if is_unreadable_log_tolerated(
