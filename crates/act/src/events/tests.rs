@@ -59,6 +59,7 @@ impl World {
             chance,
             static_tokens: BTreeMap::new(),
             advertised: None,
+            own_kubelet: None,
         };
         Self {
             server: ApiServer::new(parts).unwrap(),
@@ -81,7 +82,7 @@ impl World {
         };
         let config = ClientConfig {
             user_agent: "kubelet".to_owned(),
-            rate: rate.clone(),
+            rate,
             event_rate: Some(rate),
         };
         let pipe: kubelet_cluster::Pipe = Arc::new(move || {

@@ -55,6 +55,7 @@ impl World {
             identity,
             static_tokens,
             advertised: None,
+            own_kubelet: None,
         });
         Self {
             server: server.unwrap(),
