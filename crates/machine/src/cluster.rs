@@ -41,8 +41,8 @@ impl Cluster {
         ]);
         // As `make run` has it.
         kubelet.config["authentication"] =
-            json!({"anonymous": {"enabled": true}, "webhook": {"enabled": false}});
-        kubelet.config["authorization"] = json!({"mode": "AlwaysAllow"});
+            json!({"anonymous": {"enabled": false}, "webhook": {"enabled": true}});
+        kubelet.config["authorization"] = json!({"mode": "Webhook"});
         kubelet.config["seccompDefault"] = json!(true);
         kubelet.config["podPidsLimit"] = json!(4096);
         kubelet.start();
