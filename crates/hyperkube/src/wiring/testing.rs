@@ -55,9 +55,10 @@ impl World {
             ("admin-token".to_owned(), User::admin()),
             ("bob-token".to_owned(), User::new("bob", &["users"])),
         ]);
+        let shared = Arc::clone(&now);
         let server = ApiServer::new(Parts {
             store: Store::memory(selectable_fields).unwrap(),
-            now: now.clone(),
+            now: shared,
             chance,
             identity,
             static_tokens,
