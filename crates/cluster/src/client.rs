@@ -234,8 +234,13 @@ impl Client {
         answer.await.map_err(|error| self.explained(error))
     }
 
-    /// A call that was held back until its deadline says what for.
+    /// A call that was held back until its deadline says what for; one that showed a certificate which is out of date says so.
     fn explained(&self, error: ClusterError) -> ClusterError {
+        let is_asked = error.code().is_none_or(|code| code == 401);
+        let out_of_date = is_asked.then(|| self.inner.credentials.out_of_date());
+        if let Some(why) = out_of_date.flatten() {
+            return error.because(&why);
+        }
         match (error, self.inner.credentials.waiting()) {
             (
                 ClusterError::Deadline {

@@ -280,14 +280,15 @@ async fn dial(server: &Server, identity: &Identity) -> Result<(Box<dyn Io>, bool
                 own.not_before, own.not_after
             )
         });
-        format!("TLS: {why}{}", own.unwrap_or_default())
+        let server = &server.url;
+        format!("TLS with {server}: {why}{}", own.unwrap_or_default())
     })?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Box::new(stream), is_http2))
 }
 
 async fn handshake(
-    config: rustls::ClientConfig,
+    (config, shown): (rustls::ClientConfig, tls::Shown),
     name: String,
     io: Box<dyn Io>,
 ) -> Result<tokio_rustls::client::TlsStream<Box<dyn Io>>, String> {
@@ -296,7 +297,7 @@ async fn handshake(
     TlsConnector::from(Arc::new(config))
         .connect(name, io)
         .await
-        .map_err(|error| error.to_string())
+        .map_err(|error| format!("{error}{}", shown.in_words()))
 }
 
 /// Host without brackets, and the port that is meant.

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::clock::WallClock;
 use crate::der::{self, Validity};
 use crate::exec_plugin;
-use crate::kubeconfig::{Kubeconfig, Login, Secret, Server};
+use crate::kubeconfig::{Kubeconfig, Login, Material, Secret, Server};
 use crate::tls::{certified_key, read_file, read_material};
 
 /// How long what a file said is believed.
@@ -105,6 +105,36 @@ impl Credentials {
     /// Holds calls back, for this reason, or lets them go.
     pub(crate) fn set_waiting(&self, why: Option<String>) {
         self.waits.send_replace(why);
+    }
+
+    /// Where the client certificate is.
+    fn place(&self) -> String {
+        let preferred = self.preferred.get().filter(|path| path.exists());
+        let pair = self.config.pair.as_ref().map(|pair| &pair.certificate);
+        match (preferred, pair) {
+            (Some(path), _) | (None, Some(Material::File(path))) => path.display().to_string(),
+            (None, Some(Material::Data(_))) => {
+                "client-certificate-data of the kubeconfig".to_owned()
+            }
+            (None, None) => "credential program".to_owned(),
+        }
+    }
+
+    /// What people must know when a call failed: the certificate that it showed is out of date.
+    pub(crate) fn out_of_date(&self) -> Option<String> {
+        let validity = self.last()?.validity?;
+        let now = self.clock.now();
+        let what = if validity.not_after < now {
+            format!("ended at {}", validity.not_after)
+        } else if now < validity.not_before {
+            format!("is not good before {}", validity.not_before)
+        } else {
+            return None;
+        };
+        let place = self.place();
+        Some(format!(
+            "the client certificate {place} {what}; the time here is {now}"
+        ))
     }
 
     /// What calls are held back for.
@@ -292,7 +322,8 @@ impl Credentials {
                 let key = pair
                     .as_ref()
                     .map(|(certificate, key)| certified_key(&certificate.0, &key.0))
-                    .transpose()?;
+                    .transpose()
+                    .map_err(|why| format!("{}: {why}", self.place()))?;
                 let first = key.as_ref().and_then(|key| key.cert.first());
                 let validity = first.and_then(|certificate| der::validity(certificate));
                 (key, validity, generation)

@@ -1,8 +1,8 @@
-//! Reads the little of an X.509 certificate that a node must know of its own: from when and until when it is valid.
+//! Reads the little of an X.509 certificate that people must be told: whose it is, by whom, from when and until when.
 //!
 //! In:    DER or PEM
-//! Out:   `Validity`
-//! Calls: credentials (is the pair of use), certificates (when to rotate)
+//! Out:   `Validity`, names
+//! Calls: credentials (is the pair of use), certificates (when to rotate), tls (what a server showed)
 //! Holds: a certificate that does not parse is an error, never a guess
 //! Upstream: crypto/x509 (parser); RFC 5280 section 4.1
 
@@ -52,6 +52,56 @@ pub(crate) fn validity(certificate: &[u8]) -> Option<Validity> {
         not_before,
         not_after,
     })
+}
+
+/// What a certificate says of itself, in one line.
+pub(crate) fn described(certificate: &[u8]) -> Option<String> {
+    let Validity {
+        not_before,
+        not_after,
+    } = validity(certificate)?;
+    let (subject, issuer) = names(certificate)?;
+    Some(format!(
+        "a certificate of {subject:?} signed by {issuer:?}, good from {not_before} until {not_after}"
+    ))
+}
+
+/// Subject and issuer.
+fn names(certificate: &[u8]) -> Option<(String, String)> {
+    let (certificate, _) = expect(certificate, SEQUENCE)?;
+    let (mut rest, _) = expect(certificate, SEQUENCE)?;
+    if rest.first() == Some(&VERSION) {
+        (_, rest) = expect(rest, VERSION)?;
+    }
+    for tag in [INTEGER, SEQUENCE] {
+        (_, rest) = expect(rest, tag)?;
+    }
+    let (issuer, rest) = expect(rest, SEQUENCE)?;
+    let (_, rest) = expect(rest, SEQUENCE)?;
+    let (subject, _) = expect(rest, SEQUENCE)?;
+    Some((name(subject), name(issuer)))
+}
+
+/// Organizations and common name; what cannot be read is left out.
+fn name(mut sets: &[u8]) -> String {
+    const SET: u8 = 0x31;
+    let mut parts = Vec::new();
+    while let Some((set, rest)) = expect(sets, SET) {
+        sets = rest;
+        let attribute = expect(set, SEQUENCE).and_then(|(pair, _)| value(pair));
+        let Some((_, kind, text)) = attribute else {
+            continue;
+        };
+        let key = match kind {
+            [0x55, 4, 3] => "CN",
+            [0x55, 4, 10] => "O",
+            _ => continue,
+        };
+        if let Some((_, text, _)) = value(text) {
+            parts.push(format!("{key}={}", String::from_utf8_lossy(text)));
+        }
+    }
+    parts.join(",")
 }
 
 /// Content of the value at the front, and what follows it.

@@ -194,6 +194,22 @@ impl ClusterError {
         }
     }
 
+    /// The same, with what is known of its cause.
+    pub(crate) fn because(mut self, why: &str) -> Self {
+        match &mut self {
+            Self::Refused { refusal, .. } => {
+                refusal.message = format!("{}; {why}", refusal.message);
+            }
+            Self::Unreachable { message, .. }
+            | Self::Credentials { message, .. }
+            | Self::Lost { message, .. }
+            | Self::Unreadable { message, .. }
+            | Self::Request { message, .. } => *message = format!("{message}; {why}"),
+            Self::Deadline { .. } | Self::TooLong { .. } => {}
+        }
+        self
+    }
+
     /// What the server said, if it said anything.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -250,7 +250,10 @@ impl Kubeconfig {
         // As upstream: YAML becomes JSON, JSON becomes the typed thing.
         let value: Value =
             serde_saphyr::from_str(text).map_err(|error| wrong(first_line(&error)))?;
-        let file: File = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+        let file: File = serde_path_to_error::deserialize(value).map_err(|error| {
+            let field = error.path().to_string();
+            wrong(format!("{field}: {}", error.into_inner()))
+        })?;
         let base = path.parent().unwrap_or(Path::new(""));
         let (cluster, user) = current(file).map_err(wrong)?;
         let mut problems = Vec::new();
@@ -284,26 +287,49 @@ fn first_line(error: &dyn std::error::Error) -> String {
 fn current(file: File) -> Result<(ClusterEntry, UserEntry), String> {
     let name = &file.current_context;
     if name.is_empty() {
-        return Err("current-context is not set".to_owned());
+        let known = file.contexts.iter().flatten().map(|context| &*context.name);
+        return Err(format!(
+            "current-context is not set; contexts: {}",
+            listed(known)
+        ));
     }
     let contexts = file.contexts.unwrap_or_default();
-    let context = contexts.into_iter().find(|context| &context.name == name);
-    let context = context
-        .ok_or_else(|| format!("contexts: there is none named {name:?}"))?
-        .context;
+    let context = contexts.iter().find(|context| &context.name == name);
+    let context = context.map(|context| context.context.clone());
+    let context = context.ok_or_else(|| {
+        let known = listed(contexts.iter().map(|context| &*context.name));
+        format!("contexts: there is none named {name:?} (current-context), only {known}")
+    })?;
     let clusters = file.clusters.unwrap_or_default();
     let cluster = clusters
         .into_iter()
         .find(|entry| entry.name == context.cluster);
-    let cluster =
-        cluster.ok_or_else(|| format!("clusters: there is none named {:?}", context.cluster))?;
+    let cluster = cluster.ok_or_else(|| {
+        format!(
+            "clusters: there is none named {:?}, which context {name:?} names",
+            context.cluster
+        )
+    })?;
     let users = file.users.unwrap_or_default();
     let user = match users.into_iter().find(|entry| entry.name == context.user) {
         Some(user) => user.user,
         None if context.user.is_empty() => UserEntry::default(),
-        None => return Err(format!("users: there is none named {:?}", context.user)),
+        None => {
+            return Err(format!(
+                "users: there is none named {:?}, which context {name:?} names",
+                context.user
+            ));
+        }
     };
     Ok((cluster.cluster, user))
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
 }
 
 fn server(cluster: &ClusterEntry, base: &Path, problems: &mut Vec<String>) -> Option<Server> {
@@ -530,6 +556,49 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, parts) in [
+            (
+                "current-context: c\nclusters:\n- name: k\n  cluster: {server: [\n",
+                &["line"][..],
+            ),
+            (
+                "contexts:\n- name: c\n  context: {cluster: 5}\n",
+                &["contexts[0].context.cluster: ", "expected a string"],
+            ),
+            (
+                "users:\n- name: u\n  user: {client-certificate-data: '%'}\n",
+                &["users[0].user.client-certificate-data: "],
+            ),
+            (
+                "contexts: [{name: c}]",
+                &["current-context is not set; contexts: \"c\""],
+            ),
+            (
+                "current-context: x\ncontexts: [{name: c}, {name: d}]",
+                &["there is none named \"x\" (current-context), only \"c\", \"d\""],
+            ),
+            (
+                "current-context: c\ncontexts: [{name: c, context: {cluster: k}}]",
+                &["clusters: there is none named \"k\", which context \"c\" names"],
+            ),
+            (
+                "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\nclusters: [{name: k}]",
+                &["users: there is none named \"u\", which context \"c\" names"],
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.starts_with("kubeconfig /etc/kubernetes/kubelet.conf: "),
+                "{error}"
+            );
+            for part in parts {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
         }
     }
 }

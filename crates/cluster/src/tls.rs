@@ -7,15 +7,22 @@
 //! Upstream: client-go/transport (tls.go), crypto/x509 (root_linux.go: where the machine's authorities are)
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+use rustls::client::WantsClientCert;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 
+use crate::der;
 use crate::kubeconfig::{Material, Trust};
 
 /// Where distributions keep certificate authorities; the first that is there counts, as in Go.
@@ -73,21 +80,26 @@ pub(crate) async fn client_config(
     trust: &Trust,
     certificate: Option<Arc<CertifiedKey>>,
     protocols: &[&[u8]],
-) -> Result<ClientConfig, String> {
+) -> Result<(ClientConfig, Shown), String> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
+    let shown = Shown::default();
     let builder = match trust {
         Trust::Nobody => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
         Trust::Authorities(material) => {
             let pem = read_material(material).await?;
-            builder.with_root_certificates(roots(&pem)?)
+            let roots = roots(&pem).map_err(|why| match material {
+                Material::File(path) => format!("{}: {why}", path.display()),
+                Material::Data(_) => why,
+            });
+            verified(builder, roots?, &shown)?
         }
         Trust::System => {
             let pem = read_file(&system_roots().await?).await?;
-            builder.with_root_certificates(roots(&pem)?)
+            verified(builder, roots(&pem)?, &shown)?
         }
     };
     let mut config = match certificate {
@@ -98,7 +110,98 @@ pub(crate) async fn client_config(
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // A resumed session would show the certificate of an earlier one.
     config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
+    Ok((config, shown))
+}
+
+/// What a server showed that was not believed, and what time it was held to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown(Arc<Mutex<Option<String>>>);
+
+impl Shown {
+    /// In words that follow the library's.
+    pub(crate) fn in_words(&self) -> String {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone().unwrap_or_default()
+    }
+
+    fn note(&self, certificate: &[u8], now: UnixTime) {
+        let now = i64::try_from(now.as_secs()).map(Timestamp::from_second);
+        let now = now.ok().and_then(Result::ok);
+        let now = now.map_or_else(String::new, |now| format!("; the time here is {now}"));
+        let certificate = der::described(certificate);
+        let certificate =
+            certificate.unwrap_or_else(|| "a certificate that cannot be read".to_owned());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(format!("; it showed {certificate}{now}"));
+    }
+}
+
+fn verified(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    roots: RootCertStore,
+    shown: &Shown,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let inner = inner.build().map_err(|error| error.to_string())?;
+    let verifier = Noting {
+        inner,
+        shown: shown.clone(),
+    };
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+/// The library's own verifier, but what it refuses is noted for people.
+#[derive(Debug)]
+struct Noting {
+    inner: Arc<WebPkiServerVerifier>,
+    shown: Shown,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        if verified.is_err() {
+            self.shown.note(end_entity, now);
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 async fn system_roots() -> Result<PathBuf, String> {

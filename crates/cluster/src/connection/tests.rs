@@ -305,3 +305,110 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         "{error}"
     );
 }
+
+/// What a call over a real socket fails with.
+async fn failure(kubeconfig: Kubeconfig, now: &str) -> String {
+    let now: jiff::Timestamp = now.parse().unwrap();
+    let client = Client::new(kubeconfig, &config(), WallClock::new(move || now));
+    client.call(call("/")).await.unwrap_err().to_string()
+}
+
+const NOW: &str = "2026-11-25T12:00:00Z";
+
+#[tokio::test]
+async fn a_server_that_is_not_believed_is_named_with_what_it_showed_and_the_time() {
+    let authority = Authority::new();
+    let mut early = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    early.distinguished_name = rcgen::DistinguishedName::new();
+    early
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "kube-apiserver");
+    early.not_before = rcgen::date_time_ymd(2090, 1, 1);
+    early.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let made = early.signed_by(&key, &authority.issuer).unwrap();
+    let pair = (made.pem(), key.serialize_pem());
+    let (address, _) = tls_server(&authority, pair, b"h2").await;
+    let early = failure(kubeconfig(address, trusting(&authority)), NOW).await;
+    let other = failure(kubeconfig(address, trusting(&Authority::new())), NOW).await;
+    for (text, why) in [(early, "not valid yet"), (other, "")] {
+        for part in [
+            why,
+            &format!("TLS with https://localhost:{}/: ", address.port()),
+            "it showed a certificate of \"CN=kube-apiserver\" signed by \"CN=rcgen self signed cert\"",
+            "good from 2090-01-01T00:00:00Z until 2100-01-01T00:00:00Z",
+            "; the time here is 20",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_files_of_credentials_are_named_with_what_is_wrong() {
+    let authority = Authority::new();
+    let (address, _) = tls_server(&authority, authority.pair("localhost", 2100), b"h2").await;
+    let directory =
+        std::env::temp_dir().join(format!("kubelet-cluster-bad-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let with = |certificate: PathBuf, key: PathBuf| Kubeconfig {
+        pair: Some(ClientPair {
+            certificate: Material::File(certificate),
+            key: Material::File(key),
+        }),
+        ..kubeconfig(address, trusting(&authority))
+    };
+    let (old, key) = authority.pair("n", 2020);
+    let (_, other) = authority.pair("m", 2100);
+    let (old, key, other) = (
+        file("old.crt", &old),
+        file("old.key", &key),
+        file("m.key", &other),
+    );
+    let (empty, absent) = (file("empty", ""), directory.join("absent"));
+    let login = |path: &std::path::Path| Kubeconfig {
+        login: Login::TokenFile(path.to_owned(), None),
+        ..kubeconfig(address, trusting(&authority))
+    };
+    let authorities = Trust::Authorities(Material::File(empty.clone()));
+    for (kubeconfig, parts) in [
+        (
+            with(old.clone(), key.clone()),
+            [
+                "/old.crt ended at 2020-01-01T00:00:00Z",
+                "the time here is 2026-11-25T12:00:00Z",
+            ],
+        ),
+        (
+            with(old.clone(), other),
+            ["/old.crt: ", "client certificate and key: "],
+        ),
+        (
+            with(absent.clone(), key.clone()),
+            ["/absent: ", "No such file"],
+        ),
+        (
+            with(empty.clone(), key),
+            ["/empty: client certificate: ", "holds none"],
+        ),
+        (login(&absent), ["token file ", "/absent: No such file"]),
+        (login(&directory), ["token file ", "Is a directory"]),
+        (login(&empty), ["token file ", "/empty: is empty"]),
+        (
+            kubeconfig(address, authorities),
+            ["/empty: certificate authorities: ", "holds none"],
+        ),
+    ] {
+        let text = failure(kubeconfig, NOW).await;
+        for part in parts {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("PRIVATE KEY"));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}

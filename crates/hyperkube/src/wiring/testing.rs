@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) clock: WallClock,
     pub(crate) dials: Arc<AtomicUsize>,
     is_away: Arc<AtomicBool>,
+    ahead: Arc<AtomicI64>,
     cut: Arc<std::sync::Mutex<CancellationToken>>,
 }
 
@@ -41,16 +42,23 @@ impl World {
             START.parse::<jiff::Timestamp>(),
         );
         let start = start.unwrap();
-        let now = move || start + jiff::SignedDuration::try_from(began.elapsed()).unwrap();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let skipped = Arc::clone(&ahead);
+        let now = move || {
+            let skipped = jiff::SignedDuration::from_secs(skipped.load(Ordering::SeqCst));
+            start + jiff::SignedDuration::try_from(began.elapsed()).unwrap() + skipped
+        };
         let chance = Chance::seeded(7);
+        let now = Arc::new(now);
         let identity = Identity::fresh(&chance, now()).unwrap();
         let static_tokens = BTreeMap::from([
             ("admin-token".to_owned(), User::admin()),
             ("bob-token".to_owned(), User::new("bob", &["users"])),
         ]);
+        let shared = Arc::clone(&now);
         let server = ApiServer::new(Parts {
             store: Store::memory(selectable_fields).unwrap(),
-            now: Arc::new(now),
+            now: shared,
             chance,
             identity,
             static_tokens,
@@ -59,9 +67,10 @@ impl World {
         });
         Self {
             server: server.unwrap(),
-            clock: WallClock::new(now),
+            clock: WallClock::new(move || now()),
             dials: Arc::default(),
             is_away: Arc::default(),
+            ahead,
             cut: Arc::default(),
         }
     }
@@ -75,6 +84,11 @@ impl World {
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
         std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
+    }
+
+    /// Sets everybody's wall clock on by so many seconds.
+    pub(crate) fn skip(&self, seconds: f64) {
+        self.ahead.fetch_add(seconds as i64, Ordering::SeqCst);
     }
 
     pub(crate) fn pipe(&self, user: User) -> Pipe {

@@ -230,9 +230,11 @@ async fn the_certificate_is_rotated_in_time_on_new_connections_and_asked_for_ane
         assert!(ask(&client, 60).await.is_err_and(|error| error.is_answer()));
         assert_eq!(machine.world.dials.load(Ordering::SeqCst), dials);
 
-        tokio::time::sleep(Duration::from_secs_f64(whole * 0.69)).await;
+        machine.world.skip(whole * 0.69);
+        tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(life(machine.pair().await.unwrap()), first);
-        tokio::time::sleep(Duration::from_secs_f64(whole * 0.22)).await;
+        machine.world.skip(whole * 0.22);
+        tokio::time::sleep(Duration::from_secs(120)).await;
         let second = life(machine.pair().await.unwrap());
         assert!(second.not_after > first.not_after);
         assert!(ask(&client, 60).await.is_err_and(|error| error.is_answer()));
@@ -247,7 +249,7 @@ async fn the_certificate_is_rotated_in_time_on_new_connections_and_asked_for_ane
     // The machine slept until the certificate had ended.
     let last = life(machine.pair().await.unwrap());
     let until = last.not_after.duration_since(machine.world.clock.now());
-    tokio::time::sleep(until.unsigned_abs() + Duration::from_secs(1)).await;
+    machine.world.skip(until.as_secs_f64() + 1.0);
     assert!(
         machine
             .bootstrap()
@@ -309,7 +311,8 @@ async fn the_serving_certificate_comes_from_the_cluster_and_its_figures_have_ups
         assert_eq!(shown(SERVER_AGES.0).1, 0);
         let life = pair.not_after.duration_since(pair.not_before).as_secs_f64();
         machine.world.set_away(true);
-        tokio::time::sleep(Duration::from_secs_f64(life * 0.91)).await;
+        machine.world.skip(life * 0.91);
+        tokio::time::sleep(Duration::from_secs(90)).await;
         assert!(shown(SERVER_ERRORS).0 >= 1.0);
         machine.world.set_away(false);
         tokio::time::sleep(Duration::from_secs(120)).await;
