@@ -81,7 +81,7 @@ impl World {
         };
         let config = ClientConfig {
             user_agent: "kubelet".to_owned(),
-            rate: rate.clone(),
+            rate,
             event_rate: Some(rate),
         };
         let pipe: kubelet_cluster::Pipe = Arc::new(move || {
