@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,6 +41,8 @@ const QUEUE: usize = 1000;
 const TRIES: u32 = 12;
 const RETRY: Duration = Duration::from_secs(10);
 const CALL: Duration = Duration::from_secs(30);
+/// Nanoseconds within which events of one moment are told apart.
+const NEAR: i64 = 1_000_000;
 
 /// The node as events mean it: by its name alone.
 pub fn node_reference(name: &str) -> ObjectReference {
@@ -109,6 +111,8 @@ pub struct EventRecorder {
     queue: mpsc::Sender<Recorded>,
     clock: WallClock,
     counts: Arc<Counts>,
+    /// Nanosecond of the latest event.
+    latest: Arc<AtomicI64>,
 }
 
 impl EventRecorder {
@@ -144,12 +148,36 @@ impl EventRecorder {
             reason: reason.to_owned(),
             message: message.into(),
             annotations,
-            at: self.clock.now(),
+            at: self.own_moment(),
         };
         self.queue.try_send(recorded).map_err(|_| {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             Dropped
         })
+    }
+
+    /// Now, but no other event's moment: it is part of the name, and of two events with one name the server takes the first.
+    fn own_moment(&self) -> Timestamp {
+        let now = self.clock.now();
+        let Ok(nanosecond) = i64::try_from(now.as_nanosecond()) else {
+            return now;
+        };
+        let free = |latest: i64| {
+            // A clock that was set back further than this is believed.
+            let is_near = (0..NEAR).contains(&latest.saturating_sub(nanosecond));
+            if is_near {
+                latest.saturating_add(1)
+            } else {
+                nanosecond
+            }
+        };
+        let taken = self
+            .latest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| {
+                Some(free(latest))
+            });
+        let own = free(taken.unwrap_or(nanosecond));
+        Timestamp::from_nanosecond(i128::from(own)).unwrap_or(now)
     }
 
     /// What became of events so far.
@@ -188,6 +216,7 @@ pub fn events(
         queue: sender,
         clock,
         counts: Arc::clone(&counts),
+        latest: Arc::default(),
     };
     let sender = EventSender {
         queue,

@@ -59,6 +59,8 @@ pub struct Outside {
     pub exits: ExitSource,
     /// The runtime's network.
     pub network: watch::Receiver<NetworkState>,
+    /// Where people are told.
+    pub events: Events,
     /// Where it ends, and the bug that is planted.
     pub faults: Faults,
     /// Whether its journal writes nothing: a planted bug.
@@ -131,7 +133,7 @@ impl SimKubelet {
         let status = StatusHandle::default();
         let parts = PodPathParts {
             objects: kubelet_act::pod_objects::ObjectsHandle::default(),
-            events: Events::logged("node"),
+            events: outside.events,
             cri,
             host,
             clock,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::clock::Clock;
+use kubelet_act::events::Events;
 use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::records::POD_PREFIX;
 use kubelet_act::status::ReportedPods;
@@ -692,6 +693,7 @@ impl World {
             clock: self.clock,
             exits: Hints::exits(&self.hints, &self.runtime),
             network: self.network.subscribe(),
+            events: Events::logged("node"),
             faults: faults.with_planted(self.plant.planted),
             loses_writes: self.plant.loses_writes,
             disk: Disk::faults(&self.disk),

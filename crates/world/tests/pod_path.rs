@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::clock::Clock;
+use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::sync_loop::SourceSnapshot;
@@ -101,6 +102,7 @@ impl Node {
             clock: self.clock,
             exits: ExitSource::Simulated(Arc::new(move |pid| Box::pin(runtime.exit_of(pid)))),
             network: self.network.subscribe(),
+            events: Events::logged("node"),
             faults: self.faults.clone(),
             loses_writes: false,
             disk: self.disk.clone(),

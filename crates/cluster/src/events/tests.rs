@@ -163,12 +163,14 @@ async fn similar_events_are_combined_from_the_tenth_text_on() {
     let (server, stored, _) = server();
     sent(&server, async |recorder| {
         for number in 0..20 {
-            recorder.record(
-                pod("a"),
-                EventType::Warning,
-                "Unhealthy",
-                format!("probe {number}"),
-            );
+            recorder
+                .record(
+                    pod("a"),
+                    EventType::Warning,
+                    "Unhealthy",
+                    format!("probe {number}"),
+                )
+                .unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     })
@@ -223,7 +225,8 @@ async fn a_server_that_is_away_is_tried_for_two_minutes_and_recording_never_wait
     let counts = sent(&server, async move |recorder| {
         let began = Instant::now();
         for number in 0..1500 {
-            drop(recorder.record(pod(&format!("p{number}")), EventType::Normal, "R", "m"));
+            let fits = recorder.record(pod(&format!("p{number}")), EventType::Normal, "R", "m");
+            assert_eq!(fits.is_ok(), number < 1000);
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -262,12 +265,14 @@ async fn without_a_cluster_events_are_only_logged() {
     let clock = WallClock::new(|| Timestamp::UNIX_EPOCH);
     let (recorder, mut sender) = events(None, clock, "bench", Dice::new(1));
     for _ in 0..10 {
-        recorder.record(
-            node_reference("bench"),
-            EventType::Normal,
-            "Starting",
-            "Starting kubelet.",
-        );
+        recorder
+            .record(
+                node_reference("bench"),
+                EventType::Normal,
+                "Starting",
+                "Starting kubelet.",
+            )
+            .unwrap();
     }
     let counts = recorder.clone();
     drop(recorder);
