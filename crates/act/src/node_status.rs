@@ -1,16 +1,18 @@
 //! The node at the API server: registration, status, lease, CSINode.
 //!
-//! In:    the node's facts; the runtime's state, the images; the object as the server has it
+//! In:    the node's facts; the runtime's state, the images; the object as the watch of the own Node shows it, read where it is behind
 //! Out:   the Node object's status, its lease, its CSINode; the node's name and UID for those that need an owner
 //! Calls: two reconciler tasks, in a cluster only
 //! Holds: registration is tried until it succeeds; a status is sent when it differs or is old; a heartbeat waits for no status
 //! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer, syncNodeStatus, fastNodeStatusUpdate),
 //!           component-helpers/apimachinery/lease/controller.go (1.36)
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kubelet_cluster::nodes::{LeaseKeeper, Registered};
+use kubelet_cluster::reflector::Snapshots;
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::events::NodeEvent;
 use kubelet_decide::node_status::{
@@ -69,6 +71,8 @@ pub struct NodeStatusParts {
     pub pace: NodePace,
     /// What the runtime says of itself.
     pub runtime: watch::Receiver<RuntimeState>,
+    /// The own Node, as far as its watch brought it.
+    pub own_node: Snapshots<Node>,
     /// Images on the node.
     pub images: watch::Receiver<Option<ImageSet>>,
     /// The relister.
@@ -85,6 +89,8 @@ pub struct NodeStatus {
     parts: NodeStatusParts,
     was_ready: bool,
     reported: Option<Instant>,
+    /// The last try failed: the object is read, for what the watch shows may be why.
+    is_doubted: bool,
 }
 
 impl NodeStatus {
@@ -94,6 +100,7 @@ impl NodeStatus {
             parts,
             was_ready: false,
             reported: None,
+            is_doubted: false,
         }
     }
 
@@ -105,6 +112,7 @@ impl NodeStatus {
             let began = Instant::now();
             loop {
                 let result = self.once(&mut node).await;
+                self.is_doubted = result.is_err();
                 if let Err(error) = &result {
                     tracing::warn!(error = %error, "Node status could not be written; tried again");
                 }
@@ -191,7 +199,11 @@ impl NodeStatus {
     /// One look at the object and at the node, and what differs is written.
     async fn once(&mut self, node: &mut Node) -> Result<(), ClusterError> {
         let name = node.metadata.name.clone().unwrap_or_default();
-        *node = self.parts.client.read_node(&name).await?;
+        match self.watched(&name, node) {
+            Some(newer) => *node = Node::clone(&newer),
+            None if self.is_known(&name) => {}
+            None => *node = self.parts.client.read_node(&name).await?,
+        }
         let plan = self.plan(node);
         let times = ReportTimes {
             since_last: self.reported.map(|at| at.elapsed()),
@@ -217,6 +229,20 @@ impl NodeStatus {
         for event in events {
             self.parts.events.node(event);
         }
+    }
+
+    /// The watch shows the node, and the last try went well: there is nothing to read.
+    fn is_known(&self, name: &str) -> bool {
+        let set = self.parts.own_node.borrow();
+        !self.is_doubted && set.as_ref().is_some_and(|set| set.get("", name).is_some())
+    }
+
+    /// The object of the watch, where it is newer than what the last answer said.
+    fn watched(&self, name: &str, last: &Node) -> Option<Arc<Node>> {
+        let set = self.parts.own_node.borrow();
+        let shown = set.as_ref()?.get("", name).filter(|_| !self.is_doubted)?;
+        let is_newer = shown.metadata.uid != last.metadata.uid || version(shown) > version(last);
+        is_newer.then(|| Arc::clone(shown))
     }
 
     fn plan(&mut self, existing: &Node) -> NodeStatusPlan {
@@ -261,6 +287,11 @@ impl NodeStatus {
         }
         errors
     }
+}
+
+/// An object's version, where it is a number, as those of every known server are.
+fn version(node: &Node) -> Option<u64> {
+    node.metadata.resource_version.as_deref()?.parse().ok()
 }
 
 fn is_ready(node: &Node) -> bool {

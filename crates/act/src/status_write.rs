@@ -4,10 +4,10 @@
 //! Out:   status patches and deletions, each with the UID it means
 //! Calls: one core task, in a cluster only
 //! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; a failure waits and is tried again;
-//!        nothing waits for an answer but the next call about the same pod
+//!        nothing waits for an answer but the next call about the same pod; only what changed is decided on
 //! Upstream: pkg/kubelet/status/status_manager.go (syncBatch, syncPod, 1.36)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,9 @@ use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::CONFIG_MIRROR_ANNOTATION;
 use kubelet_model::reported::{ReportedPod, ReportedPods};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::status::Progress;
 
 /// Calls in flight, over all pods.
 const WIDTH: usize = 16;
@@ -40,6 +38,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct StatusInputs {
     /// What workers report.
     pub reported: watch::Receiver<ReportedPods>,
+    /// Which pods of it are new, changed or gone.
+    pub changes: mpsc::UnboundedReceiver<PodUid>,
     /// What the API holds.
     pub held: watch::Receiver<Option<Arc<PodSet>>>,
 }
@@ -48,7 +48,12 @@ pub struct StatusInputs {
 pub struct StatusWriter {
     client: Client,
     inputs: StatusInputs,
+    held: Held,
     slots: BTreeMap<PodUid, Slot>,
+    /// Pods to decide on: what is known of them has changed, or their time has come.
+    due: BTreeSet<PodUid>,
+    /// Pods whose last call failed, by when they are due again.
+    retries: BTreeSet<(Instant, PodUid)>,
 }
 
 impl std::fmt::Debug for StatusWriter {
@@ -65,8 +70,6 @@ struct Slot {
     is_busy: bool,
     /// The object as the last call answered, until the watch shows one that is as new.
     answered: Option<Arc<v1::Pod>>,
-    /// Decided on these two: nothing to do until one of them changes.
-    settled: Option<(Arc<v1::Pod>, Arc<v1::PodStatus>, Progress)>,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -87,28 +90,35 @@ impl StatusWriter {
         Self {
             client,
             inputs,
+            held: Held::default(),
             slots: BTreeMap::new(),
+            due: BTreeSet::new(),
+            retries: BTreeSet::new(),
         }
     }
 
     /// Runs until the stop, and a little longer for what is not written yet.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut flights: FuturesUnordered<Flight> = FuturesUnordered::new();
+        self.take_held();
         loop {
-            let retry_at = self.start_calls(&flights);
+            self.take_changes();
+            self.start_calls(&flights);
+            let retry_at = self.retries.first().map(|(at, _)| *at);
             tokio::select! {
                 // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
                 biased;
                 () = stop.cancelled() => break,
                 Some(landed) = flights.next() => self.land(landed),
-                Ok(()) = self.inputs.reported.changed() => {}
-                Ok(()) = self.inputs.held.changed() => {}
-                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
+                Some(uid) = self.inputs.changes.recv() => drop(self.due.insert(uid)),
+                Ok(()) = self.inputs.held.changed() => self.take_held(),
+                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => self.retry(),
                 else => break,
             }
         }
         let last_words = async {
             loop {
+                self.take_changes();
                 self.start_calls(&flights);
                 match flights.next().await {
                     Some(landed) => self.land(landed),
@@ -121,51 +131,75 @@ impl StatusWriter {
         }
     }
 
-    /// Begins what is to be done, as far as there is room; when to look again for what failed.
-    fn start_calls(&mut self, flights: &FuturesUnordered<Flight>) -> Option<Instant> {
-        let reported = self.inputs.reported.borrow_and_update().clone();
-        let held = self.inputs.held.borrow_and_update().clone()?;
-        self.slots
-            .retain(|uid, slot| slot.is_busy || reported.contains_key(uid));
-        let objects = Objects::of(&held);
+    /// All that has been reported meanwhile, so that changes that come fast share a look.
+    fn take_changes(&mut self) {
+        while let Ok(uid) = self.inputs.changes.try_recv() {
+            self.due.insert(uid);
+        }
+    }
+
+    /// What the API holds now: only pods whose object is another are due.
+    fn take_held(&mut self) {
+        if let Some(set) = self.inputs.held.borrow_and_update().clone() {
+            self.due.extend(self.held.take(&set));
+        }
+    }
+
+    /// The wait of some is over.
+    fn retry(&mut self) {
         let now = Instant::now();
-        let mut retry_at: Option<Instant> = None;
-        for (uid, pod) in &reported {
+        while let Some((at, uid)) = self.retries.pop_first() {
+            if at > now {
+                self.retries.insert((at, uid));
+                return;
+            }
+            self.due.insert(uid);
+        }
+    }
+
+    /// Begins what is to be done of what is due, as far as there is room.
+    fn start_calls(&mut self, flights: &FuturesUnordered<Flight>) {
+        let now = Instant::now();
+        while flights.len() < WIDTH
+            && let Some(uid) = self.due.pop_first()
+        {
+            let Some(pod) = self.inputs.reported.borrow().get(&uid).cloned() else {
+                // It is shown no more; a call that is on its way brings its slot back to this.
+                if self.slots.get(&uid).is_some_and(|slot| !slot.is_busy) {
+                    self.slots.remove(&uid);
+                }
+                continue;
+            };
             let slot = self.slots.entry(uid.clone()).or_default();
             if slot.is_busy {
+                // Its answer makes it due again.
                 continue;
             }
             if let Some(at) = slot.retry_at.filter(|at| *at > now) {
-                retry_at = Some(retry_at.map_or(at, |other| other.min(at)));
+                self.retries.insert((at, uid));
                 continue;
             }
-            let Some(object) = objects.for_pod(uid, pod) else {
+            let Some(object) = self.held.for_pod(&uid, &pod) else {
                 continue;
             };
             let object = slot.newest(object);
-            if slot.is_settled(&object, pod) {
-                continue;
-            }
             let view = StatusWriteView {
                 held: &object,
                 reported: &pod.status,
                 progress: pod.progress,
             };
             match status_write(&view) {
-                StatusWrite::Nothing => {
-                    slot.settled = Some((object, Arc::clone(&pod.status), pod.progress));
-                }
-                _ if flights.len() >= WIDTH => break,
+                StatusWrite::Nothing => {}
                 write => {
                     slot.is_busy = true;
-                    flights.push(call(self.client.clone(), uid.clone(), object, write));
+                    flights.push(call(self.client.clone(), uid, object, write));
                 }
             }
         }
-        retry_at
     }
 
     fn land(&mut self, landed: Landed) {
+        self.due.insert(landed.uid.clone());
         let Some(slot) = self.slots.get_mut(&landed.uid) else {
             return;
         };
@@ -209,16 +243,6 @@ impl Slot {
             }
         }
     }
-
-    fn is_settled(&self, object: &Arc<v1::Pod>, pod: &ReportedPod) -> bool {
-        self.settled
-            .as_ref()
-            .is_some_and(|(held, status, progress)| {
-                Arc::ptr_eq(held, object)
-                    && Arc::ptr_eq(status, &pod.status)
-                    && *progress == pod.progress
-            })
-    }
 }
 
 /// An object's version, where it is a number, as those of every known server are.
@@ -226,38 +250,58 @@ fn version(pod: Option<&v1::Pod>) -> Option<u64> {
     pod?.metadata.resource_version.as_deref()?.parse().ok()
 }
 
-/// What the API holds, by what it stands for.
-struct Objects<'a> {
-    pods: BTreeMap<&'a str, &'a Arc<v1::Pod>>,
-    /// By the hash of the static pod, which is its UID here.
-    mirrors: BTreeMap<&'a str, &'a Arc<v1::Pod>>,
-}
+/// What the API holds, by the UID of the pod here: its own, or for the mirror of a static pod the hash, which is the UID here.
+#[derive(Debug, Default)]
+struct Held(BTreeMap<PodUid, Arc<v1::Pod>>);
 
-impl<'a> Objects<'a> {
-    fn of(held: &'a PodSet) -> Self {
-        let mirror = |pod: &'a Arc<v1::Pod>| {
+impl Held {
+    /// Takes a whole set; which pods have another object than before, or none any more.
+    fn take(&mut self, set: &PodSet) -> Vec<PodUid> {
+        let own = set.pods.iter().map(|pod| (pod.uid.as_str(), &pod.object));
+        let hash = |pod: &Arc<v1::Pod>| {
             let annotations = pod.metadata.annotations.as_ref()?;
-            Some((annotations.get(CONFIG_MIRROR_ANNOTATION)?.as_str(), pod))
+            annotations.get(CONFIG_MIRROR_ANNOTATION).cloned()
         };
-        Self {
-            pods: held
-                .pods
-                .iter()
-                .map(|pod| (pod.uid.as_str(), &pod.object))
-                .collect(),
-            mirrors: held.mirrors.iter().filter_map(mirror).collect(),
+        let mirrors: Vec<_> = set
+            .mirrors
+            .iter()
+            .filter_map(|pod| Some((hash(pod)?, pod)))
+            .collect();
+        let mirrors = mirrors.iter().map(|(hash, pod)| (hash.as_str(), *pod));
+        // A pod's own object goes before a mirror that claims its UID.
+        let now: BTreeMap<&str, &Arc<v1::Pod>> = mirrors.chain(own).collect();
+        let gone: Vec<PodUid> = self
+            .0
+            .keys()
+            .filter(|uid| !now.contains_key(uid.as_str()))
+            .cloned()
+            .collect();
+        for uid in &gone {
+            self.0.remove(uid);
         }
+        let mut changed = gone;
+        for (uid, object) in now {
+            match self.0.get_mut(uid) {
+                Some(old) if Arc::ptr_eq(old, object) => {}
+                Some(old) => {
+                    *old = Arc::clone(object);
+                    changed.push(PodUid::from(uid));
+                }
+                None => {
+                    self.0.insert(PodUid::from(uid), Arc::clone(object));
+                    changed.push(PodUid::from(uid));
+                }
+            }
+        }
+        changed
     }
 
     /// The object whose status a pod's is: its own, or its mirror's, of the same name and namespace.
-    fn for_pod(&self, uid: &PodUid, pod: &ReportedPod) -> Option<&'a Arc<v1::Pod>> {
-        let own = self.pods.get(uid.as_str()).copied();
-        own.or_else(|| {
-            let mirror = *self.mirrors.get(uid.as_str())?;
-            let is_named = mirror.metadata.name == pod.object.metadata.name
-                && mirror.metadata.namespace == pod.object.metadata.namespace;
-            is_named.then_some(mirror)
-        })
+    fn for_pod(&self, uid: &PodUid, pod: &ReportedPod) -> Option<&Arc<v1::Pod>> {
+        let object = self.0.get(uid)?;
+        let (held, own) = (&object.metadata, &pod.object.metadata);
+        let is_own = held.uid.as_deref() == Some(uid.as_str());
+        (is_own || held.name == own.name && held.namespace == own.namespace).then_some(object)
     }
 }
 
@@ -286,4 +330,60 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
             result,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kubelet_model::pod::{Pod, SourceKind};
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(uid: &str, mirror_of: Option<&str>) -> Arc<v1::Pod> {
+        let annotations = mirror_of.map(|hash| json!({ CONFIG_MIRROR_ANNOTATION: hash }));
+        let pod = json!({ "metadata": { "name": "p", "namespace": "n", "uid": uid, "annotations": annotations }, "spec": { "containers": [] } });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn set(own: &[&Arc<v1::Pod>], mirrors: &[&Arc<v1::Pod>]) -> PodSet {
+        let pod = |object: &&Arc<v1::Pod>| {
+            Arc::new(Pod::new(Arc::clone(object), SourceKind::Api, Vec::new()).unwrap())
+        };
+        PodSet {
+            pods: own.iter().map(pod).collect(),
+            mirrors: mirrors.iter().map(|pod| Arc::clone(pod)).collect(),
+        }
+    }
+
+    #[test]
+    fn of_a_set_only_what_is_another_object_than_before_is_due() {
+        let mut held = Held::default();
+        let (one, two, mirror) = (object("1", None), object("2", None), object("m", Some("h")));
+        let mut due = |set: PodSet| {
+            let due: Vec<String> = held.take(&set).iter().map(PodUid::to_string).collect();
+            due.join(" ")
+        };
+        assert_eq!(due(set(&[&one, &two], &[&mirror])), "1 2 h");
+        assert_eq!(due(set(&[&one, &two], &[&mirror])), "");
+        let newer = object("2", None);
+        assert_eq!(due(set(&[&one, &newer], &[&mirror])), "2");
+        assert_eq!(due(set(&[&newer], &[])), "1 h");
+    }
+
+    #[test]
+    fn a_mirror_stands_for_the_static_pod_of_its_own_name_alone() {
+        let mut held = Held::default();
+        held.take(&set(&[], &[&object("m", Some("h"))]));
+        let shown = |name: &str| ReportedPod {
+            object: Arc::new(
+                serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "n" } }))
+                    .unwrap(),
+            ),
+            status: Arc::default(),
+            progress: kubelet_model::reported::Progress::Working,
+        };
+        let uid = PodUid::from("h");
+        assert!(held.for_pod(&uid, &shown("p")).is_some());
+        assert!(held.for_pod(&uid, &shown("other")).is_none());
+    }
 }

@@ -122,7 +122,6 @@ struct Kept(BTreeMap<ObjectKey, Arc<Pod>>);
 impl Kept {
     fn set(&mut self, snapshot: &Snapshot<v1::Pod>, node: &str, unbuilt: Unbuilt) -> PodSet {
         let mut set = PodSet::default();
-        let mut kept = BTreeMap::new();
         for (key, object) in &snapshot.objects {
             let bound_to = object
                 .spec
@@ -135,18 +134,24 @@ impl Kept {
                 set.mirrors.push(Arc::clone(object));
                 continue;
             }
-            let before = self.0.remove(key);
+            let before = self.0.get(key);
             let same = before.filter(|pod| Arc::ptr_eq(&pod.object, object));
-            let pod = same.or_else(|| {
-                let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
-                pod.map(Arc::new)
-            });
-            if let Some(pod) = pod {
-                kept.insert(key.clone(), Arc::clone(&pod));
+            if let Some(pod) = same {
+                set.pods.push(Arc::clone(pod));
+                continue;
+            }
+            let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
+            if let Some(pod) = pod.map(Arc::new) {
+                self.0.insert(key.clone(), Arc::clone(&pod));
                 set.pods.push(pod);
             }
         }
-        self.0 = kept;
+        if self.0.len() > set.pods.len() {
+            self.0.retain(|key, kept| {
+                let held = snapshot.objects.get(key);
+                held.is_some_and(|object| Arc::ptr_eq(object, &kept.object))
+            });
+        }
         set
     }
 }

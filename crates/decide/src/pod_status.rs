@@ -5,7 +5,7 @@
 //! Calls: act/pod_worker.rs after each observation
 //! Holds: a condition's time moves only when its value does; a terminal phase never leaves; times are whole seconds
 //! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go (1.36);
-//!        differences: no probes, no readiness gates, no in-place resize yet
+//!        differences: no probes, no in-place resize yet
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ use kubelet_model::reason::Reason;
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
+use crate::status_write::OWN_CONDITIONS;
 use crate::view::{PodView, RecordedExit, Waiting};
 
 /// Most bytes of one termination message.
@@ -54,6 +55,7 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         next: BTreeMap::new(),
         out: Vec::new(),
     };
+    conditions.keep_foreign();
     conditions.add_all(phase, &init, &regular);
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
@@ -449,25 +451,55 @@ impl Conditions<'_> {
             .filter(|s| !s.ready)
             .map(|s| s.name.as_str())
             .collect();
-        for name in ["Ready", "ContainersReady"] {
-            match phase {
-                Phase::Succeeded => self.add(name, false, Some((Reason::PodCompleted, None))),
-                Phase::Failed => self.add(name, false, Some((Reason::PodFailed, None))),
-                Phase::Pending | Phase::Running if unready.is_empty() => self.add(name, true, None),
-                Phase::Pending | Phase::Running => self.add(
-                    name,
-                    false,
-                    Some((
-                        Reason::ContainersNotReady,
-                        Some(format!(
-                            "containers with unready status: [{}]",
-                            unready.join(" ")
-                        )),
-                    )),
-                ),
-            }
-        }
+        let containers = match phase {
+            Phase::Succeeded => Some((Reason::PodCompleted, None)),
+            Phase::Failed => Some((Reason::PodFailed, None)),
+            Phase::Pending | Phase::Running if unready.is_empty() => None,
+            Phase::Pending | Phase::Running => Some((
+                Reason::ContainersNotReady,
+                Some(format!(
+                    "containers with unready status: [{}]",
+                    unready.join(" ")
+                )),
+            )),
+        };
+        let ready = containers.clone().or_else(|| self.closed_gates());
+        self.add("Ready", ready.is_none(), ready);
+        self.add("ContainersReady", containers.is_none(), containers);
         self.add("PodScheduled", true, None);
+    }
+
+    /// What others say of the pod, as the API has it; they and nobody else change it.
+    fn keep_foreign(&mut self) {
+        let status = self.view.pod.object.status.as_ref();
+        let held = status.and_then(|status| status.conditions.as_ref());
+        let foreign = held
+            .into_iter()
+            .flatten()
+            .filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str()));
+        self.out.extend(foreign.cloned());
+    }
+
+    /// Readiness gates whose condition is not there or not true: with one of them the pod is not ready.
+    fn closed_gates(&self) -> Option<(Reason, Option<String>)> {
+        let said = |type_: &str| self.out.iter().find(|c| c.type_ == type_);
+        let gates = self.view.pod.spec().readiness_gates.iter().flatten();
+        let closed: Vec<String> = gates
+            .filter_map(|gate| {
+                let name = &gate.condition_type;
+                match said(name) {
+                    None => Some(format!(
+                        "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                    )),
+                    Some(condition) if condition.status == "True" => None,
+                    Some(condition) => Some(format!(
+                        "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                        condition.status
+                    )),
+                }
+            })
+            .collect();
+        (!closed.is_empty()).then(|| (Reason::ReadinessGatesNotReady, Some(closed.join(", "))))
     }
 
     fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
@@ -490,3 +522,6 @@ impl Conditions<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use kubelet_model::reported::Progress;
 use serde_json::{Map, Value, json};
 
 /// Conditions that the kubelet alone writes.
-const OWN_CONDITIONS: [&str; 8] = [
+pub(crate) const OWN_CONDITIONS: [&str; 8] = [
     "AllContainersRestarting",
     "ContainersReady",
     "Initialized",

@@ -14,6 +14,7 @@ use kubelet_model::pod::{Pod, SourceKind};
 
 pub(crate) mod json;
 pub(crate) mod recorded;
+pub(crate) mod seen;
 
 /// The pod of a YAML object; name, namespace and UID have defaults, and fields the API would default are set.
 pub(crate) fn pod(yaml: &str) -> Pod {

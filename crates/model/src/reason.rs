@@ -54,6 +54,8 @@ pub enum Reason {
     ContainersNotReady,
     /// Condition: init containers are not done.
     ContainersNotInitialized,
+    /// Condition: somebody else has not said yet that it is ready.
+    ReadinessGatesNotReady,
     /// Condition: the pod has ended well.
     PodCompleted,
     /// Condition: the pod has ended badly.
@@ -88,6 +90,7 @@ impl Reason {
             Self::ContainerStatusUnknown => "ContainerStatusUnknown",
             Self::ContainersNotReady => "ContainersNotReady",
             Self::ContainersNotInitialized => "ContainersNotInitialized",
+            Self::ReadinessGatesNotReady => "ReadinessGatesNotReady",
             Self::PodCompleted => "PodCompleted",
             Self::PodFailed => "PodFailed",
             Self::NetworkNotReady => "NetworkNotReady",

@@ -3,96 +3,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kubelet_model::ids::SandboxId;
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
-use kubelet_model::observed::{
-    ContainerState, Moment, ObservedContainer, ObservedPod, ObservedSandbox, SandboxState,
-};
 
 use super::*;
-use crate::lifecycle::Lifecycle;
 use crate::plan::{Action, PodPlan};
 use crate::pod_plan::pod_plan;
+use crate::testing::seen::Seen;
 use crate::testing::{node, pod_of, recorded};
-use crate::view::{Desire, NetworkState, PodRecord, Prepared};
-
-/// A pod with a sandbox whose containers run, or with nothing yet.
-struct Seen {
-    pod: Pod,
-    observed: ObservedPod,
-    objects: PodObjects,
-    prepared: Prepared,
-    written: BTreeMap<String, Mark>,
-}
+use crate::view::Prepared;
 
 impl Seen {
-    fn new(pod: Pod, objects: PodObjects) -> Self {
-        Self {
-            observed: ObservedPod::absent(pod.uid.clone(), Moment::default()),
-            pod,
-            objects,
-            prepared: Prepared::No,
-            written: BTreeMap::new(),
-        }
-    }
-
-    fn running(mut self) -> Self {
-        let created_at = Timestamp::UNIX_EPOCH;
-        self.observed.sandboxes.push(ObservedSandbox {
-            id: SandboxId::from("s"),
-            attempt: 0,
-            state: SandboxState::Ready,
-            created_at,
-            ips: Some(vec!["10.244.0.7".to_owned()]),
-            host_network: false,
-        });
-        for spec in self.pod.containers() {
-            let image = spec.image.as_deref().unwrap_or_default();
-            self.observed.containers.push(ObservedContainer {
-                id: spec.name.as_str().into(),
-                sandbox: SandboxId::from("s"),
-                name: spec.name.clone(),
-                attempt: 0,
-                restart_count: 0,
-                state: ContainerState::Running {
-                    started_at: created_at,
-                },
-                created_at,
-                image: image.to_owned(),
-                image_ref: String::new(),
-                hash: format!("{:x}", crate::identity::container_hash(&spec.name, image)),
-                grace_seconds: None,
-                log_path: String::new(),
-                termination_message_host_path: None,
-                pid: None,
-                user: None,
-            });
-        }
-        self
-    }
-
-    fn see<T>(&self, of: impl FnOnce(&PodView<'_>) -> T) -> T {
-        of(&PodView {
-            pod: &self.pod,
-            desire: &Desire::Run,
-            lifecycle: &Lifecycle::Syncing,
-            observed: &self.observed,
-            record: &PodRecord::default(),
-            resolved: &BTreeMap::new(),
-            waiting: &BTreeMap::new(),
-            held: &BTreeMap::new(),
-            pod_waiting: None,
-            prepared: self.prepared,
-            written: &self.written,
-            objects: &self.objects,
-            retry_at: None,
-            node: &node(),
-            network: &NetworkState::Ready,
-            now: Timestamp::UNIX_EPOCH,
-            wall: Timestamp::UNIX_EPOCH,
-        })
-    }
-
     fn plan(&self) -> PodPlan {
         self.see(pod_plan)
     }

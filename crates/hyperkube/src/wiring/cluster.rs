@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kubelet_act::clock::Clock;
 use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
@@ -25,9 +25,9 @@ use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_act::{cluster_source, mirror_pods};
 use kubelet_cluster::jitter::Dice;
-use kubelet_cluster::objects::{NamedObjects, NamedObjectsTask, services};
+use kubelet_cluster::objects::{NamedObjects, NamedObjectsTask, own_node, services};
 use kubelet_cluster::pods::{PodSet, PodWatch};
-use kubelet_cluster::reflector::Reflector;
+use kubelet_cluster::reflector::{Reflector, Snapshots};
 use kubelet_cluster::tokens::Tokens;
 use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
 use kubelet_decide::events::{cgroup_version, starting};
@@ -124,6 +124,7 @@ pub(crate) struct Watches {
     keeper: PodObjectsKeeper,
     named: [NamedObjectsTask; 2],
     services: Reflector<Service>,
+    node: (Reflector<Node>, Snapshots<Node>),
 }
 
 /// The watches, and what workers read of them.
@@ -139,6 +140,7 @@ pub(crate) fn watches(
     let (secrets, secrets_task) = NamedObjects::new(client.clone(), dice.split());
     let (config_maps, config_maps_task) = NamedObjects::new(client.clone(), dice.split());
     let (services, listed) = services(client.clone(), dice.split());
+    let node = own_node(client.clone(), &node.name, dice.split());
     let (keeper, handle) = PodObjectsKeeper::new(PodObjectsParts {
         secrets,
         config_maps,
@@ -154,6 +156,7 @@ pub(crate) fn watches(
         keeper,
         named: [secrets_task, config_maps_task],
         services,
+        node,
     };
     (watches, handle)
 }
@@ -189,6 +192,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         keeper,
         named,
         services,
+        node: (node_watch, own_node),
     } = member.watches;
     let stopped = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = stop.clone();
@@ -208,12 +212,15 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         services.run().await;
     });
     supervisor.spawn(TaskKind::Core, "service watch", stopped(services));
+    let node_watch = Box::pin(node_watch.run());
+    supervisor.spawn(TaskKind::Core, "node watch", stopped(node_watch));
     let keeper = Box::pin(keeper.run(member.path.wakes.clone()));
     supervisor.spawn(TaskKind::Core, "pod objects", stopped(keeper));
     let follow = cluster_source::follow(sets.clone(), member.snapshots);
     supervisor.spawn(TaskKind::Core, "cluster source", stopped(Box::pin(follow)));
     let inputs = StatusInputs {
         reported: member.status.subscribe(),
+        changes: member.status.changes(),
         held: sets.clone(),
     };
     let writer = StatusWriter::new(client.clone(), inputs).run(stop.clone());
@@ -251,6 +258,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         is_registering: member.config.node.register,
         pace,
         runtime: member.runtime,
+        own_node,
         images: member.images,
         pleg: member.path.pleg.clone(),
         events: member.events,

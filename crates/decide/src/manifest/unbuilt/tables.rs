@@ -36,7 +36,7 @@ pub(super) const POD_SPEC: Table = &[
     ("preemptionPolicy", Ignored),
     ("priority", Built),
     ("priorityClassName", Built),
-    ("readinessGates", Unbuilt),
+    ("readinessGates", Into(READINESS_GATE)),
     ("resourceClaims", Unbuilt),
     ("resources", UnbuiltIf(is_filled)),
     ("restartPolicy", Built),
@@ -55,6 +55,8 @@ pub(super) const POD_SPEC: Table = &[
     ("topologySpreadConstraints", Ignored),
     ("volumes", Into(VOLUME)),
 ];
+
+const READINESS_GATE: Table = &[("conditionType", Built)];
 
 const DNS_CONFIG: Table = &[
     ("nameservers", Built),
