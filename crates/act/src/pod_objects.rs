@@ -224,7 +224,7 @@ impl Keeper {
             streams.push(changes(&pod.uid, &gone, used.subscribe()));
         }
         let why = "waiting for the API server's answer".to_owned();
-        let unknown = ObjectState::Unknown { why };
+        let unknown = ObjectState::Asked { why };
         let tokens = refs
             .tokens
             .iter()
@@ -326,9 +326,13 @@ fn states<T: kubelet_cluster::objects::MaybeImmutable>(
     let state = |used: &Use<T>| match used.known() {
         Known::Present(object) => ObjectState::Known(object),
         Known::Absent => ObjectState::Absent { at: clock.now() },
-        Known::Unknown(_) => ObjectState::Unknown {
-            why: format!("failed to sync {word} cache: timed out waiting for the condition"),
-        },
+        Known::Unknown(failed) => {
+            let why = format!("failed to sync {word} cache: timed out waiting for the condition");
+            match failed {
+                None => ObjectState::Asked { why },
+                Some(_) => ObjectState::Unknown { why },
+            }
+        }
     };
     uses.iter()
         .map(|(name, used)| (name.clone(), state(used)))

@@ -341,6 +341,10 @@ impl ToldWaits {
     /// What is told of the waits of a plan: those that are new or changed. What an earlier step's failure left was told with it.
     pub fn events(&mut self, view: &PodView<'_>, plan: &PodPlan) -> Vec<PodEvent> {
         let mut events = Vec::new();
+        if view.objects.is_asking() {
+            // What is missing may be here in a moment; what then still is in the way is told then.
+            return events;
+        }
         let failed = view.pod_waiting;
         if let Some(waiting) = plan.pod_waiting.as_ref()
             && failed != Some(waiting)

@@ -102,7 +102,7 @@ pub(crate) fn object_text<T>(
 ) -> String {
     match state {
         Some(ObjectState::Absent { .. }) => format!("{kind} \"{name}\" not found"),
-        Some(ObjectState::Unknown { why }) => why.clone(),
+        Some(ObjectState::Asked { why } | ObjectState::Unknown { why }) => why.clone(),
         // Known is no error; without an entry nobody was asked to watch it.
         Some(ObjectState::Known(_)) | None => {
             format!("object \"{namespace}\"/\"{name}\" not registered")
@@ -289,7 +289,9 @@ fn token(
             "failed to fetch token: serviceaccounts \"{}\" not found",
             account.unwrap_or_default()
         )),
-        Some(ObjectState::Unknown { why }) => Err(format!("failed to fetch token: {why}")),
+        Some(ObjectState::Asked { why } | ObjectState::Unknown { why }) => {
+            Err(format!("failed to fetch token: {why}"))
+        }
         None => Err("failed to fetch token: not asked for yet".to_owned()),
     }
 }
@@ -316,7 +318,7 @@ fn trust_anchors(
             None => "combination of signerName and labelSelector matched zero ClusterTrustBundles"
                 .to_owned(),
         }),
-        Some(ObjectState::Unknown { why }) => Err(why.clone()),
+        Some(ObjectState::Asked { why } | ObjectState::Unknown { why }) => Err(why.clone()),
         None => Err("ClusterTrustBundle informer has not yet synced".to_owned()),
     }
 }

@@ -23,7 +23,12 @@ pub enum ObjectState<T> {
         /// When it said so.
         at: Timestamp,
     },
-    /// Nobody has said yet, or the server refused.
+    /// The first answer is on its way: what needs it waits, and nobody is told of a failure.
+    Asked {
+        /// The text that people read while they wait.
+        why: String,
+    },
+    /// The server refused, or cannot be reached.
     Unknown {
         /// The text that people read, whole: upstream's for a watch that has not begun is
         /// `failed to sync secret cache: timed out waiting for the condition`.
@@ -36,6 +41,7 @@ impl<T> fmt::Debug for ObjectState<T> {
         match self {
             Self::Known(_) => f.write_str("Known"),
             Self::Absent { at } => write!(f, "Absent({at})"),
+            Self::Asked { why } => write!(f, "Asked({why})"),
             Self::Unknown { why } => write!(f, "Unknown({why})"),
         }
     }
@@ -112,6 +118,19 @@ pub struct PodObjects {
     pub tokens: BTreeMap<TokenRef, ObjectState<String>>,
     /// Trust anchors as PEM, normalised as upstream does.
     pub trust_bundles: BTreeMap<TrustBundleRef, ObjectState<String>>,
+}
+
+impl PodObjects {
+    /// Whether a first answer is on its way.
+    pub fn is_asking(&self) -> bool {
+        fn any<K, T>(of: &BTreeMap<K, ObjectState<T>>) -> bool {
+            of.values().any(|s| matches!(s, ObjectState::Asked { .. }))
+        }
+        any(&self.config_maps)
+            || any(&self.secrets)
+            || any(&self.tokens)
+            || any(&self.trust_bundles)
+    }
 }
 
 /// What a pod refers to, of its own namespace where the kind has one.
