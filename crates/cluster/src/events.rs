@@ -76,6 +76,8 @@ struct Recorded {
     message: String,
     annotations: BTreeMap<String, String>,
     at: Timestamp,
+    /// The moment in its name: no other event's.
+    named: Timestamp,
 }
 
 /// What became of events.
@@ -142,13 +144,15 @@ impl EventRecorder {
         message: impl Into<String>,
         annotations: BTreeMap<String, String>,
     ) -> Result<(), Dropped> {
+        let at = self.clock.now();
         let recorded = Recorded {
             about,
             type_,
             reason: reason.to_owned(),
             message: message.into(),
             annotations,
-            at: self.own_moment(),
+            at,
+            named: self.own_moment(at),
         };
         self.queue.try_send(recorded).map_err(|_| {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -157,8 +161,7 @@ impl EventRecorder {
     }
 
     /// Now, but no other event's moment: it is part of the name, and of two events with one name the server takes the first.
-    fn own_moment(&self) -> Timestamp {
-        let now = self.clock.now();
+    fn own_moment(&self, now: Timestamp) -> Timestamp {
         let Ok(nanosecond) = i64::try_from(now.as_nanosecond()) else {
             return now;
         };
@@ -327,7 +330,7 @@ fn event(recorded: Recorded, host: &str, at: Timestamp) -> Event {
         .namespace
         .clone()
         .filter(|namespace| !namespace.is_empty());
-    let name = event_name(&about, at);
+    let name = event_name(&about, recorded.named);
     let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
     let annotations = recorded.annotations;
     Event {

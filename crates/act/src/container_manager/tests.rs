@@ -258,10 +258,15 @@ fn what_the_configuration_demands_of_the_node_is_an_error_when_it_is_not_there()
         .cgroups
         .create("/system.slice", &CgroupLimits::default())
         .unwrap();
-    let warnings = prepare(&enforced, &bench, &root);
+    let prepared = prepare_node(&enforced, &root, &bench.parts).unwrap();
+    assert_eq!(prepared.warnings, Vec::<String>::new());
+    let told: Vec<&str> = prepared.events.iter().map(|e| e.message.as_str()).collect();
     assert_eq!(
-        warnings,
-        ["Updated limits on system reserved cgroup /system.slice"]
+        told,
+        [
+            "Updated Node Allocatable limit across pods",
+            "Updated limits on system reserved cgroup /system.slice"
+        ]
     );
     let shares = bench
         .parts

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
-use super::{event_name, repetition};
+use super::repetition;
 
 /// Entries of each cache.
 const ENTRIES: usize = 4096;
@@ -189,7 +189,7 @@ fn combined(event: Event, now: Timestamp) -> Event {
     let message = event.message.unwrap_or_default();
     Event {
         metadata: ObjectMeta {
-            name: Some(event_name(&event.involved_object, now)),
+            name: event.metadata.name,
             namespace: event.metadata.namespace,
             ..ObjectMeta::default()
         },
