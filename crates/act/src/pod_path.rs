@@ -7,6 +7,7 @@
 //! Upstream: pkg/kubelet/kubelet.go (NewMainKubelet, Run), the part for pods
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kubelet_cri::Client;
@@ -28,6 +29,7 @@ use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pleg_metrics::EventMetrics;
 use crate::pod_objects::ObjectsHandle;
 use crate::pod_worker::WorkerParts;
+use crate::pull_credentials::NodeCredentials;
 use crate::records::Records;
 use crate::runtime_events;
 use crate::signal::Signal;
@@ -112,7 +114,19 @@ pub fn start(
         registry,
     )?;
     let event_client = parts.cri.clone();
-    let images = Images::new(parts.cri.clone(), parts.pull_limits, registry)?;
+    let node_credentials = NodeCredentials::new(
+        parts.host.root.clone(),
+        parts.host.blocking.clone(),
+        &parts.node.root_dir,
+        std::env::var_os("HOME").map(PathBuf::from),
+        std::env::current_dir().ok(),
+    );
+    let images = Images::new(
+        parts.cri.clone(),
+        node_credentials,
+        parts.pull_limits,
+        registry,
+    )?;
     let executor = Executor {
         cri: parts.cri,
         host: parts.host,
