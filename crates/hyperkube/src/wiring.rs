@@ -85,6 +85,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         Some((client, (watches, objects))) => (Some((client, watches)), objects),
         None => (None, ObjectsHandle::default()),
     };
+    let own_node = joined.as_ref().map(|(_, watches)| watches.own_node());
+    parts::pod_cidr(&config, &runtime, own_node, &reconcilers);
     let path = pod_path::start(
         PodPathParts {
             objects,
