@@ -36,7 +36,7 @@ use crate::signal::Signal;
 use crate::start_width::StartWidth;
 use crate::status::StatusHandle;
 use crate::supervisor::{Supervisor, TaskKind};
-use crate::sync_loop::{SourceSnapshot, SyncInputs, SyncLoop};
+use crate::sync_loop::{AdmissionParts, SourceSnapshot, SyncInputs, SyncLoop};
 use crate::termination_message::MessageReader;
 use crate::timeline::Timeline;
 use crate::worker_metrics::WorkerMetrics;
@@ -72,6 +72,8 @@ pub struct PodPathParts {
     pub snapshots: mpsc::Receiver<SourceSnapshot>,
     /// What is known of API objects.
     pub objects: ObjectsHandle,
+    /// The node, as admission looks at it.
+    pub admission: AdmissionParts,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -150,7 +152,13 @@ pub fn start(
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
-    let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources, registry)?;
+    let sync_loop = SyncLoop::new(
+        workers,
+        parts.admission,
+        supervisor.clone(),
+        parts.sources,
+        registry,
+    )?;
     let all_sources_seen = sync_loop.all_sources_seen();
     let last_turn = sync_loop.last_turn();
     let inputs = SyncInputs {

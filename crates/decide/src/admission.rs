@@ -23,6 +23,8 @@ use affinity::matches_node;
 const OS: &str = "linux";
 /// Label with the operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
+/// How the message of the status begins.
+pub(crate) const REJECTED_PREFIX: &str = "Pod was rejected: ";
 /// Resources in the order in which they are checked; all others follow.
 const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -54,7 +56,7 @@ impl Rejection {
 
     /// The text of the status.
     pub fn status_message(&self) -> String {
-        format!("Pod was rejected: {}", self.message)
+        format!("{REJECTED_PREFIX}{}", self.message)
     }
 }
 
