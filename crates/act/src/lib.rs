@@ -13,6 +13,7 @@
 //! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
 //! | pod_cidr | reconciler | the own Node, clock | what the runtime was told | CRI `UpdateRuntimeConfig` |
 //! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
+//! | iptables_chains | reconciler | clock | what it made | KUBE-IPTABLES-HINT, KUBE-FIREWALL |
 //! | reconcilers | reconciler | clock | – | figures, warnings |
 //!
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
@@ -30,6 +31,7 @@ pub mod health;
 pub mod host_work;
 pub mod image_list;
 pub mod images;
+pub mod iptables_chains;
 pub mod look;
 mod loop_metrics;
 pub mod mirror_pods;

@@ -39,6 +39,7 @@ pub mod garbage;
 pub mod hosts_file;
 pub mod identity;
 pub mod init_containers;
+pub mod iptables_chains;
 pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
