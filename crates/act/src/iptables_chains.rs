@@ -23,8 +23,8 @@ use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
 const PERIOD: Duration = Duration::from_secs(60);
 /// One call, its wait for the lock included.
 const CALL: Duration = Duration::from_secs(30);
-/// Seconds to wait for the lock, and microseconds between two looks at it.
-const WAIT: [&str; 4] = ["-w", "5", "-W", "100000"];
+/// Seconds to wait for the lock. (Upstream says the interval of its looks, too; newer programs know no such thing.)
+const WAIT: [&str; 2] = ["-w", "5"];
 /// Of what a program complains this much is kept.
 const COMPLAINT: usize = 500;
 

@@ -23,13 +23,16 @@ const CONFIG_BYTES: u64 = 1 << 20;
 /// Reading them all.
 const READ: Duration = Duration::from_secs(10);
 
+/// When the files were read, and what was in them.
+type Read = (Instant, Arc<Keyring>);
+
 /// The node's own credentials. Clones share what was read.
 #[derive(Clone, Debug)]
 pub struct NodeCredentials {
     root: HostRoot,
     blocking: Blocking,
     files: Arc<[(PathBuf, DockerConfigForm)]>,
-    read: Arc<Mutex<Option<(Instant, Arc<Keyring>)>>>,
+    read: Arc<Mutex<Option<Read>>>,
 }
 
 impl NodeCredentials {

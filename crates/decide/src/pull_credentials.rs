@@ -121,7 +121,7 @@ fn credential_of(entry: Entry) -> Result<Credential, DockerConfigError> {
     };
     // Written with and without padding.
     let mut auth: String = auth.trim().to_owned();
-    while !auth.ends_with('=') && auth.len() % 4 != 0 {
+    while !auth.ends_with('=') && !auth.len().is_multiple_of(4) {
         auth.push('=');
     }
     let bytes: ByteString =

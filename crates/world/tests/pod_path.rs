@@ -905,7 +905,11 @@ async fn a_pod_that_is_rejected_fails_and_what_runs_stays_whoever_comes_first_af
             let status = node.status(uid).unwrap();
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let all = [&status.phase, &status.reason, &status.message].map(text);
-            (all.join(" "), status.conditions, status.container_statuses)
+            (
+                all.join(" "),
+                status.conditions.clone(),
+                status.container_statuses.clone(),
+            )
         };
         assert_eq!(
             shown("a"),

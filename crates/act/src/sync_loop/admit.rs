@@ -209,7 +209,7 @@ impl SyncLoop {
             })
             .collect();
         // Stable: of the same age the one that was named first.
-        adds.sort_by(|(a, _), (b, _)| a.cmp(b));
+        adds.sort_by_key(|(order, _)| *order);
         let mut adds = adds.into_iter().map(|(_, pod)| PodChange::Add(pod));
         let place = |change| match change {
             PodChange::Add(pod) => adds.next().unwrap_or(PodChange::Add(pod)),
