@@ -49,7 +49,7 @@ impl Events {
     /// Records an event about a pod, or about one of its containers.
     pub fn pod(&self, pod: &Pod, event: PodEvent) {
         let about = pod_reference(&pod.object, event.field_path);
-        self.record(about, event.type_, event.reason, event.message);
+        self.record(about, event.type_, &event.reason, event.message);
     }
 
     /// Records an event about the node.
@@ -61,7 +61,7 @@ impl Events {
         &self,
         about: ObjectReference,
         type_: EventType,
-        reason: &'static str,
+        reason: &str,
         message: String,
     ) {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();

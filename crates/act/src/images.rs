@@ -4,7 +4,7 @@
 //! Out:   `ResolvedImage`, or why it cannot be had; how long each pod waited for pulls;
 //!        `kubelet_image_manager_ensure_image_requests_total`
 //! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
-//! Holds: a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
+//! Holds: credentials are handed to the runtime and to nobody else; a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
 //!        asked at most `registryPullQPS` times a second
 //! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
 
@@ -16,6 +16,7 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::Client;
 use kubelet_decide::events::ImageMoment;
 use kubelet_decide::plan::{ImageWanted, PullPolicy};
+use kubelet_decide::pull_credentials::{Credential, full_repository};
 use kubelet_decide::view::ResolvedImage;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
@@ -23,6 +24,7 @@ use prometheus::{IntCounterVec, Registry};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::pull_credentials::NodeCredentials;
 use crate::worker_metrics::Making;
 
 /// Why an image cannot be had.
@@ -55,6 +57,7 @@ pub struct PullLimits {
 #[derive(Clone, Debug)]
 pub struct Images {
     cri: Client,
+    node: NodeCredentials,
     slots: Option<Arc<Semaphore>>,
     rate: Arc<Mutex<TokenBucket>>,
     under_way: Arc<Mutex<BTreeMap<String, usize>>>,
@@ -70,11 +73,13 @@ impl Images {
     /// When the metric's name is taken.
     pub fn new(
         cri: Client,
+        node: NodeCredentials,
         limits: PullLimits,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
             cri,
+            node,
             slots: limits.parallel.map(|n| Arc::new(Semaphore::new(n.max(1)))),
             rate: Arc::new(Mutex::new(TokenBucket::new(limits.qps, limits.burst))),
             under_way: Arc::default(),
@@ -181,6 +186,9 @@ impl Images {
             ));
         }
         answers.pull_required = Some(true);
+        if let Some(warning) = wanted.pull_secrets.warning() {
+            tell(ImageMoment::SecretsMissing(&warning));
+        }
         tell(ImageMoment::Pulling);
         let began = Instant::now();
         let pulled = self.pull(&name, wanted).await;
@@ -229,13 +237,11 @@ impl Images {
             Some(slots) => slots.acquire().await.ok(),
             None => None,
         };
-        tracing::info!(image = name, container = wanted.container, "Pulling image");
+        if let Some(error) = wanted.pull_secrets.unreadable {
+            return Err(error.to_string());
+        }
         let began = Instant::now();
-        let reference = self
-            .cri
-            .pull_image(name, (*wanted.sandbox_config).clone())
-            .await
-            .map_err(|error| error.message())?;
+        let reference = self.pull_with_any(name, wanted).await?;
         let took = began.elapsed();
         let unseen = || ResolvedImage {
             wanted: wanted.image.clone(),
@@ -248,6 +254,48 @@ impl Images {
             seen.map_err(|error| format!("image was pulled but cannot be inspected: {error}"))?;
         let (image, size) = seen.unwrap_or_else(|| (unseen(), 0));
         Ok(Pulled { image, took, size })
+    }
+
+    /// Tries one credential after the other, the pod's before the node's; without any it pulls as nobody.
+    async fn pull_with_any(&self, name: &str, wanted: &ImageWanted) -> Result<String, String> {
+        let mut credentials = wanted.pull_secrets.credentials.clone();
+        let repository = full_repository(&wanted.image);
+        credentials.extend(self.node.keyring().await.for_image(&repository));
+        let count = credentials.len();
+        tracing::info!(
+            image = name,
+            container = wanted.container,
+            credentials = count,
+            "Pulling image"
+        );
+        let as_auth = |credential: Credential| cri::AuthConfig {
+            username: credential.username,
+            password: credential.password,
+            ..cri::AuthConfig::default()
+        };
+        let mut tries: Vec<Option<cri::AuthConfig>> =
+            credentials.into_iter().map(as_auth).map(Some).collect();
+        if tries.is_empty() {
+            tries.push(None);
+        }
+        let mut errors: Vec<String> = Vec::new();
+        for auth in tries {
+            let config = (*wanted.sandbox_config).clone();
+            match self.cri.pull_image(name, auth, config).await {
+                Ok(reference) => return Ok(reference),
+                Err(error) => {
+                    let message = error.message();
+                    if !errors.contains(&message) {
+                        errors.push(message);
+                    }
+                }
+            }
+        }
+        // As Go prints an aggregate: each different text once.
+        Err(match errors.as_slice() {
+            [one] => one.clone(),
+            several => format!("[{}]", several.join(", ")),
+        })
     }
 
     /// An image that is on the node, and its size.
@@ -404,6 +452,11 @@ impl TokenBucket {
 
 #[cfg(test)]
 mod tests {
+    use kubelet_decide::pull_credentials::PullSecrets;
+    use kubelet_host::HostRoot;
+    use kubelet_host::blocking::Blocking;
+    use testkit::cri::{StandInConfig, StandInRuntime};
+
     use super::*;
 
     #[test]
@@ -431,5 +484,79 @@ mod tests {
         assert_eq!((0..20).filter(|_| bucket.take()).count(), 10);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((0..20).filter(|_| bucket.take()).count(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_tried_one_after_the_other_the_pods_before_the_nodes() {
+        let scratch = crate::testing::Scratch::new();
+        let config = "{\"auths\": {\"r.io\": {\"username\": \"node\", \"password\": \"p\"}}}";
+        scratch.write("var/lib/kubelet/config.json", config);
+        let runtime = StandInRuntime::new(StandInConfig::default());
+        let timeouts = kubelet_cri::Timeouts {
+            request: Duration::from_secs(2),
+        };
+        let metrics = kubelet_cri::Metrics::new(&Registry::new()).unwrap();
+        let cri = Client::from_channels(runtime.connect(), runtime.connect(), timeouts, metrics);
+        let node = NodeCredentials::new(
+            HostRoot::at(scratch.path()),
+            Blocking::Inline,
+            "/var/lib/kubelet",
+            None,
+            None,
+        );
+        let limits = PullLimits {
+            parallel: None,
+            qps: 0,
+            burst: 1,
+        };
+        let images = Images::new(cri, node, limits, &Registry::new()).unwrap();
+        let credential = |user: &str| Credential {
+            username: user.to_owned(),
+            password: "p".to_owned(),
+        };
+        let wanted = ImageWanted {
+            container: "c".to_owned(),
+            image: "r.io/a:1".to_owned(),
+            policy: PullPolicy::IfNotPresent,
+            pull_held_until: None,
+            pull_secrets: PullSecrets {
+                credentials: vec![credential("one"), credential("two")],
+                ..PullSecrets::default()
+            },
+            sandbox_config: Box::default(),
+        };
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let allowed = |user: &'static str| {
+            let seen = Arc::clone(&seen);
+            runtime.set_scripts(|scripts| {
+                scripts.registry = Arc::new(move |_, name, password| {
+                    seen.lock().unwrap().push(name.to_owned());
+                    name == user && password == "p"
+                });
+            });
+        };
+        allowed("nobody");
+        let error = images.resolve(&wanted, &|_| ()).await.unwrap_err();
+        assert_eq!(error.reason, Reason::ErrImagePull);
+        let denied = |user| format!("pull access denied for r.io/a:1 as \"{user}\"");
+        for user in ["one", "two", "node"] {
+            assert!(error.message.contains(&denied(user)), "{}", error.message);
+        }
+        assert_eq!(*seen.lock().unwrap(), ["one", "two", "node"]);
+        allowed("two");
+        seen.lock().unwrap().clear();
+        images.resolve(&wanted, &|_| ()).await.unwrap();
+        assert_eq!(
+            *seen.lock().unwrap(),
+            ["one", "two"],
+            "the first that is let in ends it"
+        );
+        let mut other = wanted.clone();
+        other.image = "public.io/a:1".to_owned();
+        other.pull_secrets = PullSecrets::default();
+        allowed("");
+        seen.lock().unwrap().clear();
+        let _refused = images.resolve(&other, &|_| ()).await.unwrap_err();
+        assert_eq!(*seen.lock().unwrap(), [""], "as nobody");
     }
 }

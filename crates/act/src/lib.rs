@@ -11,8 +11,10 @@
 //! | pod_objects | core, in a cluster | pods of the API, watches, tokens | what each pod's objects are | values for the workers' views, wake-ups |
 //! | status_write | core, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
 //! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
+//! | pod_cidr | reconciler | the own Node, clock | what the runtime was told | CRI `UpdateRuntimeConfig` |
 //! | mirror_pods | reconciler, in a cluster | static pods, mirrors, the node | – | mirror pods |
 //! | events | stream, in a cluster | recorded events | the queue of events | Events at the API |
+//! | iptables_chains | reconciler | clock | what it made | KUBE-IPTABLES-HINT, KUBE-FIREWALL |
 //! | reconcilers | reconciler | clock | – | figures, warnings |
 //!
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
@@ -31,6 +33,7 @@ pub mod health;
 pub mod host_work;
 pub mod image_list;
 pub mod images;
+pub mod iptables_chains;
 pub mod look;
 mod loop_metrics;
 pub mod mirror_pods;
@@ -40,10 +43,12 @@ pub mod oom_watcher;
 pub mod orphan;
 pub mod pleg;
 mod pleg_metrics;
+pub mod pod_cidr;
 mod pod_figures;
 pub mod pod_objects;
 pub mod pod_path;
 pub mod pod_worker;
+pub mod pull_credentials;
 pub mod reconciler;
 pub mod records;
 pub mod resource_analyzer;

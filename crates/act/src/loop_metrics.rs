@@ -2,7 +2,8 @@
 //!
 //! In:    the desired pods after each change; orphans and restarts as they are found
 //! Out:   `kubelet_desired_pods`, `kubelet_active_pods`, `kubelet_mirror_pods`, `kubelet_managed_ephemeral_containers`,
-//!        `kubelet_orphaned_runtime_pods_total`, `kubelet_restarted_pods_total`, `kubelet_orphan_pod_cleaned_volumes`
+//!        `kubelet_orphaned_runtime_pods_total`, `kubelet_restarted_pods_total`, `kubelet_orphan_pod_cleaned_volumes`,
+//!        `kubelet_admission_rejections_total`
 //! Calls: sync_loop
 //! Holds: names, labels, help and buckets are upstream's (`parity/metrics.json`); a pod counts as active until nothing of it will
 //!        run again
@@ -28,6 +29,7 @@ pub(crate) struct LoopMetrics {
     orphans: IntCounter,
     restarted: IntCounterVec,
     cleaned: IntGauge,
+    rejections: IntCounterVec,
     /// Pods held because of a field that is not supported here.
     held: IntGauge,
     /// Static ones, those of the API.
@@ -73,6 +75,11 @@ impl LoopMetrics {
             cleaned: made.gauge(
                 "orphan_pod_cleaned_volumes",
                 "The total number of orphaned Pods whose volumes were cleaned in the last periodic sweep.",
+            )?,
+            rejections: made.counters(
+                "admission_rejections_total",
+                "Cumulative number pod admission rejections by the Kubelet.",
+                &["reason"],
             )?,
             held: made.register(held)?,
             counted: (0, 0),
@@ -120,6 +127,11 @@ impl LoopMetrics {
     /// The runtime holds a pod that no source knows.
     pub(crate) fn found_orphan(&self) {
         self.orphans.inc();
+    }
+
+    /// A pod was not let in.
+    pub(crate) fn rejected(&self, reason: &str) {
+        self.rejections.with_label_values(&[reason]).inc();
     }
 
     /// A pod came back under the UID of the one that just ended.

@@ -320,7 +320,9 @@ impl Standing {
             Desire::Stop { .. } if pod.object.metadata.deletion_timestamp.is_none() => {
                 ("orphan", is_static)
             }
-            Desire::Stop { .. } | Desire::Run | Desire::Wait(_) => ("desired", is_static),
+            Desire::Stop { .. } | Desire::Run | Desire::Wait(_) | Desire::Reject(_) => {
+                ("desired", is_static)
+            }
         };
         let life_word = match life.rank() {
             0 => "sync",

@@ -1,6 +1,6 @@
 //! What the API objects that pods refer to are now: watched while a pod needs them, kept for its worker, which is woken at a change.
 //!
-//! In:    pods of the API; watches of their ConfigMaps and Secrets, their tokens, all Services
+//! In:    pods of the API; watches of their ConfigMaps and Secrets, their tokens, all Services and RuntimeClasses
 //! Out:   `PodObjects` per pod; wake-ups
 //! Calls: wiring, where a cluster was joined; workers read through [`ObjectsHandle`]
 //! Holds: one watch per name however many pods name it; nothing is asked for that no pod of this node names; a token is renewed while
@@ -14,13 +14,16 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, SelectAll, unfold};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kubelet_cluster::objects::{Known, NamedObjects, Use};
 use kubelet_cluster::pods::PodSet;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cluster::tokens::{Token, TokenError, TokenKey, Tokens};
 use kubelet_decide::references::referenced_objects;
 use kubelet_model::ids::PodUid;
-use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, Services, TokenRef};
+use kubelet_model::objects::{
+    ApiAccess, ObjectState, PodObjects, RuntimeClasses, Services, TokenRef,
+};
 use kubelet_model::pod::Pod;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +46,8 @@ pub struct ObjectsHandle(Option<Signal<Published>>);
 #[derive(Debug, Default)]
 struct Published {
     services: Option<Arc<[Arc<Service>]>>,
+    /// Handlers by class.
+    runtime_classes: Option<Arc<BTreeMap<String, String>>>,
     pods: BTreeMap<PodUid, Arc<PodObjects>>,
 }
 
@@ -58,9 +63,14 @@ impl ObjectsHandle {
                 .services
                 .clone()
                 .map_or(Services::NotSynced, Services::Known);
+            let runtime_classes = all
+                .runtime_classes
+                .clone()
+                .map_or(RuntimeClasses::NotSynced, RuntimeClasses::Known);
             PodObjects {
                 access: ApiAccess::Cluster,
                 services,
+                runtime_classes,
                 ..known.unwrap_or_default()
             }
         })
@@ -78,6 +88,8 @@ pub struct PodObjectsParts {
     pub tokens: Tokens,
     /// All Services.
     pub services: Snapshots<Service>,
+    /// All RuntimeClasses.
+    pub runtime_classes: Snapshots<RuntimeClass>,
     /// Pods of the API.
     pub pods: watch::Receiver<Option<Arc<PodSet>>>,
     /// The clock.
@@ -148,6 +160,7 @@ impl Keeper {
     async fn run(mut self) {
         let mut streams = Streams::new();
         self.take_services();
+        self.take_runtime_classes();
         self.take_pods(&mut streams);
         loop {
             tokio::select! {
@@ -156,6 +169,7 @@ impl Keeper {
                 Some(news) = streams.next(), if !streams.is_empty() => self.hear(news),
                 Ok(()) = self.parts.pods.changed() => self.take_pods(&mut streams),
                 Ok(()) = self.parts.services.changed() => self.take_services(),
+                Ok(()) = self.parts.runtime_classes.changed() => self.take_runtime_classes(),
                 else => return,
             }
         }
@@ -170,6 +184,24 @@ impl Keeper {
         self.published.change(|all| all.services = Some(services));
         if was_waited_for {
             for uid in self.pods.keys() {
+                self.wake(uid);
+            }
+        }
+    }
+
+    /// Pods that name a class may have waited for it.
+    fn take_runtime_classes(&mut self) {
+        let Some(snapshot) = self.parts.runtime_classes.borrow_and_update().clone() else {
+            return;
+        };
+        let classes = snapshot.objects.values();
+        let handlers: BTreeMap<String, String> = classes
+            .filter_map(|class| Some((class.metadata.name.clone()?, class.handler.clone())))
+            .collect();
+        self.published
+            .change(|all| all.runtime_classes = Some(Arc::new(handlers)));
+        for (uid, needs) in &self.pods {
+            if needs.pod.spec().runtime_class_name.is_some() {
                 self.wake(uid);
             }
         }

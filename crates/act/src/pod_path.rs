@@ -7,6 +7,7 @@
 //! Upstream: pkg/kubelet/kubelet.go (NewMainKubelet, Run), the part for pods
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kubelet_cri::Client;
@@ -29,13 +30,14 @@ use crate::pleg::{Pleg, PlegHandle, PlegParts};
 use crate::pleg_metrics::EventMetrics;
 use crate::pod_objects::ObjectsHandle;
 use crate::pod_worker::WorkerParts;
+use crate::pull_credentials::NodeCredentials;
 use crate::records::Records;
 use crate::runtime_events;
 use crate::signal::Signal;
 use crate::start_width::StartWidth;
 use crate::status::StatusHandle;
 use crate::supervisor::{Supervisor, TaskKind};
-use crate::sync_loop::{SourceSnapshot, SyncInputs, SyncLoop};
+use crate::sync_loop::{AdmissionParts, SourceSnapshot, SyncInputs, SyncLoop};
 use crate::termination_message::MessageReader;
 use crate::timeline::Timeline;
 use crate::worker_metrics::WorkerMetrics;
@@ -73,6 +75,8 @@ pub struct PodPathParts {
     pub objects: ObjectsHandle,
     /// Where people are told.
     pub events: Events,
+    /// The node, as admission looks at it.
+    pub admission: AdmissionParts,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
@@ -115,7 +119,19 @@ pub fn start(
         registry,
     )?;
     let event_client = parts.cri.clone();
-    let images = Images::new(parts.cri.clone(), parts.pull_limits, registry)?;
+    let node_credentials = NodeCredentials::new(
+        parts.host.root.clone(),
+        parts.host.blocking.clone(),
+        &parts.node.root_dir,
+        std::env::var_os("HOME").map(PathBuf::from),
+        std::env::current_dir().ok(),
+    );
+    let images = Images::new(
+        parts.cri.clone(),
+        node_credentials,
+        parts.pull_limits,
+        registry,
+    )?;
     let executor = Executor {
         cri: parts.cri,
         host: parts.host,
@@ -140,7 +156,13 @@ pub fn start(
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
-    let sync_loop = SyncLoop::new(workers, supervisor.clone(), parts.sources, registry)?;
+    let sync_loop = SyncLoop::new(
+        workers,
+        parts.admission,
+        supervisor.clone(),
+        parts.sources,
+        registry,
+    )?;
     let all_sources_seen = sync_loop.all_sources_seen();
     let last_turn = sync_loop.last_turn();
     let inputs = SyncInputs {

@@ -141,9 +141,12 @@ impl PodWorker {
         let uid = orders.borrow().pod.uid.clone();
         let cause = match orders.borrow().desire {
             Desire::Stop { cause, .. } => cause,
-            Desire::Run | Desire::Wait(_) => TerminationCause::Removed,
+            Desire::Run | Desire::Wait(_) | Desire::Reject(_) => TerminationCause::Removed,
         };
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
+        // The node may have room for a static pod by now; one of the API has failed for good.
+        let is_static = orders.borrow().pod.is_static();
+        let record = record.filter(|record| record.rejected.is_none() || !is_static);
         // Another kubelet may have run it before this one: what the API shows of it does not go back.
         let record = record.or_else(|| {
             let order = orders.borrow();
@@ -408,6 +411,12 @@ impl PodWorker {
         network: &NetworkState,
     ) {
         if let Lifecycle::Terminating(terminating) = &next {
+            if let Desire::Reject(rejection) = &order.desire
+                && self.record.ended.is_none()
+            {
+                self.record.rejected = Some(rejection.clone());
+                self.record.ended = Some(Ended { succeeded: false });
+            }
             if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
                 let phase = current_phase(&self.view(order, observed, &self.life, network));
                 self.record.ended = Some(Ended {

@@ -10,7 +10,9 @@
 //! | Module | What |
 //! |---|---|
 //! | `names` | whose turn it is, of several pods of one full name |
+//! | `admit` | whether a pod whose turn it is may begin here |
 
+mod admit;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubelet_decide::admission::Claim;
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
@@ -29,6 +32,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::admit::AdmissionParts;
 use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
 use crate::loop_metrics::LoopMetrics;
@@ -68,6 +72,9 @@ struct Worker {
     hint: Arc<Notify>,
     place: Place,
     panics: u32,
+    /// What it takes of the node, once it was let in.
+    claim: Option<Claim>,
+    past: admit::Past,
 }
 
 /// Where a pod stands among those of its full name.
@@ -91,6 +98,7 @@ pub struct SyncLoop {
     desired: DesiredPods,
     workers: BTreeMap<PodUid, Worker>,
     names: names::Names,
+    admit: admit::Admit,
     /// Pods that no source names any more and that stay until every source has spoken.
     kept: BTreeSet<PodUid>,
     /// When workers that panicked are started again.
@@ -119,6 +127,7 @@ impl SyncLoop {
     /// When one of its metrics is already registered.
     pub fn new(
         parts: WorkerParts,
+        admission: AdmissionParts,
         supervisor: Supervisor,
         sources: BTreeSet<SourceKind>,
         registry: &Registry,
@@ -136,6 +145,7 @@ impl SyncLoop {
             desired: DesiredPods::default(),
             workers: BTreeMap::new(),
             names: names::Names::default(),
+            admit: admit::Admit::new(admission),
             kept: BTreeSet::new(),
             died: BTreeMap::new(),
             listed: false,
@@ -165,6 +175,7 @@ impl SyncLoop {
         loop {
             self.beat.turn();
             let restart = self.died.values().min().copied();
+            let again = self.admit.next_look();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
                 // one item off its queue and loses nothing when another wins.
@@ -178,6 +189,7 @@ impl SyncLoop {
                     self.settle_all_names();
                 }
                 () = tokio::time::sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.revive(),
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.admit_again(),
                 () = self.beat.idle() => {}
             }
             if self.listed && !self.cleaned && self.all_seen() {
@@ -226,7 +238,7 @@ impl SyncLoop {
             tracing::warn!(pod = %name, source = snapshot.source.as_str(), "Pod comes more than once in its source; the first is kept");
         }
         self.parts.executor.faults.reach(FaultPoint::Merged).await;
-        for change in merged.changes {
+        for change in self.in_order_of_admission(merged.changes) {
             match change {
                 PodChange::Add(pod) => {
                     self.parts
@@ -278,6 +290,7 @@ impl SyncLoop {
     }
 
     fn start(&mut self, pod: Arc<Pod>, desire: Desire, place: Place) {
+        let past = self.past_of(&pod);
         let (orders, _) = watch::channel(Order {
             pod: Arc::clone(&pod),
             desire,
@@ -288,6 +301,8 @@ impl SyncLoop {
             hint: Arc::new(Notify::new()),
             place,
             panics: 0,
+            claim: None,
+            past,
         };
         self.spawn(&worker);
         self.workers.insert(pod.uid.clone(), worker);
@@ -401,6 +416,7 @@ impl SyncLoop {
         };
         if worker.place != Place::Leaves {
             worker.place = Place::Ended;
+            worker.claim = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
         }

@@ -568,6 +568,7 @@ impl Client {
     pub async fn pull_image(
         &self,
         image: &str,
+        auth: Option<cri::AuthConfig>,
         sandbox_config: cri::PodSandboxConfig,
     ) -> Result<String, CriError> {
         let image = Some(cri::ImageSpec {
@@ -576,7 +577,7 @@ impl Client {
         });
         let request = cri::PullImageRequest {
             image,
-            auth: None,
+            auth,
             sandbox_config: Some(sandbox_config),
         };
         let began = Instant::now();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 
+use crate::admission::{REJECTED_PREFIX, Rejection};
 use crate::view::{Ended, PodRecord, RecordedExit};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
@@ -28,7 +29,17 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
         Some("Failed") => Some(Ended { succeeded: false }),
         Some(_) | None => None,
     };
+    let message = status.message.as_deref().unwrap_or_default();
+    // A pod that was not let in shows nothing but that.
+    let rejected = message
+        .strip_prefix(REJECTED_PREFIX)
+        .filter(|_| status.phase.as_deref() == Some("Failed") && statuses().next().is_none())
+        .map(|message| Rejection {
+            reason: status.reason.clone().unwrap_or_default(),
+            message: message.to_owned(),
+        });
     Some(PodRecord {
+        rejected,
         start_time: Some(start_time),
         restart_counts: statuses()
             .map(|c| (c.name.clone(), u32::try_from(c.restart_count).unwrap_or(0)))
@@ -86,6 +97,20 @@ mod tests {
     #[test]
     fn a_pod_that_no_kubelet_took_up_has_none() {
         assert_eq!(record(json!({"phase": "Pending"})), None);
+    }
+
+    #[test]
+    fn a_pod_that_was_not_let_in_stays_so() {
+        let record = record(json!({
+            "phase": "Failed", "startTime": EARLY, "reason": "OutOfcpu", "message": "Pod was rejected: no cpu",
+        }))
+        .unwrap();
+        let rejected = record.rejected.unwrap();
+        assert_eq!(
+            (rejected.reason.as_str(), rejected.message.as_str()),
+            ("OutOfcpu", "no cpu")
+        );
+        assert_eq!(record.ended, Some(Ended { succeeded: false }));
     }
 
     #[test]

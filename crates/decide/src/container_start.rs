@@ -22,6 +22,7 @@ use crate::hosts_file::{
     NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname,
 };
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
+use crate::pull_credentials::{pull_secrets, waits_for_pull_secrets};
 use crate::resources::SwapController;
 use crate::restart::gap_text;
 use crate::sandbox_config::sandbox_config;
@@ -31,6 +32,9 @@ use crate::volumes::{hosts_path, log_dir, pod_dir, sub_path_target, volume_paths
 
 /// While a pull is held back, presence of the image is looked at again this often.
 const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long after its start a pod may wait for its pull secrets.
+const PULL_SECRETS_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What a start needs now.
 #[derive(Debug)]
@@ -194,13 +198,22 @@ fn image_step(
             );
         }
     }
+    if let Some(until) = pull_secrets_wait(view) {
+        let waiting = Waiting {
+            reason: Reason::ContainerCreating,
+            message: String::new(),
+        };
+        return Readiness::Later(until, waiting);
+    }
     match sandbox_config(view.pod, view.node, sandbox.attempt) {
         Ok(config) => {
+            let pull_secrets = pull_secrets(view, &image);
             let wanted = ImageWanted {
                 container: container.name.clone(),
                 image,
                 policy: pull_policy(container),
                 pull_held_until: held_until,
+                pull_secrets,
                 sandbox_config: Box::new(config),
             };
             Readiness::Now(
@@ -213,6 +226,16 @@ fn image_step(
             message: problem.message,
         }),
     }
+}
+
+/// Until when a new pod waits for the first word on its pull secrets: not for long, for it may do without them.
+fn pull_secrets_wait(view: &PodView<'_>) -> Option<Timestamp> {
+    let start = view.record.start_time?;
+    let until = start.saturating_add(PULL_SECRETS_PATIENCE).ok()?;
+    // What is shown is wall time: should somebody set the clock meanwhile, nothing is waited for.
+    let is_new = start <= view.wall && view.wall < until;
+    let again = view.now.saturating_add(until.duration_since(view.wall));
+    (is_new && waits_for_pull_secrets(view)).then(|| again.unwrap_or(view.now))
 }
 
 fn pull_policy(container: &v1::Container) -> PullPolicy {

@@ -8,6 +8,7 @@
 //! Upstream: pkg/kubelet/events/event.go, kuberuntime/{kuberuntime_container.go,kuberuntime_manager.go}, images/image_manager.go,
 //!           kubelet.go, container/{ref.go,helpers.go}, pod_workers.go (1.36); differences: a wait is told once, there with each sync
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
+use crate::admission::Rejection;
 use crate::config_problem::pod_text;
 use crate::dns::pod_dns;
 use crate::downward::quoted;
@@ -32,7 +34,7 @@ pub struct PodEvent {
     /// Its type.
     pub type_: EventType,
     /// Its reason.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Its text.
     pub message: String,
     /// The container it is about, as `spec.containers{name}`; `None` is the pod itself.
@@ -63,6 +65,8 @@ pub enum ImageMoment<'a> {
     NeverPulled,
     /// It is absent, and pulls are held back.
     HeldBack,
+    /// Some of the pod's secrets for pulling cannot be had; the text says which.
+    SecretsMissing(&'a str),
     /// A pull begins.
     Pulling,
     /// The pull failed with this text.
@@ -98,10 +102,14 @@ pub fn field_path(pod: &Pod, name: &str) -> Option<String> {
     }
 }
 
-fn about_pod(type_: EventType, reason: &'static str, message: impl Into<String>) -> PodEvent {
+fn about_pod(
+    type_: EventType,
+    reason: impl Into<Cow<'static, str>>,
+    message: impl Into<String>,
+) -> PodEvent {
     PodEvent {
         type_,
-        reason,
+        reason: reason.into(),
         message: message.into(),
         field_path: None,
     }
@@ -137,6 +145,9 @@ pub fn image_event(
     let (type_, reason, message) = match moment {
         ImageMoment::BadName(why) | ImageMoment::NotInspected(why) => {
             (Warning, "InspectFailed", why.to_owned())
+        }
+        ImageMoment::SecretsMissing(why) => {
+            return Some(about_pod(Warning, "FailedToRetrieveImagePullSecret", why));
         }
         ImageMoment::Present => (
             Normal,
@@ -181,6 +192,12 @@ pub fn image_event(
 /// Cut to milliseconds: `1m2.5s`, `1.25s`, `340ms`, `0s`.
 fn milliseconds_text(time: Duration) -> String {
     GoDuration::from_millis(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)).to_string()
+}
+
+/// The pod was not let in.
+pub fn rejected(rejection: &Rejection) -> PodEvent {
+    let reason = rejection.reason.clone();
+    about_pod(EventType::Warning, reason, rejection.message.clone())
 }
 
 /// The runtime made a container.

@@ -23,6 +23,7 @@
     deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]
 
+pub mod admission;
 pub mod adopt;
 pub mod cgroups;
 pub mod config_problem;
@@ -39,6 +40,7 @@ pub mod garbage;
 pub mod hosts_file;
 pub mod identity;
 pub mod init_containers;
+pub mod iptables_chains;
 pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
@@ -51,9 +53,11 @@ pub mod pleg;
 pub mod pod_plan;
 pub mod pod_status;
 pub mod projected;
+pub mod pull_credentials;
 pub mod references;
 pub mod resources;
 pub mod restart;
+mod runtime_class;
 pub mod sandbox_config;
 pub mod security;
 mod services;

@@ -124,6 +124,7 @@ pub fn step(view: &PodView<'_>) -> Lifecycle {
 fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     let cause = match view.desire {
         Desire::Stop { cause, .. } => *cause,
+        Desire::Reject(_) => TerminationCause::Ended,
         Desire::Run | Desire::Wait(_) if view.record.ended.is_some() || is_ended(view) => {
             TerminationCause::Ended
         }
@@ -162,7 +163,7 @@ fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
 fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
     match (cause, desire) {
         (TerminationCause::Ended, Desire::Stop { cause, .. }) => *cause,
-        (cause, Desire::Stop { .. } | Desire::Run | Desire::Wait(_)) => cause,
+        (cause, Desire::Stop { .. } | Desire::Run | Desire::Wait(_) | Desire::Reject(_)) => cause,
     }
 }
 
@@ -170,7 +171,7 @@ fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
 fn grace(view: &PodView<'_>) -> i64 {
     let asked = match view.desire {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
-        Desire::Run | Desire::Wait(_) => None,
+        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
     };
     let recorded = view.record.terminating.as_ref().map(|t| t.grace_seconds);
     asked

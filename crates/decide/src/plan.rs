@@ -14,6 +14,7 @@ use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
 
 use crate::cgroups::Cgroup;
+use crate::pull_credentials::PullSecrets;
 use crate::view::Waiting;
 use crate::volumes::{Leaving, VolumeWork};
 
@@ -112,6 +113,8 @@ pub struct ImageWanted {
     pub policy: PullPolicy,
     /// A pull is held back until then; presence is checked all the same.
     pub pull_held_until: Option<Timestamp>,
+    /// Credentials that the pod brings along.
+    pub pull_secrets: PullSecrets,
     /// Sandbox of the pull, for the runtime's own credentials and accounting.
     pub sandbox_config: Box<cri::PodSandboxConfig>,
 }

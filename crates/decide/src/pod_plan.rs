@@ -22,6 +22,7 @@ use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
 use crate::phase::{Standing, standing};
 use crate::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopWhy};
 use crate::restart::should_start;
+use crate::runtime_class::runtime_handler;
 use crate::sandbox_config::sandbox_config;
 use crate::view::{Desire, NetworkState, PodView, Prepared, Waiting};
 use crate::volumes::{Leaving, payload_updates, prepare_work, release_work};
@@ -150,12 +151,21 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         .sandboxes
         .first()
         .map_or(0, |s| s.attempt.saturating_add(1));
+    let runtime_handler = match runtime_handler(view) {
+        Ok(handler) => handler,
+        Err(waiting) => {
+            plan.pod_waiting = Some(waiting);
+            let again = view.now.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now));
+            return;
+        }
+    };
     match sandbox_config(view.pod, view.node, attempt) {
         Ok(config) => plan.push(
             why,
             Action::RunSandbox(Box::new(cri::RunPodSandboxRequest {
                 config: Some(config),
-                runtime_handler: String::new(),
+                runtime_handler,
             })),
         ),
         Err(problem) => {

@@ -17,6 +17,7 @@ use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};
 use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
+use crate::admission::Rejection;
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
@@ -35,8 +36,27 @@ pub struct StatusOutcome {
     pub conditions: BTreeMap<String, (bool, Timestamp)>,
 }
 
+/// The status of a pod that was not let in: it never had containers, so there is nothing else to say.
+fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
+    v1::PodStatus {
+        phase: Some(Phase::Failed.as_str().to_owned()),
+        reason: Some(rejection.reason.clone()),
+        message: Some(rejection.status_message()),
+        start_time: view.record.start_time.map(whole_second),
+        qos_class: Some(qos_class(view.pod).as_str().to_owned()),
+        observed_generation: view.pod.object.metadata.generation,
+        ..v1::PodStatus::default()
+    }
+}
+
 /// The status of the pod of this view.
 pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
+    if let Some(rejection) = &view.record.rejected {
+        return StatusOutcome {
+            status: rejected_status(view, rejection),
+            conditions: BTreeMap::new(),
+        };
+    }
     let phase = phase_of(view);
     let init: Vec<_> = view
         .pod

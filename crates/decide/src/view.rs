@@ -16,6 +16,7 @@ use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Rejection;
 use crate::lifecycle::{Lifecycle, TerminationCause};
 use crate::restart::BackOff;
 use crate::volumes::Mark;
@@ -27,6 +28,8 @@ pub enum Desire {
     Run,
     /// It should run when its turn comes; nothing is started or stopped until then. Nothing to show while it is not known for whom.
     Wait(Option<Waiting>),
+    /// It may not begin here; nothing of it was ever started.
+    Reject(Rejection),
     /// It should end, with at most this grace.
     Stop {
         /// Why.
@@ -97,6 +100,9 @@ pub struct PodRecord {
     pub ips: Vec<String>,
     /// Once the pod has ended by itself: phase and every container's exit. Never goes back.
     pub ended: Option<Ended>,
+    /// The pod was not let in; it has ended then, and this is why.
+    #[serde(default)]
+    pub rejected: Option<Rejection>,
     /// Set while the pod is being terminated, so that a restart goes on with it: cause word, since, grace.
     pub terminating: Option<TerminatingRecord>,
     /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.

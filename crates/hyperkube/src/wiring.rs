@@ -98,10 +98,15 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         Some((client, (watches, objects))) => (Some((client, watches)), objects),
         None => (None, ObjectsHandle::default()),
     };
+    let own_node = joined.as_ref().map(|(_, watches)| watches.own_node());
+    parts::pod_cidr(&config, &runtime, own_node.clone(), &reconcilers);
+    parts::iptables_chains(&config, &reconcilers);
+    let admission = parts::admission(&config, &machine, &root, &node, own_node);
     let path = pod_path::start(
         PodPathParts {
             objects,
             events: events.clone(),
+            admission,
             cri,
             host,
             clock,

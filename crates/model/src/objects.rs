@@ -80,6 +80,18 @@ impl PartialEq for Services {
     }
 }
 
+/// What is known of the cluster's RuntimeClasses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RuntimeClasses {
+    /// Nobody lists them: there is no API server.
+    #[default]
+    NotListed,
+    /// Not listed once yet.
+    NotSynced,
+    /// Handlers of all, by the name of the class.
+    Known(Arc<BTreeMap<String, String>>),
+}
+
 /// A service account token of a pod, by what it is asked for with; account and pod are those of the pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenRef {
@@ -114,6 +126,8 @@ pub struct PodObjects {
     pub secrets: BTreeMap<String, ObjectState<v1::Secret>>,
     /// Services.
     pub services: Services,
+    /// RuntimeClasses.
+    pub runtime_classes: RuntimeClasses,
     /// Tokens of the pod's service account.
     pub tokens: BTreeMap<TokenRef, ObjectState<String>>,
     /// Trust anchors as PEM, normalised as upstream does.

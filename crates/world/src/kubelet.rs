@@ -23,7 +23,7 @@ use kubelet_act::pod_path::{self, PodPath, PodPathParts};
 use kubelet_act::records::Records;
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::Supervisor;
-use kubelet_act::sync_loop::SourceSnapshot;
+use kubelet_act::sync_loop::{AdmissionParts, SourceSnapshot};
 use kubelet_act::timeline::Timeline;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::view::NetworkState;
@@ -134,6 +134,10 @@ impl SimKubelet {
         let parts = PodPathParts {
             objects: kubelet_act::pod_objects::ObjectsHandle::default(),
             events: outside.events,
+            admission: AdmissionParts {
+                initial: Arc::default(),
+                own: None,
+            },
             cri,
             host,
             clock,

@@ -869,3 +869,73 @@ async fn a_record_of_a_life_that_is_over_ends_nothing_that_runs() {
     assert_eq!((runs.len(), runs[1].1), (2, None));
     assert!(is_ready(&node.status("a").unwrap()));
 }
+
+/// The pod with this changed in its spec.
+fn with_spec(pod: &Pod, change: impl FnOnce(&mut v1::PodSpec)) -> Arc<Pod> {
+    let mut object = (*pod.object).clone();
+    change(object.spec.as_mut().unwrap());
+    Arc::new(Pod::new(Arc::new(object), pod.source, Vec::new()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_rejected_fails_and_what_runs_stays_whoever_comes_first_after_a_restart() {
+    let mut node = Node::new();
+    let on_port = |uid: &str| {
+        with_spec(&pod(uid, HERE, &["serve"], 5), |spec| {
+            let port = v1::ContainerPort {
+                container_port: 80,
+                host_port: Some(80),
+                ..v1::ContainerPort::default()
+            };
+            spec.containers[0].ports = Some(vec![port]);
+        })
+    };
+    // By name the one that runs comes last.
+    let (runs, late) = (on_port("b"), on_port("a"));
+    let other_os = with_spec(&pod("w", HERE, &["serve"], 5), |spec| {
+        spec.os = Some(v1::PodOS {
+            name: "windows".to_owned(),
+        });
+    });
+    node.send(&[Arc::clone(&runs)]);
+    node.run_for(20).await;
+    let all = [late, other_os, runs];
+    for _ in 0..3 {
+        node.send(&all);
+        node.run_for(30).await;
+        let shown = |uid: &str| {
+            let status = node.status(uid).unwrap();
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let all = [&status.phase, &status.reason, &status.message].map(text);
+            (
+                all.join(" "),
+                status.conditions.clone(),
+                status.container_statuses.clone(),
+            )
+        };
+        assert_eq!(
+            shown("a"),
+            (
+                "Failed NodePorts Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the \
+                 requested pod ports"
+                    .to_owned(),
+                None,
+                None
+            )
+        );
+        assert_eq!(
+            shown("w").0,
+            "Failed PodOSNotSupported Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"
+        );
+        assert!(is_ready(&node.status("b").unwrap()));
+        assert_eq!(node.runs_of("b", "main"), [(0, None)]);
+        assert!(node.instances().iter().all(|i| i.pod_uid == "b"));
+        node.restart().await;
+    }
+    // The port is free, and a static pod is asked anew.
+    node.send(&all[..1]);
+    node.run_for(30).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    let rejections = "kubelet_admission_rejections_total";
+    assert!(!metrics(&node).contains(rejections), "of this process");
+}

@@ -3,7 +3,7 @@
 //! In:    the workers of a name in order of their arrival, what the runtime was seen to hold under it
 //! Out:   orders: run, wait for another, stop for another
 //! Calls: the sync loop, at every change of a name
-//! Holds: nobody is told to run before the runtime was listed; whoever waits shows for whom
+//! Holds: nobody is told to run before the runtime was listed and `admit` let it in; whoever waits shows for whom
 //! Upstream: pkg/kubelet/pod_workers.go (allowStaticPodStart)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use super::{Place, SyncLoop};
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// In order of arrival.
-    claims: BTreeMap<PodFullName, Vec<PodUid>>,
+    pub(super) claims: BTreeMap<PodFullName, Vec<PodUid>>,
     /// Names of which somebody waits.
     contested: BTreeSet<PodFullName>,
 }
@@ -50,8 +50,7 @@ impl Names {
 impl SyncLoop {
     /// The runtime was listed: from now on it is known what runs.
     pub(super) fn settle_all_names(&mut self) {
-        let names: Vec<PodFullName> = self.names.claims.keys().cloned().collect();
-        for name in names {
+        for name in self.names_in_order_of_admission() {
             self.settle_name(&name);
         }
     }
@@ -120,11 +119,13 @@ impl SyncLoop {
     }
 
     fn give_name(&mut self, uid: &PodUid) {
+        // Not decided yet: it is asked again in a moment, and has not got the name.
+        let Some(desire) = self.admitted(uid) else {
+            return;
+        };
         if let Some(worker) = self.workers.get_mut(uid) {
             worker.place = Place::Has;
-            worker
-                .orders
-                .send_modify(|order| order.desire = Desire::Run);
+            worker.orders.send_modify(|order| order.desire = desire);
         }
     }
 

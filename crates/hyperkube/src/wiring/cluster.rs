@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kubelet_act::clock::Clock;
 use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
@@ -25,7 +26,9 @@ use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_act::{cluster_source, mirror_pods};
 use kubelet_cluster::jitter::Dice;
-use kubelet_cluster::objects::{NamedObjects, NamedObjectsTask, own_node, services};
+use kubelet_cluster::objects::{
+    NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
+};
 use kubelet_cluster::pods::{PodSet, PodWatch};
 use kubelet_cluster::reflector::{Reflector, Snapshots};
 use kubelet_cluster::tokens::Tokens;
@@ -124,7 +127,15 @@ pub(crate) struct Watches {
     keeper: PodObjectsKeeper,
     named: [NamedObjectsTask; 2],
     services: Reflector<Service>,
+    runtime_classes: Reflector<RuntimeClass>,
     node: (Reflector<Node>, Snapshots<Node>),
+}
+
+impl Watches {
+    /// The own Node, as it becomes known.
+    pub(crate) fn own_node(&self) -> Snapshots<Node> {
+        self.node.1.clone()
+    }
 }
 
 /// The watches, and what workers read of them.
@@ -140,12 +151,14 @@ pub(crate) fn watches(
     let (secrets, secrets_task) = NamedObjects::new(client.clone(), dice.split());
     let (config_maps, config_maps_task) = NamedObjects::new(client.clone(), dice.split());
     let (services, listed) = services(client.clone(), dice.split());
+    let (runtime_classes, classes) = runtime_classes(client.clone(), dice.split());
     let node = own_node(client.clone(), &node.name, dice.split());
     let (keeper, handle) = PodObjectsKeeper::new(PodObjectsParts {
         secrets,
         config_maps,
         tokens: Tokens::new(client.clone(), dice.split()),
         services: listed,
+        runtime_classes: classes,
         pods: sets.clone(),
         clock,
     });
@@ -156,6 +169,7 @@ pub(crate) fn watches(
         keeper,
         named: [secrets_task, config_maps_task],
         services,
+        runtime_classes,
         node,
     };
     (watches, handle)
@@ -192,6 +206,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         keeper,
         named,
         services,
+        runtime_classes,
         node: (node_watch, own_node),
     } = member.watches;
     let stopped = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
@@ -212,6 +227,8 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         services.run().await;
     });
     supervisor.spawn(TaskKind::Core, "service watch", stopped(services));
+    let classes = Box::pin(runtime_classes.run());
+    supervisor.spawn(TaskKind::Core, "runtime class watch", stopped(classes));
     let node_watch = Box::pin(node_watch.run());
     supervisor.spawn(TaskKind::Core, "node watch", stopped(node_watch));
     let keeper = Box::pin(keeper.run(member.path.wakes.clone()));

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Node;
 use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
 use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
@@ -21,8 +22,10 @@ use kubelet_act::faults::Faults;
 use kubelet_act::host_work::Host;
 use kubelet_act::image_list::{ImageList, ImageSet};
 use kubelet_act::images::PullLimits;
-use kubelet_act::node_facts::{node_view, pods_allowance};
+use kubelet_act::iptables_chains::IptablesChains;
+use kubelet_act::node_facts::{cluster_facts, node_view, pods_allowance};
 use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
+use kubelet_act::pod_cidr::PodCidr;
 use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::records::Records;
 use kubelet_act::resource_analyzer::ResourceAnalyzer;
@@ -30,7 +33,9 @@ use kubelet_act::runtime_up::{RuntimeState, RuntimeUp, cgroup_driver};
 use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
 use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_act::sync_loop::AdmissionParts;
 use kubelet_cluster::Cluster;
+use kubelet_cluster::reflector::Snapshots;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
@@ -252,6 +257,40 @@ pub(crate) async fn runtime_up(
     let heard = (check.network(), check.state());
     reconcilers.spawn(check, RuntimeUp::pace());
     Ok(heard)
+}
+
+/// `makeIPTablesUtilChains`.
+pub(crate) fn iptables_chains(config: &Config, reconcilers: &Reconcilers) {
+    if config.node.make_iptables_util_chains {
+        reconcilers.spawn(IptablesChains::new(), IptablesChains::pace());
+    }
+}
+
+/// What admission knows of the node.
+pub(crate) fn admission(
+    config: &Config,
+    machine: &Machine,
+    root: &HostRoot,
+    node: &NodeView,
+    own: Option<Snapshots<Node>>,
+) -> AdmissionParts {
+    // Versions are no part of the object that is registered.
+    let facts = cluster_facts(config, machine, root, node, (VERSION, ""));
+    AdmissionParts {
+        initial: Arc::new(facts.initial),
+        own,
+    }
+}
+
+/// The range of the pods' addresses, for the runtime.
+pub(crate) fn pod_cidr(
+    config: &Config,
+    cri: &Client,
+    own_node: Option<Snapshots<Node>>,
+    reconcilers: &Reconcilers,
+) {
+    let cidr = PodCidr::new(cri.clone(), config.runtime.pod_cidr.clone(), own_node);
+    reconcilers.spawn(cidr, PodCidr::pace());
 }
 
 /// `--exit-on-lock-contention`: resolves when another process opens the lock file; never without the flag.

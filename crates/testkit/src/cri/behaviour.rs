@@ -169,6 +169,9 @@ pub type PullOf = Arc<dyn Fn(&str, u64) -> PullOutcome + Send + Sync>;
 /// Chooses how an exec in a container goes.
 pub type ExecOf = Arc<dyn Fn(ContainerCall<'_>, &[String]) -> ExecOutcome + Send + Sync>;
 
+/// By image, user and password.
+pub type RegistryOf = Arc<dyn Fn(&str, &str, &str) -> bool + Send + Sync>;
+
 /// The functions of one simulation.
 #[derive(Clone)]
 pub struct Scripts {
@@ -176,6 +179,8 @@ pub struct Scripts {
     pub behaviour: BehaviourOf,
     /// Image pulls.
     pub pull: PullOf,
+    /// Whether the registry lets this user with this password have an image.
+    pub registry: RegistryOf,
     /// Execs.
     pub exec: ExecOf,
 }
@@ -196,6 +201,7 @@ impl Default for Scripts {
                 Behaviour::of_command(&words)
             }),
             pull: Arc::new(|_, _| PullOutcome::default()),
+            registry: Arc::new(|_, _, _| true),
             exec: Arc::new(|_, _| ExecOutcome::default()),
         }
     }

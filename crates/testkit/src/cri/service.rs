@@ -286,10 +286,19 @@ impl StandInRuntime {
         })
     }
 
-    async fn pull(&self, name: &str) -> Result<wire::PullImageResponse, Status> {
+    async fn pull(
+        &self,
+        name: &str,
+        auth: &wire::AuthConfig,
+    ) -> Result<wire::PullImageResponse, Status> {
         let outcome = {
             let mut state = self.lock();
             let nth = state.images.count_pull(name);
+            if !(state.scripts.registry)(name, &auth.username, &auth.password) {
+                let user = &auth.username;
+                let text = format!("pull access denied for {name} as \"{user}\"");
+                return Err(Status::new(Code::Unknown, text));
+            }
             (state.scripts.pull)(name, nth)
         };
         if !outcome.latency.is_zero() {
@@ -707,9 +716,11 @@ impl ImageService for StandInRuntime {
         &self,
         request: Request<wire::PullImageRequest>,
     ) -> Answer<wire::PullImageResponse> {
-        let name = image_name(request.into_inner().image);
+        let request = request.into_inner();
+        let auth = request.auth.unwrap_or_default();
+        let name = image_name(request.image);
         let name = name.as_str();
-        self.rpc(narrow("PullImage", name), || self.pull(name))
+        self.rpc(narrow("PullImage", name), || self.pull(name, &auth))
             .await
     }
 

@@ -27,11 +27,11 @@ pub(super) const POD_SPEC: Table = &[
     ("hostUsers", UnbuiltIf(is_false)),
     ("hostname", Built),
     ("hostnameOverride", Built),
-    ("imagePullSecrets", Unbuilt),
+    ("imagePullSecrets", OfApi),
     ("initContainers", Into(CONTAINER)),
     ("nodeName", Built),
     ("nodeSelector", Ignored),
-    ("os", UnbuiltIf(is_other_os)),
+    ("os", Into(POD_OS)),
     ("overhead", UnbuiltIf(is_filled)),
     ("preemptionPolicy", Ignored),
     ("priority", Built),
@@ -40,7 +40,7 @@ pub(super) const POD_SPEC: Table = &[
     ("resourceClaims", Unbuilt),
     ("resources", UnbuiltIf(is_filled)),
     ("restartPolicy", Built),
-    ("runtimeClassName", Unbuilt),
+    ("runtimeClassName", Built),
     ("schedulerName", Ignored),
     ("schedulingGates", Ignored),
     ("schedulingGroup", Ignored),
@@ -55,6 +55,8 @@ pub(super) const POD_SPEC: Table = &[
     ("topologySpreadConstraints", Ignored),
     ("volumes", Into(VOLUME)),
 ];
+
+const POD_OS: Table = &[("name", Built)];
 
 const READINESS_GATE: Table = &[("conditionType", Built)];
 
@@ -265,10 +267,6 @@ fn is_false(value: &Value) -> bool {
 
 fn is_filled(value: &Value) -> bool {
     value.as_object().is_none_or(|object| !object.is_empty())
-}
-
-fn is_other_os(value: &Value) -> bool {
-    value.get("name").is_none_or(|name| name != "linux")
 }
 
 fn is_confined(profile: &Value) -> bool {

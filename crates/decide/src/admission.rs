@@ -1,0 +1,277 @@
+//! Whether a pod may begin on this node: resources, node selector and affinity, ports, taints, operating system.
+//!
+//! In:    the pod, the pods that were admitted before it, what the node has, the own Node
+//! Out:   `Admission`: admitted, or rejected with upstream's reason and message
+//! Calls: act/sync_loop/admit, once in the life of a pod
+//! Holds: only a pod that never ran here is asked about; the first failure in upstream's order is what is told
+//! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/scheduler/eventhandlers.go (AdmissionCheck), noderesources/fit.go (Fits),
+//!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1;
+use kubelet_model::pod::Pod;
+use serde::{Deserialize, Serialize};
+
+use crate::resources::{Overhead, milli_cpu, pod_requests};
+
+mod affinity;
+
+use affinity::matches_node;
+
+/// The operating system of every node that this kubelet runs on.
+const OS: &str = "linux";
+/// Label with the operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+/// How the message of the status begins.
+pub(crate) const REJECTED_PREFIX: &str = "Pod was rejected: ";
+/// Resources in the order in which they are checked; all others follow.
+const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Why a pod was rejected, in the status's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// `status.reason`, such as `OutOfcpu`.
+    pub reason: String,
+    /// The text behind it; the status puts `Pod was rejected: ` before it, an event does not.
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    fn predicate(name: &str, description: &str) -> Self {
+        Self::new(name, format!("Predicate {name} failed: {description}"))
+    }
+
+    /// The own Node may have changed and not be seen yet: worth another look before it is final.
+    pub fn is_of_labels(&self) -> bool {
+        self.reason == "NodeAffinity"
+    }
+
+    /// The text of the status.
+    pub fn status_message(&self) -> String {
+        format!("{REJECTED_PREFIX}{}", self.message)
+    }
+}
+
+/// What a pod takes of the node. Base units, cpu in thousandths.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claim {
+    /// By resource.
+    pub requests: BTreeMap<String, i64>,
+    /// Ports of the host.
+    pub ports: Vec<HostPort>,
+}
+
+/// A port of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Address; empty is every one.
+    pub ip: String,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+    /// Number.
+    pub port: i32,
+}
+
+/// What a pod takes.
+pub fn claim(pod: &Pod) -> Claim {
+    let amounts = pod_requests(pod, Overhead::Counted);
+    let units = amounts.iter().map(|(name, amount)| {
+        let units = if name == "cpu" {
+            milli_cpu(&amounts)
+        } else {
+            amount.value()
+        };
+        (name.clone(), units)
+    });
+    let ports = pod
+        .containers()
+        .iter()
+        .flat_map(|c| c.ports.iter().flatten());
+    let of_host = ports.filter_map(|port| {
+        Some(HostPort {
+            ip: port
+                .host_ip
+                .clone()
+                .filter(|ip| ip != "0.0.0.0")
+                .unwrap_or_default(),
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            port: port.host_port.filter(|port| *port > 0)?,
+        })
+    });
+    Claim {
+        requests: units.collect(),
+        ports: of_host.collect(),
+    }
+}
+
+/// What is decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionView<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// What the pods take that were admitted and have not ended.
+    pub others: &'a [&'a Claim],
+    /// Allocatable by resource; of one that is not in it the node has none, but cpu, memory, disk and pods are then unlimited.
+    pub allocatable: &'a BTreeMap<String, i64>,
+    /// The own Node as the API has it, or what this kubelet registers.
+    pub node: &'a v1::Node,
+}
+
+/// `None` when the pod may begin.
+pub fn admission(view: &AdmissionView<'_>) -> Option<Rejection> {
+    operating_system(view)
+        .or_else(|| supplemental_groups(view))
+        .or_else(|| resources(view))
+        .or_else(|| {
+            (!matches_node(view.pod.spec(), view.node)).then(|| {
+                Rejection::predicate(
+                    "NodeAffinity",
+                    "node(s) didn't match Pod's node affinity/selector",
+                )
+            })
+        })
+        .or_else(|| node_name(view))
+        .or_else(|| ports(view))
+        .or_else(|| taints(view))
+}
+
+fn operating_system(view: &AdmissionView<'_>) -> Option<Rejection> {
+    // Quirk: it is the pod's label that is compared, not its selector (rejectPodAdmissionBasedOnOSSelector).
+    let labels = view.pod.object.metadata.labels.as_ref();
+    if labels
+        .and_then(|labels| labels.get(OS_LABEL))
+        .is_some_and(|os| os != OS)
+    {
+        return Some(Rejection::new(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        ));
+    }
+    let os = view.pod.spec().os.as_ref();
+    os.is_some_and(|os| os.name != OS).then(|| {
+        Rejection::new(
+            "PodOSNotSupported",
+            "Failed to admit pod as the OS field doesn't match node OS",
+        )
+    })
+}
+
+fn supplemental_groups(view: &AdmissionView<'_>) -> Option<Rejection> {
+    let context = view.pod.spec().security_context.as_ref()?;
+    let is_strict = context.supplemental_groups_policy.as_deref() == Some("Strict");
+    // A Node without a status is not registered yet, and says nothing of its features.
+    let status = view.node.status.as_ref().filter(|_| is_strict)?;
+    let features = status.features.as_ref();
+    let is_offered = features.and_then(|f| f.supplemental_groups_policy) == Some(true);
+    (!is_offered).then(|| {
+        Rejection::new(
+            "SupplementalGroupsPolicyNotSupported",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        )
+    })
+}
+
+fn resources(view: &AdmissionView<'_>) -> Option<Rejection> {
+    let others = i64::try_from(view.others.len()).unwrap_or(i64::MAX);
+    let short = |name: &str, requested: i64, used: i64, capacity: i64| {
+        (requested > capacity.saturating_sub(used)).then(|| {
+            Rejection::new(
+                format!("OutOf{name}"),
+                format!(
+                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+                ),
+            )
+        })
+    };
+    let capacity = view.allocatable.get("pods").copied();
+    if let Some(rejection) = capacity.and_then(|most| short("pods", 1, others, most)) {
+        return Some(rejection);
+    }
+    let requests = claim(view.pod).requests;
+    let rest = requests
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !FIRST.contains(name));
+    FIRST.into_iter().chain(rest).find_map(|name| {
+        let requested = *requests.get(name).filter(|amount| **amount > 0)?;
+        let capacity = match view.allocatable.get(name) {
+            Some(capacity) => *capacity,
+            None if name.starts_with("hugepages-") => 0,
+            // Not measured; or an extended resource that the node does not have: somebody else's concern.
+            None => return None,
+        };
+        let used = |claim: &&&Claim| claim.requests.get(name).copied().unwrap_or(0);
+        let used = view.others.iter().map(|claim| used(&claim)).sum();
+        short(name, requested, used, capacity)
+    })
+}
+
+fn node_name(view: &AdmissionView<'_>) -> Option<Rejection> {
+    let wanted = view.pod.spec().node_name.as_deref().unwrap_or_default();
+    let is_other = !wanted.is_empty() && Some(wanted) != view.node.metadata.name.as_deref();
+    is_other
+        .then(|| Rejection::predicate("NodeName", "node(s) didn't match the requested node name"))
+}
+
+fn ports(view: &AdmissionView<'_>) -> Option<Rejection> {
+    let wanted = claim(view.pod).ports;
+    let taken: Vec<&HostPort> = view.others.iter().flat_map(|claim| &claim.ports).collect();
+    let is_taken = |port: &HostPort| {
+        taken.iter().any(|other| {
+            other.port == port.port
+                && other.protocol == port.protocol
+                && (other.ip == port.ip || other.ip.is_empty() || port.ip.is_empty())
+        })
+    };
+    wanted.iter().any(is_taken).then(|| {
+        Rejection::predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        )
+    })
+}
+
+/// Of taints only those that end what runs; a static pod stands above them.
+fn taints(view: &AdmissionView<'_>) -> Option<Rejection> {
+    if view.pod.is_static() {
+        return None;
+    }
+    let taints = view
+        .node
+        .spec
+        .iter()
+        .flat_map(|s| s.taints.iter().flatten());
+    let tolerations = || view.pod.spec().tolerations.iter().flatten();
+    let mut ending = taints.filter(|taint| taint.effect == "NoExecute");
+    let is_refused = ending.any(|taint| !tolerations().any(|t| is_tolerated(t, taint)));
+    is_refused.then(|| {
+        Rejection::predicate(
+            "TaintToleration",
+            "node(s) had taints that the pod didn't tolerate",
+        )
+    })
+}
+
+fn is_tolerated(toleration: &v1::Toleration, taint: &v1::Taint) -> bool {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
+    if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
+        return false;
+    }
+    match toleration.operator.as_deref() {
+        Some("Exists") => true,
+        None | Some("" | "Equal") => text(&toleration.value) == text(&taint.value),
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
