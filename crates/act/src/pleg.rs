@@ -417,7 +417,11 @@ impl Pleg {
         let reply = match result {
             Ok(looked) => {
                 let pod = Arc::new(looked.pod);
-                let changed = entry.observed.as_ref().is_none_or(|old| !same(old, &pod));
+                // Absent as before is no news: its worker would look again, and again.
+                let changed = match &entry.observed {
+                    Some(old) => !same(old, &pod),
+                    None => !pod.is_absent(),
+                };
                 entry.observed = (!pod.is_absent()).then(|| Arc::clone(&pod));
                 self.publish(&uid, &pod);
                 self.watch_exits(&pod, flights);

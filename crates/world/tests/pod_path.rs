@@ -463,6 +463,23 @@ async fn a_clock_set_back_does_not_hold_back_what_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_that_cannot_be_made_is_waited_for_quietly() {
+    let node = Node::new();
+    node.runtime.faults(|plan| {
+        for call in 1..=6 {
+            plan.add("RunPodSandbox", call, Fault::FailBefore(tonic::Code::Unknown));
+        }
+    });
+    node.send(&[pod("a", HERE, &["serve"], 30)]);
+    node.run_for(20).await;
+    // Tries after 1, 2, 4, 8 s, each with a look or two behind it, and the slow list every second.
+    let calls = node.calls_since(0);
+    assert!(calls.len() < 80, "{} calls", calls.len());
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_later_of_two_sources_waits_for_the_name_and_says_so() {
     let node = Node::with_sources(&[SourceKind::File, SourceKind::Url]);
     let first = pod("a", HERE, &["serve"], 5);
