@@ -108,6 +108,29 @@ remove_rules() {
   fi
 }
 
+# The kubelet's helper chains belong to whatever kubelet runs on the machine: they go with the last one.
+remove_kubelet_chains() {
+  local exe table tables chain all
+  for exe in /proc/[0-9]*/exe; do
+    exe=$(readlink "$exe" 2>/dev/null) || continue
+    exe=${exe% (deleted)}
+    case ${exe##*/} in hyperkube | kubelet) return 0 ;; esac
+  done
+  for tables in iptables ip6tables; do
+    for table in mangle filter nat; do
+      all=$($tables-save -t $table 2>/dev/null) || continue
+      for chain in KUBE-IPTABLES-HINT KUBE-KUBELET-CANARY KUBE-FIREWALL; do
+        grep -q "^:$chain " <<<"$all" || continue
+        {
+          echo "*$table"
+          grep -E -- "^-A .* -j $chain\$" <<<"$all" | sed 's/^-A/-D/' || true
+          printf -- '-F %s\n-X %s\nCOMMIT\n' "$chain" "$chain"
+        } | $tables-restore --noflush
+      done
+    done
+  done
+}
+
 node_clean() {
   local pid m d socket
   if pid=$(kubelet_pid); then end_pid "$pid" 30; fi
@@ -126,6 +149,7 @@ node_clean() {
   done
   ip link delete "$BRIDGE" 2>/dev/null || true
   remove_rules
+  remove_kubelet_chains
   for _ in {1..40}; do # a cgroup stays busy for a moment after its last process
     [ -n "$(node_cgroups)" ] || break
     node_cgroups | xargs -r rmdir 2>/dev/null || sleep 0.05

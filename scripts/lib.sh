@@ -96,13 +96,13 @@ containerRuntimeEndpoint: unix://$SOCKET
 cgroupDriver: cgroupfs
 cgroupRoot: $CGROUP_ROOT
 volumePluginDir: $DATA/volume-plugins
-makeIPTablesUtilChains: false # nothing on this node routes Services
 address: 127.0.0.1
 healthzBindAddress: 127.0.0.1
 readOnlyPort: 10255
 EOF
     if [ "$1" = secured ]; then
       cat <<EOF
+makeIPTablesUtilChains: true
 authentication:
   anonymous: {enabled: false}
   webhook: {enabled: true}
@@ -111,6 +111,7 @@ authorization:
 streamingConnectionIdleTimeout: 4h
 eventRecordQPS: 50
 rotateCertificates: true
+serverTLSBootstrap: true
 tlsMinVersion: VersionTLS12
 tlsCipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
   TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
@@ -120,6 +121,7 @@ seccompDefault: true
 EOF
     else
       cat <<EOF
+makeIPTablesUtilChains: false
 # Standalone: there is no API server to ask who a client is, so every port listens on the loopback address only.
 authentication:
   anonymous: {enabled: true}

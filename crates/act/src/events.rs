@@ -57,13 +57,7 @@ impl Events {
         self.record(self.node.clone(), event.type_, event.reason, event.message);
     }
 
-    fn record(
-        &self,
-        about: ObjectReference,
-        type_: EventType,
-        reason: &str,
-        message: String,
-    ) {
+    fn record(&self, about: ObjectReference, type_: EventType, reason: &str, message: String) {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let (namespace, name) = (text(&about.namespace), text(&about.name));
         let object = if namespace.is_empty() {

@@ -262,7 +262,12 @@ fn start_step(
         crate::identity::container_hash(&container.name, back_off_key(container))
     );
     let message_path = termination_message_path(view, container, restart_count);
-    let pod_ips = sandbox.ips.clone().unwrap_or_default();
+    // The runtime knows no address of a sandbox on the node's network.
+    let pod_ips = if view.pod.is_host_network() {
+        view.node.ips.clone()
+    } else {
+        sandbox.ips.clone().unwrap_or_default()
+    };
     let env = container_env(&EnvView {
         pod: view.pod,
         container,

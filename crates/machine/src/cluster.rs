@@ -43,6 +43,8 @@ impl Cluster {
         kubelet.config["authentication"] =
             json!({"anonymous": {"enabled": false}, "webhook": {"enabled": true}});
         kubelet.config["authorization"] = json!({"mode": "Webhook"});
+        kubelet.config["rotateCertificates"] = json!(true);
+        kubelet.config["serverTLSBootstrap"] = json!(true);
         kubelet.config["seccompDefault"] = json!(true);
         kubelet.config["podPidsLimit"] = json!(4096);
         kubelet.start();

@@ -467,7 +467,11 @@ async fn a_sandbox_that_cannot_be_made_is_waited_for_quietly() {
     let node = Node::new();
     node.runtime.faults(|plan| {
         for call in 1..=6 {
-            plan.add("RunPodSandbox", call, Fault::FailBefore(tonic::Code::Unknown));
+            plan.add(
+                "RunPodSandbox",
+                call,
+                Fault::FailBefore(tonic::Code::Unknown),
+            );
         }
     });
     node.send(&[pod("a", HERE, &["serve"], 30)]);

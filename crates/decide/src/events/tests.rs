@@ -345,7 +345,10 @@ fn a_sandbox_that_is_made_again_and_settings_left_out_are_told() {
     let reasons = |attempt| {
         let (of_pod, of_node) = plan_events(&pod, &node(), &sandbox_plan(&pod, attempt));
         assert!(of_node.is_empty());
-        let reasons: Vec<String> = of_pod.iter().map(|event| event.reason.to_string()).collect();
+        let reasons: Vec<String> = of_pod
+            .iter()
+            .map(|event| event.reason.to_string())
+            .collect();
         reasons
     };
     assert_eq!(reasons(0), ["DNSConfigForming"]);

@@ -129,6 +129,23 @@ fn an_ordinary_pod_has_all_it_needs() {
     ] {
         assert!(first.contains(part), "{part}: {first}");
     }
+    let mut host = shell(
+        "c",
+        "test -n \"$POD_IP\" && test \"$POD_IP\" = \"$HOST_IP\"",
+    );
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    host["env"] = json!([
+        field("POD_IP", "status.podIP"),
+        field("HOST_IP", "status.hostIP")
+    ]);
+    let mut of_host = pod("h", &[host]);
+    of_host["spec"]["hostNetwork"] = json!(true);
+    of_host["spec"]["restartPolicy"] = json!("Never");
+    cluster.asked("POST", PODS, Some(&of_host));
+    cluster.wait("h", "Succeeded", |pod| {
+        assert_ne!(pod["status"]["phase"], "Failed", "the addresses differ");
+        pod["status"]["phase"] == "Succeeded"
+    });
     cluster.asked(
         "PUT",
         "/api/v1/namespaces/default/configmaps/m",
