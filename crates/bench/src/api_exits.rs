@@ -13,7 +13,7 @@ use crate::Plan;
 use crate::clock;
 use crate::cluster::{Cluster, pod};
 use crate::exits::{Delays, end, inspected};
-use crate::figures::Table;
+use crate::figures::{Samples, Table};
 use crate::floor::Floor;
 use crate::kubelet::text_at;
 use crate::watcher::{Event, Watcher};
@@ -32,13 +32,13 @@ fn failed(watcher: &Watcher, name: &str) -> anyhow::Result<Event> {
     seen.remove(name).context("an event of the pod")
 }
 
-/// Containers that run, ended one by one.
+/// Containers that run, ended one by one; and how long after the runtime's own answer each was seen, in milliseconds.
 fn lasting(
     cluster: &mut Cluster,
     watcher: &Watcher,
     floor: &Floor,
     (image, count): (&str, u32),
-) -> anyhow::Result<Delays> {
+) -> anyhow::Result<(Delays, Samples)> {
     let names: Vec<String> = (0..count).map(|number| format!("x-{number:06}")).collect();
     let pods: Vec<Value> = names
         .iter()
@@ -47,7 +47,7 @@ fn lasting(
     cluster.post(&pods)?;
     let running = watcher.wait("pods are Ready", &names, 180.0, Event::is_ready)?;
     clock::pause_ms(1000);
-    let mut delays = Delays::default();
+    let (mut delays, mut own) = (Delays::default(), Samples::default());
     for (name, event) in &running {
         let id = container(&event.pod);
         end(floor, &id)?;
@@ -55,12 +55,14 @@ fn lasting(
             let (finished, _) = inspected(floor, &id)?;
             Ok((finished > 0.0).then_some(finished))
         })?;
-        delays.told.push((clock::now() - finished) * 1000.0);
+        let told = clock::now();
+        delays.told.push((told - finished) * 1000.0);
         let seen = failed(watcher, name)?;
         delays.shown.push((seen.at - finished) * 1000.0);
+        own.push((seen.at - told) * 1000.0);
     }
     cluster.clear(watcher, &names)?;
-    Ok(delays)
+    Ok((delays, own))
 }
 
 /// One pod after the other whose container ends as soon as it started.
@@ -94,7 +96,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let watcher = cluster.watcher()?;
     let short = plan.api_exits / 5;
-    let one_by_one = lasting(cluster, &watcher, floor, (image, plan.api_exits - short))?;
+    let (one_by_one, own) = lasting(cluster, &watcher, floor, (image, plan.api_exits - short))?;
     let brief = brief(cluster, &watcher, floor, (image, short))?;
     let mut all = one_by_one.shown.clone();
     all.extend(&brief.shown);
@@ -114,7 +116,14 @@ pub(crate) fn run(
         ("p99 <= 100 ms", p99 <= 100.0),
     );
     let title = "cluster, exits one by one: p50/p99/max (ms)";
-    table.note(title, one_by_one.text(), "");
+    let own = format!(
+        "{:.1}/{:.1}/{:.1}",
+        own.median(),
+        own.percentile(0.99),
+        own.max()
+    );
+    let text = format!("{}; from told to shown {own}", one_by_one.text());
+    table.note(title, text, "");
     let (p50, p99, max) = (
         brief.shown.median(),
         brief.shown.percentile(0.99),

@@ -25,7 +25,7 @@ pub(crate) struct Width {
     pub(crate) end: Samples,
 }
 
-/// The widths that are measured on, the best first.
+/// The widths that are measured on.
 #[derive(Debug)]
 pub(crate) struct Widths {
     /// What one run of each width said.
@@ -58,12 +58,14 @@ impl Widths {
             .map(|one| format!("{}: {:.2}", one.width, one.start.median()))
             .collect();
         widths.scouted = scouted.join(", ");
-        widths.sort();
         let best = widths.best().map_or(0.0, |best| best.start.median());
-        widths.going_on.truncate(2);
         widths
             .going_on
             .retain(|one| one.start.median() <= best * CLOSE);
+        widths
+            .going_on
+            .sort_by(|a, b| a.start.median().total_cmp(&b.start.median()));
+        widths.going_on.truncate(2);
         Ok(widths)
     }
 
@@ -83,16 +85,13 @@ impl Widths {
             one.start.push(times.start);
             one.end.push(times.end);
         }
-        self.sort();
         Ok(())
     }
 
-    fn sort(&mut self) {
-        self.going_on
-            .sort_by(|a, b| a.start.median().total_cmp(&b.start.median()));
-    }
-
+    /// The width with the lowest median.
     pub(crate) fn best(&self) -> Option<&Width> {
-        self.going_on.first()
+        let medians =
+            |one: &&Width, other: &&Width| one.start.median().total_cmp(&other.start.median());
+        self.going_on.iter().min_by(medians)
     }
 }
