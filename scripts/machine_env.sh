@@ -13,6 +13,7 @@ case ${1:-} in
     "$REPO/scripts/containerd.sh" start "$DATA"
     "$REPO/scripts/images.sh" import "$DATA"
     write_kubelet_config alone
+    KUBELET_CONFIG=$DATA/kubelet-secured.yaml write_kubelet_config secured
     cat <<EOF
 HK_DATA=$DATA
 HK_ENDPOINT=unix://$SOCKET
@@ -25,6 +26,7 @@ HK_SUBNET=$(cat "$DATA/subnet")
 HK_ROOT_DIR=$KUBELET_ROOT
 HK_CERT_DIR=$CERT_DIR
 HK_CONFIG=$KUBELET_CONFIG
+HK_CONFIG_SECURED=$DATA/kubelet-secured.yaml
 HK_MANIFESTS=$MANIFESTS
 HK_POD_LOGS=$POD_LOGS
 HK_PAUSE_IMAGE=$PAUSE_IMAGE

@@ -36,7 +36,7 @@ fn containers(pods: &BTreeMap<String, Value>, state: &str) -> Vec<String> {
 }
 
 /// Seconds since 1970 of a container's end, and its first process.
-fn inspected(floor: &Floor, id: &str) -> anyhow::Result<(f64, i32)> {
+pub(crate) fn inspected(floor: &Floor, id: &str) -> anyhow::Result<(f64, i32)> {
     let answer = floor.ask(|client| async move { client.container_status(id).await })?;
     let status = answer.status.context("a status")?;
     let more: Value = answer
@@ -54,15 +54,15 @@ fn inspected(floor: &Floor, id: &str) -> anyhow::Result<(f64, i32)> {
 
 /// Delays after the end, in milliseconds.
 #[derive(Debug, Clone, Default)]
-struct Delays {
-    /// Until `/pods` showed it.
-    shown: Samples,
+pub(crate) struct Delays {
+    /// Until `/pods`, or a watcher, showed it.
+    pub(crate) shown: Samples,
     /// Until the runtime's own answer said so.
-    told: Samples,
+    pub(crate) told: Samples,
 }
 
 impl Delays {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let parts = [("shown", &self.shown), ("told by the runtime", &self.told)];
         let parts = parts.map(|(what, samples)| {
             let (p50, p99, max) = (samples.median(), samples.percentile(0.99), samples.max());
@@ -106,7 +106,7 @@ fn watch(
 }
 
 /// Ends a container's first process.
-fn end(floor: &Floor, id: &str) -> anyhow::Result<()> {
+pub(crate) fn end(floor: &Floor, id: &str) -> anyhow::Result<()> {
     let pid =
         Pid::from_raw(inspected(floor, id)?.1).context("a running container has a process")?;
     Ok(kill_process(pid, Signal::TERM)?)

@@ -1,61 +1,256 @@
-//! A client for the read-only port that costs the machine as little as possible: one connection, blocking, HTTP/1.1.
+//! A client that costs the machine as little as possible: one connection, blocking, HTTP/1.1, plain or over TLS.
 //!
-//! In:    a port on the loopback address
-//! Out:   bodies
-//! Calls: node, for each look at `/pods`
-//! Holds: reconnects when the connection was closed; no answer waits longer than five seconds
+//! In:    a port on the loopback address; for the API server its authority and a token
+//! Out:   answers; the lines of a watch as they come
+//! Calls: kubelet, for each look at `/pods`; cluster, watcher, api_load
+//! Holds: a GET reconnects when the connection was closed; no answer waits longer than a minute, only a watch waits as long as it lives
 //! Upstream: none
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How to speak to an API server.
+#[derive(Debug, Clone)]
+pub(crate) struct Secure {
+    config: Arc<ClientConfig>,
+    token: String,
+}
+
+impl Secure {
+    /// With the certificates of a file as authority, and a bearer token.
+    pub(crate) fn new(authority: &Path, token: &str) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(authority)? {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            config: Arc::new(config),
+            token: token.to_owned(),
+        })
+    }
+}
+
+/// A connection's two kinds.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(buffer),
+            Self::Tls(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+/// What is sent with a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Body<'a> {
+    /// The media type.
+    pub(crate) kind: &'a str,
+    pub(crate) bytes: &'a [u8],
+}
 
 /// A server on this machine.
 #[derive(Debug)]
 pub(crate) struct Http {
     port: u16,
-    connection: Option<BufReader<TcpStream>>,
+    secure: Option<Secure>,
+    connection: Option<BufReader<Wire>>,
 }
 
 impl Http {
     pub(crate) fn new(port: u16) -> Self {
         Self {
             port,
+            secure: None,
             connection: None,
+        }
+    }
+
+    pub(crate) fn secure(port: u16, secure: Secure) -> Self {
+        Self {
+            secure: Some(secure),
+            ..Self::new(port)
         }
     }
 
     /// The body of an answer 200.
     pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
         let reused = self.connection.is_some();
-        match self.attempt(path) {
+        let result = match self.ask("GET", path, None) {
             // The server may have closed a connection that was idle.
-            Err(_) if reused => self.attempt(path),
+            Err(_) if reused => self.ask("GET", path, None),
             result => result,
+        };
+        let (status, body) = result?;
+        if status != 200 {
+            bail!("{path}: {status}: {}", String::from_utf8_lossy(&body));
         }
+        Ok(body)
     }
 
-    fn attempt(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+    /// Sends a request once: status and body.
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<Body<'_>>,
+    ) -> anyhow::Result<(u16, Vec<u8>)> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => {
-                let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-                BufReader::new(stream)
+            None => self.connect()?,
+        };
+        self.send(&mut connection, method, path, body)?;
+        let head = read_head(&mut connection)?;
+        let mut answer = Vec::new();
+        if head.chunked {
+            while let Some(mut chunk) = read_chunk(&mut connection)? {
+                answer.append(&mut chunk);
+            }
+        } else {
+            answer.resize(head.length, 0);
+            connection.read_exact(&mut answer)?;
+        }
+        self.connection = Some(connection);
+        Ok((head.status, answer))
+    }
+
+    /// Asks for a watch on a connection of its own.
+    pub(crate) fn watch(&self, path: &str) -> anyhow::Result<Lines> {
+        let mut connection = self.connect()?;
+        self.send(&mut connection, "GET", path, None)?;
+        let head = read_head(&mut connection)?;
+        if head.status != 200 || !head.chunked {
+            bail!("{path}: {}", head.status);
+        }
+        connection.get_ref().socket().set_read_timeout(None)?;
+        Ok(Lines {
+            connection,
+            rest: Vec::new(),
+        })
+    }
+
+    fn connect(&self) -> anyhow::Result<BufReader<Wire>> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let wire = match &self.secure {
+            None => Wire::Plain(stream),
+            Some(secure) => {
+                let name = ServerName::try_from("localhost")?;
+                let session = ClientConnection::new(Arc::clone(&secure.config), name)?;
+                Wire::Tls(Box::new(StreamOwned::new(session, stream)))
             }
         };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        connection.get_mut().write_all(request.as_bytes())?;
-        let body = read_answer(&mut connection)?;
-        self.connection = Some(connection);
-        Ok(body)
+        Ok(BufReader::new(wire))
+    }
+
+    fn send(
+        &self,
+        connection: &mut BufReader<Wire>,
+        method: &str,
+        path: &str,
+        body: Option<Body<'_>>,
+    ) -> anyhow::Result<()> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        if let Some(secure) = &self.secure {
+            request.push_str(&format!("Authorization: Bearer {}\r\n", secure.token));
+        }
+        if let Some(body) = body {
+            let (kind, length) = (body.kind, body.bytes.len());
+            request.push_str(&format!(
+                "Content-Type: {kind}\r\nContent-Length: {length}\r\n"
+            ));
+        }
+        request.push_str("\r\n");
+        let mut bytes = request.into_bytes();
+        bytes.extend_from_slice(body.map_or(&[], |body| body.bytes));
+        connection.get_mut().write_all(&bytes)?;
+        Ok(connection.get_mut().flush()?)
     }
 }
 
-fn read_line(connection: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
+/// The lines of a body that does not end.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    connection: BufReader<Wire>,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; nothing at the end of the body.
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            match read_chunk(&mut self.connection)? {
+                Some(mut chunk) => self.rest.append(&mut chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// A second hold on the socket, to close it from elsewhere.
+    pub(crate) fn socket(&self) -> io::Result<TcpStream> {
+        self.connection.get_ref().socket().try_clone()
+    }
+}
+
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    length: usize,
+    chunked: bool,
+}
+
+fn read_line(connection: &mut BufReader<Wire>) -> anyhow::Result<String> {
     let mut line = String::new();
     if connection.read_line(&mut line)? == 0 {
         bail!("the connection was closed");
@@ -63,33 +258,30 @@ fn read_line(connection: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
-fn read_answer(connection: &mut BufReader<TcpStream>) -> anyhow::Result<Vec<u8>> {
+fn read_head(connection: &mut BufReader<Wire>) -> anyhow::Result<Head> {
     let status = read_line(connection)?;
-    let (mut length, mut chunked) = (0, false);
+    let code = status.split(' ').nth(1).unwrap_or_default();
+    let mut head = Head {
+        status: code.parse().with_context(|| status.clone())?,
+        length: 0,
+        chunked: false,
+    };
     loop {
         let line = read_line(connection)?.to_ascii_lowercase();
         match line.split_once(':') {
-            Some(("content-length", value)) => length = value.trim().parse()?,
-            Some(("transfer-encoding", value)) => chunked = value.trim() == "chunked",
+            Some(("content-length", value)) => head.length = value.trim().parse()?,
+            Some(("transfer-encoding", value)) => head.chunked = value.trim() == "chunked",
             Some(_) => {}
-            None => break,
+            None => return Ok(head),
         }
     }
-    let mut body = Vec::new();
-    if !chunked {
-        body.resize(length, 0);
-        connection.read_exact(&mut body)?;
-    }
-    while chunked {
-        let size = usize::from_str_radix(&read_line(connection)?, 16)?;
-        let begin = body.len();
-        body.resize(begin + size, 0);
-        connection.read_exact(body.get_mut(begin..).context("a chunk")?)?;
-        read_line(connection)?;
-        chunked = size > 0;
-    }
-    if !status.contains(" 200") {
-        bail!("{status}: {}", String::from_utf8_lossy(&body));
-    }
-    Ok(body)
+}
+
+/// The next chunk; nothing at the last one.
+fn read_chunk(connection: &mut BufReader<Wire>) -> anyhow::Result<Option<Vec<u8>>> {
+    let size = usize::from_str_radix(&read_line(connection)?, 16)?;
+    let mut chunk = vec![0; size];
+    connection.read_exact(&mut chunk)?;
+    read_line(connection)?;
+    Ok((size > 0).then_some(chunk))
 }

@@ -17,7 +17,7 @@ use crate::pods::{burst, clear, manifest};
 use crate::process;
 
 /// Time for a burst's last work to end.
-const SETTLE_MS: u64 = 8000;
+pub(crate) const SETTLE_MS: u64 = 8000;
 
 fn memory_row(
     kubelet: &Kubelet,
@@ -25,12 +25,9 @@ fn memory_row(
     limit: Option<f64>,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let memory = process::memory(kubelet.pid())?;
+    let memory = process::memory(kubelet.program.pid())?;
     let figure = format!("memory with {pods} pods");
-    let value = format!(
-        "{:.1} MB resident, {:.1} MB anonymous",
-        memory.resident, memory.anonymous
-    );
+    let value = memory.text();
     match limit {
         Some(limit) => table.judge(
             &figure,
@@ -53,7 +50,7 @@ fn activity_row(
     plan: &Plan,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let activity = process::activity(kubelet.pid(), plan.quiet_s)?;
+    let activity = process::activity(kubelet.program.pid(), plan.quiet_s)?;
     let figure = format!("quiet {} s with {pods} pods", plan.quiet_s);
     let cpu = format!("{:.3} % of a core", activity.cpu_percent);
     let wakeups = format!("{:.1} wake-ups/s", activity.wakeups);
@@ -104,7 +101,7 @@ pub(crate) fn quiet(
         .chain(more.into_iter().map(|(name, _)| name))
         .collect();
     clear(&mut kubelet, &names)?;
-    kubelet.stop()
+    kubelet.program.stop()
 }
 
 /// From the start of the process until its first container was started, with the manifest lying there.
@@ -126,10 +123,10 @@ pub(crate) fn first_container(
             .get(&name)
             .and_then(|stages| stages.iter().find(|(stage, _)| stage == "start"));
         if let Some((_, at)) = started {
-            times.push((at - kubelet.started) * 1000.0);
+            times.push((at - kubelet.program.started) * 1000.0);
         }
         clear(&mut kubelet, &[name])?;
-        kubelet.stop()?;
+        kubelet.program.stop()?;
     }
     let over = times.median() - floor.median();
     table.judge(

@@ -1,94 +1,56 @@
-//! The kubelet as a process: started, watched and stopped from outside, as a person would.
+//! A kubelet that stands alone: its process, its manifests, its `/pods`.
 //!
 //! In:    the release binary, a configuration, manifests renamed into its directory
 //! Out:   its pods by manifest name, its timeline
 //! Calls: all phases
-//! Holds: only processes started here are ended; a kubelet that ended by itself is an error with its last log lines
+//! Holds: a kubelet that ended by itself is an error with its last log lines
 //! Upstream: none
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::clock;
 use crate::http::Http;
-use crate::node::{KubeletPlaces, Node, binary, configuration, free_ports};
+use crate::node::{KubeletPlaces, Node, configuration, free_ports};
+use crate::program::Program;
 
 /// One life of the kubelet.
 #[derive(Debug)]
 pub(crate) struct Kubelet {
-    child: Child,
+    /// The process.
+    pub(crate) program: Program,
     http: Http,
     main_port: u16,
     manifests: PathBuf,
     root: PathBuf,
-    log: PathBuf,
-    /// When the process was started, in seconds since 1970.
-    pub(crate) started: f64,
 }
 
 impl Kubelet {
     /// Starts the release binary and waits for its read-only port.
     pub(crate) fn start(node: &Node, places: &KubeletPlaces) -> anyhow::Result<Self> {
         let ports = free_ports()?;
-        fs::create_dir_all(places.manifests())?;
-        fs::create_dir_all(places.folder.join("staging"))?;
-        let config = places.folder.join("kubelet.yaml");
-        fs::write(&config, configuration(node, places, ports)?)?;
-        let (root, log) = (
-            places.folder.join("root"),
-            places.folder.join("kubelet.log"),
-        );
-        let output = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(binary(node.repository()));
-        command
-            .args(["kubelet", "--hostname-override=bench", "--config"])
-            .arg(&config)
-            .arg("--root-dir")
-            .arg(&root)
-            .arg("--cert-dir")
-            .arg(root.join("pki"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        let started = clock::now();
+        places.make(&configuration(&node.path("HK_CONFIG"), places, ports)?)?;
+        let words = [OsString::from("kubelet")]
+            .into_iter()
+            .chain(places.words());
         let mut kubelet = Self {
-            child: command.spawn().context("start the kubelet")?,
+            program: Program::start(node, words, &places.log())?,
             http: Http::new(ports[1]),
             main_port: ports[0],
             manifests: places.manifests(),
-            root,
-            log,
-            started,
+            root: places.root(),
         };
         clock::poll("the kubelet serves /pods", 2, 20.0, || {
-            kubelet.check()?;
+            kubelet.program.check()?;
             Ok(kubelet.http.get("/pods").ok().map(drop))
         })?;
         Ok(kubelet)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn check(&mut self) -> anyhow::Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the kubelet ended: {status}\n{}", self.log_tail());
-        }
-        Ok(())
-    }
-
-    /// The log's last lines.
-    pub(crate) fn log_tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
     /// The directory of a pod.
@@ -127,7 +89,7 @@ impl Kubelet {
         let list: Value = match self.http.get("/pods") {
             Ok(body) => serde_json::from_slice(&body)?,
             Err(error) => {
-                self.check()?;
+                self.program.check()?;
                 return Err(error);
             }
         };
@@ -162,7 +124,7 @@ impl Kubelet {
                 Ok((ready >= count).then_some(pods))
             },
         );
-        let pods = result.with_context(|| self.log_tail())?;
+        let pods = result.with_context(|| self.program.log_tail())?;
         Ok(pods
             .into_iter()
             .map(|(name, pod)| (name, text_at(&pod, "/metadata/uid")))
@@ -174,71 +136,48 @@ impl Kubelet {
         let result = clock::poll("no pod is left", every_ms, limit_s, || {
             Ok(self.pods()?.is_empty().then_some(()))
         });
-        result.with_context(|| self.log_tail())
+        result.with_context(|| self.program.log_tail())
     }
 
     /// `/debug/timeline`: by manifest name the stages in order, each with its time in seconds since 1970.
-    pub(crate) fn timeline(&self) -> anyhow::Result<BTreeMap<String, Vec<(String, f64)>>> {
-        let url = format!("https://127.0.0.1:{}/debug/timeline", self.main_port);
-        let output = Command::new("curl")
-            .args(["-fsSk", "-m", "20", &url])
-            .output()
-            .context("run curl")?;
-        if !output.status.success() {
-            bail!("{url}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        let answer: Value = serde_json::from_slice(&output.stdout)?;
-        let pods = answer
-            .get("pods")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        Ok(pods
-            .iter()
-            .map(|pod| {
-                let name = text_at(pod, "/name").trim_end_matches("-bench").to_owned();
-                let stages = pod
-                    .get("stages")
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten();
-                (name, stages.filter_map(stage).collect())
-            })
-            .collect())
-    }
-
-    /// Stops the process where it is while something else is measured on the same runtime.
-    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        self.signal(Signal::STOP)?;
-        let result = work();
-        self.signal(Signal::CONT)?;
-        clock::pause_ms(300);
-        result
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("the kubelet's pid")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    /// SIGTERM and wait; pods keep running.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        self.signal(Signal::TERM)?;
-        clock::poll("the kubelet ends", 5, 15.0, || Ok(self.child.try_wait()?)).map(drop)
+    pub(crate) fn timeline(&self) -> anyhow::Result<Timelines> {
+        timeline(self.main_port, None)
     }
 }
 
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        // Nothing to do for one that has ended.
-        if let Ok(None) = self.child.try_wait() {
-            let _killed = self.child.kill();
-            let _ended = self.child.wait();
-        }
+/// Stages by pod, each with its time in seconds since 1970.
+pub(crate) type Timelines = BTreeMap<String, Vec<(String, f64)>>;
+
+/// `/debug/timeline` of the kubelet at this port.
+pub(crate) fn timeline(port: u16, token: Option<&str>) -> anyhow::Result<Timelines> {
+    let url = format!("https://127.0.0.1:{port}/debug/timeline");
+    let mut command = Command::new("curl");
+    command.args(["-fsSk", "-m", "20", &url]);
+    if let Some(token) = token {
+        command.args(["-H", &format!("Authorization: Bearer {token}")]);
     }
+    let output = command.output().context("run curl")?;
+    if !output.status.success() {
+        bail!("{url}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    let pods = answer
+        .get("pods")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    Ok(pods
+        .iter()
+        .map(|pod| {
+            let name = text_at(pod, "/name").trim_end_matches("-bench").to_owned();
+            let stages = pod
+                .get("stages")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            (name, stages.filter_map(stage).collect())
+        })
+        .collect())
 }
 
 fn stage(stage: &Value) -> Option<(String, f64)> {

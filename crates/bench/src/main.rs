@@ -6,7 +6,12 @@
 //! Holds: exit 0 also with misses (they are printed), 1 only when something broke; nothing of the node is left
 //! Upstream: none
 
+mod api_exits;
+mod api_load;
+mod api_memory;
+mod api_pods;
 mod clock;
+mod cluster;
 mod exits;
 mod figures;
 mod floor;
@@ -16,10 +21,13 @@ mod kubelet;
 mod node;
 mod pods;
 mod process;
+mod program;
 mod proxy;
 mod record;
 mod recording;
 mod scale;
+mod watcher;
+mod widths;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::cluster::Cluster;
 use crate::figures::Table;
 use crate::floor::Floor;
 use crate::kubelet::Kubelet;
@@ -34,11 +43,12 @@ use crate::node::{KubeletPlaces, Node};
 
 const HELP: &str = "\
 Usage: bench [flags]
-Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about ten minutes.
+Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about twenty minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
-  --only a,b         only these parts: pods, burst, exits, first, quiet, scale (recording is always done)
+  --only a,b         only these parts; of a kubelet that stands alone: pods, burst, exits, first, quiet, scale;
+                     of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory
   --quiet-seconds n  length of the quiet spans (default 30)
-  --rounds n         repetitions of one pod (default 11), and half as many of many pods at once (default 5)
+  --rounds n         repetitions of one pod (default 11), half as many of many pods at once (default 5)
   --help             this text
 ";
 
@@ -58,8 +68,27 @@ pub(crate) struct Plan {
     pub(crate) quiet_s: u64,
     /// Pods on the stand-in runtime.
     pub(crate) scale: usize,
+    /// Pods at once through the API server.
+    pub(crate) api_burst: usize,
+    /// Exits of pods of the API server.
+    pub(crate) api_exits: u32,
+    /// Pods in the store of the loaded API server.
+    pub(crate) api_stored: usize,
+    pub(crate) api_load_s: u64,
     only: Option<Vec<String>>,
 }
+
+/// Parts with a kubelet that stands alone; the first ones share one.
+const ALONE: [&str; 6] = ["pods", "burst", "exits", "first", "quiet", "scale"];
+/// Parts that share one node in a cluster, and all of a cluster.
+const SHARED: [&str; 3] = ["api-pods", "api-burst", "api-exits"];
+const CLUSTER: [&str; 5] = [
+    "api-pods",
+    "api-burst",
+    "api-exits",
+    "api-load",
+    "api-memory",
+];
 
 impl Plan {
     fn whole() -> Self {
@@ -73,6 +102,10 @@ impl Plan {
             first_rounds: 7,
             quiet_s: 30,
             scale: 1000,
+            api_burst: 100,
+            api_exits: 100,
+            api_stored: 1000,
+            api_load_s: 20,
             only: None,
         }
     }
@@ -88,6 +121,10 @@ impl Plan {
             first_rounds: 2,
             quiet_s: 6,
             scale: 100,
+            api_burst: 10,
+            api_exits: 10,
+            api_stored: 100,
+            api_load_s: 3,
             only: None,
         }
     }
@@ -114,7 +151,7 @@ impl Plan {
                     plan.single_rounds = value()?.parse()?;
                     plan.burst_rounds = plan.single_rounds.div_ceil(2);
                 }
-                "--only" => plan.only = Some(value()?.split(',').map(str::to_owned).collect()),
+                "--only" => plan.only = Some(parts(value()?)?),
                 unknown => bail!("unknown flag {unknown}\n{HELP}"),
             }
         }
@@ -125,6 +162,19 @@ impl Plan {
         self.only
             .as_ref()
             .is_none_or(|parts| parts.iter().any(|name| name == part))
+    }
+
+    fn has_any(&self, parts: &[&str]) -> bool {
+        parts.iter().any(|part| self.has(part))
+    }
+}
+
+fn parts(words: &str) -> anyhow::Result<Vec<String>> {
+    let parts: Vec<String> = words.split(',').map(str::to_owned).collect();
+    let known = |part: &&String| ALONE.iter().chain(&CLUSTER).any(|known| known == part);
+    match parts.iter().find(|part| !known(part)) {
+        Some(unknown) => bail!("unknown part {unknown}\n{HELP}"),
+        None => Ok(parts),
     }
 }
 
@@ -144,7 +194,8 @@ fn part(title: &str) {
     say(&format!("== {title} (load {})", process::load()));
 }
 
-fn measure(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+/// A kubelet that stands alone.
+fn alone(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let image = node.value("HK_BUSYBOX_IMAGE");
     part("recording the kubelet's requests");
     let recording = record::run(node, image, plan, table)?;
@@ -169,7 +220,7 @@ fn measure(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         part(&format!("{} exits", plan.exits));
         exits::run(&mut kubelet, &floor, image, plan, table)?;
     }
-    kubelet.stop()?;
+    kubelet.program.stop()?;
     if plan.has("first") {
         part("process start to first container");
         idle::first_container(node, &places, &alone, plan, table)?;
@@ -178,12 +229,62 @@ fn measure(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         part("memory and quiet");
         idle::quiet(node, &places, plan, table)?;
     }
-    idle::binary_size(node, table)?;
     if plan.has("scale") {
         part(&format!("{} pods on the stand-in runtime", plan.scale));
         scale::run(node, plan, table)?;
     }
     Ok(())
+}
+
+/// A node in a cluster.
+fn cluster(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    let image = node.value("HK_BUSYBOX_IMAGE");
+    let places = KubeletPlaces {
+        endpoint: node.value("HK_ENDPOINT").to_owned(),
+        folder: node.path("HK_DATA").join("cluster"),
+        max_pods: 110,
+    };
+    if plan.has_any(&SHARED) {
+        part("recording the requests of a node in a cluster");
+        let recording = record::of_cluster(node, image)?;
+        let mut floor = Floor::new(node)?;
+        let mut cluster = Cluster::node(node, &places)?;
+        if plan.has("api-pods") {
+            part("cluster: one pod, node and floor by turns");
+            api_pods::one(&mut cluster, &mut floor, (&recording, image), plan, table)?;
+        }
+        if plan.has("api-burst") {
+            part(&format!("cluster: {} pods at once", plan.api_burst));
+            api_pods::many(&mut cluster, &mut floor, (&recording, image), plan, table)?;
+        }
+        if plan.has("api-exits") {
+            part(&format!("cluster: {} exits", plan.api_exits));
+            api_exits::run(&mut cluster, &floor, image, plan, table)?;
+        }
+        cluster.stop()?;
+    }
+    if plan.has("api-load") {
+        part("the API server under load");
+        api_load::run(node, plan, table)?;
+    }
+    if plan.has("api-memory") {
+        part("cluster: memory and quiet");
+        api_memory::node(node, &places, plan, table)?;
+        let folder = node.path("HK_DATA").join("apart");
+        let places = KubeletPlaces { folder, ..places };
+        api_memory::apart(node, &places, plan, table)?;
+    }
+    Ok(())
+}
+
+fn measure(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    if plan.has_any(&ALONE) {
+        alone(node, plan, table)?;
+    }
+    if plan.has_any(&CLUSTER) {
+        cluster(node, plan, table)?;
+    }
+    idle::binary_size(node, table)
 }
 
 /// What machine this was.

@@ -7,12 +7,16 @@
 //! Upstream: none
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+
+/// The name of the node, in a cluster or alone.
+pub(crate) const NODE_NAME: &str = "bench";
 
 /// A private containerd and the places of its node.
 #[derive(Debug)]
@@ -92,6 +96,39 @@ impl KubeletPlaces {
     pub(crate) fn manifests(&self) -> PathBuf {
         self.folder.join("manifests")
     }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("kubelet.log")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("kubelet.yaml")
+    }
+
+    /// Makes the directories and writes the configuration.
+    pub(crate) fn make(&self, configuration: &str) -> anyhow::Result<()> {
+        fs::create_dir_all(self.manifests())?;
+        fs::create_dir_all(self.folder.join("staging"))?;
+        Ok(fs::write(self.file(), configuration)?)
+    }
+
+    /// The kubelet's flags.
+    pub(crate) fn words(&self) -> [OsString; 7] {
+        let root = self.root();
+        [
+            format!("--hostname-override={NODE_NAME}").into(),
+            "--config".into(),
+            self.file().into(),
+            "--root-dir".into(),
+            root.clone().into(),
+            "--cert-dir".into(),
+            root.join("pki").into(),
+        ]
+    }
 }
 
 pub(crate) fn free_ports() -> anyhow::Result<[u16; 3]> {
@@ -103,9 +140,9 @@ pub(crate) fn free_ports() -> anyhow::Result<[u16; 3]> {
     Ok(ports)
 }
 
-/// The node's configuration with other ports and places, at the default log level.
+/// One of the node's configurations with other ports and places, at the default log level.
 pub(crate) fn configuration(
-    node: &Node,
+    file: &Path,
     places: &KubeletPlaces,
     [main, read_only, health]: [u16; 3],
 ) -> anyhow::Result<String> {
@@ -114,7 +151,7 @@ pub(crate) fn configuration(
         "containerRuntimeEndpoint:",
         "readOnlyPort:",
     ];
-    let text = fs::read_to_string(node.path("HK_CONFIG"))?;
+    let text = fs::read_to_string(file)?;
     let mut lines: Vec<String> = text
         .lines()
         .filter(|line| !ours.iter().any(|key| line.starts_with(key)))

@@ -17,15 +17,10 @@ use crate::figures::{Samples, Table};
 use crate::floor::Floor;
 use crate::kubelet::Kubelet;
 use crate::recording::Recording;
+use crate::widths::Widths;
 
 /// The label that names a pod's UID on everything of the pod.
 const UID_LABEL: &str = "io.kubernetes.pod.uid";
-/// Widths of the floor for many pods.
-const WIDTHS: [usize; 5] = [1, 2, 4, 8, 16];
-
-/// Widths this close to the best one are measured on.
-const CLOSE: f64 = 1.05;
-
 /// A pod with one container that obeys SIGTERM at once.
 pub(crate) fn manifest(image: &str, name: &str) -> (String, String) {
     let script = "trap \\\"exit 0\\\" TERM; sleep 100000 & wait";
@@ -67,7 +62,8 @@ struct Alone {
 pub(crate) struct Stages(Vec<(String, Samples)>);
 
 impl Stages {
-    fn add(&mut self, begin: f64, stages: &[(String, f64)]) {
+    /// Adds one pod's stages, each with its time, the first since `begin`.
+    pub(crate) fn add(&mut self, begin: f64, stages: &[(String, f64)]) {
         let mut before = begin;
         for (stage, at) in stages {
             let took = (at - before) * 1000.0;
@@ -83,7 +79,8 @@ impl Stages {
         }
     }
 
-    fn text(&self) -> String {
+    /// The medians, in order.
+    pub(crate) fn text(&self) -> String {
         let parts: Vec<String> = self
             .0
             .iter()
@@ -163,7 +160,7 @@ pub(crate) fn one(
             manifest(image, &format!("p-{round:06}")),
             &mut alone,
         )?;
-        let times = kubelet.frozen(|| floor.run(recording, 1, 1))?;
+        let times = kubelet.program.frozen(|| floor.run(recording, 1, 1))?;
         floor_start.push(times.start * 1000.0);
         floor_end.push(times.end * 1000.0);
     }
@@ -231,27 +228,7 @@ pub(crate) fn many(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     let count = u32::try_from(plan.burst)?;
-    let mut by_width: Vec<(usize, Samples, Samples)> = Vec::new();
-    for width in WIDTHS {
-        let times = kubelet.frozen(|| floor.run(recording, count, width))?;
-        let (mut start, mut end) = (Samples::default(), Samples::default());
-        start.push(times.start);
-        end.push(times.end);
-        crate::say(&format!(
-            "  floor of {count} pods, width {width}: {:.2} s, end {:.2} s",
-            times.start, times.end
-        ));
-        by_width.push((width, start, end));
-    }
-    let scouted: Vec<String> = by_width
-        .iter()
-        .map(|(width, start, _)| format!("{width}: {:.2}", start.median()))
-        .collect();
-    // The best goes on, and the second too when one run each is not enough to choose between them.
-    by_width.sort_by(|(_, a, _), (_, b, _)| a.median().total_cmp(&b.median()));
-    let best = by_width.first().map_or(0.0, |(_, start, _)| start.median());
-    by_width.truncate(2);
-    by_width.retain(|(_, start, _)| start.median() <= best * CLOSE);
+    let mut widths = Widths::scout(floor, recording, &kubelet.program, count)?;
     let (mut started, mut ended) = (Samples::default(), Samples::default());
     for round in 0..plan.burst_rounds {
         let (seconds, names) = burst(kubelet, image, plan.burst)?;
@@ -263,35 +240,27 @@ pub(crate) fn many(
             "  kubelet, {count} pods, round {}: {seconds:.2} s",
             round + 1
         ));
-        for (width, start, end) in &mut by_width {
-            // The scouting run counts as the first round's.
-            if round == 0 {
-                continue;
-            }
-            let times = kubelet.frozen(|| floor.run(recording, count, *width))?;
-            crate::say(&format!("  floor at width {width}: {:.2} s", times.start));
-            start.push(times.start);
-            end.push(times.end);
+        if round > 0 {
+            widths.again(floor, recording, &kubelet.program)?;
         }
     }
-    by_width.sort_by(|(_, a, _), (_, b, _)| a.median().total_cmp(&b.median()));
-    if let Some((width, start, end)) = by_width.first() {
-        let ratio = started.median() / start.median();
+    if let Some(best) = widths.best() {
+        let ratio = started.median() / best.start.median();
         table.judge(
             &format!("{count} pods at once: manifests to all Ready"),
             format!("{}; {ratio:.2} x floor", started.spread("s")),
-            format!("{} at width {width}", start.spread("s")),
+            format!("{} at width {}", best.start.spread("s"), best.width),
             ("<= 1.15 x floor", ratio <= 1.15),
         );
         table.note(
             &format!("{count} pods at once: floor by width, one run each (s)"),
             "",
-            scouted.join(", "),
+            widths.scouted.clone(),
         );
         table.note(
             &format!("{count} pods at once: removed to gone from /pods"),
             ended.spread("s"),
-            end.spread("s"),
+            best.end.spread("s"),
         );
     }
     Ok(())

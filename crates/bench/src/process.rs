@@ -2,7 +2,7 @@
 //!
 //! In:    a pid
 //! Out:   figures of /proc
-//! Calls: phases idle, scale
+//! Calls: phases idle, scale, api_load, api_memory
 //! Holds: wake-ups are voluntary context switches of the threads that lived over the whole span; processor time is the scheduler's
 //!        (nanoseconds) for the same threads, or the process's ticks when those say more (threads that ended)
 //! Upstream: none
@@ -19,6 +19,15 @@ use crate::clock;
 pub(crate) struct Memory {
     pub(crate) resident: f64,
     pub(crate) anonymous: f64,
+}
+
+impl Memory {
+    pub(crate) fn text(self) -> String {
+        format!(
+            "{:.1} MB resident, {:.1} MB anonymous",
+            self.resident, self.anonymous
+        )
+    }
 }
 
 /// Use of the processor over a span.
@@ -73,7 +82,7 @@ fn threads(pid: u32) -> anyhow::Result<BTreeMap<String, (f64, f64)>> {
 }
 
 /// Seconds in user and kernel mode, in ticks of 10 ms, ended threads included.
-fn ticks(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn ticks(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = text.rsplit_once(") ").context("stat of a process")?.1;
     let words: Vec<f64> = after_name

@@ -1,6 +1,6 @@
 //! The kubelet once through the recording proxy: its requests, and how often it asks the runtime.
 //!
-//! In:    a fresh kubelet whose runtime endpoint is the proxy
+//! In:    a fresh kubelet, or a fresh node of a cluster, whose runtime endpoint is the proxy
 //! Out:   the recording for the floor; rows on calls per pod start
 //! Calls: main, first of all phases
 //! Holds: a start's calls are those from the rename of the manifest until 200 ms after Ready, so late looks are counted too
@@ -12,12 +12,14 @@ use anyhow::Context as _;
 
 use crate::Plan;
 use crate::clock;
+use crate::cluster::{Cluster, lasting};
 use crate::figures::{Samples, Table};
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Kubelet, text_at};
 use crate::node::{KubeletPlaces, Node};
 use crate::pods::manifest;
 use crate::proxy;
 use crate::recording::{Recording, count};
+use crate::watcher::Event;
 
 /// Records starts and ends of single pods.
 pub(crate) fn run(
@@ -61,7 +63,7 @@ pub(crate) fn run(
         clock::pause_ms(300);
         recording = Some(of_start.with_end(&calls.between(begin, clock::now()))?);
     }
-    kubelet.stop()?;
+    kubelet.program.stop()?;
     table.judge(
         "reads of the runtime per pod start, scoped to the pod",
         format!(
@@ -96,4 +98,30 @@ pub(crate) fn run(
         "3 that change something",
     );
     recording.context("at least one pod is recorded")
+}
+
+/// Records the start and the end of a pod of a node in a cluster.
+pub(crate) fn of_cluster(node: &Node, image: &str) -> anyhow::Result<Recording> {
+    let socket = node.path("HK_DATA").join("run/cluster-recorder.sock");
+    let calls = proxy::start(&socket, &node.socket())?;
+    let places = KubeletPlaces {
+        endpoint: format!("unix://{}", socket.display()),
+        folder: node.path("HK_DATA").join("cluster"),
+        max_pods: 110,
+    };
+    let mut cluster = Cluster::node(node, &places)?;
+    let watcher = cluster.watcher()?;
+    let (pods, names) = lasting(image, 0..1);
+    let (begin, _) = cluster.post(&pods)?;
+    let ready = watcher.wait("the recorded pod is Ready", &names, 60.0, Event::is_ready)?;
+    let (name, event) = ready.first_key_value().context("an event of the pod")?;
+    let uid = text_at(&event.pod, "/metadata/uid");
+    clock::pause_ms(200);
+    let of_start = Recording::of(&calls.between(begin, clock::now()), name, &uid)?;
+    let begin = clock::now();
+    cluster.clear(&watcher, &names)?;
+    clock::pause_ms(300);
+    let recording = of_start.with_end(&calls.between(begin, clock::now()))?;
+    cluster.stop()?;
+    Ok(recording)
 }

@@ -57,19 +57,15 @@ pub(crate) fn run(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result
     clock::pause_ms(1000);
     let (seconds, names) = burst(&mut kubelet, node.value("HK_BUSYBOX_IMAGE"), plan.scale)?;
     clock::pause_ms(8000);
-    let memory = process::memory(kubelet.pid())?;
-    let activity = process::activity(kubelet.pid(), plan.quiet_s / 2)?;
+    let memory = process::memory(kubelet.program.pid())?;
+    let activity = process::activity(kubelet.program.pid(), plan.quiet_s / 2)?;
     let title = format!("{} pods on the stand-in runtime", plan.scale);
     table.note(
         &format!("{title}: manifests to all Ready"),
         format!("{seconds:.2} s"),
         "",
     );
-    let value = format!(
-        "{:.1} MB resident, {:.1} MB anonymous",
-        memory.resident, memory.anonymous
-    );
-    table.note(&format!("{title}: memory"), value, "");
+    table.note(&format!("{title}: memory"), memory.text(), "");
     let value = format!(
         "{:.2} % of a core, {:.1} wake-ups/s",
         activity.cpu_percent, activity.wakeups
@@ -82,5 +78,5 @@ pub(crate) fn run(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result
         format!("{seconds:.2} s"),
         "",
     );
-    kubelet.stop()
+    kubelet.program.stop()
 }
