@@ -34,7 +34,7 @@ const TOKEN_CHECK: Duration = Duration::from_secs(60);
 /// After a token could not be had, at first: a control plane may learn a moment after us that the pod is this node's.
 const TOKEN_RETRY: Duration = Duration::from_millis(100);
 /// The longest time between two such tries.
-const TOKEN_RETRY_MOST: Duration = Duration::from_secs(5);
+const TOKEN_RETRY_MOST: Duration = Duration::from_secs(20);
 
 /// What workers read. Clones share it.
 #[derive(Clone, Debug, Default)]
