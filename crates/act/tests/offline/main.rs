@@ -170,14 +170,6 @@ impl Trouble {
         }
     }
 
-    /// Whether the server hears nothing, or does nothing of what it hears.
-    fn is_outage(self) -> bool {
-        matches!(
-            self,
-            Self::TooMany | Self::Errors | Self::BlackHole | Self::Refused
-        )
-    }
-
     /// Makes it, lets it last, and heals.
     async fn run(self, site: &Site) {
         let line = &site.cluster.line;
