@@ -258,10 +258,15 @@ impl Keeper {
                     }
                     Err(error) => {
                         let why = RoundError::of(&error).0;
-                        tracing::warn!(uid = %uid, error = why, "Token could not be had; asked for again");
+                        let before = needs.tokens.get(&token);
+                        let unknown = ObjectState::Unknown { why: why.clone() };
+                        // Said once, not at each try.
+                        if before != Some(&unknown) {
+                            tracing::warn!(uid = %uid, error = why, "Token could not be had; asked for again");
+                        }
                         // One that was had stays in its file until there is a newer one.
-                        if !matches!(needs.tokens.get(&token), Some(ObjectState::Known(_))) {
-                            needs.tokens.insert(token, ObjectState::Unknown { why });
+                        if !matches!(before, Some(ObjectState::Known(_))) {
+                            needs.tokens.insert(token, unknown);
                         }
                     }
                 }
