@@ -20,6 +20,7 @@
 //! Holds: modules meet only as handles made in `wiring`; `sync_loop → pod_worker → {execute, status}` is the one chain
 //! Upstream: pkg/kubelet
 
+mod away;
 pub mod cgroup_metrics;
 pub mod clock;
 pub mod cluster_source;

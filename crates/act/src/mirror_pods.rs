@@ -3,10 +3,11 @@
 //! In:    reported pods (the static ones among them), the mirrors that the API holds, the node's identity, whether all sources spoke
 //! Out:   creations and deletions at the API
 //! Calls: one reconciler task, in a cluster only
-//! Holds: `decide/mirror` decides; a step that fails is decided anew after a pause
+//! Holds: `decide/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits for it; while
+//!        the server is away one step is tried for all
 //! Upstream: pkg/kubelet/pod/mirror_client.go, pkg/kubelet/kubelet.go (tryReconcileMirrorPods)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,16 @@ use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_SOURCE_ANNOTATION, SourceKind};
 use kubelet_model::reported::ReportedPods;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After a step that failed.
-const PAUSE: Duration = Duration::from_secs(2);
+use crate::away::{Away, is_of_server};
+
+/// After a step that was refused; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// What the log calls this.
+const WHAT: &str = "mirror pods";
 
 /// What the keeper listens to.
 #[derive(Debug)]
@@ -41,30 +48,91 @@ type Statics = BTreeMap<PodUid, Arc<v1::Pod>>;
 
 /// Keeps them until the stop.
 pub async fn keep(client: Client, mut inputs: MirrorInputs, stop: CancellationToken) {
+    let mut waits = Waits::default();
     loop {
-        let failed = {
-            let steps = steps(&mut inputs);
-            let mut failed = false;
-            for step in steps {
-                if let Err(error) = take(&client, step).await {
-                    tracing::warn!(error = %error, "Mirror pod could not be brought in line; tried again");
-                    failed = true;
-                }
-            }
-            failed
-        };
+        let steps = steps(&mut inputs);
         let statics = statics(&inputs.reported.borrow());
+        waits.round(&client, steps).await;
+        let again = waits.over_at();
+        let is_away = waits.away.is_away();
         tokio::select! {
-            // Every arm only says "look again".
+            // Every arm only says "look again"; while the server is away there is nothing that news could change.
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE), if failed => {}
-            Ok(()) = inputs.held.changed() => {}
-            Ok(()) = inputs.node.changed() => {}
-            Ok(()) = inputs.all_seen.changed() => {}
-            () = other_statics(&mut inputs.reported, &statics) => {}
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+            Ok(()) = inputs.held.changed(), if !is_away => {}
+            Ok(()) = inputs.node.changed(), if !is_away => {}
+            Ok(()) = inputs.all_seen.changed(), if !is_away => {}
+            () = other_statics(&mut inputs.reported, &statics), if !is_away => {}
             else => return,
         }
+    }
+}
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// What is not tried now.
+#[derive(Debug, Default)]
+struct Waits {
+    away: Away,
+    /// Pods of whom a step was refused: how often, and until when they wait.
+    refused: BTreeMap<Name, (u32, Instant)>,
+}
+
+impl Waits {
+    /// Takes the steps that are not waiting.
+    async fn round(&mut self, client: &Client, steps: Vec<MirrorStep>) {
+        let named: BTreeSet<Name> = steps.iter().map(name_of).collect();
+        self.refused.retain(|name, _| named.contains(name));
+        for step in steps {
+            if self.away.until().is_some() {
+                return;
+            }
+            let name = name_of(&step);
+            let waiting = self.refused.get(&name).copied();
+            if waiting.is_some_and(|(_, until)| until > Instant::now()) {
+                continue;
+            }
+            match take(client, step).await {
+                Err(error) if is_of_server(&error) => self.away.failed(WHAT, &error),
+                Err(error) => {
+                    self.away.answered(WHAT);
+                    let failures = waiting.map_or(0, |(failures, _)| failures);
+                    let (namespace, pod) = (&name.0, &name.1);
+                    // The first, and then seldom.
+                    if failures.saturating_add(1).is_power_of_two() {
+                        tracing::warn!(namespace, pod, error = %error, "Mirror pod could not be brought in line; tried again");
+                    }
+                    let pause = FIRST_PAUSE * 2_u32.pow(failures.min(4));
+                    let until = Instant::now() + pause.min(LONGEST_PAUSE);
+                    let refused = (failures.saturating_add(1), until);
+                    self.refused.insert(name, refused);
+                }
+                Ok(()) => {
+                    self.away.answered(WHAT);
+                    self.refused.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// When something may be tried again.
+    fn over_at(&self) -> Option<Instant> {
+        let first = self.refused.values().map(|(_, until)| *until).min();
+        self.away.until().or(first)
+    }
+}
+
+fn name_of(step: &MirrorStep) -> Name {
+    match step {
+        MirrorStep::Delete {
+            namespace, name, ..
+        } => (namespace.clone(), name.clone()),
+        MirrorStep::Create(pod) => (
+            pod.metadata.namespace.clone().unwrap_or_default(),
+            pod.metadata.name.clone().unwrap_or_default(),
+        ),
     }
 }
 

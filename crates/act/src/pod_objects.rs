@@ -37,7 +37,7 @@ const TOKEN_CHECK: Duration = Duration::from_secs(60);
 /// After a token could not be had, at first: a control plane may learn a moment after us that the pod is this node's.
 const TOKEN_RETRY: Duration = Duration::from_millis(100);
 /// The longest time between two such tries.
-const TOKEN_RETRY_MOST: Duration = Duration::from_secs(5);
+const TOKEN_RETRY_MOST: Duration = Duration::from_secs(20);
 
 /// What workers read. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -290,10 +290,15 @@ impl Keeper {
                     }
                     Err(error) => {
                         let why = RoundError::of(&error).0;
-                        tracing::warn!(uid = %uid, error = why, "Token could not be had; asked for again");
+                        let before = needs.tokens.get(&token);
+                        let unknown = ObjectState::Unknown { why: why.clone() };
+                        // Said once, not at each try.
+                        if before != Some(&unknown) {
+                            tracing::warn!(uid = %uid, error = why, "Token could not be had; asked for again");
+                        }
                         // One that was had stays in its file until there is a newer one.
-                        if !matches!(needs.tokens.get(&token), Some(ObjectState::Known(_))) {
-                            needs.tokens.insert(token, ObjectState::Unknown { why });
+                        if !matches!(before, Some(ObjectState::Known(_))) {
+                            needs.tokens.insert(token, unknown);
                         }
                     }
                 }

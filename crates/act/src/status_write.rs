@@ -3,8 +3,8 @@
 //! In:    reported pods; the sets that the API server holds for this node
 //! Out:   status patches and deletions, each with the UID it means
 //! Calls: one core task, in a cluster only
-//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; a failure waits and is tried again;
-//!        nothing waits for an answer but the next call about the same pod; only what changed is decided on
+//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; a failure waits and is tried again,
+//!        while the server is away one pod for all; nothing waits for an answer but the next call about the same pod; only what changed is decided on
 //! Upstream: pkg/kubelet/status/status_manager.go (syncBatch, syncPod, 1.36)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +25,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::away::{Away, is_of_server};
+
 /// Calls in flight, over all pods.
 const WIDTH: usize = 16;
 /// After the first failure of a pod's call; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// What the log calls this.
+const WHAT: &str = "pod statuses";
 /// What is on its way when the process stops has this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -54,6 +58,8 @@ pub struct StatusWriter {
     due: BTreeSet<PodUid>,
     /// Pods whose last call failed, by when they are due again.
     retries: BTreeSet<(Instant, PodUid)>,
+    /// Whether the server is there.
+    away: Away,
 }
 
 impl std::fmt::Debug for StatusWriter {
@@ -94,6 +100,7 @@ impl StatusWriter {
             slots: BTreeMap::new(),
             due: BTreeSet::new(),
             retries: BTreeSet::new(),
+            away: Away::default(),
         }
     }
 
@@ -104,7 +111,7 @@ impl StatusWriter {
         loop {
             self.take_changes();
             self.start_calls(&flights);
-            let retry_at = self.retries.first().map(|(at, _)| *at);
+            let retry_at = self.looks_again_at();
             tokio::select! {
                 // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
                 biased;
@@ -145,6 +152,14 @@ impl StatusWriter {
         }
     }
 
+    /// When there is something to do without any news.
+    fn looks_again_at(&self) -> Option<Instant> {
+        match self.away.until().filter(|_| !self.due.is_empty()) {
+            Some(until) => Some(until),
+            None => self.retries.first().map(|(at, _)| *at),
+        }
+    }
+
     /// The wait of some is over.
     fn retry(&mut self) {
         let now = Instant::now();
@@ -159,8 +174,13 @@ impl StatusWriter {
 
     /// Begins what is to be done of what is due, as far as there is room.
     fn start_calls(&mut self, flights: &FuturesUnordered<Flight>) {
+        if self.away.until().is_some() {
+            return;
+        }
         let now = Instant::now();
-        while flights.len() < WIDTH
+        // Of a server that was away one call finds out whether it is back.
+        let width = if self.away.is_away() { 1 } else { WIDTH };
+        while flights.len() < width
             && let Some(uid) = self.due.pop_first()
         {
             let Some(pod) = self.inputs.reported.borrow().get(&uid).cloned() else {
@@ -200,6 +220,10 @@ impl StatusWriter {
 
     fn land(&mut self, landed: Landed) {
         self.due.insert(landed.uid.clone());
+        match &landed.result {
+            Err(error) if is_of_server(error) => self.away.failed(WHAT, error),
+            Ok(_) | Err(_) => self.away.answered(WHAT),
+        }
         let Some(slot) = self.slots.get_mut(&landed.uid) else {
             return;
         };
@@ -215,10 +239,13 @@ impl StatusWriter {
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;
             }
+            // The wait is everybody's.
+            Err(error) if is_of_server(&error) => slot.retry_at = self.away.until(),
             Err(error) => {
                 // Gone, or another of the name by now: the watch will tell.
                 let is_other = error.is_not_found() || error.is_conflict();
-                if !is_other {
+                // The first, and then seldom.
+                if !is_other && slot.failures.saturating_add(1).is_power_of_two() {
                     tracing::warn!(uid = %landed.uid, error = %error, "Status could not be written; tried again");
                 }
                 let pause = FIRST_RETRY * 2_u32.pow(slot.failures.min(4));

@@ -91,6 +91,15 @@ impl Cause {
         }
     }
 
+    /// A value that is too large.
+    pub fn too_long(field: impl Into<String>, bytes: usize) -> Self {
+        Self {
+            reason: "FieldValueTooLong",
+            field: field.into(),
+            message: format!("Too long: may not be more than {bytes} bytes"),
+        }
+    }
+
     fn line(&self) -> String {
         format!("{}: {}", self.field, self.message)
     }

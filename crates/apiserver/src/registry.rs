@@ -19,7 +19,7 @@ use crate::failure::{Cause, Failure};
 use crate::object::{self, as_map, finalizers, is_deleting, metadata, name, text};
 use crate::resources::{NameRule, Resource};
 use crate::store::{Change, Expected, Object, Store, Write, WriteError};
-use crate::strategy::{Generation, names};
+use crate::strategy::{Generation, names, sizes};
 use crate::user::User;
 
 mod deletion;
@@ -133,6 +133,7 @@ impl Registry {
             (resource.strategy.default)(&mut object);
             check_types(resource, &object)?;
             let mut causes = check_name(resource, &object);
+            causes.extend(sizes::annotations(&object));
             causes.extend((resource.strategy.validate)(&object, None));
             if !causes.is_empty() {
                 return Err(Failure::invalid(resource, name(&object), &causes));
@@ -295,6 +296,7 @@ impl Registry {
         check_types(resource, new)?;
         let mut causes = Vec::new();
         if through == Through::Object {
+            causes.extend(sizes::annotations(new));
             causes.extend((resource.strategy.validate)(new, Some(old)));
         }
         if is_deleting(old) {

@@ -17,6 +17,7 @@ pub(crate) mod names;
 mod node;
 pub(crate) mod pod;
 mod quantities;
+pub(crate) mod sizes;
 
 pub(crate) use event::{from_new as event_from_new, to_new as event_to_new};
 
@@ -135,7 +136,11 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
 
 /// Config maps.
 pub(crate) const CONFIG_MAP: Strategy = Strategy {
-    validate: |new, old| immutable(new, old, &["data", "binaryData"]),
+    validate: |new, old| {
+        let mut causes = immutable(new, old, &["data", "binaryData"]);
+        causes.extend(sizes::config_map(new));
+        causes
+    },
     ..PLAIN
 };
 
@@ -155,6 +160,7 @@ pub(crate) const SECRET: Strategy = Strategy {
     },
     validate: |new, old| {
         let mut causes = immutable(new, old, &["data"]);
+        causes.extend(sizes::secret(new));
         if let Some(old) = old
             && old["type"] != new["type"]
         {

@@ -7,7 +7,8 @@
 //!        event that was applied, so none is lost or doubled; 410 lists anew; an object that cannot be read keeps its last good
 //!        form and is counted; nothing is handed on before the first whole set
 //! Upstream: client-go/tools/cache (reflector.go, watch-list); differences: lists ask for the newest state instead of any
-//!           (`resourceVersion` unset instead of 0), so that a set never goes back in time; a cut never lists anew
+//!           (`resourceVersion` unset instead of 0), so that a set never goes back in time; a cut never lists anew;
+//!           a server that is away is asked at least each 30 s
 //!
 //! | Module | What |
 //! |---|---|

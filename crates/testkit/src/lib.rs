@@ -9,10 +9,12 @@
 //! | Module | Stands in for |
 //! |---|---|
 //! | [`exposition`] | (not a stand-in) upstream's metric families, to compare with |
+//! | [`cluster`] | (the project's own API server) and a line to it on which things go wrong |
 //! | [`cri`] | containerd 1.6 behind the CRI |
 //! | [`faults`] | what goes wrong between kubelet and runtime |
 //! | [`prng`] | randomness that repeats |
 
+pub mod cluster;
 pub mod cri;
 pub mod exposition;
 pub mod faults;

@@ -97,10 +97,10 @@ fn plain(asked: &Asked, reads: bool) -> bool {
 }
 
 fn pods(registry: &Registry, node: &str, asked: &Asked) -> Decision {
-    let own = || {
-        let pod = registry.value("pods", &asked.namespace, &asked.name);
-        pod.is_some_and(|pod| text(&pod, "/spec/nodeName") == node)
-    };
+    let pod = || registry.value("pods", &asked.namespace, &asked.name);
+    let own = || pod().is_some_and(|pod| text(&pod, "/spec/nodeName") == node);
+    // A write to one that is gone is told so, as upstream's admission does: the kubelet has to know.
+    let own_or_gone = || pod().is_none_or(|pod| text(&pod, "/spec/nodeName") == node);
     let selected = asked.field_selector.split(',').any(|term| {
         let wanted = term
             .strip_prefix("spec.nodeName=")
@@ -112,8 +112,8 @@ fn pods(registry: &Registry, node: &str, asked: &Asked) -> Decision {
         ("create", "") => true,
         ("create", "eviction") => own(),
         ("list" | "watch", "") => selected || (!asked.name.is_empty() && own()),
-        ("get" | "delete", "") => own(),
-        ("get" | "update" | "patch", "status") => own(),
+        ("get", "" | "status") => own(),
+        ("delete", "") | ("update" | "patch", "status") => own_or_gone(),
         _ => false,
     };
     found(allowed, || match &*asked.verb {

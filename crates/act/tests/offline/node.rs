@@ -1,0 +1,259 @@
+//! node_status and keep_lease: a node whose readiness changes while the server is in trouble.
+//!
+//! In:    a runtime whose network goes and comes
+//! Out:   the Node and the lease that the server holds, and held
+//! Calls: cargo test
+//! Holds: within a minute the node says what is true, and the lease is fresh; readiness goes as the runtime's went, or skips
+//! Upstream: none
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kubelet_act::events::Events;
+use kubelet_act::exits::ExitSource;
+use kubelet_act::faults::Faults;
+use kubelet_act::node_facts::ClusterFacts;
+use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
+use kubelet_act::pleg::{Pleg, PlegParts};
+use kubelet_act::runtime_up::RuntimeState;
+use kubelet_act::termination_message::MessageReader;
+use kubelet_cluster::jitter::Dice;
+use kubelet_cluster::objects::own_node;
+use kubelet_decide::node_status::{
+    AddressAuthority, AddressView, Registration, ResourceView, SystemView, initial_node,
+};
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::Blocking;
+use kubelet_model::quantity::{Format, Quantity};
+use prometheus::Registry;
+use testkit::cri::{StandInConfig, StandInRuntime};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::*;
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+const THE_NODE: &str = "/api/v1/nodes/n";
+
+struct OneNode {
+    site: Site,
+    runtime: watch::Sender<RuntimeState>,
+    identity: watch::Receiver<Option<(String, String)>>,
+}
+
+fn facts() -> ClusterFacts {
+    let registration = Registration {
+        name: NODE,
+        hostname: NODE,
+        architecture: "amd64",
+        labels: &std::collections::BTreeMap::new(),
+        taints: &[],
+        provider_id: None,
+        authority: AddressAuthority::Kubelet,
+        attach_detach_by_cluster: true,
+    };
+    let amount = |amount: i64| Quantity::from_units(amount, Format::DecimalSi);
+    let capacity = [("cpu", 4), ("ephemeral-storage", 1 << 30), ("memory", 8 << 30), ("pods", 110)];
+    ClusterFacts {
+        addresses: AddressView {
+            authority: AddressAuthority::Kubelet,
+            given: Vec::new(),
+            found: vec!["192.0.2.1".to_owned()],
+            problem: None,
+            hostname: NODE.to_owned(),
+        },
+        system: SystemView::default(),
+        resources: ResourceView {
+            capacity: capacity.map(|(name, units)| (name.to_owned(), amount(units))).into(),
+            ..ResourceView::default()
+        },
+        initial: initial_node(&registration),
+    }
+}
+
+impl OneNode {
+    fn start(site: Site) -> Self {
+        let stand_in = StandInRuntime::new(StandInConfig::default());
+        let channel = stand_in.connect();
+        let registry = Registry::new();
+        let metrics = kubelet_cri::Metrics::new(&registry).unwrap();
+        let timeouts = kubelet_cri::Timeouts { request: MINUTE };
+        let parts = PlegParts {
+            cri: kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics),
+            clock: site.clock,
+            exits: ExitSource::None,
+            messages: MessageReader::new(HostRoot::at("/nowhere"), Blocking::Inline),
+            wakes: mpsc::unbounded_channel().0,
+            faults: Faults::none(),
+        };
+        let (pleg, handle) = Pleg::new(parts, &registry).unwrap();
+        site.run(pleg.run(site.stop.clone()));
+        let (identity, known) = watch::channel(None);
+        let runtime = watch::Sender::new(ready(None));
+        let client = site.client();
+        let (node_watch, own_node) = own_node(client.clone(), NODE, Dice::new(3));
+        site.run(node_watch.run());
+        let lease = Duration::from_secs(40);
+        let status = NodeStatus::new(NodeStatusParts {
+            client: client.clone(),
+            clock: site.clock,
+            facts: facts(),
+            port: 10250,
+            max_images: None,
+            is_registering: true,
+            pace: NodePace {
+                update: Duration::from_secs(10),
+                report: MINUTE * 5,
+                lease,
+                fraction: 0.0,
+            },
+            runtime: runtime.subscribe(),
+            own_node,
+            images: watch::channel(None).1,
+            pleg: handle,
+            events: Events::logged(NODE),
+            identity,
+        });
+        site.run(status.run(site.stop.clone()));
+        site.run(keep_lease(client, site.clock, lease, known.clone(), site.stop.clone()));
+        Self {
+            site,
+            runtime,
+            identity: known,
+        }
+    }
+
+    async fn new() -> Self {
+        let node = Self::start(Site::new().await);
+        seconds(15).await;
+        assert!(node.identity.borrow().is_some(), "it is registered");
+        node
+    }
+
+    /// Answers of the runtime, every 5 s, for ever.
+    async fn answers(&self, network: &watch::Sender<Option<&'static str>>) {
+        loop {
+            let why = *network.borrow();
+            self.runtime.send_replace(ready(why));
+            seconds(5).await;
+        }
+    }
+
+    async fn readiness(&self) -> String {
+        let node: Arc<Node> = typed(&self.site.get(THE_NODE).await);
+        ready_of(&node)
+    }
+
+    /// How old the lease is by the server's clock, seconds.
+    async fn lease_age(&self) -> i64 {
+        let lease: Arc<Lease> = typed(&self.site.get(LEASE).await);
+        let renewed = lease.spec.as_ref().unwrap().renew_time.as_ref().unwrap().0;
+        self.site.cluster.clock().now().as_second() - renewed.as_second()
+    }
+}
+
+fn ready(network_error: Option<&str>) -> RuntimeState {
+    RuntimeState {
+        last_ready: Some(Instant::now()),
+        network_error: network_error.map(str::to_owned),
+        ..RuntimeState::default()
+    }
+}
+
+fn ready_of(node: &Node) -> String {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.clone());
+    let found = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
+    found.map(|c| c.status).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_minute_the_node_says_what_is_true_and_its_lease_is_fresh() {
+    in_every_trouble(|trouble| async move {
+        let node = OneNode::new().await;
+        let (site, line) = (&node.site, &node.site.cluster.line);
+        let network = watch::Sender::new(None);
+        let script = async {
+            seconds(15).await;
+            let history = site.cluster.witness::<Node>();
+            seconds(1).await;
+            let (mark, began) = (history.len(), line.now());
+            let meanwhile = async {
+                tokio::time::sleep(trouble.lasts() / 3).await;
+                network.send_replace(Some("cni is not there"));
+            };
+            tokio::join!(trouble.run(site), meanwhile);
+            // The node is looked at with each answer of the runtime, every 5 s, and then read and written; the lease every 10 s, or
+            // when that fails every 7 s and at a conflict five times in a row; the watch; the first tries are 0.2 s apart.
+            let lease = if trouble == Trouble::Conflicts { 9 * 10 } else { 15 };
+            assert_calm(site, began, 12 * 3 + lease + 30, &format!("{trouble:?}"));
+            let healed = line.now();
+            seconds(60).await;
+            assert_eq!(node.readiness().await, "False", "{trouble:?}");
+            let age = node.lease_age().await;
+            assert!((0..=11).contains(&age), "{trouble:?}: the lease is {age} s old");
+            let after = line.attempts_since(healed);
+            assert!(after <= 40, "{trouble:?}: {after} after it healed");
+            network.send_replace(None);
+            seconds(15).await;
+            let mut shown: Vec<String> = history.forms(mark).iter().map(|n| ready_of(n)).collect();
+            shown.dedup();
+            let shown = shown.join(" ");
+            assert!(
+                ["True False True", "False True"].contains(&shown.as_str()),
+                "{trouble:?}: {shown}"
+            );
+        };
+        tokio::select! {
+            () = script => {}
+            () = node.answers(&network) => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_somebody_else_is_taken_over_and_keeps_its_uid_and_what_is_not_ours() {
+    let site = Site::new().await;
+    let other = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": NODE, "labels": {"team": "a", "kubernetes.io/hostname": "other"}},
+        "spec": {"externalID": "other-machine", "providerID": "cloud://1", "unschedulable": true},
+        "status": {"capacity": {"cpu": "64", "example.com/gpu": "8"}},
+    });
+    let made = site.cluster.ask(Method::POST, "/api/v1/nodes", &other).await.unwrap();
+    let node = OneNode::start(site);
+    seconds(20).await;
+    let uid = made["metadata"]["uid"].as_str().unwrap().to_owned();
+    let known = node.identity.borrow().clone();
+    assert_eq!(known, Some((NODE.to_owned(), uid.clone())));
+    let held = node.site.get(THE_NODE).await;
+    assert_eq!(text(&held, "/metadata/uid"), uid);
+    assert_eq!(held["metadata"]["labels"]["team"], "a");
+    assert_eq!(held["metadata"]["labels"]["kubernetes.io/hostname"], NODE);
+    assert_eq!(held["spec"]["providerID"], "cloud://1");
+    assert_eq!(held["spec"]["unschedulable"], true);
+    assert_eq!(held["status"]["capacity"]["cpu"], "4");
+    assert_eq!(node.readiness().await, "True");
+    assert!(node.lease_age().await <= 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_server_it_registers_within_a_minute_of_its_coming() {
+    for health in [Health::Refused, Health::BlackHole] {
+        let site = Site::new().await;
+        site.cluster.line.set(health);
+        let began = site.cluster.line.now();
+        let node = OneNode::start(site);
+        seconds(1800).await;
+        assert!(node.identity.borrow().is_none());
+        // Tries 7 s apart at the most, those of the first second closer; and the watch.
+        assert_calm(&node.site, began, 30, &format!("{health:?}"));
+        node.site.cluster.line.set(Health::Good);
+        let network = watch::Sender::new(None);
+        tokio::select! {
+            () = seconds(60) => {}
+            () = node.answers(&network) => {}
+        }
+        assert_eq!(node.readiness().await, "True", "{health:?}");
+        assert!(node.lease_age().await <= 11, "{health:?}");
+    }
+}
