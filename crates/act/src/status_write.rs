@@ -235,7 +235,9 @@ impl StatusWriter {
                 if is_futile {
                     tracing::warn!(uid = %landed.uid, "A status was written and the object is as it was before");
                 }
-                slot.retry_at = is_futile.then(|| Instant::now() + LONGEST_RETRY);
+                // An object that stays after its deletion has finalizers: their owners need no reminder.
+                let is_deletion = object.is_none();
+                slot.retry_at = (is_futile || is_deletion).then(|| Instant::now() + LONGEST_RETRY);
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;
             }
