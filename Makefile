@@ -32,7 +32,7 @@ machine: ## tests on a private containerd
 vm: ## experiment: machine tests in an emulated machine with cgroup v2 (slow; no test of CI)
 	@scripts/vm.sh $(VM)
 
-bench: ## figures of this machine: the runtime's floor beside the kubelet's own (BENCH=--quick: a short look)
+bench: ## figures of this machine: the kubelet alone and in a cluster beside the runtime's floor (BENCH=--quick: a short look)
 	@scripts/setup.sh
 	@cargo build --release --locked -p hyperkube
 	@cargo build --release --locked -p bench -p testkit
