@@ -291,10 +291,7 @@ fn start_step(
         restart_count,
         hash: &hash,
         image_id: &image.id,
-        image_user: ImageUser {
-            uid: image.uid,
-            name: image.username.clone(),
-        },
+        image_user: ImageUser::of_image(image.uid, &image.username),
         pod_ips: &pod_ips,
         objects: view.objects,
         // Nobody asks the runtime's handlers yet; the field that needs it is held as not built.

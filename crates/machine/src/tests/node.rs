@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, GONE};
-use crate::kubelet::{is_ready, pod, shell};
+use crate::kubelet::{container, is_ready, pod, shell};
 use crate::node::{until, variable};
 use crate::stream::websocket;
 
@@ -98,13 +98,13 @@ fn an_ordinary_pod_has_all_it_needs() {
     let line = "env | sort; cat /m/k /s/p; echo; ls -l /m; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; \
                 test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo token; \
                 trap 'exit 0' TERM; while :; do grep -q two /m/k && echo changed; sleep 0.2; done";
-    let mut container = shell("c", line);
-    container["env"] =
+    let mut main = shell("c", line);
+    main["env"] =
         json!([{"name": "FROM_MAP", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]);
-    container["envFrom"] = json!([{"prefix": "S_", "secretRef": {"name": "s"}}]);
-    container["volumeMounts"] =
+    main["envFrom"] = json!([{"prefix": "S_", "secretRef": {"name": "s"}}]);
+    main["volumeMounts"] =
         json!([{"name": "m", "mountPath": "/m"}, {"name": "s", "mountPath": "/s"}]);
-    let mut wanted = pod("a", &[container]);
+    let mut wanted = pod("a", &[main]);
     wanted["spec"]["volumes"] = json!([{"name": "m", "configMap": {"name": "m"}}, {"name": "s", "secret": {"secretName": "s"}}]);
     cluster.asked("POST", PODS, Some(&wanted));
     cluster.wait("a", "Ready", is_ready);
@@ -142,6 +142,18 @@ fn an_ordinary_pod_has_all_it_needs() {
     of_host["spec"]["hostNetwork"] = json!(true);
     of_host["spec"]["restartPolicy"] = json!("Never");
     cluster.asked("POST", PODS, Some(&of_host));
+    // An image that names no user runs as root.
+    let mut no_root = pod("r", &[shell("c", "id")]);
+    no_root["spec"]["securityContext"] = json!({"runAsNonRoot": true});
+    cluster.asked("POST", PODS, Some(&no_root));
+    let refused = cluster.wait("r", "refused", |pod| {
+        container(pod, "c")["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+    });
+    let waiting = &container(&refused, "c")["state"]["waiting"]["message"];
+    assert!(
+        waiting.as_str().unwrap().contains("image will run as root"),
+        "{waiting}"
+    );
     cluster.wait("h", "Succeeded", |pod| {
         assert_ne!(pod["status"]["phase"], "Failed", "the addresses differ");
         pod["status"]["phase"] == "Succeeded"
