@@ -90,8 +90,7 @@ impl TestCluster {
     /// Starts what runs beside requests: namespaces, service accounts, garbage, the binder.
     pub fn run_controllers(&self) {
         let server = self.server.clone();
-        TokioExecutor::new()
-            .execute(async move { server.run(CancellationToken::new()).await });
+        TokioExecutor::new().execute(async move { server.run(CancellationToken::new()).await });
     }
 
     /// The true time.

@@ -81,7 +81,10 @@ impl Node {
         let cluster = TestCluster::new(began).unwrap();
         cluster.run_controllers();
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
-        let made = cluster.ask(Method::POST, "/api/v1/nodes", &node).await.unwrap();
+        let made = cluster
+            .ask(Method::POST, "/api/v1/nodes", &node)
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.line.set(health);
         let clock = Clock::simulated(cluster.clock().now());
@@ -155,7 +158,9 @@ impl Node {
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         #[expect(clippy::disallowed_methods, reason = "the tasks of the node in a test")]
-        drop(tokio::spawn(self.stop.clone().run_until_cancelled_owned(task)));
+        drop(tokio::spawn(
+            self.stop.clone().run_until_cancelled_owned(task),
+        ));
     }
 
     fn statics(&self, names: &[&str]) {
@@ -180,16 +185,24 @@ impl Node {
     /// Runs of a pod's container that began, oldest first.
     fn runs(&self, uid: &str) -> Vec<Instance> {
         let all = self.runtime.instances(<[Instance]>::to_vec);
-        let of_pod = all.into_iter().filter(|i| i.pod_uid == uid && i.name == "main");
+        let of_pod = all
+            .into_iter()
+            .filter(|i| i.pod_uid == uid && i.name == "main");
         of_pod.filter(|i| i.started.is_some()).collect()
     }
 
     /// By name, what the server holds.
     async fn held(&self) -> BTreeMap<String, v1::Pod> {
-        let list = self.cluster.ask(Method::GET, PODS, &Value::Null).await.unwrap();
+        let list = self
+            .cluster
+            .ask(Method::GET, PODS, &Value::Null)
+            .await
+            .unwrap();
         let list: k8s_openapi::List<v1::Pod> = serde_json::from_value(list).unwrap();
         let named = list.items.into_iter();
-        named.map(|pod| (pod.metadata.name.clone().unwrap(), pod)).collect()
+        named
+            .map(|pod| (pod.metadata.name.clone().unwrap(), pod))
+            .collect()
     }
 }
 
@@ -221,7 +234,9 @@ fn phase(pod: &v1::Pod) -> &str {
 
 fn restarts(status: Option<&v1::PodStatus>) -> i32 {
     let containers = status.and_then(|s| s.container_statuses.as_ref());
-    containers.and_then(|all| all.first()).map_or(0, |c| c.restart_count)
+    containers
+        .and_then(|all| all.first())
+        .map_or(0, |c| c.restart_count)
 }
 
 /// No pod's restart count or phase ever goes back, and no name but these ever has a second object.
@@ -238,8 +253,16 @@ fn assert_no_flips(history: &[Arc<v1::Pod>]) {
         let name = pod.metadata.name.clone().unwrap();
         uids.entry(name.clone()).or_default().insert(uid.clone());
         if let Some(before) = last.insert(uid, Arc::clone(pod)) {
-            assert!(rank(&before) <= rank(pod), "{name}: {} to {}", phase(&before), phase(pod));
-            let (old, new) = (restarts(before.status.as_ref()), restarts(pod.status.as_ref()));
+            assert!(
+                rank(&before) <= rank(pod),
+                "{name}: {} to {}",
+                phase(&before),
+                phase(pod)
+            );
+            let (old, new) = (
+                restarts(before.status.as_ref()),
+                restarts(pod.status.as_ref()),
+            );
             assert!(old <= new, "{name}: {old} restarts to {new}");
         }
     }
@@ -253,12 +276,19 @@ async fn outage(health: Health) {
     let line = node.cluster.line.clone();
     node.statics(&["a"]);
     let serves = node.pod("serves", "Always", &["serve"]).await;
-    let crashes = node.pod("crashes", "Always", &["sh", "-c", "sleep 20; exit 1"]).await;
-    let job = node.pod("job", "Never", &["sh", "-c", "sleep 600; exit 0"]).await;
+    let crashes = node
+        .pod("crashes", "Always", &["sh", "-c", "sleep 20; exit 1"])
+        .await;
+    let job = node
+        .pod("job", "Never", &["sh", "-c", "sleep 600; exit 0"])
+        .await;
     let doomed = node.pod("doomed", "Always", &["serve"]).await;
     seconds(60).await;
     assert_eq!(phase(&node.held().await["serves"]), "Running");
-    assert!(node.held().await["a-node"].status.is_some(), "its mirror has a status");
+    assert!(
+        node.held().await["a-node"].status.is_some(),
+        "its mirror has a status"
+    );
 
     let began = line.now();
     line.set(health);
@@ -267,7 +297,10 @@ async fn outage(health: Health) {
     seconds(2).await;
     assert_eq!(node.runs(&static_uid("b")).len(), 1, "a static pod starts");
     seconds(298).await;
-    node.cluster.ask(Method::DELETE, &format!("{PODS}/doomed"), &Value::Null).await.unwrap();
+    node.cluster
+        .ask(Method::DELETE, &format!("{PODS}/doomed"), &Value::Null)
+        .await
+        .unwrap();
     seconds(300).await;
     let pid = node.runs(&serves).last().unwrap().pid;
     assert!(node.runtime.kill(pid, 3));
@@ -276,20 +309,42 @@ async fn outage(health: Health) {
     assert_eq!(runs.len(), 2, "it is restarted");
     assert_eq!(runs[1].ended, None);
     seconds(1800 - 615 - 300).await;
-    assert!(node.runs(&crashes).len() >= 5, "restarts go on: {}", node.runs(&crashes).len());
-    assert_eq!(node.runs(&doomed)[0].ended, None, "nobody said that it is to go");
+    assert!(
+        node.runs(&crashes).len() >= 5,
+        "restarts go on: {}",
+        node.runs(&crashes).len()
+    );
+    assert_eq!(
+        node.runs(&doomed)[0].ended,
+        None,
+        "nobody said that it is to go"
+    );
     // Six tasks: two reflector-like ones each 15 to 30 s, the others after 1, 2, 4, 8 and then every 10 s, each with its connection;
     // and at the moment at which the line goes what is on its way.
-    assert!(line.busiest_minute(began) <= 60, "{} in a minute", line.busiest_minute(began));
+    assert!(
+        line.busiest_minute(began) <= 60,
+        "{} in a minute",
+        line.busiest_minute(began)
+    );
 
     let healed = line.now();
     line.set(Health::Good);
     seconds(60).await;
     let held = node.held().await;
     let names: Vec<&str> = held.keys().map(String::as_str).collect();
-    assert_eq!(names, ["a-node", "b-node", "crashes", "job", "serves"], "{health:?}");
+    assert_eq!(
+        names,
+        ["a-node", "b-node", "crashes", "job", "serves"],
+        "{health:?}"
+    );
     assert_eq!(phase(&held["job"]), "Succeeded");
-    assert_eq!((phase(&held["serves"]), restarts(held["serves"].status.as_ref())), ("Running", 1));
+    assert_eq!(
+        (
+            phase(&held["serves"]),
+            restarts(held["serves"].status.as_ref())
+        ),
+        ("Running", 1)
+    );
     for (name, uid) in [("serves", &serves), ("crashes", &crashes), ("job", &job)] {
         let shown = node.kubelet.status.shown(&uid.as_str().into()).unwrap();
         let count = restarts(Some(&shown.status));

@@ -79,7 +79,10 @@ impl Site {
     async fn node(&self) -> String {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
         let made = self.cluster.ask(Method::POST, "/api/v1/nodes", &node).await;
-        made.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+        made.unwrap()["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// A pod of the node, made by the administrator: its UID.
@@ -98,16 +101,24 @@ impl Site {
     async fn remove(&self, name: &str) {
         let at_once = json!({"gracePeriodSeconds": 0});
         let path = format!("{PODS}/{name}");
-        self.cluster.ask(Method::DELETE, &path, &at_once).await.unwrap();
+        self.cluster
+            .ask(Method::DELETE, &path, &at_once)
+            .await
+            .unwrap();
     }
 
     async fn get(&self, path: &str) -> Value {
-        self.cluster.ask(Method::GET, path, &Value::Null).await.unwrap()
+        self.cluster
+            .ask(Method::GET, path, &Value::Null)
+            .await
+            .unwrap()
     }
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         #[expect(clippy::disallowed_methods, reason = "the task under test")]
-        drop(tokio::spawn(self.stop.clone().run_until_cancelled_owned(task)));
+        drop(tokio::spawn(
+            self.stop.clone().run_until_cancelled_owned(task),
+        ));
     }
 }
 
@@ -198,9 +209,8 @@ impl Trouble {
                     fault.filter(|_| resumes)
                 });
             }
-            Self::Conflicts => line.set_rule(move |asked| {
-                answer(409, "Conflict", None).filter(|_| asked.is_write())
-            }),
+            Self::Conflicts => line
+                .set_rule(move |asked| answer(409, "Conflict", None).filter(|_| asked.is_write())),
             Self::TooMany => line.set_rule(move |_| answer(429, "TooManyRequests", Some(20))),
             Self::Errors => line.set_rule(move |_| answer(500, "InternalError", None)),
             Self::Slow => line.set_rule(|_| Some(Fault::Slow(Duration::from_secs(8)))),
@@ -236,13 +246,19 @@ async fn in_every_trouble<F: Future<Output = ()>>(check: impl Fn(Trouble) -> F) 
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Asserts how often the server was asked, with the reason for the bound in words.
 fn assert_calm(site: &Site, since: Duration, most: usize, what: &str) {
     let busiest = site.cluster.line.busiest_minute(since);
-    assert!(busiest <= most, "{what}: {busiest} in a minute, {most} are the most");
+    assert!(
+        busiest <= most,
+        "{what}: {busiest} in a minute, {most} are the most"
+    );
 }
 
 /// Nothing is unbuilt.

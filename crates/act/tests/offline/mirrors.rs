@@ -67,7 +67,8 @@ impl Keeper {
                      "tolerations": [{"operator": "Exists", "effect": "NoExecute"}]},
         });
         let status = v1::PodStatus::default();
-        self.status.report(&PodUid::from(hash.as_str()), &typed(&pod), status);
+        self.status
+            .report(&PodUid::from(hash.as_str()), &typed(&pod), status);
     }
 
     fn hide(&self, name: &str, version: &str) {
@@ -131,7 +132,11 @@ async fn every_static_pod_has_its_mirror_a_minute_after() {
             let uids = made.entry(metadata.name.unwrap()).or_default();
             uids.insert(metadata.uid.unwrap());
         }
-        let twice: Vec<&String> = made.iter().filter(|(_, u)| u.len() > 1).map(|(n, _)| n).collect();
+        let twice: Vec<&String> = made
+            .iter()
+            .filter(|(_, u)| u.len() > 1)
+            .map(|(n, _)| n)
+            .collect();
         assert_eq!(twice, ["s1-n", "s2-n"], "{trouble:?}: made more than once");
         let most = made.values().map(BTreeSet::len).max();
         assert_eq!(most, Some(2), "{trouble:?}");
@@ -143,7 +148,8 @@ async fn every_static_pod_has_its_mirror_a_minute_after() {
 async fn a_name_that_is_taken_holds_no_other_mirror_up_and_is_tried_seldom() {
     let keeper = Keeper::new().await;
     let (site, line) = (&keeper.site, &keeper.site.cluster.line);
-    site.pod("taken-n", |pod| pod["spec"]["nodeName"] = "other".into()).await;
+    site.pod("taken-n", |pod| pod["spec"]["nodeName"] = "other".into())
+        .await;
     keeper.show("taken", "1");
     seconds(120).await;
     let began = line.now();
@@ -152,7 +158,11 @@ async fn a_name_that_is_taken_holds_no_other_mirror_up_and_is_tried_seldom() {
     let list = site.get(PODS).await.to_string();
     assert!(list.contains("later-n"), "it waits for nobody");
     seconds(300).await;
-    let tries = line.asked_since(began).iter().filter(|a| a.is_write()).count();
+    let tries = line
+        .asked_since(began)
+        .iter()
+        .filter(|a| a.is_write())
+        .count();
     // One for the later one; the other every 20 s.
     assert!((10..=17).contains(&tries), "{tries}");
 }

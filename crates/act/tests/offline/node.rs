@@ -52,7 +52,12 @@ fn facts() -> ClusterFacts {
         attach_detach_by_cluster: true,
     };
     let amount = |amount: i64| Quantity::from_units(amount, Format::DecimalSi);
-    let capacity = [("cpu", 4), ("ephemeral-storage", 1 << 30), ("memory", 8 << 30), ("pods", 110)];
+    let capacity = [
+        ("cpu", 4),
+        ("ephemeral-storage", 1 << 30),
+        ("memory", 8 << 30),
+        ("pods", 110),
+    ];
     ClusterFacts {
         addresses: AddressView {
             authority: AddressAuthority::Kubelet,
@@ -63,7 +68,9 @@ fn facts() -> ClusterFacts {
         },
         system: SystemView::default(),
         resources: ResourceView {
-            capacity: capacity.map(|(name, units)| (name.to_owned(), amount(units))).into(),
+            capacity: capacity
+                .map(|(name, units)| (name.to_owned(), amount(units)))
+                .into(),
             ..ResourceView::default()
         },
         initial: initial_node(&registration),
@@ -114,7 +121,13 @@ impl OneNode {
             identity,
         });
         site.run(status.run(site.stop.clone()));
-        site.run(keep_lease(client, site.clock, lease, known.clone(), site.stop.clone()));
+        site.run(keep_lease(
+            client,
+            site.clock,
+            lease,
+            known.clone(),
+            site.stop.clone(),
+        ));
         Self {
             site,
             runtime,
@@ -161,7 +174,10 @@ fn ready(network_error: Option<&str>) -> RuntimeState {
 
 fn ready_of(node: &Node) -> String {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.clone());
-    let found = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
+    let found = conditions
+        .into_iter()
+        .flatten()
+        .find(|c| c.type_ == "Ready");
     found.map(|c| c.status).unwrap_or_default()
 }
 
@@ -183,13 +199,20 @@ async fn within_a_minute_the_node_says_what_is_true_and_its_lease_is_fresh() {
             tokio::join!(trouble.run(site), meanwhile);
             // The node is looked at with each answer of the runtime, every 5 s, and then read and written; the lease every 10 s, or
             // when that fails every 7 s and at a conflict five times in a row; the watch; the first tries are 0.2 s apart.
-            let lease = if trouble == Trouble::Conflicts { 9 * 10 } else { 15 };
+            let lease = if trouble == Trouble::Conflicts {
+                9 * 10
+            } else {
+                15
+            };
             assert_calm(site, began, 12 * 3 + lease + 30, &format!("{trouble:?}"));
             let healed = line.now();
             seconds(60).await;
             assert_eq!(node.readiness().await, "False", "{trouble:?}");
             let age = node.lease_age().await;
-            assert!((0..=11).contains(&age), "{trouble:?}: the lease is {age} s old");
+            assert!(
+                (0..=11).contains(&age),
+                "{trouble:?}: the lease is {age} s old"
+            );
             let after = line.attempts_since(healed);
             assert!(after <= 40, "{trouble:?}: {after} after it healed");
             network.send_replace(None);
@@ -219,7 +242,11 @@ async fn a_node_of_somebody_else_is_taken_over_and_keeps_its_uid_and_what_is_not
         "spec": {"externalID": "other-machine", "providerID": "cloud://1", "unschedulable": true},
         "status": {"capacity": {"cpu": "64", "example.com/gpu": "8"}},
     });
-    let made = site.cluster.ask(Method::POST, "/api/v1/nodes", &other).await.unwrap();
+    let made = site
+        .cluster
+        .ask(Method::POST, "/api/v1/nodes", &other)
+        .await
+        .unwrap();
     let node = OneNode::start(site);
     seconds(20).await;
     let uid = made["metadata"]["uid"].as_str().unwrap().to_owned();

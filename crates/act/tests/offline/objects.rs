@@ -67,10 +67,18 @@ impl Keeper {
 
     async fn add(&self, number: usize) -> PodUid {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{number}")}, "data": {"k": "old"}});
-        self.site.cluster.ask(Method::POST, MAPS, &map).await.unwrap();
+        self.site
+            .cluster
+            .ask(Method::POST, MAPS, &map)
+            .await
+            .unwrap();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("s{number}")}, "stringData": {"k": "v"}});
         let secrets = "/api/v1/namespaces/default/secrets";
-        self.site.cluster.ask(Method::POST, secrets, &secret).await.unwrap();
+        self.site
+            .cluster
+            .ask(Method::POST, secrets, &secret)
+            .await
+            .unwrap();
         let name = format!("p{number}");
         let uid = self.site.pod(&name, |pod| {
             pod["spec"]["volumes"] = json!([
@@ -86,7 +94,11 @@ impl Keeper {
         for number in 0..COUNT {
             let path = format!("{MAPS}/c{number}");
             let patch = json!({"data": {"k": data}});
-            self.site.cluster.ask(Method::PATCH, &path, &patch).await.unwrap();
+            self.site
+                .cluster
+                .ask(Method::PATCH, &path, &patch)
+                .await
+                .unwrap();
         }
     }
 
@@ -97,8 +109,14 @@ impl Keeper {
             ObjectState::Known(map) => map.data.as_ref().and_then(|data| data.get("k").cloned()),
             _ => None,
         });
-        let has_secret = objects.secrets.values().any(|s| matches!(s, ObjectState::Known(_)));
-        let has_token = objects.tokens.values().any(|t| matches!(t, ObjectState::Known(_)));
+        let has_secret = objects
+            .secrets
+            .values()
+            .any(|s| matches!(s, ObjectState::Known(_)));
+        let has_token = objects
+            .tokens
+            .values()
+            .any(|t| matches!(t, ObjectState::Known(_)));
         (data, has_secret, has_token)
     }
 }
@@ -108,7 +126,11 @@ async fn what_was_had_is_never_lost_and_a_minute_after_all_is_the_newest() {
     in_every_trouble(|trouble| async move {
         let mut keeper = Keeper::new().await;
         for uid in &keeper.uids {
-            assert_eq!(keeper.read(uid), (Some("old".to_owned()), true, true), "before");
+            assert_eq!(
+                keeper.read(uid),
+                (Some("old".to_owned()), true, true),
+                "before"
+            );
         }
         while keeper.wakes.try_recv().is_ok() {}
         let line = keeper.site.cluster.line.clone();
@@ -122,7 +144,10 @@ async fn what_was_had_is_never_lost_and_a_minute_after_all_is_the_newest() {
             loop {
                 for uid in &keeper.uids {
                     let (data, has_secret, has_token) = keeper.read(uid);
-                    assert!(data.is_some() && has_secret && has_token, "{trouble:?}: lost");
+                    assert!(
+                        data.is_some() && has_secret && has_token,
+                        "{trouble:?}: lost"
+                    );
                 }
                 seconds(10).await;
             }
@@ -140,12 +165,23 @@ async fn what_was_had_is_never_lost_and_a_minute_after_all_is_the_newest() {
         let healed = line.now();
         seconds(60).await;
         for uid in &keeper.uids {
-            assert_eq!(keeper.read(uid), (Some("new".to_owned()), true, true), "{trouble:?}");
+            assert_eq!(
+                keeper.read(uid),
+                (Some("new".to_owned()), true, true),
+                "{trouble:?}"
+            );
         }
-        assert_eq!(keeper.read(&uid), (Some("old".to_owned()), true, true), "{trouble:?}: the new pod");
+        assert_eq!(
+            keeper.read(&uid),
+            (Some("old".to_owned()), true, true),
+            "{trouble:?}: the new pod"
+        );
         // Each watch once or twice, a token each.
         let after = line.attempts_since(healed);
-        assert!(after <= reflectors * 3 + COUNT + 11, "{trouble:?}: {after} after it healed");
+        assert!(
+            after <= reflectors * 3 + COUNT + 11,
+            "{trouble:?}: {after} after it healed"
+        );
         let mut wakes = 0;
         while keeper.wakes.try_recv().is_ok() {
             wakes += 1;
@@ -174,7 +210,11 @@ async fn tokens_that_cannot_be_had_are_asked_for_seldom() {
     let began = line.now();
     seconds(600).await;
     // Twenty pods, each every 20 s.
-    assert!(line.busiest_minute(began) <= 20 * 4, "{}", line.busiest_minute(began));
+    assert!(
+        line.busiest_minute(began) <= 20 * 4,
+        "{}",
+        line.busiest_minute(began)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,14 +227,21 @@ async fn an_object_that_is_too_large_is_refused_in_upstreams_words_and_the_one_b
         let answer = cluster.ask(Method::PATCH, &path, &patch).await;
         let error = answer.map(|_| "it was taken").unwrap_err();
         let refusal = error.refusal().unwrap();
-        (refusal.code, refusal.reason.clone(), refusal.message.clone())
+        (
+            refusal.code,
+            refusal.reason.clone(),
+            refusal.message.clone(),
+        )
     };
     let (code, reason, message) = refused(3 << 20).await;
     assert_eq!((code, reason.as_str()), (413, "RequestEntityTooLarge"));
     assert_eq!(message, "Request entity too large: limit is 3145728");
     let (code, reason, message) = refused((1 << 20) + 1).await;
     assert_eq!((code, reason.as_str()), (422, "Invalid"));
-    assert!(message.ends_with("Too long: may not be more than 1048576 bytes"), "{message}");
+    assert!(
+        message.ends_with("Too long: may not be more than 1048576 bytes"),
+        "{message}"
+    );
     let long = "x".repeat((256 << 10) + 1);
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "long", "annotations": {"a": long}},

@@ -17,9 +17,8 @@ use tokio::sync::mpsc;
 use super::*;
 
 fn names(set: &SourceSnapshot) -> BTreeMap<String, String> {
-    let pair = |pod: &Arc<kubelet_model::pod::Pod>| {
-        (pod.full_name.name.to_string(), pod.uid.to_string())
-    };
+    let pair =
+        |pod: &Arc<kubelet_model::pod::Pod>| (pod.full_name.name.to_string(), pod.uid.to_string());
     set.pods.iter().map(pair).collect()
 }
 
@@ -60,7 +59,10 @@ async fn no_set_lacks_a_pod_that_is_there_and_the_last_is_true_a_minute_after() 
             taken += 1;
             for (name, uid) in &before {
                 let stays = !matches!(name.as_str(), "p1" | "p2");
-                assert!(!stays || last.get(name) == Some(uid), "{trouble:?}: lacks {name}: {last:?}");
+                assert!(
+                    !stays || last.get(name) == Some(uid),
+                    "{trouble:?}: lacks {name}: {last:?}"
+                );
             }
         }
         assert_eq!(last, true_ones, "{trouble:?}");

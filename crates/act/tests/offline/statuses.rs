@@ -94,7 +94,9 @@ fn running(restarts: u64) -> v1::PodStatus {
 fn restarts(pod: &v1::Pod) -> i32 {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_ref());
-    containers.and_then(|all| all.first()).map_or(-1, |c| c.restart_count)
+    containers
+        .and_then(|all| all.first())
+        .map_or(-1, |c| c.restart_count)
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,11 +122,18 @@ async fn every_status_is_there_a_minute_after_and_none_goes_back() {
         for (name, (uid, _)) in &writer.pods {
             let held = writer.site.get(&format!("{PODS}/{name}")).await;
             let held: Arc<v1::Pod> = typed(&held);
-            assert_eq!(u64::try_from(restarts(&held)), Ok(last), "{trouble:?} {uid}");
+            assert_eq!(
+                u64::try_from(restarts(&held)),
+                Ok(last),
+                "{trouble:?} {uid}"
+            );
         }
         // One write per pod, one try that is still refused, and the watch.
         let after = line.attempts_since(healed);
-        assert!(after <= COUNT * 2 + 20, "{trouble:?}: {after} after it healed");
+        assert!(
+            after <= COUNT * 2 + 20,
+            "{trouble:?}: {after} after it healed"
+        );
         let mut seen: BTreeMap<String, Arc<v1::Pod>> = BTreeMap::new();
         for pod in history.forms(mark) {
             let name = pod.metadata.name.clone().unwrap();
@@ -174,7 +183,10 @@ async fn a_deletion_whose_answer_was_lost_is_not_asked_for_again_and_again() {
     let (site, line) = (&writer.site, &writer.site.cluster.line);
     let (uid, object) = writer.pods["p00"].clone();
     let path = format!("{PODS}/p00");
-    site.cluster.ask(Method::DELETE, &path, &json!({"gracePeriodSeconds": 30})).await.unwrap();
+    site.cluster
+        .ask(Method::DELETE, &path, &json!({"gracePeriodSeconds": 30}))
+        .await
+        .unwrap();
     line.set_rule(|asked| (asked.method == "DELETE").then_some(Fault::LoseAnswer));
     let began = line.now();
     let mut done = running(0);
@@ -191,7 +203,10 @@ async fn a_deletion_whose_answer_was_lost_is_not_asked_for_again_and_again() {
         .map(|asked| asked.code)
         .collect();
     // Once done; perhaps once more before the watch tells, and then told that it is gone.
-    assert!(matches!(&deletions[..], [Some(200)] | [Some(200), Some(404)]), "{deletions:?}");
+    assert!(
+        matches!(&deletions[..], [Some(200)] | [Some(200), Some(404)]),
+        "{deletions:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

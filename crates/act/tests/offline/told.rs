@@ -26,7 +26,8 @@ fn pod(number: u64) -> Pod {
 async fn each_is_sent_once_or_counted_and_the_last_ones_are_there() {
     in_every_trouble(|trouble| async move {
         let site = Site::new().await;
-        let made = kubelet_cluster::events::events(Some(site.client()), site.wall(), NODE, Dice::new(3));
+        let made =
+            kubelet_cluster::events::events(Some(site.client()), site.wall(), NODE, Dice::new(3));
         let (recorder, sender) = made;
         let events = Events::recorded(NODE, recorder.clone());
         site.run(send(sender, site.stop.clone()));
@@ -48,7 +49,11 @@ async fn each_is_sent_once_or_counted_and_the_last_ones_are_there() {
         seconds(60).await;
         let counts = recorder.counts();
         assert_eq!((counts.dropped, counts.filtered), (0, 0), "{trouble:?}");
-        assert_eq!(counts.sent + counts.failed, told, "{trouble:?}: all is settled");
+        assert_eq!(
+            counts.sent + counts.failed,
+            told,
+            "{trouble:?}: all is settled"
+        );
         // A conflict is a refusal: it is not worth a second try. Of a long outage one event in two minutes is given up, as upstream
         // does; where answers are lost, too, though the server has it.
         let most_failed = match trouble {

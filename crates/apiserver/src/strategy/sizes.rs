@@ -38,7 +38,10 @@ pub(crate) fn secret(object: &Value) -> Option<Cause> {
 
 fn sum(object: &Value, field: &str, bytes: fn(&Value) -> usize) -> usize {
     let all = object.get(field).and_then(Value::as_object);
-    all.into_iter().flat_map(|all| all.values()).map(bytes).sum()
+    all.into_iter()
+        .flat_map(|all| all.values())
+        .map(bytes)
+        .sum()
 }
 
 fn plain(value: &Value) -> usize {

@@ -514,7 +514,9 @@ async fn bodies_are_bounded() {
     let refused = world.refused(&format!("POST {CONFIG_MAPS}"), map).await;
     assert_eq!(refused, (422, "Invalid".to_owned()));
     let mut map = config_map("a", &json!({"x": "y".repeat(1 << 20)}));
-    world.do_it(&format!("POST {CONFIG_MAPS}"), map.clone()).await;
+    world
+        .do_it(&format!("POST {CONFIG_MAPS}"), map.clone())
+        .await;
     map["metadata"] = json!({"name": "b", "annotations": {"a": "y".repeat(256 << 10)}});
     let refused = world.refused(&format!("POST {CONFIG_MAPS}"), map).await;
     assert_eq!(refused, (422, "Invalid".to_owned()));

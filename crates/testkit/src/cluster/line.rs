@@ -275,7 +275,10 @@ impl Line {
         }
         let request = Request::from_parts(head, Full::new(asked.body));
         let mut server = self.0.server.service_as(user);
-        let response = server.call(request).await.unwrap_or_else(|never| match never {});
+        let response = server
+            .call(request)
+            .await
+            .unwrap_or_else(|never| match never {});
         let response = self.answered(place, response);
         if fault == Some(Fault::LoseAnswer) {
             self.cut();
@@ -330,7 +333,11 @@ fn refusal(code: u16, reason: &str, retry_after: Option<u16>) -> Response<Body> 
 }
 
 fn watch_error(code: u16) -> Response<Body> {
-    let reason = if code == 410 { "Expired" } else { "InternalError" };
+    let reason = if code == 410 {
+        "Expired"
+    } else {
+        "InternalError"
+    };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "made by the line",
     });

@@ -57,7 +57,9 @@ async fn a_lost_answer_was_done_and_a_refusal_was_not() {
     let space = |name: &str| {
         format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{name}"}}}}"#)
     };
-    cluster.line.set_rule(|asked| asked.is_write().then_some(Fault::LoseAnswer));
+    cluster
+        .line
+        .set_rule(|asked| asked.is_write().then_some(Fault::LoseAnswer));
     let error = client.call(call(Method::POST, &space("a"))).await;
     assert!(matches!(error, Err(ClusterError::Lost { .. })), "{error:?}");
     cluster.line.set_rule(|_| {
@@ -71,7 +73,11 @@ async fn a_lost_answer_was_done_and_a_refusal_was_not() {
     let error = error.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let names: Vec<_> = history.forms(0).iter().map(|s| s.metadata.name.clone()).collect();
+    let names: Vec<_> = history
+        .forms(0)
+        .iter()
+        .map(|s| s.metadata.name.clone())
+        .collect();
     assert_eq!(names, [Some("a".to_owned())]);
     assert_eq!(cluster.line.attempts_since(Duration::ZERO), 4);
 }
