@@ -37,6 +37,7 @@ pub mod images;
 pub mod iptables_chains;
 pub mod look;
 mod loop_metrics;
+pub mod memory;
 pub mod mirror_pods;
 pub mod node_facts;
 pub mod node_status;

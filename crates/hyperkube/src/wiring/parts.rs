@@ -23,6 +23,7 @@ use kubelet_act::host_work::Host;
 use kubelet_act::image_list::{ImageList, ImageSet};
 use kubelet_act::images::PullLimits;
 use kubelet_act::iptables_chains::IptablesChains;
+use kubelet_act::memory::Memory;
 use kubelet_act::node_facts::{cluster_facts, node_view, pods_allowance};
 use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
 use kubelet_act::pod_cidr::PodCidr;
@@ -127,8 +128,10 @@ pub(crate) fn reconcilers(
     machine: &Machine,
     registry: &Registry,
 ) -> anyhow::Result<Reconcilers> {
-    Reconcilers::new(supervisor.clone(), clock, seed(machine, 7), registry)
-        .context("register metrics of the background loops")
+    let reconcilers = Reconcilers::new(supervisor.clone(), clock, seed(machine, 7), registry)
+        .context("register metrics of the background loops")?;
+    reconcilers.spawn(Memory, Memory::pace());
+    Ok(reconcilers)
 }
 
 /// The list of images, each five minutes.
