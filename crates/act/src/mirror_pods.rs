@@ -17,6 +17,7 @@ use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::mirror::{MirrorStep, MirrorView, NodeIdentity, mirror_steps};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_SOURCE_ANNOTATION, SourceKind};
+use kubelet_model::reason::Reason;
 use kubelet_model::reported::ReportedPods;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -157,9 +158,11 @@ fn statics(reported: &ReportedPods) -> Statics {
         let source = annotations.and_then(|all| all.get(CONFIG_SOURCE_ANNOTATION));
         source.is_some_and(|source| source != SourceKind::Api.as_str())
     };
+    // While an old version of a pod ends, the mirror is its image still: the new one comes when it has the name.
+    let waits = Reason::WaitingForName.as_str();
     reported
         .iter()
-        .filter(|(_, pod)| is_static(&pod.object))
+        .filter(|(_, pod)| is_static(&pod.object) && pod.status.reason.as_deref() != Some(waits))
         .map(|(uid, pod)| (uid.clone(), Arc::clone(&pod.object)))
         .collect()
 }

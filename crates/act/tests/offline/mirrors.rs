@@ -59,6 +59,10 @@ impl Keeper {
 
     /// A static pod has a worker; its UID is its hash, as it is for every static pod.
     fn show(&self, name: &str, version: &str) {
+        self.show_as(name, version, v1::PodStatus::default());
+    }
+
+    fn show_as(&self, name: &str, version: &str, status: v1::PodStatus) {
         let hash = format!("hash-{name}-{version}");
         let pod = json!({
             "metadata": {"name": format!("{name}-{NODE}"), "namespace": "default", "uid": hash,
@@ -66,7 +70,6 @@ impl Keeper {
             "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "img/here:1"}],
                      "tolerations": [{"operator": "Exists", "effect": "NoExecute"}]},
         });
-        let status = v1::PodStatus::default();
         self.status
             .report(&PodUid::from(hash.as_str()), &typed(&pod), status);
     }
@@ -93,6 +96,23 @@ fn wanted(names: &[(&str, &str)]) -> BTreeMap<String, String> {
         (format!("{name}-{NODE}"), format!("hash-{name}-{version}"))
     };
     names.iter().map(pair).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_pod_gets_its_mirror_when_the_old_one_has_ended() {
+    let keeper = Keeper::new().await;
+    let waits = v1::PodStatus {
+        reason: Some("WaitingForName".to_owned()),
+        ..v1::PodStatus::default()
+    };
+    keeper.show_as("s0", "2", waits);
+    seconds(30).await;
+    let name = format!("s0-{NODE}");
+    assert_eq!(keeper.mirrors().await[&name], "hash-s0-1");
+    keeper.hide("s0", "1");
+    keeper.show("s0", "2");
+    seconds(5).await;
+    assert_eq!(keeper.mirrors().await[&name], "hash-s0-2");
 }
 
 #[tokio::test(start_paused = true)]
