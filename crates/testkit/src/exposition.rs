@@ -66,6 +66,12 @@ pub const SHOWN: &[&str] = &[
 
 /// Pinned families that are shown once there is something to tell: an old runtime, an error, an end, a volume.
 pub const SOMETIMES: &[&str] = &[
+    // with certificates of a cluster
+    "kubelet_certificate_manager_client_expiration_renew_errors",
+    "kubelet_certificate_manager_client_ttl_seconds",
+    "kubelet_certificate_manager_server_rotation_seconds",
+    "kubelet_certificate_manager_server_ttl_seconds",
+    "kubelet_server_expiration_renew_errors",
     "kubelet_cri_losing_support",
     "kubelet_runtime_operations_errors_total",
     "kubelet_started_containers_errors_total",

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Node;
 use kubelet_act::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::clock::Clock;
 use kubelet_act::events::Events;
@@ -135,7 +136,7 @@ impl SimKubelet {
             objects: kubelet_act::pod_objects::ObjectsHandle::default(),
             events: outside.events,
             admission: AdmissionParts {
-                initial: Arc::default(),
+                initial: Arc::new(own_node()),
                 own: None,
             },
             cri,
@@ -192,6 +193,13 @@ impl SimKubelet {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// The Node as admission sees it: its name, and nothing that keeps a pod away.
+fn own_node() -> Node {
+    let mut node = Node::default();
+    node.metadata.name = Some(node_view().name);
+    node
 }
 
 /// The simulated node.

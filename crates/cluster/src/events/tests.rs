@@ -206,7 +206,7 @@ async fn an_object_has_twenty_five_events_at_once_then_one_each_five_minutes() {
             .record(pod("quiet"), EventType::Normal, "Same", "same")
             .unwrap();
         for _ in 0..4 {
-            tokio::time::sleep(Duration::from_secs(150)).await;
+            tokio::time::sleep(Duration::from_secs(151)).await;
             recorder
                 .record(pod("noisy"), EventType::Normal, "Same", "same")
                 .unwrap();

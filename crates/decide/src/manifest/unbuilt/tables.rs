@@ -164,9 +164,16 @@ const SECURITY: Table = &[
     ("runAsGroup", Built),
     ("runAsNonRoot", Built),
     ("runAsUser", Built),
-    ("seLinuxOptions", Built),
+    ("seLinuxOptions", Into(SELINUX)),
     ("seccompProfile", Into(SECCOMP)),
     ("windowsOptions", Ignored),
+];
+
+const SELINUX: Table = &[
+    ("level", Built),
+    ("role", Built),
+    ("type", Built),
+    ("user", Built),
 ];
 
 const CAPABILITIES: Table = &[("add", Built), ("drop", Built)];
@@ -191,7 +198,7 @@ const POD_SECURITY: Table = &[
     ("runAsNonRoot", Built),
     ("runAsUser", Built),
     ("seLinuxChangePolicy", UnbuiltIf(is_mount_option)),
-    ("seLinuxOptions", Built),
+    ("seLinuxOptions", Into(SELINUX)),
     ("seccompProfile", Into(SECCOMP)),
     ("supplementalGroups", Built),
     ("supplementalGroupsPolicy", UnbuiltIf(is_strict)),

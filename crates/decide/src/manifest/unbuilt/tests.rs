@@ -335,7 +335,6 @@ fn a_field_counts_by_its_value() {
             "containers: [{name: c, securityContext: {procMount: Unmasked, seLinuxOptions: {level: x}}}]",
             &[
                 "spec.containers[0].securityContext.procMount",
-                "spec.containers[0].securityContext.seLinuxOptions",
             ],
         ),
         (
