@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Every flag: name, default, what it is.
-pub(crate) const FLAGS: [(&str, &str, &str); 6] = [
+const FLAGS: [(&str, &str, &str); 6] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
     (
         "data-dir",
@@ -118,14 +118,21 @@ pub(crate) fn host_name() -> String {
 
 fn help() -> String {
     let mut text = "The API server of a cluster of one node.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
-    for (name, default, doc) in FLAGS {
-        let default = match default {
+    text.push_str(&flag_help(|_| true));
+    text
+}
+
+/// The help of the flags whose names are wanted, two lines each.
+pub(crate) fn flag_help(is_wanted: impl Fn(&str) -> bool) -> String {
+    let wanted = FLAGS.iter().filter(|(name, ..)| is_wanted(name));
+    let lines = wanted.map(|(name, default, doc)| {
+        let default = match *default {
             "" => String::new(),
             default => format!(" (default {default})"),
         };
-        text.push_str(&format!("  --{name}\n        {doc}{default}\n"));
-    }
-    text
+        format!("  --{name}\n        {doc}{default}\n")
+    });
+    lines.collect()
 }
 
 /// Reads the flags.

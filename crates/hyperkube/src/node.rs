@@ -120,16 +120,7 @@ fn split(arguments: &[String]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
 
 fn help() -> String {
     let mut text = "The API server and the kubelet of one machine, as one process.\n\nUsage:\n  hyperkube node --data-dir DIR [flags]\n\nFlags:\n".to_owned();
-    for (name, default, doc) in apiserver::FLAGS {
-        if !SERVER_FLAGS.contains(&name) {
-            continue;
-        }
-        let default = match default {
-            "" => String::new(),
-            default => format!(" (default {default})"),
-        };
-        text.push_str(&format!("  --{name}\n        {doc}{default}\n"));
-    }
+    text.push_str(&apiserver::flag_help(|name| SERVER_FLAGS.contains(&name)));
     text.push_str("\nEvery flag of `hyperkube kubelet` besides, but --kubeconfig and --bootstrap-kubeconfig. In DIR:\n");
     for (place, what) in [
         ("apiserver/", "store, certificates"),
