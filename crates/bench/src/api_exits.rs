@@ -100,20 +100,10 @@ pub(crate) fn run(
     let brief = brief(cluster, &watcher, floor, (image, short))?;
     let mut all = one_by_one.shown.clone();
     all.extend(&brief.shown);
-    let (p50, p99) = (all.median(), all.percentile(0.99));
-    table.judge(
+    one_by_one.judge(
         "cluster, exit of a container to Failed seen by a watcher",
-        format!(
-            "p50 {p50:.1} ms, p99 {p99:.1} ms, max {:.1} ms (n={})",
-            all.max(),
-            all.len()
-        ),
-        format!(
-            "p50 {:.1} ms, p99 {:.1} ms",
-            one_by_one.told.median(),
-            one_by_one.told.percentile(0.99)
-        ),
-        ("p99 <= 100 ms", p99 <= 100.0),
+        &all,
+        table,
     );
     let title = "cluster, exits one by one: p50/p99/max (ms)";
     let own = format!(

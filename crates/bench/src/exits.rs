@@ -62,6 +62,25 @@ pub(crate) struct Delays {
 }
 
 impl Delays {
+    /// All exits against the target, beside what the runtime itself needed for these.
+    pub(crate) fn judge(&self, figure: &str, all: &Samples, table: &mut Table) {
+        let (p50, p99) = (all.median(), all.percentile(0.99));
+        table.judge(
+            figure,
+            format!(
+                "p50 {p50:.1} ms, p99 {p99:.1} ms, max {:.1} ms (n={})",
+                all.max(),
+                all.len()
+            ),
+            format!(
+                "p50 {:.1} ms, p99 {:.1} ms",
+                self.told.median(),
+                self.told.percentile(0.99)
+            ),
+            ("p99 <= 100 ms", p99 <= 100.0),
+        );
+    }
+
     pub(crate) fn text(&self) -> String {
         let parts = [("shown", &self.shown), ("told by the runtime", &self.told)];
         let parts = parts.map(|(what, samples)| {
@@ -174,21 +193,7 @@ pub(crate) fn run(
     crate::pods::clear(kubelet, &names)?;
     let mut all = alone.shown.clone();
     all.extend(&brief);
-    let (p50, p99) = (all.median(), all.percentile(0.99));
-    table.judge(
-        "exit of a container to terminated in /pods",
-        format!(
-            "p50 {p50:.1} ms, p99 {p99:.1} ms, max {:.1} ms (n={})",
-            all.max(),
-            all.len()
-        ),
-        format!(
-            "p50 {:.1} ms, p99 {:.1} ms",
-            alone.told.median(),
-            alone.told.percentile(0.99)
-        ),
-        ("p99 <= 100 ms", p99 <= 100.0),
-    );
+    alone.judge("exit of a container to terminated in /pods", &all, table);
     table.note("exits one by one: p50/p99/max (ms)", alone.text(), "");
     let (p50, p99, max) = (brief.median(), brief.percentile(0.99), brief.max());
     let text = format!("shown {p50:.1}/{p99:.1}/{max:.1} (n={})", brief.len());
