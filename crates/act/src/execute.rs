@@ -99,6 +99,8 @@ pub struct Failure {
     pub image: Option<ImageFailure>,
     /// What could not be stopped, as the event of a pod that is ending tells it.
     pub unkilled: Vec<String>,
+    /// Nothing waits for it.
+    pub is_garbage: bool,
 }
 
 /// A failed image.
@@ -137,7 +139,10 @@ impl Executor {
         for step in plan.steps {
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
-            let outcome = self.step(pod, step, &mut executed.look, orders).await;
+            let mut outcome = self.step(pod, step, &mut executed.look, orders).await;
+            if let Outcome::Failed(failure) = &mut outcome {
+                failure.is_garbage = on_failure == OnFailure::Later;
+            }
             self.faults.reach(FaultPoint::AfterStep).await;
             let end = match &outcome {
                 Outcome::Done(_) => false,
@@ -300,6 +305,7 @@ impl Executor {
                         pull_failed: error.pull_failed,
                     }),
                     unkilled: Vec::new(),
+                    is_garbage: false,
                 })
             }
         }
@@ -316,6 +322,7 @@ impl Executor {
                 message: error.message,
                 image: None,
                 unkilled: Vec::new(),
+                is_garbage: false,
             });
         }
         let created = self.cri.create_container(start.request).await;
@@ -441,6 +448,7 @@ fn of_host(done: Result<(), HostWorkError>, effect: Effect) -> Outcome {
             message: error.message,
             image: None,
             unkilled: Vec::new(),
+            is_garbage: false,
         }),
     }
 }
@@ -460,6 +468,7 @@ fn of_call(
                 message: message(&error),
                 image: None,
                 unkilled: Vec::new(),
+                is_garbage: false,
             };
             match error.happened() {
                 Happened::No => Outcome::Failed(failure),

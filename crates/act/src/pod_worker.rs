@@ -48,6 +48,8 @@ use crate::status::StatusHandle;
 use crate::timeline::Stage;
 use crate::worker_metrics::WorkerMetrics;
 
+/// Before the runtime is asked again to remove what it could not remove, and nobody waits for.
+const GARBAGE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Longest wait before something that failed is tried again, seconds.
 const LONGEST_RETRY_SECONDS: i64 = 10;
 
@@ -65,8 +67,8 @@ pub struct Order {
 pub enum WorkerEvent {
     /// All its containers are done for good, and nothing of it runs.
     Ended(PodUid),
-    /// Nothing of the pod is left.
-    Finished(PodUid),
+    /// Nothing of the pod is left; how often its containers were restarted.
+    Finished(PodUid, BTreeMap<String, u32>),
     /// Its worker panicked.
     Died(PodUid),
 }
@@ -111,6 +113,7 @@ pub struct PodWorker {
     objects: PodObjects,
     retry_at: Option<Timestamp>,
     failures: u32,
+    garbage_at: Option<Timestamp>,
     look: Option<Scope>,
     acted_at: Moment,
     was_ready: bool,
@@ -185,6 +188,7 @@ impl PodWorker {
             objects: PodObjects::default(),
             retry_at: None,
             failures: 0,
+            garbage_at: None,
             look: None,
             acted_at: Moment::default(),
             was_ready: false,
@@ -439,6 +443,7 @@ impl PodWorker {
         }
         if next.rank() > self.life.rank() {
             self.retry_at = None;
+            self.failures = 0;
             self.pod_waiting = None;
         }
         self.life = next;
@@ -550,6 +555,10 @@ impl PodWorker {
             self.tell_unkilled(pod, &outcome);
             match outcome {
                 Outcome::Done(effect) => self.remember_effect(pod, effect),
+                Outcome::Failed(failure) if failure.is_garbage => {
+                    tracing::warn!(uid = %self.uid, why = %failure.message, "What nobody needs could not be removed");
+                    self.garbage_at = self.now().checked_add(GARBAGE_PAUSE).ok();
+                }
                 Outcome::Failed(failure) => {
                     clean = false;
                     self.remember_failure(failure);
@@ -726,6 +735,8 @@ impl PodWorker {
             written: &self.written,
             objects: &self.objects,
             retry_at: self.retry_at,
+            failures: self.failures,
+            garbage_at: self.garbage_at,
             node: &self.parts.node,
             network,
             now: self.now(),
@@ -781,10 +792,11 @@ impl PodWorker {
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.
+        let counts = self.record.restart_counts.clone();
         let _sent = self
             .parts
             .events
-            .send(WorkerEvent::Finished(self.uid.clone()));
+            .send(WorkerEvent::Finished(self.uid.clone(), counts));
     }
 }
 

@@ -24,7 +24,7 @@ use kubelet_decide::admission::Claim;
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
-use kubelet_decide::view::Desire;
+use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use prometheus::Registry;
@@ -62,6 +62,8 @@ pub struct SyncInputs {
     pub events: mpsc::UnboundedReceiver<WorkerEvent>,
 }
 
+/// Before what is left of a pod that has ended is looked after again, when the runtime does not remove it.
+const LEFT_BEHIND_PAUSE: Duration = Duration::from_secs(60);
 /// Before a worker that panicked is started again; doubles with each panic, up to the second.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
 const LONGEST_RESTART: Duration = Duration::from_secs(300);
@@ -101,6 +103,8 @@ pub struct SyncLoop {
     admit: admit::Admit,
     /// Pods that no source names any more and that stay until every source has spoken.
     kept: BTreeSet<PodUid>,
+    /// When the runtime is asked again to remove what it did not remove.
+    left_behind: BTreeMap<PodUid, Instant>,
     /// When workers that panicked are started again.
     died: BTreeMap<PodUid, Instant>,
     listed: bool,
@@ -147,6 +151,7 @@ impl SyncLoop {
             names: names::Names::default(),
             admit: admit::Admit::new(admission),
             kept: BTreeSet::new(),
+            left_behind: BTreeMap::new(),
             died: BTreeMap::new(),
             listed: false,
             cleaned: false,
@@ -176,6 +181,7 @@ impl SyncLoop {
             self.beat.turn();
             let restart = self.died.values().min().copied();
             let again = self.admit.next_look();
+            let left = self.left_behind.values().min().copied();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
                 // one item off its queue and loses nothing when another wins.
@@ -190,6 +196,7 @@ impl SyncLoop {
                 }
                 () = tokio::time::sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.revive(),
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.admit_again(),
+                () = tokio::time::sleep_until(left.unwrap_or_else(Instant::now)), if left.is_some() => self.remove_left_behind(),
                 () = self.beat.idle() => {}
             }
             if self.listed && !self.cleaned && self.all_seen() {
@@ -205,7 +212,7 @@ impl SyncLoop {
 
     fn hear(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::Finished(uid) => self.finished(&uid),
+            WorkerEvent::Finished(uid, restart_counts) => self.finished(&uid, restart_counts),
             WorkerEvent::Ended(uid) => self.ended(&uid),
             WorkerEvent::Died(uid) => self.died(uid),
         }
@@ -391,7 +398,7 @@ impl SyncLoop {
     }
 
     /// A worker has ended, and nothing is left of its pod: the next of its name may start, or the pod itself if it is wanted again.
-    fn finished(&mut self, uid: &PodUid) {
+    fn finished(&mut self, uid: &PodUid, restart_counts: BTreeMap<String, u32>) {
         let Some(worker) = self.workers.remove(uid) else {
             return;
         };
@@ -402,9 +409,23 @@ impl SyncLoop {
             Some(pod) if is_deleted(&pod) => {}
             Some(pod) => {
                 self.metrics.restarted(&pod);
+                // It came back while it went, so this is a restart to those who look at it.
+                let record = PodRecord {
+                    restart_counts,
+                    ..PodRecord::default()
+                };
+                self.parts
+                    .records
+                    .put(&format!("{POD_PREFIX}{uid}"), &record);
                 self.start_wanted(pod);
             }
             None => self.parts.status.forget(uid),
+        }
+        let held = self.parts.pleg.current(uid);
+        if held.is_some_and(|held| !held.is_absent()) && !self.workers.contains_key(uid) {
+            tracing::warn!(pod = %worker.pod.full_name, uid = %uid, "The runtime does not remove what is left of the pod; it is asked again each minute");
+            self.left_behind
+                .insert(uid.clone(), Instant::now() + LEFT_BEHIND_PAUSE);
         }
         self.settle_name(&worker.pod.full_name);
     }
@@ -452,7 +473,7 @@ impl SyncLoop {
     fn wake(&mut self, uid: &PodUid) {
         match self.workers.get(uid) {
             Some(worker) => worker.hint.notify_one(),
-            None if self.cleaned => self.adopt_orphan(uid),
+            None if self.cleaned && !self.is_left_behind(uid) => self.adopt_orphan(uid),
             None => {}
         }
         // What a pod of some name waits for may just have gone.
@@ -496,6 +517,31 @@ impl SyncLoop {
 
     fn is_known(&self, uid: &PodUid) -> bool {
         self.workers.contains_key(uid) || self.desired.pods.contains_key(uid)
+    }
+
+    /// Nothing of it runs, and the runtime has refused to remove it.
+    fn is_left_behind(&self, uid: &PodUid) -> bool {
+        let runs = || {
+            self.parts
+                .pleg
+                .current(uid)
+                .is_some_and(|pod| pod.is_running())
+        };
+        self.left_behind.contains_key(uid) && !runs()
+    }
+
+    fn remove_left_behind(&mut self) {
+        let now = Instant::now();
+        let due = self.left_behind.iter().filter(|(_, at)| **at <= now);
+        for uid in due.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+            self.left_behind.remove(&uid);
+            if self.desired.pods.contains_key(&uid) && !self.workers.contains_key(&uid) {
+                // Its object waits for its last status.
+                self.left_behind.insert(uid, now + LEFT_BEHIND_PAUSE);
+            } else {
+                self.adopt_orphan(&uid);
+            }
+        }
     }
 
     fn adopt_orphan(&mut self, uid: &PodUid) {

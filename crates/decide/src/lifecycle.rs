@@ -58,6 +58,9 @@ pub enum TerminationCause {
     Ended,
 }
 
+/// Tries to remove what is left of a pod in the runtime before its worker ends all the same.
+const REMOVAL_TRIES: u32 = 3;
+
 impl TerminationCause {
     /// For logs.
     pub fn as_str(self) -> &'static str {
@@ -151,7 +154,10 @@ fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle 
 
 /// A pod that ended by itself stays, for its status and logs, until it is removed; then nothing may be left of it.
 fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
-    let gone = view.observed.is_absent() && view.prepared == Prepared::Released;
+    // A runtime may refuse for good to remove what does not run (containerd 1.6 after a start that was cut short). That holds up
+    // neither a pod of the name nor the deletion; the sync loop tries what is left again later.
+    let is_refused = view.failures >= REMOVAL_TRIES && !view.observed.is_running();
+    let gone = (view.observed.is_absent() || is_refused) && view.prepared == Prepared::Released;
     if cause != TerminationCause::Ended && gone {
         Lifecycle::Finished { cause }
     } else {

@@ -49,6 +49,8 @@ pub enum OnFailure {
     EndPlan,
     /// The other steps are about other containers.
     Continue,
+    /// Nothing waits for it: it is tried again later, and the pod goes on meanwhile.
+    Later,
 }
 
 /// What a step does.

@@ -16,7 +16,7 @@ use kubelet_model::pod::RestartPolicy;
 use kubelet_model::reason::Reason;
 
 use crate::container_start::{Readiness, container_start};
-use crate::garbage::dead_instances;
+use crate::garbage::{dead_instances, dead_sandboxes};
 use crate::init_containers::{InitPlan, init_plan};
 use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
 use crate::phase::{Standing, standing};
@@ -236,26 +236,36 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
     let is_quiet = plan.steps.is_empty();
     write_payloads(view, plan);
     if is_quiet {
-        for dead in dead_instances(view.observed) {
-            plan.push(
-                "an older instance",
-                Action::RemoveContainer {
-                    id: dead.id.clone(),
-                    name: dead.name.clone(),
-                    seen: view.observed.observed_at,
-                },
-            );
-        }
-        for sandbox in crate::garbage::dead_sandboxes(view.observed) {
-            plan.push(
-                "an older sandbox",
-                Action::RemoveSandbox {
-                    id: sandbox.id.clone(),
-                    seen: view.observed.observed_at,
-                },
-            );
-        }
+        remove_garbage(view, plan);
     }
+}
+
+/// Dead instances and sandboxes that nobody needs. Nothing of the pod waits for their going.
+fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
+    let seen = view.observed.observed_at;
+    let instances = dead_instances(view.observed).into_iter().map(|dead| {
+        let (id, name) = (dead.id.clone(), dead.name.clone());
+        let action = Action::RemoveContainer { id, name, seen };
+        ("an older instance", action)
+    });
+    let sandboxes = dead_sandboxes(view.observed).into_iter().map(|dead| {
+        let id = dead.id.clone();
+        ("an older sandbox", Action::RemoveSandbox { id, seen })
+    });
+    let garbage: Vec<_> = instances.chain(sandboxes).collect();
+    if let Some(at) = view
+        .garbage_at
+        .filter(|at| *at > view.now && !garbage.is_empty())
+    {
+        plan.wake_by(at);
+        return;
+    }
+    plan.steps
+        .extend(garbage.into_iter().map(|(why, action)| Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::Later,
+        }));
 }
 
 /// Stops what must not run: instances outside the sandbox, doubles, changed definitions, names the spec does not have.
@@ -451,6 +461,24 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     }
     let seen = view.observed.observed_at;
     let leaves = cause != TerminationCause::Ended;
+    let leaving = if leaves { Leaving::Yes } else { Leaving::No };
+    let is_done = match view.prepared {
+        Prepared::No | Prepared::Yes => false,
+        Prepared::Ended => !leaves,
+        Prepared::Released => true,
+    };
+    // First, and with it the end of what runs in the pod's cgroup though the runtime takes it for ended: such a container it can
+    // not remove (containerd 1.6 after a start whose client went).
+    if !is_done {
+        plan.push(
+            "nothing of it runs",
+            Action::Release {
+                work: release_work(view.pod, view.node, leaving),
+                leaving,
+                seen,
+            },
+        );
+    }
     if leaves {
         for sandbox in &view.observed.sandboxes {
             plan.push(
@@ -474,32 +502,7 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
             );
         }
     } else {
-        for dead in dead_instances(view.observed) {
-            plan.push(
-                "an older instance",
-                Action::RemoveContainer {
-                    id: dead.id.clone(),
-                    name: dead.name.clone(),
-                    seen,
-                },
-            );
-        }
-    }
-    let leaving = if leaves { Leaving::Yes } else { Leaving::No };
-    let is_done = match view.prepared {
-        Prepared::No | Prepared::Yes => false,
-        Prepared::Ended => !leaves,
-        Prepared::Released => true,
-    };
-    if !is_done {
-        plan.push(
-            "nothing of it runs",
-            Action::Release {
-                work: release_work(view.pod, view.node, leaving),
-                leaving,
-                seen,
-            },
-        );
+        remove_garbage(view, &mut plan);
     }
     plan
 }

@@ -232,6 +232,10 @@ pub struct PodView<'a> {
     pub objects: &'a PodObjects,
     /// Nothing is tried before this time: the last plan failed.
     pub retry_at: Option<Timestamp>,
+    /// How many plans in a row have failed in this state of its life.
+    pub failures: u32,
+    /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
+    pub garbage_at: Option<Timestamp>,
     /// The node.
     pub node: &'a NodeView,
     /// The runtime's network.

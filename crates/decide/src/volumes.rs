@@ -315,9 +315,14 @@ pub fn sub_path_target(
 /// All that is taken down once nothing of the pod runs. The logs go only with the pod itself.
 pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
-    let mut work = vec![HostWork::UnmountVolumes {
+    // What still runs in the cgroup ends before its volumes go.
+    let mut work: Vec<HostWork> = cgroup_paths(pod, node)
+        .into_iter()
+        .map(|path| HostWork::RemoveCgroup { path })
+        .collect();
+    work.push(HostWork::UnmountVolumes {
         pod_dir: dir.clone(),
-    }];
+    });
     // What it was given goes with its containers; what it wrote stays as long as its status does.
     for volume in volumes(pod) {
         let kind = OwnKind::of(volume).filter(|kind| *kind != OwnKind::EmptyDir);
@@ -327,11 +332,6 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
             work.push(HostWork::RemoveTree { path });
         }
     }
-    work.extend(
-        cgroup_paths(pod, node)
-            .into_iter()
-            .map(|path| HostWork::RemoveCgroup { path }),
-    );
     if leaving == Leaving::Yes {
         work.push(HostWork::RemoveTree { path: dir });
         let log_dir = log_dir(pod, node);

@@ -24,8 +24,10 @@ use crate::readable::readable;
 /// What happened to a watched directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchEvent {
-    /// An entry with this name was made, written and closed, renamed or removed.
+    /// An entry with this name was made, written and closed, or renamed to it.
     Changed(OsString),
+    /// An entry with this name was removed or renamed away; there may be another one by now.
+    Removed(OsString),
     /// The kernel dropped events: look at everything.
     Overflow,
     /// The directory was removed, renamed or unmounted. No further events come; watch again when it is back.
@@ -106,7 +108,13 @@ fn read_events(fd: &OwnedFd) -> io::Result<BTreeSet<WatchEvent>> {
             events.insert(WatchEvent::Overflow);
         } else if let Some(name) = event.file_name() {
             let name = std::ffi::OsStr::from_bytes(name.to_bytes());
-            events.insert(WatchEvent::Changed(name.to_owned()));
+            let is_removal = kinds.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
+            let event = if is_removal {
+                WatchEvent::Removed
+            } else {
+                WatchEvent::Changed
+            };
+            events.insert(event(name.to_owned()));
         }
     }
 }
@@ -118,6 +126,10 @@ mod tests {
 
     fn changed(name: &str) -> WatchEvent {
         WatchEvent::Changed(name.into())
+    }
+
+    fn removed(name: &str) -> WatchEvent {
+        WatchEvent::Removed(name.into())
     }
 
     #[test]
@@ -133,13 +145,13 @@ mod tests {
             std::fs::rename(at("a.yaml"), at("b.yaml")).unwrap();
             assert_eq!(
                 watch.changed().await.unwrap(),
-                [changed("a.yaml"), changed("b.yaml")]
+                [changed("b.yaml"), removed("a.yaml")]
             );
             std::os::unix::fs::symlink("b.yaml", at("c.yaml")).unwrap();
             std::fs::remove_file(at("b.yaml")).unwrap();
             assert_eq!(
                 watch.changed().await.unwrap(),
-                [changed("b.yaml"), changed("c.yaml")]
+                [changed("c.yaml"), removed("b.yaml")]
             );
             let quiet =
                 tokio::time::timeout(std::time::Duration::from_millis(20), watch.changed()).await;

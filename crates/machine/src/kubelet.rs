@@ -376,6 +376,13 @@ impl Kubelet {
             self.node.start_containerd();
         }
         self.runtime.clear();
+        if !self.runtime.sandboxes().is_empty() {
+            // Removed at its start only, when a start of a container was cut short.
+            eprint!("[containerd is started anew, to let go of a sandbox] ");
+            self.node.kill_containerd();
+            self.node.start_containerd();
+            self.runtime.clear();
+        }
         for point in Node::mounts_below(&self.base) {
             let _ended = Command::new("umount").args(["-l", &point]).status();
         }

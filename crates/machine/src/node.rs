@@ -64,6 +64,17 @@ impl Node {
         self.script("containerd.sh", "start");
     }
 
+    /// Starts the process of a container that was only made, without its CRI part.
+    pub(crate) fn start_task(&self, id: &str) {
+        let started = Command::new("ctr")
+            .args(["--address", self.endpoint.trim_start_matches("unix://")])
+            .args(["-n", "k8s.io", "tasks", "start", "-d", "--null-io", id])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert!(started.status.success(), "ctr tasks start: {said}");
+    }
+
     fn script(&self, script: &str, word: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../scripts")

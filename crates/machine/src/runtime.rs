@@ -171,6 +171,24 @@ impl Runtime {
         .pod_sandbox_id
     }
 
+    /// Makes a container in a sandbox.
+    pub(crate) fn create_container(
+        &self,
+        sandbox: &str,
+        pod: &cri::PodSandboxConfig,
+        config: &cri::ContainerConfig,
+    ) -> String {
+        self.call("create container", |mut client| {
+            let request = cri::CreateContainerRequest {
+                pod_sandbox_id: sandbox.to_owned(),
+                config: Some(config.clone()),
+                sandbox_config: Some(pod.clone()),
+            };
+            async move { client.create_container(request).await }
+        })
+        .container_id
+    }
+
     /// Stops a sandbox and what is in it, at once.
     pub(crate) fn stop_sandbox(&self, id: &str) {
         self.call("stop sandbox", |mut client| {
@@ -200,6 +218,20 @@ impl Runtime {
             };
             async move { client.reopen_container_log(request).await }
         });
+    }
+
+    /// Whether containerd is in the contradiction of `what_the_runtime_refuses_to_remove_holds_nothing_up`: it takes a container for
+    /// ended and cannot remove it because of its task.
+    pub(crate) fn refuses_to_remove(&self, sandbox: &str) -> bool {
+        let request = cri::RemovePodSandboxRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+        };
+        let mut client = self.client.clone();
+        let removed = self
+            .tokio
+            .block_on(async move { client.remove_pod_sandbox(request).await });
+        let refusal = |status: &Status| status.message().contains("cannot delete running task");
+        removed.is_err_and(|status| refusal(&status))
     }
 
     /// Ends and removes every sandbox.

@@ -118,6 +118,8 @@ fn see<T>(
         written: &BTreeMap::new(),
         objects,
         retry_at: None,
+        failures: 0,
+        garbage_at: None,
         node,
         network: &NetworkState::Ready,
         now: Timestamp::from_second(1_795_423_443).unwrap(),

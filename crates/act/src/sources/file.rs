@@ -4,10 +4,12 @@
 //! Out:   the whole set to the sync loop whenever it changed; problems
 //! Calls: one core task
 //! Holds: nothing is sent before the first look came back; a file that is gone takes its pod with it, a directory that is gone
-//!        takes none; events only shorten the wait for the next look; one look at a time, even when one hangs
+//!        takes none; a file that was removed and is back as it was starts its pods anew; otherwise events only shorten the wait
+//!        for the next look; one look at a time, even when one hangs
 //! Upstream: pkg/kubelet/config/file.go, file_linux.go
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub(super) struct FileSource {
     sent: Option<Vec<Arc<Pod>>>,
     skipped: BTreeMap<String, String>,
     again: Instant,
+    /// Names of files that were removed since the last look began.
+    removed: BTreeSet<OsString>,
 }
 
 /// What the look says of the path itself.
@@ -78,6 +82,7 @@ impl FileSource {
             sent: None,
             skipped: BTreeMap::new(),
             again: Instant::now(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -85,7 +90,12 @@ impl FileSource {
     pub(super) async fn run(mut self) {
         self.remember().await;
         loop {
+            let removed = std::mem::take(&mut self.removed);
             let look = self.look().await;
+            let back = look.as_ref().map(|look| self.back(&removed, &look.found));
+            if !self.drop_once(&back.unwrap_or_default()).await {
+                return;
+            }
             let verdict = match look {
                 Ok(look) => self.take(look),
                 Err(message) => self.failed(&message),
@@ -166,6 +176,35 @@ impl FileSource {
             None => {}
         }
         Ok(look)
+    }
+
+    /// Manifests that were removed and are there again, with the same content: who does that wants their pods anew. Other content
+    /// speaks for itself, whether it is good or not: editors remove and write.
+    fn back(&self, removed: &BTreeSet<OsString>, found: &Found) -> Vec<String> {
+        let at = |name: &OsString| match found {
+            Found::Directory { .. } => joined(&self.config.path, &name.to_string_lossy()),
+            _ => self.config.path.clone(),
+        };
+        let reading = |at: &String| match found {
+            Found::Directory { files, .. } => files.get(at),
+            Found::File(reading) => Some(reading),
+            Found::Missing { .. } | Found::Failed(_) => None,
+        };
+        let is_back =
+            |at: &String| matches!(reading(at), Some(Reading::Unchanged)) && self.known.is_good(at);
+        removed.iter().map(at).filter(is_back).collect()
+    }
+
+    /// Sends the last set without these manifests; the next one has them again. False when nobody takes it.
+    async fn drop_once(&mut self, places: &[String]) -> bool {
+        if places.is_empty() || self.sent.is_none() {
+            return true;
+        }
+        let (pods, _) = self.known.pods_but_of(places);
+        tracing::info!(manifests = ?places, "Manifests were removed and are back: their pods start anew");
+        self.parts
+            .send(SourceKind::File, &mut self.sent, &pods)
+            .await
     }
 
     fn take(&mut self, look: Scan) -> Verdict {
@@ -313,24 +352,35 @@ impl FileSource {
                 return;
             }
             let is_ours = |event: &WatchEvent| match (event, &watching.only) {
-                (WatchEvent::Changed(name), Some(only)) => name == only,
+                (WatchEvent::Changed(name) | WatchEvent::Removed(name), Some(only)) => name == only,
                 _ => true,
             };
             if events.iter().any(is_ours) {
-                settle(watching).await;
+                self.removed.extend(removals(events));
+                settle(watching, &mut self.removed).await;
+                let is_ours = |name: &OsString| watching.only.as_ref().is_none_or(|o| o == name);
+                self.removed.retain(is_ours);
                 return;
             }
         }
     }
 }
 
+fn removals(events: Vec<WatchEvent>) -> impl Iterator<Item = OsString> {
+    events.into_iter().filter_map(|event| match event {
+        WatchEvent::Removed(name) => Some(name),
+        WatchEvent::Changed(_) | WatchEvent::Overflow | WatchEvent::Vanished => None,
+    })
+}
+
 /// Takes in the events that belong to the same edit.
-async fn settle(watching: &mut Watching) {
+async fn settle(watching: &mut Watching, removed: &mut BTreeSet<OsString>) {
     let more = async {
         while let Ok(events) = watching.events.changed().await {
             if events.contains(&WatchEvent::Vanished) {
                 return;
             }
+            removed.extend(removals(events));
         }
     };
     // What comes later is another event: the look that follows then has a successor.

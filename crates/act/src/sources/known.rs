@@ -218,10 +218,15 @@ impl Known {
 
     /// The whole set, and all problems of manifests. Of pods with one full name or UID the first counts.
     pub(super) fn pods(&self) -> (Vec<Arc<Pod>>, Vec<Problem>) {
+        self.pods_but_of(&[])
+    }
+
+    /// The same without the manifests at some places.
+    pub(super) fn pods_but_of(&self, places: &[String]) -> (Vec<Arc<Pod>>, Vec<Problem>) {
         let (mut pods, mut problems) = (Vec::new(), Vec::new());
         let mut names = BTreeMap::new();
         let mut uids = BTreeSet::new();
-        for (at, manifest) in &self.manifests {
+        for (at, manifest) in self.manifests.iter().filter(|(at, _)| !places.contains(at)) {
             let keeps_last_good = !manifest.pods.is_empty();
             problems.extend(manifest.problems.iter().map(|problem| Problem {
                 keeps_last_good,

@@ -89,8 +89,10 @@ impl SyncLoop {
                 Some(Claim { uid, standing })
             })
             .collect();
+        // What does not run takes no name, however long the runtime keeps it.
         let strangers: Vec<PodUid> = held
             .iter()
+            .filter(|pod| pod.is_running())
             .map(|pod| pod.uid.clone())
             .chain(unseen.iter().cloned())
             .filter(|uid| !uids.contains(uid))

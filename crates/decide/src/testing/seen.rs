@@ -95,6 +95,8 @@ impl Seen {
             written: &self.written,
             objects: &self.objects,
             retry_at: None,
+            failures: 0,
+            garbage_at: None,
             node: &node(),
             network: &NetworkState::Ready,
             now: Timestamp::UNIX_EPOCH,

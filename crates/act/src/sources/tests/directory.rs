@@ -106,6 +106,28 @@ async fn files_are_written_renamed_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_removed_and_put_back_starts_its_pod_anew() {
+    let machine = Machine::new();
+    machine.write("a.yaml", &manifest("a", "i:1"));
+    machine.write("b.yaml", &manifest("b", "i:1"));
+    let mut running = machine.start();
+    let both = running.until(&["a-bench", "b-bench"]).await;
+    std::fs::remove_file(machine.at("a.yaml")).unwrap();
+    machine.write("a.yaml", &manifest("a", "i:1"));
+    assert_eq!(names(&running.next().await), ["b-bench"]);
+    let back = running.until(&["a-bench", "b-bench"]).await;
+    assert_eq!(back[0].uid, both[0].uid);
+    assert!(Arc::ptr_eq(&back[1], &both[1]), "the other one never went");
+
+    // An editor that renames the old file away: bad content keeps the last good pod, as ever.
+    std::fs::rename(machine.at("a.yaml"), machine.at("a.yaml~")).unwrap();
+    machine.write("a.yaml", "kind: [");
+    machine.write("c.yaml", &manifest("c", "i:1"));
+    let pods = running.next().await;
+    assert_eq!(names(&pods), ["a-bench", "b-bench", "c-bench"]);
+}
+
+#[tokio::test]
 async fn a_comment_changes_nothing() {
     let machine = Machine::new();
     machine.write("a.yaml", &manifest("a", "i:1"));
