@@ -123,11 +123,7 @@ fn sandbox_choice<'a>(view: &PodView<'a>) -> SandboxChoice<'a> {
 
 /// Stops what is left of the old sandboxes, then makes a new one; the next plan sees it with its address.
 fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
-    let stops = stops_of(
-        view,
-        view.observed.live_containers(),
-        view.pod.grace_seconds(),
-    );
+    let stops = stops_of(view.observed.live_containers(), view.pod.grace_seconds());
     if !stops.is_empty() {
         plan.push("its sandbox is replaced", Action::StopContainers(stops));
     }
@@ -282,7 +278,7 @@ fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPl
         .iter()
         .map(|container| stop_why(view, sandbox, container))
         .collect();
-    let mut stops = stops_of(view, unwanted.into_iter(), view.pod.grace_seconds());
+    let mut stops = stops_of(unwanted.into_iter(), view.pod.grace_seconds());
     for (stop, why) in stops.iter_mut().zip(whys) {
         stop.why = why;
     }
@@ -413,11 +409,7 @@ fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
         plan.wake_at = Some(retry_at);
         return plan;
     }
-    let stops = stops_of(
-        view,
-        view.observed.live_containers(),
-        terminating.grace_seconds,
-    );
+    let stops = stops_of(view.observed.live_containers(), terminating.grace_seconds);
     if !stops.is_empty() {
         plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
     }
@@ -431,22 +423,14 @@ fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
 }
 
 fn stops_of<'a>(
-    view: &PodView<'_>,
     containers: impl Iterator<Item = &'a ObservedContainer>,
     grace_seconds: i64,
 ) -> Vec<StopContainer> {
-    let recorded = |c: &ObservedContainer| {
-        if view.pod.is_static() {
-            grace_seconds
-        } else {
-            c.grace_seconds.unwrap_or(grace_seconds)
-        }
-    };
     containers
         .map(|c| StopContainer {
             id: c.id.clone(),
             name: c.name.clone(),
-            grace_seconds: recorded(c).min(grace_seconds).max(MINIMUM_GRACE_SECONDS),
+            grace_seconds: grace_seconds.max(MINIMUM_GRACE_SECONDS),
             why: StopWhy::Unwanted,
         })
         .collect()

@@ -265,7 +265,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
         } else {
             is_running
         },
-        started: Some(is_running && kind == Kind::Regular),
+        started: Some(is_running),
         restart_count: restart_count(view, spec, current),
         image: image
             .filter(|i| !i.is_empty())

@@ -169,3 +169,37 @@ fn an_ordinary_pod_has_all_it_needs() {
         || log().contains("changed").then_some(()),
     );
 }
+
+/// The grace of the deletion counts, also when it is longer than the pod's own.
+#[test]
+fn a_deletion_gives_the_time_it_says() {
+    let cluster = Cluster::running("grace");
+    let slow = "trap 'sleep 4; echo done > /out/done; exit 0' TERM; while :; do sleep 0.05; done";
+    let mut main = shell("c", slow);
+    main["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
+    let mut wanted = pod("slow", &[main]);
+    wanted["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    wanted["spec"]["volumes"] =
+        json!([{"name": "out", "hostPath": {"path": cluster.kubelet.base}}]);
+    let init = shell("first", "while [ ! -e /out/go ]; do sleep 0.05; done");
+    wanted["spec"]["initContainers"] = json!([init]);
+    wanted["spec"]["initContainers"][0]["volumeMounts"] =
+        wanted["spec"]["containers"][0]["volumeMounts"].clone();
+    cluster.asked("POST", PODS, Some(&wanted));
+    // An init container that runs has started, though it is not ready.
+    cluster.wait("slow", "initializing", |pod| {
+        let status = &pod["status"]["initContainerStatuses"][0];
+        status["state"]["running"].is_object()
+            && status["started"] == true
+            && status["ready"] == false
+    });
+    std::fs::write(cluster.kubelet.base.join("go"), "").unwrap();
+    cluster.wait("slow", "Ready", is_ready);
+    let delete = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 60});
+    cluster.asked("DELETE", &format!("{PODS}/slow"), Some(&delete));
+    until("the pod to be gone", GONE, || {
+        (cluster.ask("GET", &format!("{PODS}/slow"), None).0 == 404).then_some(())
+    });
+    let done = std::fs::read_to_string(cluster.kubelet.base.join("done"));
+    assert_eq!(done.unwrap(), "done\n");
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kubelet::{Kubelet, SOON, condition, container, pod, shell};
+use crate::kubelet::{Kubelet, SOON, condition, container, is_ready, pod, shell};
 use crate::node::until;
 
 fn time(value: &Value) -> Timestamp {
@@ -161,4 +161,28 @@ fn restart_policies_and_init_containers_are_followed() {
     crate::node::pause(Duration::from_secs(1));
     assert_eq!(restarts(&kubelet.pod("failed").unwrap()), 0);
     assert_eq!(restarts(&kubelet.pod("done").unwrap()), 0);
+}
+
+#[test]
+fn a_manifest_that_is_removed_and_put_back_at_once_is_a_restart() {
+    let mut kubelet = Kubelet::running("put-back");
+    let manifest = pod(
+        "back",
+        &[shell(
+            "c",
+            "trap 'exit 0' TERM; while :; do sleep 0.05; done",
+        )],
+    );
+    kubelet.put("back.yaml", &manifest);
+    let first = kubelet.wait_ready("back");
+    kubelet.take("back.yaml");
+    kubelet.put("back.yaml", &manifest);
+    let again = kubelet.wait("back", "restarted", SOON, |pod| {
+        restarts(pod) == 1 && is_ready(pod)
+    });
+    assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"]);
+    assert_ne!(
+        container(&again, "c")["containerID"],
+        container(&first, "c")["containerID"]
+    );
 }
