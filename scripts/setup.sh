@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing on Debian: container runtime, CNI plugins, iptables, a static busybox, curl, jq, a C linker.
+# Installs what is missing on Debian: container runtime, CNI plugins, iptables, a static busybox, curl, jq, openssl, a C linker.
 # Quick when nothing is missing. Changes nothing that is there already.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -14,6 +14,7 @@ want iptables-save iptables
 want ip iproute2
 want curl curl
 want jq jq
+want openssl openssl
 want cc gcc
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
 echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null 2>/dev/null || missing+=(libc6-dev)

@@ -70,9 +70,25 @@ pub(crate) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<Certif
         return Err("client certificate: the PEM text holds none".to_owned());
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("client key: {error}"))?;
-    CertifiedKey::from_der(chain, key, &provider())
-        .map(Arc::new)
-        .map_err(|error| format!("client certificate and key: {error}"))
+    let signer = provider().key_provider.load_private_key(key);
+    let signer = signer.map_err(|error| format!("client key: {error}"))?;
+    let certified = CertifiedKey::new(chain, signer);
+    match certified.keys_match() {
+        Ok(()) => {}
+        Err(_) if holds_its_key(&certified) => {}
+        Err(error) => return Err(format!("client certificate and key: {error}")),
+    }
+    Ok(Arc::new(certified))
+}
+
+/// Whether the certificate holds the public half of the key, for certificates that the library cannot read and need not: of X.509
+/// version 1, as `openssl x509 -req` makes them when it is told no more. Servers in Go take such.
+fn holds_its_key(certified: &CertifiedKey) -> bool {
+    let certificate = certified.end_entity_cert().ok();
+    let key = certified.key.public_key();
+    certificate
+        .zip(key)
+        .is_some_and(|(der, key)| der.windows(key.len()).any(|part| part == key.as_ref()))
 }
 
 /// The configuration of the next connection.

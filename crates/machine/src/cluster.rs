@@ -1,4 +1,4 @@
-//! One `hyperkube node`: a kubelet with an API server of its own, asked by kubectl and without it.
+//! One `hyperkube node`, a kubelet with an API server of its own, asked by kubectl and without it; or the API server alone.
 //!
 //! In:    a name; words for kubectl; method, path and body of a request
 //! Out:   what kubectl prints, what the API server answers
@@ -7,12 +7,14 @@
 //! Upstream: none
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kubelet::{Kubelet, SOON, free_ports, is_ready};
+use crate::kubelet::{Kubelet, SOON, binary, free_ports, is_ready};
 use crate::node::until;
 use crate::stream::Stream;
 
@@ -31,8 +33,7 @@ impl Cluster {
     pub(crate) fn running(name: &str) -> Self {
         let mut kubelet = Kubelet::new(name);
         let api_port = free_ports()[0].to_string();
-        let tokens = kubelet.base.join("tokens.csv");
-        fs::write(&tokens, format!("{TOKEN},tester,1,\"system:masters\"\n")).unwrap();
+        let tokens = tokens_in(&kubelet.base);
         let words = ["node", "--data-dir"].map(str::to_owned).into_iter();
         kubelet.component = words.chain([kubelet.base.display().to_string()]).collect();
         kubelet.flags.extend([
@@ -63,26 +64,13 @@ impl Cluster {
 
     /// A request to the API server: status and body; 0 when it does not answer.
     pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let kind = match method {
-            "PATCH" => "application/strategic-merge-patch+json",
-            _ => "application/json",
-        };
-        let mut command = Command::new("curl");
-        command
-            .args(["-s", "-m", "60", "-w", "\n%{http_code}", "-X", method])
-            .arg("--cacert")
-            .arg(self.place("apiserver/pki/ca.crt"))
-            .args(["-H", &format!("Authorization: Bearer {TOKEN}")])
-            .args(["-H", &format!("Content-Type: {kind}")]);
-        if let Some(body) = body {
-            command.args(["-d", &body.to_string()]);
-        }
-        let url = format!("https://127.0.0.1:{}{path}", self.api_port);
-        let answer = command.arg(url).output().unwrap();
-        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').unwrap();
-        let value = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
-        (status.parse().unwrap(), value)
+        ask(
+            &self.api_port,
+            &self.place("apiserver/pki"),
+            method,
+            path,
+            body,
+        )
     }
 
     /// A request that must succeed.
@@ -136,8 +124,119 @@ impl Cluster {
         succeeded(words, &output)
     }
 
-    fn place(&self, part: &str) -> std::path::PathBuf {
+    fn place(&self, part: &str) -> PathBuf {
         self.kubelet.base.join(part)
+    }
+}
+
+/// A request of the administrator to the API server at a port of this machine whose certificates are in `pki`.
+fn ask(port: &str, pki: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let kind = match method {
+        "PATCH" => "application/strategic-merge-patch+json",
+        _ => "application/json",
+    };
+    let mut command = Command::new("curl");
+    command
+        .args(["-s", "-m", "60", "-w", "\n%{http_code}", "-X", method])
+        .arg("--cacert")
+        .arg(pki.join("ca.crt"))
+        .args(["-H", &format!("Authorization: Bearer {TOKEN}")])
+        .args(["-H", &format!("Content-Type: {kind}")]);
+    // Through the standard input: a large object is no argument.
+    let body = body.map(Value::to_string).unwrap_or_default();
+    if !body.is_empty() {
+        command.args(["--data-binary", "@-"]);
+    }
+    let url = format!("https://127.0.0.1:{port}{path}");
+    let mut curl = command
+        .arg(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have its answer before it has taken all.
+    let _broken = curl.stdin.take().unwrap().write_all(body.as_bytes());
+    let answer = curl.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    let value = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
+    (status.parse().unwrap(), value)
+}
+
+fn tokens_in(dir: &Path) -> PathBuf {
+    let tokens = dir.join("tokens.csv");
+    fs::write(&tokens, format!("{TOKEN},tester,1,\"system:masters\"\n")).unwrap();
+    tokens
+}
+
+/// `hyperkube apiserver` alone, for a kubelet that joins it by a kubeconfig.
+#[derive(Debug)]
+pub(crate) struct ApiServer {
+    pub(crate) dir: PathBuf,
+    pub(crate) port: String,
+    child: Option<Child>,
+}
+
+impl ApiServer {
+    /// In a directory of the kubelet's; not started.
+    pub(crate) fn beside(kubelet: &Kubelet) -> Self {
+        let dir = kubelet.base.join("api");
+        fs::create_dir_all(&dir).unwrap();
+        let port = free_ports()[0].to_string();
+        Self {
+            dir,
+            port,
+            child: None,
+        }
+    }
+
+    /// The command that starts it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(binary())
+            .args(["apiserver", "--node-name=n1", "--data-dir"])
+            .arg(&self.dir)
+            .arg(format!("--secure-port={}", self.port))
+            .arg("--token-auth-file")
+            .arg(tokens_in(&self.dir))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        let log = fs::File::create(self.dir.join("apiserver.log")).unwrap();
+        let child = self.command().stderr(log).spawn().unwrap();
+        self.child = Some(child);
+        until("the API server", SOON, || {
+            (self.ask("GET", "/readyz", None).0 == 200).then_some(())
+        });
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _sent = child.kill();
+            let _ended = child.wait();
+        }
+    }
+
+    /// As [`Cluster::ask`].
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        ask(&self.port, &self.dir.join("pki"), method, path, body)
+    }
+
+    /// What it gave the kubelet to show.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("pki/kubelet.kubeconfig")
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

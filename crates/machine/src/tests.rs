@@ -3,6 +3,7 @@
 //! Upstream: test/e2e_node, in what it looks at
 
 mod bad_input;
+mod cluster_input;
 mod exits;
 mod kubectl;
 mod manifests;
