@@ -18,13 +18,14 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("kubelet-api", &[]),
+    ("kubelet-tls", &[]),
     ("kubelet-model", &["kubelet-api"]),
     ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
     ("kubelet-cri", &["kubelet-model", "kubelet-api"]),
     ("kubelet-host", &["kubelet-model"]),
-    ("kubelet-cluster", &["kubelet-model"]),
+    ("kubelet-cluster", &["kubelet-model", "kubelet-tls"]),
     (
         "kubelet-act",
         &[
@@ -44,9 +45,10 @@ const EDGES: [(&str, &[&str]); 10] = [
             "kubelet-cri",
             "kubelet-host",
             "kubelet-cluster",
+            "kubelet-tls",
         ],
     ),
-    ("kubelet-apiserver", &["kubelet-model"]),
+    ("kubelet-apiserver", &["kubelet-model", "kubelet-tls"]),
     (
         "hyperkube",
         &[

@@ -14,6 +14,7 @@ use rcgen::{
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::sign::SingleCertAndKey;
 
 use crate::clock::Chance;
 
@@ -31,6 +32,19 @@ pub struct Pair {
     pub certificate: String,
     /// Its key; a secret.
     pub key: String,
+}
+
+impl Pair {
+    /// As a TLS end shows it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub(crate) fn shown(&self) -> Result<SingleCertAndKey, String> {
+        let chain = kubelet_tls::certificates(self.certificate.as_bytes())?;
+        let key = kubelet_tls::private_key(self.key.as_bytes())?;
+        let pair = kubelet_tls::pair(chain, key).map_err(|error| error.to_string())?;
+        Ok(SingleCertAndKey::from(pair))
+    }
 }
 
 impl std::fmt::Debug for Pair {

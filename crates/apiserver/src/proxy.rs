@@ -23,11 +23,9 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use kubelet_tls::{Anybody, provider};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -65,17 +63,13 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn new(pair: &Pair) -> Result<(Self, Streams), String> {
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|e| e.to_string())?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let shown = pair.shown()?;
+        let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|e| e.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyKubelet(provider)))
-            .with_client_auth_cert(chain.map_err(|e| e.to_string())?, key)
-            .map_err(|e| e.to_string())?;
+            .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+            .with_client_cert_resolver(Arc::new(shown));
         // Upgrades need it.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (running, streams) = mpsc::channel(STREAMS);
@@ -473,54 +467,5 @@ async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
             );
             failure
         }
-    }
-}
-
-/// Takes any certificate, and checks that the other side holds its key.
-#[derive(Debug)]
-struct AnyKubelet(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyKubelet {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

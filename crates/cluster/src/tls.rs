@@ -1,4 +1,4 @@
-//! TLS towards the API server: whom to trust, which certificate to show. One place names the provider.
+//! TLS towards the API server: whom to trust, which certificate to show.
 //!
 //! In:    PEM texts, the kubeconfig's words
 //! Out:   rustls configurations, client certificates
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use kubelet_tls::{Anybody, certificates, pair, private_key, provider};
 use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -36,10 +36,6 @@ const SYSTEM_ROOTS: [&str; 6] = [
 ];
 /// A PEM file is not longer.
 const MAX_BYTES: u64 = 8 << 20;
-
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
 
 /// The bytes of a material, read now when it is a file.
 pub(crate) async fn read_material(material: &Material) -> Result<Vec<u8>, String> {
@@ -64,31 +60,11 @@ pub(crate) async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 
 /// A certificate chain and its key from PEM texts, checked to belong together.
 pub(crate) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(|error| format!("client certificate: {error}"))?;
-    if chain.is_empty() {
-        return Err("client certificate: the PEM text holds none".to_owned());
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("client key: {error}"))?;
-    let signer = provider().key_provider.load_private_key(key);
-    let signer = signer.map_err(|error| format!("client key: {error}"))?;
-    let certified = CertifiedKey::new(chain, signer);
-    match certified.keys_match() {
-        Ok(()) => {}
-        Err(_) if holds_its_key(&certified) => {}
-        Err(error) => return Err(format!("client certificate and key: {error}")),
-    }
-    Ok(Arc::new(certified))
-}
-
-/// Whether the certificate holds the public half of the key, for certificates that the library cannot read and need not: of X.509
-/// version 1, as `openssl x509 -req` makes them when it is told no more. Servers in Go take such.
-fn holds_its_key(certified: &CertifiedKey) -> bool {
-    let certificate = certified.end_entity_cert().ok();
-    let key = certified.key.public_key();
-    certificate
-        .zip(key)
-        .is_some_and(|(der, key)| der.windows(key.len()).any(|part| part == key.as_ref()))
+    let chain = certificates(certificate).map_err(|why| format!("client certificate: {why}"))?;
+    let key = private_key(key).map_err(|why| format!("client key: {why}"))?;
+    pair(chain, key)
+        .map(Arc::new)
+        .map_err(|error| format!("client certificate and key: {error}"))
 }
 
 /// The configuration of the next connection.
@@ -104,7 +80,7 @@ pub(crate) async fn client_config(
     let builder = match trust {
         Trust::Nobody => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
+            .with_custom_certificate_verifier(Arc::new(Anybody::default())),
         Trust::Authorities(material) => {
             let pem = read_material(material).await?;
             let roots = roots(&pem).map_err(|why| match material {
@@ -237,45 +213,4 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
         return Err("certificate authorities: the PEM text holds none that can be used".to_owned());
     }
     Ok(roots)
-}
-
-/// Accepts every certificate: `insecure-skip-tls-verify`.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -14,17 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::HandshakeSignatureValid;
+use kubelet_tls::{AskOnly, certificates, pair, private_key, provider};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
-use rustls::{
-    CipherSuite, ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore,
-    ServerConfig, SignatureScheme,
-};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CipherSuite, ConfigBuilder, RootCertStore, ServerConfig};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -214,17 +210,17 @@ fn load(
 ) -> Result<Tls, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = read(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| TlsError::Content {
+    let private = private_key(&pem).map_err(|why| TlsError::Content {
         path: key.to_owned(),
-        why: format!("no private key: {e}"),
+        why,
     })?;
-    let pair = |e: rustls::Error| TlsError::Pair {
+    let pair = pair(chain, private).map_err(|error| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
-        why: e.to_string(),
-    };
+        why: error.to_string(),
+    })?;
     let (builder, authorities) = builder(client_ca, (min, provider))?;
-    let config = builder.with_single_cert(chain, private).map_err(pair)?;
+    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     Ok(finished(config, authorities))
 }
 
@@ -394,11 +390,6 @@ fn suite(name: &str) -> Result<CipherSuite, TlsError> {
     }))
 }
 
-/// Everything the library has: what a client's certificate may be signed with does not follow the suites.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::File {
         operation: "read",
@@ -412,15 +403,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
         path: path.to_owned(),
         why,
     };
-    let pem = read(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|e| content(format!("bad PEM: {e}")))?;
-    if found.is_empty() {
-        Err(content("no certificate in it".to_owned()))
-    } else {
-        Ok(found)
-    }
+    certificates(&read(path)?).map_err(content)
 }
 
 fn client_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
@@ -432,54 +415,9 @@ fn client_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsErr
     for certificate in read_certificates(path)? {
         roots.add(certificate).map_err(|e| content(e.to_string()))?;
     }
+    // What a client's certificate may be signed with does not follow the suites.
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     verifier.map_err(|e| content(e.to_string()))
-}
-
-/// Asks for a client certificate and checks that the client holds its key, but lets an unverifiable one through the
-/// handshake: as upstream, such a client gets a 401 that says so, not a broken connection. `auth` verifies the chain.
-#[derive(Debug)]
-struct AskOnly(Arc<dyn ClientCertVerifier>);
-
-impl ClientCertVerifier for AskOnly {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }
 
 /// Writes a fresh authority's leaf and its authority to `certificate`, the leaf's key to `key`; the authority's key is

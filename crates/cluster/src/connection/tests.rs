@@ -66,11 +66,12 @@ async fn tls_server(
     roots
         .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
         .unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider())
-        .allow_unauthenticated()
-        .build()
-        .unwrap();
-    let mut server = rustls::ServerConfig::builder_with_provider(tls::provider())
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), kubelet_tls::provider())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+    let mut server = rustls::ServerConfig::builder_with_provider(kubelet_tls::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(verifier)
@@ -394,7 +395,7 @@ async fn bad_files_of_credentials_are_named_with_what_is_wrong() {
         ),
         (
             with(empty.clone(), key),
-            ["/empty: client certificate: ", "holds none"],
+            ["/empty: client certificate: ", "no certificate in it"],
         ),
         (login(&absent), ["token file ", "/absent: No such file"]),
         (login(&directory), ["token file ", "Is a directory"]),
