@@ -8,8 +8,10 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::plan::{
@@ -28,7 +30,7 @@ use crate::faults::{FaultPoint, Faults};
 use crate::host_work::{Host, HostWorkError};
 use crate::images::Images;
 use crate::pleg::Scope;
-use crate::pod_worker::Order;
+use crate::pod_worker::{Order, sleep_or_forever};
 use crate::start_width::StartWidth;
 use crate::timeline::{Stage, Timeline};
 
@@ -82,7 +84,7 @@ pub enum Effect {
         /// Its name.
         name: String,
         /// When the run before it ended, if this is a restart.
-        after_failure: Option<jiff::Timestamp>,
+        after_failure: Option<Timestamp>,
     },
 }
 
@@ -121,6 +123,9 @@ pub struct Executed {
     pub finished: bool,
 }
 
+/// What ends a wait that has no deadline of its own: a newer order, or a moment of steady time.
+type Until<'a> = (&'a mut watch::Receiver<Order>, Option<Timestamp>);
+
 impl Executor {
     /// Takes the steps.
     pub async fn execute(
@@ -134,10 +139,13 @@ impl Executor {
             look: None,
             finished: true,
         };
+        let give_up_at = plan.give_up_at;
         for step in plan.steps {
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
-            let outcome = self.step(pod, step, &mut executed.look, orders).await;
+            let outcome = self
+                .step(pod, step, &mut executed.look, (&mut *orders, give_up_at))
+                .await;
             self.faults.reach(FaultPoint::AfterStep).await;
             let end = match &outcome {
                 Outcome::Done(_) => false,
@@ -158,7 +166,7 @@ impl Executor {
         pod: &Pod,
         step: Step,
         look: &mut Option<Scope>,
-        orders: &mut watch::Receiver<Order>,
+        until: Until<'_>,
     ) -> Outcome {
         let mark = |stage| {
             self.timeline
@@ -209,7 +217,7 @@ impl Executor {
                 )
             }
             Action::ResolveImage(wanted) => {
-                let outcome = self.image(pod, wanted, orders).await;
+                let outcome = self.image(pod, wanted, until).await;
                 mark(Stage::Pull);
                 outcome
             }
@@ -273,17 +281,22 @@ impl Executor {
         &self,
         pod: &Pod,
         wanted: ImageWanted,
-        orders: &mut watch::Receiver<Order>,
+        (orders, give_up_at): Until<'_>,
     ) -> Outcome {
+        let pause = give_up_at.map(|at| {
+            let left = at.duration_since(self.clock.steady());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        });
         let at = (pod, wanted.container.as_str());
         let tell = |moment: ImageMoment<'_>| {
             self.tell(pod, events::image_event(at, &wanted.image, moment));
         };
         let resolved = tokio::select! {
-            // Cancel: a new order may not want this image any more; the next plan asks again if it does.
+            // Cancel: a new order may not want this image any more, or the pod's time is over; the next plan asks again if it does.
             biased;
             resolved = self.images.resolve(&wanted, &tell) => resolved,
             _ = orders.changed() => return Outcome::Done(Effect::Nothing),
+            () = sleep_or_forever(pause) => return Outcome::Done(Effect::Nothing),
         };
         match resolved {
             Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
@@ -353,7 +366,7 @@ impl Executor {
         pod: &Pod,
         id: ContainerId,
         name: String,
-        after_failure: Option<jiff::Timestamp>,
+        after_failure: Option<Timestamp>,
         look: &mut Option<Scope>,
     ) -> Outcome {
         let started = self.cri.start_container(id.as_str()).await;

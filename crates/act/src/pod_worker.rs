@@ -16,9 +16,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::container_start::back_off_key;
-use kubelet_decide::events::ToldWaits;
+use kubelet_decide::deadline::end_of;
+use kubelet_decide::events::{ToldWaits, made_to_end};
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
-use kubelet_decide::phase::{Phase, current_phase};
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
 use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status};
@@ -37,6 +37,7 @@ use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
@@ -109,6 +110,7 @@ pub struct PodWorker {
     prepared: Prepared,
     written: BTreeMap<String, Mark>,
     objects: PodObjects,
+    active_since: Option<Timestamp>,
     retry_at: Option<Timestamp>,
     failures: u32,
     look: Option<Scope>,
@@ -168,7 +170,11 @@ impl PodWorker {
             })
         });
         let now = parts.executor.clock.steady();
+        let active_since = record
+            .as_ref()
+            .and_then(|record| active_since(&parts.executor.clock, record));
         Self {
+            active_since,
             uid,
             life,
             record: record.unwrap_or_default().taken_over(now),
@@ -250,7 +256,7 @@ impl PodWorker {
         self.figures.begins(&order.pod, &order.desire, is_new, now);
         self.figures.stands(&order.pod, &order.desire, &self.life);
         if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
-            self.record.start_time = Some(now);
+            self.take_up();
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
             if self.parts.pleg.current(&self.uid).is_none() && !self.has_directory(&order.pod) {
@@ -315,11 +321,16 @@ impl PodWorker {
             return;
         }
         tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
-        self.record = PodRecord {
-            start_time: Some(self.wall()),
-            ..PodRecord::default()
-        };
+        self.record = PodRecord::default();
+        self.take_up();
         self.life = Lifecycle::Syncing;
+    }
+
+    /// From here on the pod is active.
+    fn take_up(&mut self) {
+        self.record.start_time = Some(self.wall());
+        self.record.active_since = self.parts.executor.clock.boot_moment();
+        self.active_since = Some(self.now());
     }
 
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
@@ -415,13 +426,18 @@ impl PodWorker {
                 && self.record.ended.is_none()
             {
                 self.record.rejected = Some(rejection.clone());
-                self.record.ended = Some(Ended { succeeded: false });
+                self.record.ended = Some(Ended {
+                    succeeded: false,
+                    why: None,
+                });
             }
             if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
-                let phase = current_phase(&self.view(order, observed, &self.life, network));
-                self.record.ended = Some(Ended {
-                    succeeded: phase == Phase::Succeeded,
-                });
+                let ended = end_of(&self.view(order, observed, &self.life, network));
+                if let Some(why) = &ended.why {
+                    let events = &self.parts.executor.events;
+                    events.pod(&order.pod, made_to_end(why));
+                }
+                self.record.ended = Some(ended);
             }
             self.record.terminating = Some(TerminatingRecord {
                 since: terminating.since,
@@ -726,6 +742,7 @@ impl PodWorker {
             written: &self.written,
             objects: &self.objects,
             retry_at: self.retry_at,
+            active_since: self.active_since,
             node: &self.parts.node,
             network,
             now: self.now(),
@@ -788,7 +805,20 @@ impl PodWorker {
     }
 }
 
-async fn sleep_or_forever(pause: Option<Duration>) {
+/// Since when the pod of an earlier process's record is active, by steady time: by the machine's own count where that is of this boot,
+/// else as the wall clock has it, never later than now.
+fn active_since(clock: &Clock, record: &PodRecord) -> Option<Timestamp> {
+    let counted = record.active_since.as_ref();
+    counted
+        .and_then(|moment| clock.steady_of_boot(moment))
+        .or_else(|| {
+            let age = clock.now().duration_since(record.start_time?);
+            let now = clock.steady();
+            now.checked_sub(age.max(SignedDuration::ZERO)).ok()
+        })
+}
+
+pub(crate) async fn sleep_or_forever(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,

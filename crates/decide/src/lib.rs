@@ -29,6 +29,7 @@ pub mod cgroups;
 pub mod config_problem;
 pub mod container_config;
 pub mod container_start;
+pub mod deadline;
 pub mod defaults;
 pub mod desired;
 pub mod dns;

@@ -25,6 +25,8 @@ pub struct PodPlan {
     pub steps: Vec<Step>,
     /// When to look again although nothing happened.
     pub wake_at: Option<Timestamp>,
+    /// What has no deadline of its own, a pull, is given up then: the pod's time is over.
+    pub give_up_at: Option<Timestamp>,
     /// Containers that are held back now, by name: shown in status.
     pub waiting: Vec<(String, Waiting)>,
     /// The pod as a whole is held back.

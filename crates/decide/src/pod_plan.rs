@@ -16,6 +16,7 @@ use kubelet_model::pod::RestartPolicy;
 use kubelet_model::reason::Reason;
 
 use crate::container_start::{Readiness, container_start};
+use crate::deadline::deadline;
 use crate::garbage::dead_instances;
 use crate::init_containers::{InitPlan, init_plan};
 use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
@@ -40,7 +41,14 @@ const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
     match view.lifecycle {
-        Lifecycle::Syncing => sync_plan(view),
+        Lifecycle::Syncing => {
+            let mut plan = sync_plan(view);
+            if let Some(at) = deadline(view) {
+                plan.wake_by(at);
+                plan.give_up_at = Some(at);
+            }
+            plan
+        }
         Lifecycle::Terminating(terminating) => stop_plan(view, terminating),
         Lifecycle::Terminated { cause } => clean_plan(view, *cause),
         Lifecycle::Finished { .. } => PodPlan::default(),

@@ -88,6 +88,9 @@ pub struct Waiting {
 pub struct PodRecord {
     /// `status.startTime`: when the kubelet first took it up.
     pub start_time: Option<Timestamp>,
+    /// The same moment by the machine's own count; `None` when another kubelet took the pod up.
+    #[serde(default)]
+    pub active_since: Option<BootMoment>,
     /// Crash-loop back-off by container name.
     pub restart_back_off: BTreeMap<String, BackOff>,
     /// Image back-off by container name.
@@ -141,11 +144,32 @@ impl PodRecord {
     }
 }
 
-/// The end of a pod whose containers are all done.
+/// The end of a pod: its containers are all done, or were made to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// `Succeeded` rather than `Failed`.
     pub succeeded: bool,
+    /// It was this kubelet that ended it, and why.
+    #[serde(default)]
+    pub why: Option<EndReason>,
+}
+
+/// Why a pod was ended, in the status's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReason {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+}
+
+/// A moment of one boot of the machine: nobody can set it, and it means the same to the next process of that boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootMoment {
+    /// Which boot.
+    pub boot: String,
+    /// Since its begin, suspended time included.
+    pub milliseconds: u64,
 }
 
 /// Termination in progress.
@@ -232,6 +256,8 @@ pub struct PodView<'a> {
     pub objects: &'a PodObjects,
     /// Nothing is tried before this time: the last plan failed.
     pub retry_at: Option<Timestamp>,
+    /// Steady time from which the pod's deadline counts; `None` before it is taken up.
+    pub active_since: Option<Timestamp>,
     /// The node.
     pub node: &'a NodeView,
     /// The runtime's network.

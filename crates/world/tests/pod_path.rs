@@ -960,3 +960,99 @@ async fn a_pod_that_is_rejected_fails_and_what_runs_stays_whoever_comes_first_af
     let rejections = "kubelet_admission_rejections_total";
     assert!(!metrics(&node).contains(rejections), "of this process");
 }
+
+/// The pod with this deadline.
+fn with_deadline(pod: &Pod, seconds: i64) -> Arc<Pod> {
+    with_spec(pod, |spec| spec.active_deadline_seconds = Some(seconds))
+}
+
+fn phase_and_reason(node: &Node, uid: &str) -> String {
+    let status = node.status(uid).unwrap();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {}", text(&status.phase), text(&status.reason))
+        .trim()
+        .to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_ends_at_its_deadline_with_its_grace_and_stays_so() {
+    let mut node = Node::new();
+    let pods = [with_deadline(
+        &pod("a", HERE, &["serve", "stubborn"], 20),
+        60,
+    )];
+    node.send(&pods);
+    node.run_for(55).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    node.run_for(10).await;
+    // Told to end, and still there.
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(30).await;
+    let ends = |node: &Node| -> Vec<i64> {
+        let instances = node.instances();
+        let ran = instances.iter().filter(|i| i.name == "main");
+        ran.map(|i| (i.ended.unwrap() - i.asked) / 1_000_000_000)
+            .collect()
+    };
+    assert_eq!(ends(&node), [80]);
+    for _ in 0..2 {
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+        let message = node.status("a").unwrap().message.clone();
+        assert_eq!(
+            message.as_deref(),
+            Some("Pod was active on the node longer than the specified deadline")
+        );
+        node.restart().await;
+        node.send(&pods);
+        node.run_for(30).await;
+    }
+    assert_eq!(ends(&node).len(), 1, "it was not started again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_are_set_and_restarts_neither_end_a_pod_nor_keep_it() {
+    for years in [-1, 1] {
+        let mut node = Node::new();
+        let pods = [with_deadline(&pod("a", HERE, &["serve"], 5), 100)];
+        node.send(&pods);
+        node.run_for(20).await;
+        node.set_clock(years * YEAR);
+        node.run_for(20).await;
+        node.kubelet.take().unwrap().crash().await;
+        node.run_for(20).await;
+        node.set_clock(years * 2 * YEAR);
+        node.start();
+        node.send(&pods);
+        node.run_for(35).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Running", "{years}");
+        assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+        node.run_for(20).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_set_or_lowered_later_counts_from_the_start() {
+    let node = Node::new();
+    let plain = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&plain));
+    node.run_for(30).await;
+    node.send(&[with_deadline(&plain, 1000)]);
+    node.run_for(30).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.send(&[with_deadline(&plain, 70)]);
+    node.run_for(5).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(10).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_ends_with_the_time_of_its_pod() {
+    let node = Node::new();
+    node.send(&[with_deadline(&pod("a", "img/slow:1", &["serve"], 5), 10)]);
+    node.run_for(9).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Pending");
+    node.run_for(3).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}

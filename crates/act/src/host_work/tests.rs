@@ -118,6 +118,7 @@ fn see<T>(
         written: &BTreeMap::new(),
         objects,
         retry_at: None,
+        active_since: None,
         node,
         network: &NetworkState::Ready,
         now: Timestamp::from_second(1_795_423_443).unwrap(),

@@ -337,3 +337,41 @@ async fn ephemeral_containers_come_and_stay_and_resources_resize() {
         422
     );
 }
+
+#[tokio::test]
+async fn a_deadline_is_set_and_lowered_and_nothing_else() {
+    let world = World::new().await;
+    let mut late = pod("late");
+    late["spec"]["activeDeadlineSeconds"] = json!(0);
+    let (code, answer) = world.ask(&format!("POST {PODS}"), late).await;
+    let cause = &answer["details"]["causes"][0];
+    assert_eq!((code, &cause["field"]), (422, &json!("spec.activeDeadlineSeconds")));
+    assert_eq!(
+        cause["message"],
+        "Invalid value: 0: must be between 1 and 2147483647, inclusive"
+    );
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let path = format!("PATCH {PODS}/a");
+    let to = |seconds: Value| json!({"spec": {"activeDeadlineSeconds": seconds}});
+    for seconds in [100, 100, 60] {
+        let made = world.do_it(&path, to(json!(seconds))).await;
+        assert_eq!(made["spec"]["activeDeadlineSeconds"], seconds);
+    }
+    for (seconds, expected) in [
+        (json!(61), "Invalid value: 61: must be less than or equal to previous value"),
+        (
+            Value::Null,
+            "Invalid value: null: must not update from a positive integer to nil value",
+        ),
+        (
+            json!(2_147_483_648_i64),
+            "Invalid value: 2147483648: must be between 1 and 2147483647, inclusive",
+        ),
+    ] {
+        let (code, answer) = world.ask(&path, to(seconds)).await;
+        assert_eq!(
+            (code, &answer["details"]["causes"][0]["message"]),
+            (422, &json!(expected))
+        );
+    }
+}

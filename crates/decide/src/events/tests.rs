@@ -70,6 +70,7 @@ fn waits(pod: &Pod, told: &mut ToldWaits, plan: &PodPlan, failed: Option<&Waitin
         written: &BTreeMap::new(),
         objects: &PodObjects::default(),
         retry_at: None,
+        active_since: None,
         node: &node(),
         network: &NetworkState::Ready,
         now: jiff::Timestamp::UNIX_EPOCH,

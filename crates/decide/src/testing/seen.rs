@@ -29,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) prepared: Prepared,
     pub(crate) written: BTreeMap<String, Mark>,
     pub(crate) record: PodRecord,
+    pub(crate) active_since: Option<Timestamp>,
     pub(crate) wall: Timestamp,
 }
 
@@ -41,6 +42,7 @@ impl Seen {
             prepared: Prepared::No,
             written: BTreeMap::new(),
             record: PodRecord::default(),
+            active_since: None,
             wall: Timestamp::UNIX_EPOCH,
         }
     }
@@ -95,6 +97,7 @@ impl Seen {
             written: &self.written,
             objects: &self.objects,
             retry_at: None,
+            active_since: self.active_since,
             node: &node(),
             network: &NetworkState::Ready,
             now: Timestamp::UNIX_EPOCH,

@@ -12,7 +12,7 @@ use serde_json::Value;
 type Table = &'static [(&'static str, Field)];
 
 pub(super) const POD_SPEC: Table = &[
-    ("activeDeadlineSeconds", Unbuilt),
+    ("activeDeadlineSeconds", Built),
     ("affinity", Ignored),
     ("automountServiceAccountToken", Ignored),
     ("containers", Into(CONTAINER)),

@@ -366,7 +366,7 @@ fn a_field_counts_by_its_value() {
         ),
         (
             "activeDeadlineSeconds: 3, runtimeClassName: gvisor",
-            &["spec.activeDeadlineSeconds"],
+            &none,
         ),
     ];
     for (manifest, expected) in rows {
