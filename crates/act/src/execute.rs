@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use kubelet_cri::{Client, CriError, Happened};
+use kubelet_decide::env_file::{EnvFileRead, EnvFileValues};
 use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::plan::{
     Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
@@ -24,13 +25,13 @@ use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_or_forever};
 use crate::events::Events;
 use crate::faults::{FaultPoint, Faults};
 use crate::host_work::{Host, HostWorkError};
 use crate::images::Images;
 use crate::pleg::Scope;
-use crate::pod_worker::{Order, sleep_or_forever};
+use crate::pod_worker::Order;
 use crate::start_width::StartWidth;
 use crate::timeline::{Stage, Timeline};
 
@@ -79,6 +80,8 @@ pub enum Effect {
     Released(Leaving),
     /// An image for the next start of a container.
     Image(String, ResolvedImage),
+    /// Variables from files for the next start of a container.
+    EnvFiles(String, EnvFileValues),
     /// A container was started.
     Started {
         /// Its name.
@@ -221,6 +224,9 @@ impl Executor {
                 mark(Stage::Pull);
                 outcome
             }
+            Action::ReadEnvFiles { container, reads } => {
+                self.read_env_files(pod, container, reads).await
+            }
             Action::StartContainer(start) => self.start(pod, *start, look).await,
             Action::StartCreated { id, name } => {
                 self.start_created(pod, id, name, None, look).await
@@ -316,6 +322,28 @@ impl Executor {
                 })
             }
         }
+    }
+
+    async fn read_env_files(
+        &self,
+        pod: &Pod,
+        container: String,
+        reads: Vec<EnvFileRead>,
+    ) -> Outcome {
+        let problem = match self.host.read_env_files(reads).await {
+            Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
+            Err(problem) => problem,
+        };
+        tracing::error!(pod = %pod.full_name, uid = %pod.uid, container, why = problem.detail, "Variables could not be had from a file");
+        let event = events::start_failed(pod, &container, None, &problem.message);
+        self.tell(pod, event);
+        Outcome::Failed(Failure {
+            container: Some(container),
+            reason: Reason::CreateContainerConfigError,
+            message: problem.message,
+            image: None,
+            unkilled: Vec::new(),
+        })
     }
 
     async fn start(&self, pod: &Pod, start: StartContainer, look: &mut Option<Scope>) -> Outcome {

@@ -7,6 +7,7 @@
 //!        written before what depends on it is shown; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
+mod record;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use kubelet_decide::view::{
 };
 use kubelet_decide::volumes::{Leaving, Mark, pod_dir};
 use kubelet_model::ids::PodUid;
-use kubelet_model::node::NodeView;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
@@ -37,7 +38,7 @@ use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::sleep_or_forever;
 use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
@@ -87,6 +88,8 @@ pub struct WorkerParts {
     pub node: Arc<NodeView>,
     /// The runtime's network.
     pub network: Signal<NetworkState>,
+    /// What the runtime said of its handlers.
+    pub handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// What is known of API objects.
     pub objects: ObjectsHandle,
     /// Figures.
@@ -110,6 +113,7 @@ pub struct PodWorker {
     prepared: Prepared,
     written: BTreeMap<String, Mark>,
     objects: PodObjects,
+    handlers: Option<Arc<RuntimeHandlers>>,
     active_since: Option<Timestamp>,
     retry_at: Option<Timestamp>,
     failures: u32,
@@ -172,7 +176,7 @@ impl PodWorker {
         let now = parts.executor.clock.steady();
         let active_since = record
             .as_ref()
-            .and_then(|record| active_since(&parts.executor.clock, record));
+            .and_then(|record| record::active_since(&parts.executor.clock, record));
         Self {
             active_since,
             uid,
@@ -189,6 +193,7 @@ impl PodWorker {
             prepared: Prepared::No,
             written: BTreeMap::new(),
             objects: PodObjects::default(),
+            handlers: None,
             retry_at: None,
             failures: 0,
             look: None,
@@ -224,6 +229,8 @@ impl PodWorker {
             self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
             self.objects = self.parts.objects.current(&self.uid);
+            self.handlers = self.parts.handlers.borrow().clone();
+            self.remember_handler(&order, &observed);
             let thought = self.think(&order, &observed).await;
             self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {
@@ -313,24 +320,6 @@ impl PodWorker {
                 None
             }
         }
-    }
-
-    /// Once, with the first look: the record may be of a life that has ended since.
-    fn doubt_record(&mut self, observed: &ObservedPod) {
-        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
-            return;
-        }
-        tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
-        self.record = PodRecord::default();
-        self.take_up();
-        self.life = Lifecycle::Syncing;
-    }
-
-    /// From here on the pod is active.
-    fn take_up(&mut self) {
-        self.record.start_time = Some(self.wall());
-        self.record.active_since = self.parts.executor.clock.boot_moment();
-        self.active_since = Some(self.now());
     }
 
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
@@ -616,6 +605,11 @@ impl PodWorker {
                 self.waiting.remove(&name);
                 self.resolved.insert(name, image);
             }
+            Effect::EnvFiles(name, values) => {
+                if let Some(image) = self.resolved.get_mut(&name) {
+                    image.env_files = Some(values);
+                }
+            }
             Effect::Started {
                 name,
                 after_failure,
@@ -743,6 +737,7 @@ impl PodWorker {
             objects: &self.objects,
             retry_at: self.retry_at,
             active_since: self.active_since,
+            handlers: self.handlers.as_deref(),
             node: &self.parts.node,
             network,
             now: self.now(),
@@ -761,12 +756,6 @@ impl PodWorker {
     /// Wall time: what is shown.
     fn wall(&self) -> Timestamp {
         self.parts.executor.clock.now()
-    }
-
-    /// The steady time of something that the runtime dates by the wall clock, as far as it can be known: never later than now.
-    fn steady_of(&self, wall: Timestamp) -> Timestamp {
-        let age = self.wall().duration_since(wall).max(SignedDuration::ZERO);
-        self.now().saturating_sub(age).unwrap_or(self.now())
     }
 
     fn save(&self) {
@@ -802,25 +791,5 @@ impl PodWorker {
             .parts
             .events
             .send(WorkerEvent::Finished(self.uid.clone()));
-    }
-}
-
-/// Since when the pod of an earlier process's record is active, by steady time: by the machine's own count where that is of this boot,
-/// else as the wall clock has it, never later than now.
-fn active_since(clock: &Clock, record: &PodRecord) -> Option<Timestamp> {
-    let counted = record.active_since.as_ref();
-    counted
-        .and_then(|moment| clock.steady_of_boot(moment))
-        .or_else(|| {
-            let age = clock.now().duration_since(record.start_time?);
-            let now = clock.steady();
-            now.checked_sub(age.max(SignedDuration::ZERO)).ok()
-        })
-}
-
-pub(crate) async fn sleep_or_forever(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
     }
 }

@@ -330,6 +330,7 @@ pub fn plan_events(pod: &Pod, node: &NodeView, plan: &PodPlan) -> (Vec<PodEvent>
         Action::Prepare(_)
         | Action::WritePayloads(_)
         | Action::ResolveImage(_)
+        | Action::ReadEnvFiles { .. }
         | Action::StartContainer(_)
         | Action::StartCreated { .. }
         | Action::StopContainers(_)

@@ -14,6 +14,7 @@ use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
 
 use crate::cgroups::Cgroup;
+use crate::env_file::EnvFileRead;
 use crate::pull_credentials::PullSecrets;
 use crate::view::Waiting;
 use crate::volumes::{Leaving, VolumeWork};
@@ -64,6 +65,13 @@ pub enum Action {
     RunSandbox(Box<cri::RunPodSandboxRequest>),
     /// Make sure of an image for the next start of a container.
     ResolveImage(ImageWanted),
+    /// Read the files that variables of a container come from, for its next start.
+    ReadEnvFiles {
+        /// The container.
+        container: String,
+        /// What to look for, and where.
+        reads: Vec<EnvFileRead>,
+    },
     /// Create and start a container.
     StartContainer(Box<StartContainer>),
     /// Start a container that was created and never started.
@@ -334,6 +342,7 @@ impl fmt::Display for Action {
                 write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))
             }
             Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
+            Self::ReadEnvFiles { container, .. } => write!(f, "read variables of {container}"),
             Self::StartContainer(start) => {
                 write!(f, "start {}[{}]", start.name, start.restart_count)
             }

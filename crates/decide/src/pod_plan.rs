@@ -235,7 +235,7 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         InitPlan::Done => {
             for container in view.pod.containers() {
                 start_regular(view, sandbox, container, plan);
-                if plan.stops_at_image() {
+                if plan.stops_before_start() {
                     break;
                 }
             }
@@ -529,10 +529,14 @@ impl PodPlan {
         self.wake_by(view.now);
     }
 
-    /// An image is asked for: what follows for later containers waits for its answer, so that they start in order.
-    fn stops_at_image(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|s| matches!(s.action, Action::ResolveImage(_)))
+    /// An image or a file is asked for: what follows for later containers waits for the answer, so that they start in order.
+    fn stops_before_start(&self) -> bool {
+        let asks = |action: &Action| {
+            matches!(
+                action,
+                Action::ResolveImage(_) | Action::ReadEnvFiles { .. }
+            )
+        };
+        self.steps.iter().any(|step| asks(&step.action))
     }
 }

@@ -18,9 +18,11 @@ use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::admission::Rejection;
+use crate::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
+use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
 use crate::view::{Ended, PodView, RecordedExit, Waiting};
 
@@ -305,7 +307,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
             claims: None,
             ..resources
         }),
-        volume_mounts: known.then(|| volume_mounts(spec)).flatten(),
+        volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
         ..v1::ContainerStatus::default()
     }
 }
@@ -428,7 +430,12 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
     }
 }
 
-fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+fn volume_mounts(view: &PodView<'_>, spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+    let support = recursive_read_only(view).unwrap_or(RecursiveReadOnly::Unsupported);
+    let mode = |mount: &v1::VolumeMount| match is_recursive_read_only(mount, support) {
+        Ok(true) => "Enabled".to_owned(),
+        Ok(false) | Err(_) => "Disabled".to_owned(),
+    };
     let mounts = spec
         .volume_mounts
         .as_deref()
@@ -438,7 +445,7 @@ fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only.filter(|r| *r),
-            recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| mode(m)),
             ..Default::default()
         });
     some_list(mounts.collect())

@@ -10,8 +10,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
@@ -1055,4 +1055,78 @@ async fn a_pull_ends_with_the_time_of_its_pod() {
     assert_eq!(phase_and_reason(&node, "a"), "Pending");
     node.run_for(3).await;
     assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn variables_come_from_the_file_that_an_init_container_left() {
+    let node = Node::new();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    node.runtime.set_scripts(move |scripts| {
+        scripts.behaviour = Arc::new(move |call| {
+            let envs = call.container.envs.iter();
+            let envs = envs.filter(|env| ["A", "B"].contains(&env.key.as_str()));
+            let mut told = told.lock().unwrap();
+            told.extend(
+                envs.map(|env| format!("{}={}", env.key, String::from_utf8_lossy(&env.value))),
+            );
+            pods::behaviour(call)
+        });
+    });
+    let pod = with_spec(
+        &pod("a", HERE, &["sh", "-c", "sleep 20; exit 1"], 5),
+        |spec| {
+            let from = |key: &str, optional| v1::EnvVar {
+                name: key.to_owned(),
+                value_from: Some(v1::EnvVarSource {
+                    file_key_ref: Some(v1::FileKeySelector {
+                        key: key.to_owned(),
+                        optional,
+                        path: "env".to_owned(),
+                        volume_name: "v".to_owned(),
+                    }),
+                    ..v1::EnvVarSource::default()
+                }),
+                ..v1::EnvVar::default()
+            };
+            spec.containers[0].env = Some(vec![from("A", None), from("B", Some(true))]);
+            let mut init = spec.containers[0].clone();
+            init.name = "init".to_owned();
+            init.env = None;
+            init.command = Some(["sh", "-c", "sleep 5"].map(str::to_owned).to_vec());
+            spec.init_containers = Some(vec![init]);
+            spec.volumes = Some(vec![v1::Volume {
+                name: "v".to_owned(),
+                empty_dir: Some(v1::EmptyDirVolumeSource::default()),
+                ..v1::Volume::default()
+            }]);
+        },
+    );
+    node.send(&[pod]);
+    node.run_for(12).await;
+    let waiting = |node: &Node| {
+        let statuses = node
+            .status("a")
+            .unwrap()
+            .container_statuses
+            .clone()
+            .unwrap();
+        let waiting = statuses[0].state.clone().unwrap().waiting;
+        waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default()))
+    };
+    let waits = |message: &str| Some(("CreateContainerConfigError".to_owned(), message.to_owned()));
+    assert_eq!(waiting(&node), waits("couldn't parse env file"));
+    let volume = "/var/lib/kubelet/pods/a/volumes/kubernetes.io~empty-dir/v";
+    let file = node.dir.join(volume.trim_start_matches('/')).join("env");
+    std::fs::write(&file, "B='2'\n").unwrap();
+    node.run_for(12).await;
+    let missing = format!("environment variable key \"A\" not found in file \"{volume}/env\"");
+    assert_eq!(waiting(&node), waits(&missing));
+    std::fs::write(&file, "A='1'\n").unwrap();
+    node.run_for(12).await;
+    assert_eq!(*seen.lock().unwrap(), ["A=1"]);
+    // Every start reads anew.
+    std::fs::write(&file, "A='3'\nB='4'\n").unwrap();
+    node.run_for(25).await;
+    assert_eq!(*seen.lock().unwrap(), ["A=1", "A=3", "B=4"]);
 }

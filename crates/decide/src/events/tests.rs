@@ -71,6 +71,7 @@ fn waits(pod: &Pod, told: &mut ToldWaits, plan: &PodPlan, failed: Option<&Waitin
         objects: &PodObjects::default(),
         retry_at: None,
         active_since: None,
+        handlers: None,
         node: &node(),
         network: &NetworkState::Ready,
         now: jiff::Timestamp::UNIX_EPOCH,
