@@ -1,4 +1,5 @@
-//! The one clock: wall time for what people and the API see, a monotonic moment for ordering, steady time for waiting.
+//! The one clock: wall time for what people and the API see, a monotonic moment for ordering, steady time for waiting, the
+//! machine's own count for what a restart must not lose.
 //!
 //! In:    the system, or tokio's (paused) clock with a start date in simulation
 //! Out:   `Timestamp`, `Moment`
@@ -6,8 +7,11 @@
 //! Upstream: k8s.io/utils/clock
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use kubelet_decide::view::BootMoment;
+use kubelet_host::kernel::{boot_id, since_boot};
 use kubelet_model::observed::Moment;
 use tokio::time::Instant;
 
@@ -18,6 +22,8 @@ pub struct Clock {
     /// Wall time at `started`.
     base: Timestamp,
     wall: Wall,
+    /// Which boot of the machine this is; `None` where the kernel does not say.
+    boot: Option<u128>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,7 @@ impl Clock {
             started: Instant::now(),
             base: system_now(),
             wall: Wall::System,
+            boot: boot_id(),
         }
     }
 
@@ -51,6 +58,7 @@ impl Clock {
                 began: Instant::now(),
                 set_by: None,
             },
+            boot: Some(0),
         }
     }
 
@@ -64,6 +72,7 @@ impl Clock {
                 began: Instant::now(),
                 set_by: Some(nanoseconds),
             },
+            boot: Some(0),
         }
     }
 
@@ -74,6 +83,7 @@ impl Clock {
             started: Instant::now(),
             base: self.now(),
             wall: self.wall,
+            boot: self.boot,
         }
     }
 
@@ -102,9 +112,37 @@ impl Clock {
             .unwrap_or(self.base)
     }
 
+    /// The moment by the machine's own count, for records: a later process of the same boot can tell how long ago it was.
+    pub fn boot_moment(&self) -> Option<BootMoment> {
+        let boot = self.boot?;
+        let since = match self.wall {
+            Wall::System => since_boot(),
+            Wall::Virtual { began, .. } => began.elapsed(),
+        };
+        Some(BootMoment {
+            boot: format!("{boot:032x}"),
+            milliseconds: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Steady time of a recorded moment, never later than now; `None` when it is of another boot.
+    pub fn steady_of_boot(&self, moment: &BootMoment) -> Option<Timestamp> {
+        let now = self.boot_moment().filter(|now| now.boot == moment.boot)?;
+        let ago = now.milliseconds.saturating_sub(moment.milliseconds);
+        self.steady().checked_sub(Duration::from_millis(ago)).ok()
+    }
+
     /// The monotonic moment.
     pub fn moment(&self) -> Moment {
         Moment(self.started.elapsed())
+    }
+}
+
+/// For a pause that may have no end.
+pub(crate) async fn sleep_or_forever(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -115,8 +153,6 @@ fn system_now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -133,5 +169,34 @@ mod tests {
         assert_eq!(clock.steady().as_second(), 1_000_011);
         let next = clock.of_new_process();
         assert_eq!(next.steady(), clock.now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recorded_moment_means_the_same_to_the_next_process_of_the_boot() {
+        static SET_BY: AtomicI64 = AtomicI64::new(0);
+        let clock = Clock::simulated_and_set(Timestamp::from_second(1_000_000).unwrap(), &SET_BY);
+        let moment = clock.boot_moment().unwrap();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        SET_BY.store(-90_000_000_000_000, Ordering::Relaxed);
+        let next = clock.of_new_process();
+        let age = next
+            .steady()
+            .duration_since(next.steady_of_boot(&moment).unwrap());
+        assert_eq!(age.as_secs(), 20);
+        let other = BootMoment {
+            boot: "other".to_owned(),
+            ..moment
+        };
+        assert_eq!(next.steady_of_boot(&other), None);
+    }
+
+    #[tokio::test]
+    async fn the_systems_boot_has_a_name_and_an_age() {
+        let clock = Clock::system();
+        let moment = clock.boot_moment().unwrap();
+        assert_eq!(moment.boot.len(), 32);
+        assert!(moment.milliseconds > 0);
+        let steady = clock.steady_of_boot(&moment).unwrap();
+        assert!(clock.steady().duration_since(steady).as_secs() < 60);
     }
 }

@@ -8,9 +8,12 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use kubelet_cri::{Client, CriError, Happened};
+use kubelet_decide::env_file::{EnvFileRead, EnvFileValues};
 use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::plan::{
     Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
@@ -22,7 +25,7 @@ use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_or_forever};
 use crate::events::Events;
 use crate::faults::{FaultPoint, Faults};
 use crate::host_work::{Host, HostWorkError};
@@ -77,12 +80,14 @@ pub enum Effect {
     Released(Leaving),
     /// An image for the next start of a container.
     Image(String, ResolvedImage),
+    /// Variables from files for the next start of a container.
+    EnvFiles(String, EnvFileValues),
     /// A container was started.
     Started {
         /// Its name.
         name: String,
         /// When the run before it ended, if this is a restart.
-        after_failure: Option<jiff::Timestamp>,
+        after_failure: Option<Timestamp>,
     },
 }
 
@@ -123,6 +128,9 @@ pub struct Executed {
     pub finished: bool,
 }
 
+/// What ends a wait that has no deadline of its own: a newer order, or a moment of steady time.
+type Until<'a> = (&'a mut watch::Receiver<Order>, Option<Timestamp>);
+
 impl Executor {
     /// Takes the steps.
     pub async fn execute(
@@ -136,10 +144,13 @@ impl Executor {
             look: None,
             finished: true,
         };
+        let give_up_at = plan.give_up_at;
         for step in plan.steps {
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
-            let mut outcome = self.step(pod, step, &mut executed.look, orders).await;
+            let mut outcome = self
+                .step(pod, step, &mut executed.look, (&mut *orders, give_up_at))
+                .await;
             if let Outcome::Failed(failure) = &mut outcome {
                 failure.is_garbage = on_failure == OnFailure::Later;
             }
@@ -163,7 +174,7 @@ impl Executor {
         pod: &Pod,
         step: Step,
         look: &mut Option<Scope>,
-        orders: &mut watch::Receiver<Order>,
+        until: Until<'_>,
     ) -> Outcome {
         let mark = |stage| {
             self.timeline
@@ -214,9 +225,12 @@ impl Executor {
                 )
             }
             Action::ResolveImage(wanted) => {
-                let outcome = self.image(pod, wanted, orders).await;
+                let outcome = self.image(pod, wanted, until).await;
                 mark(Stage::Pull);
                 outcome
+            }
+            Action::ReadEnvFiles { container, reads } => {
+                self.read_env_files(pod, container, reads).await
             }
             Action::StartContainer(start) => self.start(pod, *start, look).await,
             Action::StartCreated { id, name } => {
@@ -278,17 +292,22 @@ impl Executor {
         &self,
         pod: &Pod,
         wanted: ImageWanted,
-        orders: &mut watch::Receiver<Order>,
+        (orders, give_up_at): Until<'_>,
     ) -> Outcome {
+        let pause = give_up_at.map(|at| {
+            let left = at.duration_since(self.clock.steady());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        });
         let at = (pod, wanted.container.as_str());
         let tell = |moment: ImageMoment<'_>| {
             self.tell(pod, events::image_event(at, &wanted.image, moment));
         };
         let resolved = tokio::select! {
-            // Cancel: a new order may not want this image any more; the next plan asks again if it does.
+            // Cancel: a new order may not want this image any more, or the pod's time is over; the next plan asks again if it does.
             biased;
             resolved = self.images.resolve(&wanted, &tell) => resolved,
             _ = orders.changed() => return Outcome::Done(Effect::Nothing),
+            () = sleep_or_forever(pause) => return Outcome::Done(Effect::Nothing),
         };
         match resolved {
             Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
@@ -309,6 +328,29 @@ impl Executor {
                 })
             }
         }
+    }
+
+    async fn read_env_files(
+        &self,
+        pod: &Pod,
+        container: String,
+        reads: Vec<EnvFileRead>,
+    ) -> Outcome {
+        let problem = match self.host.read_env_files(reads).await {
+            Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
+            Err(problem) => problem,
+        };
+        tracing::error!(pod = %pod.full_name, uid = %pod.uid, container, why = problem.detail, "Variables could not be had from a file");
+        let event = events::start_failed(pod, &container, None, &problem.message);
+        self.tell(pod, event);
+        Outcome::Failed(Failure {
+            container: Some(container),
+            reason: Reason::CreateContainerConfigError,
+            message: problem.message,
+            image: None,
+            unkilled: Vec::new(),
+            is_garbage: false,
+        })
     }
 
     async fn start(&self, pod: &Pod, start: StartContainer, look: &mut Option<Scope>) -> Outcome {
@@ -360,7 +402,7 @@ impl Executor {
         pod: &Pod,
         id: ContainerId,
         name: String,
-        after_failure: Option<jiff::Timestamp>,
+        after_failure: Option<Timestamp>,
         look: &mut Option<Scope>,
     ) -> Outcome {
         let started = self.cri.start_container(id.as_str()).await;

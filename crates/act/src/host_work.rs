@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubelet_decide::env_file::{
+    EnvFileProblem, EnvFileRead, EnvFileText, EnvFileValues, READ_LIMIT, env_file_value,
+};
 use kubelet_decide::plan::{HostWork, Medium, PayloadWork};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
@@ -82,6 +85,32 @@ impl Host {
         });
         done.await
             .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+    }
+
+    /// Looks up what variables come from in files of volumes, which containers may write meanwhile.
+    ///
+    /// # Errors
+    /// The first variable that can not be had.
+    pub async fn read_env_files(
+        &self,
+        reads: Vec<EnvFileRead>,
+    ) -> Result<EnvFileValues, EnvFileProblem> {
+        let root = self.root.clone();
+        let read = self.blocking.run(DEADLINE, "files of variables", move || {
+            let mut values = EnvFileValues::default();
+            for read in &reads {
+                let volume = root.join(&read.volume_path);
+                let file = files::read_as_root(&volume, Path::new(&read.path), READ_LIMIT);
+                let file = file.map(|(content, is_cut)| EnvFileText { content, is_cut });
+                let value = env_file_value(read, file.map_err(|error| error.to_string()))?;
+                values.insert(read.index, value);
+            }
+            Ok(values)
+        });
+        read.await.map_err(|overdue| EnvFileProblem {
+            message: overdue.to_string(),
+            detail: overdue.to_string(),
+        })?
     }
 
     /// Makes the link to a container's log.

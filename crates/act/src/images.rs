@@ -244,6 +244,7 @@ impl Images {
         let reference = self.pull_with_any(name, wanted).await?;
         let took = began.elapsed();
         let unseen = || ResolvedImage {
+            env_files: None,
             wanted: wanted.image.clone(),
             id: reference.clone(),
             uid: None,
@@ -345,6 +346,7 @@ fn word(answer: Option<bool>) -> &'static str {
 
 fn resolved(image: &cri::Image, wanted: &ImageWanted) -> ResolvedImage {
     ResolvedImage {
+        env_files: None,
         wanted: wanted.image.clone(),
         id: image.id.clone(),
         uid: image.uid.as_ref().map(|u| u.value),

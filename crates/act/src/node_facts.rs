@@ -15,6 +15,7 @@ mod tests;
 
 use std::path::Path;
 
+use kubelet_decide::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
 use kubelet_decide::dns::{ResolvConfError, parse_resolv_conf};
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::CgroupVersion;
@@ -52,6 +53,9 @@ pub enum NodeFactsError {
     /// More is reserved than there is; each resource in upstream's words.
     #[error("invalid Node Allocatable configuration. {}", .0.join(" "))]
     OverReserved(Vec<String>),
+    /// `allowedUnsafeSysctls` names what no pod can have; upstream's words.
+    #[error("{0}")]
+    Sysctls(String),
 }
 
 /// The node as plans need it, and what could not be found out (one line each, for the log). Blocking.
@@ -94,10 +98,34 @@ pub fn node_view(
         seccomp_default: config.runtime.seccomp_default,
         extra_masked_paths: thermal_throttle_paths(root),
         max_backoff_seconds: max_backoff_seconds(config),
+        env_files: config.gates.is_enabled(gates::name::ENV_FILES),
         selinux_enabled: root.join("/sys/fs/selinux/enforce").exists(),
         runtime_name: runtime_name.to_owned(),
     };
     Ok((view, problems))
+}
+
+/// What pods are allowed here: sysctls of this kernel and of the configuration, AppArmor where the kernel has it. Blocking.
+///
+/// # Errors
+/// A sysctl in the configuration that no pod can have.
+pub fn admission_rules(
+    config: &Config,
+    root: &HostRoot,
+    kernel: &str,
+) -> Result<AdmissionRules, NodeFactsError> {
+    let allowed = &config.runtime.allowed_unsafe_sysctls;
+    let enabled = root.join("/sys/module/apparmor/parameters/enabled");
+    let is_enabled = root.join("/sys/kernel/security/apparmor").exists()
+        && read_text_bounded(&enabled, 16).is_ok_and(|word| word.starts_with('Y'));
+    Ok(AdmissionRules {
+        sysctls: SysctlAllowlist::new(kernel, allowed).map_err(NodeFactsError::Sysctls)?,
+        app_armor: if is_enabled {
+            AppArmor::Enabled
+        } else {
+            AppArmor::Absent
+        },
+    })
 }
 
 /// The kernel's name of the host, trimmed; it does not matter when the name was given.

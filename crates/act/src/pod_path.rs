@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kubelet_cri::Client;
 use kubelet_decide::view::NetworkState;
 use kubelet_model::ids::PodUid;
-use kubelet_model::node::NodeView;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
@@ -63,6 +63,8 @@ pub struct PodPathParts {
     pub node: Arc<NodeView>,
     /// The runtime's network.
     pub network: watch::Receiver<NetworkState>,
+    /// What the runtime says of its handlers.
+    pub handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// Limits on pulls.
     pub pull_limits: PullLimits,
     /// Sandboxes and containers that are made at once on this node.
@@ -152,6 +154,7 @@ pub fn start(
         records: parts.records,
         node: parts.node,
         network,
+        handlers: parts.handlers,
         objects: parts.objects,
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,

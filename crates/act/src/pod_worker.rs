@@ -7,6 +7,7 @@
 //!        written before what depends on it is shown; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
+mod record;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::container_start::back_off_key;
-use kubelet_decide::events::ToldWaits;
+use kubelet_decide::deadline::end_of;
+use kubelet_decide::events::{ToldWaits, made_to_end};
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
-use kubelet_decide::phase::{Phase, current_phase};
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
 use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status};
@@ -29,7 +30,7 @@ use kubelet_decide::view::{
 };
 use kubelet_decide::volumes::{Leaving, Mark, pod_dir};
 use kubelet_model::ids::PodUid;
-use kubelet_model::node::NodeView;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
@@ -37,6 +38,7 @@ use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::sleep_or_forever;
 use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
@@ -88,6 +90,8 @@ pub struct WorkerParts {
     pub node: Arc<NodeView>,
     /// The runtime's network.
     pub network: Signal<NetworkState>,
+    /// What the runtime said of its handlers.
+    pub handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// What is known of API objects.
     pub objects: ObjectsHandle,
     /// Figures.
@@ -111,6 +115,8 @@ pub struct PodWorker {
     prepared: Prepared,
     written: BTreeMap<String, Mark>,
     objects: PodObjects,
+    handlers: Option<Arc<RuntimeHandlers>>,
+    active_since: Option<Timestamp>,
     retry_at: Option<Timestamp>,
     failures: u32,
     garbage_at: Option<Timestamp>,
@@ -171,7 +177,11 @@ impl PodWorker {
             })
         });
         let now = parts.executor.clock.steady();
+        let active_since = record
+            .as_ref()
+            .and_then(|record| record::active_since(&parts.executor.clock, record));
         Self {
+            active_since,
             uid,
             life,
             record: record.unwrap_or_default().taken_over(now),
@@ -186,6 +196,7 @@ impl PodWorker {
             prepared: Prepared::No,
             written: BTreeMap::new(),
             objects: PodObjects::default(),
+            handlers: None,
             retry_at: None,
             failures: 0,
             garbage_at: None,
@@ -222,6 +233,8 @@ impl PodWorker {
             self.doubt_record(&observed);
             self.absorb(&order.pod, &observed);
             self.objects = self.parts.objects.current(&self.uid);
+            self.handlers = self.parts.handlers.borrow().clone();
+            self.remember_handler(&order, &observed);
             let thought = self.think(&order, &observed).await;
             self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {
@@ -254,7 +267,7 @@ impl PodWorker {
         self.figures.begins(&order.pod, &order.desire, is_new, now);
         self.figures.stands(&order.pod, &order.desire, &self.life);
         if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
-            self.record.start_time = Some(now);
+            self.take_up();
             self.save();
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
             if self.parts.pleg.current(&self.uid).is_none() && !self.has_directory(&order.pod) {
@@ -311,19 +324,6 @@ impl PodWorker {
                 None
             }
         }
-    }
-
-    /// Once, with the first look: the record may be of a life that has ended since.
-    fn doubt_record(&mut self, observed: &ObservedPod) {
-        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
-            return;
-        }
-        tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
-        self.record = PodRecord {
-            start_time: Some(self.wall()),
-            ..PodRecord::default()
-        };
-        self.life = Lifecycle::Syncing;
     }
 
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
@@ -419,13 +419,18 @@ impl PodWorker {
                 && self.record.ended.is_none()
             {
                 self.record.rejected = Some(rejection.clone());
-                self.record.ended = Some(Ended { succeeded: false });
+                self.record.ended = Some(Ended {
+                    succeeded: false,
+                    why: None,
+                });
             }
             if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
-                let phase = current_phase(&self.view(order, observed, &self.life, network));
-                self.record.ended = Some(Ended {
-                    succeeded: phase == Phase::Succeeded,
-                });
+                let ended = end_of(&self.view(order, observed, &self.life, network));
+                if let Some(why) = &ended.why {
+                    let events = &self.parts.executor.events;
+                    events.pod(&order.pod, made_to_end(why));
+                }
+                self.record.ended = Some(ended);
             }
             self.record.terminating = Some(TerminatingRecord {
                 since: terminating.since,
@@ -609,6 +614,11 @@ impl PodWorker {
                 self.waiting.remove(&name);
                 self.resolved.insert(name, image);
             }
+            Effect::EnvFiles(name, values) => {
+                if let Some(image) = self.resolved.get_mut(&name) {
+                    image.env_files = Some(values);
+                }
+            }
             Effect::Started {
                 name,
                 after_failure,
@@ -737,6 +747,8 @@ impl PodWorker {
             retry_at: self.retry_at,
             failures: self.failures,
             garbage_at: self.garbage_at,
+            active_since: self.active_since,
+            handlers: self.handlers.as_deref(),
             node: &self.parts.node,
             network,
             now: self.now(),
@@ -757,25 +769,10 @@ impl PodWorker {
         self.parts.executor.clock.now()
     }
 
-    /// The steady time of something that the runtime dates by the wall clock, as far as it can be known: never later than now.
-    fn steady_of(&self, wall: Timestamp) -> Timestamp {
-        let age = self.wall().duration_since(wall).max(SignedDuration::ZERO);
-        self.now().saturating_sub(age).unwrap_or(self.now())
-    }
-
     fn save(&self) {
         self.parts
             .records
             .put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
-    }
-
-    /// Once, when the pod has ended by itself and stays: it needs its name no more.
-    fn tell_end(&mut self) {
-        let has_ended = self.life.rank() > 1 && !self.life.is_leaving();
-        if has_ended && !std::mem::replace(&mut self.told_end, true) {
-            // When nobody listens the process is stopping.
-            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
-        }
     }
 
     /// Nothing is left: not here either.
@@ -797,12 +794,5 @@ impl PodWorker {
             .parts
             .events
             .send(WorkerEvent::Finished(self.uid.clone(), counts));
-    }
-}
-
-async fn sleep_or_forever(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,12 +1,14 @@
 //! Asks the runtime every five seconds how it is, and once at start how it makes cgroups.
 //!
 //! In:    CRI `Status`, `RuntimeConfig`
-//! Out:   `RuntimeState` (conditions, handlers, when it last answered), `NetworkState` for pod workers, the cgroup driver
+//! Out:   `RuntimeState` (conditions, handlers, when it last answered), `NetworkState` and `RuntimeHandlers` for pod workers, the cgroup
+//!        driver
 //! Calls: wiring; readers of node readiness
 //! Holds: a runtime that does not answer changes nothing but the age of the last answer; only changes are logged
 //! Upstream: pkg/kubelet/kubelet.go (updateRuntimeUp), pkg/kubelet/runtime.go, cmd/kubelet/app/server.go (getCgroupDriverFromCRI)
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use kubelet_api::runtime::v1 as wire;
 use kubelet_cri::{Client, CriError};
 use kubelet_decide::view::NetworkState;
 use kubelet_model::config::CgroupDriver;
+use kubelet_model::node::RuntimeHandlers;
 use prometheus::{IntGaugeVec, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -139,6 +142,7 @@ pub struct RuntimeUp {
     endpoint: String,
     state: watch::Sender<RuntimeState>,
     network: watch::Sender<NetworkState>,
+    handlers: watch::Sender<Option<Arc<RuntimeHandlers>>>,
 }
 
 /// What one answer changes.
@@ -162,6 +166,7 @@ impl RuntimeUp {
             cri,
             endpoint: endpoint.into(),
             network: watch::Sender::new(state.network()),
+            handlers: watch::Sender::new(None),
             state: watch::Sender::new(state),
         }
     }
@@ -176,9 +181,26 @@ impl RuntimeUp {
         self.state.subscribe()
     }
 
+    /// What its handlers can do, for workers; `None` until it was ready once.
+    pub fn handlers(&self) -> watch::Receiver<Option<Arc<RuntimeHandlers>>> {
+        self.handlers.subscribe()
+    }
+
     /// The pod network, for workers; changes only when it does.
     pub fn network(&self) -> watch::Receiver<NetworkState> {
         self.network.subscribe()
+    }
+}
+
+/// Those of the handlers that can do what workers ask for.
+fn handlers(state: &RuntimeState) -> RuntimeHandlers {
+    let of = |handler: &wire::RuntimeHandler| {
+        let features = handler.features.as_ref()?;
+        let is_able = features.recursive_read_only_mounts;
+        is_able.then(|| handler.name.clone())
+    };
+    RuntimeHandlers {
+        recursive_read_only: state.handlers.iter().filter_map(of).collect(),
     }
 }
 
@@ -224,6 +246,15 @@ impl Reconciler for RuntimeUp {
             tracing::info!(endpoint = self.endpoint, state = %plan, "Container runtime changed");
         }
         let network = plan.next.network();
+        // Before the network, on which pods start.
+        if plan.next.last_ready.is_some() {
+            let said = Some(Arc::new(handlers(&plan.next)));
+            self.handlers.send_if_modified(|shown| {
+                let is_new = *shown != said;
+                *shown = said;
+                is_new
+            });
+        }
         self.state.send_replace(plan.next);
         self.network.send_if_modified(|shown| {
             let is_new = *shown != network;

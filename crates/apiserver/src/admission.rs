@@ -4,7 +4,7 @@
 //! Out:   the object with what belongs to it, or 403
 //! Calls: `registry`, between defaulting and validation
 //! Holds: the same object is admitted in the same way twice
-//! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,defaulttolerationseconds}, pkg/kubeapiserver/admission,
+//! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::strategy::pod;
 use crate::user::User;
 
 mod node_restriction;
+mod runtime_class;
 mod service_account;
 
 /// Before an object is made.
@@ -32,6 +33,7 @@ pub(crate) fn create(
             service_account::admit(registry, resource, namespace, object)?;
             priority(registry, resource, object)?;
             tolerations(object);
+            runtime_class::admit(registry, resource, object)?;
         }
         "services" => service_address(registry, object),
         storage if storage.starts_with("certificatesigningrequests") => requester(object, who),

@@ -16,7 +16,7 @@ mod event;
 pub(crate) mod names;
 mod node;
 pub(crate) mod pod;
-mod quantities;
+pub(crate) mod quantities;
 pub(crate) mod sizes;
 
 pub(crate) use event::{from_new as event_from_new, to_new as event_to_new};

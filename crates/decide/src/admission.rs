@@ -1,6 +1,6 @@
-//! Whether a pod may begin on this node: resources, node selector and affinity, ports, taints, operating system.
+//! Whether a pod may begin on this node: sysctls, resources, node selector and affinity, ports, taints, operating system, AppArmor.
 //!
-//! In:    the pod, the pods that were admitted before it, what the node has, the own Node
+//! In:    the pod, the pods that were admitted before it, what the node has, the own Node, what is allowed at all
 //! Out:   `Admission`: admitted, or rejected with upstream's reason and message
 //! Calls: act/sync_loop/admit, once in the life of a pod
 //! Holds: only a pod that never ran here is asked about; the first failure in upstream's order is what is told
@@ -16,8 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::resources::{Overhead, milli_cpu, pod_requests};
 
 mod affinity;
+mod app_armor;
+mod sysctls;
 
 use affinity::matches_node;
+pub use app_armor::AppArmor;
+pub use sysctls::SysctlAllowlist;
 
 /// The operating system of every node that this kubelet runs on.
 const OS: &str = "linux";
@@ -112,6 +116,15 @@ pub fn claim(pod: &Pod) -> Claim {
     }
 }
 
+/// What the host and the configuration allow any pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionRules {
+    /// Sysctls that pods may set.
+    pub sysctls: SysctlAllowlist,
+    /// Whether pods can be confined by AppArmor.
+    pub app_armor: AppArmor,
+}
+
 /// What is decided on.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionView<'a> {
@@ -123,11 +136,17 @@ pub struct AdmissionView<'a> {
     pub allocatable: &'a BTreeMap<String, i64>,
     /// The own Node as the API has it, or what this kubelet registers.
     pub node: &'a v1::Node,
+    /// What is allowed at all.
+    pub rules: &'a AdmissionRules,
 }
 
 /// `None` when the pod may begin.
 pub fn admission(view: &AdmissionView<'_>) -> Option<Rejection> {
-    operating_system(view)
+    let rules = view.rules;
+    rules
+        .sysctls
+        .rejection(view.pod)
+        .or_else(|| operating_system(view))
         .or_else(|| supplemental_groups(view))
         .or_else(|| resources(view))
         .or_else(|| {
@@ -141,6 +160,7 @@ pub fn admission(view: &AdmissionView<'_>) -> Option<Rejection> {
         .or_else(|| node_name(view))
         .or_else(|| ports(view))
         .or_else(|| taints(view))
+        .or_else(|| app_armor::rejection(view.pod, rules.app_armor))
 }
 
 fn operating_system(view: &AdmissionView<'_>) -> Option<Rejection> {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 
 use crate::admission::{REJECTED_PREFIX, Rejection};
-use crate::view::{Ended, PodRecord, RecordedExit};
+use crate::view::{EndReason, Ended, PodRecord, RecordedExit};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
 pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
@@ -25,8 +25,10 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
         Some((condition.type_.clone(), (condition.status == "True", since)))
     });
     let ended = match status.phase.as_deref() {
-        Some("Succeeded") => Some(Ended { succeeded: true }),
-        Some("Failed") => Some(Ended { succeeded: false }),
+        Some(phase @ ("Succeeded" | "Failed")) => Some(Ended {
+            succeeded: phase == "Succeeded",
+            why: end_reason(status),
+        }),
         Some(_) | None => None,
     };
     let message = status.message.as_deref().unwrap_or_default();
@@ -57,6 +59,13 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
             .collect::<BTreeMap<_, _>>(),
         ..PodRecord::default()
     })
+}
+
+/// Why it was ended, when somebody ended it.
+fn end_reason(status: &v1::PodStatus) -> Option<EndReason> {
+    let reason = status.reason.clone().filter(|reason| !reason.is_empty())?;
+    let message = status.message.clone().unwrap_or_default();
+    Some(EndReason { reason, message })
 }
 
 /// The newest exit that a container's status tells of.
@@ -110,7 +119,7 @@ mod tests {
             (rejected.reason.as_str(), rejected.message.as_str()),
             ("OutOfcpu", "no cpu")
         );
-        assert_eq!(record.ended, Some(Ended { succeeded: false }));
+        assert_eq!(record.ended.map(|ended| ended.succeeded), Some(false));
     }
 
     #[test]
@@ -141,7 +150,22 @@ mod tests {
     fn a_terminal_phase_stays() {
         for (phase, succeeded) in [("Succeeded", true), ("Failed", false)] {
             let record = record(json!({"phase": phase, "startTime": EARLY})).unwrap();
-            assert_eq!(record.ended, Some(Ended { succeeded }));
+            let why = None;
+            assert_eq!(record.ended, Some(Ended { succeeded, why }));
         }
+    }
+
+    #[test]
+    fn why_a_pod_was_ended_stays() {
+        let record = record(json!({
+            "phase": "Failed", "startTime": EARLY, "reason": "DeadlineExceeded", "message": "too long",
+        }))
+        .unwrap();
+        let why = record.ended.unwrap().why.unwrap();
+        assert_eq!(
+            (why.reason.as_str(), why.message.as_str()),
+            ("DeadlineExceeded", "too long")
+        );
+        assert_eq!(record.rejected, None);
     }
 }

@@ -20,6 +20,7 @@ use kubelet_model::pod::Pod;
 
 pub use crate::config_problem::ConfigProblem;
 use crate::env::{Env, EnvView, container_env};
+use crate::env_file::EnvFileValues;
 use crate::hosts_file::{HOSTS_PATH, mounts_hosts_file};
 use crate::labels::{container_annotations, container_labels};
 use crate::resources::{SwapController, container_resources};
@@ -50,6 +51,8 @@ pub struct ContainerSpecView<'a> {
     pub pod_ips: &'a [String],
     /// What the pod refers to.
     pub objects: &'a PodObjects,
+    /// What was read of the files that its variables come from.
+    pub env_files: Option<&'a EnvFileValues>,
     /// Whether the runtime can make mounts read-only with all below them.
     pub recursive_read_only: RecursiveReadOnly,
     /// Where its mounts are.
@@ -90,6 +93,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
         node,
         pod_ips: view.pod_ips,
         objects: view.objects,
+        env_files: view.env_files,
     })?;
     let mounts = mounts(view, &env)?;
     check_run_as_non_root(pod, container, &view.image_user)?;
@@ -287,7 +291,7 @@ fn volume_kind(pod: &Pod, name: &str) -> VolumeKind {
 }
 
 /// Whether a mount is read-only with all below it, or why it can not be as it must.
-fn is_recursive_read_only(
+pub(crate) fn is_recursive_read_only(
     mount: &v1::VolumeMount,
     runtime: RecursiveReadOnly,
 ) -> Result<bool, ConfigProblem> {

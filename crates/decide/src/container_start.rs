@@ -18,6 +18,7 @@ use crate::container_config::{
     ContainerSpecView, RecursiveReadOnly, ResolvedMounts, container_config, mount_sub_path,
 };
 use crate::env::{Env, EnvView, container_env};
+use crate::env_file::env_file_reads;
 use crate::hosts_file::{
     NODE_HOSTS_HEADER, hosts_file_content, mounts_hosts_file, node_hosts_extra, pod_hostname,
 };
@@ -25,6 +26,7 @@ use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartConta
 use crate::pull_credentials::{pull_secrets, waits_for_pull_secrets};
 use crate::resources::SwapController;
 use crate::restart::gap_text;
+use crate::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::sandbox_config::sandbox_config;
 use crate::security::ImageUser;
 use crate::view::{PodView, RecordedExit, ResolvedImage, Waiting};
@@ -35,6 +37,9 @@ const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 
 /// How long after its start a pod may wait for its pull secrets.
 const PULL_SECRETS_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The runtime says what its handlers can do within a moment of the kubelet's start.
+const HANDLERS_RECHECK: SignedDuration = SignedDuration::from_secs(1);
 
 /// What a start needs now.
 #[derive(Debug)]
@@ -77,6 +82,19 @@ pub fn container_start(
     let Some(image) = resolved.filter(|r| r.wanted == back_off_key(container)) else {
         return image_step(view, sandbox, container);
     };
+    if asks_recursive_read_only(container) && recursive_read_only(view).is_none() {
+        let waiting = Waiting {
+            reason: Reason::ContainerCreating,
+            message: String::new(),
+        };
+        let again = view.now.saturating_add(HANDLERS_RECHECK);
+        return Readiness::Later(again.unwrap_or(view.now), waiting);
+    }
+    if image.env_files.is_none()
+        && let Some(step) = env_file_step(view, container)
+    {
+        return step;
+    }
     match start_step(view, sandbox, container, image) {
         Ok(mut start) => {
             start.after_failure = failed_at;
@@ -91,6 +109,25 @@ pub fn container_start(
             )
         }
         Err(waiting) => Readiness::Never(waiting),
+    }
+}
+
+/// Files are read right before a start: what runs before the container may write them until then.
+fn env_file_step(view: &PodView<'_>, container: &v1::Container) -> Option<Readiness> {
+    match env_file_reads(view.pod, view.node, container) {
+        Ok(reads) if reads.is_empty() => None,
+        Ok(reads) => {
+            let action = Action::ReadEnvFiles {
+                container: container.name.clone(),
+                reads,
+            };
+            let why = "its variables come from files".to_owned();
+            Some(Readiness::Now(Box::new(action), why))
+        }
+        Err(problem) => Some(Readiness::Never(Waiting {
+            reason: problem.reason,
+            message: problem.message,
+        })),
     }
 }
 
@@ -274,6 +311,7 @@ fn start_step(
         node: view.node,
         pod_ips: &pod_ips,
         objects: view.objects,
+        env_files: image.env_files.as_ref(),
     })
     .map_err(waiting)?;
     let sub_paths = sub_paths(view, container, &env);
@@ -294,8 +332,9 @@ fn start_step(
         image_user: ImageUser::of_image(image.uid, &image.username),
         pod_ips: &pod_ips,
         objects: view.objects,
-        // Nobody asks the runtime's handlers yet; the field that needs it is held as not built.
-        recursive_read_only: RecursiveReadOnly::Unsupported,
+        env_files: image.env_files.as_ref(),
+        // A container that asks for it is not started before it is known.
+        recursive_read_only: recursive_read_only(view).unwrap_or(RecursiveReadOnly::Unsupported),
         mounts: &mounts,
         swap: if view.node.cgroups.has_swap {
             SwapController::Available

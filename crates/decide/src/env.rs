@@ -6,7 +6,7 @@
 //! Holds: a later declaration replaces the value of an earlier one in its place; a reference sees only what stands before it,
 //!        and every service; values are bytes, as those of secrets are
 //! Upstream: pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables), third_party/forked/golang/expansion; differences: upstream's
-//!           order is random; fileKeyRef is not built
+//!           order is random
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,7 @@ use kubelet_model::pod::Pod;
 use crate::config_problem::ConfigProblem;
 pub use crate::downward::ordered_pod_ips;
 use crate::downward::{env_field, env_resource};
+use crate::env_file::EnvFileValues;
 use crate::projected::object_text;
 use crate::services::service_variables;
 
@@ -37,6 +38,8 @@ pub struct EnvView<'a> {
     pub pod_ips: &'a [String],
     /// What the pod refers to.
     pub objects: &'a PodObjects,
+    /// What was read of the files that it refers to.
+    pub env_files: Option<&'a EnvFileValues>,
 }
 
 /// Variables in order; names are unique.
@@ -152,10 +155,10 @@ pub fn container_env(view: &EnvView<'_>) -> Result<Env, ConfigProblem> {
     for source in view.container.env_from.iter().flatten() {
         add_all(view, source, &mut env)?;
     }
-    for variable in view.container.env.iter().flatten() {
+    for (index, variable) in view.container.env.iter().flatten().enumerate() {
         let text = variable.value.as_deref().unwrap_or_default();
         let value = match (text, &variable.value_from) {
-            ("", Some(source)) => match value_from(view, &variable.name, source)? {
+            ("", Some(source)) => match value_from(view, index, source)? {
                 Some(value) => value,
                 // Optional and not there: as if it were not declared.
                 None => continue,
@@ -279,7 +282,7 @@ fn found<'a, T>(
 /// The value of a source; `None` when it is optional and not there.
 fn value_from(
     view: &EnvView<'_>,
-    name: &str,
+    index: usize,
     source: &v1::EnvVarSource,
 ) -> Result<Option<Vec<u8>>, ConfigProblem> {
     let text = |value: Result<String, String>| {
@@ -326,10 +329,11 @@ fn value_from(
             "Secret",
             (&reference.name, &reference.key),
         )
-    } else if source.file_key_ref.is_some() {
-        Err(ConfigProblem::container(format!(
-            "env {name}: valueFrom.fileKeyRef is not supported"
-        )))
+    } else if source.file_key_ref.is_some() && node.env_files {
+        let found = view.env_files.and_then(|files| files.get(index));
+        // Read before every start; a start without it would be a start with another environment.
+        let found = found.ok_or_else(|| ConfigProblem::container("couldn't parse env file"))?;
+        Ok(found.map(<[u8]>::to_vec))
     } else {
         Ok(Some(Vec::new()))
     }

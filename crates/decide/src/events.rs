@@ -23,7 +23,7 @@ use crate::config_problem::pod_text;
 use crate::dns::pod_dns;
 use crate::downward::quoted;
 use crate::plan::{Action, PodPlan, StopContainer, StopWhy};
-use crate::view::{PodView, Waiting};
+use crate::view::{EndReason, PodView, Waiting};
 
 #[cfg(test)]
 mod tests;
@@ -302,6 +302,11 @@ pub fn host_failed(reason: Reason, message: &str) -> PodEvent {
     about_pod(EventType::Warning, reason, message)
 }
 
+/// The pod was ended for a reason of its own.
+pub fn made_to_end(why: &EndReason) -> PodEvent {
+    about_pod(EventType::Normal, why.reason.clone(), why.message.clone())
+}
+
 /// The runtime does not say how the pod is.
 pub fn not_observed(why: &str) -> PodEvent {
     let message = format!("error determining status: {why}");
@@ -325,6 +330,7 @@ pub fn plan_events(pod: &Pod, node: &NodeView, plan: &PodPlan) -> (Vec<PodEvent>
         Action::Prepare(_)
         | Action::WritePayloads(_)
         | Action::ResolveImage(_)
+        | Action::ReadEnvFiles { .. }
         | Action::StartContainer(_)
         | Action::StartCreated { .. }
         | Action::StopContainers(_)

@@ -1,7 +1,7 @@
 //! The life of a pod here: syncing, terminating, terminated, finished. Never backwards.
 //!
 //! ```text
-//!   Syncing ──(removed, deleted, evicted, orphan, all containers done)──► Terminating ──(nothing runs, seen)──► Terminated
+//!   Syncing ──(removed, orphan, all containers done, past its deadline)──► Terminating ──(nothing runs, seen)──► Terminated
 //!      └─────────────────(ended before, nothing runs)──────────────────────────────────────────────────────────────▲  │
 //!                                                                     Finished ◄──(host side cleaned up)──────────────┘
 //! ```
@@ -14,6 +14,7 @@
 
 use jiff::Timestamp;
 
+use crate::deadline::is_past_deadline;
 use crate::phase::is_ended;
 use crate::view::{Desire, PodView, Prepared};
 
@@ -54,7 +55,7 @@ pub enum TerminationCause {
     Removed,
     /// The runtime holds it and no source knows it.
     Orphaned,
-    /// Its containers have all ended and none will be started again.
+    /// Its containers have all ended and none will be started again, or its time is over and they are made to end.
     Ended,
 }
 
@@ -67,7 +68,7 @@ impl TerminationCause {
         match self {
             Self::Removed => "removed from its source",
             Self::Orphaned => "unknown to every source",
-            Self::Ended => "all containers have ended",
+            Self::Ended => "its containers have ended, or its time is over",
         }
     }
 }
@@ -131,6 +132,7 @@ fn from_syncing(view: &PodView<'_>) -> Lifecycle {
         Desire::Run | Desire::Wait(_) if view.record.ended.is_some() || is_ended(view) => {
             TerminationCause::Ended
         }
+        Desire::Run if is_past_deadline(view) => TerminationCause::Ended,
         Desire::Run | Desire::Wait(_) => return Lifecycle::Syncing,
     };
     Lifecycle::Terminating(Terminating {

@@ -14,6 +14,7 @@ use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
 
 use crate::cgroups::Cgroup;
+use crate::env_file::EnvFileRead;
 use crate::pull_credentials::PullSecrets;
 use crate::view::Waiting;
 use crate::volumes::{Leaving, VolumeWork};
@@ -25,6 +26,8 @@ pub struct PodPlan {
     pub steps: Vec<Step>,
     /// When to look again although nothing happened.
     pub wake_at: Option<Timestamp>,
+    /// What has no deadline of its own, a pull, is given up then: the pod's time is over.
+    pub give_up_at: Option<Timestamp>,
     /// Containers that are held back now, by name: shown in status.
     pub waiting: Vec<(String, Waiting)>,
     /// The pod as a whole is held back.
@@ -64,6 +67,13 @@ pub enum Action {
     RunSandbox(Box<cri::RunPodSandboxRequest>),
     /// Make sure of an image for the next start of a container.
     ResolveImage(ImageWanted),
+    /// Read the files that variables of a container come from, for its next start.
+    ReadEnvFiles {
+        /// The container.
+        container: String,
+        /// What to look for, and where.
+        reads: Vec<EnvFileRead>,
+    },
     /// Create and start a container.
     StartContainer(Box<StartContainer>),
     /// Start a container that was created and never started.
@@ -334,6 +344,7 @@ impl fmt::Display for Action {
                 write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))
             }
             Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
+            Self::ReadEnvFiles { container, .. } => write!(f, "read variables of {container}"),
             Self::StartContainer(start) => {
                 write!(f, "start {}[{}]", start.name, start.restart_count)
             }

@@ -16,6 +16,7 @@ use kubelet_model::pod::RestartPolicy;
 use kubelet_model::reason::Reason;
 
 use crate::container_start::{Readiness, container_start};
+use crate::deadline::deadline;
 use crate::garbage::{dead_instances, dead_sandboxes};
 use crate::init_containers::{InitPlan, init_plan};
 use crate::lifecycle::{Lifecycle, Terminating, TerminationCause};
@@ -40,7 +41,14 @@ const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
     match view.lifecycle {
-        Lifecycle::Syncing => sync_plan(view),
+        Lifecycle::Syncing => {
+            let mut plan = sync_plan(view);
+            if let Some(at) = deadline(view) {
+                plan.wake_by(at);
+                plan.give_up_at = Some(at);
+            }
+            plan
+        }
         Lifecycle::Terminating(terminating) => stop_plan(view, terminating),
         Lifecycle::Terminated { cause } => clean_plan(view, *cause),
         Lifecycle::Finished { .. } => PodPlan::default(),
@@ -223,7 +231,7 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         InitPlan::Done => {
             for container in view.pod.containers() {
                 start_regular(view, sandbox, container, plan);
-                if plan.stops_at_image() {
+                if plan.stops_before_start() {
                     break;
                 }
             }
@@ -508,10 +516,14 @@ impl PodPlan {
         self.wake_by(view.now);
     }
 
-    /// An image is asked for: what follows for later containers waits for its answer, so that they start in order.
-    fn stops_at_image(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|s| matches!(s.action, Action::ResolveImage(_)))
+    /// An image or a file is asked for: what follows for later containers waits for the answer, so that they start in order.
+    fn stops_before_start(&self) -> bool {
+        let asks = |action: &Action| {
+            matches!(
+                action,
+                Action::ResolveImage(_) | Action::ReadEnvFiles { .. }
+            )
+        };
+        self.steps.iter().any(|step| asks(&step.action))
     }
 }

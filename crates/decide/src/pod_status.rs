@@ -18,11 +18,13 @@ use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::admission::Rejection;
+use crate::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
 use crate::resources::qos_class;
+use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
-use crate::view::{PodView, RecordedExit, Waiting};
+use crate::view::{Ended, PodView, RecordedExit, Waiting};
 
 /// Most bytes of one termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
@@ -84,10 +86,18 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         phase == Phase::Pending || phase == Phase::Running && w.reason == Reason::WaitingForName
     };
     let waiting = view.pod_waiting.filter(waits_behind);
+    let ended = view.record.ended.as_ref();
+    let why = ended
+        .and_then(|ended| ended.why.as_ref())
+        .filter(|_| matches!(phase, Phase::Failed | Phase::Succeeded));
     let status = v1::PodStatus {
         phase: Some(phase.as_str().to_owned()),
-        reason: waiting.map(|w| w.reason.to_string()),
-        message: waiting.map(|w| w.message.clone()),
+        reason: why
+            .map(|why| why.reason.clone())
+            .or_else(|| waiting.map(|w| w.reason.to_string())),
+        message: why
+            .map(|why| why.message.clone())
+            .or_else(|| waiting.map(|w| w.message.clone())),
         conditions: Some(conditions.out),
         host_ip: host_ips.first().cloned(),
         host_ips: some_list(
@@ -156,7 +166,9 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
 
 /// Held back while anything may run; never leaves a terminal phase.
 fn phase_of(view: &PodView<'_>) -> Phase {
-    if let Some(ended) = &view.record.ended {
+    if let Some(ended) = &view.record.ended
+        && !is_still_ending(view, ended)
+    {
         return if ended.succeeded {
             Phase::Succeeded
         } else {
@@ -175,6 +187,20 @@ fn phase_of(view: &PodView<'_>) -> Phase {
         Phase::Pending | Phase::Running if leaving_done => terminal_phase(view),
         Phase::Pending | Phase::Running | Phase::Succeeded | Phase::Failed => phase,
     }
+}
+
+/// Whether the pod was made to end, and something of it may still run: until that is over it shows as before, for whoever takes its
+/// place counts on it that nothing runs. What the API shows as terminal stays so.
+fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
+    let status = view.pod.object.status.as_ref();
+    let shown = status.and_then(|status| status.phase.as_deref());
+    ended.why.is_some()
+        && matches!(
+            view.lifecycle,
+            Lifecycle::Syncing | Lifecycle::Terminating(_)
+        )
+        && view.observed.live_containers().next().is_some()
+        && !matches!(shown, Some("Succeeded" | "Failed"))
 }
 
 /// A pod that was stopped: failed when any container did not end with 0.
@@ -281,7 +307,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
             claims: None,
             ..resources
         }),
-        volume_mounts: known.then(|| volume_mounts(spec)).flatten(),
+        volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
         ..v1::ContainerStatus::default()
     }
 }
@@ -404,7 +430,12 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
     }
 }
 
-fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+fn volume_mounts(view: &PodView<'_>, spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+    let support = recursive_read_only(view).unwrap_or(RecursiveReadOnly::Unsupported);
+    let mode = |mount: &v1::VolumeMount| match is_recursive_read_only(mount, support) {
+        Ok(true) => "Enabled".to_owned(),
+        Ok(false) | Err(_) => "Disabled".to_owned(),
+    };
     let mounts = spec
         .volume_mounts
         .as_deref()
@@ -414,7 +445,7 @@ fn volume_mounts(spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only.filter(|r| *r),
-            recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| mode(m)),
             ..Default::default()
         });
     some_list(mounts.collect())

@@ -1,15 +1,19 @@
-//! Which of the runtime's handlers a pod's sandbox is made with.
+//! Which of the runtime's handlers a pod's sandbox is made with, and what that one can do.
 //!
-//! In:    the view: `spec.runtimeClassName`, the cluster's RuntimeClasses
-//! Out:   the handler, empty for the runtime's own choice; or why there is none yet
-//! Calls: pod_plan, for each new sandbox
-//! Holds: a pod that names a class never runs without it; a class that changes or goes changes nothing that runs
-//! Upstream: pkg/kubelet/runtimeclass/runtimeclass_manager.go (LookupRuntimeHandler), kuberuntime_sandbox.go; 1.36; differences: without an
-//!           API server such a pod waits, there it runs on the default handler
+//! In:    the view: `spec.runtimeClassName`, the cluster's RuntimeClasses, what the runtime says of its handlers
+//! Out:   the handler, empty for the runtime's own choice, or why there is none yet; whether its mounts can be read-only with all below
+//! Calls: pod_plan, for each new sandbox; container_start; pod_status; act/pod_worker, which remembers the latter
+//! Holds: a pod that names a class never runs without it; a class that changes or goes changes nothing that runs; what was once said of a
+//!        handler is shown until it is said anew
+//! Upstream: pkg/kubelet/runtimeclass/runtimeclass_manager.go (LookupRuntimeHandler), kuberuntime_sandbox.go, kubelet_pods.go
+//!           (runtimeHandlerSupportsRecursiveReadOnlyMounts); 1.36; differences: without an API server such a pod waits, there it runs on
+//!           the default handler; what is not said yet is waited for, there it counts as not supported
 
+use k8s_openapi::api::core::v1;
 use kubelet_model::objects::RuntimeClasses;
 use kubelet_model::reason::Reason;
 
+use crate::container_config::RecursiveReadOnly;
 use crate::view::{PodView, Waiting};
 
 /// The handler of the pod's class.
@@ -41,10 +45,43 @@ pub(crate) fn runtime_handler(view: &PodView<'_>) -> Result<String, Waiting> {
     })
 }
 
+/// Whether some mount of the container is to be read-only with all below it, if only where that can be.
+pub(crate) fn asks_recursive_read_only(container: &v1::Container) -> bool {
+    let mounts = container.volume_mounts.iter().flatten();
+    let mut modes = mounts.filter_map(|mount| mount.recursive_read_only.as_deref());
+    modes.any(|mode| mode != "Disabled")
+}
+
+/// Whether the pod's handler can make mounts read-only with all below them; `None` while nobody said so.
+pub(crate) fn recursive_read_only(view: &PodView<'_>) -> Option<RecursiveReadOnly> {
+    let remembered = view.record.recursive_read_only;
+    let is_supported = said_of_handler(view).or(remembered)?;
+    Some(if is_supported {
+        RecursiveReadOnly::Supported
+    } else {
+        RecursiveReadOnly::Unsupported
+    })
+}
+
+fn said_of_handler(view: &PodView<'_>) -> Option<bool> {
+    let handlers = view.handlers?;
+    let handler = runtime_handler(view).ok()?;
+    Some(handlers.recursive_read_only.contains(&handler))
+}
+
+/// What to remember of the pod's handler, so that a restart of the kubelet shows what was shown before it; `None` for a pod that does not
+/// ask, and while it is not known.
+pub fn recursive_read_only_to_remember(view: &PodView<'_>) -> Option<bool> {
+    let mut containers = view.pod.all_containers();
+    let asks = containers.any(asks_recursive_read_only);
+    asks.then(|| said_of_handler(view)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use kubelet_model::node::RuntimeHandlers;
     use kubelet_model::objects::PodObjects;
 
     use super::*;
@@ -52,6 +89,8 @@ mod tests {
     use crate::pod_plan::pod_plan;
     use crate::testing::pod_of;
     use crate::testing::seen::Seen;
+    use crate::testing::seen::image;
+    use crate::view::Prepared;
 
     /// The handler of the sandbox that is made, or what the pod waits for.
     fn planned(spec: &str, runtime_classes: RuntimeClasses) -> Result<String, String> {
@@ -107,5 +146,45 @@ mod tests {
         for (spec, classes, expected) in rows {
             assert_eq!(planned(&spec, classes), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn a_mount_with_all_below_it_waits_until_the_handler_is_known() {
+        let spec = |mode: &str| {
+            format!(
+                "{{volumes: [{{name: v, emptyDir: {{}}}}], containers: [{{name: c, image: i, volumeMounts: [
+                  {{name: v, mountPath: /v, readOnly: true, recursiveReadOnly: {mode}}}]}}]}}"
+            )
+        };
+        let started = |mode: &str, handlers: Option<&[&str]>| {
+            let mut seen = Seen::new(pod_of(&spec(mode)), PodObjects::default()).running();
+            seen.observed.containers.clear();
+            seen.prepared = Prepared::Yes;
+            seen.resolved = [("c".to_owned(), image())].into();
+            seen.handlers = handlers.map(|names| RuntimeHandlers {
+                recursive_read_only: names.iter().map(ToString::to_string).collect(),
+            });
+            let plan = seen.see(pod_plan);
+            let made = plan.steps.into_iter().find_map(|step| match step.action {
+                Action::StartContainer(start) => start.request.config,
+                _ => None,
+            });
+            let mounts = made.map(|config| config.mounts[0].recursive_read_only);
+            let waits = plan.waiting.into_iter().next();
+            mounts.ok_or(
+                waits
+                    .map(|(_, waiting)| waiting.message)
+                    .unwrap_or_default(),
+            )
+        };
+        assert_eq!(started("Disabled", None), Ok(false));
+        for mode in ["IfPossible", "Enabled"] {
+            assert_eq!(started(mode, None), Err(String::new()));
+            assert_eq!(started(mode, Some(&[""])), Ok(true));
+        }
+        assert_eq!(started("IfPossible", Some(&["other"])), Ok(false));
+        let why = "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not supported by \
+                   the runtime";
+        assert_eq!(started("Enabled", Some(&[])), Err(why.to_owned()));
     }
 }

@@ -117,7 +117,7 @@ fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
 }
 
 /// `net/ipv4/conf/eno2.100/x` becomes `net.ipv4.conf.eno2/100.x`; a name whose first separator is a dot stays.
-fn dotted(name: &str) -> String {
+pub(crate) fn dotted(name: &str) -> String {
     if name.chars().find(|c| matches!(c, '.' | '/')) != Some('/') {
         return name.to_owned();
     }

@@ -46,7 +46,7 @@ const READONLY_PATHS: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 /// Annotation of a container's AppArmor profile, for manifests from before the field.
-const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(crate) const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// The user that an image names: a number, or a name, or (neither) root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -332,20 +332,9 @@ fn apparmor(
     pod: &Pod,
     container: &v1::Container,
 ) -> Result<Option<(SecurityProfile, String)>, ConfigProblem> {
-    let of_container = container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.app_armor_profile.clone());
-    let of_pod = || {
-        pod.spec()
-            .security_context
-            .as_ref()
-            .and_then(|context| context.app_armor_profile.clone())
+    let Some(asked) = asked_apparmor(pod, container) else {
+        return Ok(None);
     };
-    let asked = of_container
-        .or_else(|| annotated_apparmor(pod, &container.name))
-        .or_else(of_pod);
-    let Some(asked) = asked else { return Ok(None) };
     match (asked.type_.as_str(), asked.localhost_profile) {
         ("RuntimeDefault", _) => Ok(Some((
             profile(ProfileType::RuntimeDefault, String::new()),
@@ -366,6 +355,23 @@ fn apparmor(
             "unknown apparmor profile type: \"{other}\""
         ))),
     }
+}
+
+/// The profile that a container asks for: by its field, by the annotation of old manifests, by its pod's field.
+pub(crate) fn asked_apparmor(pod: &Pod, container: &v1::Container) -> Option<v1::AppArmorProfile> {
+    let of_container = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.app_armor_profile.clone());
+    let of_pod = || {
+        pod.spec()
+            .security_context
+            .as_ref()
+            .and_then(|context| context.app_armor_profile.clone())
+    };
+    of_container
+        .or_else(|| annotated_apparmor(pod, &container.name))
+        .or_else(of_pod)
 }
 
 fn annotated_apparmor(pod: &Pod, container_name: &str) -> Option<v1::AppArmorProfile> {

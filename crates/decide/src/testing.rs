@@ -82,6 +82,7 @@ pub(crate) fn node() -> NodeView {
         seccomp_default: false,
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
+        env_files: true,
         selinux_enabled: false,
         runtime_name: "containerd".to_owned(),
     }

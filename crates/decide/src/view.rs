@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kubelet_model::node::NodeView;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
@@ -17,6 +17,7 @@ use kubelet_model::reason::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Rejection;
+use crate::env_file::EnvFileValues;
 use crate::lifecycle::{Lifecycle, TerminationCause};
 use crate::restart::BackOff;
 use crate::volumes::Mark;
@@ -72,6 +73,8 @@ pub struct ResolvedImage {
     pub uid: Option<i64>,
     /// User by name, if it says one.
     pub username: String,
+    /// Variables from files, read after it; `None` until then.
+    pub env_files: Option<EnvFileValues>,
 }
 
 /// Why a container or pod waits, as status shows it.
@@ -88,6 +91,12 @@ pub struct Waiting {
 pub struct PodRecord {
     /// `status.startTime`: when the kubelet first took it up.
     pub start_time: Option<Timestamp>,
+    /// The same moment by the machine's own count; `None` when another kubelet took the pod up.
+    #[serde(default)]
+    pub active_since: Option<BootMoment>,
+    /// Whether its handler could make mounts read-only with all below them, as was last said; of pods that ask for it.
+    #[serde(default)]
+    pub recursive_read_only: Option<bool>,
     /// Crash-loop back-off by container name.
     pub restart_back_off: BTreeMap<String, BackOff>,
     /// Image back-off by container name.
@@ -141,11 +150,32 @@ impl PodRecord {
     }
 }
 
-/// The end of a pod whose containers are all done.
+/// The end of a pod: its containers are all done, or were made to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// `Succeeded` rather than `Failed`.
     pub succeeded: bool,
+    /// It was this kubelet that ended it, and why.
+    #[serde(default)]
+    pub why: Option<EndReason>,
+}
+
+/// Why a pod was ended, in the status's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReason {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+}
+
+/// A moment of one boot of the machine: nobody can set it, and it means the same to the next process of that boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootMoment {
+    /// Which boot.
+    pub boot: String,
+    /// Since its begin, suspended time included.
+    pub milliseconds: u64,
 }
 
 /// Termination in progress.
@@ -236,8 +266,12 @@ pub struct PodView<'a> {
     pub failures: u32,
     /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
     pub garbage_at: Option<Timestamp>,
+    /// Steady time from which the pod's deadline counts; `None` before it is taken up.
+    pub active_since: Option<Timestamp>,
     /// The node.
     pub node: &'a NodeView,
+    /// What the runtime said of its handlers; `None` before it did.
+    pub handlers: Option<&'a RuntimeHandlers>,
     /// The runtime's network.
     pub network: &'a NetworkState,
     /// Now by steady time, which never jumps: what waits is measured by it.

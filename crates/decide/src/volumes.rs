@@ -7,7 +7,7 @@
 //!        was set up stays as it is while its objects can not be had
 //! Upstream: pkg/kubelet/kubelet_getters.go, pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected},
 //!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down;
-//!           the emptyDir of a pod that ended stays until the pod goes
+//!           the emptyDir on disk of a pod that ended stays until the pod goes
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -323,11 +323,20 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
     work.push(HostWork::UnmountVolumes {
         pod_dir: dir.clone(),
     });
-    // What it was given goes with its containers; what it wrote stays as long as its status does.
+    // What it was given goes with its containers, and what lay in memory with its mount; what it wrote to disk stays as long as its
+    // status does.
     for volume in volumes(pod) {
-        let kind = OwnKind::of(volume).filter(|kind| *kind != OwnKind::EmptyDir);
-        let Some(kind) = kind else { continue };
-        let marker = empty_dir_marker(pod, node, &format!("wrapped_{}", volume.name));
+        let Some(kind) = OwnKind::of(volume) else {
+            continue;
+        };
+        let marker = match kind {
+            OwnKind::EmptyDir if is_in_memory(volume) => volume.name.clone(),
+            OwnKind::EmptyDir => continue,
+            OwnKind::ConfigMap | OwnKind::Secret | OwnKind::DownwardApi | OwnKind::Projected => {
+                format!("wrapped_{}", volume.name)
+            }
+        };
+        let marker = empty_dir_marker(pod, node, &marker);
         for path in [kind.path(pod, node, &volume.name), marker] {
             work.push(HostWork::RemoveTree { path });
         }
@@ -362,6 +371,11 @@ pub enum Leaving {
     Yes,
     /// It ended and stays to be looked at.
     No,
+}
+
+fn is_in_memory(volume: &v1::Volume) -> bool {
+    let source = volume.empty_dir.as_ref();
+    source.and_then(|source| source.medium.as_deref()) == Some("Memory")
 }
 
 fn volumes(pod: &Pod) -> &[v1::Volume] {

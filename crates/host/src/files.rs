@@ -258,6 +258,37 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
     Ok(opened?.into())
 }
 
+/// The begin of the regular file that `relative` names below `directory`, at most `limit` bytes of it, and whether there is more. Links
+/// are followed as if `directory` were the root of everything; somebody else may write below it meanwhile.
+///
+/// # Errors
+/// The system call's; EINVAL for what is no regular file.
+pub fn read_as_root(directory: &Path, relative: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
+    let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(directory, top, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // A FIFO is opened, too, but not waited for; it is refused below.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = loop {
+        match rustix::fs::openat2(&top, relative, flags, Mode::empty(), resolve) {
+            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let file = File::from(opened);
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut content)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_cut = content.len() > limit;
+    content.truncate(limit);
+    Ok((content, is_cut))
+}
+
 /// Figures of the filesystem that holds a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesystemFigures {
@@ -408,5 +439,41 @@ mod tests {
                 && figures.free_bytes >= figures.available_bytes
         );
         assert!(figures.capacity_bytes > 0);
+    }
+
+    #[test]
+    fn a_file_below_a_directory_is_read_as_if_that_were_the_root() {
+        let dir = TestDir::new();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::create_dir_all(at("v/sub")).unwrap();
+        std::fs::write(at("secret"), "outside").unwrap();
+        std::fs::write(at("v/sub/f"), "inside").unwrap();
+        for (link, to) in [
+            ("v/up", "../secret"),
+            ("v/absolute", "/sub/f"),
+            ("v/relative", "sub/../sub/f"),
+            ("v/away", "/secret"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("v/fifo"), fifo, Mode::RUSR, 0).unwrap();
+        let read = |path: &str| {
+            let read = read_as_root(&at("v"), Path::new(path), 6);
+            read.map(|(content, is_cut)| (String::from_utf8(content).unwrap(), is_cut))
+                .map_err(|error| error.kind())
+        };
+        let inside = Ok(("inside".to_owned(), false));
+        for path in ["sub/f", "/sub/f", "../sub/f", "absolute", "relative"] {
+            assert_eq!(read(path), inside, "{path}");
+        }
+        for path in ["up", "away", "../secret", "none"] {
+            assert_eq!(read(path), Err(ErrorKind::NotFound), "{path}");
+        }
+        for path in ["fifo", "sub"] {
+            assert_eq!(read(path), Err(ErrorKind::InvalidInput), "{path}");
+        }
+        std::fs::write(at("v/sub/f"), "inside and more").unwrap();
+        assert_eq!(read("sub/f"), Ok(("inside".to_owned(), true)));
     }
 }

@@ -13,6 +13,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -289,6 +290,18 @@ pub fn kernel_version() -> String {
         .release()
         .to_string_lossy()
         .into_owned()
+}
+
+/// Which boot of the machine this is: the number behind the kernel's boot id; `None` where it does not say.
+pub fn boot_id() -> Option<u128> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
+}
+
+/// Time since the machine's boot, suspended time included; it goes on over a restart of the process, and nobody can set it.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or(Duration::ZERO)
 }
 
 /// One kernel tunable and the value the kubelet wants.

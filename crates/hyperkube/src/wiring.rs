@@ -84,8 +84,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::container_manager(&config, &root, tree, &reconcilers, &events).await?;
     parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
-    let (network, runtime_state) =
-        parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
+    let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
@@ -101,7 +100,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let own_node = joined.as_ref().map(|(_, watches)| watches.own_node());
     parts::pod_cidr(&config, &runtime, own_node.clone(), &reconcilers);
     parts::iptables_chains(&config, &reconcilers);
-    let admission = parts::admission(&config, &machine, &root, &node, own_node);
+    let admission = parts::admission(&config, &machine, &root, &node, own_node)?;
     let path = pod_path::start(
         PodPathParts {
             objects,
@@ -115,7 +114,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             status: status.clone(),
             timeline: timeline.clone(),
             node: Arc::clone(&node),
-            network,
+            network: heard.network,
+            handlers: heard.handlers,
             pull_limits: parts::pull_limits(&config),
             start_width: parts::start_width(&node),
             sources: parts::source_kinds(&source_config, &cluster),
@@ -140,7 +140,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 clock,
                 path: &path,
                 status: &status,
-                runtime: runtime_state,
+                runtime: heard.state,
                 images,
                 events,
                 snapshots: snapshots_out.clone(),

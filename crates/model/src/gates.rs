@@ -20,6 +20,8 @@ pub mod name {
     pub const KUBELET_ENSURE_SECRET_PULLED_IMAGES: &str = "KubeletEnsureSecretPulledImages";
     /// A CPU quota period other than 100 ms.
     pub const CUSTOM_CPU_CFS_QUOTA_PERIOD: &str = "CustomCPUCFSQuotaPeriod";
+    /// Variables from files.
+    pub const ENV_FILES: &str = "EnvFiles";
     /// `imageMaximumGCAge` in the configuration.
     pub const IMAGE_MAXIMUM_GC_AGE: &str = "ImageMaximumGCAge";
     /// Serving certificates from the cluster.

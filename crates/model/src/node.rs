@@ -5,7 +5,7 @@
 //! Holds: nothing in it changes while the process runs, except the runtime's readiness, which is told apart
 //! Upstream: pkg/kubelet/kubelet.go (fields of Kubelet that hold values), pkg/kubelet/cm/container_manager_linux.go
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What plans need to know of the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,10 +38,19 @@ pub struct NodeView {
     pub extra_masked_paths: Vec<String>,
     /// Most a crash-loop back-off grows to, seconds.
     pub max_backoff_seconds: i64,
+    /// Whether variables may come from files (`EnvFiles`); else they are empty.
+    pub env_files: bool,
     /// Whether SELinux is enabled on the host.
     pub selinux_enabled: bool,
     /// What the runtime calls itself, such as `containerd`: the scheme of container ids in statuses.
     pub runtime_name: String,
+}
+
+/// What the runtime says of its handlers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeHandlers {
+    /// Names of those that can make mounts read-only with all below them; the empty name is the runtime's own choice.
+    pub recursive_read_only: BTreeSet<String>,
 }
 
 /// How the cgroup tree is laid out.

@@ -23,6 +23,9 @@ use crate::ledger::{Ledger, Life};
 use crate::pods::{Fate, fate};
 use crate::watch::{containers, is_ready, state_word};
 
+/// Between a pod's deadline and its end: its grace, and a process that the kernel does not let go.
+const LONGEST_STOP_SECONDS: i64 = 200;
+
 /// A file that must stay: of nobody, or of a pod while that is wanted.
 #[derive(Clone, Debug)]
 pub struct Canary {
@@ -70,6 +73,33 @@ impl<'a> Truth<'a> {
             life = self.ledger.life(&i.pod_uid, number)?;
         }
         Some((number, life))
+    }
+
+    /// Whether the pod of this life had been active for as long as it may. Where records were lost, an older one may have come back,
+    /// of an earlier life; then that one's begin counts.
+    fn is_past_deadline(&self, life: &Life, uid: &str, at: i64) -> bool {
+        let first = self
+            .ledger
+            .life(uid, 0)
+            .map_or(life.since, |life| life.since);
+        let since = if self.losses.is_empty() {
+            life.since
+        } else {
+            first
+        };
+        let allowed = life
+            .pod()
+            .and_then(|pod| pod.spec().active_deadline_seconds);
+        allowed.is_some_and(|seconds| at - since >= seconds * 1_000_000_000)
+    }
+
+    /// By how many seconds the pod is active longer than it may, and than a stop can take; time counts anew after its record was lost.
+    fn late(&self, pod: &Pod) -> Option<i64> {
+        let (_, life) = self.ledger.life_at(pod.uid.as_str(), self.now)?;
+        let lost = self.losses.iter().copied().max().unwrap_or(life.since);
+        let allowed = pod.spec().active_deadline_seconds?;
+        let active = (self.now - life.since.max(lost)) / 1_000_000_000;
+        Some(active - allowed).filter(|late| *late > LONGEST_STOP_SECONDS)
     }
 
     /// Whether nothing but a record that was lost could tell of this instance when the other was made.
@@ -132,7 +162,9 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
     let Some((_, life)) = truth.life_of(i) else {
         return true;
     };
-    if life.until.is_some_and(|until| until <= ended) {
+    if life.until.is_some_and(|until| until <= ended)
+        || truth.is_past_deadline(life, &i.pod_uid, ended)
+    {
         return true;
     }
     if i.name.is_empty() {
@@ -478,8 +510,17 @@ fn pod_is_as_wanted(
     statuses_are_true(&here, pod, status)?;
     if has_ended {
         // What was removed from the runtime is remembered in the record.
+        if status.reason.as_deref() == Some("DeadlineExceeded") {
+            let life = truth.ledger.life_at(uid, truth.now);
+            return match life {
+                Some((_, life)) if truth.is_past_deadline(life, uid, truth.now) => Ok(()),
+                _ => Err("ended before its deadline".to_owned()),
+            };
+        }
         let all = truth.instances.iter().filter(|i| i.pod_uid == uid);
         end_is_right(&all.collect::<Vec<_>>(), pod, phase)
+    } else if let Some(late) = truth.late(pod) {
+        Err(format!("{phase} {late} s after its deadline"))
     } else {
         containers_are_as_wanted(truth, &here, pod, status)
     }

@@ -27,6 +27,7 @@ use kubelet_act::supervisor::Supervisor;
 use kubelet_act::sync_loop::{AdmissionParts, SourceSnapshot};
 use kubelet_act::timeline::Timeline;
 use kubelet_cri::{Client, Metrics, Timeouts};
+use kubelet_decide::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
@@ -138,6 +139,10 @@ impl SimKubelet {
             admission: AdmissionParts {
                 initial: Arc::new(own_node()),
                 own: None,
+                rules: Arc::new(AdmissionRules {
+                    sysctls: SysctlAllowlist::new("6.1.0", &[]).map_err(anyhow::Error::msg)?,
+                    app_armor: AppArmor::Absent,
+                }),
             },
             cri,
             host,
@@ -148,6 +153,7 @@ impl SimKubelet {
             timeline: Timeline::default(),
             node: Arc::new(node_view()),
             network: outside.network,
+            handlers: watch::Sender::new(Some(Arc::default())).subscribe(),
             pull_limits: PullLimits {
                 parallel: Some(1),
                 qps: 5,
@@ -227,6 +233,7 @@ pub fn node_view() -> NodeView {
         seccomp_default: false,
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
+        env_files: true,
         selinux_enabled: false,
         runtime_name: "containerd".to_owned(),
     }

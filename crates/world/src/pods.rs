@@ -234,7 +234,18 @@ pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> A
     } else {
         Vec::new()
     };
+    let spec = v1::PodSpec {
+        active_deadline_seconds: deadline_of(uid).filter(|_| unbuilt.is_empty()),
+        ..spec
+    };
     Arc::new(made(source, number, uid, spec, unbuilt))
+}
+
+/// One pod in six may be active for so many seconds only, from half a minute on. It follows from the UID alone, so that a world is the
+/// same as without it but for these pods.
+fn deadline_of(uid: &str) -> Option<i64> {
+    let number: i64 = uid.trim_start_matches("uid").parse().ok()?;
+    (number % 6 == 5).then_some(30 + number * 61 % 570)
 }
 
 /// A number below `limit`, for an index.

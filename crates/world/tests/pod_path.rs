@@ -10,8 +10,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
@@ -959,4 +959,174 @@ async fn a_pod_that_is_rejected_fails_and_what_runs_stays_whoever_comes_first_af
     assert!(is_ready(&node.status("a").unwrap()));
     let rejections = "kubelet_admission_rejections_total";
     assert!(!metrics(&node).contains(rejections), "of this process");
+}
+
+/// The pod with this deadline.
+fn with_deadline(pod: &Pod, seconds: i64) -> Arc<Pod> {
+    with_spec(pod, |spec| spec.active_deadline_seconds = Some(seconds))
+}
+
+fn phase_and_reason(node: &Node, uid: &str) -> String {
+    let status = node.status(uid).unwrap();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {}", text(&status.phase), text(&status.reason))
+        .trim()
+        .to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_ends_at_its_deadline_with_its_grace_and_stays_so() {
+    let mut node = Node::new();
+    let pods = [with_deadline(
+        &pod("a", HERE, &["serve", "stubborn"], 20),
+        60,
+    )];
+    node.send(&pods);
+    node.run_for(55).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    node.run_for(10).await;
+    // Told to end, and still there.
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(30).await;
+    let ends = |node: &Node| -> Vec<i64> {
+        let instances = node.instances();
+        let ran = instances.iter().filter(|i| i.name == "main");
+        ran.map(|i| (i.ended.unwrap() - i.asked) / 1_000_000_000)
+            .collect()
+    };
+    assert_eq!(ends(&node), [80]);
+    for _ in 0..2 {
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+        let message = node.status("a").unwrap().message.clone();
+        assert_eq!(
+            message.as_deref(),
+            Some("Pod was active on the node longer than the specified deadline")
+        );
+        node.restart().await;
+        node.send(&pods);
+        node.run_for(30).await;
+    }
+    assert_eq!(ends(&node).len(), 1, "it was not started again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_are_set_and_restarts_neither_end_a_pod_nor_keep_it() {
+    for years in [-1, 1] {
+        let mut node = Node::new();
+        let pods = [with_deadline(&pod("a", HERE, &["serve"], 5), 100)];
+        node.send(&pods);
+        node.run_for(20).await;
+        node.set_clock(years * YEAR);
+        node.run_for(20).await;
+        node.kubelet.take().unwrap().crash().await;
+        node.run_for(20).await;
+        node.set_clock(years * 2 * YEAR);
+        node.start();
+        node.send(&pods);
+        node.run_for(35).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Running", "{years}");
+        assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+        node.run_for(20).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_set_or_lowered_later_counts_from_the_start() {
+    let node = Node::new();
+    let plain = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&plain));
+    node.run_for(30).await;
+    node.send(&[with_deadline(&plain, 1000)]);
+    node.run_for(30).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.send(&[with_deadline(&plain, 70)]);
+    node.run_for(5).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(10).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_ends_with_the_time_of_its_pod() {
+    let node = Node::new();
+    node.send(&[with_deadline(&pod("a", "img/slow:1", &["serve"], 5), 10)]);
+    node.run_for(9).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Pending");
+    node.run_for(3).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn variables_come_from_the_file_that_an_init_container_left() {
+    let node = Node::new();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    node.runtime.set_scripts(move |scripts| {
+        scripts.behaviour = Arc::new(move |call| {
+            let envs = call.container.envs.iter();
+            let envs = envs.filter(|env| ["A", "B"].contains(&env.key.as_str()));
+            let mut told = told.lock().unwrap();
+            told.extend(
+                envs.map(|env| format!("{}={}", env.key, String::from_utf8_lossy(&env.value))),
+            );
+            pods::behaviour(call)
+        });
+    });
+    let pod = with_spec(
+        &pod("a", HERE, &["sh", "-c", "sleep 20; exit 1"], 5),
+        |spec| {
+            let from = |key: &str, optional| v1::EnvVar {
+                name: key.to_owned(),
+                value_from: Some(v1::EnvVarSource {
+                    file_key_ref: Some(v1::FileKeySelector {
+                        key: key.to_owned(),
+                        optional,
+                        path: "env".to_owned(),
+                        volume_name: "v".to_owned(),
+                    }),
+                    ..v1::EnvVarSource::default()
+                }),
+                ..v1::EnvVar::default()
+            };
+            spec.containers[0].env = Some(vec![from("A", None), from("B", Some(true))]);
+            let mut init = spec.containers[0].clone();
+            init.name = "init".to_owned();
+            init.env = None;
+            init.command = Some(["sh", "-c", "sleep 5"].map(str::to_owned).to_vec());
+            spec.init_containers = Some(vec![init]);
+            spec.volumes = Some(vec![v1::Volume {
+                name: "v".to_owned(),
+                empty_dir: Some(v1::EmptyDirVolumeSource::default()),
+                ..v1::Volume::default()
+            }]);
+        },
+    );
+    node.send(&[pod]);
+    node.run_for(12).await;
+    let waiting = |node: &Node| {
+        let statuses = node
+            .status("a")
+            .unwrap()
+            .container_statuses
+            .clone()
+            .unwrap();
+        let waiting = statuses[0].state.clone().unwrap().waiting;
+        waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default()))
+    };
+    let waits = |message: &str| Some(("CreateContainerConfigError".to_owned(), message.to_owned()));
+    assert_eq!(waiting(&node), waits("couldn't parse env file"));
+    let volume = "/var/lib/kubelet/pods/a/volumes/kubernetes.io~empty-dir/v";
+    let file = node.dir.join(volume.trim_start_matches('/')).join("env");
+    std::fs::write(&file, "B='2'\n").unwrap();
+    node.run_for(12).await;
+    let missing = format!("environment variable key \"A\" not found in file \"{volume}/env\"");
+    assert_eq!(waiting(&node), waits(&missing));
+    std::fs::write(&file, "A='1'\n").unwrap();
+    node.run_for(12).await;
+    assert_eq!(*seen.lock().unwrap(), ["A=1"]);
+    // Every start reads anew.
+    std::fs::write(&file, "A='3'\nB='4'\n").unwrap();
+    node.run_for(25).await;
+    assert_eq!(*seen.lock().unwrap(), ["A=1", "A=3", "B=4"]);
 }

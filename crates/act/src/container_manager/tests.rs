@@ -45,6 +45,7 @@ fn node(root: &str, version: CgroupVersion) -> NodeView {
         seccomp_default: false,
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
+        env_files: true,
         selinux_enabled: false,
         runtime_name: "containerd".to_owned(),
     }

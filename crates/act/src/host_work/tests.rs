@@ -48,6 +48,7 @@ fn node(root_dir: &Path) -> NodeView {
         seccomp_default: false,
         extra_masked_paths: Vec::new(),
         max_backoff_seconds: 300,
+        env_files: true,
         selinux_enabled: false,
         runtime_name: "containerd".into(),
     }
@@ -120,6 +121,8 @@ fn see<T>(
         retry_at: None,
         failures: 0,
         garbage_at: None,
+        active_since: None,
+        handlers: None,
         node,
         network: &NetworkState::Ready,
         now: Timestamp::from_second(1_795_423_443).unwrap(),
@@ -308,4 +311,33 @@ fn a_volume_that_can_not_be_written_is_named() {
         error.message,
         "failed to prepare subPath for volumeMount \"v\" of container \"c\""
     );
+}
+
+#[tokio::test]
+async fn variables_are_read_from_files_below_their_volume() {
+    let scratch = Scratch::new();
+    let host = Host {
+        root: HostRoot::at(scratch.path()),
+        blocking: Blocking::Inline,
+        cgroups: None,
+        container_logs_dir: PathBuf::from("/logs"),
+    };
+    scratch.write("/v/env", "A='1'\n");
+    scratch.write("/other/env", "A='secret'\n");
+    std::os::unix::fs::symlink("../other/env", scratch.path().join("v/link")).unwrap();
+    let read = |path: &str| EnvFileRead {
+        index: 3,
+        volume_path: "/v".to_owned(),
+        path: path.to_owned(),
+        key: "A".to_owned(),
+        optional: false,
+    };
+    let mut expected = EnvFileValues::default();
+    expected.insert(3, Some(b"1".to_vec()));
+    let values = host.read_env_files(vec![read("env")]).await;
+    assert_eq!(values, Ok(expected));
+    for path in ["link", "none"] {
+        let problem = host.read_env_files(vec![read(path)]).await.unwrap_err();
+        assert_eq!(problem.message, "couldn't parse env file", "{path}");
+    }
 }

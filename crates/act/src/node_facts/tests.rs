@@ -48,6 +48,37 @@ fn host(files: &[(&str, &str)]) -> (Scratch, HostRoot) {
     (scratch, root)
 }
 
+#[test]
+fn rules_of_admission_follow_the_host_and_the_configuration() {
+    let app_armor = |files: &[(&str, &str)]| {
+        let (_scratch, root) = host(files);
+        admission_rules(&config(|_| {}), &root, "6.1.0")
+            .unwrap()
+            .app_armor
+    };
+    let (there, enabled) = (
+        "/sys/kernel/security/apparmor/features",
+        "/sys/module/apparmor/parameters/enabled",
+    );
+    assert_eq!(app_armor(&[]), AppArmor::Absent);
+    assert_eq!(app_armor(&[(enabled, "Y\n")]), AppArmor::Absent);
+    assert_eq!(
+        app_armor(&[(there, ""), (enabled, "N\n")]),
+        AppArmor::Absent
+    );
+    assert_eq!(
+        app_armor(&[(there, ""), (enabled, "Y\n")]),
+        AppArmor::Enabled
+    );
+    let (_scratch, root) = host(&[]);
+    let wrong = config(|c| c.allowed_unsafe_sysctls = Some(vec!["vm.swappiness".to_owned()]));
+    let error = admission_rules(&wrong, &root, "6.1.0").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the sysctls \"vm.swappiness\" are not known to be namespaced"
+    );
+}
+
 fn machine(root: &HostRoot) -> Machine {
     read_machine(
         &root.join("/"),

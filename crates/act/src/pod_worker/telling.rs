@@ -1,7 +1,7 @@
-//! What a worker tells people of, besides status: waits, sandboxes that are replaced, stops that fail, a runtime that does not answer.
+//! What a worker tells of, besides status: waits, sandboxes that are replaced, stops that fail, a runtime that does not answer.
 //!
 //! In:    the plan before it is carried out; outcomes; failed looks
-//! Out:   events, as `decide/events` has them
+//! Out:   events, as `decide/events` has them; to the sync loop, that the pod needs its name no more
 //! Calls: pod_worker
 //! Holds: nothing is decided here; what a step brings is told by the executor, at once
 //! Upstream: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod), pod_workers.go (podWorkerLoop)
@@ -15,11 +15,20 @@ use kubelet_decide::view::NetworkState;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
 
-use super::{Order, PodWorker};
+use super::{Order, PodWorker, WorkerEvent};
 use crate::execute::Outcome;
 use crate::pleg::LookError;
 
 impl PodWorker {
+    /// Once, when the pod has ended by itself and stays: it needs its name no more.
+    pub(super) fn tell_end(&mut self) {
+        let has_ended = self.life.rank() > 1 && !self.life.is_leaving();
+        if has_ended && !std::mem::replace(&mut self.told_end, true) {
+            // When nobody listens the process is stopping.
+            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
+        }
+    }
+
     /// What is told of a plan before anything of it is done.
     pub(super) fn tell_plan(
         &mut self,

@@ -93,6 +93,7 @@ async fn a_runtime_that_comes_goes_and_returns_is_followed() {
     let reconcilers = Reconcilers::new(supervisor, clock, 1, &Registry::new()).unwrap();
     let check = RuntimeUp::new(client(&runtime), "unix:///run/x.sock");
     let (state, mut network) = (check.state(), check.network());
+    let handlers = check.handlers();
     reconcilers.spawn(check, RuntimeUp::pace());
     tokio::time::sleep(Duration::from_secs(6)).await;
     let error = reconcilers.to_json()["counter"].to_string()
@@ -102,9 +103,11 @@ async fn a_runtime_that_comes_goes_and_returns_is_followed() {
         "{error}"
     );
     assert!(!network.has_changed().unwrap());
+    assert_eq!(*handlers.borrow(), None);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(*network.borrow_and_update(), NetworkState::Ready);
     assert!(state.borrow().errors(Instant::now()).is_empty());
+    assert!(handlers.borrow().is_some());
     runtime.crash(Duration::from_secs(3600), testkit::cri::CrashScope::Runtime);
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(
@@ -144,4 +147,24 @@ async fn a_runtime_that_is_not_there_is_asked_three_times_and_named() {
         "container runtime unix:///run/x.sock: cannot ask for its cgroup driver"
     );
     assert!(began.elapsed() >= DRIVER_WAIT * 2);
+}
+
+#[test]
+fn handlers_count_by_what_they_say_they_can() {
+    let handler = |name: &str, features: Option<bool>| wire::RuntimeHandler {
+        name: name.to_owned(),
+        features: features.map(|recursive_read_only_mounts| wire::RuntimeHandlerFeatures {
+            recursive_read_only_mounts,
+            ..Default::default()
+        }),
+    };
+    let state = RuntimeState {
+        handlers: vec![
+            handler("", Some(true)),
+            handler("kata", Some(false)),
+            handler("old", None),
+        ],
+        ..RuntimeState::default()
+    };
+    assert_eq!(handlers(&state).recursive_read_only, [String::new()].into());
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kubelet_cluster::reflector::Snapshots;
-use kubelet_decide::admission::{AdmissionView, Claim, admission, claim};
+use kubelet_decide::admission::{AdmissionRules, AdmissionView, Claim, admission, claim};
 use kubelet_decide::desired::PodChange;
 use kubelet_decide::events::rejected;
 use kubelet_decide::view::{Desire, PodRecord};
@@ -38,6 +38,8 @@ pub struct AdmissionParts {
     pub initial: Arc<Node>,
     /// The own Node as the API has it.
     pub own: Option<Snapshots<Node>>,
+    /// What the host and the configuration allow.
+    pub rules: Arc<AdmissionRules>,
 }
 
 /// Who is not decided on yet.
@@ -115,6 +117,7 @@ impl SyncLoop {
                 others: &others,
                 allocatable: &self.parts.node.allocatable,
                 node: &node,
+                rules: &self.admit.parts.rules,
             });
             if let Some(rejection) = rejection {
                 if self.admit.parts.own.is_some() && rejection.is_of_labels() {

@@ -100,6 +100,7 @@ pub(super) fn validate(new: &Value, old: Option<&Value>) -> Vec<Cause> {
             causes.push(Cause::duplicate(format!("{field}.name"), &called.into()));
         }
     }
+    validate_deadline(new, old, &mut causes);
     if let Some(old) = old {
         causes.extend(validate_update(new, old));
     }
@@ -181,6 +182,27 @@ fn validate_container(
                 Some(_) => {}
             }
         }
+    }
+}
+
+/// `activeDeadlineSeconds`: a whole number of seconds; later it can be set and lowered, and nothing else.
+fn validate_deadline(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let at = "/spec/activeDeadlineSeconds";
+    let field = "spec.activeDeadlineSeconds";
+    let before = old.and_then(|old| number(old, at));
+    let Some(seconds) = number(new, at) else {
+        if before.is_some() {
+            let detail = "must not update from a positive integer to nil value";
+            causes.push(Cause::invalid(field, &Value::Null, detail));
+        }
+        return;
+    };
+    if !(1..=i64::from(i32::MAX)).contains(&seconds) {
+        let detail = "must be between 1 and 2147483647, inclusive";
+        causes.push(Cause::invalid(field, &seconds.into(), detail));
+    } else if before.is_some_and(|before| before < seconds) {
+        let detail = "must be less than or equal to previous value";
+        causes.push(Cause::invalid(field, &seconds.into(), detail));
     }
 }
 

@@ -337,3 +337,100 @@ async fn ephemeral_containers_come_and_stay_and_resources_resize() {
         422
     );
 }
+
+#[tokio::test]
+async fn a_deadline_is_set_and_lowered_and_nothing_else() {
+    let world = World::new().await;
+    let mut late = pod("late");
+    late["spec"]["activeDeadlineSeconds"] = json!(0);
+    let (code, answer) = world.ask(&format!("POST {PODS}"), late).await;
+    let cause = &answer["details"]["causes"][0];
+    assert_eq!(
+        (code, &cause["field"]),
+        (422, &json!("spec.activeDeadlineSeconds"))
+    );
+    assert_eq!(
+        cause["message"],
+        "Invalid value: 0: must be between 1 and 2147483647, inclusive"
+    );
+    world.do_it(&format!("POST {PODS}"), pod("a")).await;
+    let path = format!("PATCH {PODS}/a");
+    let to = |seconds: Value| json!({"spec": {"activeDeadlineSeconds": seconds}});
+    for seconds in [100, 100, 60] {
+        let made = world.do_it(&path, to(json!(seconds))).await;
+        assert_eq!(made["spec"]["activeDeadlineSeconds"], seconds);
+    }
+    for (seconds, expected) in [
+        (
+            json!(61),
+            "Invalid value: 61: must be less than or equal to previous value",
+        ),
+        (
+            Value::Null,
+            "Invalid value: null: must not update from a positive integer to nil value",
+        ),
+        (
+            json!(2_147_483_648_i64),
+            "Invalid value: 2147483648: must be between 1 and 2147483647, inclusive",
+        ),
+    ] {
+        let (code, answer) = world.ask(&path, to(seconds)).await;
+        assert_eq!(
+            (code, &answer["details"]["causes"][0]["message"]),
+            (422, &json!(expected))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pod_takes_over_what_its_runtime_class_says() {
+    let world = World::new().await;
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kata"}, "handler": "kata",
+        "overhead": {"podFixed": {"cpu": "250m", "memory": "64Mi"}},
+        "scheduling": {"nodeSelector": {"kata": "yes"}, "tolerations": [{"key": "kata", "operator": "Exists"}]}});
+    world
+        .do_it("POST /apis/node.k8s.io/v1/runtimeclasses", class)
+        .await;
+    let of_class = |name: &str, more: Value| {
+        let mut pod = pod(name);
+        let spec = pod["spec"].as_object_mut().unwrap();
+        spec.insert("runtimeClassName".to_owned(), json!("kata"));
+        spec.extend(more.as_object().unwrap().clone());
+        pod
+    };
+    let same = json!({"nodeSelector": {"a": "b"}, "overhead": {"cpu": "0.25", "memory": "64Mi"}});
+    for (name, more) in [("a", json!({})), ("b", same)] {
+        let made = world
+            .do_it(&format!("POST {PODS}"), of_class(name, more))
+            .await;
+        let spec = &made["spec"];
+        assert_eq!(spec["overhead"], json!({"cpu": "250m", "memory": "64Mi"}));
+        assert_eq!(spec["nodeSelector"]["kata"], "yes");
+        assert_eq!(spec["tolerations"].as_array().unwrap().len(), 3);
+    }
+    let mut unclassed = pod("c");
+    unclassed["spec"]["overhead"] = json!({"cpu": "1"});
+    let mut unknown = pod("d");
+    unknown["spec"]["runtimeClassName"] = json!("gone");
+    let other = json!({"overhead": {"cpu": "1"}});
+    let elsewhere = json!({"nodeSelector": {"kata": "no"}});
+    for (sent, why) in [
+        (
+            unclassed,
+            "Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (unknown, "RuntimeClass \"gone\" not found"),
+        (
+            of_class("e", other),
+            "Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+        ),
+        (
+            of_class("f", elsewhere),
+            "conflict: runtimeClass.scheduling.nodeSelector[kata] = yes; pod.spec.nodeSelector[kata] = no",
+        ),
+    ] {
+        let (code, answer) = world.ask(&format!("POST {PODS}"), sent).await;
+        let message = answer["message"].as_str().unwrap();
+        assert!(code == 403 && message.contains(why), "{code} {message}");
+    }
+}

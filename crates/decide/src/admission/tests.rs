@@ -37,6 +37,10 @@ fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
         others: &others,
         allocatable: &allocatable.map(|(name, n)| (name.to_owned(), n)).into(),
         node,
+        rules: &AdmissionRules {
+            sysctls: SysctlAllowlist::new("6.1.0", &[]).unwrap(),
+            app_armor: AppArmor::Absent,
+        },
     };
     admission(&view).map_or("admitted".to_owned(), |r| {
         format!("{} {}", r.reason, r.message)
@@ -250,4 +254,45 @@ fn another_system_another_node_and_an_unknown_policy_are_refused() {
     );
     let offered = node(&json!({ "status": { "features": { "supplementalGroupsPolicy": true } } }));
     assert_eq!(decided(&strict, &[], &offered), "admitted");
+}
+
+#[test]
+fn what_the_host_does_not_allow_is_refused_first_or_last() {
+    let containers = "containers: [{name: c, image: i, resources: {requests: {cpu: '9'}}}]";
+    let asks = |security: &str| format!("{{{containers}, securityContext: {{{security}}}}}");
+    check(
+        &asks("sysctls: [{name: kernel.sem, value: '1'}]"),
+        &[],
+        "SysctlForbidden forbidden sysctl: \"kernel.sem\" not allowlisted",
+    );
+    check(
+        &asks("appArmorProfile: {type: RuntimeDefault}"),
+        &[],
+        "OutOfcpu Node didn't have enough resource: cpu, requested: 9000, used: 0, capacity: 2000",
+    );
+    check(
+        "{containers: [{name: c, image: i}], securityContext: {appArmorProfile: {type: RuntimeDefault}}}",
+        &[],
+        "AppArmor Cannot enforce AppArmor: AppArmor is not enabled on the host",
+    );
+}
+
+#[test]
+fn what_the_sandbox_takes_counts() {
+    let with_overhead = |cpu: &str| {
+        format!(
+            "{{containers: [{{name: c, image: i, resources: {{requests: {{cpu: '1'}}}}}}], overhead: {{cpu: {cpu}, memory: 1Mi}}}}"
+        )
+    };
+    check(&with_overhead("'1'"), &[], "admitted");
+    check(
+        &with_overhead("1001m"),
+        &[],
+        "OutOfcpu Node didn't have enough resource: cpu, requested: 2001, used: 0, capacity: 2000",
+    );
+    check(
+        &with_overhead("1m"),
+        &[&with_overhead("0")],
+        "OutOfcpu Node didn't have enough resource: cpu, requested: 1001, used: 1000, capacity: 2000",
+    );
 }

@@ -71,6 +71,7 @@ fn containers_of_recorded_pods_equal_what_was_sent() {
                 image_user: ImageUser::of_image(None, ""),
                 pod_ips: &["10.244.0.7".to_owned()],
                 objects: &objects,
+                env_files: None,
                 recursive_read_only: RecursiveReadOnly::Unsupported,
                 mounts: &recorded_mounts(uid, &sent),
                 swap: SwapController::Available,
@@ -98,6 +99,7 @@ fn check(spec: &str, mounts: &ResolvedMounts) -> Result<ContainerConfig, String>
         image_user: ImageUser::of_image(Some(7), ""),
         pod_ips: &["10.244.0.7".to_owned()],
         objects: &PodObjects::default(),
+        env_files: None,
         recursive_read_only: RecursiveReadOnly::Unsupported,
         mounts,
         swap: SwapController::Missing,
@@ -237,6 +239,7 @@ fn only_volumes_of_the_pods_own_are_relabeled() {
         image_user: ImageUser::of_image(None, ""),
         pod_ips: &["10.244.0.7".to_owned()],
         objects: &PodObjects::default(),
+        env_files: None,
         recursive_read_only: RecursiveReadOnly::Unsupported,
         mounts: &ResolvedMounts {
             volumes: volumes.into(),

@@ -81,6 +81,7 @@ fn check_objects(pod: &Pod, objects: &PodObjects) -> Result<Vec<(String, String)
         node: &node(),
         pod_ips: &pod_ips,
         objects,
+        env_files: None,
     };
     let env = container_env(&view).map_err(|problem| problem.message)?;
     Ok(env
@@ -183,7 +184,7 @@ fn sources_that_can_not_be_had_are_named() {
         ),
         (
             "fileKeyRef: {volumeName: v, path: p, key: k}",
-            "env V: valueFrom.fileKeyRef is not supported",
+            "couldn't parse env file",
         ),
         (
             "fieldRef: {fieldPath: status.phase}",
@@ -349,6 +350,7 @@ fn what_is_no_text_reaches_the_container_as_it_is_and_no_log() {
         node: &node,
         pod_ips: &[],
         objects: &objects,
+        env_files: None,
     })
     .unwrap();
     assert_eq!(env.get("A"), Some([0xff].as_slice()));
@@ -422,4 +424,48 @@ fn services_come_last_and_can_be_referred_to() {
     of_api.source = kubelet_model::pod::SourceKind::Api;
     let text = "services have not yet been read at least once, cannot construct envvars";
     assert_eq!(check_objects(&of_api, &waits), Err(text.to_owned()));
+}
+
+#[test]
+fn variables_from_files_take_their_place_among_the_others() {
+    let file = "valueFrom: {fileKeyRef: {volumeName: v, path: f, key: K}}";
+    let pod = pod_of(&format!(
+        "{{volumes: [{{name: v, emptyDir: {{}}}}], containers: [{{name: c, image: i, env: [{{name: A, {file}}}, {{name: B, {file}}},
+          {{name: C, value: '<$(A)$(B)>'}}]}}]}}"
+    ));
+    let mut values = EnvFileValues::default();
+    values.insert(0, Some(b"from file".to_vec()));
+    values.insert(1, None);
+    let mut node = node();
+    let env = |node: &NodeView, values| {
+        let env = container_env(&EnvView {
+            pod: &pod,
+            container: &pod.containers()[0],
+            node,
+            pod_ips: &[],
+            objects: &PodObjects::default(),
+            env_files: values,
+        });
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        env.map(|env| {
+            let all = env
+                .iter()
+                .map(|(name, value)| format!("{name}={}", text(value)));
+            all.collect::<Vec<_>>()
+        })
+        .map_err(|problem| problem.message)
+    };
+    assert_eq!(
+        env(&node, Some(&values)),
+        Ok(vec![
+            "A=from file".to_owned(),
+            "C=<from file$(B)>".to_owned()
+        ])
+    );
+    assert_eq!(env(&node, None), Err("couldn't parse env file".to_owned()));
+    node.env_files = false;
+    assert_eq!(
+        env(&node, None),
+        Ok(["A=", "B=", "C=<>"].map(str::to_owned).to_vec())
+    );
 }

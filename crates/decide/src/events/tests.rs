@@ -72,6 +72,8 @@ fn waits(pod: &Pod, told: &mut ToldWaits, plan: &PodPlan, failed: Option<&Waitin
         retry_at: None,
         failures: 0,
         garbage_at: None,
+        active_since: None,
+        handlers: None,
         node: &node(),
         network: &NetworkState::Ready,
         now: jiff::Timestamp::UNIX_EPOCH,

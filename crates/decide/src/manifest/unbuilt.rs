@@ -13,14 +13,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet_model::pod::SourceKind;
 use serde_json::{Map, Value};
 
-/// Annotations that named AppArmor profiles before there was a field.
-const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
-
 /// What is known of one field.
 #[derive(Clone, Copy)]
 enum Field {
     /// Honoured; the value has no fields of its own.
     Built,
+    /// Honoured; the value is a map, whose keys are no fields.
+    BuiltMap,
     /// Has no meaning on this node for a static pod: scheduling, Windows.
     Ignored,
     /// Not honoured.
@@ -41,11 +40,6 @@ pub fn unbuilt_fields(pod: &Pod) -> Vec<String> {
 /// The same for a pod of this source: what refers to objects of the API is built for pods of the API.
 pub fn unbuilt_fields_from(pod: &Pod, source: SourceKind) -> Vec<String> {
     let mut found = Vec::new();
-    for (key, profile) in pod.metadata.annotations.iter().flatten() {
-        if key.starts_with(APP_ARMOR_PREFIX) && !matches!(profile.as_str(), "" | "unconfined") {
-            found.push(format!("metadata.annotations[{key}]"));
-        }
-    }
     if let Ok(Value::Object(spec)) = serde_json::to_value(&pod.spec) {
         walk("spec", &spec, (tables::POD_SPEC, source), &mut found);
     }
@@ -64,7 +58,7 @@ fn walk(path: &str, object: &Map<String, Value>, table: Table<'_>, found: &mut V
         let at = format!("{path}.{name}");
         let known = table.iter().find(|(field, _)| field == name);
         match known.map(|(_, field)| *field) {
-            Some(Field::Built | Field::Ignored) => {}
+            Some(Field::Built | Field::BuiltMap | Field::Ignored) => {}
             Some(Field::UnbuiltIf(so)) if !so(value) => {}
             Some(Field::OfApi) if source == SourceKind::Api => {}
             Some(Field::Into(inner)) => descend(&at, value, (inner, source), found),

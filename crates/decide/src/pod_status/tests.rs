@@ -1,8 +1,10 @@
 //! Readiness gates by upstream's table, and what others wrote into the status.
 
+use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::objects::PodObjects;
 
 use super::*;
+use crate::runtime_class::recursive_read_only_to_remember;
 use crate::testing::pod;
 use crate::testing::seen::Seen;
 
@@ -77,4 +79,46 @@ fn containers_that_are_not_ready_are_told_before_gates() {
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!(ready.reason.as_deref(), Some("ContainersNotReady"));
+}
+
+#[test]
+fn mounts_show_whether_all_below_them_is_read_only() {
+    let pod = pod(
+        "{spec: {volumes: [{name: v, emptyDir: {}}], containers: [{name: c, image: i, volumeMounts: [{name: v, mountPath: /w},
+          {name: v, mountPath: /r, readOnly: true}, {name: v, mountPath: /i, readOnly: true, recursiveReadOnly: IfPossible},
+          {name: v, mountPath: /e, readOnly: true, recursiveReadOnly: Enabled}]}]}}",
+    );
+    let mut seen = Seen::new(pod, PodObjects::default()).running();
+    let shown = |seen: &Seen| {
+        let status = seen.see(|view| pod_status(view).status);
+        let mounts = status.container_statuses.unwrap().remove(0).volume_mounts;
+        let modes = mounts.into_iter().flatten().map(|m| m.recursive_read_only);
+        modes
+            .map(|mode| mode.unwrap_or_default())
+            .collect::<Vec<_>>()
+    };
+    let remembered = |seen: &Seen| seen.see(recursive_read_only_to_remember);
+    let none = ["", "Disabled", "Disabled", "Disabled"];
+    let all = ["", "Disabled", "Enabled", "Enabled"];
+    assert_eq!(
+        (shown(&seen), remembered(&seen)),
+        (none.map(str::to_owned).to_vec(), None)
+    );
+    seen.handlers = Some(RuntimeHandlers {
+        recursive_read_only: ["runc".to_owned()].into(),
+    });
+    assert_eq!(
+        (shown(&seen), remembered(&seen)),
+        (none.map(str::to_owned).to_vec(), Some(false))
+    );
+    seen.handlers = Some(RuntimeHandlers {
+        recursive_read_only: [String::new()].into(),
+    });
+    assert_eq!(
+        (shown(&seen), remembered(&seen)),
+        (all.map(str::to_owned).to_vec(), Some(true))
+    );
+    seen.handlers = None;
+    seen.record.recursive_read_only = Some(true);
+    assert_eq!(shown(&seen), all, "as before a restart");
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kubelet_model::ids::SandboxId;
+use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{
     ContainerState, Moment, ObservedContainer, ObservedPod, ObservedSandbox, SandboxState,
@@ -17,7 +18,7 @@ use kubelet_model::pod::Pod;
 
 use crate::lifecycle::Lifecycle;
 use crate::testing::node;
-use crate::view::{Desire, NetworkState, PodRecord, PodView, Prepared};
+use crate::view::{Desire, NetworkState, PodRecord, PodView, Prepared, ResolvedImage};
 use crate::volumes::Mark;
 
 /// A pod with a sandbox whose containers run, or with nothing yet.
@@ -29,6 +30,9 @@ pub(crate) struct Seen {
     pub(crate) prepared: Prepared,
     pub(crate) written: BTreeMap<String, Mark>,
     pub(crate) record: PodRecord,
+    pub(crate) resolved: BTreeMap<String, ResolvedImage>,
+    pub(crate) active_since: Option<Timestamp>,
+    pub(crate) handlers: Option<RuntimeHandlers>,
     pub(crate) wall: Timestamp,
 }
 
@@ -41,6 +45,9 @@ impl Seen {
             prepared: Prepared::No,
             written: BTreeMap::new(),
             record: PodRecord::default(),
+            resolved: BTreeMap::new(),
+            active_since: None,
+            handlers: None,
             wall: Timestamp::UNIX_EPOCH,
         }
     }
@@ -87,7 +94,7 @@ impl Seen {
             lifecycle: &Lifecycle::Syncing,
             observed: &self.observed,
             record: &self.record,
-            resolved: &BTreeMap::new(),
+            resolved: &self.resolved,
             waiting: &BTreeMap::new(),
             held: &BTreeMap::new(),
             pod_waiting: None,
@@ -97,10 +104,23 @@ impl Seen {
             retry_at: None,
             failures: 0,
             garbage_at: None,
+            active_since: self.active_since,
+            handlers: self.handlers.as_ref(),
             node: &node(),
             network: &NetworkState::Ready,
             now: Timestamp::UNIX_EPOCH,
             wall: self.wall,
         })
+    }
+}
+
+/// An image named `i`, as it was made sure of.
+pub(crate) fn image() -> ResolvedImage {
+    ResolvedImage {
+        wanted: "i".to_owned(),
+        id: "sha256:1".to_owned(),
+        uid: None,
+        username: String::new(),
+        env_files: None,
     }
 }

@@ -215,3 +215,26 @@ fn a_pod_waits_for_its_objects_and_says_so() {
         .insert("cm".to_owned(), config_map("one"));
     assert_eq!(seen.plan().steps.len(), 2);
 }
+
+#[test]
+fn an_empty_dir_in_memory_goes_with_its_containers_and_one_on_disk_with_the_pod() {
+    let pod = pod_of(
+        "{containers: [{name: c, image: i}], volumes: [{name: m, emptyDir: {medium: Memory}}, {name: d, emptyDir: {}}]}",
+    );
+    let work = release_work(&pod, &node(), Leaving::No);
+    let removed = work.iter().filter_map(|work| match work {
+        HostWork::RemoveTree { path } => path.strip_prefix("/var/lib/kubelet/pods/u1/"),
+        _ => None,
+    });
+    assert_eq!(
+        removed.collect::<Vec<_>>(),
+        [
+            "volumes/kubernetes.io~empty-dir/m",
+            "plugins/kubernetes.io~empty-dir/m"
+        ]
+    );
+    assert!(
+        matches!(work[0], HostWork::UnmountVolumes { .. }),
+        "before anything is removed"
+    );
+}

@@ -138,7 +138,7 @@ async fn the_real_log_gives_a_report_written_into_it() {
             }
         }
     };
-    let found = tokio::time::timeout(std::time::Duration::from_secs(10), found)
+    let found = tokio::time::timeout(Duration::from_secs(10), found)
         .await
         .unwrap();
     assert_eq!(

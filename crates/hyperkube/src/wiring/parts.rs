@@ -24,7 +24,7 @@ use kubelet_act::image_list::{ImageList, ImageSet};
 use kubelet_act::images::PullLimits;
 use kubelet_act::iptables_chains::IptablesChains;
 use kubelet_act::memory::Memory;
-use kubelet_act::node_facts::{cluster_facts, node_view, pods_allowance};
+use kubelet_act::node_facts::{admission_rules, cluster_facts, node_view, pods_allowance};
 use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
 use kubelet_act::pod_cidr::PodCidr;
 use kubelet_act::reconciler::Reconcilers;
@@ -43,9 +43,10 @@ use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{self, Cgroups};
 use kubelet_host::journal::{Journal, JournalLimits, JournalProblem};
+use kubelet_host::kernel::kernel_version;
 use kubelet_host::machine::{IdFiles, Machine, read_machine};
 use kubelet_model::config::{CgroupDriver, Config};
-use kubelet_model::node::NodeView;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::sync::watch;
@@ -248,7 +249,7 @@ pub(crate) async fn runtime_up(
     cri: &Client,
     registry: &Registry,
     reconcilers: &Reconcilers,
-) -> anyhow::Result<(watch::Receiver<NetworkState>, watch::Receiver<RuntimeState>)> {
+) -> anyhow::Result<Heard> {
     let endpoint = &config.runtime.endpoint;
     let driver = cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await;
     if driver.context("ask the runtime for its cgroup driver")? == CgroupDriver::Systemd {
@@ -257,9 +258,24 @@ pub(crate) async fn runtime_up(
         );
     }
     let check = RuntimeUp::new(cri.clone(), endpoint.clone());
-    let heard = (check.network(), check.state());
+    let heard = Heard {
+        network: check.network(),
+        handlers: check.handlers(),
+        state: check.state(),
+    };
     reconcilers.spawn(check, RuntimeUp::pace());
     Ok(heard)
+}
+
+/// What the runtime says of itself, for whom it matters.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// For pods that start.
+    pub(crate) network: watch::Receiver<NetworkState>,
+    /// For their mounts.
+    pub(crate) handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
+    /// For the Node's status.
+    pub(crate) state: watch::Receiver<RuntimeState>,
 }
 
 /// `makeIPTablesUtilChains`.
@@ -276,13 +292,15 @@ pub(crate) fn admission(
     root: &HostRoot,
     node: &NodeView,
     own: Option<Snapshots<Node>>,
-) -> AdmissionParts {
+) -> anyhow::Result<AdmissionParts> {
     // Versions are no part of the object that is registered.
     let facts = cluster_facts(config, machine, root, node, (VERSION, ""));
-    AdmissionParts {
+    let rules = admission_rules(config, root, &kernel_version())?;
+    Ok(AdmissionParts {
         initial: Arc::new(facts.initial),
         own,
-    }
+        rules: Arc::new(rules),
+    })
 }
 
 /// The range of the pods' addresses, for the runtime.

@@ -6,13 +6,13 @@
 //! Holds: a field moves from `Unbuilt` to `Built` in the change that builds it
 //! Upstream: staging/src/k8s.io/api/core/v1/types.go (names of fields)
 
-use super::Field::{self, Built, Ignored, Into, OfApi, Unbuilt, UnbuiltIf};
+use super::Field::{self, Built, BuiltMap, Ignored, Into, OfApi, Unbuilt, UnbuiltIf};
 use serde_json::Value;
 
 type Table = &'static [(&'static str, Field)];
 
 pub(super) const POD_SPEC: Table = &[
-    ("activeDeadlineSeconds", Unbuilt),
+    ("activeDeadlineSeconds", Built),
     ("affinity", Ignored),
     ("automountServiceAccountToken", Ignored),
     ("containers", Into(CONTAINER)),
@@ -32,7 +32,7 @@ pub(super) const POD_SPEC: Table = &[
     ("nodeName", Built),
     ("nodeSelector", Ignored),
     ("os", Into(POD_OS)),
-    ("overhead", UnbuiltIf(is_filled)),
+    ("overhead", BuiltMap),
     ("preemptionPolicy", Ignored),
     ("priority", Built),
     ("priorityClassName", Built),
@@ -115,7 +115,7 @@ const ENV: Table = &[
 const ENV_SOURCE: Table = &[
     ("configMapKeyRef", OfApi),
     ("fieldRef", Into(FIELD_REF)),
-    ("fileKeyRef", Unbuilt),
+    ("fileKeyRef", Into(FILE_REF)),
     ("resourceFieldRef", Into(RESOURCE_REF)),
     ("secretKeyRef", OfApi),
 ];
@@ -127,6 +127,13 @@ const ENV_FROM: Table = &[
 ];
 
 const FIELD_REF: Table = &[("apiVersion", Built), ("fieldPath", Built)];
+
+const FILE_REF: Table = &[
+    ("key", Built),
+    ("optional", Built),
+    ("path", Built),
+    ("volumeName", Built),
+];
 
 const RESOURCE_REF: Table = &[
     ("containerName", Built),
@@ -156,7 +163,7 @@ const RESOURCES: Table = &[
 
 const SECURITY: Table = &[
     ("allowPrivilegeEscalation", Built),
-    ("appArmorProfile", UnbuiltIf(is_confined)),
+    ("appArmorProfile", Into(APP_ARMOR)),
     ("capabilities", Into(CAPABILITIES)),
     ("privileged", Built),
     ("procMount", UnbuiltIf(is_unmasked)),
@@ -168,6 +175,8 @@ const SECURITY: Table = &[
     ("seccompProfile", Into(SECCOMP)),
     ("windowsOptions", Ignored),
 ];
+
+const APP_ARMOR: Table = &[("localhostProfile", Built), ("type", Built)];
 
 const SELINUX: Table = &[
     ("level", Built),
@@ -185,13 +194,13 @@ const MOUNT: Table = &[
     ("mountPropagation", Built),
     ("name", Built),
     ("readOnly", Built),
-    ("recursiveReadOnly", UnbuiltIf(is_recursive)),
+    ("recursiveReadOnly", Built),
     ("subPath", Built),
     ("subPathExpr", Built),
 ];
 
 const POD_SECURITY: Table = &[
-    ("appArmorProfile", UnbuiltIf(is_confined)),
+    ("appArmorProfile", Into(APP_ARMOR)),
     ("fsGroup", Built),
     ("fsGroupChangePolicy", Built),
     ("runAsGroup", Built),
@@ -276,16 +285,8 @@ fn is_filled(value: &Value) -> bool {
     value.as_object().is_none_or(|object| !object.is_empty())
 }
 
-fn is_confined(profile: &Value) -> bool {
-    profile.get("type").is_none_or(|kind| kind != "Unconfined")
-}
-
 fn is_unmasked(value: &Value) -> bool {
     value != "Default"
-}
-
-fn is_recursive(value: &Value) -> bool {
-    value != "Disabled"
 }
 
 fn is_mount_option(value: &Value) -> bool {

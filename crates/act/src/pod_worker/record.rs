@@ -1,0 +1,66 @@
+//! How a pod's record begins, and what of it a restart of the kubelet must find again: since when the pod is active, what its handler can do.
+//!
+//! In:    the record of an earlier process, the first look, what the runtime said
+//! Out:   the record, and the steady time that deadlines count from
+//! Calls: pod_worker
+//! Holds: a record of a life that is over is not used; what counts from a record never counts from later than now
+//! Upstream: none (there status at the API server takes its place)
+
+use jiff::{SignedDuration, Timestamp};
+use kubelet_decide::lifecycle::Lifecycle;
+use kubelet_decide::runtime_class::recursive_read_only_to_remember;
+use kubelet_decide::view::PodRecord;
+use kubelet_model::observed::ObservedPod;
+
+use super::{Order, PodWorker};
+use crate::clock::Clock;
+
+impl PodWorker {
+    /// Once, with the first look: the record may be of a life that has ended since.
+    pub(super) fn doubt_record(&mut self, observed: &ObservedPod) {
+        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
+            return;
+        }
+        tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
+        self.record = PodRecord::default();
+        self.take_up();
+        self.life = Lifecycle::Syncing;
+    }
+
+    /// From here on the pod is active.
+    pub(super) fn take_up(&mut self) {
+        self.record.start_time = Some(self.wall());
+        self.record.active_since = self.parts.executor.clock.boot_moment();
+        self.active_since = Some(self.now());
+    }
+
+    /// The steady time of something that the runtime dates by the wall clock, as far as it can be known: never later than now.
+    pub(super) fn steady_of(&self, wall: Timestamp) -> Timestamp {
+        let age = self.wall().duration_since(wall).max(SignedDuration::ZERO);
+        self.now().saturating_sub(age).unwrap_or(self.now())
+    }
+
+    /// Keeps what was said of the pod's handler, for the status after a restart.
+    pub(super) fn remember_handler(&mut self, order: &Order, observed: &ObservedPod) {
+        let network = self.parts.network.look(Clone::clone);
+        let said =
+            recursive_read_only_to_remember(&self.view(order, observed, &self.life, &network));
+        if said.is_some() && said != self.record.recursive_read_only {
+            self.record.recursive_read_only = said;
+            self.save();
+        }
+    }
+}
+
+/// Since when the pod of an earlier process's record is active, by steady time: by the machine's own count where that is of this boot,
+/// else as the wall clock has it, never later than now.
+pub(super) fn active_since(clock: &Clock, record: &PodRecord) -> Option<Timestamp> {
+    let counted = record.active_since.as_ref();
+    counted
+        .and_then(|moment| clock.steady_of_boot(moment))
+        .or_else(|| {
+            let age = clock.now().duration_since(record.start_time?);
+            let now = clock.steady();
+            now.checked_sub(age.max(SignedDuration::ZERO)).ok()
+        })
+}
