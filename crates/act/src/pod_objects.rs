@@ -224,12 +224,12 @@ impl Keeper {
             self.published.change(|all| drop(all.pods.remove(&uid)));
         }
         for pod in &set.pods {
-            let is_known = self
-                .pods
-                .get(&pod.uid)
-                .is_some_and(|needs| needs.pod.object.spec == pod.object.spec);
-            if !is_known {
-                self.begin(pod, streams);
+            match self.pods.get_mut(&pod.uid) {
+                // The newest object of a pod is held by many; an older one would be held by this alone.
+                Some(needs) if needs.pod.object.spec == pod.object.spec => {
+                    needs.pod = Arc::clone(pod);
+                }
+                Some(_) | None => self.begin(pod, streams),
             }
         }
     }
@@ -420,7 +420,8 @@ fn renewals(
         let (tokens, key) = (tokens.clone(), key.clone());
         async move {
             tokio::time::sleep(after).await;
-            let result = tokens.token(&key).await;
+            // Boxed: a call is many times as large as the wait, which is what every pod is nearly all the time.
+            let result = Box::pin(tokens.token(&key)).await;
             let next = if result.is_ok() {
                 (TOKEN_CHECK, TOKEN_RETRY)
             } else {
