@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::reconciler::{Pace, Reconciler, RoundError, WakeReason};
 use crate::status::StatusHandle;
 
-/// From one round to the next when nothing happens: requests and metrics take memory, too.
-const PERIOD: Duration = Duration::from_secs(30);
+/// From one round to the next when nothing happens: lists of the runtime, requests and metrics take memory, too.
+const PERIOD: Duration = Duration::from_secs(10);
 /// A burst has ended when no status has changed for so long.
 const SETTLED: Duration = Duration::from_secs(3);
 

@@ -38,14 +38,14 @@ use crate::termination_message::MessageReader;
 const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
-/// The runtime says "running" a little longer than the process lives. It is asked again after this part of the time that has
-/// passed since, so that an exit shows at most so much later than the runtime tells it;
+/// The runtime says "running" a little longer than the process lives. It is asked again after this part of the time that has passed
+/// since, so that an exit shows at most so much later than the runtime tells it.
 const RECHECK_PART: u32 = 16;
-/// not more often than this, times the exits that are asked for just now;
+/// It is not asked more often than this, times the exits that are asked for just now.
 const SHORTEST_RECHECK: Duration = Duration::from_millis(3);
-/// not less often than this;
+/// It is not asked less often than this.
 const LONGEST_RECHECK: Duration = Duration::from_millis(40);
-/// and no longer than this: then it is left to the relist.
+/// After this an exit is left to the relist.
 const RECHECKS: Duration = Duration::from_secs(2);
 
 /// How long to wait before the runtime is asked again about a process that ended so long ago, one of so many.
