@@ -581,3 +581,36 @@ pub fn parts(
         containers: containers.into_iter().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How late an exit can show that the runtime tells of so many milliseconds after it, and how often it was asked until then.
+    fn lateness(told_ms: u64, exits: usize) -> (Duration, u32) {
+        let told = Duration::from_millis(told_ms);
+        let (mut age, mut asked) = (Duration::ZERO, 1);
+        while age < told {
+            age += recheck_pause(age, exits);
+            asked += 1;
+        }
+        (age.saturating_sub(told), asked)
+    }
+
+    #[test]
+    fn one_exit_shows_soon_after_the_runtime_tells_it() {
+        for told in 0..700 {
+            let (late, asked) = lateness(told, 1);
+            let most = (Duration::from_millis(told) / RECHECK_PART).max(SHORTEST_RECHECK);
+            assert!(late <= most, "told after {told} ms, shown {late:?} later");
+            assert!(asked <= 70, "asked {asked} times in {told} ms");
+        }
+    }
+
+    #[test]
+    fn many_exits_do_not_flood_the_runtime() {
+        let (late, asked) = lateness(400, 60);
+        assert!(late <= LONGEST_RECHECK);
+        assert_eq!(asked, 11);
+    }
+}
