@@ -42,27 +42,52 @@ impl fmt::Debug for ExitSource {
 }
 
 impl ExitSource {
-    /// Waits for the end of a container's first process. `true`: look now. `false`: no hint can be had.
-    pub async fn of(&self, cri: &Client, id: &ContainerId, pid: u32) -> bool {
+    /// Waits for the end of a container's first process. `true`: look now. `false`: no hint can be had. While it waits it holds
+    /// little more than the descriptor.
+    pub fn of(&self, cri: Client, id: ContainerId, pid: u32) -> Wait {
         match self {
-            Self::None => false,
+            Self::None => Box::pin(std::future::ready(false)),
             Self::Simulated(exits) => {
-                exits(pid).await;
-                true
+                let exit = exits(pid);
+                Box::pin(async move {
+                    exit.await;
+                    true
+                })
             }
-            Self::Kernel => kernel_exit(cri, id, pid).await,
+            Self::Kernel => {
+                // Boxed before it is captured, so that what the call took is given back when it is over.
+                let opened = Box::pin(opened(cri, id, pid));
+                Box::pin(async move {
+                    match opened.await {
+                        Opened::Waits(exit) => exit.wait().await.is_ok(),
+                        Opened::Over => true,
+                        Opened::NoHint => false,
+                    }
+                })
+            }
         }
     }
 }
 
-async fn kernel_exit(cri: &Client, id: &ContainerId, pid: u32) -> bool {
+/// A wait for one exit.
+pub type Wait = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// What there is to wait for.
+enum Opened {
+    Waits(ProcessExit),
+    /// Or nobody knows: look now.
+    Over,
+    NoHint,
+}
+
+async fn opened(cri: Client, id: ContainerId, pid: u32) -> Opened {
     let exit = match ProcessExit::open(pid) {
         Ok(exit) => exit,
         // Gone already: the look that follows sees it.
-        Err(error) if kubelet_host::pidfd::is_gone(&error) => return true,
+        Err(error) if kubelet_host::pidfd::is_gone(&error) => return Opened::Over,
         Err(error) => {
             tracing::warn!(container = %id, pid, error = %error, "Exit of the container's process cannot be watched");
-            return false;
+            return Opened::NoHint;
         }
     };
     // Already over: no need to ask whose pid it was.
@@ -73,12 +98,12 @@ async fn kernel_exit(cri: &Client, id: &ContainerId, pid: u32) -> bool {
                     .status
                     .map(|s| container_of_status(&s, &response.info, None).container.pid);
                 if again.flatten() != Some(pid) {
-                    return true;
+                    return Opened::Over;
                 }
             }
             // Unknown: the look that follows asks again, and watches again.
-            Err(_) => return true,
+            Err(_) => return Opened::Over,
         }
     }
-    exit.wait().await.is_ok()
+    Opened::Waits(exit)
 }

@@ -136,6 +136,9 @@ pub async fn look(
         pod.containers.extend(seen);
     }
     pod.sort();
+    // They are kept for as long as the pod is there.
+    pod.sandboxes.shrink_to_fit();
+    pod.containers.shrink_to_fit();
     Ok(Looked { pod })
 }
 
@@ -199,7 +202,18 @@ async fn inspect_container(
     before: Option<ObservedContainer>,
     sandbox: Option<SandboxId>,
 ) -> Result<(ContainerId, Option<ObservedContainer>), CriError> {
-    let response = match cri.container_status(id.as_str()).await {
+    // A container has one first process and one sandbox for all its life; what was told of them once stays true.
+    let known_pid = before.as_ref().and_then(|b| b.pid);
+    let is_known = known_pid.is_some()
+        && before
+            .as_ref()
+            .is_some_and(|b| !b.sandbox.as_str().is_empty());
+    let answer = if is_known {
+        cri.container_status_alone(id.as_str()).await
+    } else {
+        cri.container_status(id.as_str()).await
+    };
+    let response = match answer {
         Ok(response) => response,
         Err(error) if error.is_not_found() => return Ok((id, None)),
         Err(error) => return Err(error),
@@ -213,6 +227,9 @@ async fn inspect_container(
         .or(sandbox);
     let detail = container_of_status(&status, &response.info, known_sandbox.as_ref());
     let mut container = detail.container;
+    if matches!(container.state, ContainerState::Running { .. }) {
+        container.pid = container.pid.or(known_pid);
+    }
     if let ContainerState::Exited(exit) = &mut container.state {
         let message = messages.read(
             container.termination_message_host_path.as_deref(),

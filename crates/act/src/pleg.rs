@@ -38,12 +38,22 @@ use crate::termination_message::MessageReader;
 const SLOW_RELIST: Duration = Duration::from_secs(60);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
-/// The runtime says "running" a little longer than the process lives: look again after these, then each
-/// [`EXIT_RECHECK_MILLIS`] up to [`EXIT_RECHECKS`] looks in all, then leave it to the relist.
-const FIRST_EXIT_RECHECKS_MILLIS: [u64; 16] =
-    [1, 2, 4, 6, 8, 8, 10, 10, 12, 15, 15, 20, 20, 25, 25, 30];
-const EXIT_RECHECK_MILLIS: u64 = 40;
-const EXIT_RECHECKS: usize = 60;
+/// The runtime says "running" a little longer than the process lives. It is asked again after this part of the time that has passed
+/// since, so that an exit shows at most so much later than the runtime tells it.
+const RECHECK_PART: u32 = 16;
+/// It is not asked more often than this, times the exits that are asked for just now.
+const SHORTEST_RECHECK: Duration = Duration::from_millis(3);
+/// It is not asked less often than this.
+const LONGEST_RECHECK: Duration = Duration::from_millis(40);
+/// After this an exit is left to the relist.
+const RECHECKS: Duration = Duration::from_secs(2);
+
+/// How long to wait before the runtime is asked again about a process that ended so long ago, one of so many.
+fn recheck_pause(age: Duration, exits: usize) -> Duration {
+    let exits = u32::try_from(exits).unwrap_or(u32::MAX);
+    let shortest = SHORTEST_RECHECK.saturating_mul(exits).min(LONGEST_RECHECK);
+    (age / RECHECK_PART).clamp(shortest, LONGEST_RECHECK)
+}
 
 /// A look that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -161,7 +171,7 @@ enum Landed {
     Look(PodUid, Result<Looked, CriError>),
     List(Instant, Result<Listing, CriError>),
     Exit(PodUid, ContainerId),
-    Recheck(PodUid, ContainerId, usize),
+    Recheck(PodUid, ContainerId, Instant),
     NoHint(ContainerId),
 }
 
@@ -357,10 +367,10 @@ impl Pleg {
             Landed::Exit(uid, id) => {
                 self.watched.remove(&id);
                 if self.rechecking.insert(id.clone()) {
-                    self.recheck(uid, id, 0, flights);
+                    self.recheck(uid, id, Instant::now(), flights);
                 }
             }
-            Landed::Recheck(uid, id, tries) => self.recheck(uid, id, tries, flights),
+            Landed::Recheck(uid, id, since) => self.recheck(uid, id, since, flights),
             Landed::NoHint(id) => {
                 self.watched.remove(&id);
                 self.unwatched.insert(id);
@@ -368,12 +378,12 @@ impl Pleg {
         }
     }
 
-    /// The process is gone; looks until the runtime agrees, a bounded number of times.
+    /// The process is gone; looks until the runtime agrees, for a bounded time.
     fn recheck(
         &mut self,
         uid: PodUid,
         id: ContainerId,
-        tries: usize,
+        since: Instant,
         flights: &FuturesUnordered<Flight>,
     ) {
         let runs = self
@@ -385,7 +395,7 @@ impl Pleg {
                     .iter()
                     .any(|c| c.id == id && matches!(c.state, ContainerState::Running { .. }))
             });
-        if !runs || tries >= EXIT_RECHECKS {
+        if !runs || since.elapsed() >= RECHECKS {
             self.rechecking.remove(&id);
             if runs {
                 self.unwatched.insert(id);
@@ -393,11 +403,10 @@ impl Pleg {
             return;
         }
         self.ask(uid.clone(), Scope::container(id.clone()), None, flights);
-        let pause = FIRST_EXIT_RECHECKS_MILLIS.get(tries);
-        let pause = Duration::from_millis(pause.copied().unwrap_or(EXIT_RECHECK_MILLIS));
+        let pause = recheck_pause(since.elapsed(), self.rechecking.len());
         flights.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
-            Landed::Recheck(uid, id, tries + 1)
+            Landed::Recheck(uid, id, since)
         }));
     }
 
@@ -534,14 +543,10 @@ impl Pleg {
             };
             self.unwatched.remove(&container.id);
             self.watched.insert(container.id.clone());
-            let (exits, cri, uid, id) = (
-                self.exits.clone(),
-                self.cri.clone(),
-                pod.uid.clone(),
-                container.id.clone(),
-            );
+            let (uid, id) = (pod.uid.clone(), container.id.clone());
+            let exit = self.exits.of(self.cri.clone(), id.clone(), pid);
             flights.push(Box::pin(async move {
-                if exits.of(&cri, &id, pid).await {
+                if exit.await {
                     Landed::Exit(uid, id)
                 } else {
                     Landed::NoHint(id)
@@ -574,5 +579,38 @@ pub fn parts(
     Scope::Parts {
         sandboxes: sandboxes.into_iter().collect(),
         containers: containers.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How late an exit can show that the runtime tells of so many milliseconds after it, and how often it was asked until then.
+    fn lateness(told_ms: u64, exits: usize) -> (Duration, u32) {
+        let told = Duration::from_millis(told_ms);
+        let (mut age, mut asked) = (Duration::ZERO, 1);
+        while age < told {
+            age += recheck_pause(age, exits);
+            asked += 1;
+        }
+        (age.saturating_sub(told), asked)
+    }
+
+    #[test]
+    fn one_exit_shows_soon_after_the_runtime_tells_it() {
+        for told in 0..700 {
+            let (late, asked) = lateness(told, 1);
+            let most = (Duration::from_millis(told) / RECHECK_PART).max(SHORTEST_RECHECK);
+            assert!(late <= most, "told after {told} ms, shown {late:?} later");
+            assert!(asked <= 70, "asked {asked} times in {told} ms");
+        }
+    }
+
+    #[test]
+    fn many_exits_do_not_flood_the_runtime() {
+        let (late, asked) = lateness(400, 60);
+        assert!(late <= LONGEST_RECHECK);
+        assert_eq!(asked, 11);
     }
 }

@@ -9,8 +9,8 @@
 //!           (checkAndRecordTerminations); differences: a static pod's start counts from its first sight, since it was never created
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,8 +33,8 @@ pub(crate) struct PodFigures {
     is_starting: bool,
     init_runs: BTreeMap<String, Timestamp>,
     init_time: Duration,
-    /// The pod of the last plan that was carried out.
-    acted_for: Option<Arc<Pod>>,
+    /// The pod of the last plan that was carried out, to tell it from others; its object is not held for that.
+    acted_for: Option<Weak<Pod>>,
     cleaning_failed: bool,
 }
 
@@ -157,12 +157,12 @@ impl PodFigures {
     ) {
         let operation = match (life.rank(), &self.acted_for) {
             (0, None) => "create",
-            (0, Some(before)) if !Arc::ptr_eq(before, pod) => "update",
+            (0, Some(before)) if before.as_ptr() != Arc::as_ptr(pod) => "update",
             (0, Some(_)) => "sync",
             (1, _) => "kill",
             _ => "terminated",
         };
-        self.acted_for = Some(Arc::clone(pod));
+        self.acted_for = Some(Arc::downgrade(pod));
         self.metrics
             .worker
             .with_label_values(&[operation])

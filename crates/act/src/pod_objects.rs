@@ -111,11 +111,14 @@ struct Keeper {
     wakes: mpsc::UnboundedSender<PodUid>,
 }
 
+/// Uses by name, in order. Nearly every pod has one, and a map takes room for eleven.
+type Uses<T> = Box<[(String, Use<T>)]>;
+
 /// What one pod needs. Its watches and its renewals end with it.
 struct Needs {
     pod: Arc<Pod>,
-    config_maps: BTreeMap<String, Use<ConfigMap>>,
-    secrets: BTreeMap<String, Use<Secret>>,
+    config_maps: Uses<ConfigMap>,
+    secrets: Uses<Secret>,
     tokens: BTreeMap<TokenRef, ObjectState<String>>,
     gone: CancellationToken,
 }
@@ -224,12 +227,12 @@ impl Keeper {
             self.published.change(|all| drop(all.pods.remove(&uid)));
         }
         for pod in &set.pods {
-            let is_known = self
-                .pods
-                .get(&pod.uid)
-                .is_some_and(|needs| needs.pod.object.spec == pod.object.spec);
-            if !is_known {
-                self.begin(pod, streams);
+            match self.pods.get_mut(&pod.uid) {
+                // The newest object of a pod is held by many; an older one would be held by this alone.
+                Some(needs) if needs.pod.object.spec == pod.object.spec => {
+                    needs.pod = Arc::clone(pod);
+                }
+                Some(_) | None => self.begin(pod, streams),
             }
         }
     }
@@ -239,20 +242,20 @@ impl Keeper {
         let refs = referenced_objects(pod);
         let namespace = &*pod.full_name.namespace;
         let gone = CancellationToken::new();
-        let config_maps: BTreeMap<String, Use<ConfigMap>> = refs
+        let config_maps: Uses<ConfigMap> = refs
             .config_maps
             .iter()
             .map(|name| (name.clone(), self.parts.config_maps.watch(namespace, name)))
             .collect();
-        let secrets: BTreeMap<String, Use<Secret>> = refs
+        let secrets: Uses<Secret> = refs
             .secrets
             .iter()
             .map(|name| (name.clone(), self.parts.secrets.watch(namespace, name)))
             .collect();
-        for used in config_maps.values() {
+        for (_, used) in &config_maps {
             streams.push(changes(&pod.uid, &gone, used.subscribe()));
         }
-        for used in secrets.values() {
+        for (_, used) in &secrets {
             streams.push(changes(&pod.uid, &gone, used.subscribe()));
         }
         let why = "waiting for the API server's answer".to_owned();
@@ -356,7 +359,7 @@ fn is_same(old: &PodObjects, new: &PodObjects) -> bool {
 }
 
 fn states<T: kubelet_cluster::objects::MaybeImmutable>(
-    uses: &BTreeMap<String, Use<T>>,
+    uses: &[(String, Use<T>)],
     word: &str,
     clock: Clock,
 ) -> BTreeMap<String, ObjectState<T>> {
@@ -420,7 +423,8 @@ fn renewals(
         let (tokens, key) = (tokens.clone(), key.clone());
         async move {
             tokio::time::sleep(after).await;
-            let result = tokens.token(&key).await;
+            // Boxed: a call is many times as large as the wait, which is what every pod is nearly all the time.
+            let result = Box::pin(tokens.token(&key)).await;
             let next = if result.is_ok() {
                 (TOKEN_CHECK, TOKEN_RETRY)
             } else {

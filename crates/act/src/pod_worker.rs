@@ -217,7 +217,7 @@ impl PodWorker {
     }
 
     /// Runs until the pod is finished or the process stops.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(&mut self, stop: CancellationToken) {
         self.begin();
         loop {
             if stop.is_cancelled() {
@@ -245,6 +245,8 @@ impl PodWorker {
             self.show(&order.pod, &observed, &thought.plan).await;
             if thought.plan.steps.is_empty() {
                 self.tell_end();
+                // Taken anew at the next turn.
+                self.objects = PodObjects::default();
                 self.wait(thought.plan.wake_at, &stop).await;
             } else {
                 self.act(&order.pod, thought.plan).await;

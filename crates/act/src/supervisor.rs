@@ -134,9 +134,11 @@ impl Supervisor {
         // The entry is put in before the task can end: nothing awaits between spawn and insert on this one thread,
         // and the end takes the same lock.
         let mut table = self.lock();
+        // Boxed before it is captured: a block holds what it captures and what it awaits side by side, so twice.
+        let future = Box::pin(AssertUnwindSafe(future).catch_unwind());
         #[expect(clippy::disallowed_methods, reason = "the one place")]
         let handle = tokio::spawn(async move {
-            let end = match AssertUnwindSafe(future).catch_unwind().await {
+            let end = match future.await {
                 Ok(()) => End::Returned,
                 Err(panic) => End::Panicked(panic_text(panic.as_ref())),
             };

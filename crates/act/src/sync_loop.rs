@@ -327,6 +327,8 @@ impl SyncLoop {
         if worker.panics > 0 {
             task = task.looking_first();
         }
+        // Moved into its loop it would be in there twice.
+        let mut task = Box::new(task);
         self.supervisor
             .spawn(TaskKind::PodWorker, name, async move {
                 task.run(stop).await;

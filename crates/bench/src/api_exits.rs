@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::Plan;
 use crate::clock;
 use crate::cluster::{Cluster, pod};
-use crate::exits::{Delays, end, inspected};
+use crate::exits::{Delays, end, finished};
 use crate::figures::{Samples, Table};
 use crate::floor::Floor;
 use crate::kubelet::text_at;
@@ -51,14 +51,13 @@ fn lasting(
     for (name, event) in &running {
         let id = container(&event.pod);
         end(floor, &id)?;
-        let finished = clock::poll("the runtime tells of an end", 1, 60.0, || {
-            let (finished, _) = inspected(floor, &id)?;
-            Ok((finished > 0.0).then_some(finished))
+        let ended = clock::poll("the runtime tells of an end", 1, 60.0, || {
+            Ok(Some(finished(floor, &id)?).filter(|ended| *ended > 0.0))
         })?;
         let told = clock::now();
-        delays.told.push((told - finished) * 1000.0);
+        delays.told.push((told - ended) * 1000.0);
         let seen = failed(watcher, name)?;
-        delays.shown.push((seen.at - finished) * 1000.0);
+        delays.shown.push((seen.at - ended) * 1000.0);
         own.push((seen.at - told) * 1000.0);
     }
     cluster.clear(watcher, &names)?;
@@ -78,8 +77,8 @@ fn brief(
         let name = format!("y-{number:06}");
         cluster.post(&[pod(image, &name, "Never", "exit 3")])?;
         let seen = failed(watcher, &name)?;
-        let (finished, _) = inspected(floor, &container(&seen.pod))?;
-        delays.shown.push((seen.at - finished) * 1000.0);
+        let ended = finished(floor, &container(&seen.pod))?;
+        delays.shown.push((seen.at - ended) * 1000.0);
         names.push(name);
     }
     cluster.clear(watcher, &names)?;

@@ -10,24 +10,31 @@ use crate::Plan;
 use crate::clock;
 use crate::cluster::{Cluster, lasting};
 use crate::figures::Table;
-use crate::idle::SETTLE_MS;
+use crate::idle::{SETTLE_MS, settled};
 use crate::node::{KubeletPlaces, Node};
 use crate::process;
 
 /// Adds a row on the memory of a process.
-fn memory_row(figure: &str, pid: u32, limit: Option<f64>, table: &mut Table) -> anyhow::Result<()> {
+fn memory_row(
+    whose: &str,
+    pid: u32,
+    (pods, limit): (usize, Option<f64>),
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let memory = process::memory(pid)?;
+    let figure = &format!("{whose}, memory with {pods} pods");
+    let value = memory.text() + &settled(pods);
     match limit {
         Some(limit) => table.judge(
             figure,
-            memory.text(),
+            value,
             "",
             (
                 &format!("<= {limit:.0} MB resident"),
                 memory.resident <= limit,
             ),
         ),
-        None => table.note(figure, memory.text(), ""),
+        None => table.note(figure, value, ""),
     }
     Ok(())
 }
@@ -58,7 +65,7 @@ pub(crate) fn node(
     let image = node.value("HK_BUSYBOX_IMAGE");
     let mut cluster = Cluster::node(node, places)?;
     let pid = cluster.kubelet.pid();
-    memory_row("node, memory with 0 pods", pid, Some(40.0), table)?;
+    memory_row("node", pid, (0, Some(40.0)), table)?;
     fill(&mut cluster, image, 0..plan.burst)?;
     let activity = process::activity(pid, plan.quiet_s)?;
     table.note(
@@ -70,8 +77,7 @@ pub(crate) fn node(
         "",
     );
     fill(&mut cluster, image, plan.burst..plan.full)?;
-    let figure = format!("node, memory with {} pods", plan.full);
-    memory_row(&figure, pid, Some(40.0), table)?;
+    memory_row("node", pid, (plan.full, Some(40.0)), table)?;
     empty(&mut cluster, image, plan.full)?;
     cluster.stop()
 }
@@ -86,13 +92,11 @@ pub(crate) fn apart(
     let image = node.value("HK_BUSYBOX_IMAGE");
     let mut cluster = Cluster::apart(node, places)?;
     let pid = cluster.kubelet.pid();
-    memory_row("joined kubelet, memory with 0 pods", pid, None, table)?;
+    memory_row("joined kubelet", pid, (0, None), table)?;
     fill(&mut cluster, image, 0..plan.full)?;
-    let figure = format!("joined kubelet, memory with {} pods", plan.full);
-    memory_row(&figure, pid, Some(25.0), table)?;
+    memory_row("joined kubelet", pid, (plan.full, Some(25.0)), table)?;
     if let Some(server) = &cluster.server {
-        let figure = format!("its API server, memory with {} pods", plan.full);
-        memory_row(&figure, server.pid(), None, table)?;
+        memory_row("its API server", server.pid(), (plan.full, None), table)?;
     }
     empty(&mut cluster, image, plan.full)?;
     cluster.stop()

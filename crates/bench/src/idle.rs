@@ -16,8 +16,16 @@ use crate::node::{KubeletPlaces, Node, binary};
 use crate::pods::{burst, clear, manifest};
 use crate::process;
 
-/// Time for a burst's last work to end.
+/// Time for a burst's last work to end, and for its memory to be given back.
 pub(crate) const SETTLE_MS: u64 = 8000;
+
+/// What of a memory figure was waited for, as the table says it.
+pub(crate) fn settled(pods: usize) -> String {
+    match pods {
+        0 => ", 3 s after it was ready".to_owned(),
+        _ => format!(", {} s after the last was Ready", SETTLE_MS / 1000),
+    }
+}
 
 fn memory_row(
     kubelet: &Kubelet,
@@ -27,7 +35,7 @@ fn memory_row(
 ) -> anyhow::Result<()> {
     let memory = process::memory(kubelet.program.pid())?;
     let figure = format!("memory with {pods} pods");
-    let value = memory.text();
+    let value = memory.text() + &settled(pods);
     match limit {
         Some(limit) => table.judge(
             &figure,

@@ -79,6 +79,8 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     };
     conditions.keep_foreign();
     conditions.add_all(phase, &init, &regular);
+    // It is kept for as long as it is shown.
+    conditions.out.shrink_to_fit();
     let ips = pod_ips(view);
     let host_ips = &view.node.ips;
     let (allocated_resources, resources) = pod_resources(view);

@@ -76,7 +76,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     )?;
     let status = StatusHandle::default();
     let timeline = Timeline::default();
-    let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &registry)?;
+    let reconcilers = parts::reconcilers(&supervisor, clock, &machine, &status, &registry)?;
 
     let images = parts::image_list(&cri, &registry, &reconcilers)?;
     let (seen_in, all_seen) = watch::channel(false);

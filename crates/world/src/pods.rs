@@ -241,11 +241,11 @@ pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> A
     Arc::new(made(source, number, uid, spec, unbuilt))
 }
 
-/// One pod in six may be active for so many seconds only, from half a minute on. It follows from the UID alone, so that a world is the
+/// One pod in six may be active for so many seconds only, from ten on. It follows from the UID alone, so that a world is the
 /// same as without it but for these pods.
 fn deadline_of(uid: &str) -> Option<i64> {
     let number: i64 = uid.trim_start_matches("uid").parse().ok()?;
-    (number % 6 == 5).then_some(30 + number * 61 % 570)
+    (number % 6 == 5).then_some(10 + number * 61 % 90)
 }
 
 /// A number below `limit`, for an index.

@@ -6,7 +6,8 @@
 //! Holds: each of three caches forgets the one that was used longest ago; the numbers are upstream's
 //! Upstream: client-go/tools/record/events_cache.go (EventCorrelator)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -32,11 +33,11 @@ pub(super) struct Correlated {
     pub(super) patch: Option<Value>,
 }
 
-/// A map that forgets what was used longest ago.
+/// A map that forgets what was used longest ago. Keys are long and there are many, so each is held once.
 #[derive(Debug)]
 struct Cache<T> {
-    entries: BTreeMap<String, (u64, T)>,
-    by_use: BTreeMap<u64, String>,
+    entries: BTreeMap<Arc<str>, (u64, T)>,
+    by_use: BTreeMap<u64, Arc<str>>,
     uses: u64,
 }
 
@@ -57,10 +58,11 @@ impl<T> Cache<T> {
         Some(value)
     }
 
-    fn put(&mut self, key: String, value: T) {
-        drop(self.take(&key));
+    fn put(&mut self, key: &Arc<str>, value: T) {
+        drop(self.take(key));
         self.uses += 1;
-        self.by_use.insert(self.uses, key.clone());
+        let key = Arc::clone(key);
+        self.by_use.insert(self.uses, Arc::clone(&key));
         self.entries.insert(key, (self.uses, value));
         if self.entries.len() > ENTRIES
             && let Some((_, oldest)) = self.by_use.pop_first()
@@ -72,7 +74,8 @@ impl<T> Cache<T> {
 
 #[derive(Debug)]
 struct Similar {
-    texts: BTreeSet<String>,
+    /// Different ones, never more than [`SIMILAR`].
+    texts: Vec<Box<str>>,
     last: Timestamp,
 }
 
@@ -114,14 +117,14 @@ impl Correlator {
             name: stored.metadata.name.clone(),
             version: stored.metadata.resource_version.clone(),
         };
-        self.counted.put(event_key(stored), counted);
+        self.counted.put(&event_key(stored), counted);
     }
 
     /// The event, or the one that stands for all of its kind; and the key to count it by.
-    fn aggregate(&mut self, event: Event, now: Timestamp) -> (Event, String) {
+    fn aggregate(&mut self, event: Event, now: Timestamp) -> (Event, Arc<str>) {
         let key = similar_key(&event);
         let fresh = Similar {
-            texts: BTreeSet::new(),
+            texts: Vec::new(),
             last: now,
         };
         let mut similar = self
@@ -129,16 +132,18 @@ impl Correlator {
             .take(&key)
             .filter(|similar| now.duration_since(similar.last).as_secs() <= SIMILAR_SECONDS)
             .unwrap_or(fresh);
-        similar
-            .texts
-            .insert(event.message.clone().unwrap_or_default());
+        let text = event.message.as_deref().unwrap_or_default();
+        if similar.texts.iter().all(|told| **told != *text) {
+            similar.texts.reserve_exact(1);
+            similar.texts.push(text.into());
+        }
         similar.last = now;
         let is_many = similar.texts.len() >= SIMILAR;
         if is_many {
             // Enough to know that there are many.
-            similar.texts.pop_first();
+            drop(similar.texts.pop());
         }
-        self.similar.put(key.clone(), similar);
+        self.similar.put(&key, similar);
         if is_many {
             return (combined(event, now), key);
         }
@@ -146,7 +151,7 @@ impl Correlator {
         (event, key)
     }
 
-    fn count(&mut self, mut event: Event, key: String) -> Correlated {
+    fn count(&mut self, mut event: Event, key: Arc<str>) -> Correlated {
         let mut patch = None;
         if let Some(before) = self.counted.take(&key) {
             event.count = Some(before.count.saturating_add(1));
@@ -161,7 +166,7 @@ impl Correlator {
             name: event.metadata.name.clone(),
             version: event.metadata.resource_version.clone(),
         };
-        self.counted.put(key, counted);
+        self.counted.put(&key, counted);
         Correlated { event, patch }
     }
 
@@ -178,7 +183,7 @@ impl Correlator {
         if has {
             bucket.tokens -= 1.0;
         }
-        self.buckets.put(key, bucket);
+        self.buckets.put(&key, bucket);
         has
     }
 }
@@ -206,7 +211,7 @@ fn combined(event: Event, now: Timestamp) -> Event {
 }
 
 /// Who tells about which object.
-fn object_key(event: &Event) -> String {
+fn object_key(event: &Event) -> Arc<str> {
     let source = event.source.clone().unwrap_or_default();
     let about = &event.involved_object;
     key(&[
@@ -221,7 +226,7 @@ fn object_key(event: &Event) -> String {
 }
 
 /// Equal but for the text.
-fn similar_key(event: &Event) -> String {
+fn similar_key(event: &Event) -> Arc<str> {
     key(&[
         Some(&object_key(event)),
         event.type_.as_deref(),
@@ -232,7 +237,7 @@ fn similar_key(event: &Event) -> String {
 }
 
 /// Equal in everything that people read.
-fn event_key(event: &Event) -> String {
+fn event_key(event: &Event) -> Arc<str> {
     key(&[
         Some(&object_key(event)),
         event.involved_object.field_path.as_deref(),
@@ -242,7 +247,7 @@ fn event_key(event: &Event) -> String {
     ])
 }
 
-fn key(parts: &[Option<&str>]) -> String {
+fn key(parts: &[Option<&str>]) -> Arc<str> {
     let parts: Vec<&str> = parts.iter().map(|part| part.unwrap_or_default()).collect();
-    parts.join("\0")
+    parts.join("\0").into()
 }

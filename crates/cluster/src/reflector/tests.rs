@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Bytes;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -577,4 +577,21 @@ async fn a_big_object_passes_and_a_line_without_end_is_given_up_in_words() {
         () = reflector.run() => unreachable!("a reflector does not end"),
         () = script => {}
     }
+}
+
+#[tokio::test]
+async fn lists_of_a_kept_object_are_as_long_as_what_is_in_them() {
+    let (mut keeper, snapshots) = snapshot::Keeper::<Pod>::new();
+    let spec = json!({ "containers": [{ "name": "c" }], "tolerations": [{ "key": "k" }] });
+    let pod = json!({ "metadata": { "name": "p", "namespace": "n" }, "spec": spec });
+    keeper
+        .replace(Listed {
+            version: "1".to_owned(),
+            objects: vec![serde_json::value::to_raw_value(&pod).unwrap()],
+        })
+        .await;
+    let set = snapshots.borrow().clone().unwrap();
+    let spec = set.get("n", "p").unwrap().spec.as_ref().unwrap();
+    let tolerations = spec.tolerations.as_ref().unwrap();
+    assert_eq!((tolerations.len(), tolerations.capacity()), (1, 1));
 }

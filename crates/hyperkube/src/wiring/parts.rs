@@ -127,11 +127,12 @@ pub(crate) fn reconcilers(
     supervisor: &Supervisor,
     clock: Clock,
     machine: &Machine,
+    status: &StatusHandle,
     registry: &Registry,
 ) -> anyhow::Result<Reconcilers> {
     let reconcilers = Reconcilers::new(supervisor.clone(), clock, seed(machine, 7), registry)
         .context("register metrics of the background loops")?;
-    reconcilers.spawn(Memory, Memory::pace());
+    reconcilers.spawn(Memory::new(status), Memory::pace());
     Ok(reconcilers)
 }
 
