@@ -233,8 +233,9 @@ fn an_empty_dir_in_memory_goes_with_its_containers_and_one_on_disk_with_the_pod(
             "plugins/kubernetes.io~empty-dir/m"
         ]
     );
-    assert!(
-        matches!(work[0], HostWork::UnmountVolumes { .. }),
-        "before anything is removed"
-    );
+    let at = |is: fn(&HostWork) -> bool| work.iter().position(is);
+    let ended = at(|work| matches!(work, HostWork::RemoveCgroup { .. }));
+    let unmounted = at(|work| matches!(work, HostWork::UnmountVolumes { .. }));
+    let removed = at(|work| matches!(work, HostWork::RemoveTree { .. }));
+    assert!(ended < unmounted && unmounted < removed, "{work:?}");
 }
