@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, sleep_or_forever};
 use crate::events::Events;
-use crate::faults::{FaultPoint, Faults};
+use crate::faults::{FaultPoint, Faults, Planted};
 use crate::host_work::{Host, HostWorkError};
 use crate::images::Images;
 use crate::pleg::Scope;
@@ -132,6 +132,14 @@ pub struct Executed {
 type Until<'a> = (&'a mut watch::Receiver<Order>, Option<Timestamp>);
 
 impl Executor {
+    /// Steady time: what waits is measured by it.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self.faults.planted() {
+            Planted::WallClock => self.clock.now(),
+            _ => self.clock.steady(),
+        }
+    }
+
     /// Takes the steps.
     pub async fn execute(
         &self,
@@ -295,7 +303,7 @@ impl Executor {
         (orders, give_up_at): Until<'_>,
     ) -> Outcome {
         let pause = give_up_at.map(|at| {
-            let left = at.duration_since(self.clock.steady());
+            let left = at.duration_since(self.now());
             Duration::try_from(left).unwrap_or(Duration::ZERO)
         });
         let at = (pod, wanted.container.as_str());

@@ -760,10 +760,7 @@ impl PodWorker {
 
     /// Steady time: what waits is measured by it.
     fn now(&self) -> Timestamp {
-        match self.parts.executor.faults.planted() {
-            Planted::WallClock => self.wall(),
-            _ => self.parts.executor.clock.steady(),
-        }
+        self.parts.executor.now()
     }
 
     /// Wall time: what is shown.
