@@ -581,7 +581,7 @@ async fn a_big_object_passes_and_a_line_without_end_is_given_up_in_words() {
 
 #[tokio::test]
 async fn lists_of_a_kept_object_are_as_long_as_what_is_in_them() {
-    let (mut keeper, snapshots) = snapshot::Keeper::<Pod>::new();
+    let (mut keeper, snapshots) = Keeper::<Pod>::new();
     let spec = json!({ "containers": [{ "name": "c" }], "tolerations": [{ "key": "k" }] });
     let pod = json!({ "metadata": { "name": "p", "namespace": "n" }, "spec": spec });
     keeper
