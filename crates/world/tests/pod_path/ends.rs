@@ -1,0 +1,245 @@
+//! How pods end: removal, deadlines, what the runtime refuses.
+//!
+//! Upstream: pkg/kubelet/active_deadline.go in what the deadline does
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_pod_gets_its_grace_and_leaves_nothing() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["serve", "stubborn"], 7)]);
+    node.run_for(60).await;
+    let before = node.runtime.now_ns();
+    node.send(&[]);
+    node.run_for(60).await;
+    let container = node.instances()[1].clone();
+    let took = container.ended.unwrap() - before;
+    assert!((7_000_000_000..7_100_000_000).contains(&took), "{took}");
+    assert_eq!(container.ended_by, Some(EndedBy::StopContainer));
+    assert!(node.instances().iter().all(|i| i.removed.is_some()));
+    assert_eq!(node.status("a"), None);
+    for dir in ["var/lib/kubelet/pods", "var/log/pods", "var/log/containers"] {
+        assert_eq!(node.dir.join(dir).read_dir().unwrap().count(), 0, "{dir}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_ends_when_its_pod_is_removed() {
+    let node = Node::new();
+    node.send(&[pod("a", "img/slow:1", &["serve"], 30)]);
+    node.run_for(5).await;
+    node.send(&[]);
+    node.run_for(1).await;
+    let cancelled = node.runtime.trace(|lines| {
+        lines
+            .iter()
+            .any(|l| l.method == "PullImage" && l.step == TraceStep::End && l.text == "cancelled")
+    });
+    assert!(cancelled, "{}", node.runtime.trace_text());
+    assert!(node.instances().iter().all(|i| i.removed.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_pod_that_is_removed_leaves_no_directory() {
+    let node = Node::new();
+    let mut object = (*pod("a", HERE, &["sh", "-c", "exit 0"], 30).object).clone();
+    object.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    let ends = Arc::new(Pod::new(Arc::new(object), SourceKind::File, Vec::new()).unwrap());
+    node.send(&[ends]);
+    node.run_for(30).await;
+    assert_eq!(
+        node.status("a").unwrap().phase.as_deref(),
+        Some("Succeeded")
+    );
+    node.send(&[]);
+    node.run_for(30).await;
+    assert_eq!(
+        node.dir
+            .join("var/lib/kubelet/pods")
+            .read_dir()
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_life_that_is_over_ends_nothing_that_runs() {
+    static IS_FULL: AtomicBool = AtomicBool::new(false);
+    const ENOSPC: i32 = 28;
+    let mut node = Node::new();
+    node.kubelet.take().unwrap().crash().await;
+    node.disk = DiskFaults::new(|_| {
+        let fault = DiskFault {
+            errno: ENOSPC,
+            written: 7,
+        };
+        IS_FULL.load(Ordering::Relaxed).then_some(fault)
+    });
+    node.start();
+    let pods = [pod("a", HERE, &["serve", "stubborn"], 5)];
+    node.send(&pods);
+    node.run_for(30).await;
+    // That it goes is written; that it is gone is not, and nothing of its next life.
+    node.send(&[]);
+    node.run_for(2).await;
+    IS_FULL.store(true, Ordering::Relaxed);
+    node.run_for(20).await;
+    node.send(&pods);
+    node.run_for(20).await;
+    assert_eq!(node.runs_of("a", "main").len(), 2);
+    node.kubelet.take().unwrap().crash().await;
+    IS_FULL.store(false, Ordering::Relaxed);
+    node.start();
+    node.send(&pods);
+    node.run_for(60).await;
+    let runs = node.runs_of("a", "main");
+    assert_eq!((runs.len(), runs[1].1), (2, None));
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+/// The pod with this deadline.
+fn with_deadline(pod: &Pod, seconds: i64) -> Arc<Pod> {
+    with_spec(pod, |spec| spec.active_deadline_seconds = Some(seconds))
+}
+
+fn phase_and_reason(node: &Node, uid: &str) -> String {
+    let status = node.status(uid).unwrap();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {}", text(&status.phase), text(&status.reason))
+        .trim()
+        .to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_ends_at_its_deadline_with_its_grace_and_stays_so() {
+    let mut node = Node::new();
+    let pods = [with_deadline(
+        &pod("a", HERE, &["serve", "stubborn"], 20),
+        60,
+    )];
+    node.send(&pods);
+    node.run_for(55).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    node.run_for(10).await;
+    // Told to end, and still there.
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(30).await;
+    let ends = |node: &Node| -> Vec<i64> {
+        let instances = node.instances();
+        let ran = instances.iter().filter(|i| i.name == "main");
+        ran.map(|i| (i.ended.unwrap() - i.asked) / 1_000_000_000)
+            .collect()
+    };
+    assert_eq!(ends(&node), [80]);
+    for _ in 0..2 {
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+        let message = node.status("a").unwrap().message.clone();
+        assert_eq!(
+            message.as_deref(),
+            Some("Pod was active on the node longer than the specified deadline")
+        );
+        node.restart().await;
+        node.send(&pods);
+        node.run_for(30).await;
+    }
+    assert_eq!(ends(&node).len(), 1, "it was not started again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_are_set_and_restarts_neither_end_a_pod_nor_keep_it() {
+    for years in [-1, 1] {
+        let mut node = Node::new();
+        let pods = [with_deadline(&pod("a", HERE, &["serve"], 5), 100)];
+        node.send(&pods);
+        node.run_for(20).await;
+        node.set_clock(years * YEAR);
+        node.run_for(20).await;
+        node.kubelet.take().unwrap().crash().await;
+        node.run_for(20).await;
+        node.set_clock(years * 2 * YEAR);
+        node.start();
+        node.send(&pods);
+        node.run_for(35).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Running", "{years}");
+        assert_eq!(node.runs_of("a", "main"), [(0, None)]);
+        node.run_for(20).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_set_or_lowered_later_counts_from_the_start() {
+    let node = Node::new();
+    let plain = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&plain));
+    node.run_for(30).await;
+    node.send(&[with_deadline(&plain, 1000)]);
+    node.run_for(30).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.send(&[with_deadline(&plain, 70)]);
+    node.run_for(5).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Running");
+    node.run_for(10).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_ends_with_the_time_of_its_pod() {
+    let node = Node::new();
+    node.send(&[with_deadline(&pod("a", "img/slow:1", &["serve"], 5), 10)]);
+    node.run_for(9).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Pending");
+    node.run_for(3).await;
+    assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_runtime_refuses_to_remove_holds_nothing_up() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["serve"], 5)]);
+    node.run_for(10).await;
+    let refused = Fault::FailBefore(tonic::Code::FailedPrecondition);
+    node.runtime.faults(|plan| {
+        (1..=8).for_each(|nth| plan.add("RemovePodSandbox", nth, refused.clone()));
+    });
+    // Another pod of the name: it runs though the sandbox of the first one stays.
+    node.send(&[as_other(
+        &pod("b", HERE, &["serve"], 5),
+        "b",
+        "a-node",
+        SourceKind::File,
+    )]);
+    node.run_for(20).await;
+    assert!(is_ready(&node.status("b").unwrap()));
+    let sandbox = || node.instances()[0].clone();
+    assert_eq!((&*sandbox().pod_uid, sandbox().removed), ("a", None));
+    assert_eq!(node.status("a"), None);
+    // It is asked again each minute, three times in a row, until it does.
+    node.run_for(60).await;
+    assert_eq!(sandbox().removed, None);
+    node.run_for(120).await;
+    assert!(sandbox().removed.is_some());
+    let asked = node
+        .runtime
+        .faults(|plan| plan.calls_of("RemovePodSandbox"));
+    assert_eq!(asked, 9);
+    assert!(is_ready(&node.status("b").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_comes_back_while_it_goes_counts_a_restart() {
+    let node = Node::new();
+    let wanted = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&wanted));
+    node.run_for(10).await;
+    node.send(&[]);
+    node.send(&[wanted]);
+    node.run_for(20).await;
+    let status = node.status("a").unwrap();
+    assert!(is_ready(&status));
+    assert_eq!(
+        status.container_statuses.as_ref().unwrap()[0].restart_count,
+        1
+    );
+}
