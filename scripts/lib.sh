@@ -85,7 +85,12 @@ find_busybox() {
 # secured: part of `hyperkube node`, which has an API server to ask who a client is and what it may do; the kubelet section of the
 # CIS benchmark holds, but for the read-only port, which is open on the loopback address (`curl …/pods` needs it).
 write_kubelet_config() {
-  [ ! -s "$KUBELET_CONFIG" ] || return 0
+  if [ -s "$KUBELET_CONFIG" ]; then
+    if [ "$1" = secured ] && grep -q 'mode: AlwaysAllow' "$KUBELET_CONFIG"; then
+      say "$KUBELET_CONFIG is kept as it is: it lets every process of this machine use every port. Remove it to get one that does not"
+    fi
+    return 0
+  fi
   {
     cat <<EOF
 apiVersion: kubelet.config.k8s.io/v1beta1

@@ -24,6 +24,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -63,9 +64,33 @@ pub enum ListenError {
 /// The bound port.
 pub struct Listener {
     socket: TcpListener,
-    tls: Arc<ServerConfig>,
-    authorities: Arc<dyn ClientCertVerifier>,
+    serving: Serving,
     server: ApiServer,
+}
+
+/// What the port shows to its next client; clones are the same one.
+#[derive(Clone)]
+pub struct Serving {
+    tls: watch::Sender<Arc<ServerConfig>>,
+    authorities: Arc<dyn ClientCertVerifier>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}
+
+impl Serving {
+    /// Shows another pair from now on; who is connected stays so.
+    ///
+    /// # Errors
+    /// [`ListenError::Certificate`]; then all is as before.
+    pub fn show(&self, pair: &Pair) -> Result<(), ListenError> {
+        let tls = tls(pair, &self.authorities).map_err(ListenError::Certificate)?;
+        self.tls.send_replace(Arc::new(tls));
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Listener {
@@ -93,10 +118,17 @@ impl Listener {
         let socket = bound.map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self {
             socket,
-            tls: Arc::new(tls),
-            authorities,
+            serving: Serving {
+                tls: watch::Sender::new(Arc::new(tls)),
+                authorities,
+            },
             server,
         })
+    }
+
+    /// What it shows.
+    pub fn serving(&self) -> Serving {
+        self.serving.clone()
     }
 
     /// Where it listens.
@@ -141,7 +173,8 @@ impl Listener {
         let talk = async move {
             // Small answers at once.
             let _set = stream.set_nodelay(true);
-            let accept = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
+            let tls = Arc::clone(&self.serving.tls.borrow());
+            let accept = TlsAcceptor::from(tls).accept(stream);
             let stream = match tokio::time::timeout(HEAD, accept).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -167,6 +200,7 @@ impl Listener {
         let now = self.server.0.registry.now().as_second();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0).unsigned_abs()));
         if self
+            .serving
             .authorities
             .verify_client_cert(leaf, rest, now)
             .is_err()

@@ -28,7 +28,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsConnector;
 
 use crate::authority::Pair;
@@ -50,7 +50,7 @@ const STREAMS: usize = 512;
 
 /// Connections to the kubelet, and who keeps them going.
 pub(crate) struct Proxy {
-    tls: TlsConnector,
+    tls: watch::Sender<TlsConnector>,
     running: mpsc::Sender<BoxFuture<'static, ()>>,
 }
 
@@ -63,18 +63,18 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn new(pair: &Pair) -> Result<(Self, Streams), String> {
-        let shown = pair.shown()?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|e| e.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody::default()))
-            .with_client_cert_resolver(Arc::new(shown));
-        // Upgrades need it.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (running, streams) = mpsc::channel(STREAMS);
-        let tls = TlsConnector::from(Arc::new(config));
+        let tls = watch::Sender::new(connector(pair)?);
         Ok((Self { tls, running }, Streams(streams)))
+    }
+
+    /// Shows another certificate from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it; then all is as before.
+    pub(crate) fn show(&self, pair: &Pair) -> Result<(), String> {
+        self.tls.send_replace(connector(pair)?);
+        Ok(())
     }
 
     fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
@@ -105,8 +105,8 @@ impl Proxy {
                     ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
                 }
             };
-            let stream = self
-                .tls
+            let tls = self.tls.borrow().clone();
+            let stream = tls
                 .connect(name, stream)
                 .await
                 .map_err(|e| failed(e.to_string()))?;
@@ -124,6 +124,19 @@ impl Proxy {
         self.keep_going(Box::pin(connection))?;
         Ok(sender)
     }
+}
+
+/// To any kubelet, with this client certificate.
+fn connector(pair: &Pair) -> Result<TlsConnector, String> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+        .with_client_cert_resolver(Arc::new(pair.shown()?));
+    // Upgrades need it.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl Streams {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Pair};
 use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
 use crate::form::bytes;
@@ -127,6 +127,14 @@ impl ApiServer {
     /// A service whose callers show tokens.
     pub fn service(&self) -> Service {
         Service::new(self.clone(), Peer::Unknown)
+    }
+
+    /// Shows kubelets another certificate from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it; then all is as before.
+    pub fn show_kubelets(&self, pair: &Pair) -> Result<(), String> {
+        self.0.kubelets.show(pair)
     }
 
     /// Why the server is not ready; `None` when it is.

@@ -3,7 +3,8 @@
 //! In:    `hyperkube node` straight on the runtime
 //! Out:   rows: p50 and p99, beside what the runtime itself needed until it said so
 //! Calls: main
-//! Holds: as in exits: long-running containers ended one by one, and containers that end as soon as they started
+//! Holds: as in exits: long-running containers ended one by one, and containers that end as soon as they started; the next one ends
+//!        when the runtime has nothing to do with the one before
 //! Upstream: none
 
 use anyhow::Context as _;
@@ -30,6 +31,14 @@ fn failed(watcher: &Watcher, name: &str) -> anyhow::Result<Event> {
     let names = [name.to_owned()];
     let mut seen = watcher.wait("a pod has failed", &names, 60.0, Event::has_failed)?;
     seen.remove(name).context("an event of the pod")
+}
+
+/// Waits until the sandbox of a pod that failed is down: the runtime's work on it is no part of the next exit.
+fn torn_down(watcher: &Watcher, name: &str) -> anyhow::Result<()> {
+    let names = [name.to_owned()];
+    watcher
+        .wait("a sandbox is down", &names, 60.0, Event::is_torn_down)
+        .map(drop)
 }
 
 /// Containers that run, ended one by one; and how long after the runtime's own answer each was seen, in milliseconds.
@@ -59,6 +68,7 @@ fn lasting(
         let seen = failed(watcher, name)?;
         delays.shown.push((seen.at - ended) * 1000.0);
         own.push((seen.at - told) * 1000.0);
+        torn_down(watcher, name)?;
     }
     cluster.clear(watcher, &names)?;
     Ok((delays, own))
@@ -79,6 +89,7 @@ fn brief(
         let seen = failed(watcher, &name)?;
         let ended = finished(floor, &container(&seen.pod))?;
         delays.shown.push((seen.at - ended) * 1000.0);
+        torn_down(watcher, &name)?;
         names.push(name);
     }
     cluster.clear(watcher, &names)?;

@@ -3,7 +3,7 @@
 //! In:    `hyperkube node`, and the same as two processes
 //! Out:   rows on memory, processor time, wake-ups
 //! Calls: main
-//! Holds: quiet means: no request of ours, no watch of ours
+//! Holds: quiet means: no request of ours, no watch of ours; each begins with directories of its own, so with no events of earlier pods
 //! Upstream: none
 
 use crate::Plan;
@@ -79,6 +79,9 @@ pub(crate) fn node(
     fill(&mut cluster, image, plan.burst..plan.full)?;
     memory_row("node", pid, (plan.full, Some(40.0)), table)?;
     empty(&mut cluster, image, plan.full)?;
+    clock::pause_ms(SETTLE_MS);
+    let used = format!("node, memory after {} pods came and went", plan.full);
+    table.note(&used, process::memory(pid)?.text(), "");
     cluster.stop()
 }
 

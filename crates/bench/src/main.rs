@@ -269,6 +269,8 @@ fn cluster(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     }
     if plan.has("api-memory") {
         part("cluster: memory and quiet");
+        let folder = node.path("HK_DATA").join("together");
+        let places = KubeletPlaces { folder, ..places };
         api_memory::node(node, &places, plan, table)?;
         let folder = node.path("HK_DATA").join("apart");
         let places = KubeletPlaces { folder, ..places };

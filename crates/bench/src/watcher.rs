@@ -43,6 +43,17 @@ impl Event {
     pub(crate) fn has_failed(&self) -> bool {
         text_at(&self.pod, "/status/phase") == "Failed"
     }
+
+    /// Failed, and its sandbox is down.
+    pub(crate) fn is_torn_down(&self) -> bool {
+        let conditions = self.pod.pointer("/status/conditions");
+        let mut conditions = conditions.and_then(Value::as_array).into_iter().flatten();
+        let is_down = |condition: &Value| {
+            text_at(condition, "/type") == "PodReadyToStartContainers"
+                && text_at(condition, "/status") == "False"
+        };
+        self.has_failed() && conditions.any(is_down)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@
 //! Upstream: cmd/kube-apiserver/app/server.go; differences: a flag table of its own, one data directory
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kubelet_apiserver::clock::{Chance, Now};
 use kubelet_apiserver::identity::{Identity, Names};
-use kubelet_apiserver::listener::Listener;
+use kubelet_apiserver::listener::{Listener, Serving};
 use kubelet_apiserver::store::Store;
 use kubelet_apiserver::user::User;
 use kubelet_apiserver::{ApiServer, Parts, resources};
@@ -44,6 +44,9 @@ const FLAGS: [(&str, &str, &str); 6] = [
     ),
     ("v", "0", "Level of the log"),
 ];
+
+/// How often the age of the certificates is looked at.
+const RENEWAL: Duration = Duration::from_secs(12 * 3600);
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +204,7 @@ pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Req
 pub(crate) struct Opened {
     listener: Listener,
     server: ApiServer,
+    renewal: Renewal,
 }
 
 impl Opened {
@@ -208,8 +212,54 @@ impl Opened {
     pub(crate) async fn serve(self, stop: CancellationToken) {
         tokio::join!(
             self.listener.serve(stop.clone()),
-            self.server.run(stop.clone())
+            self.server.run(stop.clone()),
+            self.renewal.run(stop)
         );
+    }
+}
+
+/// Certificates are good for a year, and made anew when a quarter of it is left; a process may live longer than that.
+#[derive(Debug)]
+struct Renewal {
+    pki: PathBuf,
+    names: Names,
+    serving: Serving,
+    server: ApiServer,
+}
+
+impl Renewal {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                // The end first; nothing is lost with the wait.
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RENEWAL) => {}
+            }
+            if let Err(error) = self.round().await {
+                tracing::error!(error = format!("{error:#}"), again_in = ?RENEWAL, "Certificates of the API server cannot be renewed");
+            }
+        }
+    }
+
+    async fn round(&self) -> anyhow::Result<()> {
+        let (pki, names) = (self.pki.clone(), self.names.clone());
+        let now = kubelet_act::clock::Clock::system().now();
+        let open = move || Identity::open(&pki, &names, &Chance::System, now);
+        let identity = tokio::task::spawn_blocking(open).await??;
+        self.serving.show(&identity.server)?;
+        self.server
+            .show_kubelets(&identity.kubelet_client)
+            .map_err(anyhow::Error::msg)
+    }
+}
+
+/// Where this machine reaches what listens on an address.
+pub(crate) fn reached_at(listens_on: IpAddr) -> IpAddr {
+    match listens_on {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     }
 }
 
@@ -221,10 +271,7 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     let clock = kubelet_act::clock::Clock::system();
     let now: Now = Arc::new(move || clock.now());
 
-    let url_host = match options.address.ip() {
-        ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        ip => ip,
-    };
+    let url_host = reached_at(options.address.ip());
     let url = format!(
         "https://{}",
         SocketAddr::new(url_host, options.address.port())
@@ -252,7 +299,17 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     .map_err(anyhow::Error::msg)?;
     let listener = Listener::bind(options.address, &pair, server.clone()).await?;
     tracing::info!(address = %listener.local_address()?, data = %dir.display(), "API server listens");
-    Ok(Opened { listener, server })
+    let renewal = Renewal {
+        pki: dir.join("pki"),
+        names,
+        serving: listener.serving(),
+        server: server.clone(),
+    };
+    Ok(Opened {
+        listener,
+        server,
+        renewal,
+    })
 }
 
 fn server_names(options: &Options, address: IpAddr) -> Vec<String> {

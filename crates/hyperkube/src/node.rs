@@ -7,7 +7,7 @@
 //!        own, so that a long list holds up no pod; the kubelet stops first, so that its last words are heard
 //! Upstream: none; the parts are cmd/kube-apiserver's and cmd/kubelet's
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -142,14 +142,8 @@ impl Node {
     /// What each part has to know of the other.
     pub(crate) fn fit(&mut self, loaded: &mut Loaded) {
         let settings = &mut loaded.effective;
-        let (ip, port) = (settings.server.address, settings.server.port);
-        let ip = match ip {
-            ip if ip.is_unspecified() && ip.is_ipv6() => {
-                IpAddr::from(std::net::Ipv6Addr::LOCALHOST)
-            }
-            ip if ip.is_unspecified() => IpAddr::from(std::net::Ipv4Addr::LOCALHOST),
-            ip => ip,
-        };
+        let ip = apiserver::reached_at(settings.server.address);
+        let port = settings.server.port;
         self.server.own_kubelet = Some(SocketAddr::new(ip, port));
         if settings.auth.client_ca_file.is_none() {
             let ca = self.server.data_dir.join("pki/ca.crt");

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::authority::Pair;
-use crate::listener::Listener;
+use crate::listener::{Listener, Serving};
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -107,6 +107,7 @@ struct Served {
     world: World,
     address: SocketAddr,
     authority: String,
+    serving: Serving,
 }
 
 impl Served {
@@ -143,6 +144,7 @@ impl Served {
         .unwrap();
         let address = listener.local_address().unwrap();
         let (server, stop) = (world.server.clone(), world.stop.clone());
+        let serving = listener.serving();
         spawn(async move {
             tokio::join!(listener.serve(stop.clone()), server.run(stop));
         });
@@ -150,6 +152,7 @@ impl Served {
             world,
             address,
             authority,
+            serving,
         };
         (served, admin)
     }
@@ -188,6 +191,35 @@ impl Served {
         drop(stream.read_to_end(&mut answer).await);
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+#[tokio::test]
+async fn another_certificate_is_shown_to_the_next_client_and_who_is_there_stays() {
+    let (served, admin) = Served::new().await;
+    let shown = |stream: &tokio_rustls::client::TlsStream<TcpStream>| {
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        chain.first().unwrap().to_vec()
+    };
+    let mut first = served.connect(Some(&admin)).await;
+    let purpose = crate::authority::Purpose::Server(vec!["localhost".to_owned()]);
+    let authority = &served.world.server.0.authority;
+    let now = jiff::Timestamp::now();
+    let next = authority.issue(&purpose, &Chance::System, now).unwrap();
+    served.serving.show(&next).unwrap();
+    let second = served.connect(Some(&admin)).await;
+    assert_ne!(shown(&first), shown(&second));
+    // One that cannot be used changes nothing.
+    let bad = Pair {
+        key: admin.key.clone(),
+        ..next
+    };
+    served.serving.show(&bad).unwrap_err();
+    assert_eq!(shown(&second), shown(&served.connect(Some(&admin)).await));
+    let head = "GET /api/v1/nodes/n HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    first.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    drop(first.read_to_string(&mut answer).await);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

@@ -47,10 +47,14 @@ fn wait_node(api: &ApiServer) -> Value {
     })
 }
 
-fn openssl(words: &[&str]) {
-    let made = Command::new("openssl").args(words).output().unwrap();
+/// Words without spaces in them.
+fn openssl(words: &str) {
+    let made = Command::new("openssl")
+        .args(words.split(' '))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "openssl {words:?}: {said}");
+    assert!(made.status.success(), "openssl {words}: {said}");
 }
 
 #[test]
@@ -83,19 +87,9 @@ fn a_wrong_authority_and_an_expired_certificate_are_named_and_survived() {
 
     // Another authority than the one that made the server's certificate.
     let (key, other) = (at("other.key"), at("other.crt"));
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ed25519",
-        "-nodes",
-        "-subj",
-        "/CN=other",
-        "-keyout",
-        &key,
-        "-out",
-        &other,
-    ]);
+    openssl(&format!(
+        "req -x509 -newkey ed25519 -nodes -subj /CN=other -keyout {key} -out {other}"
+    ));
     let file = format!("certificate-authority: {other}");
     let wrong = with(&good, &[("certificate-authority-data", &file)]);
     give(&kubelet, &wrong);
@@ -108,42 +102,16 @@ fn a_wrong_authority_and_an_expired_certificate_are_named_and_survived() {
     // A client certificate whose time has passed, made by the right authority.
     let (ca, ca_key) = (api.dir.join("pki/ca.crt"), api.dir.join("pki/ca.key"));
     let (request, expired) = (at("node.csr"), at("node.crt"));
-    openssl(&[
-        "genpkey",
-        "-algorithm",
-        "EC",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-out",
-        &key,
-    ]);
-    openssl(&[
-        "req",
-        "-new",
-        "-key",
-        &key,
-        "-subj",
-        "/O=system:nodes/CN=system:node:n1",
-        "-out",
-        &request,
-    ]);
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        &request,
-        "-CA",
-        &ca.display().to_string(),
-        "-CAkey",
-        &ca_key.display().to_string(),
-        "-CAcreateserial",
-        "-CAserial",
-        &at("serial"),
-        "-days",
-        "-1",
-        "-out",
-        &expired,
-    ]);
+    openssl(&format!(
+        "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}"
+    ));
+    openssl(&format!(
+        "req -new -key {key} -subj /O=system:nodes/CN=system:node:n1 -out {request}"
+    ));
+    let (ca, ca_key, serial) = (ca.display(), ca_key.display(), at("serial"));
+    openssl(&format!(
+        "x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -CAserial {serial} -days -1 -out {expired}"
+    ));
     let (certificate, key) = (
         format!("client-certificate: {expired}"),
         format!("client-key: {key}"),
