@@ -69,6 +69,8 @@ pub struct Order {
 pub enum WorkerEvent {
     /// All its containers are done for good, and nothing of it runs.
     Ended(PodUid),
+    /// Nothing of it runs or lies on the host, and the runtime refuses to remove what it holds of it.
+    Refused(PodUid),
     /// Nothing of the pod is left; how often its containers were restarted.
     Finished(PodUid, BTreeMap<String, u32>),
     /// Its worker panicked.
@@ -124,6 +126,7 @@ pub struct PodWorker {
     acted_at: Moment,
     was_ready: bool,
     told_end: bool,
+    told_refused: bool,
     is_doubted: bool,
     told_waits: ToldWaits,
     figures: PodFigures,
@@ -204,6 +207,7 @@ impl PodWorker {
             acted_at: Moment::default(),
             was_ready: false,
             told_end: false,
+            told_refused: false,
             is_doubted: false,
             told_waits: ToldWaits::default(),
         }
@@ -243,6 +247,7 @@ impl PodWorker {
                 return;
             }
             self.show(&order.pod, &observed, &thought.plan).await;
+            self.tell_refused(&order, &observed);
             if thought.plan.steps.is_empty() {
                 self.tell_end();
                 // Taken anew at the next turn.
@@ -458,8 +463,8 @@ impl PodWorker {
 
     /// Steps 9 and 10: status, shown.
     async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
-        if self.life.cause() == Some(TerminationCause::Orphaned) {
-            // Nobody asked for it, and its spec is not known: there is nothing true to show.
+        if self.life.cause() == Some(TerminationCause::Orphaned) || self.told_refused {
+            // Nobody asked for it, and its spec is not known: there is nothing true to show. Or it is done but for garbage.
             return;
         }
         let order = Order {
@@ -779,12 +784,7 @@ impl PodWorker {
         self.parts
             .records
             .remove(&format!("{POD_PREFIX}{}", self.uid));
-        // A pod of the API is shown until it is gone from there, too.
-        if self.orders.borrow().pod.is_static() {
-            self.parts.status.forget(&self.uid);
-        } else {
-            self.parts.status.finish(&self.uid);
-        }
+        self.stop_showing();
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.

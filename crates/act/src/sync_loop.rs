@@ -62,8 +62,6 @@ pub struct SyncInputs {
     pub events: mpsc::UnboundedReceiver<WorkerEvent>,
 }
 
-/// Before what is left of a pod that has ended is looked after again, when the runtime does not remove it.
-const LEFT_BEHIND_PAUSE: Duration = Duration::from_secs(60);
 /// Before a worker that panicked is started again; doubles with each panic, up to the second.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
 const LONGEST_RESTART: Duration = Duration::from_secs(300);
@@ -88,8 +86,16 @@ enum Place {
     Has,
     /// It was told to stop.
     Leaves,
+    /// It was told to stop, and is done but for what the runtime refuses to remove.
+    Refused,
     /// It has ended by itself and stays.
     Ended,
+}
+
+impl Place {
+    fn is_leaving(self) -> bool {
+        matches!(self, Self::Leaves | Self::Refused)
+    }
 }
 
 /// The loop.
@@ -103,8 +109,6 @@ pub struct SyncLoop {
     admit: admit::Admit,
     /// Pods that no source names any more and that stay until every source has spoken.
     kept: BTreeSet<PodUid>,
-    /// When the runtime is asked again to remove what it did not remove.
-    left_behind: BTreeMap<PodUid, Instant>,
     /// When workers that panicked are started again.
     died: BTreeMap<PodUid, Instant>,
     listed: bool,
@@ -151,7 +155,6 @@ impl SyncLoop {
             names: names::Names::default(),
             admit: admit::Admit::new(admission),
             kept: BTreeSet::new(),
-            left_behind: BTreeMap::new(),
             died: BTreeMap::new(),
             listed: false,
             cleaned: false,
@@ -181,7 +184,6 @@ impl SyncLoop {
             self.beat.turn();
             let restart = self.died.values().min().copied();
             let again = self.admit.next_look();
-            let left = self.left_behind.values().min().copied();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
                 // one item off its queue and loses nothing when another wins.
@@ -196,7 +198,6 @@ impl SyncLoop {
                 }
                 () = tokio::time::sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.revive(),
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.admit_again(),
-                () = tokio::time::sleep_until(left.unwrap_or_else(Instant::now)), if left.is_some() => self.remove_left_behind(),
                 () = self.beat.idle() => {}
             }
             if self.listed && !self.cleaned && self.all_seen() {
@@ -214,6 +215,7 @@ impl SyncLoop {
         match event {
             WorkerEvent::Finished(uid, restart_counts) => self.finished(&uid, restart_counts),
             WorkerEvent::Ended(uid) => self.ended(&uid),
+            WorkerEvent::Refused(uid) => self.refused(&uid),
             WorkerEvent::Died(uid) => self.died(uid),
         }
     }
@@ -341,7 +343,7 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(&pod.uid) else {
             return;
         };
-        if worker.place == Place::Leaves {
+        if worker.place.is_leaving() {
             return;
         }
         let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
@@ -362,7 +364,9 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
         };
-        worker.place = Place::Leaves;
+        if worker.place != Place::Refused {
+            worker.place = Place::Leaves;
+        }
         worker.orders.send_modify(|order| {
             order.desire = Desire::Stop {
                 cause,
@@ -423,12 +427,6 @@ impl SyncLoop {
             }
             None => self.parts.status.forget(uid),
         }
-        let held = self.parts.pleg.current(uid);
-        if held.is_some_and(|held| !held.is_absent()) && !self.workers.contains_key(uid) {
-            tracing::warn!(pod = %worker.pod.full_name, uid = %uid, "The runtime does not remove what is left of the pod; it is asked again each minute");
-            self.left_behind
-                .insert(uid.clone(), Instant::now() + LEFT_BEHIND_PAUSE);
-        }
         self.settle_name(&worker.pod.full_name);
     }
 
@@ -437,8 +435,18 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
         };
-        if worker.place != Place::Leaves {
+        if !worker.place.is_leaving() {
             worker.place = Place::Ended;
+            worker.claim = None;
+            let name = worker.pod.full_name.clone();
+            self.settle_name(&name);
+        }
+    }
+
+    /// What the runtime does not remove of it holds nobody up.
+    fn refused(&mut self, uid: &PodUid) {
+        if let Some(worker) = self.workers.get_mut(uid) {
+            worker.place = Place::Refused;
             worker.claim = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
@@ -475,7 +483,7 @@ impl SyncLoop {
     fn wake(&mut self, uid: &PodUid) {
         match self.workers.get(uid) {
             Some(worker) => worker.hint.notify_one(),
-            None if self.cleaned && !self.is_left_behind(uid) => self.adopt_orphan(uid),
+            None if self.cleaned => self.adopt_orphan(uid),
             None => {}
         }
         // What a pod of some name waits for may just have gone.
@@ -519,31 +527,6 @@ impl SyncLoop {
 
     fn is_known(&self, uid: &PodUid) -> bool {
         self.workers.contains_key(uid) || self.desired.pods.contains_key(uid)
-    }
-
-    /// Nothing of it runs, and the runtime has refused to remove it.
-    fn is_left_behind(&self, uid: &PodUid) -> bool {
-        let runs = || {
-            self.parts
-                .pleg
-                .current(uid)
-                .is_some_and(|pod| pod.is_running())
-        };
-        self.left_behind.contains_key(uid) && !runs()
-    }
-
-    fn remove_left_behind(&mut self) {
-        let now = Instant::now();
-        let due = self.left_behind.iter().filter(|(_, at)| **at <= now);
-        for uid in due.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
-            self.left_behind.remove(&uid);
-            if self.desired.pods.contains_key(&uid) && !self.workers.contains_key(&uid) {
-                // Its object waits for its last status.
-                self.left_behind.insert(uid, now + LEFT_BEHIND_PAUSE);
-            } else {
-                self.adopt_orphan(&uid);
-            }
-        }
     }
 
     fn adopt_orphan(&mut self, uid: &PodUid) {

@@ -59,9 +59,6 @@ pub enum TerminationCause {
     Ended,
 }
 
-/// Tries to remove what is left of a pod in the runtime before its worker ends all the same.
-const REMOVAL_TRIES: u32 = 3;
-
 impl TerminationCause {
     /// For logs.
     pub fn as_str(self) -> &'static str {
@@ -71,6 +68,21 @@ impl TerminationCause {
             Self::Ended => "its containers have ended, or its time is over",
         }
     }
+}
+
+/// Tries to remove what is left of a pod in the runtime before nobody waits for it any more.
+const REMOVAL_TRIES: u32 = 3;
+
+/// Whether nothing of a pod that leaves runs or lies on the host, and the runtime refuses all the same to remove what it holds of it
+/// (containerd 1.6 does so after a start that was cut short, until its own restart). It holds up neither another pod of the name nor
+/// the deletion; the same pod does not come back before it is gone.
+pub fn is_refused(view: &PodView<'_>) -> bool {
+    let is_done =
+        matches!(view.lifecycle, Lifecycle::Terminated { .. }) && view.lifecycle.is_leaving();
+    is_done
+        && view.failures >= REMOVAL_TRIES
+        && view.prepared == Prepared::Released
+        && !view.observed.is_running()
 }
 
 impl Lifecycle {
@@ -156,10 +168,7 @@ fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle 
 
 /// A pod that ended by itself stays, for its status and logs, until it is removed; then nothing may be left of it.
 fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
-    // A runtime may refuse for good to remove what does not run (containerd 1.6 after a start that was cut short). That holds up
-    // neither a pod of the name nor the deletion; the sync loop tries what is left again later.
-    let is_refused = view.failures >= REMOVAL_TRIES && !view.observed.is_running();
-    let gone = (view.observed.is_absent() || is_refused) && view.prepared == Prepared::Released;
+    let gone = view.observed.is_absent() && view.prepared == Prepared::Released;
     if cause != TerminationCause::Ended && gone {
         Lifecycle::Finished { cause }
     } else {

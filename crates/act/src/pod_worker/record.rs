@@ -6,6 +6,8 @@
 //! Holds: a record of a life that is over is not used; what counts from a record never counts from later than now
 //! Upstream: none (there status at the API server takes its place)
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::lifecycle::Lifecycle;
 use kubelet_decide::runtime_class::recursive_read_only_to_remember;
@@ -18,13 +20,28 @@ use crate::clock::Clock;
 impl PodWorker {
     /// Once, with the first look: the record may be of a life that has ended since.
     pub(super) fn doubt_record(&mut self, observed: &ObservedPod) {
-        if std::mem::replace(&mut self.is_doubted, true) || !self.record.is_outlived(observed) {
+        if std::mem::replace(&mut self.is_doubted, true) {
+            return;
+        }
+        if !self.record.is_outlived(observed) && !self.is_of_nothing(observed) {
             return;
         }
         tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
         self.record = PodRecord::default();
         self.take_up();
         self.life = Lifecycle::Syncing;
+    }
+
+    /// Whether it tells of sandboxes while neither the runtime nor the disk has anything of the pod: then it was removed, and what was
+    /// written of that got lost.
+    fn is_of_nothing(&self, observed: &ObservedPod) -> bool {
+        let had_sandboxes = self
+            .record
+            .sandboxes
+            .as_ref()
+            .is_some_and(|s| !s.is_empty());
+        let pod = Arc::clone(&self.orders.borrow().pod);
+        had_sandboxes && observed.is_absent() && !self.has_directory(&pod)
     }
 
     /// From here on the pod is active.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kubelet_cri::CriError;
 use kubelet_decide::events::{kill_failed, not_observed, plan_events};
+use kubelet_decide::lifecycle::is_refused;
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::view::NetworkState;
 use kubelet_model::observed::ObservedPod;
@@ -20,6 +21,31 @@ use crate::execute::Outcome;
 use crate::pleg::LookError;
 
 impl PodWorker {
+    /// A pod of the API is shown until it is gone from there, too.
+    pub(super) fn stop_showing(&self) {
+        if self.orders.borrow().pod.is_static() {
+            self.parts.status.forget(&self.uid);
+        } else {
+            self.parts.status.finish(&self.uid);
+        }
+    }
+
+    /// Once, when the runtime does not remove what is left of it: nobody waits for that any more.
+    pub(super) fn tell_refused(&mut self, order: &Order, observed: &ObservedPod) {
+        let network = self.parts.network.look(Clone::clone);
+        if self.told_refused || !is_refused(&self.view(order, observed, &self.life, &network)) {
+            return;
+        }
+        self.told_refused = true;
+        tracing::warn!(pod = %order.pod.full_name, uid = %self.uid, seen = %observed, "The runtime does not remove what is left of the pod; it is asked again and again, and nobody waits for it");
+        self.stop_showing();
+        // When nobody listens the process is stopping.
+        let _sent = self
+            .parts
+            .events
+            .send(WorkerEvent::Refused(self.uid.clone()));
+    }
+
     /// Once, when the pod has ended by itself and stays: it needs its name no more.
     pub(super) fn tell_end(&mut self) {
         let has_ended = self.life.rank() > 1 && !self.life.is_leaving();

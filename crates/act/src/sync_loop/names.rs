@@ -84,7 +84,7 @@ impl SyncLoop {
                     Place::Waits => Standing::Waits { runs: runs(uid) },
                     Place::Has => Standing::Has,
                     Place::Leaves => Standing::Leaves,
-                    Place::Ended => Standing::Ended,
+                    Place::Refused | Place::Ended => Standing::Ended,
                 };
                 Some(Claim { uid, standing })
             })
