@@ -43,7 +43,7 @@ use crate::node::{KubeletPlaces, Node};
 
 const HELP: &str = "\
 Usage: bench [flags]
-Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about twenty minutes.
+Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about fifteen minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
   --only a,b         only these parts; of a kubelet that stands alone: pods, burst, exits, first, quiet, scale;
                      of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory

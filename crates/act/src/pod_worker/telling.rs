@@ -32,8 +32,11 @@ impl PodWorker {
 
     /// Once, when the runtime does not remove what is left of it: nobody waits for that any more.
     pub(super) fn tell_refused(&mut self, order: &Order, observed: &ObservedPod) {
+        if self.told_refused || self.failures == 0 {
+            return;
+        }
         let network = self.parts.network.look(Clone::clone);
-        if self.told_refused || !is_refused(&self.view(order, observed, &self.life, &network)) {
+        if !is_refused(&self.view(order, observed, &self.life, &network)) {
             return;
         }
         self.told_refused = true;
