@@ -19,6 +19,7 @@
 //! | [`invariants`] | what must hold after every step, and at rest |
 //! | [`run`] | one world from its seed to its verdict |
 //! | [`plant`] | bugs put back in |
+//! | [`scene`] | what tests of single scenes begin with |
 
 pub mod disk;
 pub mod hints;
@@ -29,5 +30,6 @@ pub mod manifests;
 pub mod plant;
 pub mod pods;
 pub mod run;
+pub mod scene;
 pub mod script;
 pub mod watch;

@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -37,12 +36,11 @@ use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::pod::{Pod, SourceKind};
-use testkit::cri::{StandInConfig, StandInRuntime};
+use testkit::cri::StandInRuntime;
 use tokio::sync::watch;
-use world::kubelet::{Outside, SimKubelet, lay_out_node};
+use world::kubelet::{Outside, SimKubelet};
 use world::pods;
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
+use world::scene::{node_dir, runtime_config};
 
 struct Node {
     dir: PathBuf,
@@ -61,15 +59,8 @@ impl Drop for Node {
 impl Node {
     /// A node, and the task that sends its events.
     async fn new(network: NetworkState) -> (Self, EventSender) {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("pod-events-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        lay_out_node(&HostRoot::at(&dir)).unwrap();
-        let config = StandInConfig {
-            images: pods::PRESENT.map(str::to_owned).to_vec(),
-            ..StandInConfig::default()
-        };
+        let dir = node_dir("events").unwrap();
+        let config = runtime_config();
         let began = jiff::Timestamp::from_nanosecond(i128::from(config.epoch_ns)).unwrap();
         let clock = Clock::simulated(began);
         let runtime = StandInRuntime::new(config);

@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -37,17 +36,16 @@ use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::pod::{Pod, SourceKind};
 use serde_json::{Value, json};
 use testkit::cluster::{Health, TestCluster};
+use testkit::cri::StandInRuntime;
 use testkit::cri::trace::Instance;
-use testkit::cri::{StandInConfig, StandInRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use world::kubelet::{Outside, SimKubelet, lay_out_node};
+use world::kubelet::{Outside, SimKubelet};
 use world::pods;
+use world::scene::{node_dir, runtime_config};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const MIRROR: &str = "kubernetes.io/config.mirror";
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 struct Node {
     dir: PathBuf,
@@ -68,15 +66,8 @@ impl Drop for Node {
 impl Node {
     /// A node whose line to the server is like this from the first moment.
     async fn new(health: Health) -> Self {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = format!("world-offline-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        lay_out_node(&HostRoot::at(&dir)).unwrap();
-        let config = StandInConfig {
-            images: pods::PRESENT.map(str::to_owned).to_vec(),
-            ..StandInConfig::default()
-        };
+        let dir = node_dir("offline").unwrap();
+        let config = runtime_config();
         let began = jiff::Timestamp::from_nanosecond(i128::from(config.epoch_ns)).unwrap();
         let cluster = TestCluster::new(began).unwrap();
         cluster.run_controllers();

@@ -14,7 +14,7 @@ mod figures;
 mod names;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,15 +30,14 @@ use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::{DiskFault, DiskFaults};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
+use testkit::cri::StandInRuntime;
 use testkit::cri::trace::{EndedBy, Instance, TraceStep};
-use testkit::cri::{StandInConfig, StandInRuntime};
 use testkit::faults::Fault;
 use tokio::sync::watch;
-use world::kubelet::{JOURNAL, Outside, SimKubelet, lay_out_node};
+use world::kubelet::{JOURNAL, Outside, SimKubelet};
 use world::pods;
+use world::scene::{node_dir, runtime_config};
 use world::watch::{is_ready, state_word};
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 struct Node {
     dir: PathBuf,
@@ -64,20 +63,8 @@ impl Node {
     }
 
     fn with_sources(sources: &[SourceKind]) -> Self {
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() {
-            memory.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("pod-path-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        lay_out_node(&HostRoot::at(&dir)).unwrap();
-        let config = StandInConfig {
-            images: pods::PRESENT.map(str::to_owned).to_vec(),
-            ..StandInConfig::default()
-        };
+        let dir = node_dir("pod-path").unwrap();
+        let config = runtime_config();
         let began = jiff::Timestamp::from_nanosecond(i128::from(config.epoch_ns)).unwrap();
         let runtime = StandInRuntime::new(config);
         runtime.set_scripts(|scripts| {
