@@ -4,7 +4,7 @@
 //! Out:   resolves when that process has ended
 //! Calls: pleg, one wait per running container
 //! Holds: a pid that was given to another process meanwhile is never waited for: after the pidfd is open the runtime is asked
-//!        again and must name the same pid for the same running container
+//!        again whether the container runs. It does so with one first process all its life, so the pid was that one's
 //! Upstream: none (there the list is read each second)
 
 use std::fmt;
@@ -12,7 +12,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use kubelet_cri::{Client, container_of_status};
+use kubelet_api::runtime::v1::{ContainerState as State, ContainerStatus};
+use kubelet_cri::Client;
 use kubelet_host::pidfd::ProcessExit;
 use kubelet_model::ids::ContainerId;
 
@@ -92,17 +93,12 @@ async fn opened(cri: Client, id: ContainerId, pid: u32) -> Opened {
     };
     // Already over: no need to ask whose pid it was.
     if !exit.has_ended().unwrap_or(true) {
-        match cri.container_status(id.as_str()).await {
-            Ok(response) => {
-                let again = response
-                    .status
-                    .map(|s| container_of_status(&s, &response.info, None).container.pid);
-                if again.flatten() != Some(pid) {
-                    return Opened::Over;
-                }
-            }
-            // Unknown: the look that follows asks again, and watches again.
-            Err(_) => return Opened::Over,
+        let answer = cri.container_status_alone(id.as_str()).await;
+        let status = answer.ok().and_then(|response| response.status);
+        let runs = |status: &ContainerStatus| status.state() == State::ContainerRunning;
+        // Unknown, too: the look that follows asks again, and watches again.
+        if !status.as_ref().is_some_and(runs) {
+            return Opened::Over;
         }
     }
     Opened::Waits(exit)

@@ -24,7 +24,7 @@ use kubelet_model::ids::PodUid;
 use kubelet_model::objects::{
     ApiAccess, ObjectState, PodObjects, RuntimeClasses, Services, TokenRef,
 };
-use kubelet_model::pod::Pod;
+use kubelet_model::pod::{Pod, changed_alone};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,7 @@ struct Keeper {
     parts: PodObjectsParts,
     published: Signal<Published>,
     pods: BTreeMap<PodUid, Needs>,
+    set: Arc<PodSet>,
     wakes: mpsc::UnboundedSender<PodUid>,
 }
 
@@ -153,6 +154,7 @@ impl PodObjectsKeeper {
             parts: self.parts,
             published: self.published,
             pods: BTreeMap::new(),
+            set: Arc::default(),
             wakes,
         };
         keeper.run().await;
@@ -214,6 +216,14 @@ impl Keeper {
         let Some(set) = self.parts.pods.borrow_and_update().clone() else {
             return;
         };
+        // Nearly always one pod of many has another object than before.
+        let before = std::mem::replace(&mut self.set, Arc::clone(&set));
+        if let Some(changed) = changed_alone(&before.pods, &set.pods) {
+            for pod in &changed {
+                self.take_pod(pod, streams);
+            }
+            return;
+        }
         let named: BTreeSet<&PodUid> = set.pods.iter().map(|pod| &pod.uid).collect();
         let gone: Vec<PodUid> = self
             .pods
@@ -227,13 +237,19 @@ impl Keeper {
             self.published.change(|all| drop(all.pods.remove(&uid)));
         }
         for pod in &set.pods {
-            match self.pods.get_mut(&pod.uid) {
-                // The newest object of a pod is held by many; an older one would be held by this alone.
-                Some(needs) if needs.pod.object.spec == pod.object.spec => {
-                    needs.pod = Arc::clone(pod);
-                }
-                Some(_) | None => self.begin(pod, streams),
+            self.take_pod(pod, streams);
+        }
+    }
+
+    fn take_pod(&mut self, pod: &Arc<Pod>, streams: &mut Streams) {
+        match self.pods.get_mut(&pod.uid) {
+            // The newest object of a pod is held by many; an older one would be held by this alone.
+            Some(needs)
+                if Arc::ptr_eq(&needs.pod, pod) || needs.pod.object.spec == pod.object.spec =>
+            {
+                needs.pod = Arc::clone(pod);
             }
+            Some(_) | None => self.begin(pod, streams),
         }
     }
 

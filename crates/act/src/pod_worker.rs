@@ -22,7 +22,7 @@ use kubelet_decide::events::{ToldWaits, made_to_end};
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
-use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status};
+use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status, shown_waits};
 use kubelet_decide::restart::BackOff;
 use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
@@ -250,8 +250,9 @@ impl PodWorker {
             self.tell_refused(&order, &observed);
             if thought.plan.steps.is_empty() {
                 self.tell_end();
-                // Taken anew at the next turn.
+                // Taken anew at the next turn; what a pod is held by while it waits is held as long as it lives.
                 self.objects = PodObjects::default();
+                drop((order, observed));
                 self.wait(thought.plan.wake_at, &stop).await;
             } else {
                 self.act(&order.pod, thought.plan).await;
@@ -472,13 +473,8 @@ impl PodWorker {
             desire: self.orders.borrow().desire.clone(),
         };
         let network = self.parts.network.look(Clone::clone);
-        let mut waiting = self.waiting.clone();
-        waiting.extend(plan.waiting.iter().cloned());
-        let pod_waiting = plan
-            .pod_waiting
-            .clone()
-            .or_else(|| self.pod_waiting.clone());
         let mut view = self.view(&order, observed, &self.life, &network);
+        let (waiting, pod_waiting) = shown_waits(&view, plan);
         view.waiting = &waiting;
         view.pod_waiting = pod_waiting.as_ref();
         let outcome = pod_status(&view);

@@ -53,6 +53,16 @@ impl StatusHandle {
         })
     }
 
+    /// Shows the same status with a newer object. That is no news to anybody: it came from where the others look, too.
+    pub fn refresh(&self, uid: &PodUid, object: &Arc<v1::Pod>) {
+        self.pods.send_if_modified(|pods| {
+            if let Some(pod) = pods.get_mut(uid) {
+                pod.object = Arc::clone(object);
+            }
+            false
+        });
+    }
+
     /// Nothing of it is left here: it is shown until the API does not hold it any more.
     pub fn finish(&self, uid: &PodUid) {
         self.change(uid, |pods| {

@@ -3,8 +3,9 @@
 //! In:    reported pods; the sets that the API server holds for this node
 //! Out:   status patches and deletions, each with the UID it means
 //! Calls: one core task, in a cluster only
-//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; a failure waits and is tried again,
-//!        while the server is away one pod for all; nothing waits for an answer but the next call about the same pod; only what changed is decided on
+//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; what may wait for the status after it
+//!        waits a second; a failure waits and is tried again, while the server is away one pod for all; nothing waits for an answer but
+//!        the next call about the same pod; only what changed is decided on
 //! Upstream: pkg/kubelet/status/status_manager.go (syncBatch, syncPod, 1.36)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
-use kubelet_model::pod::CONFIG_MIRROR_ANNOTATION;
+use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
 use kubelet_model::reported::{ReportedPod, ReportedPods};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ const WIDTH: usize = 16;
 /// After the first failure of a pod's call; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// So long a status waits that may: where the runtime is listed each second, as upstream does, it shows no sooner.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What the log calls this.
 const WHAT: &str = "pod statuses";
 /// What is on its way when the process stops has this long.
@@ -78,6 +81,16 @@ struct Slot {
     answered: Option<Arc<v1::Pod>>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// What may wait is written then, if nothing came before.
+    patient_until: Option<Instant>,
+}
+
+/// Whether what may wait does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    Patient,
+    /// There is no later.
+    Last,
 }
 
 /// A call that came back.
@@ -110,7 +123,7 @@ impl StatusWriter {
         self.take_held();
         loop {
             self.take_changes();
-            self.start_calls(&flights);
+            self.start_calls(&flights, Pace::Patient);
             let retry_at = self.looks_again_at();
             tokio::select! {
                 // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
@@ -123,10 +136,13 @@ impl StatusWriter {
                 else => break,
             }
         }
+        let patient = self.slots.iter();
+        let patient = patient.filter(|(_, slot)| slot.patient_until.is_some());
+        self.due.extend(patient.map(|(uid, _)| uid.clone()));
         let last_words = async {
             loop {
                 self.take_changes();
-                self.start_calls(&flights);
+                self.start_calls(&flights, Pace::Last);
                 match flights.next().await {
                     Some(landed) => self.land(landed),
                     None => return,
@@ -173,7 +189,7 @@ impl StatusWriter {
     }
 
     /// Begins what is to be done of what is due, as far as there is room.
-    fn start_calls(&mut self, flights: &FuturesUnordered<Flight>) {
+    fn start_calls(&mut self, flights: &FuturesUnordered<Flight>, pace: Pace) {
         if self.away.until().is_some() {
             return;
         }
@@ -208,12 +224,18 @@ impl StatusWriter {
                 reported: &pod.status,
                 progress: pod.progress,
             };
-            match status_write(&view) {
-                StatusWrite::Nothing => {}
-                write => {
-                    slot.is_busy = true;
-                    flights.push(call(self.client.clone(), uid, object, write));
+            let write = status_write(&view);
+            if matches!(write, StatusWrite::PatchLater(_)) && pace == Pace::Patient {
+                let until = *slot.patient_until.get_or_insert(now + PATIENCE);
+                if until > now {
+                    self.retries.insert((until, uid));
+                    continue;
                 }
+            }
+            slot.patient_until = None;
+            if write != StatusWrite::Nothing {
+                slot.is_busy = true;
+                flights.push(call(self.client.clone(), uid, object, write));
             }
         }
     }
@@ -281,11 +303,39 @@ fn version(pod: Option<&v1::Pod>) -> Option<u64> {
 
 /// What the API holds, by the UID of the pod here: its own, or for the mirror of a static pod the hash, which is the UID here.
 #[derive(Debug, Default)]
-struct Held(BTreeMap<PodUid, Arc<v1::Pod>>);
+struct Held {
+    objects: BTreeMap<PodUid, Arc<v1::Pod>>,
+    set: PodSet,
+}
 
 impl Held {
     /// Takes a whole set; which pods have another object than before, or none any more.
     fn take(&mut self, set: &PodSet) -> Vec<PodUid> {
+        let before = std::mem::replace(&mut self.set, set.clone());
+        let mirrors = before.mirrors.iter().zip(&set.mirrors);
+        let same_mirrors = before.mirrors.len() == set.mirrors.len()
+            && mirrors.into_iter().all(|(old, new)| Arc::ptr_eq(old, new));
+        match changed_alone(&before.pods, &set.pods).filter(|_| same_mirrors) {
+            Some(changed) => self.take_changed(changed),
+            None => self.take_whole(set),
+        }
+    }
+
+    /// The same pods as before, of which these have another object: nearly always one of many.
+    fn take_changed(&mut self, changed: Vec<Arc<Pod>>) -> Vec<PodUid> {
+        let mut others = Vec::new();
+        for pod in changed {
+            let old = self
+                .objects
+                .insert(pod.uid.clone(), Arc::clone(&pod.object));
+            if !old.is_some_and(|old| Arc::ptr_eq(&old, &pod.object)) {
+                others.push(pod.uid.clone());
+            }
+        }
+        others
+    }
+
+    fn take_whole(&mut self, set: &PodSet) -> Vec<PodUid> {
         let own = set.pods.iter().map(|pod| (pod.uid.as_str(), &pod.object));
         let hash = |pod: &Arc<v1::Pod>| {
             let annotations = pod.metadata.annotations.as_ref()?;
@@ -300,24 +350,24 @@ impl Held {
         // A pod's own object goes before a mirror that claims its UID.
         let now: BTreeMap<&str, &Arc<v1::Pod>> = mirrors.chain(own).collect();
         let gone: Vec<PodUid> = self
-            .0
+            .objects
             .keys()
             .filter(|uid| !now.contains_key(uid.as_str()))
             .cloned()
             .collect();
         for uid in &gone {
-            self.0.remove(uid);
+            self.objects.remove(uid);
         }
         let mut changed = gone;
         for (uid, object) in now {
-            match self.0.get_mut(uid) {
+            match self.objects.get_mut(uid) {
                 Some(old) if Arc::ptr_eq(old, object) => {}
                 Some(old) => {
                     *old = Arc::clone(object);
                     changed.push(PodUid::from(uid));
                 }
                 None => {
-                    self.0.insert(PodUid::from(uid), Arc::clone(object));
+                    self.objects.insert(PodUid::from(uid), Arc::clone(object));
                     changed.push(PodUid::from(uid));
                 }
             }
@@ -327,7 +377,7 @@ impl Held {
 
     /// The object whose status a pod's is: its own, or its mirror's, of the same name and namespace.
     fn for_pod(&self, uid: &PodUid, pod: &ReportedPod) -> Option<&Arc<v1::Pod>> {
-        let object = self.0.get(uid)?;
+        let object = self.objects.get(uid)?;
         let (held, own) = (&object.metadata, &pod.object.metadata);
         let is_own = held.uid.as_deref() == Some(uid.as_str());
         (is_own || held.name == own.name && held.namespace == own.namespace).then_some(object)
@@ -344,7 +394,7 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
         };
         let result = match write {
             StatusWrite::Nothing => Ok(None),
-            StatusWrite::Patch(status) => {
+            StatusWrite::Patch(status) | StatusWrite::PatchLater(status) => {
                 tracing::debug!(pod = address.name, namespace = address.namespace, uid = %uid, status = %status, "Status is written");
                 client.write_pod_status(address, &status).await.map(Some)
             }
@@ -363,7 +413,7 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
 
 #[cfg(test)]
 mod tests {
-    use kubelet_model::pod::{Pod, SourceKind};
+    use kubelet_model::pod::SourceKind;
     use serde_json::json;
 
     use super::*;

@@ -237,7 +237,10 @@ impl SyncLoop {
         for uid in &merged.elsewhere {
             tracing::warn!(uid = %uid, source = snapshot.source.as_str(), "Another source names the same UID; what that one says counts");
         }
-        self.metrics.desire(self.desired.pods.values());
+        let is_status = |change: &PodChange| matches!(change, PodChange::Reconcile(_));
+        if merged.changes.is_empty() || !merged.changes.iter().all(is_status) {
+            self.metrics.desire(self.desired.pods.values());
+        }
         for name in &merged.duplicates {
             let same = snapshot.pods.iter().filter(|pod| pod.full_name == *name);
             for ignored in same.skip(1) {
@@ -256,7 +259,8 @@ impl SyncLoop {
                         .mark(&pod.uid, &pod.full_name, Stage::Queued, now);
                     self.add(pod).await;
                 }
-                PodChange::Update(pod) | PodChange::Reconcile(pod) => self.update(pod),
+                PodChange::Update(pod) => self.update(pod),
+                PodChange::Reconcile(pod) => self.reconcile(pod),
                 PodChange::Delete(pod) => {
                     let (uid, meta) = (pod.uid.clone(), &pod.object.metadata);
                     let grace_seconds = meta.deletion_grace_period_seconds;
@@ -357,6 +361,27 @@ impl SyncLoop {
             worker.place = Place::Waits;
             self.settle_name(&before.full_name);
             self.settle_name(&pod.full_name);
+        }
+    }
+
+    /// Only its status is another, mostly because this kubelet wrote it: nothing is decided on that but readiness gates, so its worker
+    /// has the object at its next turn.
+    fn reconcile(&mut self, pod: Arc<Pod>) {
+        let has_gates = pod.spec().readiness_gates.as_ref();
+        if has_gates.is_some_and(|gates| !gates.is_empty()) {
+            self.update(pod);
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&pod.uid) else {
+            return;
+        };
+        if !worker.place.is_leaving() && worker.pod.full_name == pod.full_name {
+            worker.pod = Arc::clone(&pod);
+            self.parts.status.refresh(&pod.uid, &pod.object);
+            worker.orders.send_if_modified(|order| {
+                order.pod = pod;
+                false
+            });
         }
     }
 

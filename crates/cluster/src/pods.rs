@@ -8,7 +8,6 @@
 //! Upstream: pkg/kubelet/config/apiserver.go, pkg/kubelet/status/status_manager.go, pkg/kubelet/pod/mirror_client.go,
 //!           pkg/util/pod/pod.go (PatchPodStatus)
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,45 +114,61 @@ impl PodWatch {
     }
 }
 
-/// Pods as they were handed on, so that one that did not change keeps its `Arc`.
+/// Objects of the last snapshot with what was made of them, in the snapshot's order, so that one that did not change keeps its `Arc`.
 #[derive(Default)]
-struct Kept(BTreeMap<ObjectKey, Arc<Pod>>);
+struct Kept(Vec<(Arc<v1::Pod>, Made)>);
+
+/// What was made of an object.
+#[derive(Clone)]
+enum Made {
+    Pod(Arc<Pod>),
+    Mirror,
+    /// Not of this node, or without a name or a UID.
+    Nothing,
+}
 
 impl Kept {
     fn set(&mut self, snapshot: &Snapshot<v1::Pod>, node: &str, unbuilt: Unbuilt) -> PodSet {
+        let before = std::mem::take(&mut self.0);
+        let mut before = before.into_iter().peekable();
         let mut set = PodSet::default();
         for (key, object) in &snapshot.objects {
-            let bound_to = object
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.node_name.as_deref());
-            if bound_to != Some(node) {
-                continue;
+            // Both are in the order of their keys; what comes before this one has changed or is gone.
+            let is_same = |kept: &(Arc<v1::Pod>, Made)| Arc::ptr_eq(&kept.0, object);
+            let is_passed = |kept: &(Arc<v1::Pod>, Made)| !is_same(kept) && is_up_to(&kept.0, key);
+            while before.next_if(is_passed).is_some() {}
+            let made = match before.next_if(is_same) {
+                Some((_, made)) => made,
+                None => made_of(object, node, unbuilt),
+            };
+            match &made {
+                Made::Pod(pod) => set.pods.push(Arc::clone(pod)),
+                Made::Mirror => set.mirrors.push(Arc::clone(object)),
+                Made::Nothing => {}
             }
-            if is_mirror(object) {
-                set.mirrors.push(Arc::clone(object));
-                continue;
-            }
-            let before = self.0.get(key);
-            let same = before.filter(|pod| Arc::ptr_eq(&pod.object, object));
-            if let Some(pod) = same {
-                set.pods.push(Arc::clone(pod));
-                continue;
-            }
-            let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
-            if let Some(pod) = pod.map(Arc::new) {
-                self.0.insert(key.clone(), Arc::clone(&pod));
-                set.pods.push(pod);
-            }
-        }
-        if self.0.len() > set.pods.len() {
-            self.0.retain(|key, kept| {
-                let held = snapshot.objects.get(key);
-                held.is_some_and(|object| Arc::ptr_eq(object, &kept.object))
-            });
+            self.0.push((Arc::clone(object), made));
         }
         set
     }
+}
+
+fn is_up_to(object: &v1::Pod, key: &ObjectKey) -> bool {
+    let metadata = &object.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    (namespace, name) <= (key.namespace.as_str(), key.name.as_str())
+}
+
+fn made_of(object: &Arc<v1::Pod>, node: &str, unbuilt: Unbuilt) -> Made {
+    let spec = object.spec.as_ref();
+    if spec.and_then(|spec| spec.node_name.as_deref()) != Some(node) {
+        return Made::Nothing;
+    }
+    if is_mirror(object) {
+        return Made::Mirror;
+    }
+    let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
+    pod.map_or(Made::Nothing, |pod| Made::Pod(Arc::new(pod)))
 }
 
 /// Whether it is the image of a static pod.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::ids::{PodFullName, PodUid};
-use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind};
+use kubelet_model::pod::{
+    CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind, changed_alone,
+};
 
 /// Every pod that some source wants, by UID.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct DesiredPods {
     pub seen: BTreeSet<SourceKind>,
     /// What each source named last.
     named: BTreeMap<SourceKind, BTreeMap<PodUid, Arc<Pod>>>,
+    /// The last set of each source of which every pod is desired as that source wants it.
+    clean: BTreeMap<SourceKind, Vec<Arc<Pod>>>,
 }
 
 /// One change of desire.
@@ -53,6 +57,33 @@ pub struct Merge {
 
 /// Puts one source's whole set in the place of what that source wanted before.
 pub fn merge(desired: &mut DesiredPods, source: SourceKind, snapshot: &[Arc<Pod>]) -> Merge {
+    let before = desired.clean.remove(&source);
+    let changed = before.and_then(|before| changed_alone(&before, snapshot));
+    let merge = match changed {
+        Some(changed) => merge_changed(desired, source, changed),
+        None => merge_whole(desired, source, snapshot),
+    };
+    if merge.duplicates.is_empty() && merge.elsewhere.is_empty() {
+        desired.clean.insert(source, snapshot.to_vec());
+    }
+    merge
+}
+
+/// The same pods as before; these are other objects. Nearly always it is one of many, so the others are not gone through again.
+fn merge_changed(desired: &mut DesiredPods, source: SourceKind, changed: Vec<Arc<Pod>>) -> Merge {
+    let mut sorted = Sorted::default();
+    let named = desired.named.entry(source).or_default();
+    for pod in changed {
+        named.insert(pod.uid.clone(), Arc::clone(&pod));
+        sorted.put(&mut desired.pods, pod);
+    }
+    Merge {
+        changes: sorted.in_order(),
+        ..Merge::default()
+    }
+}
+
+fn merge_whole(desired: &mut DesiredPods, source: SourceKind, snapshot: &[Arc<Pod>]) -> Merge {
     let mut merge = Merge::default();
     let mut wanted: BTreeMap<PodUid, Arc<Pod>> = BTreeMap::new();
     let mut names = BTreeSet::new();
@@ -87,14 +118,7 @@ pub fn merge(desired: &mut DesiredPods, source: SourceKind, snapshot: &[Arc<Pod>
             sorted.put(&mut desired.pods, pod);
         }
     }
-    for part in [
-        sorted.adds,
-        sorted.updates,
-        sorted.deletes,
-        sorted.reconciles,
-    ] {
-        merge.changes.extend(part);
-    }
+    merge.changes.extend(sorted.in_order());
     desired.seen.insert(source);
     merge
 }
@@ -109,6 +133,11 @@ struct Sorted {
 }
 
 impl Sorted {
+    fn in_order(self) -> Vec<PodChange> {
+        let parts = [self.adds, self.updates, self.deletes, self.reconciles];
+        parts.into_iter().flatten().collect()
+    }
+
     /// Puts the pod in the place of what was desired under its UID, and notes what that changes.
     fn put(&mut self, pods: &mut BTreeMap<PodUid, Arc<Pod>>, pod: Arc<Pod>) {
         let Some(old) = pods.get(&pod.uid) else {

@@ -21,6 +21,7 @@ use crate::admission::Rejection;
 use crate::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase};
+use crate::plan::PodPlan;
 use crate::resources::qos_class;
 use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
@@ -49,6 +50,20 @@ fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
         observed_generation: view.pod.object.metadata.generation,
         ..v1::PodStatus::default()
     }
+}
+
+/// What is shown to hold a pod back, its containers by name and itself as a whole: what failed before, and what the plan waits for.
+/// Not the latter while the API server's first answer is on its way: that wait is mostly over before anybody could read of it.
+pub fn shown_waits(
+    view: &PodView<'_>,
+    plan: &PodPlan,
+) -> (BTreeMap<String, Waiting>, Option<Waiting>) {
+    let (mut containers, failed) = (view.waiting.clone(), view.pod_waiting.cloned());
+    if view.objects.is_asking() {
+        return (containers, failed);
+    }
+    containers.extend(plan.waiting.iter().cloned());
+    (containers, plan.pod_waiting.clone().or(failed))
 }
 
 /// The status of the pod of this view.

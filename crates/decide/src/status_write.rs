@@ -1,7 +1,7 @@
 //! What of a pod's status has to be written to the API, and when its object may go.
 //!
 //! In:    the object as the API holds it, the status its worker reports, how far the worker is
-//! Out:   `StatusWrite`: a strategic merge patch of exactly what differs, the deletion of the object, or nothing
+//! Out:   `StatusWrite`: a strategic merge patch of exactly what differs (and whether it may wait), the deletion of the object, or nothing
 //! Calls: act/status_write.rs, again after each answer until there is nothing
 //! Holds: what others own is never touched: foreign conditions, claims, the nominated node; a time of transition moves only with its
 //!        condition's value; start time and QoS class never change once they are there; an object goes only after its final status
@@ -64,6 +64,8 @@ pub enum StatusWrite {
     Nothing,
     /// Write this: the `status` of a strategic merge patch.
     Patch(Value),
+    /// Write this, but it may wait for what follows: it tells only that the pod has its network, and its containers start now.
+    PatchLater(Value),
     /// The object has served its time.
     Delete,
 }
@@ -72,9 +74,20 @@ pub enum StatusWrite {
 pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
     let empty = v1::PodStatus::default();
     let held = view.held.status.as_ref().unwrap_or(&empty);
-    let patch = status_patch(held, view.reported);
-    if !patch.is_empty() {
-        return StatusWrite::Patch(Value::Object(patch));
+    // Mostly it was just written; then there is no need to take it apart.
+    if held != view.reported {
+        let patch = status_patch(held, view.reported);
+        if !patch.is_empty() {
+            // Another address than before is news to those who know the old one.
+            let had_none = held.pod_ip.as_ref().is_none_or(String::is_empty);
+            let may_wait = had_none && tells_only_of_the_network(&patch);
+            let patch = Value::Object(patch);
+            return if may_wait {
+                StatusWrite::PatchLater(patch)
+            } else {
+                StatusWrite::Patch(patch)
+            };
+        }
     }
     let is_asked = view.held.metadata.deletion_timestamp.is_some();
     let is_final = matches!(held.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -89,6 +102,21 @@ pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
     } else {
         StatusWrite::Nothing
     }
+}
+
+fn tells_only_of_the_network(patch: &Map<String, Value>) -> bool {
+    let is_network_up = |condition: &Value| {
+        condition.get("type").and_then(Value::as_str) == Some("PodReadyToStartContainers")
+            && condition.get("status").and_then(Value::as_str) == Some("True")
+    };
+    patch.iter().all(|(field, value)| match field.as_str() {
+        "podIP" | "podIPs" => !value.is_null(),
+        "$setElementOrder/podIPs" | "$setElementOrder/conditions" => true,
+        "conditions" => value
+            .as_array()
+            .is_some_and(|all| all.iter().all(is_network_up)),
+        _ => false,
+    })
 }
 
 /// The patch that makes `held` say what `reported` says; empty when it does already.

@@ -4,7 +4,7 @@
 //! Out:   one wake-up when it has ended; what tells the process from a later one with the same pid
 //! Calls: act/pleg.rs
 //! Holds: no polling, one descriptor per process; the pid may have been reused before `open`, so the caller opens,
-//!        then asks the runtime again whether the container still runs with that pid (or compares
+//!        then asks the runtime again whether that pid's container still runs (or compares
 //!        [`start_time`] and [`cgroup_of`])
 //! Upstream: none (the Go kubelet lists all containers every second)
 

@@ -133,12 +133,14 @@ impl LogHandle {
     }
 }
 
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let names = ["hyperkube", "kubelet_"];
+    names.iter().any(|name| metadata.target().starts_with(name))
+}
+
 /// The level that an event needs to be written; what is of others counts as less important.
 fn level_of(metadata: &Metadata<'_>) -> u32 {
-    let ours = ["hyperkube", "kubelet_"]
-        .iter()
-        .any(|name| metadata.target().starts_with(name));
-    match (*metadata.level(), ours) {
+    match (*metadata.level(), is_ours(metadata)) {
         (Level::ERROR | Level::WARN | Level::INFO, _) => 0,
         (Level::DEBUG, true) => 4,
         (_, true) => 6,
@@ -152,9 +154,13 @@ struct KlogLayer {
 }
 
 impl KlogLayer {
+    /// A span of ours is kept at every level: events within it have its fields. One of a library (HTTP/2 opens some for every frame)
+    /// is as its events are.
     fn is_wanted(&self, metadata: &Metadata<'_>) -> bool {
         let level = level_of(metadata);
-        level == 0 || level <= self.shared.verbosity_in(metadata.file().unwrap_or(""))
+        level == 0
+            || metadata.is_span() && is_ours(metadata)
+            || level <= self.shared.verbosity_in(metadata.file().unwrap_or(""))
     }
 }
 
@@ -222,7 +228,7 @@ struct SpanPairs(Vec<Pair>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_span() || self.is_wanted(metadata) {
+        if self.is_wanted(metadata) {
             Interest::always()
         } else {
             Interest::never()
@@ -230,7 +236,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.is_span() || self.is_wanted(metadata)
+        self.is_wanted(metadata)
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {

@@ -44,6 +44,24 @@ impl SourceKind {
     }
 }
 
+/// Of two whole sets that name the same pods in the same order: those of `now` that are others than before. `None` of sets that do not.
+pub fn changed_alone(before: &[Arc<Pod>], now: &[Arc<Pod>]) -> Option<Vec<Arc<Pod>>> {
+    if before.len() != now.len() {
+        return None;
+    }
+    let mut changed = Vec::new();
+    for (old, new) in before.iter().zip(now) {
+        if Arc::ptr_eq(old, new) {
+            continue;
+        }
+        if old.uid != new.uid || old.full_name != new.full_name {
+            return None;
+        }
+        changed.push(Arc::clone(new));
+    }
+    Some(changed)
+}
+
 /// Annotation with a static pod's hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
 /// Annotation of a mirror pod, the image of a static pod at the API: the static pod's hash.

@@ -1,7 +1,7 @@
 //! Readiness gates by upstream's table, and what others wrote into the status.
 
 use kubelet_model::node::RuntimeHandlers;
-use kubelet_model::objects::PodObjects;
+use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
 use crate::runtime_class::recursive_read_only_to_remember;
@@ -121,4 +121,31 @@ fn mounts_show_whether_all_below_them_is_read_only() {
     seen.handlers = None;
     seen.record.recursive_read_only = Some(true);
     assert_eq!(shown(&seen), all, "as before a restart");
+}
+
+#[test]
+fn a_wait_for_an_answer_is_shown_once_there_is_one() {
+    let why = "failed to sync configmap cache: timed out waiting for the condition".to_owned();
+    let states = [
+        (ObjectState::Asked { why: why.clone() }, false),
+        (ObjectState::Unknown { why }, true),
+    ];
+    for (state, is_shown) in states {
+        let pod = pod(
+            "{spec: {containers: [{name: c, image: i}], volumes: [{name: v, configMap: {name: m}}]}}",
+        );
+        let objects = PodObjects {
+            access: ApiAccess::Cluster,
+            config_maps: [("m".to_owned(), state)].into(),
+            ..PodObjects::default()
+        };
+        let (planned, shown) = Seen::new(pod, objects).see(|view| {
+            let plan = crate::pod_plan::pod_plan(view);
+            let (_, shown) = shown_waits(view, &plan);
+            (plan.pod_waiting, shown)
+        });
+        let planned = planned.expect("it waits in either case");
+        assert_eq!(planned.reason, Reason::FailedMount);
+        assert_eq!(shown, is_shown.then_some(planned));
+    }
 }

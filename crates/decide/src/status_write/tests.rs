@@ -55,6 +55,38 @@ fn only_what_differs_is_sent_and_what_is_gone_is_nulled() {
 }
 
 #[test]
+fn that_the_network_is_there_may_wait_for_what_is_said_next_and_nothing_else() {
+    let condition = |type_: &str, status: &str| json!({"type": type_, "status": status});
+    let held = pod(json!({
+        "phase": "Pending",
+        "conditions": [condition("PodReadyToStartContainers", "False"), condition("Ready", "False")],
+    }));
+    let reported = |network: &str, ready: &str, phase: &str| {
+        json!({
+            "phase": phase, "podIP": "10.1.0.2", "podIPs": [{"ip": "10.1.0.2"}],
+            "conditions": [condition("PodReadyToStartContainers", network), condition("Ready", ready)],
+        })
+    };
+    let rows = [
+        (reported("True", "False", "Pending"), true),
+        (reported("True", "True", "Pending"), false),
+        (reported("True", "False", "Running"), false),
+    ];
+    for (reported, may_wait) in rows {
+        let write = write(&held, reported.clone(), Progress::Working);
+        let waits = matches!(write, StatusWrite::PatchLater(_));
+        assert_eq!(waits, may_wait, "{reported}");
+    }
+    let up = pod(reported("True", "False", "Pending"));
+    let down = reported("False", "False", "Pending");
+    let write = write(&up, down, Progress::Working);
+    assert!(
+        matches!(write, StatusWrite::Patch(_)),
+        "the sandbox is lost: {write:?}"
+    );
+}
+
+#[test]
 fn a_condition_keeps_its_time_while_its_value_does_not_change() {
     let held = pod(json!({"conditions": [ready("False", EARLY)]}));
     assert_eq!(

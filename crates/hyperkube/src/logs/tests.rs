@@ -250,3 +250,19 @@ fn spans_lend_their_fields_and_secrets_are_masked() {
         "{text}"
     );
 }
+
+#[test]
+fn a_library_s_spans_are_as_its_events_and_ours_always_lend_their_fields() {
+    for (level, librarys) in [(0, false), (8, true)] {
+        let text = written(&config(LogFormat::Text, level, &[]), |_, _| {
+            let ours = tracing::debug_span!("plan", pod = "ns/a").entered();
+            let theirs = tracing::debug_span!(target: "h2::codec", "frame", stream = 1_u64);
+            assert_eq!(!theirs.is_disabled(), librarys);
+            let _within = theirs.entered();
+            info!("Done");
+            drop(ours);
+        });
+        assert!(text.contains("pod=\"ns/a\""), "{text}");
+        assert_eq!(text.contains("stream=1"), librarys, "{text}");
+    }
+}
