@@ -25,6 +25,11 @@ impl Samples {
         self.0.len()
     }
 
+    /// Each value by the other's of the same round.
+    pub(crate) fn by(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut values = self.0.clone();
         values.sort_by(f64::total_cmp);
@@ -63,6 +68,16 @@ impl Samples {
 
     pub(crate) fn max(&self) -> f64 {
         self.percentile(1.0)
+    }
+
+    /// The same of ratios, in hundredths.
+    pub(crate) fn times(&self, what: &str) -> String {
+        format!(
+            "{:.2} x {what} ({:.2} … {:.2})",
+            self.median(),
+            self.min(),
+            self.max()
+        )
     }
 
     /// `median (min … max, n=…)` in the given unit.

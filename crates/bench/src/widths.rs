@@ -1,9 +1,11 @@
 //! The floor of many pods at once: its best width, and its samples there.
 //!
 //! In:    the floor, a recording, the process that must not run meanwhile
-//! Out:   the width with the lowest median, with its starts and ends
-//! Calls: pods, api_burst
-//! Holds: every width is tried once; the best goes on, and the second too when one run each is not enough to choose between them
+//! Out:   the width with the lowest median, with its starts and ends, a sample a round
+//! Calls: pods, api_pods
+//! Holds: every width is tried once, only to choose: the best goes on, and the second too when one run each is not enough to choose
+//!        between them. A machine grows slower while pods come and go (cgroups linger), so each run is held against the floor's run
+//!        of the same round, and who goes first alternates
 //! Upstream: none
 
 use crate::figures::Samples;
@@ -35,7 +37,7 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    /// Tries all; this run counts as the first round's.
+    /// Tries all.
     pub(crate) fn scout(
         floor: &mut Floor,
         recording: &Recording,
@@ -66,6 +68,9 @@ impl Widths {
             .going_on
             .sort_by(|a, b| a.start.median().total_cmp(&b.start.median()));
         widths.going_on.truncate(2);
+        for one in &mut widths.going_on {
+            (one.start, one.end) = (Samples::default(), Samples::default());
+        }
         Ok(widths)
     }
 
