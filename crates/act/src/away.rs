@@ -16,8 +16,6 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest, when the server does not ask for more.
 pub(crate) const MOST: Duration = Duration::from_secs(10);
-/// The most that a server may ask for: it may be wrong, too.
-const MOST_ASKED: Duration = Duration::from_secs(300);
 /// While it lasts, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(300);
 
@@ -47,7 +45,7 @@ impl Away {
     pub(crate) fn failed(&mut self, what: &'static str, error: &ClusterError) {
         let now = Instant::now();
         let pause = (FIRST * 2_u32.pow(self.failures.min(4))).min(MOST);
-        let asked = error.retry_after().unwrap_or_default().min(MOST_ASKED);
+        let asked = error.retry_after().unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         let (since, mut said) = match self.now {
             Some((since, _, said)) => (since, Some(said)),

@@ -120,7 +120,7 @@ impl NodeStatus {
                 let pause = if is_fast {
                     FAST
                 } else {
-                    self.parts.pace.update
+                    self.parts.pace.update.max(asked_for(result.as_ref().err()))
                 };
                 tokio::select! {
                     // Both arms only say "look again".
@@ -148,9 +148,9 @@ impl NodeStatus {
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "Unable to register node with API server; tried again");
+                    tokio::time::sleep(pause.max(asked_for(Some(&error)))).await;
                 }
             }
-            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_TRY);
         }
     }
@@ -325,6 +325,12 @@ fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
     }
 }
 
+/// How long the server asked to be left alone.
+fn asked_for(error: Option<&ClusterError>) -> Duration {
+    let asked = error.and_then(ClusterError::retry_after);
+    asked.unwrap_or_default()
+}
+
 /// Renews the node's lease from its registration on, until the stop.
 pub async fn keep_lease(
     client: Client,
@@ -354,11 +360,53 @@ pub async fn keep_lease(
                 Err(error) => {
                     tracing::warn!(error = %error, "Lease could not be renewed; tried again");
                     failures = failures.saturating_add(1);
-                    (FIRST_TRY * 2_u32.pow(failures.min(10))).min(LONGEST_TRY)
+                    let pause = (FIRST_TRY * 2_u32.pow(failures.min(10))).min(LONGEST_TRY);
+                    // Not as long as it takes to be thought dead.
+                    pause.max(asked_for(Some(&error)).min(lasts / 4))
                 }
             };
             tokio::time::sleep(pause).await;
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use kubelet_apiserver::user::User;
+    use testkit::cluster::{Fault, TestCluster};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_patience_gets_it_but_not_for_longer_than_a_node_may_be_silent()
+    {
+        for (retry_after, apart) in [(3, 3), (3600, 10)] {
+            let cluster = TestCluster::new(jiff::Timestamp::UNIX_EPOCH).unwrap();
+            let busy = Fault::Answer {
+                code: 429,
+                reason: "TooManyRequests",
+                retry_after: Some(retry_after),
+            };
+            cluster.line.set_rule(move |_| Some(busy));
+            let client = cluster.client(User::node("n"), cluster.clock());
+            let clock = Clock::simulated(cluster.clock().now());
+            let (_known, identity) = watch::channel(Some(("n".to_owned(), "u".to_owned())));
+            let stop = CancellationToken::new();
+            let lease = keep_lease(client, clock, Duration::from_secs(40), identity, stop);
+            assert!(
+                tokio::time::timeout(Duration::from_secs(120), lease)
+                    .await
+                    .is_err()
+            );
+            let asked = cluster.line.asked_since(Duration::ZERO);
+            let gaps = asked
+                .windows(2)
+                .filter_map(|two| Some(two.get(1)?.at - two.first()?.at));
+            // Jitter and doubling make it longer only after the server's own wait.
+            let shortest = gaps.min().unwrap();
+            assert!(shortest >= Duration::from_secs(apart), "{shortest:?}");
+            assert!(asked.len() >= 10, "{} requests in 120 s", asked.len());
+        }
+    }
 }

@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 /// Longest part of an answer that is not a `Status` which an error repeats, bytes.
 const TEXT_BYTES: usize = 512;
+/// The most that a server may ask for: it may be wrong, too.
+const MOST_ASKED: Duration = Duration::from_secs(300);
 
 /// Whether a failed call may have had its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,9 +230,10 @@ impl ClusterError {
         self.refusal().map_or("", |refusal| &refusal.reason)
     }
 
-    /// How long the server asked to be left alone.
+    /// How long the server asked to be left alone, five minutes at the most.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.refusal().and_then(|refusal| refusal.retry_after)
+        let asked = self.refusal().and_then(|refusal| refusal.retry_after);
+        asked.map(|asked| asked.min(MOST_ASKED))
     }
 
     /// The object, or its kind, does not exist.

@@ -390,3 +390,44 @@ async fn a_start_without_any_server_starts_static_pods_in_the_first_second() {
         }
     }
 }
+
+/// Statuses that were written of this pod.
+fn writes(node: &Node, name: &str) -> Vec<Value> {
+    let path = format!("PATCH {PODS}/{name}/status");
+    let asked = node.cluster.line.asked_since(Duration::ZERO);
+    let of_pod = asked.iter().filter(|asked| asked.line() == path);
+    of_pod
+        .map(|asked| serde_json::from_slice::<Value>(&asked.body).unwrap()["status"].take())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_starts_is_written_twice_unless_its_start_takes_long() {
+    let node = Node::new(Health::Good).await;
+    node.pod("quick", "Always", &["serve"]).await;
+    seconds(30).await;
+    let quick = writes(&node, "quick");
+    assert_eq!(quick.len(), 2, "{quick:#?}");
+    assert!(quick[0]["startTime"].is_string(), "{:#}", quick[0]);
+    assert_eq!(quick[0]["podIP"], Value::Null);
+    assert_eq!(
+        quick[1]["phase"], "Running",
+        "with its address: {:#}",
+        quick[1]
+    );
+    assert!(quick[1]["podIP"].is_string());
+    assert_eq!(phase(&node.held().await["quick"]), "Running");
+
+    // Its image is pulled for many seconds.
+    let image = "img/slow:1";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "slow", "namespace": "default"},
+        "spec": {"nodeName": "node", "automountServiceAccountToken": false, "dnsPolicy": "Default",
+                 "containers": [{"name": "main", "image": image, "command": ["serve"]}]},
+    });
+    node.cluster.ask(Method::POST, PODS, &pod).await.unwrap();
+    seconds(2).await;
+    let slow = writes(&node, "slow");
+    assert_eq!(slow.len(), 2, "{slow:#?}");
+    assert!(slow[1]["podIP"].is_string(), "its network is not kept back");
+}
