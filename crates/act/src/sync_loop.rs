@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1;
 use kubelet_decide::admission::Claim;
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::events::duplicate_name;
@@ -27,6 +28,7 @@ use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
+use kubelet_model::reason::Reason;
 use prometheus::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -280,6 +282,7 @@ impl SyncLoop {
                 self.update(pod);
             } else {
                 tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of its earlier life");
+                self.show_refused(&pod.uid);
             }
             return;
         }
@@ -403,8 +406,9 @@ impl SyncLoop {
     /// No source names it any more. Until every source has spoken that is no evidence: one of them may name it yet.
     fn remove(&mut self, pod: &Arc<Pod>) {
         let planted = self.parts.executor.faults.planted() == Planted::RemovesEarly;
-        if !self.workers.contains_key(&pod.uid) {
-            // Its worker has finished, and now the API does not hold it any more either.
+        let place = self.workers.get(&pod.uid).map(|worker| worker.place);
+        if matches!(place, None | Some(Place::Refused)) {
+            // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
             self.stop(&pod.uid, TerminationCause::Removed, None);
@@ -475,6 +479,28 @@ impl SyncLoop {
             worker.claim = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
+            self.show_refused(uid);
+        }
+    }
+
+    /// A static pod that is wanted again, whose worker has nothing to show any more. One of the API does not come back.
+    fn show_refused(&self, uid: &PodUid) {
+        let is_refused = |worker: &Worker| worker.place == Place::Refused;
+        if !self.workers.get(uid).is_some_and(is_refused) {
+            return;
+        }
+        let wanted = self.desired.pods.get(uid);
+        if let Some(pod) = wanted.filter(|pod| pod.source != SourceKind::Api) {
+            let status = v1::PodStatus {
+                phase: Some("Pending".to_owned()),
+                reason: Some(Reason::WaitingForRemoval.to_string()),
+                message: Some(
+                    "waits until the runtime has removed what is left of its earlier life"
+                        .to_owned(),
+                ),
+                ..v1::PodStatus::default()
+            };
+            self.parts.status.report(uid, &pod.object, status);
         }
     }
 

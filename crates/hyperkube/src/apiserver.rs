@@ -45,6 +45,8 @@ const FLAGS: [(&str, &str, &str); 6] = [
     ("v", "0", "Level of the log"),
 ];
 
+/// How often memory is given back that nobody uses any more.
+const MEMORY: Duration = Duration::from_secs(10);
 /// How often the age of the certificates is looked at.
 const RENEWAL: Duration = Duration::from_secs(12 * 3600);
 
@@ -103,7 +105,13 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
             tracing::info!("Stopping");
             stop.cancel();
         };
-        tokio::join!(until_signal, opened.serve(stop.clone()));
+        let memory = stop.run_until_cancelled(async {
+            loop {
+                tokio::time::sleep(MEMORY).await;
+                kubelet_host::memory::give_back();
+            }
+        });
+        tokio::join!(until_signal, opened.serve(stop.clone()), memory);
         Ok(())
     });
     logs.flush();

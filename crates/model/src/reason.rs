@@ -38,6 +38,8 @@ pub enum Reason {
     UnsupportedField,
     /// Pod level: another pod of its namespace and name has to end first (ours; upstream shows nothing).
     WaitingForName,
+    /// Pod level: it came back, and the runtime does not remove what is left of its earlier life (ours; upstream shows nothing).
+    WaitingForRemoval,
     /// Pod level: a volume could not be set up.
     FailedMount,
     /// Pod level: the pod's cgroup could not be made.
@@ -82,6 +84,7 @@ impl Reason {
             Self::CreatePodSandboxError => "CreatePodSandboxError",
             Self::UnsupportedField => "UnsupportedField",
             Self::WaitingForName => "WaitingForName",
+            Self::WaitingForRemoval => "WaitingForRemoval",
             Self::FailedMount => "FailedMount",
             Self::FailedToCreatePodContainer => "FailedToCreatePodContainer",
             Self::Completed => "Completed",

@@ -226,6 +226,29 @@ async fn what_the_runtime_refuses_to_remove_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_comes_back_is_shown_while_the_runtime_refuses_to_remove_its_past() {
+    let node = Node::new();
+    let wanted = pod("a", HERE, &["serve"], 5);
+    node.send(std::slice::from_ref(&wanted));
+    node.run_for(10).await;
+    let refused = Fault::FailBefore(tonic::Code::FailedPrecondition);
+    node.runtime.faults(|plan| {
+        (1..=8).for_each(|nth| plan.add("RemovePodSandbox", nth, refused.clone()));
+    });
+    // Before it is known that the runtime refuses, and after it.
+    for pause in [0, 5] {
+        node.send(&[]);
+        node.run_for(pause).await;
+        assert_eq!(node.status("a").is_some(), pause == 0);
+        node.send(std::slice::from_ref(&wanted));
+        node.run_for(20 - 3 * pause).await;
+        assert_eq!(phase_and_reason(&node, "a"), "Pending WaitingForRemoval");
+    }
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_comes_back_while_it_goes_counts_a_restart() {
     let node = Node::new();
     let wanted = pod("a", HERE, &["serve"], 5);
