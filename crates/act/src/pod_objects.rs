@@ -276,10 +276,16 @@ impl Keeper {
         }
         let why = "waiting for the API server's answer".to_owned();
         let unknown = ObjectState::Asked { why };
+        let before = self.pods.get(&pod.uid).map(|needs| &needs.tokens);
+        let had = |token: &TokenRef| {
+            let state = before.and_then(|tokens| tokens.get(token));
+            state.filter(|state| matches!(state, ObjectState::Known(_)))
+        };
+        let state = |token: &TokenRef| had(token).unwrap_or(&unknown).clone();
         let tokens = refs
             .tokens
             .iter()
-            .map(|token| (token.clone(), unknown.clone()));
+            .map(|token| (token.clone(), state(token)));
         let needs = Needs {
             pod: Arc::clone(pod),
             config_maps,

@@ -506,9 +506,13 @@ impl PodWorker {
             .shows(pod, before.as_deref(), &outcome.status, now, || {
                 images.pulling_time(&self.uid)
             });
-        self.parts
-            .status
-            .report(&self.uid, &pod.object, outcome.status);
+        {
+            // The object of this moment, not of the turn's begin: whoever changes the order corrects what is shown only after it.
+            let newest = self.orders.borrow();
+            self.parts
+                .status
+                .report(&self.uid, &newest.pod.object, outcome.status);
+        }
         if ready && !self.was_ready {
             self.parts
                 .executor

@@ -25,6 +25,7 @@ use kubelet_decide::admission::Claim;
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
+use kubelet_decide::pod_status::reads_same;
 use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
@@ -367,25 +368,26 @@ impl SyncLoop {
         }
     }
 
-    /// Only its status is another, mostly because this kubelet wrote it: nothing is decided on that but readiness gates, so its worker
-    /// has the object at its next turn.
+    /// Only its status is another, mostly because this kubelet wrote it. Where nothing is read that changed, its worker is not woken:
+    /// it has the object at its next turn.
     fn reconcile(&mut self, pod: Arc<Pod>) {
-        let has_gates = pod.spec().readiness_gates.as_ref();
-        if has_gates.is_some_and(|gates| !gates.is_empty()) {
-            self.update(pod);
-            return;
-        }
         let Some(worker) = self.workers.get_mut(&pod.uid) else {
             return;
         };
-        if !worker.place.is_leaving() && worker.pod.full_name == pod.full_name {
-            worker.pod = Arc::clone(&pod);
-            self.parts.status.refresh(&pod.uid, &pod.object);
-            worker.orders.send_if_modified(|order| {
-                order.pod = pod;
-                false
-            });
+        let is_quiet = worker.pod.full_name == pod.full_name
+            && !worker.place.is_leaving()
+            && reads_same(&worker.pod.object, &pod.object);
+        if !is_quiet {
+            self.update(pod);
+            return;
         }
+        worker.pod = Arc::clone(&pod);
+        worker.orders.send_if_modified(|order| {
+            order.pod = Arc::clone(&pod);
+            false
+        });
+        // After the order: a turn that ends now shows this object or is corrected here.
+        self.parts.status.refresh(&pod.uid, &pod.object);
     }
 
     fn stop(&mut self, uid: &PodUid, cause: TerminationCause, grace_seconds: Option<i64>) {

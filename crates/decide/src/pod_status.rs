@@ -53,17 +53,37 @@ fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
 }
 
 /// What is shown to hold a pod back, its containers by name and itself as a whole: what failed before, and what the plan waits for.
-/// Not the latter while the API server's first answer is on its way: that wait is mostly over before anybody could read of it.
+/// Not a wait for objects while the API server's first answer is on its way: it is mostly over before anybody could read of it.
 pub fn shown_waits(
     view: &PodView<'_>,
     plan: &PodPlan,
 ) -> (BTreeMap<String, Waiting>, Option<Waiting>) {
-    let (mut containers, failed) = (view.waiting.clone(), view.pod_waiting.cloned());
-    if view.objects.is_asking() {
-        return (containers, failed);
-    }
-    containers.extend(plan.waiting.iter().cloned());
-    (containers, plan.pod_waiting.clone().or(failed))
+    let is_asking = view.objects.is_asking();
+    let is_shown = |waiting: &&Waiting| {
+        let is_for_objects = [Reason::FailedMount, Reason::CreateContainerConfigError];
+        !(is_asking && is_for_objects.contains(&waiting.reason))
+    };
+    let mut containers = view.waiting.clone();
+    let planned = plan.waiting.iter().filter(|(_, why)| is_shown(&why));
+    containers.extend(planned.cloned());
+    let of_pod = plan.pod_waiting.as_ref().filter(is_shown);
+    (containers, of_pod.or(view.pod_waiting).cloned())
+}
+
+/// Whether two states of an object say the same where its status is read here: in the conditions of others, and in whether its phase
+/// is final. All else of a status is this kubelet's own word.
+pub fn reads_same(old: &v1::Pod, new: &v1::Pod) -> bool {
+    let is_final = |pod: &v1::Pod| {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    is_final(old) == is_final(new) && foreign_conditions(old).eq(foreign_conditions(new))
+}
+
+fn foreign_conditions(pod: &v1::Pod) -> impl Iterator<Item = &v1::PodCondition> {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let is_foreign = |c: &&v1::PodCondition| !OWN_CONDITIONS.contains(&c.type_.as_str());
+    conditions.into_iter().flatten().filter(is_foreign)
 }
 
 /// The status of the pod of this view.
@@ -539,12 +559,7 @@ impl Conditions<'_> {
 
     /// What others say of the pod, as the API has it; they and nobody else change it.
     fn keep_foreign(&mut self) {
-        let status = self.view.pod.object.status.as_ref();
-        let held = status.and_then(|status| status.conditions.as_ref());
-        let foreign = held
-            .into_iter()
-            .flatten()
-            .filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str()));
+        let foreign = foreign_conditions(&self.view.pod.object);
         self.out.extend(foreign.cloned());
     }
 

@@ -25,7 +25,7 @@ pub(crate) const OWN_CONDITIONS: [&str; 8] = [
     "PodScheduled",
     "Ready",
 ];
-/// Conditions that the kubelet may set, and never takes away.
+/// Conditions that the kubelet may set when a pod ends, and never takes away.
 const SHARED_CONDITIONS: [&str; 1] = ["DisruptionTarget"];
 /// Fields that are replaced whole.
 const OWN_FIELDS: [&str; 11] = [
@@ -179,8 +179,12 @@ fn merge_conditions(
     let old = held.conditions.as_deref().unwrap_or_default();
     let new = reported.conditions.as_deref().unwrap_or_default();
     let kept = |condition: &v1::PodCondition| with_old_time(condition, old);
+    let is_final =
+        |status: &v1::PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    // At any other time it is only what the API said when it was last read.
+    let ends = is_final(reported) && !is_final(held);
     let writes =
-        |type_: &str| OWN_CONDITIONS.contains(&type_) || SHARED_CONDITIONS.contains(&type_);
+        |type_: &str| OWN_CONDITIONS.contains(&type_) || ends && SHARED_CONDITIONS.contains(&type_);
     let new: Vec<v1::PodCondition> = new.iter().filter(|c| writes(&c.type_)).map(kept).collect();
     let is_new = |type_: &str| new.iter().any(|c| c.type_ == type_);
     let mut changes: Vec<Value> = new

@@ -431,3 +431,56 @@ async fn a_pod_that_starts_is_written_twice_unless_its_start_takes_long() {
     assert_eq!(slow.len(), 2, "{slow:#?}");
     assert!(slow[1]["podIP"].is_string(), "its network is not kept back");
 }
+
+/// The administrator puts a condition of somebody else's into a pod's status.
+async fn put_condition(node: &Node, name: &str, type_: &str, status: &str) {
+    let path = format!("{PODS}/{name}");
+    let mut pod = node
+        .cluster
+        .ask(Method::GET, &path, &Value::Null)
+        .await
+        .unwrap();
+    let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+    conditions.retain(|condition| condition["type"] != type_);
+    conditions.push(json!({"type": type_, "status": status}));
+    let path = format!("{path}/status");
+    node.cluster.ask(Method::PUT, &path, &pod).await.unwrap();
+}
+
+fn said(pod: Option<&v1::PodStatus>, type_: &str) -> Option<String> {
+    let conditions = pod?.conditions.as_ref()?;
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)?;
+    Some(found.status.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_say_of_a_quiet_pod_is_shown_and_never_put_back() {
+    let node = Node::new(Health::Good).await;
+    let uid = node
+        .pod("quiet", "Always", &["serve"])
+        .await
+        .as_str()
+        .into();
+    seconds(30).await;
+    let before = writes(&node, "quiet").len();
+    for type_ in ["DisruptionTarget", "example.com/seen"] {
+        for status in ["True", "False"] {
+            put_condition(&node, "quiet", type_, status).await;
+            seconds(30).await;
+            let shown = node.kubelet.status.shown(&uid).unwrap();
+            let held = node.held().await["quiet"].clone();
+            for status_of in [Some(&*shown.status), held.status.as_ref()] {
+                assert_eq!(said(status_of, type_).as_deref(), Some(status), "{type_}");
+            }
+            let of = |pod: &v1::Pod| pod.metadata.resource_version.clone();
+            assert_eq!(of(&shown.object), of(&held), "{type_}");
+        }
+    }
+    assert_eq!(
+        writes(&node, "quiet").len(),
+        before,
+        "nothing to say to that"
+    );
+}

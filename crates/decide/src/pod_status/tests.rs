@@ -149,3 +149,61 @@ fn a_wait_for_an_answer_is_shown_once_there_is_one() {
         assert_eq!(shown, is_shown.then_some(planned));
     }
 }
+
+#[test]
+fn while_an_answer_is_on_its_way_all_other_waits_are_shown() {
+    let waiting = |reason| Waiting {
+        reason,
+        message: "why".to_owned(),
+    };
+    let asked = ObjectState::Asked {
+        why: "waiting".to_owned(),
+    };
+    let objects = PodObjects {
+        access: ApiAccess::Cluster,
+        secrets: [("s".to_owned(), asked)].into(),
+        ..PodObjects::default()
+    };
+    let plan = PodPlan {
+        waiting: vec![
+            ("a".to_owned(), waiting(Reason::CrashLoopBackOff)),
+            ("b".to_owned(), waiting(Reason::CreateContainerConfigError)),
+        ],
+        pod_waiting: Some(waiting(Reason::NetworkNotReady)),
+        ..PodPlan::default()
+    };
+    let pod = pod("{spec: {containers: [{name: a, image: i}, {name: b, image: i}]}}");
+    let (containers, of_pod) = Seen::new(pod, objects).see(|view| shown_waits(view, &plan));
+    let names: Vec<_> = containers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["a"]);
+    assert_eq!(of_pod, plan.pod_waiting);
+}
+
+#[test]
+fn of_a_status_only_the_words_of_others_are_read() {
+    let state = |phase: &str, conditions: &str| {
+        pod(&format!(
+            "{{spec: {{containers: []}}, status: {{phase: {phase}, conditions: [{conditions}]}}}}"
+        ))
+    };
+    let budget = |status: &str| format!("{{type: DisruptionTarget, status: '{status}'}}");
+    let before = state("Pending", &budget("True"));
+    let rows = [
+        (
+            "Running",
+            format!("{{type: Ready, status: 'True'}}, {}", budget("True")),
+            true,
+        ),
+        ("Pending", budget("False"), false),
+        ("Pending", String::new(), false),
+        ("Failed", budget("True"), false),
+    ];
+    for (phase, conditions, same) in rows {
+        let after = state(phase, &conditions);
+        assert_eq!(
+            reads_same(&before.object, &after.object),
+            same,
+            "{phase} {conditions}"
+        );
+    }
+}

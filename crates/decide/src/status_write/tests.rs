@@ -156,6 +156,26 @@ fn conditions_of_others_are_left_and_stand_first() {
 }
 
 #[test]
+fn why_a_pod_is_disrupted_is_written_with_its_end_and_is_others_word_before() {
+    let disruption = |status: &str| json!({"type": "DisruptionTarget", "status": status});
+    let held = pod(json!({"phase": "Running", "conditions": [disruption("False")]}));
+    let reported = |phase: &str| json!({"phase": phase, "conditions": [disruption("True")]});
+    assert_eq!(
+        write(&held, reported("Running"), Progress::Working),
+        StatusWrite::Nothing
+    );
+    let patch = json!({
+        "phase": "Failed",
+        "$setElementOrder/conditions": [{"type": "DisruptionTarget"}],
+        "conditions": [disruption("True")],
+    });
+    assert_eq!(
+        write(&held, reported("Failed"), Progress::Working),
+        StatusWrite::Patch(patch)
+    );
+}
+
+#[test]
 fn addresses_are_merged_by_address() {
     let held = pod(json!({"podIP": "10.1.0.2", "podIPs": [{"ip": "10.1.0.2"}]}));
     let reported = json!({"podIP": "10.1.0.3", "podIPs": [{"ip": "10.1.0.3"}, {"ip": "fd00::3"}]});
