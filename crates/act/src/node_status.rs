@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kubelet_cluster::nodes::{LeaseKeeper, Registered};
 use kubelet_cluster::reflector::Snapshots;
@@ -19,6 +20,7 @@ use kubelet_decide::node_status::{
     ImageView, NodeStatusPlan, NodeStatusView, PressureView, ReportTimes, RuntimeFeatureView,
     adopted_node, csi_node, initial_lease, must_report, node_patch, node_status,
 };
+use prometheus::{Gauge, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +55,7 @@ pub struct NodePace {
 }
 
 /// What the task works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NodeStatusParts {
     /// The API server.
     pub client: Client,
@@ -79,6 +81,8 @@ pub struct NodeStatusParts {
     pub pleg: PlegHandle,
     /// Where people are told.
     pub events: Events,
+    /// How long the start takes.
+    pub startup: Startup,
     /// Where the node's name and UID are shown once it is registered.
     pub identity: watch::Sender<Option<(String, String)>>,
 }
@@ -156,6 +160,7 @@ impl NodeStatus {
     }
 
     async fn try_register(&mut self) -> Result<Node, ClusterError> {
+        self.parts.startup.tries(self.parts.clock.now());
         let initial = self.parts.facts.initial.clone();
         let name = initial.metadata.name.clone().unwrap_or_default();
         if !self.parts.is_registering {
@@ -175,6 +180,7 @@ impl NodeStatus {
         self.tell(plan.events);
         Ok(match registered {
             Registered::Created(node) => {
+                self.parts.startup.registered(self.parts.clock.now());
                 self.reported = Some(Instant::now());
                 *node
             }
@@ -210,7 +216,10 @@ impl NodeStatus {
             frequency: self.parts.pace.report,
             fraction: self.parts.pace.fraction,
         };
-        self.was_ready |= is_ready(&plan.node);
+        if is_ready(&plan.node) {
+            self.was_ready = true;
+            self.parts.startup.ready(self.parts.clock.now());
+        }
         if !must_report(node, &plan.node, &times) {
             return Ok(());
         }
@@ -325,6 +334,89 @@ fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
     }
 }
 
+/// How long a node that is new takes to be Ready, by stage. Each moment counts once.
+///
+/// Upstream: pkg/kubelet/util/node_startup_latency_tracker.go
+#[derive(Debug)]
+pub struct Startup {
+    booted: Option<Timestamp>,
+    started: Timestamp,
+    tried: Option<Timestamp>,
+    registered: Option<Timestamp>,
+    is_over: bool,
+    gauges: [Gauge; 5],
+}
+
+/// Names without their common start and end, and helps, in the order of [`Startup`]'s gauges.
+const STARTUP: [(&str, &str); 5] = [
+    ("_pre_kubelet", "before kubelet starts"),
+    ("_pre_registration", "before registration"),
+    ("_registration", "during registration"),
+    ("_post_registration", "after registration"),
+    ("", "in total"),
+];
+
+impl Startup {
+    /// Registers the families. The machine was booted and this kubelet started at these times.
+    ///
+    /// # Errors
+    /// When one of the names is taken in this registry.
+    pub fn new(
+        registry: &Registry,
+        booted: Option<Timestamp>,
+        started: Timestamp,
+    ) -> prometheus::Result<Self> {
+        let gauge = |(stage, when): (&str, &str)| -> prometheus::Result<Gauge> {
+            let name = format!("kubelet_node_startup{stage}_duration_seconds");
+            let help = format!("[ALPHA] Duration in seconds of node startup {when}.");
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let [first, second, third, fourth, fifth] = STARTUP.map(gauge);
+        Ok(Self {
+            booted,
+            started,
+            tried: None,
+            registered: None,
+            is_over: false,
+            gauges: [first?, second?, third?, fourth?, fifth?],
+        })
+    }
+
+    fn tries(&mut self, now: Timestamp) {
+        self.tried.get_or_insert(now);
+    }
+
+    /// The object was made, not taken over.
+    fn registered(&mut self, now: Timestamp) {
+        if let (Some(tried), None) = (self.tried, self.registered) {
+            self.registered = Some(now);
+            let [before, until, during, ..] = &self.gauges;
+            if let Some(booted) = self.booted {
+                before.set(seconds(booted, self.started));
+            }
+            until.set(seconds(self.started, tried));
+            during.set(seconds(tried, now));
+        }
+    }
+
+    fn ready(&mut self, now: Timestamp) {
+        if let (Some(registered), false) = (self.registered, self.is_over) {
+            self.is_over = true;
+            let [.., after, total] = &self.gauges;
+            after.set(seconds(registered, now));
+            if let Some(booted) = self.booted {
+                total.set(seconds(booted, now));
+            }
+        }
+    }
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
 /// How long the server asked to be left alone.
 fn asked_for(error: Option<&ClusterError>) -> Duration {
     let asked = error.and_then(ClusterError::retry_after);
@@ -378,11 +470,45 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_start_of_a_new_node_is_told_by_stage_and_once() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let registry = Registry::new();
+        let mut startup = Startup::new(&registry, Some(at(100)), at(110)).unwrap();
+        for moment in [112, 113] {
+            startup.tries(at(moment));
+        }
+        startup.ready(at(114));
+        for moment in [115, 116] {
+            startup.registered(at(moment));
+        }
+        for moment in [119, 140] {
+            startup.ready(at(moment));
+        }
+        let told = registry.gather().into_iter();
+        let told: Vec<_> = told
+            .map(|family| {
+                let value = family.get_metric().first().unwrap().get_gauge().get_value();
+                format!("{} {value}", family.name())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "kubelet_node_startup_duration_seconds 19",
+                "kubelet_node_startup_post_registration_duration_seconds 4",
+                "kubelet_node_startup_pre_kubelet_duration_seconds 10",
+                "kubelet_node_startup_pre_registration_duration_seconds 2",
+                "kubelet_node_startup_registration_duration_seconds 3",
+            ]
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_server_that_asks_for_patience_gets_it_but_not_for_longer_than_a_node_may_be_silent()
     {
         for (retry_after, apart) in [(3, 3), (3600, 10)] {
-            let cluster = TestCluster::new(jiff::Timestamp::UNIX_EPOCH).unwrap();
+            let cluster = TestCluster::new(Timestamp::UNIX_EPOCH).unwrap();
             let busy = Fault::Answer {
                 code: 429,
                 reason: "TooManyRequests",

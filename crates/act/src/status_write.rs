@@ -22,6 +22,7 @@ use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
 use kubelet_model::reported::{ReportedPod, ReportedPods};
+use prometheus::{Histogram, HistogramOpts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// So long a status waits that may: where the runtime is listed each second, as upstream does, it shows no sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Buckets of `kubelet_pod_status_sync_duration_seconds`.
+const SYNC_SECONDS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 /// What the log calls this.
 const WHAT: &str = "pod statuses";
 /// What is on its way when the process stops has this long.
@@ -49,6 +52,30 @@ pub struct StatusInputs {
     pub changes: mpsc::UnboundedReceiver<PodUid>,
     /// What the API holds.
     pub held: watch::Receiver<Option<Arc<PodSet>>>,
+    /// How long it takes.
+    pub figures: StatusFigures,
+}
+
+/// How long a change of a status takes until the API has it.
+#[derive(Clone, Debug)]
+pub struct StatusFigures {
+    seconds: Histogram,
+}
+
+impl StatusFigures {
+    /// Registers the family.
+    ///
+    /// # Errors
+    /// When its name is taken in this registry.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = HistogramOpts::new(
+            "kubelet_pod_status_sync_duration_seconds",
+            "[ALPHA] Duration in seconds to sync a pod status update. Measures time from detection of a change to pod status until the API is successfully updated for that pod, even if multiple intevening changes to pod status occur.",
+        );
+        let seconds = Histogram::with_opts(opts.buckets(SYNC_SECONDS.to_vec()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { seconds })
+    }
 }
 
 /// The writer.
@@ -83,6 +110,8 @@ struct Slot {
     retry_at: Option<Instant>,
     /// What may wait is written then, if nothing came before.
     patient_until: Option<Instant>,
+    /// When the oldest change was seen that the API does not have yet.
+    changed_at: Option<Instant>,
 }
 
 /// Whether what may wait does.
@@ -225,6 +254,7 @@ impl StatusWriter {
                 progress: pod.progress,
             };
             let write = status_write(&view);
+            slot.changed_at.get_or_insert(now);
             if matches!(write, StatusWrite::PatchLater(_)) && pace == Pace::Patient {
                 let until = *slot.patient_until.get_or_insert(now + PATIENCE);
                 if until > now {
@@ -233,7 +263,9 @@ impl StatusWriter {
                 }
             }
             slot.patient_until = None;
-            if write != StatusWrite::Nothing {
+            if write == StatusWrite::Nothing {
+                slot.changed_at = None;
+            } else {
                 slot.is_busy = true;
                 flights.push(call(self.client.clone(), uid, object, write));
             }
@@ -259,6 +291,13 @@ impl StatusWriter {
                 }
                 // An object that stays after its deletion has finalizers: their owners need no reminder.
                 let is_deletion = object.is_none();
+                let changed_at = slot.changed_at.take();
+                if let Some(at) = changed_at.filter(|_| !is_deletion) {
+                    self.inputs
+                        .figures
+                        .seconds
+                        .observe(at.elapsed().as_secs_f64());
+                }
                 slot.retry_at = (is_futile || is_deletion).then(|| Instant::now() + LONGEST_RETRY);
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;

@@ -9,7 +9,7 @@
 //!
 //! kube is not used: with our own connections and stores only its typed calls would be left of it, and it brings 48 crates.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -18,6 +18,7 @@ use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::WallClock;
@@ -25,6 +26,7 @@ use crate::connection::{Dialer, Lane, Pipe, Place, Sender, StreamGuard};
 use crate::credentials::{Credentials, Identity};
 use crate::der::Validity;
 use crate::error::{ClusterError, Happened, Refusal, error_text};
+use crate::figures::{Asked, Figures};
 use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
 use crate::limiter::{Limiter, Rate};
 
@@ -97,6 +99,7 @@ struct Inner {
     status: Lane,
     events: Lane,
     watches: Lane,
+    figures: Arc<OnceLock<Figures>>,
 }
 
 /// An answer whose body is still to come.
@@ -162,10 +165,15 @@ impl Client {
         clock: WallClock,
     ) -> Self {
         let limited = || Lane::new(Some(Limiter::new(config.rate)));
+        let figures = Arc::<OnceLock<Figures>>::default();
         let user_agent = HeaderValue::from_str(&config.user_agent);
         let inner = Inner {
             dialer,
-            credentials: Arc::new(Credentials::new(kubeconfig, clock.clone())),
+            credentials: Arc::new(Credentials::new(
+                kubeconfig,
+                clock.clone(),
+                Arc::clone(&figures),
+            )),
             clock,
             user_agent: user_agent.unwrap_or(HeaderValue::from_static("kubelet")),
             general: limited(),
@@ -173,10 +181,22 @@ impl Client {
             status: limited(),
             events: Lane::new(config.event_rate.map(Limiter::new)),
             watches: limited(),
+            figures,
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Counts its calls from now on, in this registry.
+    ///
+    /// # Errors
+    /// When they are counted there already.
+    pub fn register_figures(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        let figures = Figures::new(registry)?;
+        // Of two registries the first stays.
+        let _kept = self.inner.figures.set(figures);
+        Ok(())
     }
 
     /// The clock it was given.
@@ -210,18 +230,56 @@ impl Client {
         self.inner.credentials.last()?.validity
     }
 
+    /// The same of the certificate that a credential program gave.
+    pub fn program_certificate_validity(&self) -> Option<Validity> {
+        let credentials = &self.inner.credentials;
+        self.certificate_validity()
+            .filter(|_| credentials.has_program())
+    }
+
     /// Makes a call and reads its whole answer.
     ///
     /// # Errors
     /// When it was not sent, was refused, was lost, or took too long.
     pub async fn call(&self, call: Call) -> Result<Bytes, ClusterError> {
         let operation = call.operation;
+        let began = Instant::now();
         let whole = async |progress: &Progress| {
             let opened = self.send(&call, progress).await?;
             body(operation, opened.body, MAX_ANSWER).await
         };
         let answer = within(operation, call.deadline, whole).await;
+        self.counted(&call, &answer);
+        if let Some(figures) = self.inner.figures.get() {
+            let received = answer.as_ref().ok().map(Bytes::len);
+            let asked = self.asked(&call);
+            figures.took(asked, began.elapsed(), call.body.len(), received);
+        }
         answer.map_err(|error| self.explained(error))
+    }
+
+    fn asked<'a>(&'a self, call: &'a Call) -> Asked<'a> {
+        Asked {
+            host: host_of(&self.inner.credentials.server().url),
+            verb: call.method.as_str(),
+        }
+    }
+
+    /// A call that ended without an answer counts, too; one that was answered was counted then.
+    fn counted<T>(&self, call: &Call, answer: &Result<T, ClusterError>) {
+        let is_unanswered = |error: &ClusterError| {
+            matches!(
+                error,
+                ClusterError::Unreachable { .. }
+                    | ClusterError::Lost { .. }
+                    | ClusterError::Deadline { .. }
+            )
+        };
+        if let (Some(figures), Err(error)) = (self.inner.figures.get(), answer)
+            && is_unanswered(error)
+        {
+            figures.answered(self.asked(call), None);
+        }
     }
 
     /// Makes a call whose answer comes bit by bit. The deadline is for its head.
@@ -231,7 +289,9 @@ impl Client {
             call.deadline,
             async |progress: &Progress| self.send(call, progress).await,
         );
-        answer.await.map_err(|error| self.explained(error))
+        let answer = answer.await;
+        self.counted(call, &answer);
+        answer.map_err(|error| self.explained(error))
     }
 
     /// A call that was held back until its deadline says what for; one that showed a certificate which is out of date says so.
@@ -267,7 +327,11 @@ impl Client {
     /// Sends, and sends once more when a token was refused and there is another.
     async fn send(&self, call: &Call, progress: &Progress) -> Result<Opened, ClusterError> {
         if let Some(limiter) = &self.lane(call.lane).limiter {
+            let began = Instant::now();
             limiter.take().await;
+            if let Some(figures) = self.inner.figures.get() {
+                figures.waited(self.asked(call), began.elapsed());
+            }
         }
         let identity = self.identity(call).await?;
         let refused = match self.send_as(call, &identity, progress).await {
@@ -353,6 +417,10 @@ impl Client {
             }
             Attempt::Failed(ClusterError::Lost { operation, message })
         })?;
+        if let Some(figures) = self.inner.figures.get() {
+            let code = response.status().as_u16();
+            figures.answered(self.asked(call), Some(code));
+        }
         if response.status().is_success() {
             return Ok(Opened {
                 body: response.into_body(),
@@ -372,10 +440,7 @@ impl Client {
         let server = &self.inner.credentials.server().url;
         let prefix = server.path().trim_end_matches('/');
         let path = format!("{prefix}{}", call.path);
-        let authority = server
-            .authority()
-            .map_or("localhost", |authority| authority.as_str());
-        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        let authority = host_of(server);
         let wrong = |error: &dyn std::error::Error| ClusterError::Request {
             operation: call.operation,
             message: error_text(error),
@@ -401,6 +466,13 @@ impl Client {
             .body(Full::new(call.body.clone()))
             .map_err(|error| wrong(&error))
     }
+}
+
+/// Host and port as the URL has them.
+fn host_of(url: &Uri) -> &str {
+    let authority = url.authority();
+    let authority = authority.map_or("localhost", |authority| authority.as_str());
+    authority.rsplit('@').next().unwrap_or(authority)
 }
 
 /// Bounds a call, and says at its end whether it had been sent.

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::clock::WallClock;
 use crate::der::{self, Validity};
 use crate::exec_plugin;
+use crate::figures::Figures;
 use crate::kubeconfig::{Kubeconfig, Login, Material, Secret, Server};
 use crate::tls::{certified_key, read_file, read_material};
 
@@ -78,10 +79,15 @@ pub(crate) struct Credentials {
     /// Why there are none yet; nobody looks before that is over.
     waits: watch::Sender<Option<String>>,
     looking: Arc<Semaphore>,
+    figures: Arc<OnceLock<Figures>>,
 }
 
 impl Credentials {
-    pub(crate) fn new(config: Kubeconfig, clock: WallClock) -> Self {
+    pub(crate) fn new(
+        config: Kubeconfig,
+        clock: WallClock,
+        figures: Arc<OnceLock<Figures>>,
+    ) -> Self {
         Self {
             config,
             clock,
@@ -89,7 +95,13 @@ impl Credentials {
             preferred: OnceLock::new(),
             waits: watch::Sender::new(None),
             looking: Arc::new(Semaphore::new(1)),
+            figures,
         }
+    }
+
+    /// Whether a program gives them.
+    pub(crate) fn has_program(&self) -> bool {
+        matches!(self.config.login, Login::Exec(_))
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -293,6 +305,13 @@ impl Credentials {
         (!has_ended).then(|| (text.clone(), text))
     }
 
+    fn count_replaced(&self, old: Validity) {
+        let age = self.clock.now().duration_since(old.not_before);
+        if let (Some(figures), Ok(age)) = (self.figures.get(), age.try_into()) {
+            figures.certificate_replaced(age);
+        }
+    }
+
     fn keep(
         &self,
         pair: Option<(Vec<u8>, Vec<u8>)>,
@@ -318,6 +337,7 @@ impl Credentials {
                 )
             }
             (pair, before) => {
+                let old = before.as_ref().and_then(|before| before.validity);
                 let generation = before.map_or(0, |before| before.generation + 1);
                 let key = pair
                     .as_ref()
@@ -326,6 +346,9 @@ impl Credentials {
                     .map_err(|why| format!("{}: {why}", self.place()))?;
                 let first = key.as_ref().and_then(|key| key.cert.first());
                 let validity = first.and_then(|certificate| der::validity(certificate));
+                if let Some(old) = old.filter(|_| self.has_program()) {
+                    self.count_replaced(old);
+                }
                 (key, validity, generation)
             }
         };

@@ -9,7 +9,7 @@
 //! | Module | What |
 //! |---|---|
 //! | `kubeconfig`, `credentials`, `exec_plugin`, `tls`, `der` | where the server is, whom to trust, who we are |
-//! | `connection`, `limiter`, `client`, `objects_api`, `error` | calls |
+//! | `connection`, `limiter`, `client`, `objects_api`, `error`, `figures` | calls |
 //! | `reflector`, `jitter` | sets that are kept current |
 //! | `pods` | our pods, their status, mirrors |
 //! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
@@ -27,6 +27,7 @@ mod der;
 mod error;
 pub mod events;
 mod exec_plugin;
+mod figures;
 pub mod jitter;
 mod kubeconfig;
 mod limiter;

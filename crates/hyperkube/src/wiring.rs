@@ -51,6 +51,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     signals::end_at_the_second(logs.clone())?;
 
     let clock = Clock::system();
+    let started = clock.now();
     let supervisor = Supervisor::new(clock);
     let registry = parts::metrics()?;
     let root = HostRoot::real();
@@ -61,6 +62,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let records = parts::records(&config, &root)?;
     let certificates = certificates::open(&config, &root, clock).await?;
     let cluster = certificates.cluster.clone();
+    cluster::register_figures(&cluster, &registry).context("register metrics of API calls")?;
     let (cri, identity) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
     let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
@@ -144,9 +146,12 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 images,
                 events,
                 snapshots: snapshots_out.clone(),
+                started,
+                registry: &registry,
             },
             &supervisor,
-        );
+        )
+        .context("join the cluster")?;
     }
     let source_parts = SourcesParts {
         records: records.clone(),

@@ -64,14 +64,30 @@ pub const SHOWN: &[&str] = &[
     "process_virtual_memory_max_bytes",
 ];
 
-/// Pinned families that are shown once there is something to tell: an old runtime, an error, an end, a volume.
-pub const SOMETIMES: &[&str] = &[
-    // with certificates of a cluster
+/// Pinned families that every kubelet shows, too, that has joined a cluster, has registered its node and rotates its certificates.
+pub const IN_CLUSTER: &[&str] = &[
     "kubelet_certificate_manager_client_expiration_renew_errors",
     "kubelet_certificate_manager_client_ttl_seconds",
     "kubelet_certificate_manager_server_rotation_seconds",
     "kubelet_certificate_manager_server_ttl_seconds",
+    "kubelet_node_startup_duration_seconds",
+    "kubelet_node_startup_post_registration_duration_seconds",
+    "kubelet_node_startup_pre_kubelet_duration_seconds",
+    "kubelet_node_startup_pre_registration_duration_seconds",
+    "kubelet_node_startup_registration_duration_seconds",
+    "kubelet_pod_status_sync_duration_seconds",
     "kubelet_server_expiration_renew_errors",
+    "rest_client_exec_plugin_certificate_rotation_age",
+    "rest_client_exec_plugin_ttl_seconds",
+    "rest_client_rate_limiter_duration_seconds",
+    "rest_client_request_duration_seconds",
+    "rest_client_request_size_bytes",
+    "rest_client_requests_total",
+    "rest_client_response_size_bytes",
+];
+
+/// Pinned families that are shown once there is something to tell: an old runtime, an error, an end, a volume.
+pub const SOMETIMES: &[&str] = &[
     "kubelet_cri_losing_support",
     "kubelet_runtime_operations_errors_total",
     "kubelet_started_containers_errors_total",
@@ -118,15 +134,9 @@ pub const NOT_BUILT: &[&str] = &[
     "kubelet_sleep_action_terminated_early_total",
     "kubelet_started_user_namespaced_pods_errors_total",
     "kubelet_started_user_namespaced_pods_total",
-    // the cluster: registration, status, shutdown
+    // shutdown, and events that a watch drops, which ours does not
     "kubelet_graceful_shutdown_end_time_seconds",
     "kubelet_graceful_shutdown_start_time_seconds",
-    "kubelet_node_startup_duration_seconds",
-    "kubelet_node_startup_post_registration_duration_seconds",
-    "kubelet_node_startup_pre_kubelet_duration_seconds",
-    "kubelet_node_startup_pre_registration_duration_seconds",
-    "kubelet_node_startup_registration_duration_seconds",
-    "kubelet_pod_status_sync_duration_seconds",
     "kubelet_pod_watch_events_dropped_total",
     // figures of containers
     "kubelet_container_log_filesystem_used_bytes",
@@ -308,7 +318,7 @@ mod tests {
     #[test]
     fn every_pinned_family_has_its_place() {
         let pinned: BTreeSet<String> = pinned().unwrap().into_keys().collect();
-        let all = [SHOWN, SOMETIMES, NOT_BUILT].concat();
+        let all = [SHOWN, IN_CLUSTER, SOMETIMES, NOT_BUILT].concat();
         let listed: BTreeSet<String> = all.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(listed.len(), all.len(), "a name stands twice");
         assert_eq!(listed, pinned);

@@ -23,7 +23,7 @@ use kubelet_act::events::{Events, send};
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
 use kubelet_act::mirror_pods::{MirrorInputs, keep};
-use kubelet_act::status_write::{StatusInputs, StatusWriter};
+use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_apiserver::user::User;
 use kubelet_cluster::WallClock;
@@ -34,6 +34,7 @@ use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::pod::{Pod, SourceKind};
+use prometheus::Registry;
 use serde_json::{Value, json};
 use testkit::cluster::{Health, TestCluster};
 use testkit::cri::StandInRuntime;
@@ -131,6 +132,7 @@ impl Node {
             reported: status.subscribe(),
             changes: status.changes(),
             held: sets.clone(),
+            figures: StatusFigures::new(&Registry::new()).unwrap(),
         };
         self.run(StatusWriter::new(client.clone(), inputs).run(self.stop.clone()));
         let identity = watch::Sender::new(Some(("node".to_owned(), uid.to_owned())));

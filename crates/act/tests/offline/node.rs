@@ -12,7 +12,7 @@ use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
 use kubelet_act::node_facts::ClusterFacts;
-use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
+use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, Startup, keep_lease};
 use kubelet_act::pleg::{Pleg, PlegParts};
 use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::termination_message::MessageReader;
@@ -118,6 +118,7 @@ impl OneNode {
             images: watch::channel(None).1,
             pleg: handle,
             events: Events::logged(NODE),
+            startup: Startup::new(&registry, None, site.clock.now()).unwrap(),
             identity,
         });
         site.run(status.run(site.stop.clone()));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::status::StatusHandle;
-use kubelet_act::status_write::{StatusInputs, StatusWriter};
+use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
 use kubelet_model::ids::PodUid;
@@ -35,6 +35,7 @@ impl Writer {
             reported: status.subscribe(),
             changes: status.changes(),
             held,
+            figures: StatusFigures::new(&prometheus::Registry::new()).unwrap(),
         };
         site.run(watch.run());
         site.run(StatusWriter::new(client, inputs).run(site.stop.clone()));

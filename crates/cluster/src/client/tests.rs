@@ -121,6 +121,63 @@ async fn a_refusal_keeps_the_servers_words_and_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_what_became_of_them() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let server = TestServer::new(async |_| {
+        let is_second = ASKED.fetch_add(1, Ordering::SeqCst) == 1;
+        raw(if is_second { 429 } else { 200 }, vec![b'x'; 300])
+    });
+    let client = server.client();
+    let registry = prometheus::Registry::new();
+    client.register_figures(&registry).unwrap();
+    assert!(client.register_figures(&registry).is_err(), "once");
+    for _ in 0..3 {
+        drop(client.call(call(LaneKind::General)).await);
+    }
+    server.is_down.store(true, Ordering::SeqCst);
+    let unreachable = server.client();
+    let others = prometheus::Registry::new();
+    unreachable.register_figures(&others).unwrap();
+    drop(unreachable.call(call(LaneKind::Heartbeat)).await);
+    let counted = |registry: &prometheus::Registry| {
+        let mut counted = Vec::new();
+        for family in registry.gather() {
+            for metric in family.get_metric() {
+                let labels: Vec<_> = metric.get_label().iter().map(|l| l.value()).collect();
+                let count = metric.get_counter().get_value();
+                let histogram = metric.get_histogram();
+                counted.push(format!(
+                    "{} {} {count} {} {:.0}",
+                    family.name().trim_start_matches("rest_client_"),
+                    labels.join(" "),
+                    histogram.get_sample_count(),
+                    histogram.get_sample_sum(),
+                ));
+            }
+        }
+        counted
+    };
+    assert_eq!(
+        counted(&registry),
+        [
+            "exec_plugin_certificate_rotation_age  0 0 0",
+            "rate_limiter_duration_seconds localhost GET 0 3 0",
+            "request_duration_seconds localhost GET 0 3 0",
+            "request_size_bytes localhost GET 0 3 0",
+            "requests_total 200 localhost GET 2 0 0",
+            "requests_total 429 localhost GET 1 0 0",
+            "response_size_bytes localhost GET 0 2 600",
+        ]
+    );
+    let unanswered = counted(&others);
+    let unanswered = unanswered.iter().find(|line| line.starts_with("requests"));
+    assert_eq!(
+        unanswered.map(String::as_str),
+        Some("requests_total <error> localhost GET 1 0 0")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_burst_of_one_lane_does_not_hold_another() {
     let server = TestServer::new(async |_| answer(200, &json!({})));
     let client = server.client();

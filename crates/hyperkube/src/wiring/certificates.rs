@@ -236,13 +236,13 @@ fn names(config: &Config, node: &NodeView) -> ServingNames {
 }
 
 /// Seconds until a certificate ends, reckoned when somebody looks.
-struct Ttl {
+pub(super) struct Ttl {
     gauge: Gauge,
     left: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
 impl Ttl {
-    fn register(
+    pub(super) fn register(
         (name, help): (&str, &str),
         client: &Client,
         until: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,

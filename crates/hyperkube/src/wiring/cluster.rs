@@ -10,18 +10,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kubelet_act::clock::Clock;
 use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
 use kubelet_act::node_facts::cluster_facts;
-use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, keep_lease};
+use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, Startup, keep_lease};
 use kubelet_act::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_act::pod_path::PodPath;
 use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::status::StatusHandle;
-use kubelet_act::status_write::{StatusInputs, StatusWriter};
+use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_act::{cluster_source, mirror_pods};
@@ -37,14 +38,21 @@ use kubelet_decide::events::{cgroup_version, starting};
 use kubelet_decide::manifest::unbuilt_fields_from;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
+use kubelet_host::kernel::since_boot;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::Config;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
+use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 
+use super::certificates::Ttl;
 use crate::flags::VERSION;
 
+const PROGRAM_TTL: (&str, &str) = (
+    "rest_client_exec_plugin_ttl_seconds",
+    "[ALPHA] Gauge of the shortest TTL (time-to-live) of the client certificate(s) managed by the auth exec plugin. The value is in seconds until certificate expiry (negative if already expired). If auth exec plugins are unused or manage no TLS certificates, the value will be +INF.",
+);
 /// A kubeconfig is not longer than this.
 const KUBECONFIG_BYTES: u64 = 1 << 20;
 
@@ -193,10 +201,28 @@ pub(crate) struct Member<'a> {
     pub(crate) images: watch::Receiver<Option<ImageSet>>,
     pub(crate) events: Events,
     pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
+    /// When this process began to start.
+    pub(crate) started: Timestamp,
+    pub(crate) registry: &'a Registry,
+}
+
+/// Counts the calls to the API server, if there is to be one.
+pub(crate) fn register_figures(cluster: &Cluster, registry: &Registry) -> prometheus::Result<()> {
+    let Some(client) = cluster.client() else {
+        return Ok(());
+    };
+    client.register_figures(registry)?;
+    let shown = client.clone();
+    let until = move || {
+        shown
+            .program_certificate_validity()
+            .map(|pair| pair.not_after)
+    };
+    Ttl::register(PROGRAM_TTL, client, until, registry)
 }
 
 /// Starts them.
-pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
+pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::Result<()> {
     let stop = supervisor.stop();
     let client = member.client;
     let Watches {
@@ -239,6 +265,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         reported: member.status.subscribe(),
         changes: member.status.changes(),
         held: sets.clone(),
+        figures: StatusFigures::new(member.registry)?,
     };
     let writer = StatusWriter::new(client.clone(), inputs).run(stop.clone());
     supervisor.spawn(TaskKind::Core, "status write", writer);
@@ -279,6 +306,11 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         images: member.images,
         pleg: member.path.pleg.clone(),
         events: member.events,
+        startup: Startup::new(
+            member.registry,
+            member.clock.now().checked_sub(since_boot()).ok(),
+            member.started,
+        )?,
         identity,
     });
     supervisor.spawn(TaskKind::Core, "node status", node.run(stop.clone()));
@@ -290,4 +322,5 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) {
         stop.clone(),
     );
     supervisor.spawn(TaskKind::Core, "node lease", lease);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! Upstream: test/e2e/common/node in what it looks at
 
 use serde_json::{Value, json};
+use testkit::exposition;
 
 use crate::cluster::{Cluster, GONE};
 use crate::kubelet::{container, is_ready, pod, shell};
@@ -28,6 +29,9 @@ fn requests_behind_kubectls_commands_work() {
     // The watcher saw it come, and saw it become Ready.
     watch.until("\"type\":\"ADDED\"");
     watch.until("\"phase\":\"Running\"");
+    let figures = cluster.asked("GET", "/api/v1/nodes/n1/proxy/metrics", None);
+    let lines = exposition::differences(figures.as_str().unwrap(), exposition::IN_CLUSTER).unwrap();
+    assert!(lines.is_empty(), "{lines:#?}");
 
     let labels = json!({"metadata": {"labels": {"tier": "front"}}});
     cluster.asked("PATCH", &format!("{PODS}/a"), Some(&labels));
