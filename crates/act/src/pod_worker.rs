@@ -250,7 +250,7 @@ impl PodWorker {
             self.tell_refused(&order, &observed);
             if thought.plan.steps.is_empty() {
                 self.tell_end();
-                // Taken anew at the next turn; what a pod is held by while it waits is held as long as it lives.
+                // Taken anew at the next turn: a pod waits nearly all its life, and would hold what has grown old meanwhile.
                 self.objects = PodObjects::default();
                 drop((order, observed));
                 self.wait(thought.plan.wake_at, &stop).await;
