@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use kubelet_decide::cgroups::{
     Cgroup, PodsAllowance, pods_root_cgroup, pods_root_path, qos_cgroups, tier_path,
 };
+use kubelet_decide::phase::is_final;
 use kubelet_host::Blocking;
 use kubelet_host::cgroup::{CgroupError, Cgroups, PodCgroup, list_pod_cgroups};
 use kubelet_model::node::NodeView;
@@ -170,7 +171,7 @@ impl ContainerManager {
 /// Pods that use resources: reported, and not at their end.
 fn active_pods(pods: &ReportedPods) -> Vec<Pod> {
     pods.values()
-        .filter(|pod| !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")))
+        .filter(|pod| !is_final(Some(&pod.status)))
         .filter_map(|pod| Pod::new(Arc::clone(&pod.object), SourceKind::File, Vec::new()))
         .collect()
 }

@@ -31,6 +31,7 @@ use crate::image_list::ImageSet;
 use crate::node_facts::ClusterFacts;
 use crate::pleg::PlegHandle;
 use crate::runtime_up::RuntimeState;
+use crate::worker_metrics::{Making, opts};
 
 /// Between tries to register: doubles up to the longest.
 const FIRST_TRY: Duration = Duration::from_millis(100);
@@ -367,11 +368,9 @@ impl Startup {
         started: Timestamp,
     ) -> prometheus::Result<Self> {
         let gauge = |(stage, when): (&str, &str)| -> prometheus::Result<Gauge> {
-            let name = format!("kubelet_node_startup{stage}_duration_seconds");
-            let help = format!("[ALPHA] Duration in seconds of node startup {when}.");
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
+            let name = format!("node_startup{stage}_duration_seconds");
+            let help = format!("Duration in seconds of node startup {when}.");
+            Making(registry).register(Gauge::with_opts(opts(&name, &help))?)
         };
         let [first, second, third, fourth, fifth] = STARTUP.map(gauge);
         Ok(Self {

@@ -22,12 +22,13 @@ use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
 use kubelet_model::reported::{ReportedPod, ReportedPods};
-use prometheus::{Histogram, HistogramOpts, Registry};
+use prometheus::{Histogram, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::away::{Away, is_of_server};
+use crate::worker_metrics::{Making, histogram};
 
 /// Calls in flight, over all pods.
 const WIDTH: usize = 16;
@@ -68,12 +69,12 @@ impl StatusFigures {
     /// # Errors
     /// When its name is taken in this registry.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let opts = HistogramOpts::new(
-            "kubelet_pod_status_sync_duration_seconds",
-            "[ALPHA] Duration in seconds to sync a pod status update. Measures time from detection of a change to pod status until the API is successfully updated for that pod, even if multiple intevening changes to pod status occur.",
+        let opts = histogram(
+            "pod_status_sync_duration_seconds",
+            "Duration in seconds to sync a pod status update. Measures time from detection of a change to pod status until the API is successfully updated for that pod, even if multiple intevening changes to pod status occur.",
         );
-        let seconds = Histogram::with_opts(opts.buckets(SYNC_SECONDS.to_vec()))?;
-        registry.register(Box::new(seconds.clone()))?;
+        let opts = opts.buckets(SYNC_SECONDS.to_vec());
+        let seconds = Making(registry).histogram(opts)?;
         Ok(Self { seconds })
     }
 }

@@ -1,8 +1,8 @@
 //! The phase of a pod from its containers' states, and whether the pod has ended for good.
 //!
 //! In:    the view (newest instance of each container, recorded exits, restart policy)
-//! Out:   `Phase`; `is_ended`
-//! Calls: lifecycle, pod_status
+//! Out:   `Phase`; `is_ended`; whether a status that somebody holds `is_final`
+//! Calls: lifecycle, pod_status, status_write; act where it reads statuses
 //! Holds: a terminal phase is only reached when nothing runs and nothing will be started again
 //! Upstream: pkg/kubelet/kubelet_pods.go (getPhase, 1.36); differences: sidecars are not built yet
 
@@ -35,6 +35,12 @@ impl Phase {
             Self::Failed => "Failed",
         }
     }
+}
+
+/// Whether a status says that its pod has ended for good.
+pub fn is_final(status: Option<&v1::PodStatus>) -> bool {
+    let phase = status.and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// What matters of one container for the phase.

@@ -20,7 +20,7 @@ use kubelet_model::reason::Reason;
 use crate::admission::Rejection;
 use crate::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::lifecycle::Lifecycle;
-use crate::phase::{Phase, current_phase};
+use crate::phase::{Phase, current_phase, is_final};
 use crate::plan::PodPlan;
 use crate::resources::qos_class;
 use crate::runtime_class::recursive_read_only;
@@ -73,11 +73,8 @@ pub fn shown_waits(
 /// Whether two states of an object say the same where its status is read here: in the conditions of others, and in whether its phase
 /// is final. All else of a status is this kubelet's own word.
 pub fn reads_same(old: &v1::Pod, new: &v1::Pod) -> bool {
-    let is_final = |pod: &v1::Pod| {
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
-    is_final(old) == is_final(new) && foreign_conditions(old).eq(foreign_conditions(new))
+    is_final(old.status.as_ref()) == is_final(new.status.as_ref())
+        && foreign_conditions(old).eq(foreign_conditions(new))
 }
 
 fn foreign_conditions(pod: &v1::Pod) -> impl Iterator<Item = &v1::PodCondition> {
@@ -229,15 +226,13 @@ fn phase_of(view: &PodView<'_>) -> Phase {
 /// Whether the pod was made to end, and something of it may still run: until that is over it shows as before, for whoever takes its
 /// place counts on it that nothing runs. What the API shows as terminal stays so.
 fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
-    let status = view.pod.object.status.as_ref();
-    let shown = status.and_then(|status| status.phase.as_deref());
     ended.why.is_some()
         && matches!(
             view.lifecycle,
             Lifecycle::Syncing | Lifecycle::Terminating(_)
         )
         && view.observed.live_containers().next().is_some()
-        && !matches!(shown, Some("Succeeded" | "Failed"))
+        && !is_final(view.pod.object.status.as_ref())
 }
 
 /// A pod that was stopped: failed when any container did not end with 0.

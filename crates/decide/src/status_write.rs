@@ -14,6 +14,8 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::reported::Progress;
 use serde_json::{Map, Value, json};
 
+use crate::phase::is_final;
+
 /// Conditions that the kubelet alone writes.
 pub(crate) const OWN_CONDITIONS: [&str; 8] = [
     "AllContainersRestarting",
@@ -90,14 +92,13 @@ pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
         }
     }
     let is_asked = view.held.metadata.deletion_timestamp.is_some();
-    let is_final = matches!(held.phase.as_deref(), Some("Succeeded" | "Failed"));
     let is_mirror = view
         .held
         .metadata
         .annotations
         .as_ref()
         .is_some_and(|all| all.contains_key(kubelet_model::pod::CONFIG_MIRROR_ANNOTATION));
-    if is_asked && is_final && !is_mirror && view.progress == Progress::Finished {
+    if is_asked && is_final(Some(held)) && !is_mirror && view.progress == Progress::Finished {
         StatusWrite::Delete
     } else {
         StatusWrite::Nothing
@@ -179,10 +180,8 @@ fn merge_conditions(
     let old = held.conditions.as_deref().unwrap_or_default();
     let new = reported.conditions.as_deref().unwrap_or_default();
     let kept = |condition: &v1::PodCondition| with_old_time(condition, old);
-    let is_final =
-        |status: &v1::PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     // At any other time it is only what the API said when it was last read.
-    let ends = is_final(reported) && !is_final(held);
+    let ends = is_final(Some(reported)) && !is_final(Some(held));
     let writes =
         |type_: &str| OWN_CONDITIONS.contains(&type_) || ends && SHARED_CONDITIONS.contains(&type_);
     let new: Vec<v1::PodCondition> = new.iter().filter(|c| writes(&c.type_)).map(kept).collect();

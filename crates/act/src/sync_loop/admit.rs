@@ -18,6 +18,7 @@ use kubelet_cluster::reflector::Snapshots;
 use kubelet_decide::admission::{AdmissionRules, AdmissionView, Claim, admission, claim};
 use kubelet_decide::desired::PodChange;
 use kubelet_decide::events::rejected;
+use kubelet_decide::phase::is_final;
 use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::pod::Pod;
@@ -157,9 +158,8 @@ impl SyncLoop {
         // A static pod that was not let in is asked anew: the node may have room for it by now.
         let record = record.filter(|record| record.rejected.is_none() || !pod.is_static());
         let status = pod.object.status.as_ref().filter(|_| !pod.is_static());
-        let phase = status.and_then(|status| status.phase.as_deref());
-        let has_ended = matches!(phase, Some("Succeeded" | "Failed"))
-            || record.as_ref().is_some_and(|record| record.ended.is_some());
+        let has_ended =
+            is_final(status) || record.as_ref().is_some_and(|record| record.ended.is_some());
         let was_taken_up =
             record.is_some() || status.is_some_and(|status| status.start_time.is_some());
         match (has_ended, was_taken_up) {
