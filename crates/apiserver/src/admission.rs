@@ -2,23 +2,57 @@
 //!
 //! In:    the object, who sends it, the other objects
 //! Out:   the object with what belongs to it, or 403
-//! Calls: `registry`, between defaulting and validation
+//! Calls: `registry`, between defaulting and validation; `verbs` and `subresources` before what leaves no new object
 //! Holds: the same object is admitted in the same way twice
 //! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::object::{self, as_map, fill, list, map_mut, text};
 use crate::registry::{Place, Registry, Through};
 use crate::resources::Resource;
 use crate::strategy::pod;
 use crate::user::User;
 
+mod audiences;
 mod node_restriction;
 mod runtime_class;
 mod service_account;
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    /// Upstream's word.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Who does what, with which object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) place: Place<'a>,
+    /// Empty: the object itself.
+    pub(crate) sub: &'a str,
+    /// Nothing at a deletion.
+    pub(crate) new: &'a Value,
+    /// Nothing at a creation.
+    pub(crate) old: &'a Value,
+    pub(crate) who: &'a User,
+}
 
 /// Before an object is made.
 pub(crate) fn create(
@@ -44,19 +78,95 @@ pub(crate) fn create(
         namespace,
         name: object::name(object),
     };
-    node_restriction::create(registry, place, object, who)
+    let change = Change {
+        operation: Operation::Create,
+        place,
+        sub: "",
+        new: object,
+        old: &Value::Null,
+        who,
+    };
+    node_restriction::admit(registry, &change)
 }
 
 /// Before an object is changed.
 pub(crate) fn update(
-    _registry: &Registry,
+    registry: &Registry,
     place: Place<'_>,
     through: Through,
     new: &mut Value,
     old: &Value,
     who: &User,
 ) -> Result<(), Failure> {
-    node_restriction::update(place, through, new, old, who)
+    if place.resource.storage == "pods" {
+        keep_mirror(place, new, old)?;
+    }
+    let sub = match through {
+        Through::Object => "",
+        Through::Status => "status",
+        // `subresource` was asked under the path's own name.
+        Through::Sub => return Ok(()),
+    };
+    let change = Change {
+        operation: Operation::Update,
+        place,
+        sub,
+        new,
+        old,
+        who,
+    };
+    node_restriction::admit(registry, &change)
+}
+
+/// Before an object is removed, or takes a step towards that.
+pub(crate) fn delete(registry: &Registry, place: Place<'_>, who: &User) -> Result<(), Failure> {
+    let change = Change {
+        operation: Operation::Delete,
+        place,
+        sub: "",
+        new: &Value::Null,
+        old: &Value::Null,
+        who,
+    };
+    node_restriction::admit(registry, &change)
+}
+
+/// Before a subresource is written that is no object of its own; `sent` is what came, nothing where it is a patch.
+pub(crate) fn subresource(
+    registry: &Registry,
+    place: Place<'_>,
+    (operation, sub): (Operation, &str),
+    sent: &Value,
+    who: &User,
+) -> Result<(), Failure> {
+    let change = Change {
+        operation,
+        place,
+        sub,
+        new: sent,
+        old: &Value::Null,
+        who,
+    };
+    node_restriction::admit(registry, &change)
+}
+
+/// What a kubelet may not do, of whatever there is to be done.
+#[cfg(test)]
+pub(crate) fn node_restricted(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
+    node_restriction::admit(registry, change)
+}
+
+/// Whether a pod is a mirror is told once, when it is made: what a kubelet may read hangs on it.
+fn keep_mirror(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
+    let key = "kubernetes.io/config.mirror";
+    let detail = match (object::annotation(old, key), object::annotation(new, key)) {
+        (before, after) if before == after => return Ok(()),
+        (None, _) => "may not add mirror pod annotation",
+        _ => "may not remove or update mirror pod annotation",
+    };
+    let field = format!("metadata.annotations[{key}]");
+    let cause = Cause::forbidden(field, detail);
+    Err(Failure::invalid(place.resource, place.name, &[cause]))
 }
 
 /// A pod's priority is its class's.

@@ -9,6 +9,9 @@
 
 use crate::path::{Query, Target};
 use crate::registry::Registry;
+use crate::resources::NameRule;
+use crate::selectors::{FieldRequirement, parse_fields};
+use crate::strategy::names;
 use crate::user::User;
 
 mod node;
@@ -24,20 +27,26 @@ pub(crate) struct Asked {
     pub(crate) name: String,
     /// For what is no resource.
     pub(crate) path: String,
-    /// The field selector of a list or watch.
-    pub(crate) field_selector: String,
+    /// The field selector of a list, a watch or a deletion of many.
+    pub(crate) fields: Vec<FieldRequirement>,
 }
 
 impl Asked {
     /// What a request on a resource asks.
     pub(crate) fn of(target: &Target, verb: &str, query: &Query) -> Self {
         let selector = query.get("fieldSelector").unwrap_or_default();
+        let fields = match verb {
+            "list" | "watch" | "deletecollection" => parse_fields(selector).unwrap_or_default(),
+            _ => Vec::new(),
+        };
         let mut name = target.name.clone();
-        if name.is_empty()
-            && let Some(only) = selector.strip_prefix("metadata.name=")
-            && !only.contains(',')
+        if ["list", "watch"].contains(&verb)
+            && let Some(only) = fields
+                .iter()
+                .find(|one| one.field == "metadata.name" && one.equal)
+            && names::problem(NameRule::PathSegment, &only.value).is_none()
         {
-            name = only.trim_start_matches('=').to_owned();
+            name.clone_from(&only.value);
         }
         Self {
             verb: verb.to_owned(),
@@ -47,7 +56,7 @@ impl Asked {
             namespace: target.namespace.clone(),
             name,
             path: String::new(),
-            field_selector: selector.to_owned(),
+            fields,
         }
     }
 
@@ -149,10 +158,11 @@ fn is_for_everybody(asked: &Asked) -> bool {
     if reads && discovery.iter().any(below) {
         return true;
     }
+    let question = (&*asked.group, &*asked.resource, &*asked.subresource);
     let own = [
-        "selfsubjectaccessreviews",
-        "selfsubjectrulesreviews",
-        "selfsubjectreviews",
+        ("authorization.k8s.io", "selfsubjectaccessreviews", ""),
+        ("authorization.k8s.io", "selfsubjectrulesreviews", ""),
+        ("authentication.k8s.io", "selfsubjectreviews", ""),
     ];
-    asked.verb == "create" && own.contains(&&*asked.resource) && asked.group.starts_with("auth")
+    asked.verb == "create" && own.contains(&question)
 }

@@ -26,6 +26,7 @@ mod path;
 mod protobuf;
 mod proxy;
 mod registry;
+mod references;
 pub mod resources;
 mod reviews;
 mod selectors;

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::form::bytes;
 use crate::object::{as_map, list, text};
 use crate::registry::check_kind;
+use crate::selectors::{FieldRequirement, parse_fields};
 use crate::server::Inner;
 use crate::user::User;
 use crate::verbs::{Call, Reply};
@@ -99,7 +100,7 @@ fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure>
             namespace: text(wanted, "/namespace").to_owned(),
             name: text(wanted, "/name").to_owned(),
             path: String::new(),
-            field_selector: text(wanted, "/fieldSelector/rawSelector").to_owned(),
+            fields: selected(wanted)?,
         },
         (None, Some(wanted)) => Asked::of_path(text(wanted, "/path"), text(wanted, "/verb")),
         _ => {
@@ -113,6 +114,37 @@ fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure>
         Decision::Allowed(why) => json!({"allowed": true, "reason": why}),
         Decision::Refused(why) if why.is_empty() => json!({"allowed": false}),
         Decision::Refused(why) => json!({"allowed": false, "reason": why}),
+    })
+}
+
+/// The field selector that somebody asks about; requirements of other kinds than a selector has make the question no narrower.
+fn selected(wanted: &Value) -> Result<Vec<FieldRequirement>, Failure> {
+    let raw = text(wanted, "/fieldSelector/rawSelector");
+    let requirements = list(wanted, "/fieldSelector/requirements");
+    if !raw.is_empty() && !requirements.is_empty() {
+        return Err(Failure::bad_request(
+            "spec.resourceAttributes.fieldSelector.rawSelector: Invalid value: may not specified at the same time as requirements",
+        ));
+    }
+    let read = requirements.iter().filter_map(|one| {
+        let [value] = list(one, "/values") else {
+            return None;
+        };
+        let equal = match text(one, "/operator") {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        Some(FieldRequirement {
+            field: text(one, "/key").to_owned(),
+            value: value.as_str()?.to_owned(),
+            equal,
+        })
+    });
+    Ok(if requirements.is_empty() {
+        parse_fields(raw).unwrap_or_default()
+    } else {
+        read.collect()
     })
 }
 

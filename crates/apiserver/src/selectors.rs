@@ -2,7 +2,7 @@
 //!
 //! In:    `labelSelector`, `fieldSelector`
 //! Out:   [`Selection`]; whether an object matches
-//! Calls: `verbs` for list, watch and deletecollection
+//! Calls: `verbs` for list, watch and deletecollection; `authz`
 //! Holds: matching parses no object
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/{labels,fields}/selector.go (1.36); differences: none known
 
@@ -19,11 +19,12 @@ pub(crate) struct Selection {
     fields: Vec<FieldRequirement>,
 }
 
+/// One requirement on a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FieldRequirement {
-    field: String,
-    value: String,
-    equal: bool,
+pub(crate) struct FieldRequirement {
+    pub(crate) field: String,
+    pub(crate) value: String,
+    pub(crate) equal: bool,
 }
 
 /// One requirement on a label.
@@ -93,22 +94,66 @@ impl Selection {
     }
 }
 
-fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> {
-    let terms = text.split(',').filter(|term| !term.is_empty());
+/// Reads a field selector. The authorizer decides by what this gives, so it must be what [`Selection`] matches by.
+pub(crate) fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> {
+    let terms = split_terms(text).into_iter().filter(|t| !t.is_empty());
     terms
         .map(|term| {
-            let parts = [("!=", false), ("==", true), ("=", true)]
-                .iter()
-                .find_map(|(sign, equal)| Some((term.split_once(sign)?, *equal)));
-            let ((field, value), equal) = parts
+            let parts = term.char_indices().find_map(|(at, _)| {
+                let rest = &term[at..];
+                let signs = [("!=", false), ("==", true), ("=", true)];
+                let found = signs
+                    .iter()
+                    .find_map(|(sign, equal)| Some((rest.strip_prefix(sign)?, *equal)));
+                found.map(|(value, equal)| (&term[..at], value, equal))
+            });
+            let (field, value, equal) = parts
                 .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
             Ok(FieldRequirement {
                 field: field.to_owned(),
-                value: value.replace('\\', ""),
+                value: unescaped(value)?,
                 equal,
             })
         })
         .collect()
+}
+
+/// Splits at commas that no backslash precedes.
+fn split_terms(text: &str) -> Vec<&str> {
+    let (mut terms, mut start, mut escaped) = (Vec::new(), 0, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                terms.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+/// A value without the backslashes before `\`, `,` and `=`; those signs alone are no value.
+fn unescaped(value: &str) -> Result<String, String> {
+    let (mut plain, mut letters) = (String::new(), value.chars());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => match letters.next() {
+                Some(next @ ('\\' | ',' | '=')) => plain.push(next),
+                _ => return Err(format!("invalid field selector: invalid escape in {value}")),
+            },
+            ',' | '=' => {
+                return Err(format!(
+                    "invalid field selector: unescaped {letter} in {value}"
+                ));
+            }
+            other => plain.push(other),
+        }
+    }
+    Ok(plain)
 }
 
 /// Splits at commas outside of parentheses.
@@ -244,5 +289,19 @@ mod tests {
         ];
         assert_eq!(parsed, expected);
         assert!(parse_fields("spec.nodeName").is_err());
+    }
+
+    #[test]
+    fn an_escaped_comma_is_a_part_of_the_value() {
+        let parsed = parse_fields(r"metadata.name!=x\,spec.nodeName\=n").unwrap();
+        let expected = FieldRequirement {
+            field: "metadata.name".to_owned(),
+            value: "x,spec.nodeName=n".to_owned(),
+            equal: false,
+        };
+        assert_eq!(parsed, [expected]);
+        for bad in [r"a=b\", r"a=b\c", "a=b=c", "a!=b==c"] {
+            assert!(parse_fields(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::failure::{Cause, Failure};
 use crate::form::bytes;
 use crate::object::{self, is_deleting, keep, list, map_mut, text};
@@ -37,6 +38,7 @@ pub(crate) async fn serve(
             form.object(resource, &object, server.registry.now()),
         ));
     }
+    admit(server, call, sub)?;
     match sub.name {
         "status" => change_with(server, call, Through::Status, |_, _| Ok(())).await,
         "ephemeralcontainers" => {
@@ -97,6 +99,26 @@ pub(crate) async fn serve(
         "token" => server.token_request(call),
         _ => server.proxy(call, sub).await,
     }
+}
+
+/// What has an object before and after is looked at when both are there.
+fn admit(server: &Inner, call: &Call<'_>, sub: &Subresource) -> Result<(), Failure> {
+    let operation = match call.verb {
+        "create" => Operation::Create,
+        "update" | "patch" => Operation::Update,
+        "delete" => Operation::Delete,
+        _ => return Ok(()),
+    };
+    let streams = ["attach", "exec", "portforward", "proxy", "log"];
+    if streams.contains(&sub.name) || (sub.name == "status" && operation == Operation::Update) {
+        return Ok(());
+    }
+    let sent = match sub.name {
+        "token" | "eviction" => call.object()?,
+        _ => Value::Null,
+    };
+    let (place, what) = (call.place(), (operation, sub.name));
+    admission::subresource(&server.registry, place, what, &sent, call.user)
 }
 
 fn refuse(call: &Call<'_>, causes: &[Cause]) -> Result<(), Failure> {

@@ -18,14 +18,17 @@ use tower_service::Service as _;
 use crate::clock::Chance;
 use crate::http::Body;
 use crate::identity::Identity;
+use crate::object;
 use crate::resources::selectable_fields;
 use crate::server::{ApiServer, Parts};
-use crate::store::Store;
+use crate::store::{Change, Expected, Store, Write};
 use crate::user::User;
 
 mod controllers;
 mod identity;
 mod node;
+mod node_authorizer;
+mod node_restriction;
 mod pods;
 mod proxy;
 mod verbs;
@@ -144,6 +147,17 @@ impl World {
         let (code, answer) = self.ask(line, body).await;
         assert!((200..300).contains(&code), "{line}: {code} {answer}");
         answer
+    }
+
+    /// Puts an object into the store as it is.
+    async fn put(&self, storage: &str, object: Value) {
+        let (namespace, name) = (object::namespace(&object), object::name(&object));
+        let write = Write {
+            key: format!("{storage}/{namespace}/{name}"),
+            expected: Expected::Absent,
+            change: Change::Put(Box::new(object)),
+        };
+        self.server.0.registry.store.write(write).await.unwrap();
     }
 
     async fn get(&self, path: &str) -> Value {

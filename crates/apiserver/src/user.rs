@@ -47,6 +47,17 @@ impl User {
         Self::new(&format!("system:node:{name}"), &["system:nodes"])
     }
 
+    /// A service account; its groups follow from its namespace.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self::new(
+            &format!("system:serviceaccount:{namespace}:{name}"),
+            &[
+                "system:serviceaccounts",
+                &format!("system:serviceaccounts:{namespace}"),
+            ],
+        )
+    }
+
     /// Whether it is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|one| one == group)
@@ -54,8 +65,13 @@ impl User {
 
     /// The node whose kubelet it is.
     pub fn node_name(&self) -> Option<&str> {
+        self.node_identity().filter(|name| !name.is_empty())
+    }
+
+    /// What it says to be the kubelet of; empty when it is a kubelet, and does not tell whose.
+    pub(crate) fn node_identity(&self) -> Option<&str> {
         let name = self.name.strip_prefix("system:node:");
-        name.filter(|name| !name.is_empty() && self.is_in("system:nodes"))
+        name.filter(|_| self.is_in("system:nodes"))
     }
 
     /// As reviews show it.

@@ -287,6 +287,7 @@ const SHOWN_WHEN_GONE: [&str; 5] = [
 async fn delete(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let options = call.delete_options()?;
+    crate::admission::delete(&server.registry, call.place(), call.user)?;
     let now = server.registry.now();
     match server.registry.delete(call.place(), &options).await? {
         Deleted::Gone(object) if !SHOWN_WHEN_GONE.contains(&resource.storage) => {
@@ -317,6 +318,7 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
             namespace,
             name,
         };
+        crate::admission::delete(&server.registry, place, call.user)?;
         match server.registry.delete(place, &options).await {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => deleted.push(object),
             // Somebody else was quicker.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::object::{as_map, list, list_mut, map_mut, name, text};
+use crate::references;
 use crate::registry::Registry;
 use crate::resources::Resource;
 use crate::strategy::pod;
@@ -26,19 +27,25 @@ pub(super) fn admit(
 ) -> Result<(), Failure> {
     let called = name(object).to_owned();
     let refuse = |why: &str| Err(Failure::forbidden(resource, &called, why));
+    let given = references::service_account(object);
     if pod::is_mirror(object) {
-        if !text(object, "/spec/serviceAccountName").is_empty() {
+        if !given.is_empty() {
             return refuse("a mirror pod may not reference service accounts");
         }
-        if list(object, "/spec/volumes")
-            .iter()
-            .any(|v| v.get("secret").is_some())
-        {
+        if references::secret_names(object).next().is_some() {
             return refuse("a mirror pod may not reference secrets");
+        }
+        let has_token = |volume: &Value| {
+            let sources = list(volume, "/projected/sources");
+            sources
+                .iter()
+                .any(|source| references::has(source, "serviceAccountToken"))
+        };
+        if references::volumes(object).any(has_token) {
+            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
         }
         return Ok(());
     }
-    let given = text(object, "/spec/serviceAccountName");
     let account_name = if given.is_empty() { "default" } else { given }.to_owned();
     let spec = map_mut(object, "spec");
     spec.insert("serviceAccountName".to_owned(), account_name.clone().into());

@@ -3,309 +3,262 @@
 //! In:    the node's name, the question, the pods of the node
 //! Out:   the decision
 //! Calls: `authz`
-//! Holds: an object that no pod of the node refers to is not readable; lists of secrets and config maps only by name
+//! Holds: an object that no pod of the node refers to is not readable; lists of secrets and config maps only by name, in a
+//!        namespace; a mirror pod, which a kubelet makes itself, lets it read nothing; what needs a look at the object is allowed
+//!        here and left to `admission/node_restriction`
 //! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer,graph}.go, plugin/pkg/auth/authorizer/rbac/bootstrappolicy (system:node),
 //!           (1.36); differences: the graph is the pods themselves, looked through when a question comes
 
 use serde_json::Value;
 
 use super::{Asked, Decision};
-use crate::object::{list, text};
+use crate::object::text;
+use crate::references::{self, claim_names, config_map_names, secret_names, volume_secrets};
 use crate::registry::Registry;
+use crate::strategy::pod;
 
-const NO_RELATION: &str = "no relationship found between node '{node}' and this object";
+const MAY: Decision = Decision::Allowed("");
+const READS: [&str; 3] = ["get", "list", "watch"];
 
 pub(super) fn decide(registry: &Registry, node: &str, asked: &Asked) -> Decision {
-    let is = |group: &str, resource: &str| asked.group == group && asked.resource == resource;
-    let no_relation = || Decision::Refused(NO_RELATION.replace("{node}", node));
-    let reads = ["get", "list", "watch"].contains(&&*asked.verb);
-    if is("", "secrets") || is("", "configmaps") {
-        let by_name = reads && !asked.name.is_empty() && asked.subresource.is_empty();
-        if !by_name {
-            return Decision::Refused("can only read namespaced object of this type".to_owned());
+    let own = Own {
+        registry,
+        node,
+        asked,
+    };
+    let verb = &*asked.verb;
+    match (&*asked.group, &*asked.resource) {
+        ("", "secrets" | "configmaps") => own.read_in_namespace(),
+        ("", "persistentvolumeclaims") if asked.subresource == "status" => match verb {
+            "update" | "patch" => own.related(),
+            _ => refuse("can only get/update/patch this type"),
+        },
+        ("", "persistentvolumeclaims" | "persistentvolumes")
+        | ("storage.k8s.io", "volumeattachments") => own.get(),
+        ("", "serviceaccounts") if verb == "get" && asked.subresource.is_empty() => {
+            own.read_in_namespace()
         }
-        return found(refers(registry, node, asked), no_relation);
+        ("", "serviceaccounts") => own.create_token(),
+        ("", "pods") => own.pods(),
+        ("", "nodes") => nodes(node, asked),
+        ("coordination.k8s.io", "leases") => lease(node, asked),
+        ("storage.k8s.io", "csinodes") => csi_node(node, asked),
+        _ if plain(asked) => MAY,
+        _ => refuse(""),
     }
-    if is("", "persistentvolumeclaims") || is("", "persistentvolumes") {
-        return match (&*asked.verb, &*asked.subresource) {
-            ("get", _) | ("update" | "patch", "status") => {
-                found(refers(registry, node, asked), no_relation)
-            }
-            _ => Decision::Refused("can only get individual resources of this type".to_owned()),
-        };
-    }
-    if is("", "serviceaccounts") {
-        let allowed = match (&*asked.verb, &*asked.subresource) {
-            ("create", "token") | ("get", "") => refers(registry, node, asked),
-            _ => false,
-        };
-        return found(allowed, no_relation);
-    }
-    if is("", "pods") {
-        return pods(registry, node, asked);
-    }
-    if is("", "nodes") {
-        return nodes(node, asked);
-    }
-    if is("coordination.k8s.io", "leases") {
-        return lease(node, asked);
-    }
-    if is("storage.k8s.io", "csinodes") {
-        let own = asked.name.is_empty() && asked.verb == "create" || asked.name == node;
-        let verb = ["get", "create", "update", "patch", "delete"].contains(&&*asked.verb);
-        return found(own && verb, || {
-            Decision::Refused(
-                "can only access CSINode with the same name as the requesting node".to_owned(),
-            )
-        });
-    }
-    if is("storage.k8s.io", "volumeattachments") {
-        let own = asked.verb == "get" && attachment_is_of(registry, node, &asked.name);
-        return found(own, no_relation);
-    }
-    found(plain(asked, reads), || Decision::Refused(String::new()))
 }
 
-fn found(allowed: bool, otherwise: impl FnOnce() -> Decision) -> Decision {
-    if allowed {
-        Decision::Allowed("")
-    } else {
-        otherwise()
-    }
+fn refuse(why: impl Into<String>) -> Decision {
+    Decision::Refused(why.into())
 }
 
 /// What every kubelet may do, whatever its pods are.
-fn plain(asked: &Asked, reads: bool) -> bool {
-    let question = (&*asked.group, &*asked.resource, &*asked.verb);
-    match question {
+fn plain(asked: &Asked) -> bool {
+    if !asked.subresource.is_empty() {
+        return false;
+    }
+    let reads = READS.contains(&&*asked.verb);
+    match (&*asked.group, &*asked.resource, &*asked.verb) {
         ("", "services", _)
         | ("node.k8s.io", "runtimeclasses", _)
         | ("storage.k8s.io", "csidrivers", _) => reads,
-        ("", "events", "create" | "patch" | "update")
-        | ("events.k8s.io", "events", "create" | "patch" | "update") => true,
-        ("authentication.k8s.io", "tokenreviews", "create")
-        | (
-            "authorization.k8s.io",
-            "subjectaccessreviews" | "localsubjectaccessreviews",
-            "create",
-        ) => true,
-        ("certificates.k8s.io", "certificatesigningrequests", verb) => {
-            asked.subresource.is_empty() && ["create", "get", "list", "watch"].contains(&verb)
+        ("", "endpoints", verb) => verb == "get",
+        ("" | "events.k8s.io", "events", verb) => ["create", "update", "patch"].contains(&verb),
+        ("authentication.k8s.io", "tokenreviews", verb)
+        | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", verb) => {
+            verb == "create"
         }
+        ("certificates.k8s.io", "certificatesigningrequests", verb) => reads || verb == "create",
         _ => false,
     }
-}
-
-fn pods(registry: &Registry, node: &str, asked: &Asked) -> Decision {
-    let pod = || registry.value("pods", &asked.namespace, &asked.name);
-    let own = || pod().is_some_and(|pod| text(&pod, "/spec/nodeName") == node);
-    // A write to one that is gone is told so, as upstream's admission does: the kubelet has to know.
-    let own_or_gone = || pod().is_none_or(|pod| text(&pod, "/spec/nodeName") == node);
-    let selected = asked.field_selector.split(',').any(|term| {
-        let wanted = term
-            .strip_prefix("spec.nodeName=")
-            .map(|v| v.trim_start_matches('='));
-        wanted == Some(node)
-    });
-    let allowed = match (&*asked.verb, &*asked.subresource) {
-        // Admission looks at what is in it.
-        ("create", "") => true,
-        ("create", "eviction") => own(),
-        ("list" | "watch", "") => selected || (!asked.name.is_empty() && own()),
-        ("get", "" | "status") => own(),
-        ("delete", "") | ("update" | "patch", "status") => own_or_gone(),
-        _ => false,
-    };
-    found(allowed, || match &*asked.verb {
-        "list" | "watch" => Decision::Refused(
-            "can only list/watch pods with spec.nodeName field selector".to_owned(),
-        ),
-        _ => Decision::Refused(NO_RELATION.replace("{node}", node)),
-    })
 }
 
 fn nodes(node: &str, asked: &Asked) -> Decision {
-    let own = asked.name == node;
-    let allowed = match (&*asked.verb, &*asked.subresource) {
-        ("create", "") => own || asked.name.is_empty(),
-        ("get" | "list" | "watch", "") => own,
-        ("update" | "patch", "" | "status") => own,
-        _ => false,
-    };
-    found(allowed, || {
-        Decision::Refused(format!(
-            "node '{node}' cannot {} '{}', only its own Node object",
-            if ["get", "list", "watch"].contains(&&*asked.verb) {
-                "read"
-            } else {
-                "modify"
-            },
-            asked.name
-        ))
-    })
+    match (&*asked.subresource, &*asked.verb, &*asked.name) {
+        ("", "create" | "update" | "patch", _) | ("status", "update" | "patch", _) => MAY,
+        ("", "get" | "list" | "watch", name) if name == node => MAY,
+        ("", "get" | "list" | "watch", "") => refuse(format!(
+            "node '{node}' cannot read all nodes, only its own Node object"
+        )),
+        ("", "get" | "list" | "watch", name) => refuse(format!(
+            "node '{node}' cannot read '{name}', only its own Node object"
+        )),
+        _ => refuse(""),
+    }
 }
 
 fn lease(node: &str, asked: &Asked) -> Decision {
+    match &*asked.verb {
+        "get" | "create" | "update" | "patch" | "delete" => {}
+        _ => return refuse("can only get, create, update, patch, or delete a node lease"),
+    }
     if asked.namespace != "kube-node-lease" {
-        return Decision::Refused(
-            "can only access leases in the \"kube-node-lease\" system namespace".to_owned(),
-        );
+        return refuse("can only access leases in the \"kube-node-lease\" system namespace");
     }
-    let allowed = match &*asked.verb {
-        "create" => asked.name.is_empty() || asked.name == node,
-        "get" | "update" | "patch" | "delete" => asked.name == node,
-        _ => false,
-    };
-    found(allowed, || {
-        Decision::Refused(
-            "can only access node lease with the same name as the requesting node".to_owned(),
-        )
-    })
-}
-
-fn attachment_is_of(registry: &Registry, node: &str, name: &str) -> bool {
-    let found = registry.value("volumeattachments.storage.k8s.io", "", name);
-    found.is_some_and(|attachment| text(&attachment, "/spec/nodeName") == node)
-}
-
-/// Whether a pod of the node refers to the object.
-fn refers(registry: &Registry, node: &str, asked: &Asked) -> bool {
-    let prefix = if asked.namespace.is_empty() {
-        "pods/".to_owned()
-    } else {
-        format!("pods/{}/", asked.namespace)
-    };
-    let pods = registry.store.list(&prefix).objects;
-    let own = pods.iter().filter(|pod| pod.field("spec.nodeName") == node);
-    let mut own = own.map(|pod| pod.value());
-    own.any(|pod| pod_refers(registry, &pod, asked))
-}
-
-fn pod_refers(registry: &Registry, pod: &Value, asked: &Asked) -> bool {
-    let wanted = &*asked.name;
-    match &*asked.resource {
-        "serviceaccounts" => text(pod, "/spec/serviceAccountName") == wanted,
-        "secrets" => {
-            secret_names(pod).any(|name| name == wanted) || claims_use_secret(registry, pod, wanted)
-        }
-        "configmaps" => config_map_names(pod).any(|name| name == wanted),
-        "persistentvolumeclaims" => claim_names(pod).any(|name| name == wanted),
-        "persistentvolumes" => {
-            let namespace = crate::object::namespace(pod);
-            let bound = |name: String| {
-                let claim = registry.value("persistentvolumeclaims", namespace, &name);
-                claim.is_some_and(|claim| text(&claim, "/spec/volumeName") == wanted)
-            };
-            claim_names(pod).any(bound)
-        }
-        _ => false,
+    if asked.verb != "create" && asked.name != node {
+        return refuse("can only access node lease with the same name as the requesting node");
     }
+    MAY
 }
 
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    let lists = [
-        "/spec/initContainers",
-        "/spec/containers",
-        "/spec/ephemeralContainers",
-    ];
-    lists.into_iter().flat_map(|pointer| list(pod, pointer))
+fn csi_node(node: &str, asked: &Asked) -> Decision {
+    match &*asked.verb {
+        "get" | "create" | "update" | "patch" | "delete" => {}
+        _ => return refuse("can only get, create, update, patch, or delete a CSINode"),
+    }
+    if !asked.subresource.is_empty() {
+        return refuse("cannot authorize CSINode subresources");
+    }
+    if asked.verb != "create" && asked.name != node {
+        return refuse("can only access CSINode with the same name as the requesting node");
+    }
+    MAY
 }
 
-/// References of environments, of one kind.
-fn env_names<'a>(
-    pod: &'a Value,
-    key: &'static str,
-    source: &'static str,
-) -> impl Iterator<Item = &'a str> {
-    containers(pod).flat_map(move |container| {
-        let single = list(container, "/env")
-            .iter()
-            .map(move |variable| text(variable, key));
-        let whole = list(container, "/envFrom")
-            .iter()
-            .map(move |from| text(from, source));
-        single.chain(whole)
-    })
+/// A question about what hangs on the node's pods.
+struct Own<'a> {
+    registry: &'a Registry,
+    node: &'a str,
+    asked: &'a Asked,
 }
 
-fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
-    list(pod, "/spec/volumes").iter()
-}
+impl Own<'_> {
+    fn no_relation(&self) -> Decision {
+        let node = self.node;
+        refuse(format!(
+            "no relationship found between node '{node}' and this object"
+        ))
+    }
 
-fn secret_names(pod: &Value) -> impl Iterator<Item = &str> {
-    let pulls = list(pod, "/spec/imagePullSecrets")
-        .iter()
-        .map(|s| text(s, "/name"));
-    let mounted = volumes(pod).flat_map(|volume| {
-        let drivers = [
-            "cephfs",
-            "cinder",
-            "flexVolume",
-            "iscsi",
-            "rbd",
-            "scaleIO",
-            "storageos",
-        ];
-        let of_driver = drivers
-            .into_iter()
-            .map(|d| text(&volume[d], "/secretRef/name"));
-        let projected = list(volume, "/projected/sources")
-            .iter()
-            .map(|s| text(s, "/secret/name"));
-        [
-            text(volume, "/secret/secretName"),
-            text(volume, "/csi/nodePublishSecretRef/name"),
-            text(volume, "/azureFile/secretName"),
-        ]
-        .into_iter()
-        .chain(of_driver)
-        .chain(projected)
-    });
-    let env = env_names(pod, "/valueFrom/secretKeyRef/name", "/secretRef/name");
-    pulls.chain(mounted).chain(env)
-}
-
-fn config_map_names(pod: &Value) -> impl Iterator<Item = &str> {
-    let mounted = volumes(pod).flat_map(|volume| {
-        let projected = list(volume, "/projected/sources")
-            .iter()
-            .map(|s| text(s, "/configMap/name"));
-        [text(volume, "/configMap/name")]
-            .into_iter()
-            .chain(projected)
-    });
-    let env = env_names(pod, "/valueFrom/configMapKeyRef/name", "/configMapRef/name");
-    mounted.chain(env)
-}
-
-fn claim_names(pod: &Value) -> impl Iterator<Item = String> {
-    volumes(pod).filter_map(|volume| {
-        let claimed = text(volume, "/persistentVolumeClaim/claimName");
-        if volume.get("ephemeral").is_some() {
-            return Some(format!(
-                "{}-{}",
-                crate::object::name(pod),
-                text(volume, "/name")
-            ));
+    /// Whether a way leads from the named object to the node.
+    fn related(&self) -> Decision {
+        if self.asked.name.is_empty() {
+            return refuse("No Object name found");
         }
-        (!claimed.is_empty()).then(|| claimed.to_owned())
-    })
-}
+        if self.has_path() {
+            MAY
+        } else {
+            self.no_relation()
+        }
+    }
 
-/// A volume behind a claim may need a secret to be mounted.
-fn claims_use_secret(registry: &Registry, pod: &Value, wanted: &str) -> bool {
-    let namespace = crate::object::namespace(pod);
-    claim_names(pod).any(|name| {
-        let claim = registry
-            .value("persistentvolumeclaims", namespace, &name)
-            .unwrap_or_default();
-        let volume = registry.value("persistentvolumes", "", text(&claim, "/spec/volumeName"));
-        let volume = volume.unwrap_or_default();
-        let csi = volume.pointer("/spec/csi").and_then(Value::as_object);
-        csi.into_iter().flatten().any(|(field, reference)| {
-            field.ends_with("SecretRef")
-                && text(reference, "/name") == wanted
-                && text(reference, "/namespace") == namespace
+    fn get(&self) -> Decision {
+        if self.asked.verb != "get" {
+            return refuse("can only get individual resources of this type");
+        }
+        if !self.asked.subresource.is_empty() {
+            return refuse("cannot get subresource");
+        }
+        self.related()
+    }
+
+    fn read_in_namespace(&self) -> Decision {
+        if !READS.contains(&&*self.asked.verb) {
+            return refuse("can only read resources of this type");
+        }
+        if !self.asked.subresource.is_empty() {
+            return refuse("cannot read subresource");
+        }
+        if self.asked.namespace.is_empty() {
+            return refuse("can only read namespaced object of this type");
+        }
+        self.related()
+    }
+
+    fn create_token(&self) -> Decision {
+        if self.asked.verb != "create" || self.asked.name.is_empty() {
+            return refuse("can only create tokens for individual service accounts");
+        }
+        if self.asked.subresource != "token" {
+            return refuse("can only create token subresource of serviceaccount");
+        }
+        self.related()
+    }
+
+    fn pods(&self) -> Decision {
+        match (&*self.asked.subresource, &*self.asked.verb) {
+            ("", "get") => self.get(),
+            ("", "list" | "watch") => {
+                let selected =
+                    self.asked.fields.iter().any(|one| {
+                        one.field == "spec.nodeName" && one.equal && one.value == self.node
+                    });
+                if selected {
+                    MAY
+                } else if self.asked.name.is_empty() {
+                    refuse("can only list/watch pods with spec.nodeName field selector")
+                } else {
+                    self.related()
+                }
+            }
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                MAY
+            }
+            _ => refuse(""),
+        }
+    }
+
+    fn has_path(&self) -> bool {
+        let (namespace, name) = (&*self.asked.namespace, &*self.asked.name);
+        match &*self.asked.resource {
+            "pods" => {
+                let pod = self.registry.value("pods", namespace, name);
+                pod.is_some_and(|pod| text(&pod, "/spec/nodeName") == self.node)
+            }
+            "volumeattachments" => {
+                let storage = "volumeattachments.storage.k8s.io";
+                let found = self.registry.value(storage, "", name);
+                found.is_some_and(|attachment| text(&attachment, "/spec/nodeName") == self.node)
+            }
+            "persistentvolumes" => {
+                let volume = self.registry.value("persistentvolumes", "", name);
+                volume.is_some_and(|volume| self.uses_volume(&volume))
+            }
+            "serviceaccounts" => {
+                self.any_pod(namespace, |pod| references::service_account(pod) == name)
+            }
+            "secrets" => {
+                self.any_pod(namespace, |pod| secret_names(pod).any(|one| one == name))
+                    || self.volume_uses_secret(namespace, name)
+            }
+            "configmaps" => self.any_pod(namespace, |pod| {
+                config_map_names(pod).any(|one| one == name)
+            }),
+            "persistentvolumeclaims" => self.uses_claim(namespace, name),
+            _ => false,
+        }
+    }
+
+    /// Whether a pod of the node in the namespace is so; mirror pods are none.
+    fn any_pod(&self, namespace: &str, is: impl Fn(&Value) -> bool) -> bool {
+        if namespace.is_empty() {
+            return false;
+        }
+        let pods = self.registry.store.list(&format!("pods/{namespace}/"));
+        let own = pods
+            .objects
+            .iter()
+            .filter(|pod| pod.field("spec.nodeName") == self.node);
+        own.map(|pod| pod.value())
+            .any(|pod| !pod::is_mirror(&pod) && is(&pod))
+    }
+
+    fn uses_claim(&self, namespace: &str, claim: &str) -> bool {
+        self.any_pod(namespace, |pod| claim_names(pod).any(|one| one == claim))
+    }
+
+    /// The volume says whose it is: a claim alone could name any.
+    fn uses_volume(&self, volume: &Value) -> bool {
+        let claim = &volume["spec"]["claimRef"];
+        self.uses_claim(text(claim, "/namespace"), text(claim, "/name"))
+    }
+
+    fn volume_uses_secret(&self, namespace: &str, name: &str) -> bool {
+        let volumes = self.registry.store.list("persistentvolumes/").objects;
+        volumes.iter().map(|volume| volume.value()).any(|volume| {
+            let mut secrets = volume_secrets(&volume).into_iter();
+            secrets.any(|(ns, secret)| ns == namespace && secret == name)
+                && self.uses_volume(&volume)
         })
-    })
+    }
 }

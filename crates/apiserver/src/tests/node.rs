@@ -40,8 +40,8 @@ async fn a_kubelet_reads_what_its_pods_refer_to_and_writes_what_is_its_own() {
     let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": name}});
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let running = json!({"status": {"phase": "Running"}});
-    let bound =
-        json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "mine"}}});
+    let uid = world.get(&format!("{PODS}/mine")).await["metadata"]["uid"].clone();
+    let bound = json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "mine", "uid": uid}}});
     for (line, body, code) in [
         ("GET /api/v1/pods", Value::Null, 403),
         (
