@@ -6,15 +6,21 @@
 //! Holds: the authority's key leaves this type only to be written to its file
 //! Upstream: cmd/kubeadm/app/phases/certs, pkg/controller/certificates/authority (1.36); differences: ECDSA keys
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::sign::SingleCertAndKey;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::clock::Chance;
 
@@ -178,7 +184,7 @@ impl Authority {
         })
     }
 
-    /// The certificate that a checked request asks for.
+    /// The certificate that a checked request asks for: of the request only what was checked goes into it.
     ///
     /// # Errors
     /// What the library said.
@@ -189,28 +195,32 @@ impl Authority {
         chance: &Chance,
         now: Timestamp,
     ) -> Result<String, rcgen::Error> {
-        let mut parsed = CertificateSigningRequestParams::from_der(&request.der)?;
-        parsed.params.is_ca = IsCa::NoCa;
-        parsed.params.serial_number = Some(serial(chance));
-        parsed.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        if request
-            .usages
-            .iter()
-            .any(|usage| usage == "key encipherment")
-        {
-            parsed
-                .params
-                .key_usages
-                .push(KeyUsagePurpose::KeyEncipherment);
+        let mut signed = CertificateSigningRequestParams::from_der(&request.der)?;
+        let mut parameters = CertificateParams::new(request.dns.clone())?;
+        let ips = request.ips.iter().map(|ip| SanType::IpAddress(*ip));
+        parameters.subject_alt_names.extend(ips);
+        parameters.distinguished_name = DistinguishedName::new();
+        let name = &mut parameters.distinguished_name;
+        // The library keeps one of each kind; the controller has seen to it that there is one.
+        for organization in &request.organizations {
+            name.push(DnType::OrganizationName, organization.as_str());
+        }
+        name.push(DnType::CommonName, request.common_name.as_str());
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        parameters.serial_number = Some(serial(chance));
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if request.usages.contains("key encipherment") {
+            parameters.key_usages.push(KeyUsagePurpose::KeyEncipherment);
         }
         let extended = |usage: &String| match usage.as_str() {
             "client auth" => Some(ExtendedKeyUsagePurpose::ClientAuth),
             "server auth" => Some(ExtendedKeyUsagePurpose::ServerAuth),
             _ => None,
         };
-        parsed.params.extended_key_usages = request.usages.iter().filter_map(extended).collect();
-        valid(&mut parsed.params, now, seconds);
-        Ok(parsed.signed_by(&self.issuer)?.pem())
+        parameters.extended_key_usages = request.usages.iter().filter_map(extended).collect();
+        valid(&mut parameters, now, seconds);
+        signed.params = parameters;
+        Ok(signed.signed_by(&self.issuer)?.pem())
     }
 }
 
@@ -220,14 +230,18 @@ pub(crate) struct Request {
     der: CertificateSigningRequestDer<'static>,
     /// The wanted common name.
     pub(crate) common_name: String,
-    /// The wanted organizations.
+    /// The wanted organizations, all of them.
     pub(crate) organizations: Vec<String>,
-    /// Names and addresses of a server.
-    pub(crate) dns_or_ip: usize,
-    /// Other names: mail addresses, URIs.
-    pub(crate) other_names: usize,
+    /// DNS names of a server.
+    pub(crate) dns: Vec<String>,
+    /// Addresses of a server.
+    pub(crate) ips: Vec<IpAddr>,
+    /// Mail addresses.
+    pub(crate) emails: usize,
+    /// URIs.
+    pub(crate) uris: usize,
     /// Usages asked for beside it.
-    pub(crate) usages: Vec<String>,
+    pub(crate) usages: BTreeSet<String>,
 }
 
 impl Request {
@@ -236,39 +250,69 @@ impl Request {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn parse(pem: &[u8], usages: Vec<String>) -> Result<Self, String> {
-        use rustls::pki_types::pem::PemObject as _;
-        let der = CertificateSigningRequestDer::from_pem_slice(pem)
-            .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
-        let parsed = CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
-        let text = |kind: &DnType| {
-            parsed
-                .params
-                .distinguished_name
-                .iter()
-                .filter(move |(k, _)| *k == kind)
-                .map(|(_, value)| match value {
-                    rcgen::DnValue::Utf8String(text) => text.clone(),
-                    rcgen::DnValue::PrintableString(text) => text.as_str().to_owned(),
-                    rcgen::DnValue::Ia5String(text) => text.as_str().to_owned(),
-                    _ => String::new(),
-                })
-                .collect::<Vec<_>>()
-        };
-        let names = &parsed.params.subject_alt_names;
-        let server = |name: &&rcgen::SanType| {
-            matches!(
-                name,
-                rcgen::SanType::DnsName(_) | rcgen::SanType::IpAddress(_)
-            )
-        };
-        let dns_or_ip = names.iter().filter(server).count();
-        Ok(Self {
-            common_name: text(&DnType::CommonName).pop().unwrap_or_default(),
-            organizations: text(&DnType::OrganizationName),
-            dns_or_ip,
-            other_names: names.len() - dns_or_ip,
-            usages,
+        let no_pem = || "PEM block type must be CERTIFICATE REQUEST".to_owned();
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| no_pem())?;
+        if block.label != "CERTIFICATE REQUEST" {
+            return Err(no_pem());
+        }
+        // The library verifies the signature, and refuses extensions that it does not know.
+        let der = CertificateSigningRequestDer::from(block.contents.clone());
+        CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
+        let parsed = X509CertificationRequest::from_der(&block.contents);
+        let (rest, parsed) = parsed.map_err(|e| e.to_string())?;
+        if !rest.is_empty() {
+            return Err("trailing data after the request".to_owned());
+        }
+        let subject = &parsed.certification_request_info.subject;
+        let mut names = texts(subject.iter_common_name())?;
+        let common_name = names.pop().unwrap_or_default();
+        if !names.is_empty() {
+            return Err("more than one common name".to_owned());
+        }
+        let mut request = Self {
+            common_name,
+            organizations: texts(subject.iter_organization())?,
+            dns: Vec::new(),
+            ips: Vec::new(),
+            emails: 0,
+            uris: 0,
+            usages: usages.into_iter().collect(),
             der,
-        })
+        };
+        for extension in parsed.requested_extensions().into_iter().flatten() {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension {
+                for name in &names.general_names {
+                    request.note(name)?;
+                }
+            }
+        }
+        Ok(request)
     }
+
+    fn note(&mut self, name: &GeneralName<'_>) -> Result<(), String> {
+        match name {
+            GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => self.ips.push(address(bytes)?),
+            GeneralName::RFC822Name(_) => self.emails += 1,
+            GeneralName::URI(_) => self.uris += 1,
+            _ => return Err("a subjectAltName of an unknown kind".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn address(bytes: &[u8]) -> Result<IpAddr, String> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| sixteen())
+        .map_err(|_| format!("cannot parse IP address of length {}", bytes.len()))
+}
+
+/// Every one, or none: a part that is no text would be left out of what is looked at.
+fn texts<'a>(
+    attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>,
+) -> Result<Vec<String>, String> {
+    attributes
+        .map(|one| one.as_str().map(str::to_owned).map_err(|e| e.to_string()))
+        .collect()
 }

@@ -68,7 +68,11 @@ impl Work {
         match event.object.storage() {
             "namespaces" => drop(self.namespaces.insert(name.to_owned())),
             "serviceaccounts" | "configmaps" => drop(self.namespaces.insert(namespace.to_owned())),
-            "nodes" => self.pods_or_nodes = true,
+            "nodes" => {
+                self.pods_or_nodes = true;
+                // A serving certificate waits for the addresses.
+                self.signing_requests = true;
+            }
             // One that waits, and one that makes room; not each report of a running one.
             "pods" => {
                 let ended = ["Succeeded", "Failed"].contains(&event.object.field("status.phase"));

@@ -3,10 +3,13 @@
 //! In:    signing requests
 //! Out:   an `Approved` condition; the certificate; `Failed` with the reason for one that cannot be signed
 //! Calls: `controllers`
-//! Holds: nothing is approved but a kubelet's own client and serving certificates; what somebody else approved is signed if it is
-//!        of a signer that we are, and well formed
+//! Holds: nothing is approved but a kubelet's own client and serving certificates, the latter only for addresses that its Node has,
+//!        that no other Node has, and that are not the API server's; what somebody else approved is signed if it is of a signer that
+//!        we are, and well formed
 //! Upstream: pkg/controller/certificates/{approver,signer}, pkg/apis/certificates/v1/helpers.go (1.36); differences: serving
 //!           certificates are approved too (upstream leaves them to the administrator)
+
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -15,9 +18,10 @@ use crate::authority::{LEAF_SECONDS, Request};
 use crate::encoding::{base64, from_base64};
 use crate::failure::Failure;
 use crate::object::{self, list, map_mut, number, text};
-use crate::registry::{Place, Through};
-use crate::resources::by_storage;
+use crate::registry::{Place, Registry, Through};
+use crate::resources::{NameRule, by_storage};
 use crate::server::Inner;
+use crate::strategy::names;
 use crate::user::User;
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -59,8 +63,8 @@ pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
             ),
             Ok(parsed) if has("Approved") => sign(server, place, &parsed, &value).await?,
             Ok(parsed) => {
-                if is_the_nodes_own(&value, &parsed) {
-                    approve(server, place, &now).await?;
+                if let Some(message) = approval(&server.registry, &value, &parsed) {
+                    approve(server, place, message, &now).await?;
                     sign(server, place, &parsed, &value).await?;
                 }
             }
@@ -77,48 +81,113 @@ fn parse(value: &Value) -> Result<Request, String> {
     Request::parse(&pem, usages.collect())
 }
 
-/// What the signer demands of every request.
+/// What the signer demands of every request, in upstream's order and words.
 fn well_formed(signer: &str, request: &Request, value: &Value) -> Result<(), String> {
     let refuse = |why: &str| Err(why.to_owned());
+    let serving = signer == SERVING;
     if request.organizations != ["system:nodes"] {
         return refuse("subject organization is not system:nodes");
+    }
+    if serving && request.dns.is_empty() && request.ips.is_empty() {
+        return refuse("DNS or IP subjectAltName is required");
+    }
+    if !serving && !request.dns.is_empty() {
+        return refuse("DNS subjectAltNames are not allowed");
+    }
+    if request.emails > 0 {
+        return refuse("Email subjectAltNames are not allowed");
+    }
+    if !serving && !request.ips.is_empty() {
+        return refuse("IP subjectAltNames are not allowed");
+    }
+    if request.uris > 0 {
+        return refuse("URI subjectAltNames are not allowed");
     }
     if !request.common_name.starts_with("system:node:") {
         return refuse("subject common name does not begin with system:node:");
     }
-    if request.other_names > 0 {
-        return refuse("URI or email subjectAltNames are not allowed");
-    }
-    let (purpose, forbidden) = match signer {
-        SERVING => ("server auth", "client auth"),
-        _ => ("client auth", "server auth"),
+    let purpose = if serving {
+        "server auth"
+    } else {
+        "client auth"
     };
-    let allowed = ["key encipherment", "digital signature", purpose];
-    let usages = &request.usages;
-    if !usages.iter().all(|usage| allowed.contains(&usage.as_str()))
-        || !usages.iter().any(|usage| usage == purpose)
-        || usages.iter().any(|usage| usage == forbidden)
-    {
-        return Err(format!("usages did not match {allowed:?}"));
+    let mut wanted: Vec<&str> = request.usages.iter().map(String::as_str).collect();
+    wanted.retain(|usage| *usage != "key encipherment");
+    let mut required = ["digital signature", purpose];
+    required.sort_unstable();
+    if wanted != required {
+        let mut all = ["digital signature", "key encipherment", purpose];
+        all.sort_unstable();
+        return Err(format!("usages did not match [{}]", all.join(" ")));
     }
-    match signer {
-        SERVING if request.dns_or_ip == 0 => refuse("DNS or IP subjectAltName is required"),
-        SERVING if text(value, "/spec/username") != request.common_name => {
-            refuse("subject common name is not the requester's name")
-        }
-        CLIENT if request.dns_or_ip > 0 => refuse("DNS and IP subjectAltNames are not allowed"),
-        _ => Ok(()),
+    if serving && text(value, "/spec/username") != request.common_name {
+        return refuse("subject common name is not the requester's name");
     }
+    Ok(())
 }
 
-/// Asked by the node itself, or for a client certificate by somebody with a bootstrap credential.
-fn is_the_nodes_own(value: &Value, request: &Request) -> bool {
+/// The message of an approval, where nobody needs to be asked: the node itself wants it, or for a client certificate somebody with
+/// a bootstrap credential.
+fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'static str> {
     let groups = list(value, "/spec/groups").iter().filter_map(Value::as_str);
     let groups: Vec<&str> = groups.collect();
     let asker = User::new(text(value, "/spec/username"), &groups);
-    let own = asker.node_name().is_some() && asker.name == request.common_name;
+    let own = asker.name == request.common_name;
+    let own = asker.node_name().filter(|_| own);
     let bootstraps = asker.is_in("system:bootstrappers") || asker.is_in("system:masters");
-    own || (bootstraps && text(value, "/spec/signerName") == CLIENT)
+    match (text(value, "/spec/signerName"), own) {
+        (SERVING, Some(node)) => names_are_of(registry, node, request)
+            .then_some("Auto approving kubelet serving certificate for addresses of the node."),
+        (CLIENT, Some(_)) => {
+            Some("Auto approving self kubelet client certificate after SubjectAccessReview.")
+        }
+        (CLIENT, None) if bootstraps => {
+            Some("Auto approving kubelet client certificate after SubjectAccessReview.")
+        }
+        _ => None,
+    }
+}
+
+/// Whether every name and address is one that the Node has, and nobody else.
+fn names_are_of(registry: &Registry, node: &str, request: &Request) -> bool {
+    let nodes = registry.store.list("nodes/").objects;
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for found in nodes.iter().map(|node| node.value()) {
+        let addresses = list(&found, "/status/addresses").iter();
+        let addresses = addresses.map(|one| text(one, "/address").to_lowercase());
+        if object::name(&found) == node {
+            own.extend(addresses);
+        } else {
+            others.push(object::name(&found).to_owned());
+            others.extend(addresses);
+        }
+    }
+    let is_own = |name: &String| own.contains(name) && !others.contains(name);
+    let dns = request.dns.iter().map(|name| name.to_lowercase());
+    let ips = request.ips.iter();
+    dns.into_iter()
+        .all(|name| may_be_a_nodes(&name) && is_own(&name))
+        && ips
+            .into_iter()
+            .all(|ip| may_be_a_nodes_address(*ip) && is_own(&ip.to_string()))
+}
+
+/// A kubelet writes the addresses of its Node itself, and the API server's certificate is of the same authority: no kubelet gets
+/// one for a name by which clients reach the API server or a Service.
+fn may_be_a_nodes(name: &str) -> bool {
+    let labels: Vec<&str> = name.split('.').collect();
+    let is_clusters = labels.first() == Some(&"kubernetes")
+        || labels.last() == Some(&"localhost")
+        || labels.contains(&"svc")
+        || name.ends_with(".cluster.local");
+    names::problem(NameRule::Subdomain, name).is_none() && !is_clusters
+}
+
+/// The same for addresses: those of this machine alone, and of Services.
+fn may_be_a_nodes_address(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let of_services = matches!(ip, IpAddr::V4(four) if four.octets().starts_with(&[10, 96]));
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || of_services)
 }
 
 fn with_condition(old: &Value, condition: &Value) -> Value {
@@ -129,10 +198,14 @@ fn with_condition(old: &Value, condition: &Value) -> Value {
     new
 }
 
-async fn approve(server: &Inner, place: Place<'_>, now: &str) -> Result<(), Failure> {
+async fn approve(
+    server: &Inner,
+    place: Place<'_>,
+    message: &str,
+    now: &str,
+) -> Result<(), Failure> {
     let condition = json!({
-        "type": "Approved", "status": "True", "reason": "AutoApproved",
-        "message": "Auto approving kubelet client certificate after SubjectAccessReview.",
+        "type": "Approved", "status": "True", "reason": "AutoApproved", "message": message,
         "lastUpdateTime": now, "lastTransitionTime": now,
     });
     change(&server.registry, place, Through::Sub, |old| {

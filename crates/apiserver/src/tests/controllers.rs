@@ -336,10 +336,15 @@ async fn a_kubelets_own_certificates_are_signed_and_no_others() {
         "kubernetes.io/kubelet-serving",
     );
     let kubelet = User::node("n");
+    let mut node = ready_node("n");
+    node["status"]["addresses"] = json!([
+        {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n"},
+    ]);
+    world.do_it("POST /api/v1/nodes", node).await;
     for (name, node, signer, names) in [
         ("client", "n", client, &[][..]),
         ("serving", "n", serving, &["n", "10.0.0.1"][..]),
-        ("others", "m", client, &[][..]),
+        ("others", "n", serving, &["n", "10.0.0.2"][..]),
         ("named", "n", client, &["n"][..]),
         ("unnamed", "n", serving, &[][..]),
         ("unknown", "n", "example.com/x", &[][..]),
