@@ -207,7 +207,10 @@ impl Listener {
         {
             return Peer::BadCertificate;
         }
-        subject(leaf).map_or(Peer::BadCertificate, Peer::Known)
+        match (subject(leaf), end_of(chain)) {
+            (Some(user), Some(until)) => Peer::Certified { user, until },
+            _ => Peer::BadCertificate,
+        }
     }
 }
 
@@ -258,6 +261,15 @@ fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
         .map(|group| group.as_str().ok())
         .collect::<Option<_>>()?;
     (!name.is_empty()).then(|| User::new(name, &groups))
+}
+
+/// When the first certificate of a chain ends, in seconds since 1970: a connection outlives it, its rights do not.
+fn end_of(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let ends = chain.iter().map(|certificate| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    });
+    ends.collect::<Option<Vec<i64>>>()?.into_iter().min()
 }
 
 fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {

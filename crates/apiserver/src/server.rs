@@ -86,11 +86,17 @@ pub(crate) struct Inner {
 /// Who a connection is, before its requests are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Known: by its certificate, or because it is this process.
+    /// Known because it is this process.
     Known(User),
     /// Sent a certificate that counts for nothing here.
     BadCertificate,
     /// To be found out by its tokens.
+    /// Known by its certificate, which is asked at each request whether it still holds.
+    Certified {
+        user: User,
+        /// Its last second, since 1970.
+        until: i64,
+    },
     Unknown,
 }
 
@@ -166,6 +172,10 @@ impl Inner {
             Peer::BadCertificate => return Err(Failure::unauthorized()),
             Peer::Unknown => {}
         }
+            Peer::Certified { user, until } if self.registry.now().as_second() <= *until => {
+                return Ok(Some(user.clone()));
+            }
+            Peer::Certified { .. } => return Err(Failure::unauthorized()),
         let Some(header) = authorization else {
             return Ok(None);
         };
