@@ -7,7 +7,8 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go (1.36); differences: no `/watch/` paths
 //!           (deprecated since 1.11)
 
-use crate::resources::{self, Resource, Subresource};
+use crate::resources::{self, NameRule, Resource, Subresource};
+use crate::strategy::names;
 
 /// The parameters of a query, in order.
 #[derive(Clone, Debug, Default)]
@@ -106,19 +107,52 @@ pub(crate) struct Target {
     /// Empty: the collection.
     pub(crate) name: String,
     pub(crate) subresource: Option<&'static Subresource>,
-    /// What follows a `proxy` subresource.
+    /// What follows a `proxy` subresource, as it was sent.
     pub(crate) rest: String,
+    /// How many of the path's parts that is, as far as they were read.
+    after: usize,
+}
+
+/// One part of a path, decoded; `None` where it is not rightly escaped.
+pub(crate) fn decode_segment(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16));
+        let (high, low) = (digit()?, digit()?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The parts of a path up to the first that no name can be, decoded, each with where it ends; and whether that is all of them.
+fn segments(path: &str) -> (Vec<(String, usize)>, bool) {
+    let (mut parts, mut start) = (Vec::new(), 0);
+    for raw in path.split('/') {
+        let end = start + raw.len();
+        start = end + 1;
+        if raw.is_empty() {
+            continue;
+        }
+        // A part that holds a slash once it is decoded would be two to whoever decodes first.
+        let word = decode_segment(raw);
+        match word.filter(|word| names::problem(NameRule::PathSegment, word).is_none()) {
+            Some(word) => parts.push((word, end)),
+            None => return (parts, false),
+        }
+    }
+    (parts, true)
 }
 
 /// The route of a path.
 pub(crate) fn route(path: &str) -> Route {
-    let parts: Vec<String> = path
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .map(|part| decode(&part.replace('+', "%2B")))
-        .collect();
-    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let (parts, whole) = segments(path);
+    let words: Vec<&str> = parts.iter().map(|(word, _)| &**word).collect();
+    let found = match words.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Route::Health,
         ["version"] => Route::Version,
         ["api"] => Route::CoreVersions,
@@ -133,6 +167,17 @@ pub(crate) fn route(path: &str) -> Route {
         ["apis", group, version] => Route::Resources((*group).to_owned(), (*version).to_owned()),
         ["api", version, rest @ ..] => target("", version, rest),
         ["apis", group, version, rest @ ..] => target(group, version, rest),
+        _ => Route::Unknown,
+    };
+    match found {
+        Route::Target(target) if target.is_proxy() => {
+            let at = words.len() - target.after;
+            let end = parts.get(at - 1).map_or(path.len(), |(_, end)| *end);
+            let rest = path.get(end..).unwrap_or_default();
+            let rest = rest.strip_prefix('/').unwrap_or(rest).to_owned();
+            Route::Target(Target { rest, ..target })
+        }
+        found if whole => found,
         _ => Route::Unknown,
     }
 }
@@ -151,15 +196,15 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Route {
         return Route::Unknown;
     };
     let (name, subresource, after) = match rest {
-        [] => ("", None, ""),
-        [name] => (*name, None, ""),
+        [] => ("", None, 0),
+        [name] => (*name, None, 0),
         [name, sub, after @ ..] => {
             let sub = resource.subresource(sub);
             let follows = sub.is_some_and(|sub| sub.name == "proxy");
             if sub.is_none() || (!after.is_empty() && !follows) {
                 return Route::Unknown;
             }
-            (*name, sub, &*after.join("/"))
+            (*name, sub, after.len())
         }
     };
     // A namespaced object without a namespace does not exist; its collection does.
@@ -172,11 +217,16 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Route {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         subresource,
-        rest: after.to_owned(),
+        rest: String::new(),
+        after,
     })
 }
 
 impl Target {
+    fn is_proxy(&self) -> bool {
+        self.subresource.is_some_and(|sub| sub.name == "proxy")
+    }
+
     /// The verb of a method here, as the authorizer knows it.
     pub(crate) fn verb(&self, method: &str, query: &Query) -> &'static str {
         match (method, self.name.is_empty()) {
@@ -243,7 +293,24 @@ mod tests {
                 "/apis/coordination.k8s.io/v1/namespaces/a/leases/n",
                 r#"leases.coordination.k8s.io "a" "n" "" """#,
             ),
+            (
+                "/api/v1//nodes/n/proxy//a%2Fb/../%zz/",
+                r#"nodes "" "n" "proxy" "/a%2Fb/../%zz/""#,
+            ),
+            ("/api/v1/nodes/n/proxy", r#"nodes "" "n" "proxy" """#),
+            ("/api/v1/nodes/n/proxy/", r#"nodes "" "n" "proxy" """#),
+            (
+                "/api/v1/nodes/system%3Anode%3an",
+                r#"nodes "" "system:node:n" "" """#,
+            ),
             ("/api/v1/pods/b", "Unknown"),
+            ("/api/v1/namespaces/a%2Fpods", "Unknown"),
+            ("/api/v1/namespaces/a/secrets/b%2fc", "Unknown"),
+            ("/api/v1/namespaces/a/secrets/%2e%2e", "Unknown"),
+            ("/api/v1/namespaces/../pods", "Unknown"),
+            ("/api/v1/namespaces/a/pods/b%2", "Unknown"),
+            ("/api/v1/namespaces/a/pods/b%FF", "Unknown"),
+            ("/healthz/%2F", "Unknown"),
             ("/api/v1/namespaces/a/nodes", "Unknown"),
             ("/api/v1/namespaces/a/pods/b/other", "Unknown"),
             ("/api/v2/pods", "Unknown"),

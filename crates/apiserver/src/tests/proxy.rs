@@ -267,7 +267,12 @@ async fn logs_and_node_paths_reach_the_kubelet_without_the_callers_credentials()
             "/containerLogs/default/a/c?follow=true&tailLines=5 false",
         ),
         ("/api/v1/nodes/n/proxy/pods?x=%20y", "/pods?x=%20y false"),
-        ("/api/v1/nodes/n/proxy/missing/", "/missing false"),
+        ("/api/v1/nodes/n/proxy/missing/", "/missing/ false"),
+        (
+            "/api/v1/nodes/n/proxy/logs/a%2Fb//c%20d/%2e%2e/?x=%2F+y",
+            "/logs/a%2Fb//c%20d/%2e%2e/?x=%2F+y false",
+        ),
+        ("/api/v1/nodes/n/proxy", "/ false"),
     ] {
         let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer x");
         let answer = served.raw(Some(&admin), &head, "").await;
