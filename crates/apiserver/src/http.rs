@@ -25,6 +25,7 @@ use crate::authz::{self, Asked, Decision};
 use crate::discovery;
 use crate::failure::Failure;
 use crate::form::bytes;
+use crate::impersonation;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
@@ -141,7 +142,8 @@ impl Head {
         let user = server
             .authenticate(peer, authorization)?
             .ok_or_else(Failure::unauthorized)?;
-        let user = self.impersonated(user)?;
+        let may = |who: &User, asked: &Asked| authz::decide(&server.registry, who, asked);
+        let user = impersonation::user(&self.headers, user, may)?;
         if let Route::Target(target) = route {
             let verb = target.verb(self.method.as_str(), &self.query);
             authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
@@ -162,39 +164,6 @@ impl Head {
             return Err(Failure::method_not_allowed());
         }
         Ok(Accepted::Now(json(200, bytes(&found))))
-    }
-
-    /// An administrator may ask as somebody else; for anybody else the headers are an error, never ignored.
-    fn impersonated(&self, user: User) -> Result<User, Failure> {
-        let all = |name: &str| -> Vec<&str> {
-            let values = self.headers.get_all(name).iter();
-            values.filter_map(|value| value.to_str().ok()).collect()
-        };
-        let (names, groups) = (all("impersonate-user"), all("impersonate-group"));
-        let asks = self
-            .headers
-            .keys()
-            .any(|name| name.as_str().starts_with("impersonate-"));
-        let Some(name) = names.first().filter(|name| !name.is_empty()) else {
-            return if asks {
-                Err(Failure::bad_request(
-                    "requested impersonation without impersonating a user",
-                ))
-            } else {
-                Ok(user)
-            };
-        };
-        if !user.is_in("system:masters") {
-            let asked = Asked {
-                verb: "impersonate".to_owned(),
-                resource: "users".to_owned(),
-                name: (*name).to_owned(),
-                ..Asked::default()
-            };
-            let details = serde_json::json!({"kind": "users", "name": name});
-            return Err(Failure::denied(details, asked.refusal(&user, "")));
-        }
-        Ok(User::new(name, &groups))
     }
 
     fn health(&self, server: &Inner) -> Response<Body> {
