@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use serde_json::{Value, json};
 
-use crate::authority::{Authority, Pair};
+use crate::authority::{Authority, LEAF_SECONDS, Pair};
 use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
 use crate::form::bytes;
@@ -28,8 +29,10 @@ use crate::verbs::{Call, Reply};
 
 /// Who issues service account tokens, and for whom they are by default.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// After a pod is marked, its tokens live this long at the most.
+/// Tokens outlive the end of what they are bound to by this at the most.
 const AFTER_DELETION: Duration = Duration::from_secs(60);
+/// No token lives longer: as long as a certificate.
+const LONGEST_TOKEN: i64 = LEAF_SECONDS;
 
 /// What a server is made of.
 pub struct Parts {
@@ -88,15 +91,15 @@ pub(crate) struct Inner {
 pub(crate) enum Peer {
     /// Known because it is this process.
     Known(User),
-    /// Sent a certificate that counts for nothing here.
-    BadCertificate,
-    /// To be found out by its tokens.
     /// Known by its certificate, which is asked at each request whether it still holds.
     Certified {
         user: User,
         /// Its last second, since 1970.
         until: i64,
     },
+    /// Sent a certificate that counts for nothing here.
+    BadCertificate,
+    /// To be found out by its tokens.
     Unknown,
 }
 
@@ -169,13 +172,13 @@ impl Inner {
     ) -> Result<Option<User>, Failure> {
         match peer {
             Peer::Known(user) => return Ok(Some(user.clone())),
-            Peer::BadCertificate => return Err(Failure::unauthorized()),
-            Peer::Unknown => {}
-        }
             Peer::Certified { user, until } if self.registry.now().as_second() <= *until => {
                 return Ok(Some(user.clone()));
             }
             Peer::Certified { .. } => return Err(Failure::unauthorized()),
+            Peer::BadCertificate => return Err(Failure::unauthorized()),
+            Peer::Unknown => {}
+        }
         let Some(header) = authorization else {
             return Ok(None);
         };
@@ -218,10 +221,10 @@ impl Inner {
         }
         let now = self.registry.now().as_second();
         if number(&claims, "/exp").is_none_or(|end| end <= now) {
-            return Err("token has expired".to_owned());
+            return Err("service account token has expired".to_owned());
         }
         if number(&claims, "/nbf").is_some_and(|begin| begin > now) {
-            return Err("token is not valid yet".to_owned());
+            return Err("service account token is not valid yet".to_owned());
         }
         let for_whom = list(&claims, "/aud");
         let good = audiences
@@ -238,42 +241,32 @@ impl Inner {
     fn account_of(&self, claims: &Value) -> Result<User, String> {
         let private = &claims["kubernetes.io"];
         let namespace = text(private, "/namespace");
-        let bound = |kind: &str, storage: &str, namespace: &str| {
-            let (name, uid) = (
-                text(private, &format!("/{kind}/name")),
-                text(private, &format!("/{kind}/uid")),
-            );
-            let found = self.registry.value(storage, namespace, name);
-            let found = found.filter(|found| object::uid(found) == uid);
-            found.ok_or_else(|| format!("{kind} {namespace}/{name} is gone"))
-        };
-        let account = bound("serviceaccount", "serviceaccounts", namespace)?;
+        let account = self.bound_account(private, namespace)?;
         let name = object::name(&account);
-        let mut user = User::new(
-            &format!("system:serviceaccount:{namespace}:{name}"),
-            &[
-                "system:serviceaccounts",
-                &format!("system:serviceaccounts:{namespace}"),
-            ],
-        );
+        let mut user = User::service_account(namespace, name);
         user.uid = object::uid(&account).to_owned();
         let mut extra = |key: &str, value: &str| {
             let key = format!("authentication.kubernetes.io/{key}");
             user.extra.insert(key, vec![value.to_owned()]);
         };
+        if private.get("secret").is_some() {
+            self.bound(private, ("secret", "Secret", "secrets"), namespace)?;
+        }
         if private.get("pod").is_some() {
-            let pod = bound("pod", "pods", namespace)?;
-            let marked = object::parse_time(text(&pod, "/metadata/deletionTimestamp"));
-            let end = marked.and_then(|at| at.checked_add(AFTER_DELETION).ok());
-            if end.is_some_and(|end| end < self.registry.now()) {
-                return Err("the pod of the token is being deleted".to_owned());
-            }
+            let pod = self.bound(private, ("pod", "Pod", "pods"), namespace)?;
             extra("pod-name", object::name(&pod));
             extra("pod-uid", object::uid(&pod));
-            extra("node-name", text(&pod, "/spec/nodeName"));
+        } else if private.get("node").is_some() {
+            self.bound(private, ("node", "Node", "nodes"), "")?;
         }
-        if private.get("secret").is_some() {
-            bound("secret", "secrets", namespace)?;
+        // Of a pod's token, where the pod was when it was made; a pod never moves.
+        let node = text(private, "/node/name");
+        if !node.is_empty() {
+            extra("node-name", node);
+            let uid = text(private, "/node/uid");
+            if !uid.is_empty() {
+                extra("node-uid", uid);
+            }
         }
         if !text(claims, "/jti").is_empty() {
             extra("credential-id", &format!("JTI={}", text(claims, "/jti")));
@@ -281,11 +274,66 @@ impl Inner {
         Ok(user)
     }
 
+    fn bound_account(&self, private: &Value, namespace: &str) -> Result<Value, String> {
+        let (name, uid) = (
+            text(private, "/serviceaccount/name"),
+            text(private, "/serviceaccount/uid"),
+        );
+        let account = self.registry.value("serviceaccounts", namespace, name);
+        let account = account.ok_or_else(|| format!("serviceaccounts {name:?} not found"))?;
+        let found = object::uid(&account);
+        if found != uid {
+            return Err(format!(
+                "service account UID ({found}) does not match claim ({uid})"
+            ));
+        }
+        if self.was_deleted(&account) {
+            return Err(format!(
+                "service account {namespace}/{name} has been deleted"
+            ));
+        }
+        Ok(account)
+    }
+
+    /// What a token is bound to, if it is still the same and not on its way out for long.
+    fn bound(
+        &self,
+        private: &Value,
+        (field, kind, storage): (&str, &str, &str),
+        namespace: &str,
+    ) -> Result<Value, String> {
+        let gone = || "service account token has been invalidated".to_owned();
+        let name = text(private, &format!("/{field}/name"));
+        let uid = text(private, &format!("/{field}/uid"));
+        let object = self.registry.value(storage, namespace, name);
+        let object = object.ok_or_else(gone)?;
+        let found = object::uid(&object);
+        if found != uid {
+            let kind = if kind == "Pod" { "pod" } else { kind };
+            return Err(format!(
+                "{kind} UID ({found}) does not match service account {field} ref claim ({uid})"
+            ));
+        }
+        if self.was_deleted(&object) {
+            return Err(gone());
+        }
+        Ok(object)
+    }
+
+    /// Whether the time of an object's deletion is over, and the leeway too.
+    fn was_deleted(&self, object: &Value) -> bool {
+        let marked = object::parse_time(text(object, "/metadata/deletionTimestamp"));
+        let end = marked.and_then(|at| at.checked_add(AFTER_DELETION).ok());
+        end.is_some_and(|end| end < self.registry.now())
+    }
+
     /// `serviceaccounts/token`.
     pub(crate) fn token_request(&self, call: &Call<'_>) -> Result<Reply, Failure> {
         let mut request = call.object()?;
+        check_token_request(&request)?;
         let (namespace, name) = (&*call.target.namespace, &*call.target.name);
         let account = self.registry.get(call.place())?.value();
+        check_named(&request, call, &account)?;
         let seconds = number(&request, "/spec/expirationSeconds").unwrap_or(3600);
         let too_short = (seconds < 600).then(|| {
             let detail = "may not specify a duration less than 10 minutes";
@@ -297,12 +345,10 @@ impl Inner {
         });
         let causes: Vec<Cause> = too_short.into_iter().chain(too_long).collect();
         if !causes.is_empty() {
-            let mut failure = Failure::invalid(call.target.resource, name, &causes);
-            failure.message = failure
-                .message
-                .replace("ServiceAccount", "TokenRequest.authentication.k8s.io");
-            return Err(failure);
+            return Err(invalid_token_request(call, &causes));
         }
+        // As with upstream's --service-account-max-token-expiration: shortened, and the answer says so.
+        let seconds = seconds.min(LONGEST_TOKEN);
         let audiences = match list(&request, "/spec/audiences") {
             [] => vec![Value::from(ISSUER)],
             asked => asked.to_vec(),
@@ -323,6 +369,7 @@ impl Inner {
         let metadata = object::metadata(&mut request);
         metadata.insert("name".to_owned(), name.into());
         metadata.insert("namespace".to_owned(), namespace.into());
+        metadata.insert("uid".to_owned(), object::uid(&account).into());
         let map = object::as_map(&mut request);
         map.insert("kind".to_owned(), "TokenRequest".into());
         map.insert("apiVersion".to_owned(), "authentication.k8s.io/v1".into());
@@ -336,45 +383,33 @@ impl Inner {
         Ok(Reply::Json(201, bytes(&request)))
     }
 
-    /// Writes into the claims what the token is bound to.
+    /// Writes into the claims what the token is bound to; whether a kubelet may bind it so, admission has said.
     fn bind_token(
         &self,
         call: &Call<'_>,
         request: &Value,
         private: &mut Value,
     ) -> Result<(), Failure> {
-        let (kind, bound) = (
-            text(request, "/spec/boundObjectRef/kind"),
-            text(request, "/spec/boundObjectRef/name"),
-        );
+        let reference = &request["spec"]["boundObjectRef"];
+        if reference.is_null() {
+            return Ok(());
+        }
+        let version = text(reference, "/apiVersion");
+        let (kind, bound) = (text(reference, "/kind"), text(reference, "/name"));
         let (field, storage, namespace) = match kind {
-            "" if call.user.node_name().is_some() => {
-                return Err(Failure::forbidden(
-                    call.target.resource,
-                    &call.target.name,
-                    "node requested token not bound to a pod",
-                ));
-            }
-            "" => return Ok(()),
-            "Pod" => ("pod", "pods", &*call.target.namespace),
-            "Secret" => ("secret", "secrets", &*call.target.namespace),
-            "Node" => ("node", "nodes", ""),
-            other => {
+            "Pod" if !version.contains('/') => ("pod", "pods", &*call.target.namespace),
+            "Secret" if !version.contains('/') => ("secret", "secrets", &*call.target.namespace),
+            "Node" if !version.contains('/') => ("node", "nodes", ""),
+            _ => {
+                let (group, version) = version.split_once('/').unwrap_or(("", version));
                 return Err(Failure::bad_request(format!(
-                    "cannot bind token for serviceaccount to object of kind {other:?}"
+                    "cannot bind token to object of type {group}/{version}, Kind={kind}"
                 )));
             }
         };
         let found = self.registry.value(storage, namespace, bound);
         let row = crate::resources::by_storage(storage).unwrap_or(call.target.resource);
         let found = found.ok_or_else(|| Failure::not_found(row, bound))?;
-        let wanted = text(request, "/spec/boundObjectRef/uid");
-        if !wanted.is_empty() && wanted != object::uid(&found) {
-            let why = format!(
-                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
-            );
-            return Err(Failure::conflict(row, bound, &why));
-        }
         if kind == "Pod" {
             let account = text(&found, "/spec/serviceAccountName");
             if account != call.target.name {
@@ -384,20 +419,72 @@ impl Inner {
                 )));
             }
             let node = text(&found, "/spec/nodeName");
-            if let Some(asking) = call.user.node_name()
-                && asking != node
-            {
-                return Err(Failure::forbidden(
-                    row,
-                    bound,
-                    "node requested token bound to a pod scheduled on a different node",
-                ));
+            if !node.is_empty() {
+                private["node"] = json!({"name": node});
             }
             if let Some(node) = self.registry.value("nodes", "", node) {
-                private["node"] = json!({"name": object::name(&node), "uid": object::uid(&node)});
+                private["node"]["uid"] = object::uid(&node).into();
             }
+        }
+        let wanted = text(reference, "/uid");
+        if !wanted.is_empty() && wanted != object::uid(&found) {
+            let why = format!(
+                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
+            return Err(Failure::conflict(row, bound, &why));
         }
         private[field] = json!({"name": bound, "uid": object::uid(&found)});
         Ok(())
     }
+}
+
+/// A token request is one by its types.
+fn check_token_request(request: &Value) -> Result<(), Failure> {
+    use serde::Deserialize as _;
+    TokenRequest::deserialize(request).map(drop).map_err(|why| {
+        Failure::bad_request(format!(
+            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {why}"
+        ))
+    })
+}
+
+/// Name, namespace and UID in a token request are the service account's, or absent.
+fn check_named(request: &Value, call: &Call<'_>, account: &Value) -> Result<(), Failure> {
+    let (name, namespace) = (&*call.target.name, &*call.target.namespace);
+    for (given, right, field, of) in [
+        (object::name(request), name, "metadata.name", "name"),
+        (
+            object::namespace(request),
+            namespace,
+            "metadata.namespace",
+            "namespace",
+        ),
+    ] {
+        if !given.is_empty() && given != right {
+            let detail = format!("must match the service account {of} if specified");
+            let cause = Cause::invalid(field, &given.into(), &detail);
+            return Err(invalid_token_request(call, &[cause]));
+        }
+    }
+    let (given, uid) = (object::uid(request), object::uid(account));
+    if !given.is_empty() && given != uid {
+        let why = format!(
+            "the UID in the token request ({given}) does not match the UID of the service account ({uid})"
+        );
+        let mut failure = Failure::conflict(call.target.resource, name, &why);
+        failure.message = format!(
+            "Operation cannot be fulfilled on TokenRequest.authentication.k8s.io {name:?}: {why}"
+        );
+        return Err(failure);
+    }
+    Ok(())
+}
+
+fn invalid_token_request(call: &Call<'_>, causes: &[Cause]) -> Failure {
+    let mut failure = Failure::invalid(call.target.resource, &call.target.name, causes);
+    failure.message =
+        failure
+            .message
+            .replacen("ServiceAccount", "TokenRequest.authentication.k8s.io", 1);
+    failure
 }
