@@ -26,11 +26,15 @@ use crate::user::User;
 
 mod controllers;
 mod identity;
+mod impersonation;
 mod node;
 mod node_authorizer;
 mod node_restriction;
 mod pods;
 mod proxy;
+mod rights;
+mod signing_requests;
+mod tokens;
 mod verbs;
 mod watch;
 

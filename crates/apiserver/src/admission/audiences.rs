@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::Change;
 use crate::authz::{self, Asked, Decision};
-use crate::failure::Failure;
 use crate::object::{self, list, text};
 use crate::references::{claim_name, has, volumes};
 use crate::registry::Registry;
@@ -117,8 +116,12 @@ fn look_up(
     namespace: &str,
     name: &str,
 ) -> Result<Value, String> {
+    // Upstream looks into its caches here, which know kinds by their singular.
     let missing = || {
-        let words = by_storage(storage).map(|row| Failure::not_found(row, name).message);
+        let words = by_storage(storage).map(|row| match row.group {
+            "" => format!("{} {name:?} not found", row.singular),
+            group => format!("{}.{group} {name:?} not found", row.singular),
+        });
         words.unwrap_or_default()
     };
     registry.value(storage, namespace, name).ok_or_else(missing)

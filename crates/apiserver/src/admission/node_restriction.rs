@@ -242,7 +242,13 @@ fn claim_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
             part(claim, "status", &free),
         ]
     };
-    if kept(change.new) == kept(change.old) {
+    // What was kept before a field had a default has it now.
+    let defaulted = |claim: &Value| {
+        let mut claim = claim.clone();
+        (change.place.resource.strategy.default)(&mut claim);
+        kept(&claim)
+    };
+    if defaulted(change.new) == defaulted(change.old) {
         return Ok(());
     }
     let why = format!(

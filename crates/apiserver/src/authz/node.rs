@@ -88,6 +88,10 @@ fn nodes(node: &str, asked: &Asked) -> Decision {
 }
 
 fn lease(node: &str, asked: &Asked) -> Decision {
+    // Upstream does not ask, and has none either.
+    if !asked.subresource.is_empty() {
+        return refuse("");
+    }
     match &*asked.verb {
         "get" | "create" | "update" | "patch" | "delete" => {}
         _ => return refuse("can only get, create, update, patch, or delete a node lease"),

@@ -244,3 +244,77 @@ async fn refusals_of_the_authorizer_are_in_upstreams_words() {
         "nodes is forbidden: User \"bob\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"
     );
 }
+
+#[tokio::test]
+async fn what_a_pod_is_does_not_change_with_its_annotations() {
+    let world = world().await;
+    let uid = world.get("/api/v1/nodes/n").await["metadata"]["uid"].clone();
+    let mut mirror = pod_on("static-n", "n");
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": uid, "controller": true}]);
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    mirror["metadata"]["ownerReferences"] = owner;
+    let kubelet = User::node("n");
+    let (code, made) = world
+        .ask_as(&kubelet, &format!("POST {PODS}"), mirror)
+        .await;
+    assert_eq!(code, 201, "{made}");
+    let annotated =
+        |value: Value| json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": value}}});
+    let add = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation";
+    let change = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation";
+    for (path, sent, code, words) in [
+        ("static-n/status", annotated(Value::Null), 422, change),
+        ("static-n/status", annotated("other".into()), 422, change),
+        ("static-n/status", annotated("hash".into()), 200, ""),
+        ("mine/status", annotated("hash".into()), 422, add),
+    ] {
+        for user in [&kubelet, &User::admin()] {
+            let line = format!("PATCH {PODS}/{path}");
+            let (got, answer) = world.ask_as(user, &line, sent.clone()).await;
+            let said = answer["message"].as_str().unwrap_or_default();
+            assert!(got == code && said.contains(words), "{line}: {got} {said}");
+        }
+    }
+    let (code, _) = world
+        .ask(&format!("PATCH {PODS}/static-n"), annotated(Value::Null))
+        .await;
+    assert_eq!(code, 422);
+}
+
+#[tokio::test]
+async fn a_mirror_pod_reads_no_secret() {
+    let world = world().await;
+    let uid = world.get("/api/v1/nodes/n").await["metadata"]["uid"].clone();
+    let kubelet = User::node("n");
+    let secret = "GET /api/v1/namespaces/default/secrets/other";
+    for (name, part) in [
+        (
+            "env",
+            json!({"containers": [{"name": "c", "image": "i", "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}]}]}),
+        ),
+        (
+            "from",
+            json!({"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "other"}}]}]}),
+        ),
+        ("pull", json!({"imagePullSecrets": [{"name": "other"}]})),
+        (
+            "csi",
+            json!({"volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "other"}}}]}),
+        ),
+    ] {
+        let mut mirror = pod_on(name, "n");
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+        mirror["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": uid, "controller": true}]);
+        object::map_mut(&mut mirror, "spec").append(object::as_map(&mut part.clone()));
+        let (code, answer) = world
+            .ask_as(&kubelet, &format!("POST {PODS}"), mirror)
+            .await;
+        assert_eq!(code, 403, "{name}: {answer}");
+        assert_eq!(
+            world.ask_as(&kubelet, secret, Value::Null).await.0,
+            403,
+            "{name}"
+        );
+    }
+}

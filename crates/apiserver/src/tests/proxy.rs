@@ -327,3 +327,33 @@ async fn exec_is_passed_on_byte_for_byte() {
     );
     served.world.stop.cancel();
 }
+
+/// One request on a connection that stays open; its status line.
+async fn on(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) -> String {
+    let request = "GET /api/v1/nodes/n HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().trim().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    head.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_connection_has_no_rights_after_the_end_of_its_certificate() {
+    let (served, admin) = Served::new().await;
+    let mut stream = served.connect(Some(&admin)).await;
+    let year = crate::authority::LEAF_SECONDS;
+    for (advance, status) in [(0, "200"), (year - 60, "200"), (120, "401"), (0, "401")] {
+        served.world.advance(advance);
+        let line = on(&mut stream).await;
+        assert!(line.starts_with(&format!("http/1.1 {status}")), "{line}");
+    }
+    served.world.stop.cancel();
+}

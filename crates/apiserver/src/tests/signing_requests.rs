@@ -1,0 +1,646 @@
+//! Which certificates are signed without anybody being asked, and which at all: upstream's tables, and the names of the Node.
+//!
+//! In:    signing requests as they are kept, with who asked
+//! Out:   conditions and certificates
+//! Upstream: pkg/controller/certificates/approver/sarapprove_test.go TestRecognizers, pkg/controller/certificates/signer/signer_test.go
+//!           TestHandle, plugin/pkg/admission/noderestriction/admission_test.go (CSR rows) (1.36); left out: the signers
+//!           kube-apiserver-client and legacy-unknown, which are not served
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, SanType};
+
+use super::*;
+use crate::encoding::{base64, from_base64};
+
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const SERVING: &str = "kubernetes.io/kubelet-serving";
+const STORAGE: &str = "certificatesigningrequests.certificates.k8s.io";
+const FOO: &str = "system:node:foo";
+
+/// What is asked for, and by whom.
+#[derive(Clone)]
+struct Wanted {
+    signer: &'static str,
+    names: Vec<&'static str>,
+    organizations: Vec<&'static str>,
+    sans: Vec<SanType>,
+    usages: Vec<&'static str>,
+    asker: &'static str,
+    approved: bool,
+}
+
+fn client() -> Wanted {
+    Wanted {
+        signer: CLIENT,
+        names: vec![FOO],
+        organizations: vec!["system:nodes"],
+        sans: Vec::new(),
+        usages: vec!["digital signature", "client auth"],
+        asker: FOO,
+        approved: false,
+    }
+}
+
+fn serving(names: &[&str]) -> Wanted {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    Wanted {
+        signer: SERVING,
+        sans: CertificateParams::new(names).unwrap().subject_alt_names,
+        usages: vec!["digital signature", "server auth"],
+        ..client()
+    }
+}
+
+impl Wanted {
+    fn der(&self) -> Vec<u8> {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.subject_alt_names.clone_from(&self.sans);
+        parameters.distinguished_name = DistinguishedName::new();
+        // The library keeps one of each kind; the same kind by its number is another one to it.
+        let kinds = |plain: DnType, last: u64| [plain, DnType::CustomDnType(vec![2, 5, 4, last])];
+        let organizations = kinds(DnType::OrganizationName, 10);
+        for (kind, value) in organizations.into_iter().zip(&self.organizations) {
+            parameters.distinguished_name.push(kind, *value);
+        }
+        for (kind, value) in kinds(DnType::CommonName, 3).into_iter().zip(&self.names) {
+            parameters.distinguished_name.push(kind, *value);
+        }
+        let key = KeyPair::generate().unwrap();
+        parameters.serialize_request(&key).unwrap().der().to_vec()
+    }
+
+    fn object(&self, name: &str, der: &[u8]) -> Value {
+        let groups = match self.asker {
+            "system:bootstrap:abc" => json!(["system:bootstrappers", "system:authenticated"]),
+            asker if asker.starts_with("system:node:") => {
+                json!(["system:nodes", "system:authenticated"])
+            }
+            _ => json!(["system:authenticated"]),
+        };
+        let pem = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            base64(der)
+        );
+        let approved = json!([{"type": "Approved", "status": "True"}]);
+        json!({
+            "metadata": {"name": name, "uid": name},
+            "spec": {
+                "request": base64(pem.as_bytes()), "signerName": self.signer, "usages": self.usages,
+                "username": self.asker, "groups": groups,
+            },
+            "status": if self.approved { json!({"conditions": approved}) } else { json!({}) },
+        })
+    }
+}
+
+const SELF: &str =
+    "Approved: Auto approving self kubelet client certificate after SubjectAccessReview.";
+const NODE: &str = "Approved: Auto approving kubelet client certificate after SubjectAccessReview.";
+const ADDRESSES: &str =
+    "Approved: Auto approving kubelet serving certificate for addresses of the node.";
+
+/// With Node `foo`, which says to have many names, and another one.
+async fn world() -> World {
+    let world = World::new().await;
+    let mut node = ready_node("foo");
+    let addresses = [
+        ("Hostname", "foo"),
+        ("InternalIP", "10.0.0.1"),
+        ("InternalIP", "fd00::1"),
+        ("ExternalDNS", "Foo.example.com"),
+        ("ExternalIP", "10.0.0.9"),
+        ("InternalDNS", "bar"),
+        ("InternalDNS", "shared"),
+        // What a kubelet that lies would put there.
+        ("InternalDNS", "kubernetes"),
+        ("InternalDNS", "kubernetes.default.svc"),
+        ("InternalDNS", "localhost"),
+        ("InternalDNS", "web.default.svc.cluster.local"),
+        ("InternalDNS", "*.example.com"),
+        ("InternalIP", "127.0.0.1"),
+        ("InternalIP", "10.96.0.1"),
+        ("InternalIP", "0.0.0.0"),
+        ("InternalIP", "::1"),
+    ];
+    node["status"]["addresses"] = addresses
+        .iter()
+        .map(|(kind, address)| json!({"type": kind, "address": address}))
+        .collect();
+    world.do_it("POST /api/v1/nodes", node).await;
+    let mut other = ready_node("bar");
+    other["status"]["addresses"] = json!([
+        {"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": "shared"},
+    ]);
+    world.do_it("POST /api/v1/nodes", other).await;
+    world
+}
+
+/// What became of it: the first condition that is not the one it came with, and whether there is a certificate.
+async fn outcome(world: &World, name: &str, was_approved: bool) -> (String, bool) {
+    let request = world
+        .get(&format!(
+            "/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}"
+        ))
+        .await;
+    let conditions = object::list(&request, "/status/conditions");
+    let new = conditions.get(usize::from(was_approved));
+    let said = new.map(|c| {
+        format!(
+            "{}: {}",
+            object::text(c, "/type"),
+            object::text(c, "/message")
+        )
+    });
+    (
+        said.unwrap_or_default(),
+        request["status"]["certificate"].is_string(),
+    )
+}
+
+async fn check(rows: &[(&str, Wanted, &str)]) {
+    let world = world().await;
+    for (index, (_, wanted, _)) in rows.iter().enumerate() {
+        world
+            .put(STORAGE, wanted.object(&format!("r{index}"), &wanted.der()))
+            .await;
+    }
+    world.settle().await;
+    for (index, (what, wanted, expected)) in rows.iter().enumerate() {
+        let (said, signed) = outcome(&world, &format!("r{index}"), wanted.approved).await;
+        let (said_expected, signed_expected) = match *expected {
+            "signed" => ("", true),
+            words => (words, words.starts_with("Approved")),
+        };
+        assert_eq!(
+            (said.as_str(), signed),
+            (said_expected, signed_expected),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_certificate_is_approved_for_the_node_itself_or_a_bootstrapper() {
+    let mut rows = vec![
+        (
+            "bootstrapper",
+            Wanted {
+                asker: "system:bootstrap:abc",
+                ..client()
+            },
+            NODE,
+        ),
+        (
+            "another node",
+            Wanted {
+                names: vec!["system:node:bar"],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "somebody",
+            Wanted {
+                asker: "joe",
+                ..client()
+            },
+            "",
+        ),
+        (
+            "two organizations",
+            Wanted {
+                organizations: vec!["system:masters", "system:nodes"],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "two organizations",
+            Wanted {
+                organizations: vec!["system:nodes", "system:masters"],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "two names",
+            Wanted {
+                names: vec!["kubernetes-admin", FOO],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "no digital signature",
+            Wanted {
+                usages: vec!["client auth"],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "no client auth",
+            Wanted {
+                usages: vec!["digital signature"],
+                ..client()
+            },
+            "",
+        ),
+        (
+            "a DNS name",
+            Wanted {
+                sans: serving(&["foo"]).sans,
+                ..client()
+            },
+            "",
+        ),
+        (
+            "an address",
+            Wanted {
+                sans: serving(&["10.0.0.1"]).sans,
+                ..client()
+            },
+            "",
+        ),
+        (
+            "a usage twice",
+            Wanted {
+                usages: vec!["digital signature", "client auth", "client auth"],
+                ..client()
+            },
+            SELF,
+        ),
+    ];
+    for encipherment in [false, true] {
+        let with = |mut wanted: Wanted| {
+            wanted
+                .usages
+                .extend(encipherment.then_some("key encipherment"));
+            wanted
+        };
+        rows.extend([
+            ("own", with(client()), SELF),
+            (
+                "mike",
+                with(Wanted {
+                    names: vec!["mike"],
+                    ..client()
+                }),
+                "",
+            ),
+            (
+                "no organization",
+                with(Wanted {
+                    organizations: Vec::new(),
+                    ..client()
+                }),
+                "",
+            ),
+            (
+                "system:master",
+                with(Wanted {
+                    organizations: vec!["system:master"],
+                    ..client()
+                }),
+                "",
+            ),
+            (
+                "server auth too",
+                with(Wanted {
+                    usages: vec!["digital signature", "client auth", "server auth"],
+                    ..client()
+                }),
+                "",
+            ),
+            (
+                "other signer",
+                with(Wanted {
+                    signer: "example.com/not-correct",
+                    ..client()
+                }),
+                "",
+            ),
+            (
+                "serving signer",
+                with(Wanted {
+                    signer: SERVING,
+                    ..client()
+                }),
+                "",
+            ),
+        ]);
+    }
+    check(&rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_serving_certificate_is_approved_for_addresses_of_the_node_alone() {
+    let mut rows = vec![
+        ("own", serving(&["foo", "10.0.0.1", "fd00::1"]), ADDRESSES),
+        ("in other letters", serving(&["foo.EXAMPLE.com"]), ADDRESSES),
+        (
+            "with encipherment",
+            Wanted {
+                usages: vec!["server auth", "key encipherment", "digital signature"],
+                ..serving(&["foo"])
+            },
+            ADDRESSES,
+        ),
+        (
+            "client auth too",
+            Wanted {
+                usages: vec!["server auth", "client auth", "digital signature"],
+                ..serving(&["foo"])
+            },
+            "",
+        ),
+        (
+            "another's name",
+            Wanted {
+                names: vec!["system:node:bar"],
+                ..serving(&["shared"])
+            },
+            "",
+        ),
+        (
+            "bootstrapper",
+            Wanted {
+                asker: "system:bootstrap:abc",
+                ..serving(&["foo"])
+            },
+            "",
+        ),
+        ("no names", serving(&[]), ""),
+    ];
+    for strange in [
+        "google.com",
+        "10.0.0.2",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default.svc",
+        "web.default.svc.cluster.local",
+        "127.0.0.1",
+        "10.96.0.1",
+        "0.0.0.0",
+        "::1",
+        "*.example.com",
+        // What another Node has, by its name or its addresses.
+        "bar",
+        "shared",
+        "10.0.0.9",
+    ] {
+        rows.push((strange, serving(&[strange]), ""));
+        rows.push((strange, serving(&["foo", strange]), ""));
+    }
+    check(&rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_approved_is_signed_when_it_is_well_formed() {
+    let approved = |wanted: Wanted| Wanted {
+        approved: true,
+        ..wanted
+    };
+    let with = |san: SanType| {
+        let mut wanted = serving(&["foo"]);
+        wanted.sans.push(san);
+        approved(wanted)
+    };
+    let mail = SanType::Rfc822Name("a@b.c".try_into().unwrap());
+    let uri = SanType::URI("https://b.c".try_into().unwrap());
+    check(&[
+        (
+            "client",
+            approved(Wanted {
+                names: vec!["system:node:hello-world"],
+                ..client()
+            }),
+            "signed",
+        ),
+        ("serving", approved(serving(&["example.com"])), "signed"),
+        (
+            "no org",
+            approved(Wanted {
+                organizations: vec!["some-org"],
+                ..client()
+            }),
+            "Failed: subject organization is not system:nodes",
+        ),
+        (
+            "two orgs",
+            approved(Wanted {
+                organizations: vec!["system:masters", "system:nodes"],
+                ..client()
+            }),
+            "Failed: subject organization is not system:nodes",
+        ),
+        (
+            "two names",
+            approved(Wanted {
+                names: vec!["admin", FOO],
+                ..client()
+            }),
+            "Failed: more than one common name",
+        ),
+        (
+            "name",
+            approved(Wanted {
+                names: vec!["hello-world"],
+                ..client()
+            }),
+            "Failed: subject common name does not begin with system:node:",
+        ),
+        (
+            "usages",
+            approved(Wanted {
+                usages: vec!["server auth"],
+                ..client()
+            }),
+            "Failed: usages did not match [client auth digital signature key encipherment]",
+        ),
+        (
+            "usages",
+            approved(Wanted {
+                usages: Vec::new(),
+                ..serving(&["foo"])
+            }),
+            "Failed: usages did not match [digital signature key encipherment server auth]",
+        ),
+        (
+            "dns",
+            approved(Wanted {
+                sans: serving(&["foo"]).sans,
+                ..client()
+            }),
+            "Failed: DNS subjectAltNames are not allowed",
+        ),
+        (
+            "ip",
+            approved(Wanted {
+                sans: serving(&["10.0.0.1"]).sans,
+                ..client()
+            }),
+            "Failed: IP subjectAltNames are not allowed",
+        ),
+        (
+            "mail",
+            approved(Wanted {
+                sans: vec![mail.clone()],
+                ..client()
+            }),
+            "Failed: Email subjectAltNames are not allowed",
+        ),
+        (
+            "uri",
+            approved(Wanted {
+                sans: vec![uri.clone()],
+                ..client()
+            }),
+            "Failed: URI subjectAltNames are not allowed",
+        ),
+        (
+            "no names",
+            approved(serving(&[])),
+            "Failed: DNS or IP subjectAltName is required",
+        ),
+        (
+            "mail",
+            with(mail),
+            "Failed: Email subjectAltNames are not allowed",
+        ),
+        (
+            "uri",
+            with(uri),
+            "Failed: URI subjectAltNames are not allowed",
+        ),
+        (
+            "not recognised",
+            approved(Wanted {
+                signer: "kubernetes.io/not-recognised",
+                ..client()
+            }),
+            "",
+        ),
+        (
+            "example.com",
+            approved(Wanted {
+                signer: "example.com/sample-name",
+                ..client()
+            }),
+            "",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_request_is_signed_by_nobody_and_a_greedy_one_gets_what_was_looked_at() {
+    let world = world().await;
+    let mut forged = client().der();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut longer = client().der();
+    longer.push(0);
+    let approved = Wanted {
+        approved: true,
+        ..client()
+    };
+    world.put(STORAGE, approved.object("forged", &forged)).await;
+    world.put(STORAGE, approved.object("longer", &longer)).await;
+    world
+        .put(STORAGE, approved.object("cut", &longer[..40]))
+        .await;
+    let mut greedy = CertificateParams::new(vec!["foo".to_owned()]).unwrap();
+    greedy.distinguished_name = DistinguishedName::new();
+    greedy
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:nodes");
+    greedy
+        .distinguished_name
+        .push(DnType::OrganizationalUnitName, "system:masters");
+    greedy.distinguished_name.push(DnType::CommonName, FOO);
+    greedy.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    greedy.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    greedy.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let der = greedy
+        .serialize_request(&KeyPair::generate().unwrap())
+        .unwrap()
+        .der()
+        .to_vec();
+    world
+        .put(STORAGE, serving(&[]).object("greedy", &der))
+        .await;
+    world.settle().await;
+    for name in ["forged", "longer", "cut"] {
+        let (said, signed) = outcome(&world, name, true).await;
+        assert!(said.starts_with("Failed: ") && !signed, "{name}: {said}");
+    }
+    assert_eq!(
+        outcome(&world, "greedy", false).await,
+        (ADDRESSES.to_owned(), true)
+    );
+    let made = world
+        .get("/apis/certificates.k8s.io/v1/certificatesigningrequests/greedy")
+        .await;
+    let pem = from_base64(made["status"]["certificate"].as_str().unwrap()).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    assert_eq!(
+        certificate.subject().to_string(),
+        format!("O=system:nodes, CN={FOO}")
+    );
+    assert!(!certificate.is_ca());
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    assert!(usage.digital_signature() && !usage.key_cert_sign());
+    let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && !extended.client_auth);
+}
+
+#[tokio::test]
+async fn a_kubelet_asks_for_a_certificate_in_its_own_name() {
+    let world = World::new().await;
+    let line = "POST /apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let bar = || vec!["system:node:bar"];
+    for (name, wanted, code, words) in [
+        ("serving", serving(&["foo"]), 201, ""),
+        ("client", client(), 201, ""),
+        (
+            "elsewhere",
+            Wanted {
+                signer: "example.com/x",
+                names: bar(),
+                ..client()
+            },
+            201,
+            "",
+        ),
+        (
+            "other-serving",
+            Wanted {
+                names: bar(),
+                ..serving(&["foo"])
+            },
+            403,
+            "is forbidden: can only create a node CSR with CN=system:node:foo",
+        ),
+        (
+            "other-client",
+            Wanted {
+                names: bar(),
+                ..client()
+            },
+            403,
+            "is forbidden: can only create a node CSR with CN=system:node:foo",
+        ),
+    ] {
+        let sent = wanted.object(name, &wanted.der());
+        let (got, answer) = world.ask_as(&User::node("foo"), line, sent).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(got == code && said.contains(words), "{name}: {got} {said}");
+    }
+    let broken = client().object("broken", &client().der()[..50]);
+    let (code, answer) = world.ask_as(&User::node("foo"), line, broken).await;
+    let said = answer["message"].as_str().unwrap_or_default();
+    assert!(
+        code == 403 && said.contains("unable to parse csr: "),
+        "{said}"
+    );
+}
