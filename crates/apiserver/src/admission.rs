@@ -21,6 +21,9 @@ mod node_restriction;
 mod runtime_class;
 mod service_account;
 
+/// What marks a pod that stands for a static one.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// What is done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -86,7 +89,11 @@ pub(crate) fn create(
         old: &Value::Null,
         who,
     };
-    node_restriction::admit(registry, &change)
+    node_restriction::admit(registry, &change)?;
+    match resource.storage {
+        "pods" => mirror_has_node(resource, object),
+        _ => Ok(()),
+    }
 }
 
 /// Before an object is changed.
@@ -156,15 +163,27 @@ pub(crate) fn node_restricted(registry: &Registry, change: &Change<'_>) -> Resul
     node_restriction::admit(registry, change)
 }
 
+/// A mirror pod stands for one that a node has; a scheduler never sees it.
+fn mirror_has_node(resource: &Resource, object: &Value) -> Result<(), Failure> {
+    if !pod::is_mirror(object) || !text(object, "/spec/nodeName").is_empty() {
+        return Ok(());
+    }
+    let value = object::annotation(object, MIRROR).unwrap_or_default();
+    let field = format!("metadata.annotations[{MIRROR}]");
+    let detail = "must set spec.nodeName if mirror pod annotation is set";
+    let cause = Cause::invalid(field, &value.into(), detail);
+    Err(Failure::invalid(resource, object::name(object), &[cause]))
+}
+
 /// Whether a pod is a mirror is told once, when it is made: what a kubelet may read hangs on it.
 fn keep_mirror(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
-    let key = "kubernetes.io/config.mirror";
-    let detail = match (object::annotation(old, key), object::annotation(new, key)) {
+    let word = |pod| object::annotation(pod, MIRROR);
+    let detail = match (word(old), word(new)) {
         (before, after) if before == after => return Ok(()),
         (None, _) => "may not add mirror pod annotation",
         _ => "may not remove or update mirror pod annotation",
     };
-    let field = format!("metadata.annotations[{key}]");
+    let field = format!("metadata.annotations[{MIRROR}]");
     let cause = Cause::forbidden(field, detail);
     Err(Failure::invalid(place.resource, place.name, &[cause]))
 }

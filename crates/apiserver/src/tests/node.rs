@@ -280,6 +280,14 @@ async fn what_a_pod_is_does_not_change_with_its_annotations() {
         .ask(&format!("PATCH {PODS}/static-n"), annotated(Value::Null))
         .await;
     assert_eq!(code, 422);
+    let mut unbound = pod("unbound");
+    unbound["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    let (code, answer) = world.ask(&format!("POST {PODS}"), unbound).await;
+    let said = answer["message"].as_str().unwrap_or_default();
+    assert!(
+        code == 422 && said.contains("must set spec.nodeName if mirror pod annotation is set"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
