@@ -77,6 +77,24 @@ impl Machine {
         self.store().read().await
     }
 
+    /// Its Node, whose addresses a serving certificate may be for.
+    async fn register(&self) {
+        let node = serde_json::json!({"metadata": {"name": "n"}, "status": {"addresses": [
+            {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n"},
+        ]}});
+        let call = kubelet_cluster::Call {
+            operation: "test",
+            lane: LaneKind::General,
+            method: "POST".parse().unwrap(),
+            path: "/api/v1/nodes".to_owned(),
+            content_type: "application/json",
+            body: node.to_string().into(),
+            deadline: Duration::from_secs(10),
+        };
+        let admin = self.world.client(User::admin());
+        admin.call(call).await.unwrap();
+    }
+
     async fn requests(&self) -> usize {
         let admin = self.world.client(User::admin());
         let call = kubelet_cluster::Call {
@@ -304,6 +322,12 @@ async fn the_serving_certificate_comes_from_the_cluster_and_its_figures_have_ups
                 kubelet_cluster::certificates::RotationState::Good { .. }
             )
         };
+        // Asked for before there is a Node, signed once there is one.
+        while machine.requests().await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(store.read().await.is_none());
+        machine.register().await;
         state.wait_for(is_good).await.unwrap();
         let pair = life(store.read().await.unwrap());
         let left = pair.not_after.duration_since(machine.world.clock.now());
