@@ -30,6 +30,7 @@ use crate::error::{ClusterError, Happened, Refusal, error_text};
 use crate::figures::{Asked, Figures};
 use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
 use crate::limiter::{Limiter, Rate};
+use crate::reflector::Sets;
 
 /// The longest answer that is held at once: a page of 500 objects seldom has a tenth of it.
 const MAX_ANSWER: usize = 128 << 20;
@@ -104,6 +105,7 @@ struct Inner {
     watches: Lane,
     reviews: Lane,
     figures: Arc<OnceLock<Figures>>,
+    sets: Sets,
 }
 
 /// An answer whose body is still to come.
@@ -191,18 +193,25 @@ impl Client {
             watches: limited(),
             reviews: limited(),
             figures,
+            sets: Sets::default(),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
 
-    /// Counts its calls from now on, in this registry.
+    /// The sets that somebody asks after: which of them are not current.
+    pub fn sets(&self) -> &Sets {
+        &self.inner.sets
+    }
+
+    /// Counts its calls from now on, in this registry, and shows how far its sets are behind.
     ///
     /// # Errors
     /// When they are counted there already.
     pub fn register_figures(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
         let figures = Figures::new(registry)?;
+        self.inner.sets.register(registry)?;
         // Of two registries the first stays.
         let _kept = self.inner.figures.set(figures);
         Ok(())
