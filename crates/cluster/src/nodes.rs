@@ -437,6 +437,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn where_there_are_no_csi_nodes_two_calls_find_that_out() {
+        let (server, lines) = server(|_, _| status(404, "NotFound"));
+        let wanted = json!({ "metadata": { "name": "one" }, "spec": { "drivers": [] } });
+        let wanted = serde_json::from_value(wanted).unwrap();
+        let error = server.client().write_csi_node(&wanted).await.unwrap_err();
+        assert!(error.is_not_found(), "{error}");
+        assert_eq!(lines.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_csi_node_is_created_or_put_right_and_keeps_its_drivers() {
         let wanted: CSINode = serde_json::from_value(json!({
             "metadata": { "name": "one", "annotations": { "a": "b" } }, "spec": { "drivers": [] }

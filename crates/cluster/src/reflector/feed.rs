@@ -33,6 +33,8 @@ const WATCH_HEAD: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_secs(300);
 /// And given up when it is not ended this long after.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
+/// Until a streamed set begins: one that does not is listed.
+const STREAM_HEAD: Duration = Duration::from_secs(15);
 /// While the first set streams in, something comes at least so often: a server that ignores the options never ends the first set.
 const STREAM_STALL: Duration = Duration::from_secs(10);
 /// And the whole of it comes within this: as long as one page may take.
@@ -219,14 +221,14 @@ impl Feed {
         dice: &mut Dice,
     ) -> Result<Watching, ClusterError> {
         let from = format!("resourceVersion={}", encoded(version));
-        self.open(&from, dice).await
+        self.open(&from, WATCH_HEAD, dice).await
     }
 
     /// The whole set as the beginning of a watch, and the watch. Without the feature the options are refused, or to an older server
     /// unknown: then it never ends.
     pub(super) async fn stream(&self, dice: &mut Dice) -> Result<(Listed, Watching), ClusterError> {
         let first = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=";
-        let mut watching = self.open(first, dice).await?;
+        let mut watching = self.open(first, STREAM_HEAD, dice).await?;
         let streamed = tokio::time::timeout(STREAM_WHOLE, self.first_set(&mut watching)).await;
         let listed = streamed.unwrap_or_else(|_| {
             let took = format!("it has no end after {STREAM_WHOLE:?}");
@@ -275,14 +277,19 @@ impl Feed {
         }
     }
 
-    async fn open(&self, from: &str, dice: &mut Dice) -> Result<Watching, ClusterError> {
+    async fn open(
+        &self,
+        from: &str,
+        head: Duration,
+        dice: &mut Dice,
+    ) -> Result<Watching, ClusterError> {
         let limit = dice.jitter(WATCH, 1.0);
         let query = format!(
             "watch=true&allowWatchBookmarks=true&timeoutSeconds={}&{from}{}",
             limit.as_secs(),
             self.selectors
         );
-        let call = self.call("watch", &query, WATCH_HEAD);
+        let call = self.call("watch", &query, head);
         Ok(Watching {
             opened: self.client.open(&call).await?,
             lines: Lines::default(),

@@ -167,6 +167,24 @@ async fn a_stream_whose_first_set_has_no_end_is_left_for_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_answered_is_left_for_a_list() {
+    let server = Server::new(
+        async |seen| match (seen.parameter("watch"), is_streamed(&seen)) {
+            (Some(_), true) => std::future::pending().await,
+            (Some(_), false) => stream(Vec::new(), true),
+            (None, _) => list(),
+        },
+    );
+    let (reflector, mut snapshots, _sets) = reflector(&server);
+    tokio::select! {
+        () = reflector.run() => unreachable!("a reflector does not end"),
+        had = tokio::time::timeout(Duration::from_secs(16), snapshots.wait_for(Option::is_some)) => {
+            had.expect("the set is listed").unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn streaming_is_tried_again_when_the_set_is_needed_anew_and_the_server_may_have_learnt_it() {
     let streams = Arc::new(Mutex::new(Vec::new()));
     let asked = Arc::clone(&streams);
