@@ -214,7 +214,7 @@ impl NodeStatus {
         match self.watched(&name, node) {
             Some(newer) => *node = Node::clone(&newer),
             None if self.is_known(&name) => {}
-            None => *node = self.parts.client.read_node(&name).await?,
+            None => *node = self.read(&name).await?,
         }
         let plan = self.plan(node);
         let times = ReportTimes {
@@ -238,6 +238,17 @@ impl NodeStatus {
             self.tell(plan.events);
         }
         Ok(())
+    }
+
+    /// The object, read; who may not read it, but watch it, goes on with what the watch shows.
+    async fn read(&self, name: &str) -> Result<Node, ClusterError> {
+        let error = match self.parts.client.read_node(name).await {
+            Err(error) if error.is_denied() => error,
+            read => return read,
+        };
+        let set = self.parts.own_node.borrow();
+        let shown = set.as_ref().and_then(|set| set.get("", name));
+        shown.map(|shown| Node::clone(shown)).ok_or(error)
     }
 
     fn tell(&self, events: Vec<NodeEvent>) {

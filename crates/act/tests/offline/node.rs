@@ -250,6 +250,34 @@ async fn a_node_that_is_refused_its_pods_says_so_and_after_a_minute_is_not_ready
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_may_watch_itself_and_not_read_itself_gets_over_a_failed_write() {
+    let node = OneNode::new().await;
+    let network = watch::Sender::new(None);
+    let script = async {
+        seconds(15).await;
+        let has_failed = AtomicBool::new(false);
+        node.site.cluster.line.set_rule(move |asked| {
+            let is_write = asked.is_write() && asked.path.starts_with(THE_NODE);
+            let fails = is_write && !has_failed.swap(true, Ordering::SeqCst);
+            let is_read = asked.line() == format!("GET {THE_NODE}");
+            let code = if fails { 500 } else { 403 };
+            (fails || is_read).then_some(Fault::Answer {
+                code,
+                reason: "Forbidden",
+                retry_after: None,
+            })
+        });
+        network.send_replace(Some("cni is not there"));
+        seconds(60).await;
+        assert_eq!(node.readiness().await, "False");
+    };
+    tokio::select! {
+        () = script => {}
+        () = node.answers(&network) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_puts_a_registration_off_for_a_day_is_asked_again_after_five_minutes() {
     let site = Site::new().await;
     site.cluster.line.set_rule(|asked| {
