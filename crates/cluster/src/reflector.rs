@@ -219,7 +219,7 @@ impl<T: Object + Clone> Reflector<T> {
     async fn list(&mut self, reporter: &Reporter) -> Result<Option<Watching>, ClusterError> {
         self.phase.send_replace(Phase::Listing);
         if self.streaming.is_due() {
-            match self.feed.stream(&mut self.dice).await {
+            match Box::pin(self.feed.stream(&mut self.dice)).await {
                 Ok((listed, watching)) => {
                     self.streaming.worked();
                     self.took(listed, reporter).await;
@@ -228,7 +228,8 @@ impl<T: Object + Clone> Reflector<T> {
                 Err(error) => self.not_streamed(error)?,
             }
         }
-        let listed = self.feed.pages().await?;
+        // Boxed: a call takes much room for a moment, and a reflector watches nearly all the time.
+        let listed = Box::pin(self.feed.pages()).await?;
         self.took(listed, reporter).await;
         Ok(None)
     }
@@ -298,7 +299,7 @@ impl<T: Object + Clone> Reflector<T> {
             Some(watching) => watching,
             None => {
                 let version = self.keeper.version().to_owned();
-                match self.feed.watch(&version, &mut self.dice).await {
+                match Box::pin(self.feed.watch(&version, &mut self.dice)).await {
                     Ok(watching) => watching,
                     Err(error) => return end_of(error),
                 }
