@@ -32,6 +32,7 @@ pub(crate) fn is_of_server(error: &ClusterError) -> bool {
     match error {
         ClusterError::Unreachable { .. }
         | ClusterError::Credentials { .. }
+        | ClusterError::Crowded { .. }
         | ClusterError::Lost { .. } => true,
         // One that was sent may hang on its own.
         ClusterError::Deadline { happened, .. } => *happened == Happened::No,

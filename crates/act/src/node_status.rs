@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kubelet_cluster::nodes::{LeaseKeeper, Registered};
-use kubelet_cluster::reflector::Snapshots;
+use kubelet_cluster::reflector::{Behind, Snapshots};
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::events::NodeEvent;
 use kubelet_decide::node_status::{
@@ -41,6 +41,11 @@ const FAST: Duration = Duration::from_millis(100);
 const FAST_FOR: Duration = Duration::from_secs(120);
 /// A runtime that was not listed for so long is not well.
 const LIST_AGE: Duration = Duration::from_secs(180);
+/// A node that cannot hear of its pods for so long, though there is a server, starts none and is not ready. Longer than a set takes
+/// after a restart or an outage: those flip nothing.
+const UNHEARD: Duration = Duration::from_secs(60);
+/// The sets without which no pod of the API starts.
+const VITAL: [&str; 2] = ["pods", "services"];
 
 /// How often things are said.
 #[derive(Clone, Copy, Debug)]
@@ -209,7 +214,7 @@ impl NodeStatus {
         match self.watched(&name, node) {
             Some(newer) => *node = Node::clone(&newer),
             None if self.is_known(&name) => {}
-            None => *node = self.parts.client.read_node(&name).await?,
+            None => *node = self.read(&name).await?,
         }
         let plan = self.plan(node);
         let times = ReportTimes {
@@ -233,6 +238,17 @@ impl NodeStatus {
             self.tell(plan.events);
         }
         Ok(())
+    }
+
+    /// The object, read; who may not read it, but watch it, goes on with what the watch shows.
+    async fn read(&self, name: &str) -> Result<Node, ClusterError> {
+        let error = match self.parts.client.read_node(name).await {
+            Err(error) if error.is_denied() => error,
+            read => return read,
+        };
+        let set = self.parts.own_node.borrow();
+        let shown = set.as_ref().and_then(|set| set.get("", name));
+        shown.map(|shown| Node::clone(shown)).ok_or(error)
     }
 
     fn tell(&self, events: Vec<NodeEvent>) {
@@ -265,7 +281,14 @@ impl NodeStatus {
             };
             set.images.iter().map(view).collect()
         });
-        let not_ready = self.not_ready(&runtime);
+        let behind = self.parts.client.sets().behind();
+        let (vital, others): (Vec<&Behind>, Vec<&Behind>) = behind
+            .iter()
+            .partition(|set| VITAL.contains(&set.name) && set.reachable >= UNHEARD);
+        let mut not_ready = self.not_ready(&runtime);
+        not_ready.extend(vital.iter().map(ToString::to_string));
+        let warning: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let warning = (!warning.is_empty()).then(|| warning.join("; "));
         let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
         node_status(
             existing,
@@ -279,7 +302,7 @@ impl NodeStatus {
                 port: self.parts.port,
                 pressure: PressureView::default(),
                 not_ready: &not_ready,
-                warning: None,
+                warning: warning.as_deref(),
                 volumes_in_use: None,
                 was_unschedulable: was_unschedulable.unwrap_or(false),
                 now: self.parts.clock.now(),

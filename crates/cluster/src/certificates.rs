@@ -364,7 +364,8 @@ impl Bootstrap {
     /// The key of a bootstrap that was cut off, or a new one.
     async fn key(&self) -> Result<(KeyPair, PathBuf), CertificateError> {
         let path = self.directory.join(BOOTSTRAP_KEY);
-        if let Ok(text) = tokio::fs::read_to_string(&path).await
+        if let Ok(text) = tls::read_file(&path).await
+            && let Ok(text) = String::from_utf8(text)
             && let Ok(key) = KeyPair::from_pem(&text)
         {
             return Ok((key, path));

@@ -3,7 +3,8 @@
 //! In:    a kubeconfig (or a pipe to a server in this process), rates, the clock
 //! Out:   answers; opened watches
 //! Calls: everything in this crate; server (TokenReview, SubjectAccessReview)
-//! Holds: no call without a deadline; lanes do not wait for each other; nothing is retried in here but what surely did not
+//! Holds: no call without a deadline; lanes do not wait for each other; a call that could not be sent before its deadline is refused at
+//!        once, one that is given up leaves its place to those behind; nothing is retried in here but what surely did not
 //!        happen: a call that found its connection closed, and once a call with a token that was refused
 //! Upstream: client-go/rest; cmd/kubelet/app/server.go (general, event and heartbeat client)
 //!
@@ -29,6 +30,7 @@ use crate::error::{ClusterError, Happened, Refusal, error_text};
 use crate::figures::{Asked, Figures};
 use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
 use crate::limiter::{Limiter, Rate};
+use crate::reflector::Sets;
 
 /// The longest answer that is held at once: a page of 500 objects seldom has a tenth of it.
 const MAX_ANSWER: usize = 128 << 20;
@@ -50,6 +52,8 @@ pub enum LaneKind {
     Events,
     /// Lists and watches of reflectors; lists are limited, each watch holds a stream.
     Watches,
+    /// Reviews of those who call this node: anybody may cause them.
+    Reviews,
 }
 
 /// How fast calls may go.
@@ -99,7 +103,9 @@ struct Inner {
     status: Lane,
     events: Lane,
     watches: Lane,
+    reviews: Lane,
     figures: Arc<OnceLock<Figures>>,
+    sets: Sets,
 }
 
 /// An answer whose body is still to come.
@@ -119,16 +125,20 @@ enum Attempt {
 }
 
 /// How far a call got, for the error at its deadline.
-#[derive(Debug, Default)]
-struct Progress(std::sync::atomic::AtomicBool);
+#[derive(Debug)]
+struct Progress {
+    is_sent: std::sync::atomic::AtomicBool,
+    ends: Instant,
+}
 
 impl Progress {
     fn sent(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.is_sent
+            .store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn happened(&self) -> Happened {
-        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.is_sent.load(std::sync::atomic::Ordering::Relaxed) {
             Happened::Maybe
         } else {
             Happened::No
@@ -181,19 +191,27 @@ impl Client {
             status: limited(),
             events: Lane::new(config.event_rate.map(Limiter::new)),
             watches: limited(),
+            reviews: limited(),
             figures,
+            sets: Sets::default(),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
 
-    /// Counts its calls from now on, in this registry.
+    /// The sets that somebody asks after: which of them are not current.
+    pub fn sets(&self) -> &Sets {
+        &self.inner.sets
+    }
+
+    /// Counts its calls from now on, in this registry, and shows how far its sets are behind.
     ///
     /// # Errors
     /// When they are counted there already.
     pub fn register_figures(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
         let figures = Figures::new(registry)?;
+        self.inner.sets.register(registry)?;
         // Of two registries the first stays.
         let _kept = self.inner.figures.set(figures);
         Ok(())
@@ -321,6 +339,7 @@ impl Client {
             LaneKind::Status => &self.inner.status,
             LaneKind::Events => &self.inner.events,
             LaneKind::Watches => &self.inner.watches,
+            LaneKind::Reviews => &self.inner.reviews,
         }
     }
 
@@ -328,7 +347,11 @@ impl Client {
     async fn send(&self, call: &Call, progress: &Progress) -> Result<Opened, ClusterError> {
         if let Some(limiter) = &self.lane(call.lane).limiter {
             let began = Instant::now();
-            limiter.take().await;
+            let crowded = |wait| ClusterError::Crowded {
+                operation: call.operation,
+                wait,
+            };
+            limiter.take(progress.ends).await.map_err(crowded)?;
             if let Some(figures) = self.inner.figures.get() {
                 figures.waited(self.asked(call), began.elapsed());
             }
@@ -360,6 +383,7 @@ impl Client {
             &self.inner.status,
             &self.inner.events,
             &self.inner.watches,
+            &self.inner.reviews,
         ];
         for lane in lanes {
             lane.leave_older(identity.generation);
@@ -481,7 +505,10 @@ async fn within<T>(
     deadline: Duration,
     call: impl AsyncFnOnce(&Progress) -> Result<T, ClusterError>,
 ) -> Result<T, ClusterError> {
-    let progress = Progress::default();
+    let progress = Progress {
+        is_sent: std::sync::atomic::AtomicBool::new(false),
+        ends: Instant::now() + deadline,
+    };
     let answer = tokio::time::timeout(deadline, call(&progress)).await;
     answer.unwrap_or_else(|_| {
         Err(ClusterError::Deadline {

@@ -142,8 +142,9 @@ fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
         _ => return None,
     };
     let civil = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
-    let at = TimeZone::UTC.to_timestamp(civil).ok()?;
-    Some((at, rest))
+    // RFC 5280, section 4.1.2.5: the last second of 9999 says "no end", and is beyond what a timestamp holds.
+    let at = TimeZone::UTC.to_timestamp(civil);
+    Some((at.unwrap_or(Timestamp::MAX), rest))
 }
 
 /// The bits of the public key of a PKCS#10 request.
@@ -183,6 +184,16 @@ mod tests {
                 format!("{until}-12-31T00:00:00Z")
             );
         }
+    }
+
+    #[test]
+    fn a_certificate_without_an_end_has_the_last_one() {
+        let mut text = vec![GENERALIZED_TIME, 15];
+        text.extend_from_slice(b"99991231235959Z");
+        assert_eq!(time(&text), Some((Timestamp::MAX, &b""[..])));
+        text.truncate(2);
+        text.extend_from_slice(b"99991331235959Z");
+        assert_eq!(time(&text), None, "no month");
     }
 
     #[test]

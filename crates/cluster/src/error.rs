@@ -70,6 +70,14 @@ pub enum ClusterError {
         /// Whether it had been sent.
         happened: Happened,
     },
+    /// So many calls wait already that this one could not be sent before its deadline: it was not sent.
+    #[error("{operation}: client rate limiter: not sent, for {wait:?} of other calls come first")]
+    Crowded {
+        /// Operation.
+        operation: &'static str,
+        /// How long it would have waited.
+        wait: Duration,
+    },
     /// The answer came, and cannot be read.
     #[error("{operation}: the answer cannot be read: {message}")]
     Unreadable {
@@ -105,7 +113,7 @@ pub struct Refusal {
     pub reason: String,
     /// `Status.message`, or the beginning of the text that came instead.
     pub message: String,
-    /// When to ask again: `Retry-After`, else `details.retryAfterSeconds`.
+    /// When to ask again: `Retry-After`, else `details.retryAfterSeconds`; five minutes at the most.
     pub retry_after: Option<Duration>,
     /// Reasons of `details.causes`.
     pub causes: Vec<String>,
@@ -155,7 +163,7 @@ impl Refusal {
             let message = text.trim().to_owned();
             return Self {
                 code,
-                retry_after,
+                retry_after: retry_after.map(bounded),
                 message: if message.is_empty() {
                     "no explanation".to_owned()
                 } else {
@@ -170,16 +178,23 @@ impl Refusal {
             code: if code == 0 { status.code } else { code },
             reason: status.reason.unwrap_or_default(),
             message: status.message.unwrap_or_default(),
-            retry_after: retry_after.or(details
-                .retry_after_seconds
-                .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs)),
+            retry_after: retry_after
+                .or(details
+                    .retry_after_seconds
+                    .filter(|seconds| *seconds > 0)
+                    .map(Duration::from_secs))
+                .map(bounded),
             causes: causes
                 .into_iter()
                 .filter_map(|cause| cause.reason)
                 .collect(),
         }
     }
+}
+
+/// What a server asks for, within reason.
+fn bounded(asked: Duration) -> Duration {
+    asked.min(MOST_ASKED)
 }
 
 impl ClusterError {
@@ -190,6 +205,7 @@ impl ClusterError {
             Self::Refused { .. }
             | Self::Unreachable { .. }
             | Self::Credentials { .. }
+            | Self::Crowded { .. }
             | Self::Request { .. } => Happened::No,
             Self::Lost { .. } | Self::Unreadable { .. } | Self::TooLong { .. } => Happened::Maybe,
             Self::Deadline { happened, .. } => *happened,
@@ -207,7 +223,7 @@ impl ClusterError {
             | Self::Lost { message, .. }
             | Self::Unreadable { message, .. }
             | Self::Request { message, .. } => *message = format!("{message}; {why}"),
-            Self::Deadline { .. } | Self::TooLong { .. } => {}
+            Self::Deadline { .. } | Self::Crowded { .. } | Self::TooLong { .. } => {}
         }
         self
     }
@@ -233,7 +249,7 @@ impl ClusterError {
     /// How long the server asked to be left alone, five minutes at the most.
     pub fn retry_after(&self) -> Option<Duration> {
         let asked = self.refusal().and_then(|refusal| refusal.retry_after);
-        asked.map(|asked| asked.min(MOST_ASKED))
+        asked.map(bounded)
     }
 
     /// The object, or its kind, does not exist.
@@ -299,6 +315,11 @@ mod tests {
         assert_eq!(refusal.causes, ["ResourceVersionTooLarge"]);
         let header = Some(Duration::from_secs(1));
         assert_eq!(Refusal::of_body(429, header, body).retry_after, header);
+        let forever = Refusal::of_body(429, Some(Duration::from_secs(u64::MAX)), b"busy");
+        assert_eq!(forever.retry_after, Some(MOST_ASKED));
+        let forever = br#"{"kind":"Status","details":{"retryAfterSeconds":18446744073709551615}}"#;
+        let forever = Refusal::of_body(429, None, forever);
+        assert_eq!(forever.retry_after, Some(MOST_ASKED));
         let text = Refusal::of_body(502, None, &[b'x'; 2000]);
         assert_eq!(text.message.len(), TEXT_BYTES);
         assert_eq!(Refusal::of_body(0, None, body).code, 429);

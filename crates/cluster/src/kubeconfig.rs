@@ -15,6 +15,8 @@ use k8s_openapi::ByteString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::tls::read_bounded;
+
 /// More than a kubeconfig with a few certificates in it needs.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -229,14 +231,7 @@ impl Kubeconfig {
             path: path.to_owned(),
             source,
         };
-        let size = tokio::fs::metadata(path).await.map_err(file_error)?.len();
-        if size > MAX_BYTES {
-            return Err(content(
-                path,
-                vec![format!("has more than {MAX_BYTES} bytes")],
-            ));
-        }
-        let text = tokio::fs::read(path).await.map_err(file_error)?;
+        let text = read_bounded(path, MAX_BYTES).await.map_err(file_error)?;
         Self::parse(&text, path)
     }
 

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `kubeconfig`, `credentials`, `exec_plugin`, `tls`, `der` | where the server is, whom to trust, who we are |
 //! | `connection`, `limiter`, `client`, `objects_api`, `error`, `figures` | calls |
-//! | `reflector`, `jitter` | sets that are kept current |
+//! | `reflector`, `jitter` | sets that are kept current, and which of them are not |
 //! | `pods` | our pods, their status, mirrors |
 //! | `objects` | Secrets and ConfigMaps by name; Services, RuntimeClasses, the own Node |
 //! | `nodes` | Node, lease, CSINode |

@@ -190,12 +190,8 @@ impl LeaseKeeper {
                 // It was there and is read now: write on top of it.
                 Ok(None) => {}
                 // Somebody else wrote, or it is gone: look at it again.
-                Err(error)
-                    if tries < LEASE_TRIES
-                        && (error.is_conflict()
-                            || error.is_not_found()
-                            || error.is_already_exists()) => {}
-                Err(error) => return Err(error),
+                Err(Renewal::Again(_)) if tries < LEASE_TRIES => {}
+                Err(Renewal::Again(error) | Renewal::Failed(error)) => return Err(error),
             }
         }
     }
@@ -220,7 +216,7 @@ impl LeaseKeeper {
     }
 
     /// Reads it, or creates it with the time in it.
-    async fn ensure(&mut self, now: Timestamp) -> Result<Option<Lease>, ClusterError> {
+    async fn ensure(&mut self, now: Timestamp) -> Result<Option<Lease>, Renewal> {
         let (name, namespace) = self.address();
         let at = self.at("get lease", &name, &namespace);
         match self.client.get(at).await {
@@ -232,17 +228,20 @@ impl LeaseKeeper {
                 let mut lease = self.wanted.clone();
                 lease.spec.get_or_insert_default().renew_time = Some(micro(now));
                 let at = self.at("create lease", "", &namespace);
-                self.client.create(at, &lease).await.map(Some)
+                let created = self.client.create(at, &lease).await;
+                // Where there is no such namespace, or no such kind, another look helps nothing.
+                created
+                    .map(Some)
+                    .map_err(|error| match error.is_not_found() {
+                        true => Renewal::Failed(error),
+                        false => Renewal::of(error),
+                    })
             }
-            Err(error) => Err(error),
+            Err(error) => Err(Renewal::Failed(error)),
         }
     }
 
-    async fn update(
-        &self,
-        mut lease: Lease,
-        now: Timestamp,
-    ) -> Result<Option<Lease>, ClusterError> {
+    async fn update(&self, mut lease: Lease, now: Timestamp) -> Result<Option<Lease>, Renewal> {
         let (name, namespace) = self.address();
         let wanted = self.wanted.spec.clone().unwrap_or_default();
         let spec = lease.spec.get_or_insert_default();
@@ -254,7 +253,24 @@ impl LeaseKeeper {
             .owner_references
             .clone_from(&self.wanted.metadata.owner_references);
         let at = self.at("renew lease", &name, &namespace);
-        self.client.replace(at, &lease).await.map(Some)
+        let renewed = self.client.replace(at, &lease).await;
+        renewed.map(Some).map_err(Renewal::of)
+    }
+}
+
+/// A write of the lease that failed.
+enum Renewal {
+    /// What was read of it is not true any more.
+    Again(ClusterError),
+    Failed(ClusterError),
+}
+
+impl Renewal {
+    fn of(error: ClusterError) -> Self {
+        if error.is_conflict() || error.is_not_found() || error.is_already_exists() {
+            return Self::Again(error);
+        }
+        Self::Failed(error)
     }
 }
 
@@ -400,6 +416,34 @@ mod tests {
         let error = keeper.renew(now).await.unwrap_err();
         assert!(error.is_conflict(), "{error}");
         assert!(lines.lock().unwrap().len() <= 2 * LEASE_TRIES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_leases_a_renewal_asks_twice_and_fails_in_the_servers_words() {
+        for code in [403, 404, 405, 500] {
+            let (server, lines) = server(move |seen, _| match seen.method.as_str() {
+                "GET" if code != 403 => status(404, "NotFound"),
+                _ => status(code, "Scripted"),
+            });
+            let mut keeper = LeaseKeeper::new(server.client(), wanted_lease());
+            let error = keeper.renew(Timestamp::UNIX_EPOCH).await.unwrap_err();
+            assert_eq!(error.code(), Some(code));
+            assert!(
+                lines.lock().unwrap().len() <= 2,
+                "{:?}",
+                lines.lock().unwrap()
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_are_no_csi_nodes_two_calls_find_that_out() {
+        let (server, lines) = server(|_, _| status(404, "NotFound"));
+        let wanted = json!({ "metadata": { "name": "one" }, "spec": { "drivers": [] } });
+        let wanted = serde_json::from_value(wanted).unwrap();
+        let error = server.client().write_csi_node(&wanted).await.unwrap_err();
+        assert!(error.is_not_found(), "{error}");
+        assert_eq!(lines.lock().unwrap().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

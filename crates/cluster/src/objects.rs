@@ -329,12 +329,12 @@ pub type Informer<T> = (Reflector<T>, Snapshots<T>);
 
 /// All Services, for the environment of containers.
 pub fn services(client: Client, dice: Dice) -> Informer<Service> {
-    Reflector::new(client, Selection::default(), FirstSet::Streamed, dice)
+    informer(client, Selection::default(), dice, "services")
 }
 
 /// All RuntimeClasses.
 pub fn runtime_classes(client: Client, dice: Dice) -> Informer<RuntimeClass> {
-    Reflector::new(client, Selection::default(), FirstSet::Streamed, dice)
+    informer(client, Selection::default(), dice, "runtimeclasses")
 }
 
 /// This node's own object.
@@ -343,7 +343,17 @@ pub fn own_node(client: Client, name: &str, dice: Dice) -> Informer<Node> {
         fields: Some(format!("metadata.name={name}")),
         ..Selection::default()
     };
-    Reflector::new(client, selection, FirstSet::Streamed, dice)
+    informer(client, selection, dice, "nodes")
+}
+
+fn informer<T: Object + Clone>(
+    client: Client,
+    selection: Selection,
+    dice: Dice,
+    name: &'static str,
+) -> Informer<T> {
+    let (reflector, snapshots) = Reflector::new(client, selection, FirstSet::Streamed, dice);
+    (reflector.reported(name), snapshots)
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ impl PodWatch {
                 stamp(pod, old, || clock.now().to_string());
             }
         }));
+        let reflector = reflector.reported("pods");
         let (sets, receiver) = watch::channel(None);
         let watch = Self {
             reflector,

@@ -5,7 +5,7 @@
 //! Calls: pods, objects, nodes; one task of the owner each
 //! Holds: a set is replaced whole by a list or changed by one event at a time, in the server's order; a cut resumes after the last
 //!        event that was applied, so none is lost or doubled; 410 lists anew; an object that cannot be read keeps its last good
-//!        form and is counted; nothing is handed on before the first whole set
+//!        form and is counted; nothing is handed on before the first whole set; after any failed stream the set is listed by pages
 //! Upstream: client-go/tools/cache (reflector.go, watch-list); differences: lists ask for the newest state instead of any
 //!           (`resourceVersion` unset instead of 0), so that a set never goes back in time; a cut never lists anew;
 //!           a server that is away is asked at least each 30 s
@@ -13,9 +13,13 @@
 //! | Module | What |
 //! |---|---|
 //! | `feed` | one list, one watch: requests, pages, lines |
+//! | `sets` | which sets are behind, and who is told |
 //! | `snapshot` | the set and what changes it |
 
 mod feed;
+#[cfg(test)]
+mod refused_tests;
+mod sets;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -30,7 +34,9 @@ use crate::error::ClusterError;
 use crate::jitter::{Backoff, Dice};
 use crate::objects_api::Object;
 
-use feed::{Event, Feed, ListError, Listed, Watching};
+use feed::{Event, Feed, Listed, Watching};
+pub use sets::{Behind, LATE, Sets};
+use sets::{Reporter, is_out_of_reach};
 use snapshot::Keeper;
 pub use snapshot::{Change, ObjectKey, Prepare, Snapshot};
 
@@ -38,6 +44,9 @@ pub use snapshot::{Change, ObjectKey, Prepare, Snapshot};
 const SHORT_WATCH: Duration = Duration::from_secs(1);
 /// The server refuses a watch so often before its resource version is doubted.
 const REFUSALS: u32 = 5;
+/// A set that could not be streamed is listed for so long, doubling to the longest, before streaming is tried again.
+const PAGED_FIRST: Duration = Duration::from_secs(300);
+const PAGED_MOST: Duration = Duration::from_secs(3600);
 
 /// Which objects.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +64,7 @@ pub struct Selection {
 pub enum FirstSet {
     /// By pages of 500.
     Paged,
-    /// As the beginning of the watch, where the server can; by pages elsewhere.
+    /// As the beginning of the watch; by pages where that fails, however it does.
     Streamed,
 }
 
@@ -84,10 +93,37 @@ pub struct Reflector<T> {
     feed: Feed,
     keeper: Keeper<T>,
     phase: watch::Sender<Phase>,
-    first: FirstSet,
+    streaming: Streaming,
+    reporter: Reporter,
     backoff: Backoff,
     dice: Dice,
     failures: u32,
+}
+
+/// Whether the set is streamed the next time.
+#[derive(Debug)]
+struct Streaming {
+    is_wanted: bool,
+    /// In a row.
+    failures: u32,
+    /// Not before then.
+    after: Option<Instant>,
+}
+
+impl Streaming {
+    fn is_due(&self) -> bool {
+        self.is_wanted && self.after.is_none_or(|after| Instant::now() >= after)
+    }
+
+    fn worked(&mut self) {
+        (self.failures, self.after) = (0, None);
+    }
+
+    fn failed(&mut self) {
+        let wait = PAGED_FIRST * 2_u32.pow(self.failures.min(8));
+        self.after = Some(Instant::now() + wait.min(PAGED_MOST));
+        self.failures = self.failures.saturating_add(1);
+    }
 }
 
 /// Why a watch is over.
@@ -111,7 +147,12 @@ impl<T: Object + Clone> Reflector<T> {
             feed: Feed::new::<T>(client, selection),
             keeper,
             phase: watch::Sender::new(Phase::Listing),
-            first,
+            streaming: Streaming {
+                is_wanted: first == FirstSet::Streamed,
+                failures: 0,
+                after: None,
+            },
+            reporter: Reporter::default(),
             backoff: Backoff::of_reflectors(),
             dice,
             failures: 0,
@@ -133,6 +174,13 @@ impl<T: Object + Clone> Reflector<T> {
         self
     }
 
+    /// Shows among the client's sets, under this name, whether this one is current.
+    #[must_use]
+    pub fn reported(mut self, name: &'static str) -> Self {
+        self.reporter = self.feed.sets().reporter(name);
+        self
+    }
+
     /// What it is at.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
@@ -140,53 +188,87 @@ impl<T: Object + Clone> Reflector<T> {
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
+        let reporter = std::mem::take(&mut self.reporter);
+        tokio::select! {
+            biased;
+            // Cancel: neither ends.
+            () = reporter.tell() => {}
+            () = self.keep(&reporter) => {}
+        }
+    }
+
+    async fn keep(&mut self, reporter: &Reporter) {
         loop {
-            let watching = match self.list().await {
+            let watching = match self.list(reporter).await {
                 Ok(watching) => watching,
                 Err(error) => {
-                    self.wait(Some(error)).await;
+                    self.wait(Some(error), reporter).await;
                     continue;
                 }
             };
             let listed = Instant::now();
-            let why = self.watch(watching).await;
+            let why = self.watch(watching, reporter).await;
             // An expired version means that this copy is behind already: list at once, unless lists do not help.
             if why.is_some() || listed.elapsed() < SHORT_WATCH {
-                self.wait(why).await;
+                self.wait(why, reporter).await;
             }
         }
     }
 
     /// Fetches the whole set and opens the watch behind it, if it is not open already.
-    async fn list(&mut self) -> Result<Option<Watching>, ClusterError> {
+    async fn list(&mut self, reporter: &Reporter) -> Result<Option<Watching>, ClusterError> {
         self.phase.send_replace(Phase::Listing);
-        if self.first == FirstSet::Streamed {
-            match self.feed.stream(&mut self.dice).await {
+        if self.streaming.is_due() {
+            match Box::pin(self.feed.stream(&mut self.dice)).await {
                 Ok((listed, watching)) => {
-                    self.took(listed).await;
+                    self.streaming.worked();
+                    self.took(listed, reporter).await;
                     return Ok(Some(watching));
                 }
-                Err(ListError::NotOffered) => self.first = FirstSet::Paged,
-                Err(ListError::Failed(error)) => return Err(error),
+                Err(error) => self.not_streamed(error)?,
             }
         }
-        let listed = self.feed.pages().await?;
-        self.took(listed).await;
+        // Boxed: a call takes much room for a moment, and a reflector watches nearly all the time.
+        let listed = Box::pin(self.feed.pages()).await?;
+        self.took(listed, reporter).await;
         Ok(None)
     }
 
-    async fn took(&mut self, listed: Listed) {
+    /// Whatever the server has against a stream, it may give a list; unless there is no server, or it wants to be left alone.
+    fn not_streamed(&mut self, error: ClusterError) -> Result<(), ClusterError> {
+        if is_out_of_reach(&error) {
+            return Err(error);
+        }
+        let kind = self.feed.kind();
+        if self.streaming.failures == 0 {
+            tracing::info!(kind, %error, "Set cannot be streamed, it is listed instead");
+        } else {
+            tracing::debug!(kind, %error, "Set still cannot be streamed, it is listed instead");
+        }
+        self.streaming.failed();
+        match error.retry_after() {
+            Some(_) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn took(&mut self, listed: Listed, reporter: &Reporter) {
         self.failures = 0;
+        reporter.had();
         self.keeper.replace(listed).await;
     }
 
     /// Watches over any number of cuts, until the set has to be fetched anew; says why that is a failure, if it is.
-    async fn watch(&mut self, mut open: Option<Watching>) -> Option<ClusterError> {
+    async fn watch(
+        &mut self,
+        mut open: Option<Watching>,
+        reporter: &Reporter,
+    ) -> Option<ClusterError> {
         let mut refusals = 0;
         loop {
             let began = Instant::now();
             let mut heard = 0_u64;
-            let end = self.watch_once(open.take(), &mut heard).await;
+            let end = self.watch_once(open.take(), &mut heard, reporter).await;
             if heard > 0 {
                 (refusals, self.failures) = (0, 0);
             }
@@ -197,37 +279,48 @@ impl<T: Object + Clone> Reflector<T> {
                     if refusals >= REFUSALS {
                         return Some(error);
                     }
-                    self.wait(Some(error)).await;
+                    self.wait(Some(error), reporter).await;
                 }
                 End::Resume(None) if heard == 0 && began.elapsed() < SHORT_WATCH => {
-                    self.wait(None).await;
+                    self.wait(None, reporter).await;
                 }
                 End::Resume(None) => {}
             }
         }
     }
 
-    async fn watch_once(&mut self, open: Option<Watching>, heard: &mut u64) -> End {
+    async fn watch_once(
+        &mut self,
+        open: Option<Watching>,
+        heard: &mut u64,
+        reporter: &Reporter,
+    ) -> End {
         let mut watching = match open {
             Some(watching) => watching,
             None => {
                 let version = self.keeper.version().to_owned();
-                match self.feed.watch(&version, &mut self.dice).await {
+                match Box::pin(self.feed.watch(&version, &mut self.dice)).await {
                     Ok(watching) => watching,
                     Err(error) => return end_of(error),
                 }
             }
         };
         self.phase.send_replace(Phase::Watching);
+        reporter.opened();
         loop {
             match watching.next().await {
                 Ok(Some(Event::Bookmark(version))) => {
                     *heard += 1;
+                    reporter.had();
                     self.keeper.bookmark(version);
                 }
                 Ok(Some(Event::Changed(change))) => {
                     *heard += 1;
+                    reporter.had();
                     self.keeper.apply(change).await;
+                    if let Err(error) = self.feed.may_hold(self.keeper.len()) {
+                        return End::List(Some(error));
+                    }
                 }
                 Ok(None) => return End::Resume(None),
                 Err(error) => return end_of(error),
@@ -235,13 +328,14 @@ impl<T: Object + Clone> Reflector<T> {
         }
     }
 
-    async fn wait(&mut self, error: Option<ClusterError>) {
+    async fn wait(&mut self, error: Option<ClusterError>, reporter: &Reporter) {
         self.failures += 1;
         let least = error.as_ref().and_then(ClusterError::retry_after);
-        let why = error.map_or_else(
+        let why = error.as_ref().map_or_else(
             || "watch ended at once".to_owned(),
             |error| error.to_string(),
         );
+        reporter.failed(error.as_ref(), &why);
         let wait = self.backoff.next(Instant::now(), &mut self.dice);
         let wait = wait.max(least.unwrap_or_default());
         tracing::debug!(kind = self.feed.kind(), why, ?wait, "Reflector waits");

@@ -3,7 +3,7 @@
 //! In:    a token; the attributes of a request to this node
 //! Out:   the server's answer, or why there is none
 //! Calls: server, through handles that wiring makes
-//! Holds: a try ends after 10 s; only what may pass by itself is tried again, five times in all; a token never shows in an error
+//! Holds: they go a lane of their own, for anybody may cause them; a try ends after 10 s; only what may pass by itself is tried again, five times in all; a token never shows in an error
 //! Upstream: staging/src/k8s.io/apiserver plugin/pkg/{authenticator/token,authorizer}/webhook, pkg/util/webhook, pkg/server/options
 //!           (DefaultAuthWebhookRetryBackoff) (1.36); differences: none
 
@@ -100,7 +100,7 @@ async fn asked<T: Object>(
     loop {
         let at = At {
             operation,
-            lane: LaneKind::General,
+            lane: LaneKind::Reviews,
             namespace: None,
             name: "",
             subresource: None,
@@ -134,11 +134,14 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use hyper::rt::Executor as _;
+    use hyper_util::rt::TokioExecutor;
     use serde_json::{Value, json};
     use tokio::time::Instant;
 
     use super::*;
     use crate::testing::{Server, answer, status};
+    use crate::tokens::{TokenKey, Tokens};
 
     /// A server that answers the n-th question with the n-th of these, and the last again and again.
     fn scripted(answers: Vec<(u16, Value)>) -> (Server, Arc<AtomicUsize>) {
@@ -210,6 +213,66 @@ mod tests {
         assert_eq!(
             error.unwrap_err(),
             "create token review: no answer within 10s"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_callers_who_hang_up_keeps_no_pod_from_its_token_and_leaves_nothing_behind()
+    {
+        let server = Server::new(async |seen| {
+            let mut review = seen.json();
+            if seen.path.ends_with("/token") {
+                review["status"] = json!({ "token": "geheim", "expirationTimestamp": null });
+            } else {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                review["status"] = json!({ "authenticated": false, "error": "junk" });
+            }
+            answer(201, &review)
+        });
+        let client = server.client();
+        let began = Instant::now();
+        let flood = async {
+            for number in 0..15_000_u32 {
+                let client = client.clone();
+                TokioExecutor::new().execute(async move {
+                    let mut dice = Dice::new(1);
+                    let asked = token_review(&client, format!("junk-{number}"), &mut dice);
+                    let _hung_up = tokio::time::timeout(Duration::from_millis(100), asked).await;
+                });
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let tokens = Tokens::new(client.clone(), Dice::new(2));
+        let pods = async {
+            for pod in 0..14 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let key = TokenKey {
+                    namespace: "n".to_owned(),
+                    account: "default".to_owned(),
+                    audiences: Vec::new(),
+                    seconds: 3600,
+                    pod: Some((format!("p{pod}"), format!("u{pod}"))),
+                };
+                let asked = Instant::now();
+                tokens.token(&key).await.unwrap();
+                assert!(
+                    asked.elapsed() < Duration::from_millis(100),
+                    "{:?}",
+                    asked.elapsed()
+                );
+            }
+        };
+        tokio::join!(flood, pods);
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let asked = Instant::now();
+        let mut dice = Dice::new(1);
+        let late = token_review(&client, "junk".to_owned(), &mut dice).await;
+        assert!(late.is_err_and(|error| error.to_string() == "junk"));
+        assert!(
+            asked.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            asked.elapsed()
         );
     }
 

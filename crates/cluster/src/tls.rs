@@ -21,6 +21,7 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
+use tokio::io::AsyncReadExt as _;
 
 use crate::der;
 use crate::kubeconfig::{Material, Trust};
@@ -48,14 +49,24 @@ pub(crate) async fn read_material(material: &Material) -> Result<Vec<u8>, String
 /// A file of at most 8 MiB.
 pub(crate) async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| format!("{}: {error}", path.display());
-    let size = tokio::fs::metadata(path).await.map_err(said)?.len();
-    if size > MAX_BYTES {
-        return Err(format!(
-            "{}: has more than {MAX_BYTES} bytes",
-            path.display()
-        ));
+    read_bounded(path, MAX_BYTES).await.map_err(said)
+}
+
+/// A regular file, however long it says that it is: a pipe would be waited for, and a device has no end.
+pub(crate) async fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let wrong = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+    let kind = tokio::fs::metadata(path).await?.file_type();
+    // The kernel itself says that a directory is one.
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(wrong("is not a regular file".to_owned()));
     }
-    tokio::fs::read(path).await.map_err(said)
+    let file = tokio::fs::File::open(path).await?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > limit {
+        return Err(wrong(format!("has more than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// A certificate chain and its key from PEM texts, checked to belong together.
@@ -213,4 +224,19 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
         return Err("certificate authorities: the PEM text holds none that can be used".to_owned());
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_file_or_has_no_end_is_not_read() {
+        let error = read_file(Path::new("/dev/zero")).await.unwrap_err();
+        assert_eq!(error, "/dev/zero: is not a regular file");
+        let error = read_bounded(Path::new("/proc/self/maps"), 10).await;
+        assert_eq!(error.unwrap_err().to_string(), "has more than 10 bytes");
+        let error = read_file(Path::new("/")).await.unwrap_err();
+        assert!(error.starts_with("/: Is a directory"), "{error}");
+    }
 }

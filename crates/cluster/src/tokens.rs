@@ -30,6 +30,8 @@ use crate::objects_api::At;
 const CALL: Duration = Duration::from_secs(30);
 /// The oldest token handed out, however long it lives.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// And the longest life that is believed.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Renewals are spread by this much.
 const JITTER: Duration = Duration::from_secs(10);
 
@@ -245,7 +247,7 @@ impl Tokens {
         // The server may give another lifetime than was asked for.
         let given = answer.spec.and_then(|spec| spec.expiration_seconds);
         let seconds = given.unwrap_or(key.seconds);
-        let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LONGEST);
         let fraction = self
             .0
             .dice
@@ -375,6 +377,29 @@ mod tests {
             "token n/default expired and refresh failed"
         );
         assert_eq!(count.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lifetime_that_makes_no_sense_breaks_nothing() {
+        for (seconds, renewed) in [(i64::MAX, 1), (0, 2), (-5, 2), (i64::MIN, 2)] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&asked);
+            let server = Server::new(move |seen| {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut body = seen.json();
+                body["spec"]["expirationSeconds"] = json!(seconds);
+                body["status"] =
+                    json!({ "token": "geheim", "expirationTimestamp": "9998-12-31T23:59:59Z" });
+                async move { answer(201, &body) }
+            });
+            let tokens = Tokens::new(server.client(), Dice::new(1));
+            for _ in 0..2 {
+                tokens.token(&key("a")).await.unwrap();
+                tokio::time::advance(Duration::from_secs(3600)).await;
+            }
+            assert_eq!(asked.load(Ordering::SeqCst), renewed, "{seconds}");
+            tokens.remove_expired();
+        }
     }
 
     #[tokio::test(start_paused = true)]

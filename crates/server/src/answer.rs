@@ -9,7 +9,7 @@
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_model::reported::ReportedPod;
@@ -159,10 +159,15 @@ where
         };
         if let Err(refusal) = allowed {
             tracing::debug!(%method, %path, status = refusal.status, text = refusal.text.trim_end(), "request refused");
-            return plain(
+            let mut answer = plain(
                 StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN),
                 refusal.text,
             );
+            if let Some(after) = refusal.retry_after {
+                let after = HeaderValue::from(after.as_secs());
+                answer.headers_mut().insert(RETRY_AFTER, after);
+            }
+            return answer;
         }
     }
     match route {

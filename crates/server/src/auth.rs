@@ -5,11 +5,13 @@
 //! Out:   [`User`], or the 401, 403 or 500 to answer with
 //! Calls: `answer`, per request on the main port
 //! Holds: nothing here ever opens a port: a mode whose backend is absent refuses; tokens are kept as keyed digests only;
-//!        every question to the cluster ends after 30 s
+//!        every question to the cluster ends after 30 s; few are under way, beyond them the answer is 429 at once; what cannot be a
+//!        token is refused without a question
 //! Upstream: pkg/kubelet/server/{server.go InstallAuthFilter,auth.go}, cmd/kubelet/app/auth.go, staging/src/k8s.io/apiserver
-//!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; equal questions at one moment
-//!           are each asked
+//!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; a token that the API server finds
+//!           fault with is not asked for again for 10 s
 
+mod asking;
 mod memory;
 mod subject;
 #[cfg(test)]
@@ -25,14 +27,27 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::endpoints::{subresources, verb};
-use memory::Memory;
+use asking::{Asking, Bounds, Holds};
 use subject::subject;
 
 /// What the API server is waited for, its own tries included.
 const REVIEW_DEADLINE: Duration = Duration::from_secs(30);
-/// Answers kept of each kind.
-const TOKENS: usize = 4096;
-const DECISIONS: usize = 8192;
+/// Whose a token is.
+const TOKENS: Bounds = Bounds {
+    answers: (4096, 1024),
+    slots: (16, 4),
+};
+/// What somebody may.
+const DECISIONS: Bounds = Bounds {
+    answers: (4096, 4096),
+    slots: (32, 8),
+};
+/// How long a token that the API server found fault with is nobody's.
+const FAULT_HOLDS: Duration = Duration::from_secs(10);
+/// When to come back, for who was sent away because too much is being asked.
+const COME_BACK: Duration = Duration::from_secs(1);
+/// No token is longer.
+const TOKEN_BYTES: usize = 16 << 10;
 /// Upstream keeps no answer whose question is longer.
 const QUESTION_BYTES: usize = 10_000;
 /// Browsers cannot set headers, so a token may come as one of the protocols.
@@ -48,9 +63,21 @@ pub enum Anonymous {
 }
 
 /// Why the API server did not say.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ReviewError(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    /// It could not be asked, or cannot say.
+    #[error("{0}")]
+    Failed(String),
+    /// It finds fault with the token, which is nobody's therefore.
+    #[error("{0}")]
+    Fault(String),
+    /// Too much is being asked just now.
+    #[error("too many questions to the API server are under way")]
+    Busy,
+    /// It did not answer in time.
+    #[error("the API server did not answer within 30 s")]
+    Late,
+}
 
 type Reviewed<T> = BoxFuture<'static, Result<T, ReviewError>>;
 
@@ -175,6 +202,26 @@ pub(crate) enum Certificate {
 pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) text: String,
+    /// `Retry-After`.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(status: u16, text: String) -> Self {
+        Self {
+            status,
+            text,
+            retry_after: None,
+        }
+    }
+
+    /// In the words of the API server's own filter.
+    fn too_many() -> Self {
+        Self {
+            retry_after: Some(COME_BACK),
+            ..Self::new(429, "Too many requests, please try again later.".to_owned())
+        }
+    }
 }
 
 /// Verifies a client's chain and reads its user.
@@ -222,9 +269,8 @@ pub(crate) struct Auth {
     anonymous: Anonymous,
     tokens: TokenAuthentication,
     authorization: Authorization,
-    /// `None` when the machine gives no random numbers: then everything is asked.
-    known_tokens: Option<Memory<Option<User>>>,
-    decisions: Option<Memory<bool>>,
+    known_tokens: Asking<Whose>,
+    decisions: Asking<bool>,
 }
 
 impl Auth {
@@ -239,8 +285,8 @@ impl Auth {
             anonymous,
             tokens,
             authorization,
-            known_tokens: Memory::new(TOKENS),
-            decisions: Memory::new(DECISIONS),
+            known_tokens: Asking::new(TOKENS),
+            decisions: Asking::new(DECISIONS),
         }
     }
 
@@ -250,31 +296,23 @@ impl Auth {
         certificate: &Certificate,
         headers: &HeaderMap,
     ) -> Result<User, Refusal> {
-        let unauthorized = || {
-            Err(Refusal {
-                status: 401,
-                text: "Unauthorized".to_owned(),
-            })
-        };
+        let unauthorized = || Err(Refusal::new(401, "Unauthorized".to_owned()));
         if let Certificate::Of(user) = certificate {
             return Ok(user.clone());
         }
         let token = match &self.tokens {
-            TokenAuthentication::Ignored => None,
-            TokenAuthentication::Webhook { .. } => {
-                bearer(headers).or_else(|| protocol_token(headers))
-            }
+            TokenAuthentication::Ignored => Presented::Nothing,
+            TokenAuthentication::Webhook { .. } => presented(headers),
         };
-        let found = match &token {
-            Some(token) => self.user_of(token).await,
-            None => None,
-        };
-        match (found, token) {
-            (Some(user), _) => Ok(user),
-            (None, Some(_)) => unauthorized(),
-            (None, None) if *certificate == Certificate::Invalid => unauthorized(),
-            (None, None) if self.anonymous == Anonymous::Refused => unauthorized(),
-            (None, None) => Ok(User {
+        match token {
+            Presented::Junk => unauthorized(),
+            Presented::Token(token) => match self.user_of(&token).await? {
+                Some(user) => Ok(user),
+                None => unauthorized(),
+            },
+            Presented::Nothing if *certificate == Certificate::Invalid => unauthorized(),
+            Presented::Nothing if self.anonymous == Anonymous::Refused => unauthorized(),
+            Presented::Nothing => Ok(User {
                 name: "system:anonymous".to_owned(),
                 groups: vec!["system:unauthenticated".to_owned()],
                 ..User::default()
@@ -283,44 +321,37 @@ impl Auth {
     }
 
     /// Whose a token is.
-    async fn user_of(&self, token: &str) -> Option<User> {
+    async fn user_of(&self, token: &str) -> Result<Option<User>, Refusal> {
         let TokenAuthentication::Webhook {
             holds,
             reviewer: Reviewer::Cluster(review),
         } = &self.tokens
         else {
-            return None;
+            return Ok(None);
         };
-        let memory = self
-            .known_tokens
-            .as_ref()
-            .map(|memory| (memory, memory.key(token.as_bytes())));
-        if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
-            return known;
-        }
-        let asked = tokio::time::timeout(REVIEW_DEADLINE, (review.0)(token.to_owned())).await;
-        match asked {
-            Ok(Ok(mut user)) => {
-                if let Some(user) = &mut user
-                    && !user
-                        .groups
-                        .iter()
-                        .any(|group| group == "system:authenticated")
-                {
-                    user.groups.push("system:authenticated".to_owned());
-                }
-                if let Some((memory, key)) = memory {
-                    memory.keep(key, user.clone(), *holds);
-                }
-                user
-            }
-            Ok(Err(error)) => {
+        let holds = *holds;
+        let ask = || asked_whose((review.0)(token.to_owned()));
+        let believed = move |found: &Whose| match found {
+            Whose::User(_) => Holds {
+                is_yes: true,
+                holds,
+            },
+            Whose::Nobody => Holds {
+                is_yes: false,
+                holds,
+            },
+            Whose::Faulty => Holds {
+                is_yes: false,
+                holds: holds.min(FAULT_HOLDS),
+            },
+        };
+        match self.known_tokens.ask(token.as_bytes(), ask, believed).await {
+            Ok(Whose::User(user)) => Ok(Some(*user)),
+            Ok(Whose::Nobody | Whose::Faulty) => Ok(None),
+            Err(ReviewError::Busy) => Err(Refusal::too_many()),
+            Err(error) => {
                 tracing::warn!(%error, "a token could not be reviewed");
-                None
-            }
-            Err(_elapsed) => {
-                tracing::warn!("a token could not be reviewed in 30 s");
-                None
+                Ok(None)
             }
         }
     }
@@ -348,15 +379,15 @@ impl Auth {
                 }
             }
         }
-        Err(Refusal {
-            status: 403,
-            text: format!(
+        Err(Refusal::new(
+            403,
+            format!(
                 "Forbidden (user={}, verb={}, resource=nodes, subresource(s)=[{}])\n",
                 user.name,
                 verb(method),
                 subresources(path).join(" ")
             ),
-        })
+        ))
     }
 
     async fn may(
@@ -366,24 +397,21 @@ impl Auth {
         (yes_holds, no_holds): (Duration, Duration),
     ) -> Result<bool, Refusal> {
         let question = format!("{access:?}");
-        let memory = self
-            .decisions
-            .as_ref()
-            .filter(|_| question.len() < QUESTION_BYTES);
-        let memory = memory.map(|memory| (memory, memory.key(question.as_bytes())));
-        if let Some(known) = memory.as_ref().and_then(|(memory, key)| memory.recall(key)) {
-            return Ok(known);
-        }
-        let asked = tokio::time::timeout(REVIEW_DEADLINE, (review.0)(access.clone())).await;
-        let why = match asked {
-            Ok(Ok(allowed)) => {
-                if let Some((memory, key)) = memory {
-                    memory.keep(key, allowed, if allowed { yes_holds } else { no_holds });
-                }
-                return Ok(allowed);
-            }
-            Ok(Err(error)) => error.0,
-            Err(_elapsed) => "no answer in 30 s".to_owned(),
+        let is_kept = question.len() < QUESTION_BYTES;
+        let believed = move |allowed: &bool| Holds {
+            is_yes: *allowed,
+            holds: match (is_kept, *allowed) {
+                (false, _) => Duration::ZERO,
+                (true, true) => yes_holds,
+                (true, false) => no_holds,
+            },
+        };
+        let ask = || (review.0)(access.clone());
+        let asked = self.decisions.ask(question.as_bytes(), ask, believed);
+        let why = match asked.await {
+            Ok(allowed) => return Ok(allowed),
+            Err(ReviewError::Busy) => return Err(Refusal::too_many()),
+            Err(error) => error.to_string(),
         };
         let Access {
             verb,
@@ -393,22 +421,72 @@ impl Auth {
         } = access;
         let name = &access.user.name;
         tracing::warn!(user = %name, verb, resource, subresource, error = %why, "Authorization error");
-        Err(Refusal {
-            status: 500,
-            text: format!(
+        Err(Refusal::new(
+            500,
+            format!(
                 "Authorization error (user={name}, verb={verb}, resource={resource}, subresource={subresource})"
             ),
-        })
+        ))
     }
 }
 
-/// The token of an `Authorization` header.
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = header.trim().split_once(' ')?;
+/// What is known of a token.
+#[derive(Clone)]
+enum Whose {
+    User(Box<User>),
+    Nobody,
+    /// Nobody's, for a reason that may pass.
+    Faulty,
+}
+
+fn asked_whose(review: Reviewed<Option<User>>) -> BoxFuture<'static, Result<Whose, ReviewError>> {
+    Box::pin(async move {
+        let mut user = match review.await {
+            Ok(Some(user)) => user,
+            Ok(None) => return Ok(Whose::Nobody),
+            Err(ReviewError::Fault(why)) => {
+                tracing::debug!(why, "a token is faulty");
+                return Ok(Whose::Faulty);
+            }
+            Err(error) => return Err(error),
+        };
+        let everybody = "system:authenticated";
+        if !user.groups.iter().any(|group| group == everybody) {
+            user.groups.push(everybody.to_owned());
+        }
+        Ok(Whose::User(Box::new(user)))
+    })
+}
+
+/// What a request shows of a token.
+#[derive(Debug, PartialEq, Eq)]
+enum Presented {
+    Nothing,
+    /// Something that no token is: it is refused, and nobody is asked.
+    Junk,
+    Token(String),
+}
+
+fn presented(headers: &HeaderMap) -> Presented {
+    let token = bearer(headers).or_else(|| protocol_token(headers).map(String::into_bytes));
+    let Some(token) = token else {
+        return Presented::Nothing;
+    };
+    let is_token = token.len() <= TOKEN_BYTES && token.iter().all(u8::is_ascii_graphic);
+    match String::from_utf8(token) {
+        Ok(token) if is_token => Presented::Token(token),
+        Ok(_) | Err(_) => Presented::Junk,
+    }
+}
+
+/// The token of an `Authorization` header, whatever bytes it is of.
+fn bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let header = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
+    let blank = header.iter().position(|byte| *byte == b' ')?;
+    let (scheme, token) = header.split_at(blank);
     // What follows a second blank is not the token's.
-    let token = token.trim().split(' ').next().unwrap_or_default();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+    let token = token.trim_ascii().split(|byte| *byte == b' ').next()?;
+    (scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty()).then(|| token.to_vec())
 }
 
 /// Whether a WebSocket protocol is a token, which goes no further.

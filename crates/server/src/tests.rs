@@ -5,6 +5,7 @@
 //! Upstream: none
 
 mod logs;
+mod reviews;
 mod secure;
 mod streams;
 

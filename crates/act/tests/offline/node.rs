@@ -7,7 +7,7 @@
 //! Upstream: none
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
@@ -18,6 +18,7 @@ use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::termination_message::MessageReader;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::own_node;
+use kubelet_cluster::pods::PodWatch;
 use kubelet_decide::node_status::{
     AddressAuthority, AddressView, Registration, ResourceView, SystemView, initial_node,
 };
@@ -36,6 +37,7 @@ const THE_NODE: &str = "/api/v1/nodes/n";
 
 struct OneNode {
     site: Site,
+    client: Client,
     runtime: watch::Sender<RuntimeState>,
     identity: watch::Receiver<Option<(String, String)>>,
 }
@@ -123,7 +125,7 @@ impl OneNode {
         });
         site.run(status.run(site.stop.clone()));
         site.run(keep_lease(
-            client,
+            client.clone(),
             site.clock,
             lease,
             known.clone(),
@@ -131,6 +133,7 @@ impl OneNode {
         ));
         Self {
             site,
+            client,
             runtime,
             identity: known,
         }
@@ -157,6 +160,13 @@ impl OneNode {
         ready_of(&node)
     }
 
+    /// What the Ready condition says.
+    async fn says(&self) -> String {
+        let node: Arc<Node> = typed(&self.site.get(THE_NODE).await);
+        let ready = condition_of(&node);
+        ready.and_then(|c| c.message).unwrap_or_default()
+    }
+
     /// How old the lease is by the server's clock, seconds.
     async fn lease_age(&self) -> i64 {
         let lease: Arc<Lease> = typed(&self.site.get(LEASE).await);
@@ -173,13 +183,116 @@ fn ready(network_error: Option<&str>) -> RuntimeState {
     }
 }
 
-fn ready_of(node: &Node) -> String {
+fn condition_of(node: &Node) -> Option<NodeCondition> {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.clone());
-    let found = conditions
-        .into_iter()
-        .flatten()
-        .find(|c| c.type_ == "Ready");
-    found.map(|c| c.status).unwrap_or_default()
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.find(|c| c.type_ == "Ready")
+}
+
+fn ready_of(node: &Node) -> String {
+    condition_of(node).map(|c| c.status).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_refused_its_pods_says_so_and_after_a_minute_is_not_ready() {
+    let node = OneNode::new().await;
+    let line = &node.site.cluster.line;
+    let network = watch::Sender::new(None);
+    let script = async {
+        seconds(15).await;
+        assert_eq!(node.readiness().await, "True");
+        // As by an etcd that cannot tell of its progress, and a list that is forbidden besides.
+        line.set_rule(|asked| {
+            let is_pods = asked.path.ends_with("/pods") && !asked.is_write();
+            let code = if asked.is_watch() { 500 } else { 403 };
+            is_pods.then_some(Fault::Answer {
+                code,
+                reason: "Forbidden",
+                retry_after: None,
+            })
+        });
+        let (watch, mut sets) = PodWatch::new(node.client.clone(), NODE, built, Dice::new(1));
+        node.site.run(watch.run());
+        seconds(5).await;
+        assert_eq!(node.says().await, "kubelet is posting ready status");
+        seconds(25).await;
+        let words =
+            "pods of the API server have not been had: list: 403 Forbidden: made by the line";
+        assert_eq!(node.readiness().await, "True", "a restart flips nothing");
+        assert_eq!(
+            node.says().await,
+            format!("kubelet is posting ready status. WARNING: {words}")
+        );
+        seconds(50).await;
+        assert_eq!(node.readiness().await, "False");
+        assert!(node.says().await.contains(words), "{}", node.says().await);
+        assert_eq!(node.client.sets().to_json()[1]["name"], "pods");
+        assert_eq!(node.client.sets().to_json()[1]["current"], false);
+        // The list is allowed; streams are not.
+        line.set_rule(|asked| {
+            let is_stream = asked.query.contains("sendInitialEvents");
+            is_stream.then_some(Fault::Answer {
+                code: 500,
+                reason: "InternalError",
+                retry_after: None,
+            })
+        });
+        let had = tokio::time::timeout(MINUTE, sets.wait_for(Option::is_some)).await;
+        assert!(had.is_ok());
+        seconds(15).await;
+        assert_eq!(node.readiness().await, "True");
+        assert_eq!(node.says().await, "kubelet is posting ready status");
+    };
+    tokio::select! {
+        () = script => {}
+        () = node.answers(&network) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_may_watch_itself_and_not_read_itself_gets_over_a_failed_write() {
+    let node = OneNode::new().await;
+    let network = watch::Sender::new(None);
+    let script = async {
+        seconds(15).await;
+        let has_failed = AtomicBool::new(false);
+        node.site.cluster.line.set_rule(move |asked| {
+            let is_write = asked.is_write() && asked.path.starts_with(THE_NODE);
+            let fails = is_write && !has_failed.swap(true, Ordering::SeqCst);
+            let is_read = asked.line() == format!("GET {THE_NODE}");
+            let code = if fails { 500 } else { 403 };
+            (fails || is_read).then_some(Fault::Answer {
+                code,
+                reason: "Forbidden",
+                retry_after: None,
+            })
+        });
+        network.send_replace(Some("cni is not there"));
+        seconds(60).await;
+        assert_eq!(node.readiness().await, "False");
+    };
+    tokio::select! {
+        () = script => {}
+        () = node.answers(&network) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_puts_a_registration_off_for_a_day_is_asked_again_after_five_minutes() {
+    let site = Site::new().await;
+    site.cluster.line.set_rule(|asked| {
+        (asked.line() == "POST /api/v1/nodes").then_some(Fault::Answer {
+            code: 429,
+            reason: "TooManyRequests",
+            retry_after: Some(u16::MAX),
+        })
+    });
+    let began = site.cluster.line.now();
+    let node = OneNode::start(site);
+    seconds(16 * 60).await;
+    let asked = node.site.cluster.line.asked_since(began);
+    let tries = asked.iter().filter(|a| a.line() == "POST /api/v1/nodes");
+    assert_eq!(tries.count(), 4);
 }
 
 #[tokio::test(start_paused = true)]

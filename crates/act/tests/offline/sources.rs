@@ -22,6 +22,34 @@ fn names(set: &SourceSnapshot) -> BTreeMap<String, String> {
     set.pods.iter().map(pair).collect()
 }
 
+/// As an etcd that lacks RequestWatchProgress makes the API server answer.
+#[tokio::test(start_paused = true)]
+async fn pods_come_from_a_server_that_cannot_stream_sets() {
+    for code in [400, 403, 404, 405, 429, 500, 503] {
+        let site = Site::new().await;
+        site.cluster.line.set_rule(move |asked| {
+            let is_stream = asked.query.contains("sendInitialEvents");
+            is_stream.then_some(Fault::Answer {
+                code,
+                reason: "InternalError",
+                retry_after: None,
+            })
+        });
+        site.pod("p", |_| ()).await;
+        let (watch, sets) = PodWatch::new(site.client(), NODE, built, Dice::new(1));
+        let (sender, mut snapshots) = mpsc::channel(64);
+        site.run(watch.run());
+        site.run(follow(sets, sender));
+        let first = tokio::time::timeout(MINUTE, snapshots.recv()).await;
+        let first = names(&first.expect("the pods are never had").unwrap());
+        assert!(first.contains_key("p"), "{code}: {first:?}");
+        let uid = site.pod("q", |_| ()).await;
+        let next = tokio::time::timeout(MINUTE, snapshots.recv()).await;
+        let next = names(&next.expect("changes are not heard of").unwrap());
+        assert_eq!(next.get("q"), Some(&uid), "{code}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_set_lacks_a_pod_that_is_there_and_the_last_is_true_a_minute_after() {
     in_every_trouble(|trouble| async move {

@@ -4,7 +4,7 @@
 //! Out:   a whole set with its version; events one by one
 //! Calls: reflector
 //! Holds: a line of at most 32 MiB; half a line is no event; a watch ends some time after the limit that it asked for, even
-//!        when nobody ends it
+//!        when nobody ends it; a set has bounds in pages, objects, bytes and time, and what goes beyond one is an error that names the set
 //! Upstream: client-go/tools/cache (reflector.go), client-go/tools/pager; apimachinery/pkg/watch (StreamWatcher)
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::error::{ClusterError, Refusal, error_text};
 use crate::jitter::Dice;
 use crate::objects_api::{Object, collection, encoded};
 
-use super::Selection;
+use super::{Selection, Sets};
 
 /// Objects per page.
 const PAGE: u32 = 500;
@@ -33,9 +33,22 @@ const WATCH_HEAD: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_secs(300);
 /// And given up when it is not ended this long after.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
-/// While the first set streams in, something comes at least so often.
-const STREAM_STALL: Duration = Duration::from_secs(30);
+/// Until a streamed set begins: one that does not is listed.
+const STREAM_HEAD: Duration = Duration::from_secs(15);
+/// While the first set streams in, something comes at least so often: a server that ignores the options never ends the first set.
+const STREAM_STALL: Duration = Duration::from_secs(10);
+/// And the whole of it comes within this: as long as one page may take.
+const STREAM_WHOLE: Duration = Duration::from_secs(60);
+/// All pages of a list together.
+const LIST_WHOLE: Duration = Duration::from_secs(600);
 const MAX_LINE: usize = 32 << 20;
+/// One object: far above what any server stores.
+const MAX_OBJECT: usize = MAX_LINE;
+/// Pages of one list; the server chooses how long they are.
+const MAX_PAGES: usize = 2000;
+/// Objects of one set, and their bytes: far above what one node has to do with.
+const MAX_OBJECTS: usize = 200_000;
+const MAX_SET: usize = 256 << 20;
 /// A bookmark with this annotation ends the first set.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -66,14 +79,6 @@ impl WatchChange {
 pub(super) enum Event {
     Changed(WatchChange),
     Bookmark(String),
-}
-
-/// Why there is no streamed set.
-#[derive(Debug)]
-pub(super) enum ListError {
-    /// The server does not stream sets.
-    NotOffered,
-    Failed(ClusterError),
 }
 
 /// Where lists and watches of one set go.
@@ -140,22 +145,36 @@ impl Feed {
         }
     }
 
+    pub(super) fn sets(&self) -> &Sets {
+        self.client.sets()
+    }
+
     pub(super) fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// The whole set by pages, all of one version. When that version ages away between pages: in one piece.
+    /// The whole set by pages, all of one version; in one piece when that version ages away between pages, or the server does not do
+    /// pages.
     pub(super) async fn pages(&self) -> Result<Listed, ClusterError> {
-        match self.list(Some(PAGE)).await {
-            Err(error) if error.is_expired() => self.list(None).await,
-            listed => listed,
-        }
+        let listed = tokio::time::timeout(LIST_WHOLE, async {
+            match self.list(Some(PAGE)).await {
+                Err(error) if error.is_expired() || matches!(error.code(), Some(400 | 422)) => {
+                    self.list(None).await
+                }
+                listed => listed,
+            }
+        });
+        listed.await.unwrap_or_else(|_| {
+            let took = format!("it took more than {LIST_WHOLE:?}");
+            Err(self.beyond("list", &took))
+        })
     }
 
     async fn list(&self, limit: Option<u32>) -> Result<Listed, ClusterError> {
         let mut objects = Vec::new();
+        let mut bounds = Bounds::default();
         let mut next: Option<String> = None;
-        loop {
+        for _ in 0..MAX_PAGES {
             let limit = limit
                 .map(|limit| format!("&limit={limit}"))
                 .unwrap_or_default();
@@ -165,12 +184,33 @@ impl Feed {
             let answer = self.client.call(call).await?;
             let page: ListPage =
                 serde_json::from_slice(&answer).map_err(|error| unreadable("list", &error))?;
-            objects.extend(page.items.unwrap_or_default());
+            for object in page.items.unwrap_or_default() {
+                let within = bounds.take(object.get().len());
+                within.map_err(|why| self.beyond("list", &why))?;
+                objects.push(object);
+            }
             next = page.metadata.next.filter(|token| !token.is_empty());
             if next.is_none() {
                 let version = page.metadata.resource_version;
                 return Ok(Listed { version, objects });
             }
+        }
+        Err(self.beyond("list", &format!("it has more than {MAX_PAGES} pages")))
+    }
+
+    /// Whether a set may be so large.
+    pub(super) fn may_hold(&self, objects: usize) -> Result<(), ClusterError> {
+        if objects <= MAX_OBJECTS {
+            return Ok(());
+        }
+        let many = format!("it has more than {MAX_OBJECTS} objects");
+        Err(self.beyond("watch", &many))
+    }
+
+    fn beyond(&self, operation: &'static str, why: &str) -> ClusterError {
+        ClusterError::Unreadable {
+            operation,
+            message: format!("the set of {} {}: {why}", self.kind, self.path),
         }
     }
 
@@ -181,59 +221,75 @@ impl Feed {
         dice: &mut Dice,
     ) -> Result<Watching, ClusterError> {
         let from = format!("resourceVersion={}", encoded(version));
-        self.open(&from, dice).await
+        self.open(&from, WATCH_HEAD, dice).await
     }
 
-    /// The whole set as the beginning of a watch, and the watch.
-    pub(super) async fn stream(&self, dice: &mut Dice) -> Result<(Listed, Watching), ListError> {
+    /// The whole set as the beginning of a watch, and the watch. Without the feature the options are refused, or to an older server
+    /// unknown: then it never ends.
+    pub(super) async fn stream(&self, dice: &mut Dice) -> Result<(Listed, Watching), ClusterError> {
         let first = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=";
-        let mut watching = self.open(first, dice).await.map_err(|error| {
-            // Without the feature the options are invalid, or to an older server unknown.
-            match error.code() {
-                Some(400 | 422) => ListError::NotOffered,
-                _ => ListError::Failed(error),
-            }
+        let mut watching = self.open(first, STREAM_HEAD, dice).await?;
+        let streamed = tokio::time::timeout(STREAM_WHOLE, self.first_set(&mut watching)).await;
+        let listed = streamed.unwrap_or_else(|_| {
+            let took = format!("it has no end after {STREAM_WHOLE:?}");
+            Err(self.beyond("watch", &took))
         })?;
+        Ok((listed, watching))
+    }
+
+    async fn first_set(&self, watching: &mut Watching) -> Result<Listed, ClusterError> {
         let mut objects = std::collections::BTreeMap::new();
+        let mut bounds = Bounds::default();
         loop {
             let line = tokio::time::timeout(STREAM_STALL, watching.line()).await;
-            // A server that ignores the options never ends the first set.
-            let line = line.map_err(|_| ListError::NotOffered)?;
-            let Some(line) = line.map_err(ListError::Failed)? else {
-                return Err(ListError::Failed(ClusterError::Lost {
+            let line = line.map_err(|_| {
+                let stalls = format!("nothing came for {STREAM_STALL:?}, and no end of it before");
+                self.beyond("watch", &stalls)
+            })??;
+            let Some(line) = line else {
+                return Err(ClusterError::Lost {
                     operation: "watch",
                     message: "the watch ended within the first set".to_owned(),
-                }));
+                });
             };
+            let within = bounds.take(line.object.get().len());
+            within.map_err(|why| self.beyond("watch", &why))?;
             match line.kind.as_str() {
                 "BOOKMARK" => {
-                    let bookmark = bookmark(&line).map_err(ListError::Failed)?;
+                    let bookmark = bookmark(&line)?;
                     let annotations = bookmark.annotations.unwrap_or_default();
                     if annotations
                         .get(INITIAL_EVENTS_END)
                         .is_some_and(|end| end == "true")
                     {
-                        let listed = Listed {
+                        return Ok(Listed {
                             version: bookmark.resource_version,
                             objects: objects.into_values().collect(),
-                        };
-                        return Ok((listed, watching));
+                        });
                     }
                 }
                 "DELETED" => drop(objects.remove(&identity(&line.object))),
-                _ => drop(objects.insert(identity(&line.object), line.object)),
+                "ADDED" | "MODIFIED" => {
+                    drop(objects.insert(identity(&line.object), line.object));
+                }
+                _ => {}
             }
         }
     }
 
-    async fn open(&self, from: &str, dice: &mut Dice) -> Result<Watching, ClusterError> {
+    async fn open(
+        &self,
+        from: &str,
+        head: Duration,
+        dice: &mut Dice,
+    ) -> Result<Watching, ClusterError> {
         let limit = dice.jitter(WATCH, 1.0);
         let query = format!(
             "watch=true&allowWatchBookmarks=true&timeoutSeconds={}&{from}{}",
             limit.as_secs(),
             self.selectors
         );
-        let call = self.call("watch", &query, WATCH_HEAD);
+        let call = self.call("watch", &query, head);
         Ok(Watching {
             opened: self.client.open(&call).await?,
             lines: Lines::default(),
@@ -265,14 +321,20 @@ pub(super) struct Watching {
 impl Watching {
     /// The next event; `None` when the server ended the watch, or it has to begin anew with another certificate.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, ClusterError> {
-        let Some(line) = self.line().await? else {
-            return Ok(None);
-        };
-        Ok(Some(match line.kind.as_str() {
-            "BOOKMARK" => Event::Bookmark(bookmark(&line)?.resource_version),
-            "DELETED" => Event::Changed(WatchChange::Deleted(line.object)),
-            _ => Event::Changed(WatchChange::Applied(line.object)),
-        }))
+        loop {
+            let Some(line) = self.line().await? else {
+                return Ok(None);
+            };
+            return Ok(Some(match line.kind.as_str() {
+                "BOOKMARK" => Event::Bookmark(bookmark(&line)?.resource_version),
+                "DELETED" => Event::Changed(WatchChange::Deleted(line.object)),
+                "ADDED" | "MODIFIED" => Event::Changed(WatchChange::Applied(line.object)),
+                other => {
+                    tracing::debug!(other, "An event of a watch is of no known type");
+                    continue;
+                }
+            }));
+        }
     }
 
     async fn line(&mut self) -> Result<Option<Line>, ClusterError> {
@@ -302,6 +364,31 @@ impl Watching {
                 }
             }
         }
+    }
+}
+
+/// What one set may still bring.
+#[derive(Debug, Default)]
+struct Bounds {
+    objects: usize,
+    bytes: usize,
+}
+
+impl Bounds {
+    /// Counts one object; says what it is too much of.
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if bytes > MAX_OBJECT {
+            return Err(format!("an object has more than {MAX_OBJECT} bytes"));
+        }
+        if self.objects > MAX_OBJECTS {
+            return Err(format!("it has more than {MAX_OBJECTS} objects"));
+        }
+        if self.bytes > MAX_SET {
+            return Err(format!("it has more than {MAX_SET} bytes"));
+        }
+        Ok(())
     }
 }
 
@@ -377,5 +464,26 @@ fn unreadable(operation: &'static str, error: &serde_json::Error) -> ClusterErro
     ClusterError::Unreadable {
         operation,
         message: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_bounds_in_objects_bytes_and_bytes_of_one_object() {
+        let mut bounds = Bounds::default();
+        assert!((0..MAX_OBJECTS).all(|_| bounds.take(100).is_ok()));
+        let why = bounds.take(100).unwrap_err();
+        assert_eq!(why, "it has more than 200000 objects");
+        let mut bounds = Bounds::default();
+        assert!((0..8).all(|_| bounds.take(MAX_OBJECT).is_ok()));
+        assert_eq!(
+            bounds.take(1).unwrap_err(),
+            "it has more than 268435456 bytes"
+        );
+        let why = Bounds::default().take(MAX_OBJECT + 1).unwrap_err();
+        assert_eq!(why, "an object has more than 33554432 bytes");
     }
 }

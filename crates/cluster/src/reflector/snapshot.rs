@@ -110,6 +110,12 @@ impl<T: Object + Clone> Keeper<T> {
         (keeper, receiver)
     }
 
+    /// How many objects it holds.
+    pub(super) fn len(&self) -> usize {
+        let snapshot = self.snapshots.borrow();
+        snapshot.as_ref().map_or(0, |set| set.objects.len())
+    }
+
     /// The version to go on from.
     pub(super) fn version(&self) -> &str {
         &self.version

@@ -3,16 +3,16 @@
 //! In:    the client, or nothing where the node stands alone
 //! Out:   [`Reviewer`]s
 //! Calls: wiring/serving
-//! Holds: without a client the answer is no; nothing is kept here, the server remembers
+//! Holds: without a client the answer is no; nothing is kept here, the server remembers and bounds
 //! Upstream: cmd/kubelet/app/auth.go (BuildAuth)
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
-use kubelet_cluster::Client;
 use kubelet_cluster::jitter::Dice;
-use kubelet_cluster::reviews::{access_review, token_review};
+use kubelet_cluster::reviews::{self, access_review, token_review};
+use kubelet_cluster::{Client, ClusterError};
 use kubelet_server::{Access, AccessReview, ReviewError, Reviewer, TokenReview, User};
 
 /// Who answers.
@@ -46,7 +46,7 @@ impl Reviews {
             let (client, mut dice) = (client.clone(), this.dice());
             Box::pin(async move {
                 let found = token_review(&client, token, &mut dice).await;
-                let found = found.map_err(|error| ReviewError(error.to_string()))?;
+                let found = found.map_err(said)?;
                 Ok(found.map(user))
             })
         })))
@@ -62,9 +62,20 @@ impl Reviews {
             let (client, mut dice) = (client.clone(), this.dice());
             Box::pin(async move {
                 let allowed = access_review(&client, question(access), &mut dice).await;
-                allowed.map_err(|error| ReviewError(error.to_string()))
+                allowed.map_err(|error| match said(error) {
+                    ReviewError::Fault(why) => ReviewError::Failed(why),
+                    other => other,
+                })
             })
         })))
+    }
+}
+
+fn said(error: reviews::ReviewError) -> ReviewError {
+    match error {
+        reviews::ReviewError::Call(ClusterError::Crowded { .. }) => ReviewError::Busy,
+        reviews::ReviewError::Call(error) => ReviewError::Failed(error.to_string()),
+        reviews::ReviewError::Said(why) => ReviewError::Fault(why),
     }
 }
 

@@ -20,6 +20,7 @@ use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::timeline::Timeline;
 use kubelet_cluster::Cluster;
 use kubelet_cluster::certificates::CertificateStore;
+use kubelet_cluster::reflector::Sets;
 use kubelet_host::Blocking;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::{Authorization as Mode, Config};
@@ -71,10 +72,12 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
     let (_machine_in, machine) = watch::channel(Some(Arc::new(serving.machine)));
     let (table, reconcilers) = (supervisor.clone(), serving.reconcilers);
     let images = serving.path.images.clone();
+    let sets = serving.cluster.client().map(|client| client.sets().clone());
     let tasks = move || {
         let mut all = table.to_json();
         all["reconcilers"] = reconcilers.to_json();
         all["pulls"] = json!(images.under_way());
+        all["sets"] = sets.as_ref().map_or(json!([]), Sets::to_json);
         all
     };
     let timeline = serving.timeline.clone();

@@ -14,36 +14,41 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
-type Key = [u8; 32];
+pub(super) type Key = [u8; 32];
+
+/// Makes keys of questions, which are secrets themselves.
+pub(super) struct Digests(hmac::Key);
+
+impl Digests {
+    /// Fails when the machine gives no random numbers.
+    pub(super) fn new() -> Option<Self> {
+        let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Some(Self(secret.ok()?))
+    }
+
+    /// The key of a question.
+    pub(super) fn key(&self, question: &[u8]) -> Key {
+        let mut key = [0; 32];
+        for (to, from) in key.iter_mut().zip(hmac::sign(&self.0, question).as_ref()) {
+            *to = *from;
+        }
+        key
+    }
+}
 
 /// Answers by question.
 pub(super) struct Memory<V> {
-    secret: hmac::Key,
     limit: usize,
     /// Never locked across an await.
     entries: Mutex<BTreeMap<Key, (Instant, V)>>,
 }
 
 impl<V: Clone> Memory<V> {
-    /// Fails when the machine gives no random numbers.
-    pub(super) fn new(limit: usize) -> Option<Self> {
-        Some(Self {
-            secret: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?,
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
             limit,
             entries: Mutex::new(BTreeMap::new()),
-        })
-    }
-
-    /// The key of a question.
-    pub(super) fn key(&self, question: &[u8]) -> Key {
-        let mut key = [0; 32];
-        for (to, from) in key
-            .iter_mut()
-            .zip(hmac::sign(&self.secret, question).as_ref())
-        {
-            *to = *from;
         }
-        key
     }
 
     pub(super) fn recall(&self, key: &Key) -> Option<V> {
@@ -53,10 +58,10 @@ impl<V: Clone> Memory<V> {
     }
 
     pub(super) fn keep(&self, key: Key, value: V, holds: Duration) {
-        if holds.is_zero() {
-            return;
-        }
         let now = Instant::now();
+        let Some(until) = now.checked_add(holds).filter(|until| *until > now) else {
+            return;
+        };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= self.limit {
             entries.retain(|_, (until, _)| now < *until);
@@ -67,7 +72,7 @@ impl<V: Clone> Memory<V> {
                 entries.remove(&first);
             }
         }
-        entries.insert(key, (now + holds, value));
+        entries.insert(key, (until, value));
     }
 }
 
@@ -77,14 +82,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_hold_for_their_time_and_no_more_than_the_limit_are_kept() {
-        let memory = Memory::new(2).unwrap();
-        let [a, b, c] = ["a", "b", "c"].map(|text| memory.key(text.as_bytes()));
-        assert!(a != b && a == memory.key(b"a"));
-        assert_ne!(
-            a,
-            Memory::<u8>::new(2).unwrap().key(b"a"),
-            "each memory has its secret"
-        );
+        let (digests, memory) = (Digests::new().unwrap(), Memory::new(2));
+        let [a, b, c] = ["a", "b", "c"].map(|text| digests.key(text.as_bytes()));
+        assert!(a != b && a == digests.key(b"a"));
+        let other = Digests::new().unwrap();
+        assert_ne!(a, other.key(b"a"), "each has its secret");
         memory.keep(a, 1, Duration::from_secs(10));
         memory.keep(b, 2, Duration::from_secs(20));
         memory.keep(c, 3, Duration::ZERO);

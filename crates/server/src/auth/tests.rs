@@ -4,6 +4,8 @@
 
 use std::sync::Mutex;
 
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use hyper::header::HeaderValue;
 
 use super::*;
@@ -88,8 +90,9 @@ impl Asked {
                         groups: vec!["g".to_owned()],
                         ..named("u")
                     })),
-                    "broken" => Err(ReviewError("no connection".to_owned())),
-                    "slow" => std::future::pending().await,
+                    "broken" => Err(ReviewError::Failed("no connection".to_owned())),
+                    "faulty" => Err(ReviewError::Fault("invalid bearer token".to_owned())),
+                    slow if slow.starts_with("slow") => std::future::pending().await,
                     _ => Ok(None),
                 }
             });
@@ -110,7 +113,7 @@ impl Asked {
             ));
             let answer: Reviewed<bool> = Box::pin(async move {
                 match access.user.name.as_str() {
-                    "broken" => Err(ReviewError("no connection".to_owned())),
+                    "broken" => Err(ReviewError::Failed("no connection".to_owned())),
                     name => {
                         Ok(name == "u" && access.verb == "get" && access.subresource == "proxy")
                     }
@@ -158,6 +161,122 @@ async fn a_token_is_asked_for_once_in_two_minutes_and_failures_are_not_kept() {
     assert_eq!(user(absent, "broken").await, Err(401));
     assert_eq!(user(absent, "slow").await, Err(401));
     assert_eq!(asked.take(), ["good", "broken", "broken", "slow"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_once() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let user = async |token: String| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        auth.authenticate(&Certificate::Absent, &headers).await
+    };
+    let began = tokio::time::Instant::now();
+    assert!(user("good".to_owned()).await.is_ok());
+    tokio::time::advance(Duration::from_secs(121)).await;
+    {
+        let mut junk: Vec<_> = (0..500)
+            .map(|number| Box::pin(user(format!("slow-{number}"))))
+            .collect();
+        let answered: Vec<_> = junk
+            .iter_mut()
+            .filter_map(|one| one.now_or_never())
+            .collect();
+        assert_eq!(answered.len(), 484, "16 are under way");
+        for refusal in answered {
+            let refusal = refusal.unwrap_err();
+            assert_eq!(
+                (refusal.status, refusal.retry_after),
+                (429, Some(Duration::from_secs(1)))
+            );
+        }
+        // What is known costs nothing, and who was somebody lately is asked after all the same.
+        assert!(user("good".to_owned()).now_or_never().unwrap().is_ok());
+        let other = user("bad".to_owned()).now_or_never().unwrap();
+        assert_eq!(other.unwrap_err().status, 429);
+    }
+    // All of them hung up: there is nothing left of them.
+    let again = user("bad".to_owned()).now_or_never().unwrap();
+    assert_eq!(again.unwrap_err().status, 401);
+    assert!(began.elapsed() < Duration::from_secs(122));
+    assert_eq!(asked.take().len(), 1 + 16 + 1 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_questions_of_one_moment_are_asked_once_and_a_fault_is_known_for_ten_seconds() {
+    let asked = Asked::default();
+    let auth = auth(Anonymous::Allowed, asked.tokens(), asked.access());
+    let user = async |token: &str| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        let found = auth.authenticate(&Certificate::Absent, &headers).await;
+        found.map_err(|no| no.status)
+    };
+    let slow = join_all((0..100).map(|_| user("slow"))).await;
+    assert!(
+        slow.iter().all(|one| *one == Err(401)),
+        "nobody said whose it is"
+    );
+    assert_eq!(asked.take(), ["slow"]);
+    for wait in [0, 9, 2] {
+        tokio::time::advance(Duration::from_secs(wait)).await;
+        assert_eq!(user("faulty").await, Err(401));
+    }
+    assert_eq!(asked.take(), ["faulty", "faulty"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn junk_does_not_drive_out_what_is_known() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let user = async |token: &str| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        auth.authenticate(&Certificate::Absent, &headers).await
+    };
+    assert!(user("good").await.is_ok());
+    for number in 0..6000 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(user(&format!("junk-{number}")).await.is_err());
+    }
+    asked.take();
+    assert!(user("good").await.is_ok());
+    assert_eq!(asked.take(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_token_is_refused_without_a_question() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let long = format!("Bearer {}", "x".repeat((16 << 10) + 1));
+    for value in [
+        long.as_bytes(),
+        "Bearer s\u{f6}".as_bytes(),
+        b"Bearer a\tb",
+        b"bearer \xff\xfe",
+    ] {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        let headers = [(AUTHORIZATION, value)].into_iter().collect();
+        let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+        assert_eq!(refused.unwrap_err().status, 401);
+    }
+    // "a b" as a protocol.
+    let value = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YSBi";
+    let value = HeaderValue::from_static(value);
+    let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
+    let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+    assert_eq!(refused.unwrap_err().status, 401);
+    assert_eq!(asked.take(), [""; 0]);
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ async fn whose(reviews: &Reviews, token: &str) -> Result<Option<User>, String> {
     let Reviewer::Cluster(review) = reviews.tokens() else {
         panic!("there is a client");
     };
-    (review.0)(token.to_owned()).await.map_err(|error| error.0)
+    let found = (review.0)(token.to_owned()).await;
+    found.map_err(|error| error.to_string())
 }
 
 async fn may(reviews: &Reviews, user: User, subresource: &'static str) -> Result<bool, String> {
@@ -36,7 +37,8 @@ async fn may(reviews: &Reviews, user: User, subresource: &'static str) -> Result
         subresource,
         name: "n".to_owned(),
     };
-    (review.0)(access).await.map_err(|error| error.0)
+    let allowed = (review.0)(access).await;
+    allowed.map_err(|error| error.to_string())
 }
 
 /// A token of the default account, as the administrator gets one.
@@ -113,6 +115,17 @@ async fn a_server_that_is_away_is_an_error_that_says_so_and_is_asked_again_later
     assert!(may(&reviews, found.clone(), "proxy").await.is_err());
     world.set_away(false);
     assert_eq!(may(&reviews, found, "proxy").await, Ok(true));
+}
+
+#[test]
+fn a_question_that_is_not_sent_for_others_is_nobodys_failure() {
+    let crowded = ClusterError::Crowded {
+        operation: "test",
+        wait: Duration::from_secs(20),
+    };
+    assert_eq!(said(crowded.into()), ReviewError::Busy);
+    let fault = reviews::ReviewError::Said("junk".to_owned());
+    assert_eq!(said(fault), ReviewError::Fault("junk".to_owned()));
 }
 
 #[test]
