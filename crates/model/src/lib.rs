@@ -10,6 +10,7 @@ pub mod duration;
 pub mod event;
 pub mod gates;
 pub mod ids;
+pub mod names;
 pub mod node;
 pub mod objects;
 pub mod observed;
