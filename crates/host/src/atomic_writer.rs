@@ -355,7 +355,7 @@ impl<'a> Volume<'a> {
 
     fn clear_name(&self, name: &CStr) -> Result<(), FileError> {
         let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-        remove_beneath(self.fd.as_fd(), name, &path)
+        remove_beneath(self.fd.as_fd(), name, (&path, None))
     }
 }
 

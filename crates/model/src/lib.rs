@@ -6,6 +6,7 @@
 //! Upstream: pkg/kubelet/container/runtime.go, pkg/kubelet/types
 
 pub mod config;
+pub mod disk;
 pub mod duration;
 pub mod event;
 pub mod gates;
