@@ -1,10 +1,13 @@
-//! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, crate edges, the domain matrix.
+//! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, crate edges, the domain matrix, how files
+//! are opened.
 //!
 //! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
 //! Out:   one line per finding
 //! Calls: main
 //! Holds: checks read, they never write
 //! Upstream: none; the idea is rust-analyzer's tidy
+
+mod opens;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -83,17 +86,20 @@ pub(crate) fn say(text: &str) -> ExitCode {
 
 fn findings() -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
+    let mut opens = opens::Opens::default();
     let tracked = output("git", &["ls-files", "*.rs"])?;
     for file in tracked.lines().filter(|file| Path::new(file).exists()) {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
         if !text.starts_with("//!") {
             findings.push(format!("{file}: has no header"));
         }
+        findings.extend(opens.look(file, &text));
         let lines = text.lines().count();
         if lines > LONGEST_FILE && !file.contains("tests") {
             findings.push(format!("{file}: {lines} lines, {LONGEST_FILE} is the most"));
         }
     }
+    findings.extend(opens.unused());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);
     Ok(findings)

@@ -134,7 +134,7 @@ impl ContainerManager {
 
     async fn remove(&self, leftover: PodCgroup) -> Result<(), RoundError> {
         // Looked up again: a pod may have come meanwhile.
-        let is_known = self.parts.pods.borrow().contains_key(leftover.uid.as_str());
+        let is_known = self.parts.pods.borrow().contains_key(&leftover.uid);
         if is_known {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl ContainerManager {
         match removed.map_err(|error| RoundError::of(&error))? {
             Ok(true) => {
                 tracing::info!(
-                    uid = leftover.uid,
+                    uid = %leftover.uid,
                     cgroup = leftover.path,
                     "Removed the cgroup of a pod that is gone"
                 );
@@ -172,7 +172,7 @@ impl ContainerManager {
 fn active_pods(pods: &ReportedPods) -> Vec<Pod> {
     pods.values()
         .filter(|pod| !is_final(Some(&pod.status)))
-        .filter_map(|pod| Pod::new(Arc::clone(&pod.object), SourceKind::File, Vec::new()))
+        .filter_map(|pod| Pod::new(Arc::clone(&pod.object), SourceKind::File, Vec::new()).ok())
         .collect()
 }
 
@@ -189,7 +189,7 @@ fn abandoned_cgroups(
     .map(|class| tier_path(class, node));
     let mut abandoned = BTreeSet::new();
     for found in list_pod_cgroups(cgroups, &tiers.each_ref().map(String::as_str))? {
-        if !known.contains(&found.uid) && cgroups.pids(&found.path)?.is_empty() {
+        if !known.contains(found.uid.as_str()) && cgroups.pids(&found.path)?.is_empty() {
             abandoned.insert(found);
         }
     }

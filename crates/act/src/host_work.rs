@@ -21,11 +21,16 @@ use kubelet_host::blocking::Blocking;
 use kubelet_host::cgroup::{CgroupLimits, Cgroups};
 use kubelet_host::files::{self, Durability};
 use kubelet_host::ownership::{self, Access, ChangePolicy};
-use kubelet_host::{atomic_writer, empty_dir, host_path, mounts, remove, sub_path};
+use kubelet_host::remove::Kept;
+use kubelet_host::{atomic_writer, empty_dir, host_path, links, mounts, sub_path};
+use kubelet_model::names::PathPart;
 use kubelet_model::reason::Reason;
 
+mod removal;
 #[cfg(test)]
 mod tests;
+
+pub use removal::kept;
 
 /// Longest that the host side of one pod may take; a dead file system behind a host path is the usual cause of more.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -68,6 +73,8 @@ pub struct Host {
     pub cgroups: Option<Arc<dyn Cgroups>>,
     /// Directory of links to container logs.
     pub container_logs_dir: PathBuf,
+    /// What no removal may take.
+    pub kept: Kept,
 }
 
 impl Host {
@@ -116,19 +123,12 @@ impl Host {
     /// Makes the link to a container's log.
     pub fn link_log(&self, stem: &str, id: &str, target: &str) -> std::io::Result<()> {
         // The name of a link is cut so that the id always stays whole.
-        let room = 251_usize.saturating_sub(id.len());
+        let room = 250_usize.saturating_sub(id.len());
         let stem: String = stem.chars().take(room).collect();
-        let link = self
-            .root
-            .join(&self.container_logs_dir)
-            .join(format!("{stem}-{id}.log"));
-        match std::os::unix::fs::symlink(target, &link) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(&link)?;
-                std::os::unix::fs::symlink(target, &link)
-            }
-            other => other,
-        }
+        let name = PathPart::parse(format!("{stem}-{id}.log"))
+            .map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
+        let directory = self.root.join(&self.container_logs_dir);
+        links::make(&directory, &name, target)
     }
 
     fn one(&self, work: &HostWork) -> Result<(), HostWorkError> {
@@ -187,9 +187,7 @@ impl Host {
                 None => Ok(()),
             },
             HostWork::UnmountVolumes { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
-            HostWork::RemoveTree { path } => {
-                remove::remove_tree(&self.root, &self.root.join(path)).map_err(|e| failed(&e))
-            }
+            HostWork::RemoveTree { top, below } => self.remove_seen(top, below),
             HostWork::RemoveLogLinks { stem, log_dir } => {
                 self.remove_links(stem, log_dir).map_err(|e| failed(&e))
             }
@@ -264,7 +262,7 @@ impl Host {
     /// Unmounts parts of volumes and the volumes in memory of a pod, and nothing else.
     fn unmount_below(&self, pod_dir: &Path) -> Result<(), HostWorkError> {
         let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
-        sub_path::clean(&self.root, pod_dir).map_err(|e| failed(&e))?;
+        sub_path::unmount_parts(&self.root, pod_dir).map_err(|e| failed(&e))?;
         for kind in IN_MEMORY {
             let volumes = pod_dir.join("volumes").join(kind);
             let mounted =
@@ -275,25 +273,6 @@ impl Host {
             {
                 mounts::unmount(&self.root, path, mounts::Unmount::Plain)
                     .map_err(|e| failed(&e))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_links(&self, stem: &str, log_dir: &str) -> std::io::Result<()> {
-        let dir = self.root.join(&self.container_logs_dir);
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let ours = entry.file_name().to_string_lossy().starts_with(stem);
-            if ours
-                && std::fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(log_dir))
-            {
-                std::fs::remove_file(entry.path())?;
             }
         }
         Ok(())

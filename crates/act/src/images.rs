@@ -215,11 +215,10 @@ impl Images {
     }
 
     fn add_pulling(&self, wanted: &ImageWanted, took: Duration) {
-        if let Some(metadata) = &wanted.sandbox_config.metadata {
+        let metadata = wanted.sandbox_config.metadata.as_ref();
+        if let Some(uid) = metadata.and_then(|metadata| PodUid::parse(&metadata.uid).ok()) {
             let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
-            *pulling
-                .entry(PodUid::from(metadata.uid.as_str()))
-                .or_default() += took;
+            *pulling.entry(uid).or_default() += took;
         }
     }
 

@@ -17,7 +17,7 @@ use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedPod, ObservedSandbox};
 
 use crate::clock::Clock;
-use crate::termination_message::MessageReader;
+use crate::termination_message::{MessagePlaces, MessageReader};
 
 /// How much of a pod to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ pub async fn look(
     let inspections = containers.into_iter().map(|id| {
         let before = pod.containers.iter().find(|c| c.id == id).cloned();
         let sandbox = pod.sandboxes.first().map(|s| s.id.clone());
-        inspect_container(cri, messages, id, before, sandbox)
+        inspect_container(cri, messages, uid, id, (before, sandbox))
     });
     let inspected: Result<Vec<_>, _> = join_all(inspections).await.into_iter().collect();
     for (id, seen) in inspected? {
@@ -198,9 +198,9 @@ async fn inspect_sandbox(
 async fn inspect_container(
     cri: &Client,
     messages: &MessageReader,
+    uid: &PodUid,
     id: ContainerId,
-    before: Option<ObservedContainer>,
-    sandbox: Option<SandboxId>,
+    (before, sandbox): (Option<ObservedContainer>, Option<SandboxId>),
 ) -> Result<(ContainerId, Option<ObservedContainer>), CriError> {
     // A container has one first process and one sandbox for all its life; what was told of them once stays true.
     let known_pid = before.as_ref().and_then(|b| b.pid);
@@ -231,11 +231,12 @@ async fn inspect_container(
         container.pid = container.pid.or(known_pid);
     }
     if let ContainerState::Exited(exit) = &mut container.state {
-        let message = messages.read(
-            container.termination_message_host_path.as_deref(),
-            detail.message_from_logs && exit.code != 0,
-            &container.log_path,
-        );
+        let may_be_log = detail.message_from_logs && exit.code != 0;
+        let places = MessagePlaces {
+            file: container.termination_message_host_path.as_deref(),
+            log: may_be_log.then_some(container.log_path.as_str()),
+        };
+        let message = messages.read(uid, places);
         if let Some(message) = message.await {
             exit.message = message;
         }

@@ -101,7 +101,7 @@ mod tests {
             reason: Some(reason.to_owned()),
             ..v1::PodStatus::default()
         };
-        status.report(&PodUid::from("1"), &Arc::default(), shown);
+        status.report(&PodUid::parse("1").unwrap(), &Arc::default(), shown);
     }
 
     #[tokio::test(start_paused = true)]

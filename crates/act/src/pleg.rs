@@ -500,6 +500,12 @@ impl Pleg {
             Ok(listing) => {
                 let changed = changed_pods(&self.listing, &listing);
                 self.metrics.relisted(began.elapsed(), self.clock.now());
+                for why in listing.refused.difference(&self.listing.refused) {
+                    tracing::warn!(
+                        uid = why,
+                        "The runtime holds something of a pod that can not be; it is left alone"
+                    );
+                }
                 self.listing = listing;
                 if self.to_see.is_none() {
                     self.to_see = Some(changed.clone());

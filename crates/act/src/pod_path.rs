@@ -114,7 +114,12 @@ pub fn start(
             cri: parts.cri.clone(),
             clock: parts.clock,
             exits: parts.exits,
-            messages: MessageReader::new(parts.host.root.clone(), parts.host.blocking.clone()),
+            messages: MessageReader::new(
+                parts.host.root.clone(),
+                parts.host.blocking.clone(),
+                &parts.node.root_dir,
+                &parts.node.pod_logs_dir,
+            ),
             wakes: wakes_out.clone(),
             faults: parts.faults.clone(),
         },

@@ -7,6 +7,7 @@
 //!        written before what depends on it is shown; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
+mod disk;
 mod record;
 mod telling;
 
@@ -28,7 +29,8 @@ use kubelet_decide::view::{
     Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
     TerminatingRecord, Waiting,
 };
-use kubelet_decide::volumes::{Leaving, Mark, pod_dir};
+use kubelet_decide::volumes::{Leaving, Mark};
+use kubelet_model::disk::PodDirs;
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
@@ -115,6 +117,7 @@ pub struct PodWorker {
     held: BTreeMap<String, Timestamp>,
     pod_waiting: Option<Waiting>,
     prepared: Prepared,
+    dirs: Option<PodDirs>,
     written: BTreeMap<String, Mark>,
     objects: PodObjects,
     handlers: Option<Arc<RuntimeHandlers>>,
@@ -197,6 +200,7 @@ impl PodWorker {
             held: BTreeMap::new(),
             pod_waiting: None,
             prepared: Prepared::No,
+            dirs: None,
             written: BTreeMap::new(),
             objects: PodObjects::default(),
             handlers: None,
@@ -286,12 +290,6 @@ impl PodWorker {
                     .report(&self.uid, &order.pod.object, status);
             }
         }
-    }
-
-    /// A record may be lost with the journal; what ran here before has its directory all the same.
-    fn has_directory(&self, pod: &Pod) -> bool {
-        let path = pod_dir(pod, &self.parts.node);
-        self.parts.executor.host.root.join(path).exists()
     }
 
     /// The pod as it is, never older than the last action; `None` when the runtime does not say, after a wait.
@@ -401,6 +399,7 @@ impl PodWorker {
             self.parts.executor.faults.reach(FaultPoint::Stepped).await;
             self.enter(next, order, observed, &network);
         }
+        self.see_dirs(&order.pod).await;
         let plan = pod_plan(&self.view(order, observed, &self.life, &network));
         self.tell_plan(order, observed, &network, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
@@ -611,6 +610,7 @@ impl PodWorker {
             Effect::Written(written) => self.written.extend(written),
             Effect::Released(leaving) => {
                 self.written.clear();
+                self.dirs = None;
                 self.prepared = match leaving {
                     Leaving::No => Prepared::Ended,
                     Leaving::Yes => Prepared::Released,
@@ -743,6 +743,7 @@ impl PodWorker {
             desire: &order.desire,
             lifecycle: life,
             observed,
+            dirs: self.dirs.as_ref(),
             record: &self.record,
             resolved: &self.resolved,
             waiting: &self.waiting,

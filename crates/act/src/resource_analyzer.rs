@@ -249,7 +249,10 @@ mod tests {
     async fn volumes_are_measured_each_period_and_forgotten_with_their_pod() {
         let scratch = Scratch::new();
         let status = StatusHandle::default();
-        let (one, bare) = (PodUid::from("one"), PodUid::from("bare"));
+        let (one, bare) = (
+            PodUid::parse("one").unwrap(),
+            PodUid::parse("bare").unwrap(),
+        );
         status.report(&one, &pod(&["cache", "absent"]), v1::PodStatus::default());
         status.report(&bare, &pod(&[]), v1::PodStatus::default());
         let file = "/root/pods/one/volumes/kubernetes.io~empty-dir/cache/sub/file";

@@ -77,10 +77,10 @@ async fn one_stream(
             Ok(Some(event)) => {
                 figures.event(event.created_at, clock.now());
                 let status = event.pod_sandbox_status.as_ref();
-                let uid = status.and_then(|s| s.labels.get(POD_UID_LABEL).cloned());
-                match uid {
+                let uid = status.and_then(|s| s.labels.get(POD_UID_LABEL));
+                match uid.and_then(|uid| PodUid::parse(uid).ok()) {
                     Some(uid) => pleg.hint(
-                        &PodUid::from(uid),
+                        &uid,
                         Scope::container(ContainerId::from(event.container_id)),
                     ),
                     // Not ours, or its pod is not told: the relist finds it.

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn each_change_of_a_pod_is_told_once_and_what_was_there_before_too() {
         let (handle, object) = (StatusHandle::default(), Arc::new(v1::Pod::default()));
-        let (one, two) = (PodUid::from("1"), PodUid::from("2"));
+        let (one, two) = (PodUid::parse("1").unwrap(), PodUid::parse("2").unwrap());
         handle.report(&one, &object, v1::PodStatus::default());
         let mut changes = handle.changes();
         let mut told = || {

@@ -400,15 +400,15 @@ impl Held {
         }
         let mut changed = gone;
         for (uid, object) in now {
-            match self.objects.get_mut(uid) {
+            match self.objects.get(uid) {
                 Some(old) if Arc::ptr_eq(old, object) => {}
-                Some(old) => {
-                    *old = Arc::clone(object);
-                    changed.push(PodUid::from(uid));
-                }
-                None => {
-                    self.objects.insert(PodUid::from(uid), Arc::clone(object));
-                    changed.push(PodUid::from(uid));
+                Some(_) | None => {
+                    // No pod has a UID that is none.
+                    let Ok(uid) = PodUid::parse(uid) else {
+                        continue;
+                    };
+                    self.objects.insert(uid.clone(), Arc::clone(object));
+                    changed.push(uid);
                 }
             }
         }
@@ -501,7 +501,7 @@ mod tests {
             status: Arc::default(),
             progress: kubelet_model::reported::Progress::Working,
         };
-        let uid = PodUid::from("h");
+        let uid = PodUid::parse("h").unwrap();
         assert!(held.for_pod(&uid, &shown("p")).is_some());
         assert!(held.for_pod(&uid, &shown("other")).is_none());
     }

@@ -27,7 +27,7 @@ use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::pod_status::reads_same;
 use kubelet_decide::view::{Desire, PodRecord};
-use kubelet_model::ids::PodUid;
+use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::pod::{Pod, SourceKind};
 use kubelet_model::reason::Reason;
 use prometheus::Registry;
@@ -39,7 +39,7 @@ pub use self::admit::AdmissionParts;
 use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
 use crate::loop_metrics::LoopMetrics;
-use crate::orphan::orphan_pod;
+use crate::orphan::{orphan_pod, owner_of_logs};
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
 use crate::supervisor::{Supervisor, TaskKind};
@@ -548,34 +548,49 @@ impl SyncLoop {
         for pod in self.parts.pleg.all() {
             self.adopt_orphan(&pod.uid);
         }
-        // The name of a directory of logs tells namespace and name, too: `<namespace>_<name>_<uid>`.
-        let with_directory: BTreeSet<PodUid> = names_in(&self.pods_dir)
-            .into_iter()
-            .map(PodUid::from)
-            .collect();
-        let mut on_disk: BTreeMap<PodUid, (String, String)> = with_directory
-            .iter()
-            .map(|uid| (uid.clone(), (String::new(), String::new())))
-            .collect();
-        for name in names_in(&self.logs_dir) {
-            if let [namespace, name, uid] = name.splitn(3, '_').collect::<Vec<_>>()[..] {
-                on_disk.insert(PodUid::from(uid), (namespace.to_owned(), name.to_owned()));
-            }
-        }
+        let on_disk = self.pods_on_disk();
         let mut orphans = 0;
-        for (uid, (namespace, name)) in on_disk {
+        for (uid, (has_directory, full_name)) in on_disk {
             if !self.is_known(&uid) {
-                orphans += usize::from(with_directory.contains(&uid));
-                tracing::info!(uid = %uid, namespace, name, "Directory of a pod that no source knows");
-                self.start_orphan(orphan_pod(&uid, &namespace, &name), None);
+                orphans += usize::from(has_directory);
+                tracing::info!(uid = %uid, pod = %full_name, "Directory of a pod that no source knows");
+                self.start_orphan(Pod::orphan(uid, full_name), None);
             }
         }
         self.metrics.swept(orphans);
         for key in self.parts.records.keys(POD_PREFIX) {
-            if !self.is_known(&PodUid::from(key.as_str())) {
+            // A record of no possible pod is of no use to anybody.
+            let is_known = PodUid::parse(&key).is_ok_and(|uid| self.is_known(&uid));
+            if !is_known {
                 self.parts.records.remove(&format!("{POD_PREFIX}{key}"));
             }
         }
+    }
+
+    /// Pods that have a directory of their own (true) or of logs; the name of the latter tells namespace and name, too. What
+    /// bears no pod's name is no pod's, and stays.
+    fn pods_on_disk(&self) -> BTreeMap<PodUid, (bool, PodFullName)> {
+        let mut on_disk = BTreeMap::new();
+        let refused = |dir: &Path, why| tracing::warn!(directory = %dir.display(), %why, "What bears no pod's name is left alone");
+        for name in names_in(&self.pods_dir) {
+            match PodUid::parse(&name) {
+                Ok(uid) => {
+                    let unnamed = PodFullName::of_unnamed(&uid);
+                    on_disk.insert(uid, (true, unnamed));
+                }
+                Err(why) => refused(&self.pods_dir, why),
+            }
+        }
+        for name in names_in(&self.logs_dir) {
+            match owner_of_logs(&name) {
+                Ok((uid, full_name)) => {
+                    let has_directory = on_disk.get(&uid).is_some_and(|(has, _)| *has);
+                    on_disk.insert(uid, (has_directory, full_name));
+                }
+                Err(why) => refused(&self.logs_dir, why),
+            }
+        }
+        on_disk
     }
 
     fn is_known(&self, uid: &PodUid) -> bool {
@@ -632,10 +647,14 @@ impl Drop for EndOfWorker {
     }
 }
 
+/// Most names of one directory that are looked at: a start must not take as long as somebody likes.
+const MOST_NAMES: usize = 1 << 16;
+
 /// Names of what is in a directory, in order; nothing where it cannot be read.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
+        .take(MOST_NAMES)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();

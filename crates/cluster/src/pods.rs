@@ -169,7 +169,15 @@ fn made_of(object: &Arc<v1::Pod>, node: &str, unbuilt: Unbuilt) -> Made {
         return Made::Mirror;
     }
     let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
-    pod.map_or(Made::Nothing, |pod| Made::Pod(Arc::new(pod)))
+    match pod {
+        Ok(pod) => Made::Pod(Arc::new(pod)),
+        // Made once of each version of an object: told once.
+        Err(error) => {
+            let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
+            tracing::warn!(namespace = namespace.as_deref(), name = name.as_deref(), %error, "A pod of the API can not be one of this node; it is left out");
+            Made::Nothing
+        }
+    }
 }
 
 /// Whether it is the image of a static pod.

@@ -120,8 +120,8 @@ pub fn pod_uid_of_cgroup(directory: &str) -> Option<PodUid> {
     // Quirk: a UID that holds "pod" itself is not recognised (pod_container_manager_linux.go, GetAllPodsFromCgroups).
     directory
         .strip_prefix(POD_PREFIX)
-        .filter(|uid| !uid.is_empty() && !uid.contains(POD_PREFIX))
-        .map(PodUid::from)
+        .filter(|uid| !uid.contains(POD_PREFIX))
+        .and_then(|uid| PodUid::parse(uid).ok())
 }
 
 /// Amounts below zero were refused before; they count as nothing.

@@ -154,7 +154,7 @@ pub fn container_annotations(
     annotations
 }
 
-/// Reads a sandbox's labels; `None` when it is not a pod's (no UID, name or namespace).
+/// Reads a sandbox's labels; `None` when it is not a pod's (no UID, name or namespace that one can have).
 pub fn parse_sandbox_labels(labels: &Map) -> Option<SandboxLabels> {
     let (uid, full_name) = parse_identity(labels)?;
     let mut pod_labels = labels.clone();
@@ -169,12 +169,7 @@ pub fn parse_sandbox_labels(labels: &Map) -> Option<SandboxLabels> {
 /// Reads a container's labels; `None` when it is not a pod's container.
 pub fn parse_container_labels(labels: &Map) -> Option<ContainerLabels> {
     let (uid, full_name) = parse_identity(labels)?;
-    let name = ContainerName::from(
-        labels
-            .get(CONTAINER_NAME)
-            .filter(|name| !name.is_empty())?
-            .as_str(),
-    );
+    let name = ContainerName::parse(labels.get(CONTAINER_NAME)?).ok()?;
     Some(ContainerLabels {
         uid,
         full_name,
@@ -183,17 +178,9 @@ pub fn parse_container_labels(labels: &Map) -> Option<ContainerLabels> {
 }
 
 fn parse_identity(labels: &Map) -> Option<(PodUid, PodFullName)> {
-    let text = |key: &str| {
-        labels
-            .get(key)
-            .filter(|value| !value.is_empty())
-            .map(String::as_str)
-    };
-    let full_name = PodFullName {
-        namespace: text(POD_NAMESPACE)?.into(),
-        name: text(POD_NAME)?.into(),
-    };
-    Some((PodUid::from(text(POD_UID)?), full_name))
+    let text = |key: &str| labels.get(key).map(String::as_str);
+    let full_name = PodFullName::parse(text(POD_NAMESPACE)?, text(POD_NAME)?).ok()?;
+    Some((PodUid::parse(text(POD_UID)?).ok()?, full_name))
 }
 
 /// Reads a container's annotations.

@@ -119,7 +119,7 @@ mod tests {
 
     fn check(standings: &[Standing], strangers: &[&str], expected: &str) {
         let uids: Vec<PodUid> = (0..standings.len())
-            .map(|n| PodUid::from(n.to_string()))
+            .map(|n| PodUid::parse(&n.to_string()).unwrap())
             .collect();
         let claims: Vec<Claim<'_>> = uids
             .iter()
@@ -129,7 +129,10 @@ mod tests {
                 standing: *standing,
             })
             .collect();
-        let strangers: Vec<PodUid> = strangers.iter().map(|uid| PodUid::from(*uid)).collect();
+        let strangers: Vec<PodUid> = strangers
+            .iter()
+            .map(|uid| PodUid::parse(uid).unwrap())
+            .collect();
         let words: Vec<String> = turns(&claims, &strangers)
             .into_iter()
             .map(|turn| match turn {

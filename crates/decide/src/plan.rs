@@ -9,6 +9,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
+use kubelet_model::disk::SeenDir;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
@@ -267,10 +268,12 @@ pub enum HostWork {
         /// The pod's directory.
         pod_dir: String,
     },
-    /// Remove a tree of ours; stops at any mount point.
+    /// Remove a tree of ours, if it is still in the directory that was seen; stops at any mount point.
     RemoveTree {
-        /// Path.
-        path: String,
+        /// The pod's directory, or that of its logs.
+        top: SeenDir,
+        /// What goes of it; empty for all of it.
+        below: String,
     },
     /// Remove links of the container log directory that begin with this.
     RemoveLogLinks {

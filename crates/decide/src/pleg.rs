@@ -23,6 +23,8 @@ pub struct Listing {
     pub pods: BTreeMap<PodUid, BTreeMap<String, ListedState>>,
     /// UID → the pod's name, as labels tell it.
     pub names: BTreeMap<PodUid, PodFullName>,
+    /// Labels that look like a pod's and name no possible UID: such a thing is nobody's, and is left alone.
+    pub refused: BTreeSet<String>,
 }
 
 /// State as a list shows it.
@@ -41,31 +43,42 @@ impl Listing {
         let labels = sandboxes.iter().map(|s| &s.labels);
         let labels = labels.chain(containers.iter().map(|c| &c.labels));
         let names = labels.filter_map(name_of).collect();
+        let mut refused = BTreeSet::new();
         for sandbox in sandboxes {
-            if let Some(uid) = sandbox.labels.get(POD_UID_LABEL) {
-                let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
+            if let Some(uid) = uid_of(&sandbox.labels, &mut refused) {
+                let entry = pods.entry(uid).or_default();
                 entry.insert(sandbox.id.clone(), ListedState::Sandbox(sandbox.state));
             }
         }
         for container in containers {
-            if let Some(uid) = container.labels.get(POD_UID_LABEL) {
-                let entry = pods.entry(PodUid::from(uid.as_str())).or_default();
+            if let Some(uid) = uid_of(&container.labels, &mut refused) {
+                let entry = pods.entry(uid).or_default();
                 entry.insert(
                     container.id.clone(),
                     ListedState::Container(container.state),
                 );
             }
         }
-        Self { pods, names }
+        Self {
+            pods,
+            names,
+            refused,
+        }
     }
 }
 
+fn uid_of(labels: &BTreeMap<String, String>, refused: &mut BTreeSet<String>) -> Option<PodUid> {
+    let uid = PodUid::parse(labels.get(POD_UID_LABEL)?);
+    uid.map_err(|bad| refused.insert(bad.to_string())).ok()
+}
+
 fn name_of(labels: &BTreeMap<String, String>) -> Option<(PodUid, PodFullName)> {
-    let name = PodFullName {
-        namespace: labels.get(POD_NAMESPACE_LABEL)?.as_str().into(),
-        name: labels.get(POD_NAME_LABEL)?.as_str().into(),
-    };
-    Some((PodUid::from(labels.get(POD_UID_LABEL)?.as_str()), name))
+    let uid = PodUid::parse(labels.get(POD_UID_LABEL)?).ok()?;
+    let (namespace, name) = (
+        labels.get(POD_NAMESPACE_LABEL)?,
+        labels.get(POD_NAME_LABEL)?,
+    );
+    Some((uid, PodFullName::parse(namespace, name).ok()?))
 }
 
 /// Pods that differ between two lists, gone ones included.

@@ -462,10 +462,15 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     // First, and with it the end of what runs in the pod's cgroup though the runtime takes it for ended: such a container it can
     // not remove (containerd 1.6 after a start whose client went).
     if !is_done {
+        let Some(dirs) = view.dirs else {
+            // What is not seen is not removed, and not forgotten either: its worker looks again.
+            plan.wake_at = view.retry_at;
+            return plan;
+        };
         plan.push(
             "nothing of it runs",
             Action::Release {
-                work: release_work(view.pod, view.node, leaving),
+                work: release_work(view.pod, view.node, leaving, dirs),
                 leaving,
                 seen,
             },

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use kubelet_model::disk::PodDirs;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::ObservedPod;
@@ -244,6 +245,8 @@ pub struct PodView<'a> {
     pub lifecycle: &'a Lifecycle,
     /// What the runtime holds of it.
     pub observed: &'a ObservedPod,
+    /// What the disk was seen to hold of it; asked for before it is taken down alone.
+    pub dirs: Option<&'a PodDirs>,
     /// What its worker remembers.
     pub record: &'a PodRecord,
     /// Images made sure of for the next start, by container name.

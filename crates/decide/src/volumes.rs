@@ -3,8 +3,9 @@
 //! In:    pod, node, the objects that its volumes show
 //! Out:   `HostWork` to do before a start, when an object changed, and to undo after the end; where each volume lies on the host
 //! Calls: pod_plan, container_start
-//! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed; a volume that
-//!        was set up stays as it is while its objects can not be had
+//! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed; a removal names
+//!        the directory that was seen, and not only where it was; a volume that was set up stays as it is while its objects can
+//!        not be had
 //! Upstream: pkg/kubelet/kubelet_getters.go, pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected},
 //!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down;
 //!           the emptyDir on disk of a pod that ended stays until the pod goes
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::core::v1;
+use kubelet_model::disk::{FileId, PodDirs, SeenDir};
 use kubelet_model::node::NodeView;
 use kubelet_model::objects::Payload;
 use kubelet_model::pod::Pod;
@@ -213,16 +215,26 @@ impl OwnKind {
     }
 
     fn path(self, pod: &Pod, node: &NodeView, name: &str) -> String {
-        format!("{}/volumes/{}/{name}", pod_dir(pod, node), self.directory())
+        format!("{}/{}", pod_dir(pod, node), self.below(name))
+    }
+
+    /// Below the pod's directory.
+    fn below(self, name: &str) -> String {
+        format!("volumes/{}/{name}", self.directory())
     }
 }
 
 fn empty_dir_marker(pod: &Pod, node: &NodeView, name: &str) -> String {
-    format!(
-        "{}/plugins/kubernetes.io~empty-dir/{name}",
-        pod_dir(pod, node)
-    )
+    format!("{}/{}", pod_dir(pod, node), marker_below(name))
 }
+
+/// Below the pod's directory.
+fn marker_below(name: &str) -> String {
+    format!("plugins/kubernetes.io~empty-dir/{name}")
+}
+
+/// Parts of volumes, below the pod's directory.
+const SUB_PATHS: &str = "volume-subpaths";
 
 fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec().security_context.as_ref()?;
@@ -307,14 +319,24 @@ pub fn sub_path_target(
     volume: &str,
 ) -> String {
     format!(
-        "{}/volume-subpaths/{volume}/{container}/{index}",
+        "{}/{SUB_PATHS}/{volume}/{container}/{index}",
         pod_dir(pod, node)
     )
 }
 
-/// All that is taken down once nothing of the pod runs. The logs go only with the pod itself.
-pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWork> {
+/// All that is taken down once nothing of the pod runs. The logs go only with the pod itself. What was not there when this was
+/// decided is not removed.
+pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving, dirs: &PodDirs) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
+    let seen = |path: &str, id: Option<FileId>| {
+        let path = path.to_owned();
+        id.map(|id| SeenDir { path, id })
+    };
+    let remove = |top: Option<SeenDir>, below: &str| {
+        let below = below.to_owned();
+        top.map(|top| HostWork::RemoveTree { top, below })
+    };
+    let top = seen(&dir, dirs.pod);
     // What still runs in the cgroup ends before its volumes go.
     let mut work: Vec<HostWork> = cgroup_paths(pod, node)
         .into_iter()
@@ -323,6 +345,7 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
     work.push(HostWork::UnmountVolumes {
         pod_dir: dir.clone(),
     });
+    work.extend(remove(top.clone(), SUB_PATHS));
     // What it was given goes with its containers, and what lay in memory with its mount; what it wrote to disk stays as long as its
     // status does.
     for volume in volumes(pod) {
@@ -336,18 +359,16 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving) -> Vec<HostWor
                 format!("wrapped_{}", volume.name)
             }
         };
-        let marker = empty_dir_marker(pod, node, &marker);
-        for path in [kind.path(pod, node, &volume.name), marker] {
-            work.push(HostWork::RemoveTree { path });
+        let marker = marker_below(&marker);
+        for below in [kind.below(&volume.name), marker] {
+            work.extend(remove(top.clone(), &below));
         }
     }
     if leaving == Leaving::Yes {
-        work.push(HostWork::RemoveTree { path: dir });
+        work.extend(remove(top, ""));
         let log_dir = log_dir(pod, node);
         let stem = format!("{}_{}_", pod.full_name.name, pod.full_name.namespace);
-        work.push(HostWork::RemoveTree {
-            path: log_dir.clone(),
-        });
+        work.extend(remove(seen(&log_dir, dirs.logs), ""));
         work.push(HostWork::RemoveLogLinks { stem, log_dir });
     }
     work

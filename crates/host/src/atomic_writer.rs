@@ -25,9 +25,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use kubelet_model::objects::{Payload, PayloadFile};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::beneath::open_file_in;
 use crate::files::{FileError, open_beneath};
 use crate::remove::remove_beneath;
 
@@ -216,7 +217,12 @@ impl<'a> Volume<'a> {
             return Ok(false);
         };
         let mut present = BTreeSet::new();
-        list_files(&directory, "", &mut present).map_err(self.error("read", name))?;
+        match list_files(&directory, &mut present) {
+            Ok(()) => {}
+            // More or deeper than any payload is.
+            Err(Errno::TOOBIG | Errno::NAMETOOLONG) => return Ok(false),
+            Err(errno) => return Err(self.error("read", name)(errno)),
+        }
         if !present.iter().eq(files.keys()) {
             return Ok(false);
         }
@@ -349,7 +355,7 @@ impl<'a> Volume<'a> {
 
     fn clear_name(&self, name: &CStr) -> Result<(), FileError> {
         let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-        remove_beneath(self.fd.as_fd(), name, &path)
+        remove_beneath(self.fd.as_fd(), name, (&path, None))
     }
 }
 
@@ -371,23 +377,36 @@ fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(found)
 }
 
-/// Paths of everything but directories; an empty directory counts as a path, too: no payload has one.
-fn list_files(directory: &OwnedFd, above: &str, found: &mut BTreeSet<String>) -> Result<(), Errno> {
-    let entries = names(directory)?;
-    if entries.is_empty() && !above.is_empty() {
-        found.insert(format!("{above}/"));
-    }
-    for name in entries {
-        let name = name.to_string_lossy();
-        let path = if above.is_empty() {
-            name.clone().into_owned()
-        } else {
-            format!("{above}/{name}")
-        };
-        // Deeper than any path may be: not ours.
-        match open_directory(directory.as_fd(), &name) {
-            Ok(inner) if path.len() <= LONGEST_PATH => list_files(&inner, &path, found)?,
-            Ok(_) | Err(_) => {
+/// Most names that are read of a directory with files: more than the largest payload has.
+const MOST_NAMES: usize = 1 << 20;
+
+/// Paths of everything but directories; an empty directory counts as a path, too: no payload has one. The way down is a list,
+/// not the stack, and one directory is open at a time, however deep or wide somebody made it.
+fn list_files(directory: &OwnedFd, found: &mut BTreeSet<String>) -> Result<(), Errno> {
+    let mut to_read = vec![String::new()];
+    let mut read = 0;
+    while let Some(above) = to_read.pop() {
+        let is_top = above.is_empty();
+        let opened = open_directory(directory.as_fd(), if is_top { "." } else { &above })?;
+        let entries = names(&opened)?;
+        read += entries.len();
+        if read > MOST_NAMES {
+            return Err(Errno::TOOBIG);
+        }
+        if entries.is_empty() && !is_top {
+            found.insert(format!("{above}/"));
+        }
+        for name in entries {
+            let name = name.to_string_lossy();
+            let path = if is_top {
+                name.clone().into_owned()
+            } else {
+                format!("{above}/{name}")
+            };
+            // Longer than any path may be: not ours.
+            if path.len() <= LONGEST_PATH && open_directory(opened.as_fd(), &name).is_ok() {
+                to_read.push(path);
+            } else {
                 found.insert(path);
             }
         }
@@ -396,20 +415,17 @@ fn list_files(directory: &OwnedFd, above: &str, found: &mut BTreeSet<String>) ->
 }
 
 fn has_content(directory: &OwnedFd, path: &str, content: &[u8]) -> Result<bool, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let opened = match open_beneath(directory, Path::new(path), flags) {
-        Ok(opened) => opened,
+    let Ok(opened) = open_file_in(directory, Path::new(path)) else {
         // A link, a socket, another file system: not what was written.
-        Err(_) => return Ok(false),
+        return Ok(false);
     };
     let stat = rustix::fs::fstat(&opened)?;
-    let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
-    if !is_file || u64::try_from(stat.st_size) != Ok(content.len() as u64) {
+    if u64::try_from(stat.st_size) != Ok(content.len() as u64) {
         return Ok(false);
     }
     let mut found = Vec::with_capacity(content.len());
     let limit = (content.len() as u64).saturating_add(1);
-    File::from(opened)
+    opened
         .take(limit)
         .read_to_end(&mut found)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;

@@ -16,6 +16,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kubelet_model::ids::PodUid;
+
 use crate::HostRoot;
 use crate::cgroup_v1::CgroupV1;
 use crate::cgroup_v2::CgroupV2;
@@ -218,7 +220,7 @@ const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodCgroup {
     /// What follows `pod` in its name.
-    pub uid: String,
+    pub uid: PodUid,
     /// Its path.
     pub path: String,
 }
@@ -235,12 +237,10 @@ pub fn list_pod_cgroups(
     let mut found = BTreeSet::new();
     for tier in tiers {
         for name in cgroups.children(tier)? {
-            if let Some(uid) = name.strip_prefix("pod").filter(|uid| !uid.is_empty()) {
+            let uid = name.strip_prefix("pod");
+            if let Some(uid) = uid.and_then(|uid| PodUid::parse(uid).ok()) {
                 let path = format!("{}/{name}", tier.trim_end_matches('/'));
-                found.insert(PodCgroup {
-                    uid: uid.to_owned(),
-                    path,
-                });
+                found.insert(PodCgroup { uid, path });
             }
         }
     }

@@ -9,12 +9,14 @@
 //!           (setupDataDirs: directories and modes)
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use crate::beneath::{Mounts, head_of, open_below, open_by_path, open_directory, open_found};
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,9 @@ pub enum FileError {
         /// The mount.
         mount: PathBuf,
     },
+    /// A directory that holds more than one pod's files was to be removed, or something outside of where it was said to be.
+    #[error("will not remove {}", .0.display())]
+    Kept(PathBuf),
     /// A symbolic link or another kind of file where a directory must be.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
@@ -173,23 +178,14 @@ pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
         .map_err(|source| FileError::new("set the mode of", path, source))
 }
 
-/// The whole file, if it has at most `limit` bytes. Never blocks on a FIFO.
+/// The whole regular file, if it has at most `limit` bytes. The path is the administrator's and may be a link.
 ///
 /// # Errors
-/// [`FileError::TooLarge`] with at most `limit` + 1 bytes read.
+/// [`FileError::TooLarge`] with at most `limit` + 1 bytes read; EINVAL for a FIFO, a socket or a device, which is not opened.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let error = |source: io::Error| FileError::new("read", path, source);
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(error)?;
-    let mut content = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut content)
-        .map_err(error)?;
-    if content.len() as u64 > limit {
+    let read = open_by_path(path).and_then(|file| head_of(file, limit));
+    let (content, is_cut) = read.map_err(|source| FileError::new("read", path, source))?;
+    if is_cut {
         return Err(FileError::TooLarge {
             path: path.to_owned(),
             limit,
@@ -217,29 +213,13 @@ pub fn open_beneath(
     relative: &Path,
     flags: OFlags,
 ) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    loop {
-        match rustix::fs::openat2(
-            base,
-            relative,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        ) {
-            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            other => return other.map_err(io::Error::from),
-        }
-    }
+    open_below(base, relative, flags, Mounts::Refused)
 }
 
-/// Opens what `relative` names below `directory` for reading, following links as long as they stay below it.
+/// Opens the file or directory that `relative` names below `directory` for reading, following links as long as they stay below it.
 ///
 /// # Errors
-/// ENOENT, also for a link that leads out; ELOOP where a link was put in place meanwhile.
+/// ENOENT, also for a link that leads out; ELOOP where a link was put in place meanwhile; EINVAL for any other kind of file.
 pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
     let top = directory.canonicalize()?;
     let found = top.join(relative).canonicalize()?;
@@ -252,10 +232,13 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
     } else {
         plain
     };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat2(File::open(&top)?, plain, flags, Mode::empty(), resolve);
-    Ok(opened?.into())
+    let top = open_directory(&top)?;
+    let found = open_below(&top, plain, OFlags::PATH, Mounts::Passed)?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode).is_dir() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        return Ok(open_below(&found, here, flags, Mounts::Passed)?.into());
+    }
+    open_found(&found)
 }
 
 /// The begin of the regular file that `relative` names below `directory`, at most `limit` bytes of it, and whether there is more. Links
@@ -264,29 +247,17 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
 /// # Errors
 /// The system call's; EINVAL for what is no regular file.
 pub fn read_as_root(directory: &Path, relative: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
-    let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::open(directory, top, Mode::empty())?;
+    let top = open_directory(directory)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // A FIFO is opened, too, but not waited for; it is refused below.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = loop {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = loop {
         match rustix::fs::openat2(&top, relative, flags, Mode::empty(), resolve) {
             // A rename somewhere on the machine made the kernel unsure; it asks to try again.
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             other => break other?,
         }
     };
-    let file = File::from(opened);
-    if !file.metadata()?.is_file() {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    let mut content = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut content)?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_cut = content.len() > limit;
-    content.truncate(limit);
-    Ok((content, is_cut))
+    head_of(open_found(&found)?, limit)
 }
 
 /// Figures of the filesystem that holds a path.
@@ -393,15 +364,12 @@ mod tests {
         );
         assert_eq!(read_text_bounded(&path, 11).unwrap().len(), 11);
         let fifo = dir.path().join("fifo");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        assert_eq!(read_bounded(&fifo, 10).unwrap(), b"");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        // Not even opened: a writer that waits for a reader would go on.
+        let error = read_bounded(&fifo, 10).unwrap_err();
+        assert!(
+            matches!(error, FileError::Io { source, .. } if source.kind() == ErrorKind::InvalidInput)
+        );
     }
 
     #[test]
@@ -456,7 +424,7 @@ mod tests {
         ] {
             std::os::unix::fs::symlink(to, at(link)).unwrap();
         }
-        let fifo = rustix::fs::FileType::Fifo;
+        let fifo = FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, at("v/fifo"), fifo, Mode::RUSR, 0).unwrap();
         let read = |path: &str| {
             let read = read_as_root(&at("v"), Path::new(path), 6);

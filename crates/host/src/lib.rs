@@ -13,7 +13,8 @@
 //! | [`cgroup`], [`cgroup_v1`], [`cgroup_v2`] | one trait, two drivers |
 //! | [`pidfd`] | the exit of a process as an event |
 //! | [`mounts`] | the mount table, tmpfs, bind, unmount, propagation |
-//! | [`files`], [`remove`], [`usage`], [`host_path`], [`watch`] | files and directories |
+//! | [`files`], [`remove`], [`links`], [`usage`], [`host_path`], [`watch`] | files and directories |
+//! | [`beneath`] | files that a container can touch or a user can write |
 //! | [`atomic_writer`], [`empty_dir`], [`ownership`], [`sub_path`] | volumes |
 //! | [`journal`] | durable records |
 //! | [`log_file`] | a container's log, read and followed |
@@ -22,6 +23,7 @@
 
 pub mod addresses;
 pub mod atomic_writer;
+pub mod beneath;
 pub mod blocking;
 pub mod cgroup;
 pub mod cgroup_v1;
@@ -31,6 +33,7 @@ pub mod files;
 pub mod host_path;
 pub mod journal;
 pub mod kernel;
+pub mod links;
 pub mod log_file;
 pub mod machine;
 pub mod memory;

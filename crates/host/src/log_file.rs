@@ -20,6 +20,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
+use crate::beneath;
 use crate::files::open_beneath;
 use crate::readable::readable;
 
@@ -67,7 +68,7 @@ impl LogPlace {
             return Err(Errno::INVAL.into());
         };
         let directory_only = OFlags::RDONLY | OFlags::DIRECTORY;
-        let logs = File::open(logs)?;
+        let logs = beneath::open_directory(logs)?;
         Ok(Self {
             directory: open_beneath(&logs, directory, directory_only)?,
             name: name.to_owned(),
@@ -79,12 +80,8 @@ impl LogPlace {
     /// # Errors
     /// ENOENT between a rotation's two halves; ELOOP for a link; EINVAL for what is no regular file.
     pub fn open(&self) -> io::Result<LogFile> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let file = File::from(open_beneath(&self.directory, Path::new(&self.name), flags)?);
+        let file = beneath::open_file_in(&self.directory, Path::new(&self.name))?;
         let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(Errno::INVAL.into());
-        }
         Ok(LogFile {
             file,
             identity: (found.dev(), found.ino()),
@@ -236,6 +233,8 @@ mod tests {
         std::os::unix::fs::symlink(at("secret"), at("ns_pod_uid/c/1.log")).unwrap();
         std::os::unix::fs::symlink("c", at("ns_pod_uid/d")).unwrap();
         std::fs::create_dir(at("ns_pod_uid/c/2.log")).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, at("ns_pod_uid/c/3.log"), kind, mode, 0).unwrap();
         let errno = |path: &str| {
             let place = LogPlace::find(dir.path(), Path::new(path));
             place
@@ -247,6 +246,7 @@ mod tests {
         assert_eq!(errno("ns_pod_uid/c/1.log"), Errno::LOOP.raw_os_error());
         assert_eq!(errno("ns_pod_uid/d/0.log"), Errno::LOOP.raw_os_error());
         assert_eq!(errno("ns_pod_uid/c/2.log"), Errno::INVAL.raw_os_error());
+        assert_eq!(errno("ns_pod_uid/c/3.log"), Errno::INVAL.raw_os_error());
         assert_eq!(errno("ns_pod_uid/c/9.log"), Errno::NOENT.raw_os_error());
         for bad in ["../x/0.log", "/etc/passwd", "a/../../b", "x/..", ""] {
             assert_eq!(errno(bad), Errno::INVAL.raw_os_error(), "{bad}");

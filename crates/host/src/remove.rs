@@ -1,24 +1,26 @@
 //! Removal of directory trees that containers could write to.
 //!
-//! In:    a path made by `HostRoot::join`; the decision to remove it was taken elsewhere, with evidence
+//! In:    a directory as it was seen when the removal was decided, and what below it is to go
 //! Out:   the tree is gone, or an error names what stopped it
-//! Calls: volumes and garbage collection
-//! Holds: never crosses a mount (looked up in the table before the first unlink, and refused by the kernel during
+//! Calls: the end of a pod
+//! Holds: what bears the name now but is not what was seen stays; so does what holds more than one pod's files ([`Kept`]), whatever
+//!        name leads there; never crosses a mount (looked up in the table before the first unlink, and refused by the kernel during
 //!        the walk), never follows a symbolic link, works by descriptors so that a renamed directory cannot lead
 //!        elsewhere, and uses bounded stack and descriptors however deep the tree is
 //! Upstream: pkg/util/removeall (RemoveAllOneFilesystem), pkg/volume/util
 
-use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use kubelet_model::disk::FileId;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::HostRoot;
+use crate::beneath::open_directory;
 use crate::files::{FileError, open_beneath};
 use crate::mounts::mounts_at_or_below;
 
@@ -26,47 +28,167 @@ use crate::mounts::mounts_at_or_below;
 const MAX_DEPTH: usize = 64;
 const MAX_PASSES_IN_VAIN: u32 = 8;
 
-/// Removes `path` and all below it. Nothing there is success. The last part of `path` may be a file or a link,
-/// which is removed itself.
-///
-/// # Errors
-/// [`FileError::Mounted`] before anything was removed, if something is mounted at or below it.
-pub fn remove_tree(root: &HostRoot, path: &Path) -> Result<(), FileError> {
-    let mounts = mounts_at_or_below(root, path)
-        .map_err(|error| FileError::new("look for mounts below", path, io::Error::other(error)))?;
-    if let Some(mount) = mounts.into_iter().next() {
-        return Err(FileError::Mounted {
-            path: path.to_owned(),
-            mount,
-        });
+/// Directories that no removal may take, by name and by identity: they hold more than one pod's files.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Vec<PathBuf>);
+
+impl Kept {
+    /// Keeps these, made by [`HostRoot::join`], all that is above them, and the root.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(paths.into_iter().collect())
     }
-    let (parent, name) = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => (parent, CString::new(name.as_bytes())),
-        _ => {
-            return Err(FileError::new(
-                "remove",
-                path,
-                io::Error::from(io::ErrorKind::InvalidInput),
-            ));
-        }
-    };
-    let name = name.map_err(|error| FileError::new("remove", path, io::Error::from(error)))?;
-    let parent = match File::open(parent) {
-        Ok(parent) => parent,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(FileError::new("open", parent, error)),
-    };
-    // A mount made since the table was read (or in another namespace) is found here.
-    remove_beneath(parent.as_fd(), &name, path)
+
+    fn refuses_name(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.0.iter().any(|kept| kept.starts_with(path))
+    }
+
+    /// Whether this is one of them under another name. One that is not there now can not be it.
+    fn refuses(&self, found: FileId) -> bool {
+        let mut kept = self.0.iter().map(PathBuf::as_path).chain([Path::new("/")]);
+        kept.any(|kept| rustix::fs::stat(kept).is_ok_and(|stat| id_of(&stat) == found))
+    }
 }
 
-/// Removes what `name` is in the open directory `parent`, with all below it; `path` is what errors call it.
+/// Whether the tree is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is, or it was not there.
+    Yes,
+    /// Something else bears its name now, and was left alone.
+    Replaced,
+}
+
+/// What bears the name `path` now, links not followed; `None` for nothing.
+///
+/// # Errors
+/// The system call's.
+pub fn identity(path: &Path) -> Result<Option<FileId>, FileError> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => Ok(Some(id_of(&stat))),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(FileError::new("stat", path, errno)),
+    }
+}
+
+pub(crate) fn id_of(stat: &rustix::fs::Stat) -> FileId {
+    FileId {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+    }
+}
+
+/// Removes `below` in the directory `top`, or `top` itself when `below` is empty, with all below it, if `top` is still what was
+/// `seen`. Nothing there is success. What is removed may be a file or a link itself.
+///
+/// # Errors
+/// [`FileError::Kept`] and [`FileError::Mounted`] before anything was removed.
+pub fn remove_seen(
+    root: &HostRoot,
+    kept: &Kept,
+    (top, seen): (&Path, FileId),
+    below: &Path,
+) -> Result<Removed, FileError> {
+    let is_plain = |part| matches!(part, Component::Normal(_));
+    let path = if below.as_os_str().is_empty() {
+        top.to_owned()
+    } else {
+        top.join(below)
+    };
+    let (Some(above), Some(name), true) = (
+        top.parent(),
+        top.file_name(),
+        below.components().all(is_plain),
+    ) else {
+        return Err(FileError::Kept(path));
+    };
+    if kept.refuses_name(&path) || kept.refuses(seen) {
+        return Err(FileError::Kept(path));
+    }
+    refuse_mounted(root, &path)?;
+    let failed = |error: io::Error| FileError::new("open", &path, error);
+    let above = match open_directory(above) {
+        Ok(above) => above,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removed::Yes),
+        Err(error) => return Err(failed(error)),
+    };
+    match rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if id_of(&stat) == seen => {}
+        Ok(_) => return Ok(Removed::Replaced),
+        Err(Errno::NOENT) => return Ok(Removed::Yes),
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    if below.as_os_str().is_empty() {
+        let removed = remove_beneath(above.as_fd(), &c_name(name, &path)?, (&path, Some(seen)));
+        return removed.map(|()| Removed::Yes);
+    }
+    remove_inside((&above, name), seen, (below, &path))
+}
+
+/// Removes `below` in the directory `name`, if that is what was seen; `path` is what errors call it.
+fn remove_inside(
+    (above, name): (&OwnedFd, &OsStr),
+    seen: FileId,
+    (below, path): (&Path, &Path),
+) -> Result<Removed, FileError> {
+    let failed = |error: io::Error| FileError::new("open", path, error);
+    let (Some(inner), Some(last)) = (below.parent(), below.file_name()) else {
+        return Err(FileError::Kept(path.to_owned()));
+    };
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    // What is no directory has nothing below it.
+    let is_nothing = |error: &io::Error| {
+        let errno = Errno::from_io_error(error);
+        matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+    };
+    let opened = match open_beneath(above, Path::new(name), directory) {
+        Ok(opened) => opened,
+        Err(error) if is_nothing(&error) => return Ok(Removed::Yes),
+        Err(error) => return Err(failed(error)),
+    };
+    let stat = rustix::fs::fstat(&opened).map_err(|errno| failed(errno.into()))?;
+    if id_of(&stat) != seen {
+        return Ok(Removed::Replaced);
+    }
+    let inner = if inner.as_os_str().is_empty() {
+        Ok(opened)
+    } else {
+        open_beneath(&opened, inner, directory)
+    };
+    let inner = match inner {
+        Ok(inner) => inner,
+        Err(error) if is_nothing(&error) => return Ok(Removed::Yes),
+        Err(error) => return Err(failed(error)),
+    };
+    // A mount made since the table was read (or in another namespace) is found here.
+    remove_beneath(inner.as_fd(), &c_name(last, path)?, (path, None))?;
+    Ok(Removed::Yes)
+}
+
+fn refuse_mounted(root: &HostRoot, path: &Path) -> Result<(), FileError> {
+    let mounts = mounts_at_or_below(root, path)
+        .map_err(|error| FileError::new("look for mounts below", path, io::Error::other(error)))?;
+    match mounts.into_iter().next() {
+        None => Ok(()),
+        Some(mount) => Err(FileError::Mounted {
+            path: path.to_owned(),
+            mount,
+        }),
+    }
+}
+
+fn c_name(name: &OsStr, path: &Path) -> Result<CString, FileError> {
+    CString::new(name.as_bytes())
+        .map_err(|error| FileError::new("remove", path, io::Error::from(error)))
+}
+
+/// Removes what `name` is in the open directory `parent`, with all below it; `path` is what errors call it. With an id, only the
+/// directory that has it.
 pub(crate) fn remove_beneath(
     parent: BorrowedFd<'_>,
     name: &CStr,
-    path: &Path,
+    (path, seen): (&Path, Option<FileId>),
 ) -> Result<(), FileError> {
-    remove_entry(parent, name, path).map_err(|(at, errno)| match errno {
+    remove_entry(parent, name, (path, seen)).map_err(|(at, errno)| match errno {
         Errno::XDEV | Errno::BUSY => FileError::Mounted {
             path: path.to_owned(),
             mount: at,
@@ -75,35 +197,27 @@ pub(crate) fn remove_beneath(
     })
 }
 
-/// Removes `path` if it is an empty directory; false when it is not empty. Nothing there is success.
-///
-/// # Errors
-/// [`FileError::NotADirectory`] for anything else.
-pub fn remove_empty_directory(path: &Path) -> Result<bool, FileError> {
-    match rustix::fs::rmdir(path) {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(Errno::NOTDIR) => Err(FileError::NotADirectory(path.to_owned())),
-        Err(Errno::BUSY) => Err(FileError::Mounted {
-            path: path.to_owned(),
-            mount: path.to_owned(),
-        }),
-        Err(errno) => Err(FileError::new("remove", path, errno)),
-    }
-}
+type Failed = (PathBuf, Errno);
 
-type Failed = (std::path::PathBuf, Errno);
-
-fn remove_entry(parent: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), Failed> {
+fn remove_entry(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    (path, seen): (&Path, Option<FileId>),
+) -> Result<(), Failed> {
     let at = |errno| (path.to_owned(), errno);
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(at(errno)),
     }
-    let top = open_directory(parent, name)
+    let top = open_listed(parent, name)
         .map_err(not_permitted)
         .map_err(at)?;
+    let opened = id_of(&rustix::fs::fstat(&top).map_err(at)?);
+    if seen.is_some_and(|seen| seen != opened) {
+        // Replaced since it was compared: the next decision sees what it is now.
+        return Err(at(Errno::STALE));
+    }
     let mut walk = Walk { top, next_name: 0 };
     // Directories moved up land in the top directory: look again until a pass finds nothing. Who keeps writing, or
     // a server that only renames open files (NFS), must not keep this here for ever.
@@ -196,7 +310,7 @@ impl Walk {
                 .move_up(&level.fd, &name)
                 .map_err(|errno| (place(path, levels, &name), errno));
         }
-        let opened = open_directory(level.fd.as_fd(), &name)
+        let opened = open_listed(level.fd.as_fd(), &name)
             .map_err(not_permitted)
             .and_then(|fd| Level::open(fd, name.clone()));
         match opened {
@@ -235,7 +349,7 @@ impl Level {
     }
 }
 
-fn place(path: &Path, levels: &[Level], name: &CStr) -> std::path::PathBuf {
+fn place(path: &Path, levels: &[Level], name: &CStr) -> PathBuf {
     let mut place = path.to_owned();
     for name in levels
         .iter()
@@ -243,7 +357,7 @@ fn place(path: &Path, levels: &[Level], name: &CStr) -> std::path::PathBuf {
         .chain([name])
     {
         if !name.is_empty() {
-            place.push(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            place.push(OsStr::from_bytes(name.to_bytes()));
         }
     }
     place
@@ -258,8 +372,8 @@ fn not_permitted(errno: Errno) -> Errno {
     }
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+fn open_listed(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let name = Path::new(OsStr::from_bytes(name.to_bytes()));
     open_beneath(
         &parent,
         name,
@@ -273,7 +387,18 @@ mod tests {
     use super::*;
     use crate::mounts::{TmpfsOptions, Unmount, mount_tmpfs, unmount};
     use crate::testing::TestDir;
+    use std::fs::File;
     use std::os::unix::fs::symlink;
+
+    /// Removes what is there now.
+    fn remove_tree(root: &HostRoot, path: &Path) -> Result<(), FileError> {
+        let Some(seen) = identity(path)? else {
+            return Ok(());
+        };
+        let removed = remove_seen(root, &Kept::default(), (path, seen), Path::new(""))?;
+        assert_eq!(removed, Removed::Yes);
+        Ok(())
+    }
 
     #[test]
     fn a_tree_goes_and_what_its_links_point_to_stays() {
@@ -308,7 +433,7 @@ mod tests {
         let mut at: OwnedFd = File::open(&tree).unwrap().into();
         for _ in 0..400 {
             rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
-            at = open_directory(at.as_fd(), c"d").unwrap();
+            at = open_listed(at.as_fd(), c"d").unwrap();
         }
         drop(at);
         remove_tree(&HostRoot::real(), &tree).unwrap();
@@ -334,8 +459,12 @@ mod tests {
         std::fs::write(mount.join("precious"), "x").unwrap();
         let error = remove_tree(&root, &tree).unwrap_err();
         // The kernel alone would have stopped at the mount, too.
-        let walked =
-            remove_entry(File::open(dir.path()).unwrap().as_fd(), c"tree", &tree).unwrap_err();
+        let walked = remove_entry(
+            File::open(dir.path()).unwrap().as_fd(),
+            c"tree",
+            (&tree, None),
+        )
+        .unwrap_err();
         let kept = mount.join("precious").exists();
         unmount(&root, &mount, Unmount::Plain).unwrap();
         assert!(kept);
@@ -363,17 +492,88 @@ mod tests {
     }
 
     #[test]
-    fn only_empty_directories_go_without_their_content() {
-        let dir = TestDir::new();
-        let inner = dir.path().join("outer/inner");
-        std::fs::create_dir_all(&inner).unwrap();
-        assert!(!remove_empty_directory(&dir.path().join("outer")).unwrap());
-        assert!(remove_empty_directory(&inner).unwrap());
-        assert!(remove_empty_directory(&inner).unwrap());
-        std::fs::write(&inner, "").unwrap();
-        assert!(matches!(
-            remove_empty_directory(&inner),
-            Err(FileError::NotADirectory(_))
-        ));
+    fn what_took_the_place_of_what_was_seen_stays() {
+        let (dir, root) = (TestDir::new(), HostRoot::real());
+        let (tree, other) = (dir.path().join("tree"), dir.path().join("other"));
+        std::fs::create_dir_all(tree.join("a")).unwrap();
+        let seen = identity(&tree).unwrap().unwrap();
+        std::fs::rename(&tree, &other).unwrap();
+        std::fs::create_dir_all(tree.join("a")).unwrap();
+        let remove =
+            |below: &str| remove_seen(&root, &Kept::default(), (&tree, seen), Path::new(below));
+        for below in ["", "a", "a/b"] {
+            assert_eq!(remove(below).unwrap(), Removed::Replaced);
+        }
+        assert!(tree.join("a").exists() && other.join("a").exists());
+        // A link to what was seen is not what was seen.
+        std::fs::remove_dir_all(&tree).unwrap();
+        symlink(&other, &tree).unwrap();
+        assert_eq!(remove("a").unwrap(), Removed::Replaced);
+        std::fs::remove_file(&tree).unwrap();
+        assert_eq!(remove("a").unwrap(), Removed::Yes);
+        // A link or a file that was seen has nothing below it, and goes itself.
+        for is_link in [true, false] {
+            if is_link {
+                symlink(&other, &tree).unwrap();
+            } else {
+                std::fs::write(&tree, "").unwrap();
+            }
+            let seen = identity(&tree).unwrap().unwrap();
+            for below in ["a", "a/b", ""] {
+                let removed = remove_seen(&root, &Kept::default(), (&tree, seen), Path::new(below));
+                assert_eq!(removed.unwrap(), Removed::Yes);
+            }
+            assert!(tree.symlink_metadata().is_err() && other.join("a").exists());
+        }
+        std::fs::rename(&other, &tree).unwrap();
+        assert_eq!(remove("a").unwrap(), Removed::Yes);
+        assert!(tree.exists() && !tree.join("a").exists());
+        assert_eq!(remove("").unwrap(), Removed::Yes);
+        assert!(!tree.exists());
+        assert_eq!(identity(&tree).unwrap(), None);
+    }
+
+    #[test]
+    fn what_holds_more_than_one_pods_files_is_never_removed() {
+        let (dir, root) = (TestDir::new(), HostRoot::real());
+        let pods = dir.path().join("kubelet/pods");
+        std::fs::create_dir_all(pods.join("u1/volumes")).unwrap();
+        std::fs::create_dir_all(pods.join("u2")).unwrap();
+        let kept = Kept::new([dir.path().join("kubelet"), pods.clone()]);
+        let remove = |top: &Path, below: &str| {
+            let seen = identity(top).unwrap().unwrap();
+            remove_seen(&root, &kept, (top, seen), Path::new(below))
+        };
+        for (top, below) in [
+            (pods.join(""), ""),
+            (pods.clone(), ""),
+            (dir.path().join("kubelet"), ""),
+            (dir.path().to_owned(), ""),
+            (PathBuf::from("/"), ""),
+            (pods.join("u1"), ".."),
+            (pods.join("u1"), "../u2"),
+            (pods.join("u1"), "/"),
+            (pods.join("u1/.."), ""),
+        ] {
+            let refused = remove(&top, below).unwrap_err();
+            assert!(
+                matches!(refused, FileError::Kept(_)),
+                "{} {below}: {refused}",
+                top.display()
+            );
+        }
+        // The same directory under another name.
+        let bound = dir.path().join("bound");
+        if rustix::process::geteuid().is_root() {
+            std::fs::create_dir(&bound).unwrap();
+            if rustix::mount::mount_bind(&pods, &bound).is_ok() {
+                let refused = remove(&bound, "");
+                unmount(&root, &bound, Unmount::Plain).unwrap();
+                assert!(matches!(refused, Err(FileError::Kept(_))));
+            }
+        }
+        assert!(pods.join("u1/volumes").exists() && pods.join("u2").exists());
+        assert_eq!(remove(&pods.join("u1"), "").unwrap(), Removed::Yes);
+        assert!(pods.join("u2").exists());
     }
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
+use crate::files::open_beneath;
+
 /// Why a figure could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
@@ -93,11 +95,17 @@ pub fn directory_usage(start: &Path, budget: WalkBudget) -> Result<DirectoryUsag
     };
     let started = Instant::now();
     walk.add(&first);
-    let mut pending = vec![start.to_owned()];
+    // Below the directory that was found, so that a link that somebody puts in place meanwhile leads nowhere.
+    let top = rustix::fs::open(
+        start,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let top = top.map_err(look)?;
+    let mut pending = vec![PathBuf::from(".")];
     let mut seen: u64 = 1;
     while let Some(path) = pending.pop() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(handle) = rustix::fs::open(&path, flags, Mode::empty()) else {
+        let Ok(handle) = open_beneath(&top, &path, OFlags::RDONLY | OFlags::DIRECTORY) else {
             continue;
         };
         let Ok(entries) = Dir::read_from(&handle) else {

@@ -11,15 +11,15 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::HostRoot;
+use crate::beneath::{Mounts, open_below};
 use crate::files::{FileError, create_dir_all};
 use crate::mounts::{
     MountError, Unmount, bind_opened, is_mount_point, mounts_at_or_below, unmount,
 };
-use crate::remove::remove_tree;
 
 #[cfg(test)]
 mod tests;
@@ -168,14 +168,8 @@ fn open_inside(base: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause
         return rustix::fs::open(base, flags, Mode::empty()).map_err(failed);
     }
     let base = rustix::fs::open(base, directory, Mode::empty()).map_err(failed)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(&base, below, flags, Mode::empty(), resolve) {
-            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other.map_err(failed),
-        }
-    }
+    open_below(&base, below, flags, Mounts::Passed)
+        .map_err(|error| FileError::new("open", path, error).into())
 }
 
 fn shown_at(target: &Path) -> Option<Stat> {
@@ -186,11 +180,11 @@ fn is_same(one: &Stat, two: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 }
 
-/// Unmounts every part of a pod's volumes and removes the directories they were mounted in.
+/// Unmounts every part of a pod's volumes.
 ///
 /// # Errors
-/// The first that is in use; nothing is removed across a mount.
-pub fn clean(root: &HostRoot, pod_dir: &Path) -> Result<(), Cause> {
+/// The first that is in use.
+pub fn unmount_parts(root: &HostRoot, pod_dir: &Path) -> Result<(), Cause> {
     let all = pod_dir.join("volume-subpaths");
     match all.symlink_metadata() {
         Ok(_) => {}
@@ -205,6 +199,5 @@ pub fn clean(root: &HostRoot, pod_dir: &Path) -> Result<(), Cause> {
     for mounted in mounts_at_or_below(root, &all)?.into_iter().filter(is_part) {
         unmount(root, &mounted, Unmount::DetachIfBusy)?;
     }
-    remove_tree(root, &all)?;
     Ok(())
 }

@@ -65,8 +65,9 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     cluster::register_figures(&cluster, &registry).context("register metrics of API calls")?;
     let (cri, identity) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
-    let host = parts::host(&root, &blocking, parts::cgroups(&root, &registry)?);
     let node = parts::node(&config, &machine, &root, &identity.name)?;
+    let cgroups = parts::cgroups(&root, &registry)?;
+    let host = parts::host(&root, &blocking, cgroups, &node);
     let events = cluster::events(&cluster, &node, &machine, clock, &supervisor);
     node_metrics::register(&config, &node, &registry)?;
     certificates.start(

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cluster_input;
 mod exits;
+mod hostile_files;
 mod kubectl;
 mod manifests;
 mod node;

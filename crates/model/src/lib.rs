@@ -6,10 +6,12 @@
 //! Upstream: pkg/kubelet/container/runtime.go, pkg/kubelet/types
 
 pub mod config;
+pub mod disk;
 pub mod duration;
 pub mod event;
 pub mod gates;
 pub mod ids;
+pub mod names;
 pub mod node;
 pub mod objects;
 pub mod observed;

@@ -2,7 +2,7 @@
 //!
 //! In:    a defaulted, validated, identified `v1.Pod`
 //! Out:   its identity, its containers by kind, its QoS class
-//! Holds: immutable; a changed spec is a new `Pod`
+//! Holds: immutable; a changed spec is a new `Pod`; each of its names that becomes part of a path is one plain component
 //! Upstream: pkg/apis/core/v1/helper/qos, pkg/kubelet/types/pod_update.go
 
 use std::fmt;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1;
 
 use crate::ids::{PodFullName, PodUid};
+use crate::names::{BadName, check_part};
 
 /// Where a desired pod came from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -104,8 +105,23 @@ pub enum RestartPolicy {
     Never,
 }
 
+/// An object that can not be a pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct BadPod {
+    /// Which of its names.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub why: BadName,
+}
+
+fn bad(what: &'static str) -> impl Fn(BadName) -> BadPod {
+    move |why| BadPod { what, why }
+}
+
 /// One desired pod.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Pod {
     /// Its UID.
     pub uid: PodUid,
@@ -123,21 +139,60 @@ static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> =
     std::sync::LazyLock::new(v1::PodSpec::default);
 
 impl Pod {
-    /// Takes an identified object; `None` when it has no UID, name or namespace.
-    pub fn new(object: Arc<v1::Pod>, source: SourceKind, unbuilt: Vec<String>) -> Option<Self> {
+    /// Takes an identified object.
+    ///
+    /// # Errors
+    /// It has no UID, name or namespace, or one of its names can not be a part of a path.
+    pub fn new(
+        object: Arc<v1::Pod>,
+        source: SourceKind,
+        unbuilt: Vec<String>,
+    ) -> Result<Self, BadPod> {
         let meta = &object.metadata;
-        let uid = PodUid::from(meta.uid.as_deref().filter(|u| !u.is_empty())?);
-        let full_name = PodFullName {
-            namespace: Arc::from(meta.namespace.as_deref().filter(|n| !n.is_empty())?),
-            name: Arc::from(meta.name.as_deref().filter(|n| !n.is_empty())?),
-        };
-        Some(Self {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let uid = PodUid::parse(&text(&meta.uid)).map_err(bad("metadata.uid"))?;
+        let full_name = PodFullName::parse(&text(&meta.namespace), &text(&meta.name))
+            .map_err(bad("metadata"))?;
+        let pod = Self {
             uid,
             full_name,
             source,
             object,
             unbuilt: unbuilt.into(),
-        })
+        };
+        pod.check_names()?;
+        Ok(pod)
+    }
+
+    /// A pod of which only this is known: that the runtime or the disk holds something of it.
+    pub fn orphan(uid: PodUid, full_name: PodFullName) -> Self {
+        let mut object = v1::Pod::default();
+        object.metadata.uid = Some(uid.to_string());
+        object.metadata.name = Some(full_name.name.to_string());
+        object.metadata.namespace = Some(full_name.namespace.to_string());
+        object.spec = Some(v1::PodSpec::default());
+        Self {
+            uid,
+            full_name,
+            source: SourceKind::File,
+            object: Arc::new(object),
+            unbuilt: Arc::from([]),
+        }
+    }
+
+    /// Names of containers and volumes become names of directories.
+    fn check_names(&self) -> Result<(), BadPod> {
+        let spec = self.spec();
+        for container in self.all_containers() {
+            check_part(&container.name).map_err(bad("name of a container"))?;
+        }
+        for container in spec.ephemeral_containers.iter().flatten() {
+            check_part(&container.name).map_err(bad("name of a container"))?;
+        }
+        for volume in spec.volumes.iter().flatten() {
+            check_part(&volume.name).map_err(bad("name of a volume"))?;
+        }
+        Ok(())
     }
 
     /// Its spec; an empty one when the object has none.

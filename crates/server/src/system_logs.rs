@@ -222,6 +222,12 @@ mod tests {
         let link = |to: &Path, at: &str| std::os::unix::fs::symlink(to, logs.join(at)).unwrap();
         link(&logs.join("pods/a b/0.log"), "inside.log");
         link(&base.join("secret"), "outside.log");
+        // Nobody writes to it: whoever waited for that would wait for ever.
+        let made = std::process::Command::new("mkfifo")
+            .arg(logs.join("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        link(&logs.join("pipe"), "a-pipe.log");
         let text = "text/plain; charset=utf-8".to_owned();
         let (status, kind, body) = get(&logs, "/logs/syslog").await;
         assert_eq!((status, kind, body.len()), (200, text.clone(), 200_000));
@@ -251,6 +257,8 @@ mod tests {
         assert_eq!(get(&logs, "/logs/syslog/").await.1, "../syslog");
         for gone in [
             "/logs/outside.log",
+            "/logs/pipe",
+            "/logs/a-pipe.log",
             "/logs/none",
             "/logs/../secret",
             "/logs/%2e%2e/secret",

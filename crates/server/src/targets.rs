@@ -257,7 +257,7 @@ mod tests {
                 "containers": [{"name": "c", "tty": true}], "initContainers": [{"name": "i"}], "ephemeralContainers": [{"name": "e"}]}});
             let object: Pod = serde_json::from_value(object).unwrap();
             (
-                kubelet_model::ids::PodUid::from(uid),
+                kubelet_model::ids::PodUid::parse(uid).unwrap(),
                 ReportedPod {
                     object: object.into(),
                     status: status.into(),

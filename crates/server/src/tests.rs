@@ -407,7 +407,7 @@ async fn connections_beyond_the_limit_wait_for_one_to_end() {
 }
 
 fn reported(pod: Pod) -> ReportedPods {
-    let uid = PodUid::from(pod.metadata.uid.clone().unwrap_or_default());
+    let uid = PodUid::parse(pod.metadata.uid.as_deref().unwrap_or("u1")).unwrap();
     let status = Arc::new(pod.status.clone().unwrap_or_default());
     [(
         uid,

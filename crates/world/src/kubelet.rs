@@ -18,7 +18,7 @@ use kubelet_act::clock::Clock;
 use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
-use kubelet_act::host_work::Host;
+use kubelet_act::host_work::{Host, kept};
 use kubelet_act::images::PullLimits;
 use kubelet_act::pod_path::{self, PodPath, PodPathParts};
 use kubelet_act::records::Records;
@@ -121,7 +121,9 @@ impl SimKubelet {
         if outside.loses_writes {
             records.lose_writes();
         }
+        let kept = kept(&outside.root, &node_view(), Path::new(CONTAINER_LOGS_DIR));
         let host = Host {
+            kept,
             cgroups: Some(Arc::new(MeasuredCgroups::new(
                 cgroup::open(&outside.root)?,
                 &registry,

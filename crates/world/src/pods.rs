@@ -287,10 +287,9 @@ pub fn with_image(pod: &Pod, container: usize, image: &str) -> Arc<Pod> {
     {
         spec.image = Some(image.to_owned());
     }
-    Arc::new(Pod {
-        object: Arc::new(object),
-        ..pod.clone()
-    })
+    let mut other = Pod::clone(pod);
+    other.object = Arc::new(object);
+    Arc::new(other)
 }
 
 /// The same pod as another source names it.
@@ -301,9 +300,8 @@ pub fn from_source(pod: &Pod, source: SourceKind) -> Arc<Pod> {
         CONFIG_SOURCE_ANNOTATION.to_owned(),
         source.as_str().to_owned(),
     );
-    Arc::new(Pod {
-        source,
-        object: Arc::new(object),
-        ..pod.clone()
-    })
+    let mut other = Pod::clone(pod);
+    other.source = source;
+    other.object = Arc::new(object);
+    Arc::new(other)
 }

@@ -33,6 +33,7 @@ use kubelet_cluster::pods::PodWatch;
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
+use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -339,7 +340,11 @@ async fn outage(health: Health) {
         ("Running", 1)
     );
     for (name, uid) in [("serves", &serves), ("crashes", &crashes), ("job", &job)] {
-        let shown = node.kubelet.status.shown(&uid.as_str().into()).unwrap();
+        let shown = node
+            .kubelet
+            .status
+            .shown(&PodUid::parse(uid).unwrap())
+            .unwrap();
         let count = restarts(Some(&shown.status));
         assert_eq!(restarts(held[name].status.as_ref()), count, "{name}");
         assert_eq!(held[name].metadata.uid.as_ref(), Some(uid));
@@ -460,11 +465,8 @@ fn said(pod: Option<&v1::PodStatus>, type_: &str) -> Option<String> {
 #[tokio::test(start_paused = true)]
 async fn what_others_say_of_a_quiet_pod_is_shown_and_never_put_back() {
     let node = Node::new(Health::Good).await;
-    let uid = node
-        .pod("quiet", "Always", &["serve"])
-        .await
-        .as_str()
-        .into();
+    let uid = node.pod("quiet", "Always", &["serve"]).await;
+    let uid = PodUid::parse(&uid).unwrap();
     seconds(30).await;
     let before = writes(&node, "quiet").len();
     for type_ in ["DisruptionTarget", "example.com/seen"] {

@@ -90,7 +90,7 @@ fn report(status: &StatusHandle, uid: &str, cpu: &str, phase: &str) {
         phase: Some(phase.to_owned()),
         ..Default::default()
     };
-    status.report(&PodUid::from(uid), &Arc::new(pod), shown);
+    status.report(&PodUid::parse(uid).unwrap(), &Arc::new(pod), shown);
 }
 
 fn prepare(config: &Config, bench: &Bench, root: &HostRoot) -> Vec<String> {
@@ -218,7 +218,7 @@ async fn a_leftover_goes_after_two_looks_and_what_runs_or_is_known_stays() {
     assert_eq!(there(), [true; 3], "one look is no evidence");
     seconds(60).await;
     assert_eq!(there(), [false, true, true]);
-    bench.status.forget(&PodUid::from("known"));
+    bench.status.forget(&PodUid::parse("known").unwrap());
     seconds(180).await;
     assert_eq!(there(), [false, true, false]);
     assert_eq!(reconcilers.to_json()["container_manager"]["failures"], 0);

@@ -12,6 +12,7 @@ use kubelet_decide::view::{Desire, NetworkState, PodRecord, PodView, Prepared};
 use kubelet_decide::volumes::{
     Leaving, VolumeWork, payload_updates, prepare_work, release_work, sub_path_target,
 };
+use kubelet_model::disk::PodDirs;
 use kubelet_model::node::{CgroupView, DnsView, NodeView};
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, TokenRef};
 use kubelet_model::observed::{Moment, ObservedPod};
@@ -109,6 +110,7 @@ fn see<T>(
         pod,
         desire: &Desire::Run,
         lifecycle: &Lifecycle::Syncing,
+        dirs: None,
         observed: &ObservedPod::absent(pod.uid.clone(), Moment::default()),
         record: &PodRecord::default(),
         resolved: &BTreeMap::new(),
@@ -219,6 +221,11 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
         blocking: Blocking::threads(1),
         cgroups: None,
         container_logs_dir: scratch.path().join("container-logs"),
+        kept: kept(
+            &HostRoot::real(),
+            &node,
+            &scratch.path().join("container-logs"),
+        ),
     };
     let carry_out = |work: &VolumeWork| {
         for one in &work.work {
@@ -261,10 +268,15 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
         3
     );
     for leaving in [Leaving::No, Leaving::Yes] {
-        for work in release_work(&pod, &node, leaving) {
+        let dirs = PodDirs {
+            pod: kubelet_host::remove::identity(&pod_dir).unwrap(),
+            logs: None,
+        };
+        for work in release_work(&pod, &node, leaving, &dirs) {
             host.one(&work).unwrap();
         }
         assert_eq!(mounts_below(&pod_dir), 0);
+        assert!(!pod_dir.join("volume-subpaths").exists());
     }
     assert!(!pod_dir.exists());
 }
@@ -277,6 +289,7 @@ fn a_volume_that_can_not_be_written_is_named() {
         blocking: Blocking::threads(1),
         cgroups: None,
         container_logs_dir: PathBuf::from("/logs"),
+        kept: Kept::default(),
     };
     let file = kubelet_model::objects::PayloadFile {
         data: Vec::new(),
@@ -321,6 +334,7 @@ async fn variables_are_read_from_files_below_their_volume() {
         blocking: Blocking::Inline,
         cgroups: None,
         container_logs_dir: PathBuf::from("/logs"),
+        kept: Kept::default(),
     };
     scratch.write("/v/env", "A='1'\n");
     scratch.write("/other/env", "A='secret'\n");

@@ -19,6 +19,7 @@ use kubelet_decide::manifest::{
     FieldProblem, StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod,
     locate_field, unbuilt_fields, validate_static_pod,
 };
+use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 
 use super::report::Problem;
@@ -186,9 +187,10 @@ fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Ve
         let message = error.to_string();
         vec![FieldProblem { path, message }]
     })?;
-    if !is_file_name(&uid) {
+    if let Err(why) = PodUid::parse(&uid) {
+        // Upstream takes any text of the manifest, and would leave the pods' directory with it.
         let path = "metadata.uid".to_owned();
-        let message = format!("Invalid value: {uid:?}: must do as the name of a directory");
+        let message = format!("Invalid value: {why}: must do as the name of a directory");
         return Err(vec![FieldProblem { path, message }]);
     }
     let first = seen.known.get(&uid).copied().unwrap_or(seen.now);
@@ -198,13 +200,11 @@ fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Ve
         return Err(problems);
     }
     let unbuilt = unbuilt_fields(&pod);
-    Pod::new(Arc::new(pod), place.kind, unbuilt).ok_or_else(|| {
-        let (path, message) = ("metadata".to_owned(), "Required value".to_owned());
+    Pod::new(Arc::new(pod), place.kind, unbuilt).map_err(|error| {
+        let (path, message) = (
+            error.what.to_owned(),
+            format!("Invalid value: {}", error.why),
+        );
         vec![FieldProblem { path, message }]
     })
-}
-
-/// A pod's UID names its directory: upstream takes any text of the manifest, and would leave the pods' directory with it.
-fn is_file_name(uid: &str) -> bool {
-    uid.len() <= 200 && !uid.contains(['/', '\0']) && uid != "." && uid != ".."
 }

@@ -71,12 +71,12 @@ impl Keeper {
                      "tolerations": [{"operator": "Exists", "effect": "NoExecute"}]},
         });
         self.status
-            .report(&PodUid::from(hash.as_str()), &typed(&pod), status);
+            .report(&PodUid::parse(&hash).unwrap(), &typed(&pod), status);
     }
 
     fn hide(&self, name: &str, version: &str) {
         let uid = format!("hash-{name}-{version}");
-        self.status.forget(&PodUid::from(uid.as_str()));
+        self.status.forget(&PodUid::parse(&uid).unwrap());
     }
 
     /// Name to hash, as the server has them.

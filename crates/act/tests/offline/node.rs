@@ -90,7 +90,12 @@ impl OneNode {
             cri: kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics),
             clock: site.clock,
             exits: ExitSource::None,
-            messages: MessageReader::new(HostRoot::at("/nowhere"), Blocking::Inline),
+            messages: MessageReader::new(
+                HostRoot::at("/nowhere"),
+                Blocking::Inline,
+                "/kubelet",
+                "/logs",
+            ),
             wakes: mpsc::unbounded_channel().0,
             faults: Faults::none(),
         };

@@ -90,7 +90,7 @@ impl Keeper {
                 {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}},
             ]);
         });
-        PodUid::from(uid.await.as_str())
+        PodUid::parse(&uid.await).unwrap()
     }
 
     async fn change_all(&self, data: &str) {

@@ -55,7 +55,7 @@ impl Writer {
     async fn add(&mut self, name: &str) {
         let uid = self.site.pod(name, |_| ()).await;
         let object = typed(&self.site.get(&format!("{PODS}/{name}")).await);
-        let pod = (PodUid::from(uid.as_str()), object);
+        let pod = (PodUid::parse(&uid).unwrap(), object);
         self.pods.insert(name.to_owned(), pod);
     }
 
@@ -170,7 +170,7 @@ async fn a_pod_that_was_deleted_and_made_again_meanwhile_keeps_its_own_status() 
         let (old, _) = writer.pods.remove("p01").unwrap();
         writer.status.forget(&old);
         let object = typed(&again);
-        let uid = PodUid::from(uid.as_str());
+        let uid = PodUid::parse(&uid).unwrap();
         writer.status.report(&uid, &object, running(1));
         seconds(5).await;
         let again = writer.site.get(&format!("{PODS}/p01")).await;
@@ -215,7 +215,7 @@ async fn the_deletion_of_a_pod_that_others_hold_on_to_is_seldom_repeated() {
     let mut writer = Writer::new(0).await;
     let held = |pod: &mut Value| pod["metadata"]["finalizers"] = json!(["example.com/held"]);
     let uid = writer.site.pod("held", held).await;
-    let uid = PodUid::from(uid.as_str());
+    let uid = PodUid::parse(&uid).unwrap();
     let path = format!("{PODS}/held");
     let object: Arc<v1::Pod> = typed(&writer.site.get(&path).await);
     writer

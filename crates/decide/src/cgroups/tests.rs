@@ -176,13 +176,16 @@ fn the_tree_lies_below_the_configured_root() {
     );
     node.cgroups.root = "/a/b/".into();
     assert_eq!(paths(&node)[1], "/a/b/kubepods/burstable/podu1");
-    let every = every_pod_cgroup_path(&PodUid::from("u1"), &node);
+    let every = every_pod_cgroup_path(&PodUid::parse("u1").unwrap(), &node);
     assert_eq!(every, paths(&node), "one for each class");
     node.cgroups.root = "a".into();
     node.cgroups.per_qos = false;
     assert_eq!(pods_root_path(&node), "/a");
     assert_eq!(paths(&node), ["", "", ""], "the root is no pod's to remove");
-    assert_eq!(every_pod_cgroup_path(&PodUid::from("u1"), &node), [""; 0]);
+    assert_eq!(
+        every_pod_cgroup_path(&PodUid::parse("u1").unwrap(), &node),
+        [""; 0]
+    );
     assert_eq!(pod_cgroup(&pod("", &[(R100, "")]), &node), None);
     assert_eq!(qos_cgroups(&[pod("", &[(R100, "")])], &node), []);
 }
@@ -227,7 +230,10 @@ fn tiers_and_root_equal_the_recorded_tree() {
 
 #[test]
 fn directories_of_pods_are_recognised() {
-    assert_eq!(pod_uid_of_cgroup("podab-1"), Some("ab-1".into()));
+    assert_eq!(
+        pod_uid_of_cgroup("podab-1"),
+        Some(PodUid::parse("ab-1").unwrap())
+    );
     for other in ["pod", "crio-1", "apod1", "podpod1"] {
         assert_eq!(pod_uid_of_cgroup(other), None, "{other}");
     }

@@ -61,6 +61,7 @@ fn waits(pod: &Pod, told: &mut ToldWaits, plan: &PodPlan, failed: Option<&Waitin
         desire: &Desire::Run,
         lifecycle: &Lifecycle::Syncing,
         observed: &ObservedPod::absent(pod.uid.clone(), Moment::default()),
+        dirs: None,
         record: &PodRecord::default(),
         resolved: &BTreeMap::new(),
         waiting: &BTreeMap::new(),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use kubelet_model::disk::{FileId, PodDirs};
 use kubelet_model::ids::SandboxId;
 use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::objects::PodObjects;
@@ -20,6 +21,18 @@ use crate::lifecycle::Lifecycle;
 use crate::testing::node;
 use crate::view::{Desire, NetworkState, PodRecord, PodView, Prepared, ResolvedImage};
 use crate::volumes::Mark;
+
+/// Both directories of a pod are there.
+pub(crate) const DIRS: PodDirs = PodDirs {
+    pod: Some(FileId {
+        device: 1,
+        inode: 2,
+    }),
+    logs: Some(FileId {
+        device: 1,
+        inode: 3,
+    }),
+};
 
 /// A pod with a sandbox whose containers run, or with nothing yet.
 #[derive(Clone)]
@@ -93,6 +106,7 @@ impl Seen {
             desire: &Desire::Run,
             lifecycle: &Lifecycle::Syncing,
             observed: &self.observed,
+            dirs: Some(&DIRS),
             record: &self.record,
             resolved: &self.resolved,
             waiting: &BTreeMap::new(),

@@ -8,7 +8,7 @@ use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 use super::*;
 use crate::plan::{Action, PodPlan};
 use crate::pod_plan::pod_plan;
-use crate::testing::seen::Seen;
+use crate::testing::seen::{DIRS, Seen};
 use crate::testing::{node, pod_of, recorded};
 use crate::view::Prepared;
 
@@ -54,7 +54,9 @@ fn line(work: &HostWork) -> Option<String> {
         }
         HostWork::HostPath { path, kind, .. } => format!("host {path} {kind}"),
         HostWork::SubPath { part, target, .. } => format!("part {part} {}", below(target)),
-        HostWork::RemoveTree { path } => format!("remove {}", below(path)),
+        HostWork::RemoveTree { top, below: part } => {
+            format!("remove {}/{part}", below(&top.path))
+        }
         HostWork::UnmountVolumes { .. } => "unmount".to_owned(),
         _ => return None,
     })
@@ -86,11 +88,12 @@ fn the_recorded_pod_gets_the_recorded_directories() {
     let marked: Vec<_> = work.written.keys().map(String::as_str).collect();
     assert_eq!(marked, ["cm", "p", "sec"]);
     assert!(!format!("{work:?}").contains("t0ken"));
-    let release = release_work(&seen.pod, &node(), Leaving::No);
+    let release = release_work(&seen.pod, &node(), Leaving::No, &DIRS);
     assert_eq!(
-        lines(&release)[..3],
+        lines(&release)[..4],
         [
             "unmount",
+            "remove /volume-subpaths",
             "remove /volumes/kubernetes.io~configmap/cm",
             "remove /plugins/kubernetes.io~empty-dir/wrapped_cm",
         ]
@@ -221,14 +224,19 @@ fn an_empty_dir_in_memory_goes_with_its_containers_and_one_on_disk_with_the_pod(
     let pod = pod_of(
         "{containers: [{name: c, image: i}], volumes: [{name: m, emptyDir: {medium: Memory}}, {name: d, emptyDir: {}}]}",
     );
-    let work = release_work(&pod, &node(), Leaving::No);
+    let work = release_work(&pod, &node(), Leaving::No, &DIRS);
     let removed = work.iter().filter_map(|work| match work {
-        HostWork::RemoveTree { path } => path.strip_prefix("/var/lib/kubelet/pods/u1/"),
+        HostWork::RemoveTree { top, below } => {
+            assert_eq!(top.path, "/var/lib/kubelet/pods/u1");
+            assert_eq!(Some(top.id), DIRS.pod);
+            Some(below.as_str())
+        }
         _ => None,
     });
     assert_eq!(
         removed.collect::<Vec<_>>(),
         [
+            "volume-subpaths",
             "volumes/kubernetes.io~empty-dir/m",
             "plugins/kubernetes.io~empty-dir/m"
         ]
@@ -238,4 +246,25 @@ fn an_empty_dir_in_memory_goes_with_its_containers_and_one_on_disk_with_the_pod(
     let unmounted = at(|work| matches!(work, HostWork::UnmountVolumes { .. }));
     let removed = at(|work| matches!(work, HostWork::RemoveTree { .. }));
     assert!(ended < unmounted && unmounted < removed, "{work:?}");
+}
+
+#[test]
+fn only_what_was_seen_is_removed_and_it_is_named_by_what_it_was() {
+    let pod = pod_of("{containers: [{name: c, image: i}], volumes: [{name: d, emptyDir: {}}]}");
+    let removed = |dirs: PodDirs| {
+        let work = release_work(&pod, &node(), Leaving::Yes, &dirs);
+        let tops = work.into_iter().filter_map(|work| match work {
+            HostWork::RemoveTree { top, below } if below.is_empty() => Some((top.path, top.id)),
+            _ => None,
+        });
+        tops.collect::<Vec<_>>()
+    };
+    let (logs, own) = (
+        log_dir(&pod, &node()),
+        "/var/lib/kubelet/pods/u1".to_owned(),
+    );
+    let (of_logs, of_own) = (DIRS.logs.unwrap(), DIRS.pod.unwrap());
+    assert_eq!(removed(DIRS), [(own, of_own), (logs.clone(), of_logs)]);
+    assert_eq!(removed(PodDirs { pod: None, ..DIRS }), [(logs, of_logs)]);
+    assert_eq!(removed(PodDirs::default()), []);
 }

@@ -357,3 +357,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn depth_and_width_take_neither_stack_nor_descriptors() {
+    let dir = TestDir::new();
+    let target = dir.path().join("v");
+    std::fs::create_dir(&target).unwrap();
+    let payload = payload(&[("a", 0o644, "1")]);
+    write(&target, &payload, 0);
+    let shown = target.join(std::fs::read_link(target.join("..data")).unwrap());
+    // Somebody who can write the volume on the host makes it as deep as a path can be.
+    let mut deep: OwnedFd = File::open(&shown).unwrap().into();
+    for _ in 0..3_000 {
+        rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();
+        deep = open_directory(deep.as_fd(), "d").unwrap();
+    }
+    for number in 0..2_000 {
+        std::fs::create_dir(shown.join(number.to_string())).unwrap();
+    }
+    drop(deep);
+    let on_a_small_stack = std::thread::Builder::new().stack_size(64 << 10);
+    let written = on_a_small_stack.spawn({
+        let target = target.clone();
+        move || write(&target, &payload, 1)
+    });
+    assert_eq!(written.unwrap().join().unwrap(), Written::All);
+    assert_eq!(std::fs::read(target.join("a")).unwrap(), b"1");
+    assert_eq!(std::fs::read_dir(target.join("..data")).unwrap().count(), 1);
+}

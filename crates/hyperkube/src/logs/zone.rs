@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
+use kubelet_host::files::read_bounded;
 
 /// Where systems keep their zones.
 const ZONES: [&str; 4] = [
@@ -44,11 +45,7 @@ fn find(wish: Option<&str>, root: &Path) -> TimeZone {
 }
 
 fn read(file: &Path) -> Option<TimeZone> {
-    let size = std::fs::metadata(file).ok()?.len();
-    if size > LARGEST {
-        return None;
-    }
-    TimeZone::tzif("Local", &std::fs::read(file).ok()?).ok()
+    TimeZone::tzif("Local", &read_bounded(file, LARGEST).ok()?).ok()
 }
 
 #[cfg(test)]

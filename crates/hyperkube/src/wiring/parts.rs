@@ -464,8 +464,15 @@ pub(crate) fn node(
 }
 
 /// The node's disk, mounts and cgroups.
-pub(crate) fn host(root: &HostRoot, blocking: &Blocking, cgroups: Arc<dyn Cgroups>) -> Host {
+pub(crate) fn host(
+    root: &HostRoot,
+    blocking: &Blocking,
+    cgroups: Arc<dyn Cgroups>,
+    node: &NodeView,
+) -> Host {
+    let links = Path::new(CONTAINER_LOGS_DIR);
     Host {
+        kept: kubelet_act::host_work::kept(root, node, links),
         root: root.clone(),
         blocking: blocking.clone(),
         cgroups: Some(cgroups),

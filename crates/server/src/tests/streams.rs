@@ -36,7 +36,7 @@ pub(super) fn pods_with(status: serde_json::Value) -> ReportedPods {
         status: Arc::new(serde_json::from_value(status).unwrap()),
         progress: kubelet_model::reported::Progress::Working,
     };
-    [(PodUid::from("u1"), pod)].into()
+    [(PodUid::parse("u1").unwrap(), pod)].into()
 }
 
 pub(super) fn shown_running(container: &str) -> ReportedPods {

@@ -12,6 +12,7 @@ mod clocks;
 mod ends;
 mod figures;
 mod names;
+mod untidy;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -152,7 +153,7 @@ impl Node {
             .as_ref()
             .unwrap()
             .status
-            .shown(&PodUid::from(uid));
+            .shown(&PodUid::parse(uid).unwrap());
         shown.map(|pod| pod.status)
     }
 
@@ -262,7 +263,7 @@ async fn an_exit_shows_as_soon_as_the_runtime_knows() {
     node.run_for(40).await;
     let mut shown = node.kubelet.as_ref().unwrap().status.subscribe();
     let ended = |pods: &kubelet_act::status::ReportedPods| {
-        let status = &pods[&PodUid::from("a")].status;
+        let status = &pods[&PodUid::parse("a").unwrap()].status;
         let main = &status.container_statuses.as_ref().unwrap()[0];
         main.last_state
             .as_ref()
@@ -336,7 +337,7 @@ async fn a_lost_journal_flips_no_pod() {
     for _ in 0..400 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = shown.borrow_and_update().clone();
-        if let Some(pod) = now.get(&PodUid::from("a")) {
+        if let Some(pod) = now.get(&PodUid::parse("a").unwrap()) {
             assert!(is_ready(&pod.status), "{:?}", pod.status);
         }
     }

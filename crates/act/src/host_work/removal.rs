@@ -1,0 +1,73 @@
+//! What a pod's removal takes from the disk: seen first, then removed if it is still that.
+//!
+//! In:    a pod, the directories that were seen
+//! Out:   `PodDirs`; trees and links that are gone
+//! Calls: pod_worker (the look), the work of a release
+//! Holds: what bears a pod's name but is not what was seen stays, and is named in the log
+//! Upstream: pkg/kubelet/kubelet_volumes.go (cleanupOrphanedPodDirs), pkg/kubelet/kuberuntime/kuberuntime_gc.go (evictPodLogsDirectories)
+
+use std::path::Path;
+
+use kubelet_decide::volumes::{log_dir, pod_dir};
+use kubelet_host::links;
+use kubelet_host::remove::{self, Kept, Removed};
+use kubelet_model::disk::{PodDirs, SeenDir};
+use kubelet_model::node::NodeView;
+use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
+
+use super::{DEADLINE, Host, HostWorkError};
+
+impl Host {
+    /// Which directories the pod has now.
+    ///
+    /// # Errors
+    /// One can not be looked at: nobody knows, and nothing may be removed or given up for removed.
+    pub async fn see_pod_dirs(&self, pod: &Pod, node: &NodeView) -> Result<PodDirs, HostWorkError> {
+        let own = self.root.join(pod_dir(pod, node));
+        let logs = self.root.join(log_dir(pod, node));
+        let look = move || {
+            Ok(PodDirs {
+                pod: remove::identity(&own)?,
+                logs: remove::identity(&logs)?,
+            })
+        };
+        let looked = self.blocking.run(DEADLINE, "directories of a pod", look);
+        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        let looked: Result<_, kubelet_host::files::FileError> =
+            looked.await.map_err(|overdue| failed(&overdue))?;
+        looked.map_err(|error| failed(&error))
+    }
+
+    pub(super) fn remove_seen(&self, top: &SeenDir, below: &str) -> Result<(), HostWorkError> {
+        let path = self.root.join(&top.path);
+        let removed =
+            remove::remove_seen(&self.root, &self.kept, (&path, top.id), Path::new(below))
+                .map_err(|error| HostWorkError::new(Reason::FailedMount, error))?;
+        if removed == Removed::Replaced {
+            tracing::warn!(directory = %path.display(), below, "Something else has taken the place of what was to be removed; it stays");
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_links(&self, stem: &str, log_dir: &str) -> std::io::Result<()> {
+        let directory = self.root.join(&self.container_logs_dir);
+        links::remove_into(&directory, stem, Path::new(log_dir))
+    }
+}
+
+/// Directories of this node that hold more than one pod's files.
+pub fn kept(root: &kubelet_host::HostRoot, node: &NodeView, container_logs: &Path) -> Kept {
+    let below = |part: &str| root.join(format!("{}/{part}", node.root_dir));
+    Kept::new([
+        root.join(&node.root_dir),
+        below("pods"),
+        below("plugins"),
+        below("plugins_registry"),
+        below("pod-resources"),
+        below("device-plugins"),
+        below("hyperkube"),
+        root.join(&node.pod_logs_dir),
+        root.join(container_logs),
+    ])
+}

@@ -1,0 +1,185 @@
+//! Files that a container can touch or a user can write: opened below a directory, without links, and only if they are files.
+//!
+//! In:    a directory, a path below it; how much is wanted
+//! Out:   an opened regular file, or at most so many of its bytes
+//! Calls: files, log_file, sub_path, remove, usage; act/termination_message
+//! Holds: the directory is found by the administrator's path, which may have links; below it no link is followed and no `..` leads
+//!        out, whoever swaps what meanwhile; a FIFO, a socket or a device is looked at but never opened, so nothing is waited
+//!        for and no device does anything; no read takes more memory than its limit
+//! Upstream: none (there os.Open follows links and waits for FIFOs)
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::{Component, Path};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
+
+#[cfg(test)]
+mod tests;
+
+/// Whether another file system on the way is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// It ends the way: EXDEV.
+    Refused,
+    /// It is passed.
+    Passed,
+}
+
+/// Opens what `relative` names below the directory `base`: no `..` out of it, no link.
+///
+/// # Errors
+/// ELOOP for a link, EXDEV for a way out or for a mount that is refused.
+pub fn open_below(
+    base: &impl AsFd,
+    relative: &Path,
+    flags: OFlags,
+    mounts: Mounts,
+) -> io::Result<OwnedFd> {
+    // Kernels before 5.6, and filters of system calls that are as old, do not have the call.
+    static IS_MISSING: AtomicBool = AtomicBool::new(false);
+    if IS_MISSING.load(Ordering::Relaxed) {
+        return walk(base, relative, flags, mounts);
+    }
+    let mut resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    if mounts == Mounts::Refused {
+        resolve |= ResolveFlags::NO_XDEV;
+    }
+    let flags = flags | OFlags::CLOEXEC;
+    loop {
+        match openat2(base, relative, flags, Mode::empty(), resolve) {
+            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::NOSYS) => {
+                IS_MISSING.store(true, Ordering::Relaxed);
+                return walk(base, relative, flags, mounts);
+            }
+            other => return refuse_link(other?, flags),
+        }
+    }
+}
+
+/// A link at the very end is looked at, not followed, when nothing but a look was asked for.
+fn refuse_link(found: OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let is_link = flags.contains(OFlags::PATH)
+        && FileType::from_raw_mode(fstat(&found)?.st_mode).is_symlink();
+    if is_link {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(found)
+}
+
+/// As [`open_below`], part by part.
+fn walk(base: &impl AsFd, relative: &Path, flags: OFlags, mounts: Mounts) -> io::Result<OwnedFd> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = openat(base, ".", directory, Mode::empty())?;
+    let device = fstat(&at)?.st_dev;
+    let mut parts = relative.components().peekable();
+    if parts.peek().is_none() {
+        return Err(Errno::NOENT.into());
+    }
+    while let Some(part) = parts.next() {
+        let name = match part {
+            Component::Normal(name) => Path::new(name),
+            Component::CurDir => Path::new("."),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(Errno::XDEV.into());
+            }
+        };
+        let is_last = parts.peek().is_none();
+        // Looked at before anything else is done with it.
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(&at, name, look, Mode::empty())?;
+        let stat = fstat(&found)?;
+        if FileType::from_raw_mode(stat.st_mode).is_symlink() {
+            return Err(Errno::LOOP.into());
+        }
+        if mounts == Mounts::Refused && stat.st_dev != device {
+            return Err(Errno::XDEV.into());
+        }
+        let flags = if is_last { flags } else { directory };
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        at = openat(&at, name, flags, Mode::empty())?;
+    }
+    Ok(at)
+}
+
+/// Opens the regular file `relative` below `directory` for reading.
+///
+/// # Errors
+/// ELOOP for a link, EXDEV for a way out or another file system, EINVAL for what is no regular file.
+pub fn open_file(directory: &Path, relative: &Path) -> io::Result<File> {
+    let directory = open_directory(directory)?;
+    open_file_in(&directory, relative)
+}
+
+/// As [`open_file`], below a directory that is open.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_file_in(directory: &impl AsFd, relative: &Path) -> io::Result<File> {
+    let found = open_below(directory, relative, OFlags::PATH, Mounts::Refused)?;
+    open_found(&found)
+}
+
+/// The directory that a path of the administrator names, links and all.
+///
+/// # Errors
+/// ENOENT; ENOTDIR.
+pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Opens for reading what was only looked at so far (`O_PATH`), if it is a regular file.
+///
+/// # Errors
+/// EINVAL for anything else.
+pub fn open_found(found: &OwnedFd) -> io::Result<File> {
+    if !FileType::from_raw_mode(fstat(found)?.st_mode).is_file() {
+        return Err(Errno::INVAL.into());
+    }
+    // The kernel's own link to what was found: no path is walked again. Somebody's lease on the file must not be waited for.
+    let link = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat(CWD, link.as_str(), flags, Mode::empty())?.into())
+}
+
+/// Opens the regular file at a path of the administrator, which may be a link.
+///
+/// # Errors
+/// ENOENT; EINVAL for what is no regular file.
+pub fn open_by_path(path: &Path) -> io::Result<File> {
+    let found = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    open_found(&found)
+}
+
+/// The begin of a file, at most `limit` bytes, and whether there is more.
+///
+/// # Errors
+/// The system call's.
+pub fn head_of(file: File, limit: u64) -> io::Result<(Vec<u8>, bool)> {
+    let mut content = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut content)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_cut = content.len() > limit;
+    content.truncate(limit);
+    Ok((content, is_cut))
+}
+
+/// The end of a file, at most `limit` bytes, and whether there is something before it.
+///
+/// # Errors
+/// The system call's.
+pub fn tail_of(mut file: File, limit: u64) -> io::Result<(Vec<u8>, bool)> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut content = Vec::new();
+    file.take(limit).read_to_end(&mut content)?;
+    Ok((content, length > limit))
+}
