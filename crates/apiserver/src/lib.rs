@@ -11,6 +11,7 @@ mod admission;
 mod authority;
 mod authz;
 mod binder;
+mod bounds;
 pub mod clock;
 mod controllers;
 mod discovery;
@@ -35,6 +36,7 @@ mod strategy;
 mod subresources;
 mod table;
 mod tokens;
+mod typed;
 pub mod user;
 mod verbs;
 

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response};
 use serde_json::{Value, json};
 
+use crate::bounds::{self, Excess, Unread};
 use crate::failure::{self, Failure};
 use crate::form::Form;
 use crate::http::Body;
@@ -21,10 +22,11 @@ use crate::object;
 use crate::patch;
 use crate::path::{Query, Target};
 use crate::protobuf;
-use crate::registry::{self, DeleteOptions, Deleted, Place, Run, Through};
+use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
 use crate::selectors::Selection;
 use crate::server::Inner;
 use crate::subresources;
+use crate::typed;
 use crate::user::User;
 
 mod list;
@@ -120,11 +122,18 @@ impl Call<'_> {
     }
 
     fn json(&self) -> Result<Value, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let unread = |why: &dyn std::fmt::Display| {
             Failure::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error}",
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
                 self.target.resource.kind
             ))
+        };
+        bounds::read(&self.body).map_err(|error| match error {
+            Unread::Malformed(error) => unread(&error),
+            Unread::Excess(Excess::Deep) => unread(&"exceeded max depth"),
+            Unread::Excess(Excess::Large) => {
+                Failure::too_large_because("the object has too many values")
+            }
         })
     }
 
@@ -142,7 +151,7 @@ impl Call<'_> {
             "apiVersion",
             &resource.api_version(),
         );
-        registry::check_strictly(resource, &object, old)
+        typed::check_strictly(resource, &object, old)
     }
 
     /// The options of a deletion: body first, then query.
