@@ -18,6 +18,7 @@ mod discovery;
 mod encoding;
 pub mod failure;
 mod form;
+mod heavy;
 pub mod http;
 pub mod identity;
 pub mod listener;

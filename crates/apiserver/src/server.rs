@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) kubelets: Proxy,
     /// True once what every cluster has was there.
     pub(crate) begun: AtomicBool,
+    /// Of requests that take long.
+    pub(crate) turns: crate::heavy::Turns,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -115,6 +117,7 @@ impl ApiServer {
             own_kubelet: parts.own_kubelet,
             kubelets,
             begun: AtomicBool::new(false),
+            turns: crate::heavy::Turns::default(),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }
