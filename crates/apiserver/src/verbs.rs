@@ -93,6 +93,29 @@ impl Call<'_> {
         Form::negotiate(self.accept, self.query)
     }
 
+    /// A whole number of the query, as upstream reads it.
+    fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+        let Some(text) = self.query.get(name) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: std::num::ParseIntError| {
+                let why = match error.kind() {
+                    PosOverflow | NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+            })
+    }
+
+    /// The same; what is negative counts as nothing.
+    fn count(&self, name: &str) -> Result<u64, Failure> {
+        let number = self.integer(name)?.unwrap_or(0);
+        Ok(u64::try_from(number).unwrap_or(0))
+    }
+
     fn selection(&self) -> Result<Selection, Failure> {
         Selection::parse(
             self.target.resource,
@@ -162,11 +185,10 @@ impl Call<'_> {
             self.object()?
         };
         let mut options = DeleteOptions::parse(&body)?;
-        if let Some(text) = self.query.get("gracePeriodSeconds") {
-            let seconds = text
-                .parse()
-                .map_err(|_| Failure::bad_request("gracePeriodSeconds is no number"))?;
-            options.grace_seconds = options.grace_seconds.or(Some(seconds));
+        if let Some(seconds) = self.integer("gracePeriodSeconds")? {
+            let asked = json!({"gracePeriodSeconds": seconds});
+            let asked = DeleteOptions::parse(&asked)?.grace_seconds;
+            options.grace_seconds = options.grace_seconds.or(asked);
         }
         if options.propagation.is_none() {
             options.propagation = self.query.get("propagationPolicy").map(str::to_owned);
