@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) begun: AtomicBool,
     /// Of requests that take long.
     pub(crate) turns: crate::heavy::Turns,
+    /// How much room events have left.
+    pub(crate) event_room: crate::controllers::EventRoom,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -118,6 +120,7 @@ impl ApiServer {
             kubelets,
             begun: AtomicBool::new(false),
             turns: crate::heavy::Turns::default(),
+            event_room: crate::controllers::EventRoom::default(),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }

@@ -23,6 +23,7 @@ use crate::server::{ApiServer, Parts};
 use crate::store::Store;
 use crate::user::User;
 
+mod bounds;
 mod controllers;
 mod identity;
 mod node;

@@ -235,6 +235,7 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let object = call.object()?;
     call.check_strictly(&object, None)?;
+    server.event_room.admit(resource, call.body.len())?;
     let created = server
         .registry
         .create(
@@ -245,6 +246,7 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             call.run()?,
         )
         .await?;
+    server.event_room.note(&created);
     Ok(Reply::Json(
         201,
         form.object(resource, &created, server.registry.now()),
@@ -300,6 +302,7 @@ pub(crate) async fn change_with(
             .change(call.place(), through, call.user, run, replace)
             .await?
     };
+    server.event_room.note(&changed);
     Ok(Reply::Json(
         200,
         form.object(resource, &changed, server.registry.now()),
