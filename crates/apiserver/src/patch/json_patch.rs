@@ -17,7 +17,7 @@ const OPERATIONS: usize = 10_000;
 /// Values that one patch may look at or move; a thousand operations on lists of a thousand elements are far below it.
 const WORK: usize = 1 << 21;
 /// Elements of a list that make room as quickly as one value is looked at.
-const SHIFTED: usize = 16;
+const SHIFTED: usize = 64;
 /// What a step of a path costs beside a value that is looked at.
 const STEP: usize = 4;
 
