@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest, when the server does not ask for more.
 pub(crate) const MOST: Duration = Duration::from_secs(10);
+/// The longest, whatever it asks for; a number of seconds that no clock can hold is asked for quickly.
+const MOST_ASKED: Duration = Duration::from_secs(3600);
 /// While it lasts, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(300);
 
@@ -46,7 +48,7 @@ impl Away {
     pub(crate) fn failed(&mut self, what: &'static str, error: &ClusterError) {
         let now = Instant::now();
         let pause = (FIRST * 2_u32.pow(self.failures.min(4))).min(MOST);
-        let asked = error.retry_after().unwrap_or_default();
+        let asked = error.retry_after().unwrap_or_default().min(MOST_ASKED);
         self.failures = self.failures.saturating_add(1);
         let (since, mut said) = match self.now {
             Some((since, _, said)) => (since, Some(said)),
@@ -82,6 +84,8 @@ impl Away {
 
 #[cfg(test)]
 mod tests {
+    use kubelet_cluster::Refusal;
+
     use super::*;
 
     fn unreachable() -> ClusterError {
@@ -105,6 +109,25 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
         away.answered("test");
         assert!(!away.is_away());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_an_eternity_is_asked_again_within_the_hour() {
+        let mut away = Away::default();
+        let refusal = Refusal {
+            code: 429,
+            retry_after: Some(Duration::from_secs(u64::MAX)),
+            ..Refusal::default()
+        };
+        away.failed(
+            "test",
+            &ClusterError::Refused {
+                operation: "test",
+                refusal: Box::new(refusal),
+            },
+        );
+        let wait = away.until().unwrap().duration_since(Instant::now());
+        assert_eq!(wait, MOST_ASKED);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -25,9 +26,11 @@ use crate::user::User;
 
 mod bootstrap;
 mod certificates;
+mod events;
 mod garbage;
 mod namespaces;
 
+pub(crate) use events::EventRoom;
 pub(crate) use namespaces::change;
 
 /// Between passes that no change asks for.
@@ -137,7 +140,9 @@ impl ApiServer {
             everything: true,
             ..Work::default()
         };
-        let mut wake_in = Duration::ZERO;
+        // Of the next pass, and of the next one over everything, which no change puts off.
+        let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
+        let mut ages = events::Ages::default();
         loop {
             tokio::select! {
                 // Changes first, so that one pass sees as many as there are.
@@ -146,28 +151,34 @@ impl ApiServer {
                     let Ok(events) = events else { return };
                     events.iter().for_each(|event| work.note(event));
                     changes.push(wait(watcher));
-                    wake_in = Duration::ZERO;
+                    next = Instant::now();
                 }
-                () = tokio::time::sleep(wake_in) => {
-                    if wake_in == SLOW {
-                        work.everything = true;
+                // There is no room for events: the oldest go now.
+                () = self.0.event_room.is_short() => {
+                    if let Err(failure) = events::expire(&self.0, &mut ages).await {
+                        tracing::warn!(why = failure.message, "Old events could not be removed, it is tried again");
+                        tokio::time::sleep(AGAIN).await;
                     }
+                }
+                () = tokio::time::sleep_until(next) => {
+                    work.everything |= Instant::now() >= whole;
                     let now = std::mem::take(&mut work);
-                    wake_in = match self.pass(&now).await {
-                        Ok(()) => SLOW,
-                        Err(failure) => {
-                            tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
-                            work.everything = true;
-                            AGAIN
-                        }
-                    };
+                    if now.everything {
+                        whole = Instant::now() + SLOW;
+                    }
+                    next = whole;
+                    if let Err(failure) = self.pass(&now, &mut ages).await {
+                        tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
+                        work.everything = true;
+                        next = Instant::now() + AGAIN;
+                    }
                 }
             }
         }
     }
 
     /// Every part gets its turn, whatever became of the others; the first failure is told.
-    async fn pass(&self, work: &Work) -> Result<(), Failure> {
+    async fn pass(&self, work: &Work, ages: &mut events::Ages) -> Result<(), Failure> {
         let server = &self.0;
         let mut done = Ok(());
         if work.everything {
@@ -175,7 +186,7 @@ impl ApiServer {
             if done.is_ok() {
                 server.begun.store(true, Ordering::Relaxed);
             }
-            done = done.and(garbage::expire_events(server).await);
+            done = done.and(events::expire(server, ages).await);
         }
         let names = (!work.everything).then_some(&work.namespaces);
         done = done.and(namespaces::run(server, names).await);

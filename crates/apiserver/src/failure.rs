@@ -264,7 +264,12 @@ impl Failure {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        let message = format!("Request entity too large: limit is {limit}");
+        Self::too_large_because(&format!("limit is {limit}"))
+    }
+
+    /// 413 in other words.
+    pub fn too_large_because(why: &str) -> Self {
+        let message = format!("Request entity too large: {why}");
         Self::new(413, "RequestEntityTooLarge", message)
     }
 

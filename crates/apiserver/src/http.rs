@@ -25,11 +25,12 @@ use crate::authz::{self, Asked, Decision};
 use crate::discovery;
 use crate::failure::Failure;
 use crate::form::bytes;
+use crate::heavy;
 use crate::impersonation;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
-use crate::verbs::{self, Call, Reply, Watch};
+use crate::verbs::{Call, Reply, Watch};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES: usize = 3 << 20;
@@ -226,7 +227,7 @@ impl Head {
                 raw_query: &self.raw_query,
                 upgrade: Mutex::new(Some(upgrade)),
             };
-            verbs::serve(server, &call).await
+            heavy::serve(server, call).await
         };
         let reply = tokio::time::timeout(DEADLINE, work).await;
         Ok(match reply.unwrap_or_else(|_| Err(Failure::timeout()))? {

@@ -11,12 +11,16 @@ mod admission;
 mod authority;
 mod authz;
 mod binder;
+mod bounds;
 pub mod clock;
 mod controllers;
 mod discovery;
 mod encoding;
 pub mod failure;
 mod form;
+#[doc(hidden)]
+pub mod fuzzing;
+mod heavy;
 pub mod http;
 pub mod identity;
 mod impersonation;
@@ -37,6 +41,7 @@ mod strategy;
 mod subresources;
 mod table;
 mod tokens;
+mod typed;
 pub mod user;
 mod verbs;
 

@@ -3,7 +3,8 @@
 //! In:    the object, the patch, its content type
 //! Out:   the changed object, or why the patch does not apply
 //! Calls: `verbs`
-//! Holds: pure; bounded in the number of operations
+//! Holds: pure; object and patch are within `bounds`, and so is what comes out: merging makes nothing deeper, and JSON patches are
+//!        bounded in their operations, copies, depth and work
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go, gopkg.in/evanphx/json-patch.v4 (1.36); differences: no
 //!           apply patches yet
 
@@ -50,6 +51,7 @@ pub(crate) fn apply(
     match kind {
         Kind::Json => json_patch::apply(object, patch).map_err(|why| match why {
             json_patch::Refused::Malformed(why) => Failure::bad_request(why),
+            json_patch::Refused::TooLarge(why) => Failure::too_large_because(&why),
             json_patch::Refused::DoesNotApply(why) => Failure {
                 code: 422,
                 reason: "Invalid",
@@ -73,7 +75,7 @@ pub(crate) fn apply(
     }
 }
 
-/// RFC 7386.
+/// RFC 7386; as deep as the patch, whose depth is bounded where it is read.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

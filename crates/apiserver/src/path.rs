@@ -42,10 +42,6 @@ impl Query {
         self.all(name)
             .any(|value| ["true", "1", "True", "TRUE", "t", "T"].contains(&value))
     }
-
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.get(name).and_then(|text| text.parse().ok())
-    }
 }
 
 /// `%41` and `+`, back to what they stand for.
@@ -332,7 +328,7 @@ mod tests {
         );
         assert_eq!(query.get("labelSelector"), Some("app=web,x in (a)"));
         assert!(query.is_set("watch"));
-        assert_eq!(query.number("limit"), Some(5));
+        assert_eq!(query.get("limit"), Some("5"));
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(query.get("e"), None);
     }

@@ -20,6 +20,7 @@ use crate::object::{self, as_map, finalizers, is_deleting, metadata, name, text}
 use crate::resources::{NameRule, Resource};
 use crate::store::{Change, Expected, Object, Store, Write, WriteError};
 use crate::strategy::{Generation, names, sizes};
+use crate::typed;
 use crate::user::User;
 
 mod deletion;
@@ -131,7 +132,7 @@ impl Registry {
             (resource.strategy.default)(&mut object);
             admission::create(self, resource, namespace, &mut object, who)?;
             (resource.strategy.default)(&mut object);
-            check_types(resource, &object)?;
+            typed::conform(resource, &mut object)?;
             let mut causes = check_name(resource, &object);
             causes.extend(sizes::annotations(&object));
             causes.extend((resource.strategy.validate)(&object, None));
@@ -289,11 +290,13 @@ impl Registry {
         }
         (resource.strategy.default)(new);
         if resource.strategy.generation == Generation::OfSpec && wants_differ(new, old) {
-            let next = object::number(old, "/metadata/generation").unwrap_or(0) + 1;
+            let next = object::number(old, "/metadata/generation")
+                .unwrap_or(0)
+                .saturating_add(1);
             metadata(new).insert("generation".to_owned(), next.into());
         }
         admission::update(self, place, through, new, old, who)?;
-        check_types(resource, new)?;
+        typed::conform(resource, new)?;
         let mut causes = Vec::new();
         if through == Through::Object {
             causes.extend(sizes::annotations(new));
@@ -393,79 +396,6 @@ fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<
     }
     metadata(object).insert("namespace".to_owned(), namespace.into());
     Ok(())
-}
-
-fn check_types(resource: &Resource, object: &Value) -> Result<(), Failure> {
-    let shown = match resource.strategy.convert {
-        None => object.clone(),
-        Some(convert) => {
-            let mut shown = object.clone();
-            (convert.shown)(&mut shown);
-            shown
-        }
-    };
-    (resource.check)(&shown).map(drop).map_err(|why| {
-        let (kind, version) = (resource.kind, resource.version);
-        Failure::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
-        ))
-    })
-}
-
-/// For `fieldValidation=Strict`: refuses what the kind's types do not know.
-pub(crate) fn check_strictly(
-    resource: &Resource,
-    sent: &Value,
-    old: Option<&Value>,
-) -> Result<(), Failure> {
-    let all_unknown = |object: &Value| {
-        let mut unknown = Vec::new();
-        // What does not fit at all is told of later, with all else that is wrong.
-        if let Ok(known) = (resource.check)(object) {
-            unknown_fields(object, &known, "", &mut unknown);
-        }
-        unknown
-    };
-    let before = old.map(all_unknown).unwrap_or_default();
-    let mut unknown = all_unknown(sent);
-    // What somebody else put there is not this request's fault.
-    unknown.retain(|field| !before.contains(field));
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let (kind, version) = (resource.kind, resource.version);
-    let fields: Vec<String> = unknown
-        .iter()
-        .map(|f| format!("unknown field {f:?}"))
-        .collect();
-    Err(Failure::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
-        fields.join(", ")
-    )))
-}
-
-fn unknown_fields(sent: &Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
-    match (sent, known) {
-        (Value::Object(sent), Value::Object(known)) => {
-            for (name, value) in sent.iter().filter(|(_, value)| !value.is_null()) {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                match known.get(name) {
-                    Some(known) => unknown_fields(value, known, &path, unknown),
-                    None => unknown.push(path),
-                }
-            }
-        }
-        (Value::Array(sent), Value::Array(known)) => {
-            for (index, (sent, known)) in sent.iter().zip(known).enumerate() {
-                unknown_fields(sent, known, &format!("{path}[{index}]"), unknown);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn check_name(resource: &Resource, object: &Value) -> Vec<Cause> {

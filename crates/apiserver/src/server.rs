@@ -82,6 +82,10 @@ pub(crate) struct Inner {
     pub(crate) kubelets: Proxy,
     /// True once what every cluster has was there.
     pub(crate) begun: AtomicBool,
+    /// Of requests that take long.
+    pub(crate) turns: crate::heavy::Turns,
+    /// How much room events have left.
+    pub(crate) event_room: crate::controllers::EventRoom,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -124,6 +128,8 @@ impl ApiServer {
             own_kubelet: parts.own_kubelet,
             kubelets,
             begun: AtomicBool::new(false),
+            turns: crate::heavy::Turns::default(),
+            event_room: crate::controllers::EventRoom::default(),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }

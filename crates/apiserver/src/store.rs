@@ -99,7 +99,7 @@ pub struct Object {
 impl Object {
     /// The parsed object.
     pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_default()
+        crate::bounds::read_kept(&self.bytes).unwrap_or_default()
     }
 
     /// Namespace (empty for objects of the cluster) and name.

@@ -24,6 +24,7 @@ use crate::server::{ApiServer, Parts};
 use crate::store::{Change, Expected, Store, Write};
 use crate::user::User;
 
+mod bounds;
 mod controllers;
 mod identity;
 mod impersonation;

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response};
 use serde_json::{Value, json};
 
+use crate::bounds::{self, Excess, Unread};
 use crate::failure::{self, Failure};
 use crate::form::Form;
 use crate::http::Body;
@@ -21,10 +22,11 @@ use crate::object;
 use crate::patch;
 use crate::path::{Query, Target};
 use crate::protobuf;
-use crate::registry::{self, DeleteOptions, Deleted, Place, Run, Through};
+use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
 use crate::selectors::Selection;
 use crate::server::Inner;
 use crate::subresources;
+use crate::typed;
 use crate::user::User;
 
 mod list;
@@ -91,6 +93,29 @@ impl Call<'_> {
         Form::negotiate(self.accept, self.query)
     }
 
+    /// A whole number of the query, as upstream reads it.
+    fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+        let Some(text) = self.query.get(name) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: std::num::ParseIntError| {
+                let why = match error.kind() {
+                    PosOverflow | NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+            })
+    }
+
+    /// The same; what is negative counts as nothing.
+    fn count(&self, name: &str) -> Result<u64, Failure> {
+        let number = self.integer(name)?.unwrap_or(0);
+        Ok(u64::try_from(number).unwrap_or(0))
+    }
+
     fn selection(&self) -> Result<Selection, Failure> {
         Selection::parse(
             self.target.resource,
@@ -120,11 +145,18 @@ impl Call<'_> {
     }
 
     fn json(&self) -> Result<Value, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let unread = |why: &dyn std::fmt::Display| {
             Failure::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error}",
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
                 self.target.resource.kind
             ))
+        };
+        bounds::read(&self.body).map_err(|error| match error {
+            Unread::Malformed(error) => unread(&error),
+            Unread::Excess(Excess::Deep) => unread(&"exceeded max depth"),
+            Unread::Excess(Excess::Large) => {
+                Failure::too_large_because("the object has too many values")
+            }
         })
     }
 
@@ -142,7 +174,7 @@ impl Call<'_> {
             "apiVersion",
             &resource.api_version(),
         );
-        registry::check_strictly(resource, &object, old)
+        typed::check_strictly(resource, &object, old)
     }
 
     /// The options of a deletion: body first, then query.
@@ -153,11 +185,10 @@ impl Call<'_> {
             self.object()?
         };
         let mut options = DeleteOptions::parse(&body)?;
-        if let Some(text) = self.query.get("gracePeriodSeconds") {
-            let seconds = text
-                .parse()
-                .map_err(|_| Failure::bad_request("gracePeriodSeconds is no number"))?;
-            options.grace_seconds = options.grace_seconds.or(Some(seconds));
+        if let Some(seconds) = self.integer("gracePeriodSeconds")? {
+            let asked = json!({"gracePeriodSeconds": seconds});
+            let asked = DeleteOptions::parse(&asked)?.grace_seconds;
+            options.grace_seconds = options.grace_seconds.or(asked);
         }
         if options.propagation.is_none() {
             options.propagation = self.query.get("propagationPolicy").map(str::to_owned);
@@ -204,6 +235,7 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let object = call.object()?;
     call.check_strictly(&object, None)?;
+    server.event_room.admit(resource, call.body.len())?;
     let created = server
         .registry
         .create(
@@ -214,6 +246,7 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             call.run()?,
         )
         .await?;
+    server.event_room.note(&created);
     Ok(Reply::Json(
         201,
         form.object(resource, &created, server.registry.now()),
@@ -243,6 +276,7 @@ pub(crate) async fn change_with(
     fit: impl Fn(&mut Value, &Value) -> Result<(), Failure>,
 ) -> Result<Reply, Failure> {
     let (resource, form, run) = (call.target.resource, call.form()?, call.run()?);
+    server.event_room.admit(resource, call.body.len())?;
     let changed = if call.verb == "patch" {
         let kind = patch::Kind::of(call.content_type)?;
         let patch = call.json()?;
@@ -269,6 +303,7 @@ pub(crate) async fn change_with(
             .change(call.place(), through, call.user, run, replace)
             .await?
     };
+    server.event_room.note(&changed);
     Ok(Reply::Json(
         200,
         form.object(resource, &changed, server.registry.now()),

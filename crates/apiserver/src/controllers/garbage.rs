@@ -1,27 +1,23 @@
-//! Objects whose owners are gone, and events that nobody looks at any more.
+//! Objects whose owners are gone.
 //!
 //! In:    UIDs of what went; objects that name owners
 //! Out:   dependents deleted; `foregroundDeletion` and `orphan` finalizers taken away when their work is done
 //! Calls: `controllers`
 //! Holds: an object goes only when each of its owners was looked for by kind, name and UID and none is there
-//! Upstream: pkg/controller/garbagecollector, `--event-ttl` (1.36); differences: owners of kinds that are not served count as there
+//! Upstream: pkg/controller/garbagecollector (1.36); differences: owners of kinds that are not served count as there
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::namespaces::change;
 use crate::failure::Failure;
-use crate::object::{self, finalizers, is_deleting, list, metadata, parse_time, text};
+use crate::object::{self, finalizers, is_deleting, list, metadata, text};
 use crate::registry::{DeleteOptions, Place, Through};
 use crate::resources::{by_kind, by_storage};
 use crate::server::Inner;
 use crate::store::Object;
-
-/// Upstream's `--event-ttl`.
-const EVENT_LIFE: Duration = Duration::from_secs(3600);
 
 pub(super) async fn run(
     server: &Inner,
@@ -158,44 +154,4 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
         Ok(new)
     };
     change(&server.registry, place, Through::Object, release).await
-}
-
-/// Events go an hour after they were last told of.
-pub(super) async fn expire_events(server: &Inner) -> Result<(), Failure> {
-    let Some(resource) = by_storage("events") else {
-        return Ok(());
-    };
-    let now = server.registry.now();
-    for event in server.registry.store.list("events/").objects {
-        let value = event.value();
-        let times = [
-            "/lastTimestamp",
-            "/series/lastObservedTime",
-            "/eventTime",
-            "/metadata/creationTimestamp",
-        ];
-        let last = times
-            .iter()
-            .filter_map(|pointer| parse_time(text(&value, pointer)))
-            .max();
-        let old = last
-            .is_none_or(|at| now.as_second() - at.as_second() > EVENT_LIFE.as_secs().cast_signed());
-        if old {
-            let (namespace, name) = event.place();
-            let place = Place {
-                resource,
-                namespace,
-                name,
-            };
-            match server
-                .registry
-                .delete(place, &DeleteOptions::default())
-                .await
-            {
-                Err(failure) if failure.code != 404 => return Err(failure),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }

@@ -3,8 +3,10 @@
 //! In:    the object, the patch with its directives (`$patch`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`, `$retainKeys`)
 //! Out:   the merged object
 //! Calls: `patch`
-//! Holds: pure; no directive stays in the result
+//! Holds: pure; no directive stays in the result; elements are found by their key, so long lists cost what they are long
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/strategicpatch/patch.go (1.36); differences: none known for what is served
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -39,16 +41,18 @@ fn merge_maps(
         Some(other) => return Err(format!("unknown patch type found: {other}")),
     }
     if let Some(Value::Array(retained)) = patch.remove(RETAIN) {
-        original.retain(|field, _| retained.iter().any(|one| one == field));
+        let retained: BTreeSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+        original.retain(|field, _| retained.contains(&**field));
     }
     let mut orders = Vec::new();
     for (field, value) in patch {
         if let Some(list) = field.strip_prefix(ORDER) {
             orders.push((list.to_owned(), value));
         } else if let Some(list) = field.strip_prefix(DELETE_FROM) {
-            let gone = value.as_array().cloned().unwrap_or_default();
+            let gone = value.as_array().into_iter().flatten();
+            let gone: BTreeSet<String> = gone.map(Value::to_string).collect();
             if let Some(Value::Array(list)) = original.get_mut(list) {
-                list.retain(|one| !gone.contains(one));
+                list.retain(|one| !gone.contains(&one.to_string()));
             }
         } else if value.is_null() {
             original.remove(&field);
@@ -100,11 +104,8 @@ fn merge_lists(
     let key = match how {
         Merge::Replace => return Ok(patch),
         Merge::Set => {
-            for value in patch {
-                if !original.contains(&value) {
-                    original.push(value);
-                }
-            }
+            let mut held: BTreeSet<String> = original.iter().map(Value::to_string).collect();
+            original.extend(patch.into_iter().filter(|one| held.insert(one.to_string())));
             return Ok(original);
         }
         Merge::By(key) | Merge::ByKeepingNamed(key) => key,
@@ -116,23 +117,78 @@ fn merge_lists(
             .filter(|one| directive(one).is_none())
             .collect());
     }
+    let mut elements = Elements::new(key, original);
     for element in patch {
-        let id = element.get(key).cloned();
-        let id =
-            id.ok_or_else(|| format!("map: {element} does not contain declared merge key: {key}"))?;
-        let place = original.iter().position(|one| one.get(key) == Some(&id));
+        let Some(id) = element.get(key).map(Value::to_string) else {
+            let why = format!("map: {element} does not contain declared merge key: {key}");
+            return Err(why);
+        };
         if directive(&element) == Some("delete") {
-            original.retain(|one| one.get(key) != Some(&id));
+            elements.remove(&id);
             continue;
         }
-        let before = place.and_then(|place| original.get(place)).map(as_map);
-        let merged = merge_maps(kind, field, before.unwrap_or_default(), as_map(&element))?;
-        match place.and_then(|place| original.get_mut(place)) {
-            Some(slot) => *slot = Value::Object(merged),
-            None => original.push(Value::Object(merged)),
+        let before = elements.take(&id).map(into_map).unwrap_or_default();
+        let merged = merge_maps(kind, field, before, into_map(element))?;
+        elements.put(id, Value::Object(merged));
+    }
+    Ok(elements.list.into_iter().flatten().collect())
+}
+
+fn into_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// A list of objects, found by the text of their key.
+struct Elements {
+    /// One that went leaves its place empty.
+    list: Vec<Option<Value>>,
+    /// Places in order; more than one where a key stands twice.
+    places: BTreeMap<String, Vec<usize>>,
+}
+
+impl Elements {
+    fn new(key: &str, list: Vec<Value>) -> Self {
+        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, one) in list.iter().enumerate() {
+            if let Some(id) = one.get(key) {
+                places.entry(id.to_string()).or_default().push(place);
+            }
+        }
+        let list = list.into_iter().map(Some).collect();
+        Self { list, places }
+    }
+
+    fn first(&mut self, id: &str) -> Option<&mut Option<Value>> {
+        let place = self.places.get(id)?.first()?;
+        self.list.get_mut(*place)
+    }
+
+    /// The first element of this key; its place waits for what comes instead.
+    fn take(&mut self, id: &str) -> Option<Value> {
+        self.first(id).and_then(Option::take)
+    }
+
+    /// Puts an element where the first one of its key is, or at the end.
+    fn put(&mut self, id: String, element: Value) {
+        if let Some(place) = self.first(&id) {
+            *place = Some(element);
+        } else {
+            self.places.insert(id, vec![self.list.len()]);
+            self.list.push(Some(element));
         }
     }
-    Ok(original)
+
+    /// Removes every element of this key.
+    fn remove(&mut self, id: &str) {
+        for place in self.places.remove(id).into_iter().flatten() {
+            if let Some(gone) = self.list.get_mut(place) {
+                *gone = None;
+            }
+        }
+    }
 }
 
 fn directive(element: &Value) -> Option<&str> {
@@ -142,15 +198,20 @@ fn directive(element: &Value) -> Option<&str> {
 /// Elements that the order names come in that order; the others keep their place after what stood before them.
 fn sort(list: &mut Vec<Value>, order: &[Value], how: Merge) {
     let id = |one: &Value| match how {
-        Merge::By(key) | Merge::ByKeepingNamed(key) => one.get(key).cloned().unwrap_or_default(),
-        Merge::Set | Merge::Replace => one.clone(),
+        Merge::By(key) | Merge::ByKeepingNamed(key) => {
+            one.get(key).unwrap_or(&Value::Null).to_string()
+        }
+        Merge::Set | Merge::Replace => one.to_string(),
     };
-    let rank = |one: &Value| order.iter().position(|wanted| id(wanted) == id(one));
+    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    for (rank, wanted) in order.iter().enumerate() {
+        ranks.entry(id(wanted)).or_insert(rank);
+    }
     let mut named: Vec<(usize, Value)> = Vec::new();
     let mut others: Vec<(usize, Value)> = Vec::new();
     for (place, one) in std::mem::take(list).into_iter().enumerate() {
-        match rank(&one) {
-            Some(rank) => named.push((rank, one)),
+        match ranks.get(&id(&one)) {
+            Some(rank) => named.push((*rank, one)),
             None => others.push((place, one)),
         }
     }

@@ -119,3 +119,122 @@ fn json_patches_apply_whole_or_not_at_all() {
         );
     }
 }
+
+/// What a JSON patch is refused with.
+fn refused(before: &Value, patch: Value) -> (u16, String) {
+    let pods = crate::resources::find("", "v1", "pods").unwrap();
+    let applied = apply(pods, "p", Kind::Json, before, &patch);
+    applied.map_or_else(
+        |refused| (refused.code, refused.message),
+        |_| (200, String::new()),
+    )
+}
+
+fn operations(count: usize, one: impl Fn(usize) -> Value) -> Value {
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn json_patches_stay_within_their_bounds() {
+    let before =
+        json!({"a": {"b": [1, 2, 3]}, "long": vec![0; 200_000], "text": "x".repeat(400_000)});
+    let deep = |levels: usize| "/0".repeat(levels);
+    for (code, words, patch) in [
+        (
+            413,
+            "maximum operations in a JSON patch is 10000, got 10001",
+            operations(
+                10_001,
+                |_| json!({"op": "test", "path": "/x", "value": null}),
+            ),
+        ),
+        (
+            422,
+            "accumulated size increase of copy is 3200016, exceeding the limit 3145728",
+            operations(
+                10,
+                |n| json!({"op": "copy", "from": "/text", "path": format!("/n{n}")}),
+            ),
+        ),
+        (
+            422,
+            "nested deeper than 100 levels",
+            operations(
+                200,
+                |n| json!({"op": "add", "path": format!("/x{}", deep(n)), "value": [null]}),
+            ),
+        ),
+        (
+            422,
+            "nested deeper than 100 levels",
+            operations(120, |_| json!({"op": "copy", "from": "/a", "path": "/a/a"})),
+        ),
+        (
+            413,
+            "takes too much work",
+            operations(
+                9_000,
+                |_| json!({"op": "add", "path": "/long/0", "value": 1}),
+            ),
+        ),
+        (
+            413,
+            "takes too much work",
+            operations(
+                9_000,
+                |_| json!({"op": "move", "from": "/long/0", "path": "/long/-"}),
+            ),
+        ),
+        (
+            413,
+            "takes too much work",
+            operations(9_000, |n| match n % 2 {
+                0 => json!({"op": "move", "from": "/long", "path": "/a/long"}),
+                _ => json!({"op": "move", "from": "/a/long", "path": "/long"}),
+            }),
+        ),
+    ] {
+        let (got, message) = refused(&before, patch);
+        assert!(
+            got == code && message.contains(words),
+            "{got} {message}: not {words}"
+        );
+    }
+    // An honest patch at the limit of operations is far from the others.
+    let many = operations(
+        10_000,
+        |n| json!({"op": "add", "path": format!("/a/b/{}", n % 3), "value": n}),
+    );
+    assert_eq!(
+        check(Kind::Json, before, many)["a"]["b"]
+            .as_array()
+            .unwrap()
+            .len(),
+        10_003
+    );
+}
+
+#[test]
+fn an_element_is_found_by_its_key_wherever_it_stands() {
+    let before = json!({"spec": {"containers": [
+        {"name": "a", "image": "1"}, {"name": "b"}, {"name": "a", "image": "2"}, {"other": 1}]}});
+    for (patch, after) in [
+        // Of a key that stands twice the first element is meant.
+        (
+            json!([{"name": "a", "image": "3"}]),
+            json!([{"name": "a", "image": "3"}, {"name": "b"}, {"name": "a", "image": "2"}, {"other": 1}]),
+        ),
+        (
+            json!([{"name": "a", "$patch": "delete"}, {"name": "a", "image": "4"}]),
+            json!([{"name": "b"}, {"other": 1}, {"name": "a", "image": "4"}]),
+        ),
+        (
+            json!([{"name": "c", "image": "5"}, {"name": "c", "image": "6"}]),
+            json!([{"name": "a", "image": "1"}, {"name": "b"}, {"name": "a", "image": "2"}, {"other": 1}, {"name": "c", "image": "6"}]),
+        ),
+    ] {
+        let patch = json!({"spec": {"containers": patch}});
+        let after = json!({"spec": {"containers": after}});
+        assert_eq!(check(Kind::Strategic, before.clone(), patch), after);
+    }
+}

@@ -18,6 +18,9 @@ use crate::object::{self, finalizers, is_deleting, map_mut, metadata, number, pa
 use crate::store::{Expected, Object, WriteError};
 use crate::strategy::pod;
 
+/// The longest grace that is kept, some 68 years: what is added to a date must stay one.
+const LONGEST_GRACE: i64 = i32::MAX as i64;
+
 /// How to delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeleteOptions {
@@ -35,7 +38,15 @@ impl DeleteOptions {
             let found = body.pointer(pointer).and_then(Value::as_str);
             found.map(str::to_owned)
         };
-        let grace_seconds = number(body, "/gracePeriodSeconds");
+        let given = body
+            .get("gracePeriodSeconds")
+            .filter(|given| !given.is_null());
+        if given.is_some_and(|given| given.as_i64().is_none()) {
+            return Err(Failure::bad_request(
+                "invalid DeleteOptions: gracePeriodSeconds must be a whole number of 64 bits",
+            ));
+        }
+        let grace_seconds = number(body, "/gracePeriodSeconds").map(|s| s.min(LONGEST_GRACE));
         if grace_seconds.is_some_and(|seconds| seconds < 0) {
             return Err(Failure::bad_request(
                 "invalid DeleteOptions: gracePeriodSeconds must be greater than or equal to 0",
@@ -177,7 +188,7 @@ impl Registry {
         metadata.insert("deletionTimestamp".to_owned(), object::time(at).into());
         metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
         if let Some(generation) = generation.filter(|_| !was_marked) {
-            metadata.insert("generation".to_owned(), (generation + 1).into());
+            metadata.insert("generation".to_owned(), generation.saturating_add(1).into());
         }
     }
 }
@@ -186,7 +197,8 @@ impl Registry {
 fn pod_grace(object: &Value, options: &DeleteOptions) -> i64 {
     let asked = options
         .grace_seconds
-        .or_else(|| number(object, "/spec/terminationGracePeriodSeconds"));
+        .or_else(|| number(object, "/spec/terminationGracePeriodSeconds"))
+        .map(|seconds| seconds.min(LONGEST_GRACE));
     let unbound = text(object, "/spec/nodeName").is_empty();
     if unbound || pod::is_finished(object) {
         return 0;

@@ -232,7 +232,7 @@ fn builder() -> redb::Builder {
 }
 
 fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("{key}: {e}"))?;
+    let value: Value = crate::bounds::read_kept(bytes).map_err(|e| format!("{key}: {e}"))?;
     let version = value
         .pointer("/metadata/resourceVersion")
         .and_then(Value::as_str)

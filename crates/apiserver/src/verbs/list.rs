@@ -7,7 +7,7 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences: a
 //!           version that may be old is answered with the newest state, which is in memory anyway
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Call, Reply};
 use crate::encoding::{base64_url, from_base64_url};
@@ -30,6 +30,9 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let prefix = resource.prefix(namespace);
     let after = call.query.get("continue").map(read_continue).transpose()?;
     let at = match &after {
+        Some((version, _)) if *version > store.version() => {
+            return Err(Failure::too_large_version(*version, store.version()));
+        }
         Some((version, _)) => At::Exactly(*version),
         None => version_wanted(call, store.version())?,
     };
@@ -43,7 +46,7 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let mut matching = objects
         .into_iter()
         .filter(|object| &*object.key > start && selection.matches(object));
-    let limit = call.query.number("limit").filter(|limit| *limit > 0);
+    let limit = Some(call.count("limit")?).filter(|limit| *limit > 0);
     let mut metadata = json!({"resourceVersion": version.to_string()});
     let page: Vec<_> = match limit {
         None => matching.collect(),
@@ -109,7 +112,7 @@ fn write_continue(version: u64, key: &str) -> String {
 
 fn read_continue(token: &str) -> Result<(u64, String), Failure> {
     let bytes = from_base64_url(token);
-    let value = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let value = bytes.and_then(|bytes| crate::bounds::read(&bytes).ok());
     let read =
         value.and_then(|value| Some((value["rv"].as_u64()?, text(&value, "/start").to_owned())));
     read.ok_or_else(|| Failure::bad_request("continue key is not valid"))

@@ -30,6 +30,8 @@ use crate::store::{Event, Object, TooOld, Watcher};
 const BOOKMARK: Duration = Duration::from_secs(60);
 /// A watch that names no end ends after this and up to twice as long, so that not all end at once.
 const SHORTEST_SECONDS: u64 = 1800;
+/// The longest end that a clock is set to; no connection lives that long.
+const LONGEST_SECONDS: u64 = 365 * 24 * 3600;
 
 /// A watch that has begun.
 pub(crate) struct Watch {
@@ -83,9 +85,10 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         .watch(resource.storage, from)
         .map_err(|TooOld { oldest }| Failure::too_old(from, oldest))?;
     let now = Instant::now();
-    let seconds = call.query.number("timeoutSeconds").filter(|s| *s > 0);
-    let seconds = seconds
-        .unwrap_or_else(|| SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS);
+    let seconds = match call.count("timeoutSeconds")? {
+        0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
+        seconds => seconds.min(LONGEST_SECONDS),
+    };
     let mut watch = Watch {
         resource,
         prefix,
@@ -176,7 +179,7 @@ impl Watch {
         let mut shown = self.form.object(self.resource, object, now);
         if let Form::Table(_) = self.form
             && !std::mem::take(&mut self.headers)
-            && let Ok(mut table) = serde_json::from_slice::<Value>(&shown)
+            && let Ok(mut table) = crate::bounds::read_kept(&shown)
         {
             table["columnDefinitions"] = Value::Null;
             shown = bytes(&table);

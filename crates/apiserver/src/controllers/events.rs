@@ -1,0 +1,189 @@
+//! Events go an hour after they were last written, and earlier when there are too many.
+//!
+//! In:    the events of the store; when each version was written
+//! Out:   old ones removed; a refusal while there is no room
+//! Calls: `controllers`; `verbs` before and after an event is written
+//! Holds: when an event was written is known to the server alone: no date in an event makes it live longer; all events together are
+//!        bounded in number and bytes, whoever sends them
+//! Upstream: `--event-ttl`, a lease of etcd that each write of an event renews (1.36); differences: upstream bounds their number only
+//!           by the admission plugin EventRateLimit
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::failure::Failure;
+use crate::object::{parse_time, text};
+use crate::registry::{DeleteOptions, Place};
+use crate::resources::{Resource, by_storage};
+use crate::server::Inner;
+use crate::store::Object;
+
+/// Upstream's `--event-ttl`.
+const LIFE_SECONDS: i64 = 3600;
+/// The most that are kept. A node with 110 pods that all crash makes some 2,000 an hour.
+const MOST: usize = 8192;
+/// And their bytes.
+const MOST_BYTES: usize = 16 << 20;
+/// Removals at a time; they share the store's syncs.
+const REMOVALS: usize = 64;
+/// What is told of a writer when there is no room.
+const RETRY_AFTER: u32 = 1;
+
+/// How many events there are, as far as it is known between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct EventRoom {
+    held: AtomicUsize,
+    bytes: AtomicUsize,
+    short: Notify,
+}
+
+impl EventRoom {
+    /// Refuses an event when there is no room.
+    pub(crate) fn admit(&self, resource: &Resource, bytes: usize) -> Result<(), Failure> {
+        if resource.storage != "events" {
+            return Ok(());
+        }
+        let held = self.held.load(Ordering::Relaxed);
+        let all_bytes = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        if held < MOST && all_bytes < MOST_BYTES {
+            return Ok(());
+        }
+        self.short.notify_one();
+        Err(Failure::too_many_requests(
+            "there are too many events, the oldest are being removed",
+            RETRY_AFTER,
+        ))
+    }
+
+    /// Counts one that was written; that it may have been there before is found out at the next look.
+    pub(crate) fn note(&self, object: &Object) {
+        if object.storage() != "events" {
+            return;
+        }
+        let held = self.held.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(object.bytes.len(), Ordering::Relaxed);
+        // In time, so that nobody is refused who sends no flood.
+        if held > MOST / 8 * 7 || bytes > MOST_BYTES / 8 * 7 {
+            self.short.notify_one();
+        }
+    }
+
+    /// Ends when there is little room left. Cancel: loses nothing.
+    pub(super) fn is_short(&self) -> Notified<'_> {
+        self.short.notified()
+    }
+
+    fn counted(&self, events: &[Arc<Object>]) {
+        let bytes = events.iter().map(|event| event.bytes.len()).sum();
+        self.held.store(events.len(), Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// When versions were written: at each look, the version at that time.
+#[derive(Debug, Default)]
+pub(super) struct Ages(VecDeque<(Timestamp, u64)>);
+
+impl Ages {
+    fn look(&mut self, now: Timestamp, version: u64) {
+        if self.0.back().is_none_or(|(_, last)| *last < version) {
+            self.0.push_back((now, version));
+        }
+        // One that is older than an event may be says all that the ones before it say.
+        let is_old = |at: &(Timestamp, u64)| now.as_second() - at.0.as_second() > LIFE_SECONDS;
+        while self.0.get(1).is_some_and(is_old) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The latest time at which an event can have been written.
+    fn written(&self, event: &Object, now: Timestamp) -> Timestamp {
+        let first = self
+            .0
+            .front()
+            .is_none_or(|(_, first)| event.version <= *first);
+        if !first {
+            let after = self
+                .0
+                .partition_point(|(_, version)| *version < event.version);
+            return self.0.get(after).map_or(now, |(at, _)| *at);
+        }
+        // From before the first look: what it says of itself, as far as that can be true.
+        let value = event.value();
+        let times = [
+            "/metadata/creationTimestamp",
+            "/lastTimestamp",
+            "/series/lastObservedTime",
+        ];
+        let looked = self.0.front().map_or(now, |(at, _)| *at);
+        let said = times.iter().filter_map(|p| parse_time(text(&value, p)));
+        let past = said.filter(|at| *at <= looked);
+        past.max().unwrap_or(looked)
+    }
+}
+
+/// Removes what is old, and the oldest beyond the bounds.
+pub(super) async fn expire(server: &Inner, ages: &mut Ages) -> Result<(), Failure> {
+    let Some(resource) = by_storage("events") else {
+        return Ok(());
+    };
+    let snapshot = server.registry.store.list("events/");
+    let now = server.registry.now();
+    ages.look(now, snapshot.version);
+    let mut events = snapshot.objects;
+    server.event_room.counted(&events);
+    events.sort_unstable_by_key(|event| event.version);
+    let (mut held, mut bytes) = (
+        events.len(),
+        events.iter().map(|event| event.bytes.len()).sum::<usize>(),
+    );
+    let is_short = held > MOST / 8 * 7 || bytes > MOST_BYTES / 8 * 7;
+    let mut leaving = Vec::new();
+    for event in &events {
+        let is_too_many = is_short && (held > MOST / 4 * 3 || bytes > MOST_BYTES / 4 * 3);
+        let age = now.as_second() - ages.written(event, now).as_second();
+        if is_too_many || age > LIFE_SECONDS {
+            held -= 1;
+            bytes -= event.bytes.len();
+            leaving.push(event);
+        }
+    }
+    let leaving: Vec<Arc<Object>> = leaving.into_iter().cloned().collect();
+    let removals: Vec<BoxFuture<'_, _>> = leaving
+        .into_iter()
+        .map(|event| remove(server, resource, event).boxed())
+        .collect();
+    let done: Vec<_> = stream::iter(removals)
+        .buffer_unordered(REMOVALS)
+        .collect()
+        .await;
+    server
+        .event_room
+        .counted(&server.registry.store.list("events/").objects);
+    done.into_iter().collect()
+}
+
+async fn remove(
+    server: &Inner,
+    resource: &'static Resource,
+    event: Arc<Object>,
+) -> Result<(), Failure> {
+    let (namespace, name) = event.place();
+    let place = Place {
+        resource,
+        namespace,
+        name,
+    };
+    let options = DeleteOptions::default();
+    match server.registry.delete(place, &options).await {
+        Err(failure) if failure.code != 404 => Err(failure),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Requests that take the processor for long, on threads of their own, so that the others are answered meanwhile.
+//!
+//! In:    a request whose body has been read
+//! Out:   its answer
+//! Calls: `http`, for every request on objects
+//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few run at a time, and who waits for
+//!        its turn waits no longer than its request; a short one never leaves the server's thread, so that simulations stay as they are
+//! Upstream: none; Go's goroutines are preempted
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use tokio::sync::Semaphore;
+
+use crate::failure::Failure;
+use crate::server::Inner;
+use crate::verbs::{self, Call, Reply};
+
+/// Bytes, of a body or of the object that it changes, that take a millisecond at the most.
+const LIGHT: usize = 16 << 10;
+/// Objects of a list that are quickly shown in whatever form.
+const FEW: usize = 200;
+/// Long requests at a time; each may hold several copies of a large object.
+const AT_ONCE: usize = 2;
+
+/// The turns of long requests.
+#[derive(Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+/// Whether a request may take long.
+fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
+    let store = &server.registry.store;
+    let resource = call.target.resource;
+    match call.verb {
+        // Streams and what is passed on take no time here; their connection stays where it is.
+        "get" | "watch" => false,
+        "list" => {
+            let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
+            let is_shown_as_kept = call.accept.is_empty() || !call.accept.contains("as=");
+            (!is_shown_as_kept || resource.strategy.convert.is_some())
+                && store.list(&resource.prefix(namespace)).objects.len() > FEW
+        }
+        _ if call
+            .target
+            .subresource
+            .is_some_and(|sub| sub.name == "proxy") =>
+        {
+            false
+        }
+        // A few bytes of it make megabytes.
+        "patch" if call.content_type.starts_with("application/json-patch") => true,
+        "patch" | "update" => {
+            let found = store.get(&call.place().key());
+            call.body
+                .len()
+                .max(found.map_or(0, |found| found.bytes.len()))
+                > LIGHT
+        }
+        _ => call.body.len() > LIGHT,
+    }
+}
+
+/// Does what is asked, here or on a thread.
+pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, Failure> {
+    if !is_heavy(server, &call) {
+        return verbs::serve(server, &call).await;
+    }
+    let turn = Arc::clone(&server.turns.0).acquire_owned();
+    let turn = turn.await.map_err(Failure::internal)?;
+    let server = Arc::clone(server);
+    let (user, target, query) = (call.user.clone(), call.target.clone(), call.query.clone());
+    let (accept, content_type) = (call.accept.to_owned(), call.content_type.to_owned());
+    let (headers, raw_query) = (call.headers.clone(), call.raw_query.to_owned());
+    let (verb, body, method) = (call.verb, call.body.clone(), call.method.clone());
+    let upgrade = call.take_upgrade();
+    let runtime = tokio::runtime::Handle::current();
+    let work = tokio::task::spawn_blocking(move || {
+        let call = Call {
+            user: &user,
+            target: &target,
+            verb,
+            query: &query,
+            accept: &accept,
+            content_type: &content_type,
+            body,
+            method,
+            headers: &headers,
+            raw_query: &raw_query,
+            upgrade: Mutex::new(upgrade),
+        };
+        let reply = runtime.block_on(verbs::serve(&server, &call));
+        drop(turn);
+        reply
+    });
+    work.await.map_err(Failure::internal)?
+}
