@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod duration;
+pub mod emptiness;
 pub mod event;
 pub mod gates;
 pub mod ids;

@@ -124,7 +124,7 @@ pub(super) fn update(
         ),
         "pods"
             if through == Through::Status
-                && new.pointer("/metadata/labels") != old.pointer("/metadata/labels") =>
+                && !object::says_same_at("/metadata/labels", new, old) =>
         {
             deny(
                 place,
@@ -140,8 +140,7 @@ pub(super) fn update(
                     &format!("node {node:?} is not allowed to modify taints"),
                 );
             }
-            if new.pointer("/metadata/ownerReferences") != old.pointer("/metadata/ownerReferences")
-            {
+            if !object::says_same_at("/metadata/ownerReferences", new, old) {
                 return deny(
                     place,
                     &format!("node {node:?} is not allowed to modify ownerReferences"),
