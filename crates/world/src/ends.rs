@@ -77,7 +77,7 @@ pub async fn live(seed: u64, planted: Planted, dir: &Path) -> anyhow::Result<Opt
     scene.arm(None);
     let by_hand = random.chance(5_000);
     if by_hand {
-        scene.remove_by_hand().await?;
+        remove_by_hand(&scene.runtime, &scene.root, UID).await?;
     }
     kubelet = scene.start(&[&deleted])?;
     let finished = async {
@@ -218,34 +218,41 @@ impl Scene {
     fn shown(&self, kubelet: &SimKubelet) -> Option<ReportedPod> {
         kubelet.status.shown(&PodUid::from(UID))
     }
+}
 
-    /// As with `crictl rmp -f` and `rm -rf`.
-    async fn remove_by_hand(&self) -> anyhow::Result<()> {
-        let channel = self.runtime.connect();
-        let timeouts = Timeouts {
-            request: Duration::from_secs(120),
-        };
-        let metrics = Metrics::new(&Registry::new())?;
-        let client = Client::from_channels(channel.clone(), channel, timeouts, metrics);
-        let sandboxes: Vec<String> = self.runtime.instances(|all| {
-            let held = all
-                .iter()
-                .filter(|one| one.name.is_empty() && one.removed.is_none());
-            held.map(|one| one.id.clone()).collect()
-        });
-        for id in sandboxes {
-            client.stop_pod_sandbox(&id).await.context("stop by hand")?;
-            client
-                .remove_pod_sandbox(&id)
-                .await
-                .context("remove by hand")?;
-        }
-        let dir = self.root.join(format!("{ROOT_DIR}/pods/{UID}"));
-        if dir.exists() {
-            std::fs::remove_dir_all(dir)?;
-        }
-        Ok(())
+/// Removes a pod's sandboxes and its directory, as with `crictl rmp -f` and `rm -rf`.
+///
+/// # Errors
+/// The runtime or the disk refused.
+pub async fn remove_by_hand(
+    runtime: &StandInRuntime,
+    root: &HostRoot,
+    uid: &str,
+) -> anyhow::Result<()> {
+    let channel = runtime.connect();
+    let timeouts = Timeouts {
+        request: Duration::from_secs(120),
+    };
+    let metrics = Metrics::new(&Registry::new())?;
+    let client = Client::from_channels(channel.clone(), channel, timeouts, metrics);
+    let is_held =
+        |one: &&Instance| one.pod_uid == uid && one.name.is_empty() && one.removed.is_none();
+    let sandboxes: Vec<String> = runtime.instances(|all| {
+        let held = all.iter().filter(is_held);
+        held.map(|one| one.id.clone()).collect()
+    });
+    for id in sandboxes {
+        client.stop_pod_sandbox(&id).await.context("stop by hand")?;
+        client
+            .remove_pod_sandbox(&id)
+            .await
+            .context("remove by hand")?;
     }
+    let dir = root.join(format!("{ROOT_DIR}/pods/{uid}"));
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(())
 }
 
 /// Its containers serve, or end by themselves with some code.
