@@ -38,11 +38,13 @@ pub enum FaultPoint {
     StatusMade,
     /// Step 10: before the status is shown.
     BeforeReport,
+    /// Step 10: nothing of the pod is left on the node, and its last status is not written yet.
+    Gone,
 }
 
 impl FaultPoint {
     /// Every point, in the order of the path.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SourceRead,
         Self::Merged,
         Self::Admitted,
@@ -55,10 +57,11 @@ impl FaultPoint {
         Self::Observed,
         Self::StatusMade,
         Self::BeforeReport,
+        Self::Gone,
     ];
 
     /// Those that a pod's worker passes: a panic there is one pod's.
-    pub const OF_WORKERS: [Self; 9] = [
+    pub const OF_WORKERS: [Self; 10] = [
         Self::Viewed,
         Self::Stepped,
         Self::Planned,
@@ -68,6 +71,7 @@ impl FaultPoint {
         Self::Observed,
         Self::StatusMade,
         Self::BeforeReport,
+        Self::Gone,
     ];
 
     /// The point named by its variant, as tests spell it.
@@ -101,6 +105,8 @@ pub enum Planted {
     RemovesEarly,
     /// Waits end at a time of the wall clock, which somebody may set.
     WallClock,
+    /// A record goes before the last status is written, and what it knows of exits with it.
+    ForgetsEnds,
 }
 
 /// The points. Clones share the wish.
@@ -162,7 +168,8 @@ impl Faults {
             | Planted::NoEvidence
             | Planted::NoRelist
             | Planted::RemovesEarly
-            | Planted::WallClock => observed,
+            | Planted::WallClock
+            | Planted::ForgetsEnds => observed,
         }
     }
 

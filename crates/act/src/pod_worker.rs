@@ -248,6 +248,7 @@ impl PodWorker {
             if let Lifecycle::Finished { cause } = &thought.life {
                 tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
                 self.end();
+                self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
             self.show(&order.pod, &observed, &thought.plan).await;
@@ -361,6 +362,7 @@ impl PodWorker {
                     .or_default();
                 *known = (*known).max(count);
             }
+            self.note_run(&spec.name, observed);
             let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
             if runs {
                 // Started, whatever its call said: the next start asks for its image anew.
@@ -378,6 +380,7 @@ impl PodWorker {
         {
             self.record.ips = ips;
         }
+        self.note_lost(observed);
         if self.record != before {
             self.save();
         }
@@ -459,6 +462,7 @@ impl PodWorker {
             self.pod_waiting = None;
         }
         self.life = next;
+        self.keep_lost(observed);
     }
 
     /// Steps 9 and 10: status, shown.
@@ -782,9 +786,7 @@ impl PodWorker {
 
     /// Nothing is left: not here either.
     fn end(&self) {
-        self.parts
-            .records
-            .remove(&format!("{POD_PREFIX}{}", self.uid));
+        self.drop_record();
         self.stop_showing();
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);

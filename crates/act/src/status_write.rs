@@ -4,8 +4,9 @@
 //! Out:   status patches and deletions, each with the UID it means
 //! Calls: one core task, in a cluster only
 //! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; what may wait for the status after it
-//!        waits a second; a failure waits and is tried again, while the server is away one pod for all; nothing waits for an answer but
-//!        the next call about the same pod; only what changed is decided on
+//!        waits a second; a failure waits and is tried again, while the server is away one pod for all; a patch that changed nothing is
+//!        not sent again, and one that is refused for good holds no deletion up; nothing waits for an answer but the next call about the
+//!        same pod; only what changed is decided on
 //! Upstream: pkg/kubelet/status/status_manager.go (syncBatch, syncPod, 1.36)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +22,9 @@ use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
-use kubelet_model::reported::{ReportedPod, ReportedPods};
+use kubelet_model::reported::{Progress, ReportedPod, ReportedPods};
 use prometheus::{Histogram, Registry};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ const WIDTH: usize = 16;
 /// After the first failure of a pod's call; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Refusals of one patch for the same object after which nobody waits for it any more: it is wrong, and stays so.
+const REFUSALS: u32 = 6;
 /// So long a status waits that may: where the runtime is listed each second, as upstream does, it shows no sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Buckets of `kubelet_pod_status_sync_duration_seconds`.
@@ -109,10 +113,36 @@ struct Slot {
     answered: Option<Arc<v1::Pod>>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// What the server was given last, and how that went.
+    tried: Option<Tried>,
     /// What may wait is written then, if nothing came before.
     patient_until: Option<Instant>,
     /// When the oldest change was seen that the API does not have yet.
     changed_at: Option<Instant>,
+}
+
+/// A patch that did not change its object.
+#[derive(Debug)]
+struct Tried {
+    /// The object's version.
+    at: Option<u64>,
+    patch: Value,
+    /// How often it was refused for what it is; `None` when it was taken, and changed nothing.
+    refusals: Option<u32>,
+}
+
+impl Tried {
+    /// The patch, when it is not worth another try for this object. One that is refused is tried as long as nothing waits for it: what
+    /// the server does not allow now it may allow later.
+    fn futile(&self, object: &v1::Pod, progress: Progress) -> Option<&Value> {
+        let is_waited_for =
+            object.metadata.deletion_timestamp.is_some() && progress == Progress::Finished;
+        let is_over = match self.refusals {
+            None => true,
+            Some(refusals) => is_waited_for && refusals >= REFUSALS,
+        };
+        (is_over && self.at.is_some() && self.at == version(Some(object))).then_some(&self.patch)
+    }
 }
 
 /// Whether what may wait does.
@@ -128,6 +158,8 @@ struct Landed {
     uid: PodUid,
     /// The object's version before it.
     before: Option<u64>,
+    /// What was written; `None` for a deletion.
+    patch: Option<Value>,
     result: Result<Option<v1::Pod>, ClusterError>,
 }
 
@@ -253,6 +285,10 @@ impl StatusWriter {
                 held: &object,
                 reported: &pod.status,
                 progress: pod.progress,
+                futile: slot
+                    .tried
+                    .as_ref()
+                    .and_then(|tried| tried.futile(&object, pod.progress)),
             };
             let write = status_write(&view);
             slot.changed_at.get_or_insert(now);
@@ -285,10 +321,16 @@ impl StatusWriter {
         slot.is_busy = false;
         match landed.result {
             Ok(object) => {
-                // A write that changed nothing would be decided again and again: somebody else has a hand in it.
-                let is_futile = object.is_some() && version(object.as_ref()) == landed.before;
-                if is_futile {
-                    tracing::warn!(uid = %landed.uid, "A status was written and the object is as it was before");
+                if let Some(patch) = landed.patch {
+                    let is_futile = version(object.as_ref()) == landed.before;
+                    if is_futile {
+                        tracing::warn!(uid = %landed.uid, status = %patch, "A status was written and the object is as it was before; it is not written again");
+                    }
+                    slot.tried = is_futile.then_some(Tried {
+                        at: landed.before,
+                        patch,
+                        refusals: None,
+                    });
                 }
                 // An object that stays after its deletion has finalizers: their owners need no reminder.
                 let is_deletion = object.is_none();
@@ -299,7 +341,7 @@ impl StatusWriter {
                         .seconds
                         .observe(at.elapsed().as_secs_f64());
                 }
-                slot.retry_at = (is_futile || is_deletion).then(|| Instant::now() + LONGEST_RETRY);
+                slot.retry_at = is_deletion.then(|| Instant::now() + LONGEST_RETRY);
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;
             }
@@ -312,6 +354,9 @@ impl StatusWriter {
                 if !is_other && slot.failures.saturating_add(1).is_power_of_two() {
                     tracing::warn!(uid = %landed.uid, error = %error, "Status could not be written; tried again");
                 }
+                if let Some(patch) = landed.patch.filter(|_| is_refusal(&error)) {
+                    slot.is_refused(&landed.uid, landed.before, patch, &error);
+                }
                 let pause = FIRST_RETRY * 2_u32.pow(slot.failures.min(4));
                 let pause = error.retry_after().unwrap_or(pause).min(LONGEST_RETRY);
                 slot.failures = slot.failures.saturating_add(1);
@@ -322,6 +367,23 @@ impl StatusWriter {
 }
 
 impl Slot {
+    /// The server does not take this patch for what it is.
+    fn is_refused(&mut self, uid: &PodUid, at: Option<u64>, patch: Value, error: &ClusterError) {
+        let before = self
+            .tried
+            .take()
+            .filter(|tried| tried.at == at && tried.patch == patch);
+        let refusals = before.and_then(|tried| tried.refusals).unwrap_or(0) + 1;
+        if refusals == REFUSALS {
+            tracing::error!(uid = %uid, error = %error, "The server does not take this status; the pod's deletion does not wait for it");
+        }
+        self.tried = Some(Tried {
+            at,
+            patch,
+            refusals: Some(refusals),
+        });
+    }
+
     /// Of the object that the watch shows and the one that the last call answered, the newer.
     fn newest(&mut self, shown: &Arc<v1::Pod>) -> Arc<v1::Pod> {
         match &self.answered {
@@ -333,6 +395,16 @@ impl Slot {
                 Arc::clone(shown)
             }
         }
+    }
+}
+
+/// Whether the server says that the patch itself is wrong, or never allowed: another try of it fares no better.
+fn is_refusal(error: &ClusterError) -> bool {
+    match error {
+        ClusterError::Refused { refusal, .. } => {
+            matches!(refusal.code, 400 | 403 | 413 | 415 | 422)
+        }
+        _ => false,
     }
 }
 
@@ -432,11 +504,13 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
             name: metadata.name.as_deref().unwrap_or_default(),
             uid: metadata.uid.as_deref().unwrap_or_default(),
         };
+        let mut patch = None;
         let result = match write {
             StatusWrite::Nothing => Ok(None),
             StatusWrite::Patch(status) | StatusWrite::PatchLater(status) => {
                 tracing::debug!(pod = address.name, namespace = address.namespace, uid = %uid, status = %status, "Status is written");
-                client.write_pod_status(address, &status).await.map(Some)
+                let status = patch.insert(status);
+                client.write_pod_status(address, status).await.map(Some)
             }
             StatusWrite::Delete => {
                 tracing::info!(pod = address.name, namespace = address.namespace, uid = %uid, "Pod is gone from this node; its object is deleted");
@@ -446,6 +520,7 @@ fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -
         Landed {
             uid,
             before: version(Some(&object)),
+            patch,
             result,
         }
     })

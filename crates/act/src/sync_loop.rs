@@ -409,7 +409,10 @@ impl SyncLoop {
     fn remove(&mut self, pod: &Arc<Pod>) {
         let planted = self.parts.executor.faults.planted() == Planted::RemovesEarly;
         let place = self.workers.get(&pod.uid).map(|worker| worker.place);
-        if matches!(place, None | Some(Place::Refused)) {
+        if place.is_none() && pod.source == SourceKind::Api {
+            // Its worker is done, and now its source does not hold it either: its last status is written.
+            self.forget(&pod.uid);
+        } else if matches!(place, None | Some(Place::Refused)) {
             // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
@@ -423,6 +426,12 @@ impl SyncLoop {
             tracing::info!(pod = %pod.full_name, uid = %pod.uid, silent = silent.join(", "), "Pod is named no more; it stays until every source has spoken");
             self.kept.insert(pod.uid.clone());
         }
+    }
+
+    /// Nothing is left of it, on the node or at its source.
+    fn forget(&mut self, uid: &PodUid) {
+        self.parts.status.forget(uid);
+        self.parts.records.remove(&format!("{POD_PREFIX}{uid}"));
     }
 
     /// Every source has spoken: what was kept for them alone goes.
@@ -456,7 +465,7 @@ impl SyncLoop {
                     .put(&format!("{POD_PREFIX}{uid}"), &record);
                 self.start_wanted(pod);
             }
-            None => self.parts.status.forget(uid),
+            None => self.forget(uid),
         }
         self.settle_name(&worker.pod.full_name);
     }

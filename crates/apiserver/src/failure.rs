@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use crate::resources::Resource;
-use crate::store::WriteError;
+use crate::store::{Trouble, WriteError};
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq)]
@@ -319,8 +319,20 @@ impl Failure {
             WriteError::Unexpected(None) => Self::not_found(resource, name),
             WriteError::Unexpected(Some(_)) => Self::modified(resource, name),
             WriteError::TooLarge => Self::too_large(crate::http::BODY_BYTES),
-            WriteError::Failed(why) => Self::internal(why),
+            WriteError::Failed(trouble) => Self::store_trouble(trouble),
         }
+    }
+
+    /// 507 for a disk without room, else 500; with a time to try again where the write is known not to be done.
+    fn store_trouble(trouble: &Trouble) -> Self {
+        let mut failure = Self::internal(format_args!("the store failed: {}", trouble.why));
+        if trouble.is_full {
+            failure.code = 507;
+        }
+        if trouble.is_settled {
+            failure.details["retryAfterSeconds"] = trouble.again_in.as_secs().max(1).into();
+        }
+        failure
     }
 
     /// The `Status` object.
@@ -353,4 +365,29 @@ pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Value {
         details["group"] = resource.group.into();
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_in_trouble_says_when_to_come_again_unless_the_write_may_be_kept() {
+        let pods = crate::resources::find("", "v1", "pods").unwrap();
+        let answer = |is_full, is_settled, millis| {
+            let trouble = Trouble {
+                why: "no space".into(),
+                is_full,
+                is_settled,
+                again_in: Duration::from_millis(millis),
+            };
+            let failure = Failure::store(pods, "a", &WriteError::Failed(trouble));
+            (failure.code, failure.retry_after())
+        };
+        assert_eq!(answer(true, true, 250), (507, Some(1)));
+        assert_eq!(answer(false, true, 30_000), (500, Some(30)));
+        assert_eq!(answer(true, false, 250), (507, None));
+    }
 }

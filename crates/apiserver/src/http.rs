@@ -171,7 +171,8 @@ impl Head {
         let check = self.path.split('/').nth(1).unwrap_or_default();
         let wrong = match check {
             "readyz" => server.not_ready(),
-            // Alive means that a restart would not help.
+            // Alive means that a restart would not help: the store opens its file again by itself.
+            "livez" => None,
             _ => server
                 .registry
                 .store

@@ -7,6 +7,7 @@
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1 (1.36); differences: objects are not typed here
 
 use jiff::Timestamp;
+use kubelet_model::emptiness::{plain, says_same};
 use serde_json::{Map, Value};
 
 /// The text at a JSON pointer, or nothing.
@@ -140,12 +141,19 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// What is equal when only the version differs.
+/// Whether two states of an object say the same, whatever their versions. Empty equals absent.
 pub(crate) fn same_content(one: &Value, other: &Value) -> bool {
     let stripped = |value: &Value| {
         let mut value = value.clone();
         metadata(&mut value).remove("resourceVersion");
         value
     };
-    stripped(one) == stripped(other)
+    let (one, other) = (stripped(one), stripped(other));
+    one == other || plain(one) == plain(other)
+}
+
+/// Whether the members at a JSON pointer say the same. Empty equals absent.
+pub(crate) fn says_same_at(pointer: &str, one: &Value, other: &Value) -> bool {
+    let name = pointer.rsplit('/').next().unwrap_or_default();
+    says_same(name, one.pointer(pointer), other.pointer(pointer))
 }

@@ -4,13 +4,15 @@
 //! Out:   the object as it is kept, or a [`Failure`]
 //! Calls: `verbs`, `subresources`, `controllers`, `binder`
 //! Holds: read, decide, write what is still as it was read; a write that lost the race reads again; system fields are nobody's
-//!        but ours; a dry run does everything but the write
+//!        but ours; a dry run does everything but the write; nothing is kept that upstream's types would not write (nulls, empty
+//!        lists and maps), and a change of nothing else is no change
 //! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an update
 //!           does not create, managed fields are not kept
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubelet_model::emptiness::{drop_empty, plain};
 use serde_json::Value;
 
 use crate::admission;
@@ -132,6 +134,7 @@ impl Registry {
             (resource.strategy.default)(&mut object);
             admission::create(self, resource, namespace, &mut object, who)?;
             (resource.strategy.default)(&mut object);
+            drop_empty(&mut object);
             typed::conform(resource, &mut object)?;
             let mut causes = check_name(resource, &object);
             causes.extend(sizes::annotations(&object));
@@ -289,6 +292,7 @@ impl Registry {
             Through::Sub => {}
         }
         (resource.strategy.default)(new);
+        drop_empty(new);
         if resource.strategy.generation == Generation::OfSpec && wants_differ(new, old) {
             let next = object::number(old, "/metadata/generation")
                 .unwrap_or(0)
@@ -337,7 +341,7 @@ fn wants_differ(new: &Value, old: &Value) -> bool {
         as_map(&mut spec).remove("nodeName");
         spec
     };
-    wanted(new) != wanted(old)
+    plain(wanted(new)) != plain(wanted(old))
 }
 
 /// True when nothing holds an object that is to go.
@@ -477,19 +481,4 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
     }
     metadata.remove("managedFields");
     metadata.remove("selfLink");
-    for map in ["labels", "annotations"] {
-        if metadata
-            .get(map)
-            .is_some_and(|m| m.is_null() || m.as_object().is_some_and(serde_json::Map::is_empty))
-        {
-            metadata.remove(map);
-        }
-    }
-    if metadata
-        .get("finalizers")
-        .and_then(Value::as_array)
-        .is_some_and(Vec::is_empty)
-    {
-        metadata.remove("finalizers");
-    }
 }

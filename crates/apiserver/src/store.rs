@@ -4,27 +4,35 @@
 //! Out:   the stored object, or why not; snapshots; changes in order ([`Watcher`])
 //! Calls: `registry` (writes), `verbs` (reads and watches), `controllers`
 //! Holds: nobody sees a write, nor is told of it, before it is synced; writes that wait while a sync runs share the next one;
-//!        a resourceVersion is never given twice; a watcher reads the log at its own pace and holds no queue
+//!        a resourceVersion is never given twice; a watcher reads the log at its own pace and holds no queue; a disk that fails costs
+//!        writes only, until it is well again
 //! Upstream: staging/src/k8s.io/apiserver/pkg/storage/{etcd3,cacher} (1.36); differences: one process, no etcd; the log is kept
 //!           over restarts; an object that stops to match a selector is told of with its new content (upstream: its last matching one)
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, mpsc};
+use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 mod disk;
+mod keeper;
 mod log;
+mod medium;
 
 use disk::Disk;
+use keeper::Keeper;
 use log::Log;
 pub use log::{Event, Watcher};
 
 /// Writes that one sync may carry.
 const BATCH: usize = 512;
+/// Between two tries to get a file that another process has open.
+const LOCK_RETRY: Duration = Duration::from_millis(500);
 /// The most that one object may have, as etcd's default request limit.
 const OBJECT_BYTES: usize = 1_536 * 1024;
 
@@ -32,10 +40,14 @@ const OBJECT_BYTES: usize = 1_536 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("the store {0} is in use by another process")]
+    #[error(
+        "the store {0} is in use by another process: end that one, or give this one a directory of its own"
+    )]
     InUse(PathBuf),
     /// The file could not be read, or is not a store.
-    #[error("open the store {path}")]
+    #[error(
+        "open the store {path}: where its disk is well, put a copy of the file back, or move it away to begin with an empty store"
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -43,13 +55,17 @@ pub enum OpenError {
         #[source]
         source: redb::Error,
     },
-    /// The file is a store, and holds something that cannot be read.
-    #[error("the store {path} is damaged: {what}")]
-    Damaged {
+    /// The file is of a version after this one.
+    #[error(
+        "the store {path} was written by a newer version (schema {found}, this version reads up to {known}): start that version, or move the file away to begin with an empty store"
+    )]
+    Newer {
         /// The file.
         path: PathBuf,
-        /// Which row, and why.
-        what: String,
+        /// Its schema.
+        found: u64,
+        /// The newest that is read here.
+        known: u64,
     },
     /// The writer could not be started.
     #[error("start the store's writer")]
@@ -65,9 +81,22 @@ pub enum WriteError {
     /// The object is too large.
     #[error("etcdserver: request is too large")]
     TooLarge,
-    /// The disk failed: whether the write is durable is unknown until the store is opened again, and no further one is taken.
-    #[error("the store failed: {0}")]
-    Failed(Arc<str>),
+    /// The disk failed.
+    #[error("the store failed: {}", .0.why)]
+    Failed(Trouble),
+}
+
+/// What is wrong with the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words.
+    pub why: Arc<str>,
+    /// It has no room.
+    pub is_full: bool,
+    /// The write was not done, and is safe to repeat; else nobody knows.
+    pub is_settled: bool,
+    /// When the disk is tried again.
+    pub again_in: Duration,
 }
 
 /// The log does not reach back that far.
@@ -175,7 +204,7 @@ struct Pending {
 /// Who carries the writes to the disk.
 enum Writer {
     /// The caller, at once: for simulations, where a thread of its own would have its own time.
-    Inline(Mutex<Disk>),
+    Inline(Mutex<Keeper>),
     /// A thread, which waits for syncs and nothing else.
     Thread {
         queue: Option<mpsc::Sender<Pending>>,
@@ -222,7 +251,13 @@ struct State {
     /// Changes older than this are not known for any storage.
     compacted: u64,
     logs: BTreeMap<String, Log>,
-    failed: Option<Arc<str>>,
+    failed: Option<Trouble>,
+}
+
+/// What was published, by key and version.
+struct Known {
+    version: u64,
+    objects: Vec<(Arc<str>, u64)>,
 }
 
 impl Store {
@@ -230,8 +265,12 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`], naming the file; it is left as it is.
-    pub fn open(path: &std::path::Path, fields: Fields) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, fields: Fields) -> Result<Self, OpenError> {
         let (disk, state) = Disk::file(path, fields)?;
+        Self::with_thread(disk, state, fields)
+    }
+
+    fn with_thread(disk: Disk, state: State, fields: Fields) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared {
             fields,
             state: RwLock::new(state),
@@ -240,13 +279,36 @@ impl Store {
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_batches(disk, &writing, &pending))
+            .spawn(move || write_batches(Keeper::new(disk), &writing, &pending))
             .map_err(OpenError::Writer)?;
         let writer = Writer::Thread {
             queue: Some(queue),
             thread: Some(thread),
         };
         Ok(Self(Arc::new(Inner { shared, writer })))
+    }
+
+    /// As [`Self::open`]; a file that another process has open is waited for: one that was killed may not be gone yet.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_waiting(
+        path: &Path,
+        fields: Fields,
+        patience: Duration,
+    ) -> Result<Self, OpenError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let opened = Self::open(path, fields);
+            let waited = began.elapsed();
+            if !matches!(opened, Err(OpenError::InUse(_))) || waited >= patience {
+                return opened;
+            }
+            if waited < LOCK_RETRY {
+                tracing::info!(path = %path.display(), ?patience, "The store is held by another process; waiting for it");
+            }
+            tokio::time::sleep(LOCK_RETRY).await;
+        }
     }
 
     /// A store in memory that writes in the caller's own time: for tests and simulations.
@@ -267,7 +329,7 @@ impl Store {
             fields,
             state: RwLock::new(state),
         });
-        let writer = Writer::Inline(Mutex::new(disk));
+        let writer = Writer::Inline(Mutex::new(Keeper::new(disk)));
         Ok(Self(Arc::new(Inner { shared, writer })))
     }
 
@@ -279,13 +341,27 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { write, answer };
         match &self.0.writer {
-            Writer::Inline(disk) => commit(&mut unpoisoned(disk), &self.0.shared, vec![pending]),
+            Writer::Inline(keeper) => {
+                let mut keeper = unpoisoned(keeper);
+                // It has no time of its own.
+                if keeper.again_at().is_some() {
+                    keeper.try_again(&self.0.shared);
+                }
+                keeper.take(&self.0.shared, vec![pending]);
+            }
             Writer::Thread { queue, .. } => {
                 // A closed queue drops the answer, which is seen below.
                 let _sent = queue.as_ref().map(|queue| queue.send(pending));
             }
         }
-        let gone = |_| Err(WriteError::Failed("the writer has ended".into()));
+        let gone = |_| {
+            Err(WriteError::Failed(Trouble {
+                why: "its writer gave no answer".into(),
+                is_full: false,
+                is_settled: false,
+                again_in: Duration::ZERO,
+            }))
+        };
         answered.await.unwrap_or_else(gone)
     }
 
@@ -304,9 +380,10 @@ impl Store {
         self.0.shared.read().version
     }
 
-    /// Why no further write is taken.
+    /// Why no write is taken now.
     pub fn failed(&self) -> Option<Arc<str>> {
-        self.0.shared.read().failed.clone()
+        let failed = &self.0.shared.read().failed;
+        failed.as_ref().map(|trouble| Arc::clone(&trouble.why))
     }
 
     /// One object.
@@ -386,6 +463,18 @@ impl Shared {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// For a look at the disk, which may take its time, and must hold nobody up.
+    fn known(&self) -> Known {
+        let state = self.read();
+        let objects = state.objects.values();
+        Known {
+            version: state.version,
+            objects: objects
+                .map(|object| (Arc::clone(&object.key), object.version))
+                .collect(),
+        }
+    }
 }
 
 impl State {
@@ -398,67 +487,35 @@ impl State {
     }
 }
 
-fn unpoisoned(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
-    disk.lock().unwrap_or_else(PoisonError::into_inner)
+fn unpoisoned(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writer's thread: whatever came while the last sync ran goes with the next one.
-fn write_batches(mut disk: Disk, shared: &Shared, queue: &mpsc::Receiver<Pending>) {
-    while let Ok(first) = queue.recv() {
-        let mut batch = vec![first];
+fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pending>) {
+    loop {
+        let first = match keeper.again_at() {
+            None => queue
+                .recv()
+                .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        let mut batch = match first {
+            Ok(first) => vec![first],
+            Err(mpsc::RecvTimeoutError::Timeout) => Vec::new(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        };
         batch.extend(queue.try_iter().take(BATCH - 1));
-        commit(&mut disk, shared, batch);
-    }
-}
-
-/// Decides each write against what the ones before it left, syncs all of them at once, publishes them, and answers.
-fn commit(disk: &mut Disk, shared: &Shared, batch: Vec<Pending>) {
-    let (mut events, mut answers) = (Vec::new(), Vec::new());
-    {
-        let state = shared.read();
-        let mut version = state.version;
-        let mut now: BTreeMap<Arc<str>, Option<Arc<Object>>> = BTreeMap::new();
-        for Pending { write, answer } in batch {
-            if let Some(why) = &state.failed {
-                answers.push((answer, Err(WriteError::Failed(Arc::clone(why)))));
-                continue;
+        // The library is not ours: a panic of it is a failure of the disk, and no reason to refuse writes for ever.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            keeper.take(shared, batch);
+            if keeper.again_at().is_some_and(|at| at <= Instant::now()) {
+                keeper.try_again(shared);
             }
-            let before = match now.get(&*write.key) {
-                Some(object) => object.clone(),
-                None => state.objects.get(&*write.key).cloned(),
-            };
-            let decided = decide(shared.fields, write, before, version + 1);
-            if let Ok(event) = &decided {
-                version += 1;
-                let left = (!event.removed).then(|| Arc::clone(&event.object));
-                now.insert(Arc::clone(&event.object.key), left);
-                events.push(event.clone());
-            }
-            answers.push((answer, decided.map(|event| event.object)));
+        }));
+        if done.is_err() {
+            keeper.panicked(shared);
         }
-    }
-    let committed = if events.is_empty() {
-        Ok(None)
-    } else {
-        disk.commit(&events).map(Some)
-    };
-    match committed {
-        Ok(None) => {}
-        Ok(Some(compacted)) => publish(&mut shared.write(), events, compacted),
-        Err(error) => {
-            let why: Arc<str> = error.to_string().into();
-            tracing::error!(error = &*why, "The store cannot write any more");
-            shared.write().failed = Some(Arc::clone(&why));
-            for (_, result) in &mut answers {
-                if result.is_ok() {
-                    *result = Err(WriteError::Failed(Arc::clone(&why)));
-                }
-            }
-        }
-    }
-    for (answer, result) in answers {
-        // Who asked may have gone.
-        drop(answer.send(result));
     }
 }
 

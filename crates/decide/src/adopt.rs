@@ -9,8 +9,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
+use kubelet_model::reason::Reason;
 
 use crate::admission::{REJECTED_PREFIX, Rejection};
+use crate::pod_status::{LOST_CODE, LOST_MESSAGE};
 use crate::view::{EndReason, Ended, PodRecord, RecordedExit};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
@@ -57,6 +59,9 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
         exits: statuses()
             .filter_map(|c| Some((c.name.clone(), exit_of_status(c)?)))
             .collect::<BTreeMap<_, _>>(),
+        running: statuses()
+            .filter_map(|c| Some((c.name.clone(), lost_run_of_status(c)?)))
+            .collect(),
         ..PodRecord::default()
     })
 }
@@ -68,16 +73,37 @@ fn end_reason(status: &v1::PodStatus) -> Option<EndReason> {
     Some(EndReason { reason, message })
 }
 
+/// What is said of a container that the API shows as running, should it never be seen again.
+fn lost_run_of_status(status: &v1::ContainerStatus) -> Option<RecordedExit> {
+    let running = status.state.as_ref()?.running.as_ref()?;
+    let started_at = running.started_at.as_ref().map(|at| at.0);
+    Some(RecordedExit {
+        id: bare_id(status.container_id.as_deref()?),
+        sandbox: String::new(),
+        code: LOST_CODE,
+        reason: Reason::ContainerStatusUnknown.to_string(),
+        message: LOST_MESSAGE.to_owned(),
+        started_at: started_at.unwrap_or_default(),
+        finished_at: started_at.unwrap_or_default(),
+        image: status.image.clone(),
+        image_ref: status.image_id.clone(),
+        attempt: u32::try_from(status.restart_count).unwrap_or(0),
+        counts_from: None,
+    })
+}
+
+/// The runtime's id, without the runtime's name.
+fn bare_id(id: &str) -> String {
+    id.split_once("://").map_or(id, |(_, id)| id).to_owned()
+}
+
 /// The newest exit that a container's status tells of.
 fn exit_of_status(status: &v1::ContainerStatus) -> Option<RecordedExit> {
     let terminated = |state: &Option<v1::ContainerState>| state.as_ref()?.terminated.clone();
     let exit = terminated(&status.state).or_else(|| terminated(&status.last_state))?;
     let id = exit.container_id.unwrap_or_default();
     Some(RecordedExit {
-        id: id
-            .split_once("://")
-            .map_or(id.as_str(), |(_, id)| id)
-            .to_owned(),
+        id: bare_id(&id),
         sandbox: String::new(),
         code: exit.exit_code,
         reason: exit.reason.unwrap_or_default(),
@@ -144,6 +170,34 @@ mod tests {
             (7, "x")
         );
         assert_eq!(record.ended, None);
+    }
+
+    #[test]
+    fn of_a_container_that_ran_and_is_nowhere_an_unknown_end_is_known() {
+        use kubelet_model::observed::{Moment, ObservedPod};
+        let mut record = record(json!({
+            "phase": "Running", "startTime": EARLY,
+            "containerStatuses": [
+                {"name": "ran", "image": "i", "imageID": "sha256:1", "ready": true, "restartCount": 3,
+                 "state": {"running": {"startedAt": EARLY}}, "containerID": "containerd://x",
+                 "lastState": {"terminated": {"exitCode": 7, "containerID": "containerd://w"}}},
+                {"name": "ended", "image": "i", "imageID": "sha256:1", "ready": false, "restartCount": 0,
+                 "state": {"terminated": {"exitCode": 4, "containerID": "containerd://y"}}},
+                {"name": "waits", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"waiting": {"reason": "ContainerCreating"}}},
+            ],
+        }))
+        .unwrap();
+        let absent = ObservedPod::absent("u".into(), Moment::default());
+        record.give_up_lost(&absent, EARLY.parse().unwrap());
+        let exits: Vec<_> = record
+            .exits
+            .iter()
+            .map(|(name, exit)| (name.as_str(), exit.code, exit.id.as_str()))
+            .collect();
+        assert_eq!(exits, [("ended", 4, "y"), ("ran", 137, "x")]);
+        assert_eq!(record.exits["ran"].reason, "ContainerStatusUnknown");
+        assert!(record.running.is_empty());
     }
 
     #[test]

@@ -28,8 +28,10 @@ use k8s_openapi::api::core::v1::{
     NodeRuntimeHandler, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+use kubelet_model::emptiness::plain;
 use kubelet_model::event::EventType;
 use kubelet_model::quantity::{Format, Quantity};
+use serde_json::json;
 
 use crate::events::NodeEvent;
 
@@ -419,5 +421,9 @@ pub fn is_different(existing: &Node, wanted: &Node) -> bool {
         }
         status
     };
-    meta(existing) != meta(wanted) || status(existing) != status(wanted)
+    if meta(existing) != meta(wanted) {
+        return true;
+    }
+    let (existing, wanted) = (status(existing), status(wanted));
+    existing != wanted && plain(json!(existing)) != plain(json!(wanted))
 }

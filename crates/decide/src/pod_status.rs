@@ -27,6 +27,10 @@ use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
 use crate::view::{Ended, PodView, RecordedExit, Waiting};
 
+/// Of a container that ended unseen.
+pub(crate) const LOST_CODE: i32 = 137;
+pub(crate) const LOST_MESSAGE: &str =
+    "The container could not be located when the pod was terminated";
 /// Most bytes of one termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 
@@ -445,18 +449,36 @@ pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
     }
 }
 
+/// What is said of a container that was seen to run, should it never be seen again: upstream's words and code.
+pub fn exit_of_lost(container: &ObservedContainer) -> Option<RecordedExit> {
+    let ContainerState::Running { started_at } = container.state else {
+        return None;
+    };
+    let unknown = Exit {
+        code: LOST_CODE,
+        reason: Reason::ContainerStatusUnknown.to_string(),
+        message: LOST_MESSAGE.to_owned(),
+        started_at,
+        finished_at: started_at,
+    };
+    Some(exit_of(container, &unknown))
+}
+
 /// A container's id as the API has it: the runtime's name, then the runtime's id.
 fn full_id(view: &PodView<'_>, id: &str) -> String {
     format!("{}://{id}", view.node.runtime_name)
 }
 
 fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerminated {
+    // Of an end that nobody saw the time is not known.
+    let was_seen = exit.reason != Reason::ContainerStatusUnknown.as_str();
+    let time = |at| was_seen.then(|| whole_second(at));
     v1::ContainerStateTerminated {
         exit_code: exit.code,
         reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
         message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
-        started_at: Some(whole_second(exit.started_at)),
-        finished_at: Some(whole_second(exit.finished_at)),
+        started_at: time(exit.started_at),
+        finished_at: time(exit.finished_at),
         container_id: Some(full_id(view, &exit.id)),
         ..Default::default()
     }

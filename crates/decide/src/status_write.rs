@@ -4,13 +4,14 @@
 //! Out:   `StatusWrite`: a strategic merge patch of exactly what differs (and whether it may wait), the deletion of the object, or nothing
 //! Calls: act/status_write.rs, again after each answer until there is nothing
 //! Holds: what others own is never touched: foreign conditions, claims, the nominated node; a time of transition moves only with its
-//!        condition's value; start time and QoS class never change once they are there; an object goes only after its final status
-//!        was written and its worker has finished
+//!        condition's value; start time and QoS class never change once they are there; empty equals absent; an object goes only after
+//!        its final status was written, or the server does not take it, and its worker has finished
 //! Upstream: pkg/kubelet/status/status_manager.go (syncPod, mergePodStatus, canBeDeleted), pkg/util/pod/pod.go (1.36)
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1;
+use kubelet_model::emptiness::plain;
 use kubelet_model::reported::Progress;
 use serde_json::{Map, Value, json};
 
@@ -57,6 +58,9 @@ pub struct StatusWriteView<'a> {
     pub reported: &'a v1::PodStatus,
     /// How far the worker is.
     pub progress: Progress,
+    /// The patch that the server was given for this very object and did not take in: it changed nothing, or was refused again and
+    /// again. It is not sent once more, and holds nothing up.
+    pub futile: Option<&'a Value>,
 }
 
 /// What to do.
@@ -76,10 +80,14 @@ pub enum StatusWrite {
 pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
     let empty = v1::PodStatus::default();
     let held = view.held.status.as_ref().unwrap_or(&empty);
+    let mut is_written = is_final(Some(held));
     // Mostly it was just written; then there is no need to take it apart.
     if held != view.reported {
         let patch = status_patch(held, view.reported);
-        if !patch.is_empty() {
+        let is_futile = view.futile.and_then(Value::as_object) == Some(&patch);
+        if is_futile {
+            is_written |= is_final(Some(view.reported));
+        } else if !patch.is_empty() {
             // Another address than before is news to those who know the old one.
             let had_none = held.pod_ip.as_ref().is_none_or(String::is_empty);
             let may_wait = had_none && tells_only_of_the_network(&patch);
@@ -98,7 +106,7 @@ pub fn status_write(view: &StatusWriteView<'_>) -> StatusWrite {
         .annotations
         .as_ref()
         .is_some_and(|all| all.contains_key(kubelet_model::pod::CONFIG_MIRROR_ANNOTATION));
-    if is_asked && is_final(Some(held)) && !is_mirror && view.progress == Progress::Finished {
+    if is_asked && is_written && !is_mirror && view.progress == Progress::Finished {
         StatusWrite::Delete
     } else {
         StatusWrite::Nothing
@@ -123,11 +131,13 @@ fn tells_only_of_the_network(patch: &Map<String, Value>) -> bool {
 /// The patch that makes `held` say what `reported` says; empty when it does already.
 fn status_patch(held: &v1::PodStatus, reported: &v1::PodStatus) -> Map<String, Value> {
     let (old, new) = (fields(held), fields(reported));
+    let written = serde_json::to_value(reported).unwrap_or_default();
     let mut patch = Map::new();
     for field in OWN_FIELDS {
-        let (old, new) = (old.get(field), new.get(field));
-        if old != new {
-            patch.insert(field.to_owned(), new.cloned().unwrap_or(Value::Null));
+        if old.get(field) != new.get(field) {
+            // As it was made, where it says anything.
+            let value = new.get(field).and(written.get(field));
+            patch.insert(field.to_owned(), value.cloned().unwrap_or(Value::Null));
         }
     }
     for field in FIRST_STAYS {
@@ -142,10 +152,11 @@ fn status_patch(held: &v1::PodStatus, reported: &v1::PodStatus) -> Map<String, V
     patch
 }
 
-fn fields(status: &v1::PodStatus) -> Map<String, Value> {
-    match serde_json::to_value(status) {
+/// What it says, field by field.
+fn fields(said: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(said).map(plain) {
         Ok(Value::Object(fields)) => fields,
-        // A status is an object by its type.
+        // A status and a condition are objects by their types.
         Ok(_) | Err(_) => Map::new(),
     }
 }
@@ -189,7 +200,7 @@ fn merge_conditions(
     let mut changes: Vec<Value> = new
         .iter()
         .filter(|condition| !old.iter().any(|held| is_same(held, condition)))
-        .filter_map(|condition| change_of(condition, old))
+        .map(|condition| change_of(condition, old))
         .collect();
     let gone = old
         .iter()
@@ -216,16 +227,15 @@ fn merge_conditions(
 }
 
 /// The condition as the patch has it: what it does not say any more is nulled, for a merge keeps what is left out.
-fn change_of(condition: &v1::PodCondition, old: &[v1::PodCondition]) -> Option<Value> {
-    let mut change = serde_json::to_value(condition).ok()?;
+fn change_of(condition: &v1::PodCondition, old: &[v1::PodCondition]) -> Value {
+    let mut change = fields(condition);
     let held = old.iter().find(|held| held.type_ == condition.type_);
-    let held = held.and_then(|held| serde_json::to_value(held).ok());
-    if let (Some(Value::Object(held)), Some(change)) = (held, change.as_object_mut()) {
-        for field in held.keys().filter(|field| *field != "lastProbeTime") {
-            change.entry(field.as_str()).or_insert(Value::Null);
+    for (field, _) in held.map(fields).into_iter().flatten() {
+        if field != "lastProbeTime" {
+            change.entry(field).or_insert(Value::Null);
         }
     }
-    Some(change)
+    Value::Object(change)
 }
 
 /// The condition, with the time at which the API saw it take this value.
@@ -242,9 +252,12 @@ fn with_old_time(condition: &v1::PodCondition, old: &[v1::PodCondition]) -> v1::
 
 /// Equal but for the time of the probe, which nobody sets.
 fn is_same(held: &v1::PodCondition, new: &v1::PodCondition) -> bool {
-    let mut held = held.clone();
-    held.last_probe_time.clone_from(&new.last_probe_time);
-    held == *new
+    let said = |condition| {
+        let mut said = fields(condition);
+        said.remove("lastProbeTime");
+        said
+    };
+    held == new || said(held) == said(new)
 }
 
 #[cfg(test)]

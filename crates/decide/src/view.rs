@@ -117,6 +117,9 @@ pub struct PodRecord {
     pub terminating: Option<TerminatingRecord>,
     /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.
     pub exits: BTreeMap<String, RecordedExit>,
+    /// Containers that were seen to run, and not to end, by name: what is said of one that is never seen again.
+    #[serde(default)]
+    pub running: BTreeMap<String, RecordedExit>,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
     #[serde(default)]
     pub sandboxes: Option<BTreeSet<String>>,
@@ -130,6 +133,26 @@ impl PodRecord {
         let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
         let mut held = observed.sandboxes.iter();
         ends && held.any(|sandbox| is_unknown(sandbox.id.as_str()))
+    }
+
+    /// The pod ends: what was seen to run and is not there any more has ended, with a code that nobody knows.
+    pub fn give_up_lost(&mut self, observed: &ObservedPod, now: Timestamp) {
+        let is_lost = |name: &str, run: &RecordedExit| {
+            let mut held = observed.instances(name);
+            !held.any(|container| container.id.as_str() == run.id)
+        };
+        let running = std::mem::take(&mut self.running);
+        let (lost, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = running
+            .into_iter()
+            .partition(|(name, run)| is_lost(name, run));
+        self.running = rest;
+        for (name, mut run) in lost {
+            let known = self.exits.get(&name);
+            if known.is_none_or(|known| known.id != run.id && known.attempt <= run.attempt) {
+                run.counts_from = Some(now);
+                self.exits.insert(name, run);
+            }
+        }
     }
 
     /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without

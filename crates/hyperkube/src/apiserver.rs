@@ -207,6 +207,9 @@ pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Req
     }))
 }
 
+/// How long a store that another process has open is waited for.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A server that has its store and its port.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -291,7 +294,9 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     };
     let dir = &options.data_dir;
     let identity = Identity::open(&dir.join("pki"), &names, &Chance::System, now())?;
-    let store = Store::open(&dir.join("store.redb"), resources::selectable_fields)?;
+    let file = dir.join("store.redb");
+    // A predecessor that was killed may not be gone yet.
+    let store = Store::open_waiting(&file, resources::selectable_fields, STORE_PATIENCE).await?;
     let pair = identity.server.clone();
     let server = ApiServer::new(Parts {
         store,

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod disk;
 pub mod duration;
+pub mod emptiness;
 pub mod event;
 pub mod gates;
 pub mod ids;

@@ -16,12 +16,14 @@
 //! | [`disk`] | what goes wrong with the journal's disk |
 //! | [`hints`] | what goes wrong with hints of exits |
 //! | [`watch`] | what was shown, checked as it is shown |
+//! | [`ends`] | the end of a pod of the API, through a crash |
 //! | [`invariants`] | what must hold after every step, and at rest |
 //! | [`run`] | one world from its seed to its verdict |
 //! | [`plant`] | bugs put back in |
 //! | [`scene`] | what tests of single scenes begin with |
 
 pub mod disk;
+pub mod ends;
 pub mod hints;
 pub mod invariants;
 pub mod kubelet;

@@ -31,7 +31,7 @@ const fn of(name: &'static str, planted: Planted) -> Plant {
 pub const NONE: Plant = of("none", Planted::None);
 
 /// All that can be planted.
-pub const ALL: [Plant; 8] = [
+pub const ALL: [Plant; 9] = [
     of("no-freshness", Planted::NoFreshness),
     of("first-by-name", Planted::FirstByName),
     of("no-evidence", Planted::NoEvidence),
@@ -43,6 +43,7 @@ pub const ALL: [Plant; 8] = [
     of("unknown-is-failure", Planted::UnknownIsFailure),
     of("removes-early", Planted::RemovesEarly),
     of("wall-clock", Planted::WallClock),
+    of("forgets-ends", Planted::ForgetsEnds),
 ];
 
 /// Seeds within which each is found.

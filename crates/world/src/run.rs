@@ -31,6 +31,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::disk::{Disk, Loss};
+use crate::ends;
 use crate::hints::Hints;
 use crate::invariants::{Canary, MadeFrom, Truth, after_step, at_rest};
 use crate::kubelet::{JOURNAL, Outside, POD_LOGS_DIR, ROOT_DIR, SimKubelet, lay_out_node};
@@ -79,18 +80,24 @@ pub struct Options<'a> {
 pub fn run_seed(seed: u64, options: &Options<'_>) -> anyhow::Result<Verdict> {
     let dir = options.scratch.join(seed.to_string());
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()?;
+    let tokio = virtual_time()?;
     let verdict = tokio.block_on(async {
         let mut world = World::new(seed, options, dir.clone())?;
         let problem = world.live().await?;
         anyhow::Ok(world.verdict(problem))
     });
     drop(tokio);
+    // A world of its own, of one pod of the API.
+    let ends = virtual_time()?.block_on(ends::live(seed, options.plant.planted, &dir.join("ends")));
     std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-    verdict
+    let (mut verdict, ends) = (verdict?, ends?);
+    verdict.problem = verdict.problem.or(ends);
+    Ok(verdict)
+}
+
+fn virtual_time() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_time().start_paused(true).build()?)
 }
 
 /// Where the kubelet dies, or one of its workers panics; shared with its points.

@@ -119,3 +119,8 @@ fn a_removal_before_all_sources_have_spoken_is_found() {
 fn a_wait_until_a_time_of_the_wall_clock_is_found() {
     is_found("wall-clock");
 }
+
+#[test]
+fn a_record_that_goes_before_the_last_status_is_found() {
+    is_found("forgets-ends");
+}

@@ -3,19 +3,24 @@
 //! In:    the record of an earlier process, the first look, what the runtime said
 //! Out:   the record, and the steady time that deadlines count from
 //! Calls: pod_worker
-//! Holds: a record of a life that is over is not used; what counts from a record never counts from later than now
+//! Holds: a record of a life that is over is not used, but while the pod is being removed there is no other life, and its record keeps
+//!        its exits until the API has them; what counts from a record never counts from later than now
 //! Upstream: none (there status at the API server takes its place)
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::lifecycle::Lifecycle;
+use kubelet_decide::pod_status::exit_of_lost;
 use kubelet_decide::runtime_class::recursive_read_only_to_remember;
-use kubelet_decide::view::PodRecord;
+use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::observed::ObservedPod;
 
 use super::{Order, PodWorker};
 use crate::clock::Clock;
+use crate::faults::Planted;
+use crate::records::POD_PREFIX;
 
 impl PodWorker {
     /// Once, with the first look: the record may be of a life that has ended since.
@@ -23,24 +28,75 @@ impl PodWorker {
         if std::mem::replace(&mut self.is_doubted, true) {
             return;
         }
-        if !self.record.is_outlived(observed) && !self.is_of_nothing(observed) {
+        let is_of_nothing = self.is_of_nothing(observed);
+        if !is_of_nothing && !self.record.is_outlived(observed) || self.is_being_removed() {
             return;
         }
         tracing::warn!(uid = %self.uid, seen = %observed, "Record is of an earlier life of the pod and is not used");
-        self.record = PodRecord::default();
+        // What the API shows of it does not go back all the same.
+        let pod = Arc::clone(&self.orders.borrow().pod);
+        let status = pod.object.status.as_ref().filter(|_| !pod.is_static());
+        self.record = status.and_then(record_of_status).unwrap_or_default();
         self.take_up();
         self.life = Lifecycle::Syncing;
+    }
+
+    /// Whether the pod is to go: then it does not live again, and what is known of its end is of this life.
+    fn is_being_removed(&self) -> bool {
+        let forgets = self.parts.executor.faults.planted() == Planted::ForgetsEnds;
+        matches!(self.orders.borrow().desire, Desire::Stop { .. }) && !forgets
+    }
+
+    /// The record goes with its pod. That of a pod of the API stays until its source names it no more: the last status is not written
+    /// yet, and nobody but the record knows the exits.
+    pub(super) fn drop_record(&self) {
+        let forgets = self.parts.executor.faults.planted() == Planted::ForgetsEnds;
+        if self.orders.borrow().pod.is_static() || forgets {
+            let key = format!("{POD_PREFIX}{}", self.uid);
+            self.parts.records.remove(&key);
+        }
+    }
+
+    /// What of a container runs is kept until its exit is: should it vanish, that much is known.
+    pub(super) fn note_run(&mut self, name: &str, observed: &ObservedPod) {
+        let newest = observed.instances(name).next();
+        if let Some(run) = newest.and_then(exit_of_lost) {
+            self.record.running.insert(name.to_owned(), run);
+        } else if newest.is_some_and(|container| container.state.exit().is_some()) {
+            self.record.running.remove(name);
+        }
+    }
+
+    /// As [`Self::note_lost`], and kept before anything is shown of it.
+    pub(super) fn keep_lost(&mut self, observed: &ObservedPod) {
+        let before = self.record.running.len();
+        self.note_lost(observed);
+        if self.record.running.len() != before {
+            self.save();
+        }
+    }
+
+    /// What was seen to run and is nowhere any more, of a pod that ends.
+    pub(super) fn note_lost(&mut self, observed: &ObservedPod) {
+        if self.life.rank() > 0 && self.parts.executor.faults.planted() != Planted::ForgetsEnds {
+            let now = self.now();
+            self.record.give_up_lost(observed, now);
+        }
     }
 
     /// Whether it tells of sandboxes while neither the runtime nor the disk has anything of the pod: then it was removed, and what was
     /// written of that got lost.
     fn is_of_nothing(&self, observed: &ObservedPod) -> bool {
+        let pod = Arc::clone(&self.orders.borrow().pod);
+        if !pod.is_static() {
+            // A UID of the API is given once: what is gone was lost, and comes again as another run of the same life.
+            return false;
+        }
         let had_sandboxes = self
             .record
             .sandboxes
             .as_ref()
             .is_some_and(|s| !s.is_empty());
-        let pod = Arc::clone(&self.orders.borrow().pod);
         had_sandboxes && observed.is_absent() && !self.has_directory(&pod)
     }
 

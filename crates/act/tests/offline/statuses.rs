@@ -278,3 +278,39 @@ async fn one_pod_whose_writes_hang_keeps_no_other_waiting() {
         assert_eq!(restarts(&typed(&held)), 2, "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_never_taken_holds_no_deletion_up_and_is_tried_as_long_as_nobody_waits() {
+    let writer = Writer::new(2).await;
+    let (site, line) = (&writer.site, &writer.site.cluster.line);
+    let refused = Fault::Answer {
+        code: 422,
+        reason: "Invalid",
+        retry_after: None,
+    };
+    line.set_rule(move |asked| (asked.method == "PATCH").then_some(refused));
+    let path = format!("{PODS}/p00");
+    let grace = json!({"gracePeriodSeconds": 30});
+    site.cluster
+        .ask(Method::DELETE, &path, &grace)
+        .await
+        .unwrap();
+    let (uid, object) = writer.pods["p00"].clone();
+    let mut done = running(1);
+    done.phase = Some("Failed".to_owned());
+    writer.status.report(&uid, &object, done);
+    writer.status.finish(&uid);
+    let (other, object) = writer.pods["p01"].clone();
+    writer.status.report(&other, &object, running(1));
+    seconds(120).await;
+    let gone = site.cluster.ask(Method::GET, &path, &Value::Null).await;
+    assert!(
+        gone.is_err_and(|error| error.is_not_found()),
+        "it stays Terminating"
+    );
+    // What is refused today may be taken tomorrow.
+    line.clear_rule();
+    seconds(15).await;
+    let held = site.get(&format!("{PODS}/p01")).await;
+    assert_eq!(restarts(&typed(&held)), 1);
+}

@@ -1,10 +1,11 @@
 //! The store's file: objects, and for each recent change what was there before it.
 //!
 //! In:    changes in order
-//! Out:   at open the state that the last commit left, with its logs
-//! Calls: `store`
+//! Out:   at open the state that the last commit left, with its logs; after a failure what the file holds by then
+//! Calls: `keeper`
 //! Holds: one transaction a batch, synced before it returns; the history is an undo log, so each change is on the disk once as
-//!        the new object and once as the old one; rows beyond the bounds go in the same transaction, oldest first
+//!        the new object and once as the old one; rows beyond the bounds go in the same transaction, oldest first; a row that cannot
+//!        be read is set aside in a table of its own and never deleted
 //! Upstream: none (etcd's place); the library's checksums tell a torn commit from a whole one
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,35 +13,87 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde_json::Value;
 
-use super::{Event, Fields, Log, Object, OpenError, State, finalizers, labels, owners, render};
+use super::medium::Medium;
+use super::{
+    Event, Fields, Known, Log, Object, OpenError, State, finalizers, labels, owners, render,
+};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Rows that could not be read, by table, key and the version at which they were set aside: why, and what they hold.
+const ASIDE: TableDefinition<'_, &str, (&str, &[u8])> = TableDefinition::new("aside");
+/// Written and removed, to see whether there is room.
+const PROBE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("probe");
 const VERSION: &str = "version";
 const COMPACTED: &str = "compacted";
+const SCHEMA: &str = "schema";
 
+/// What this version writes, and the newest that it reads.
+const OWN_SCHEMA: u64 = 1;
 /// The page cache; objects are read from it at open only.
 const CACHE_BYTES: usize = 2 << 20;
 /// Changes kept on the disk.
 const HISTORY_ROWS: usize = 8192;
 /// And their bytes.
 const HISTORY_BYTES: usize = 8 << 20;
+/// So much must have room before writes are taken again.
+const PROBE_BYTES: usize = 256 << 10;
 
 /// The open file.
 pub(super) struct Disk {
-    database: Database,
+    medium: Medium,
+    /// `None` after a failure, until it could be opened again.
+    database: Option<Database>,
     /// Version and bytes of each row of the history.
     history: VecDeque<(u64, usize)>,
     history_bytes: usize,
     compacted: u64,
 }
 
+/// What a file holds.
+pub(super) struct Contents {
+    pub(super) version: u64,
+    pub(super) compacted: u64,
+    objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// The recent changes, in order.
+    pub(super) events: Vec<Event>,
+    history: VecDeque<(u64, usize)>,
+    schema: Option<u64>,
+    unreadable: Vec<Row>,
+}
+
+/// A row that makes no sense.
+struct Row {
+    /// `objects` or `history`.
+    table: &'static str,
+    key: String,
+    /// Of the history.
+    version: u64,
+    why: String,
+    bytes: Vec<u8>,
+}
+
+/// Why what is there is not taken up again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReopenError {
+    #[error(transparent)]
+    Library(#[from] redb::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("the file does not hold what this process has written to it: somebody else changed it")]
+    Other,
+}
+
 impl Disk {
     pub(super) fn file(path: &Path, fields: Fields) -> Result<(Self, State), OpenError> {
+        let failed = |error: std::io::Error| OpenError::Open {
+            path: path.to_owned(),
+            source: redb::Error::Io(error),
+        };
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -48,118 +101,126 @@ impl Disk {
             .truncate(false)
             .mode(0o600)
             .open(path)
-            .map_err(|error| OpenError::Open {
-                path: path.to_owned(),
-                source: redb::Error::Io(error),
-            })?;
-        let opened = redb::backends::FileBackend::new(file)
-            .and_then(|file| builder().create_with_backend(file));
-        Self::load(opened, path.to_owned(), fields)
+            .map_err(failed)?;
+        match Medium::lock(file).map_err(failed)? {
+            Some(medium) => Self::load(medium, path, fields),
+            None => Err(OpenError::InUse(path.to_owned())),
+        }
     }
 
     pub(super) fn backend(
         backend: impl redb::StorageBackend,
         fields: Fields,
     ) -> Result<(Self, State), OpenError> {
-        let opened = builder().create_with_backend(backend);
-        Self::load(opened, PathBuf::from("(memory)"), fields)
+        Self::load(Medium::of(backend), &PathBuf::from("(memory)"), fields)
     }
 
-    fn load(
-        opened: Result<Database, redb::DatabaseError>,
-        path: PathBuf,
-        fields: Fields,
-    ) -> Result<(Self, State), OpenError> {
-        let database = match opened {
-            Ok(database) => database,
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(OpenError::InUse(path)),
-            Err(error) => {
-                let source = error.into();
-                return Err(OpenError::Open { path, source });
-            }
-        };
+    fn load(medium: Medium, path: &Path, fields: Fields) -> Result<(Self, State), OpenError> {
+        let path = path.to_owned();
         let mut disk = Self {
-            database,
+            medium,
+            database: None,
             history: VecDeque::new(),
             history_bytes: 0,
             compacted: 0,
         };
-        match disk.read(fields) {
-            Ok(Ok(state)) => Ok((disk, state)),
-            Ok(Err(what)) => Err(OpenError::Damaged { path, what }),
-            Err(source) => Err(OpenError::Open { path, source }),
+        let read = disk
+            .open()
+            .and_then(|database| read(&database, fields).map(|c| (database, c)));
+        let (database, mut contents) = match read {
+            Ok(read) => read,
+            Err(redb::Error::DatabaseAlreadyOpen) => return Err(OpenError::InUse(path)),
+            Err(source) => return Err(OpenError::Open { path, source }),
+        };
+        if let Some(found) = contents.schema.filter(|schema| *schema > OWN_SCHEMA) {
+            return Err(OpenError::Newer {
+                path,
+                found,
+                known: OWN_SCHEMA,
+            });
         }
+        let settled = settle(&database, &mut contents);
+        if let Err(source) = settled {
+            return Err(OpenError::Open { path, source });
+        }
+        disk.database = Some(database);
+        disk.take_up(&mut contents);
+        Ok((disk, contents.into_state()))
     }
 
-    /// Outer error: the library's. Inner one: a row that makes no sense.
-    fn read(&mut self, fields: Fields) -> Result<Result<State, String>, redb::Error> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(OBJECTS)?;
-        transaction.open_table(HISTORY)?;
-        transaction.open_table(META)?;
+    fn open(&self) -> Result<Database, redb::Error> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        // A file that was changed behind our back is an error at open, not a panic later.
+        builder.set_check_integrity_on_open(true);
+        Ok(builder.create_with_backend(self.medium.clone())?)
+    }
+
+    fn take_up(&mut self, contents: &mut Contents) {
+        self.history = std::mem::take(&mut contents.history);
+        self.history_bytes = self.history.iter().map(|(_, bytes)| bytes).sum();
+        self.compacted = contents.compacted;
+    }
+
+    /// What failed on the medium first since this was asked last.
+    pub(super) fn take_fault(&self) -> Option<(std::io::ErrorKind, String)> {
+        self.medium.take_fault()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Lets the library's handle go, which does nothing any more after a failure.
+    pub(super) fn close(&mut self) {
+        self.database = None;
+    }
+
+    /// Opens the file anew after a failure. What it holds must be what was published, and perhaps changes after that, which nobody
+    /// was told to be done.
+    pub(super) fn reopen(
+        &mut self,
+        fields: Fields,
+        known: &Known,
+    ) -> Result<Contents, ReopenError> {
+        self.close();
+        drop(self.medium.take_fault());
+        self.medium.make_certain()?;
+        if redb::StorageBackend::len(&self.medium)? == 0 {
+            return Err(ReopenError::Other);
+        }
+        let database = self.open()?;
+        let mut contents = read(&database, fields)?;
+        if !contents.unreadable.is_empty() || !contents.follows(known) {
+            return Err(ReopenError::Other);
+        }
+        self.take_up(&mut contents);
+        self.database = Some(database);
+        contents
+            .events
+            .retain(|event| event.version > known.version);
+        Ok(contents)
+    }
+
+    /// Whether there is room again: writes so much, and takes it away.
+    pub(super) fn probe(&self) -> Result<(), redb::Error> {
+        let bytes = vec![0xa5; PROBE_BYTES];
+        let transaction = self.database()?.begin_write()?;
+        transaction.open_table(PROBE)?.insert(0, &*bytes)?;
         transaction.commit()?;
-        let transaction = self.database.begin_read()?;
-        let meta = transaction.open_table(META)?;
-        let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(1, |row| row.value()));
-        let version = number(VERSION)?;
-        self.compacted = number(COMPACTED)?;
-        let mut objects = BTreeMap::new();
-        for row in transaction.open_table(OBJECTS)?.iter()? {
-            let (key, bytes) = row?;
-            match parse(fields, key.value(), bytes.value()) {
-                Ok(object) => objects.insert(Arc::clone(&object.key), object),
-                Err(what) => return Ok(Err(what)),
-            };
-        }
-        // From the newest back, `now` is what each change left.
-        let mut now = objects.clone();
-        let mut events = Vec::new();
-        for row in transaction.open_table(HISTORY)?.iter()?.rev() {
-            let (at, row) = row?;
-            let (key, bytes) = row.value();
-            self.note(at.value(), key.len() + bytes.len());
-            let before = match bytes {
-                [] => None,
-                bytes => match parse(fields, key, bytes) {
-                    Ok(object) => Some(object),
-                    Err(what) => return Ok(Err(what)),
-                },
-            };
-            let after = now.remove(key);
-            match undo(fields, at.value(), after, before, &mut now) {
-                Some(event) => events.push(event),
-                None => return Ok(Err(format!("change {} tells of nothing", at.value()))),
-            }
-        }
-        self.history = std::mem::take(&mut self.history)
-            .into_iter()
-            .rev()
-            .collect();
-        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
-        for event in events.into_iter().rev() {
-            let storage = event.object.storage().to_owned();
-            let log = logs
-                .entry(storage)
-                .or_insert_with(|| Log::new(self.compacted));
-            log.push(event);
-        }
-        Ok(Ok(State {
-            version,
-            objects,
-            compacted: self.compacted,
-            logs,
-            failed: None,
-        }))
+        let transaction = self.database()?.begin_write()?;
+        transaction.open_table(PROBE)?.remove(0)?;
+        transaction.commit()?;
+        Ok(())
     }
 
-    fn note(&mut self, version: u64, bytes: usize) {
-        self.history.push_back((version, bytes));
-        self.history_bytes += bytes;
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
     }
 
     /// Writes and syncs; what comes back is the version up to which changes are no longer kept.
     pub(super) fn commit(&mut self, events: &[Event]) -> Result<u64, redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         {
             let mut objects = transaction.open_table(OBJECTS)?;
             let mut history = transaction.open_table(HISTORY)?;
@@ -173,7 +234,9 @@ impl Disk {
                 }
                 let before = event.before.as_ref().map_or(&[][..], |o| &o.bytes);
                 history.insert(event.version, (key, before))?;
-                self.note(event.version, key.len() + before.len());
+                let bytes = key.len() + before.len();
+                self.history.push_back((event.version, bytes));
+                self.history_bytes += bytes;
             }
             while self.history.len() > HISTORY_ROWS || self.history_bytes > HISTORY_BYTES {
                 let Some((version, bytes)) = self.history.pop_front() else {
@@ -193,42 +256,218 @@ impl Disk {
     }
 }
 
-/// The change that took `before` to `after`; `now` goes back to before it.
-fn undo(
-    fields: Fields,
-    version: u64,
-    after: Option<Arc<Object>>,
-    before: Option<Arc<Object>>,
-    now: &mut BTreeMap<Arc<str>, Arc<Object>>,
-) -> Option<Event> {
-    let removed = after.is_none();
-    let object = match (after, &before) {
-        (Some(after), _) => after,
-        (None, Some(before)) => Arc::new(render(
-            fields,
-            Arc::clone(&before.key),
-            before.value(),
-            version,
-        )),
-        (None, None) => return None,
-    };
-    if let Some(before) = &before {
-        now.insert(Arc::clone(&before.key), Arc::clone(before));
+impl Contents {
+    /// Whether this is the published state, and perhaps changes after it.
+    fn follows(&self, known: &Known) -> bool {
+        if self.version < known.version {
+            return false;
+        }
+        if self.compacted > known.version {
+            // One batch was so large that its own beginning is not kept: there is nothing to compare by.
+            return true;
+        }
+        let mut then: BTreeMap<&str, u64> = self
+            .objects
+            .values()
+            .map(|object| (&*object.key, object.version))
+            .collect();
+        for event in self.events.iter().rev() {
+            if event.version <= known.version {
+                break;
+            }
+            let key = &*event.object.key;
+            match &event.before {
+                Some(before) => then.insert(key, before.version),
+                None => then.remove(key),
+            };
+        }
+        let published = known.objects.iter();
+        then.into_iter()
+            .eq(published.map(|(key, version)| (&**key, *version)))
     }
-    Some(Event {
-        version,
-        object,
-        before,
-        removed,
-    })
+
+    pub(super) fn into_state(self) -> State {
+        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
+        for event in self.events {
+            let log = logs
+                .entry(event.object.storage().to_owned())
+                .or_insert_with(|| Log::new(self.compacted));
+            log.push(event);
+        }
+        State {
+            version: self.version,
+            objects: self.objects,
+            compacted: self.compacted,
+            logs,
+            failed: None,
+        }
+    }
 }
 
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    // A file that was changed behind our back is an error at open, not a panic later.
-    builder.set_check_integrity_on_open(true);
-    builder
+/// A table that may not be there yet.
+fn there<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All that is there. Writes nothing.
+fn read(database: &Database, fields: Fields) -> Result<Contents, redb::Error> {
+    let transaction = database.begin_read()?;
+    let meta = there(transaction.open_table(META))?;
+    let number = |name| match &meta {
+        Some(meta) => Ok::<_, redb::Error>(meta.get(name)?.map(|row| row.value())),
+        None => Ok(None),
+    };
+    let mut contents = Contents {
+        version: number(VERSION)?.unwrap_or(1),
+        compacted: number(COMPACTED)?.unwrap_or(1),
+        schema: number(SCHEMA)?,
+        objects: BTreeMap::new(),
+        events: Vec::new(),
+        history: VecDeque::new(),
+        unreadable: Vec::new(),
+    };
+    if contents.schema.is_some_and(|schema| schema > OWN_SCHEMA) {
+        return Ok(contents);
+    }
+    if let Some(objects) = there(transaction.open_table(OBJECTS))? {
+        for row in objects.iter()? {
+            let (key, bytes) = row?;
+            match parse(fields, key.value(), bytes.value()) {
+                Ok(object) => drop(contents.objects.insert(Arc::clone(&object.key), object)),
+                Err(why) => contents.unreadable.push(Row {
+                    table: "objects",
+                    key: key.value().to_owned(),
+                    version: 0,
+                    why,
+                    bytes: bytes.value().to_vec(),
+                }),
+            }
+        }
+    }
+    // Of a change whose object cannot be read nobody knows what it left: then all of them go.
+    if let Some(history) = there(transaction.open_table(HISTORY))?
+        && contents.unreadable.is_empty()
+    {
+        let mut back = Back::new(fields, &contents.objects);
+        for row in history.iter()?.rev() {
+            let (at, row) = row?;
+            let (key, bytes) = row.value();
+            match back.one(at.value(), key, bytes) {
+                Ok(event) => {
+                    contents
+                        .history
+                        .push_front((at.value(), key.len() + bytes.len()));
+                    contents.events.push(event);
+                }
+                Err(why) => {
+                    // What lies behind it cannot be told any more.
+                    contents.unreadable.push(Row {
+                        table: "history",
+                        key: key.to_owned(),
+                        version: at.value(),
+                        why,
+                        bytes: bytes.to_vec(),
+                    });
+                    break;
+                }
+            }
+        }
+        contents.events.reverse();
+    }
+    Ok(contents)
+}
+
+/// What a file needs before it is served: its tables, and that what cannot be read is set aside.
+fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Error> {
+    let unreadable = std::mem::take(&mut contents.unreadable);
+    if contents.schema.is_some() && unreadable.is_empty() {
+        return Ok(());
+    }
+    let has_lost_objects = unreadable.iter().any(|row| row.table == "objects");
+    if has_lost_objects {
+        // They are gone as far as anybody is told: who followed them lists anew.
+        contents.version += 1;
+        contents.compacted = contents.version;
+    }
+    let broken_at = unreadable.iter().map(|row| row.version).max();
+    contents.compacted = contents.compacted.max(broken_at.unwrap_or(0));
+    let compacted = contents.compacted;
+    contents.events.retain(|event| event.version > compacted);
+    contents.history.retain(|(version, _)| *version > compacted);
+    let transaction = database.begin_write()?;
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        let mut history = transaction.open_table(HISTORY)?;
+        let mut aside = transaction.open_table(ASIDE)?;
+        for row in unreadable {
+            let Row { table, key, .. } = &row;
+            let name = format!("{table}/{key}@{}", contents.version.max(row.version));
+            tracing::error!(
+                table,
+                key,
+                why = row.why,
+                kept_as = name,
+                "A row of the store cannot be read; it is set aside, and everything else is served"
+            );
+            aside.insert(&*name, (&*row.why, &*row.bytes))?;
+            if row.table == "objects" {
+                objects.remove(&**key)?;
+            }
+        }
+        history.retain(|version, _| version > compacted)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(SCHEMA, OWN_SCHEMA)?;
+        meta.insert(VERSION, contents.version)?;
+        meta.insert(COMPACTED, compacted)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// From the newest change back: what each one left, and what was there before it.
+struct Back {
+    fields: Fields,
+    now: BTreeMap<Arc<str>, Arc<Object>>,
+}
+
+impl Back {
+    fn new(fields: Fields, objects: &BTreeMap<Arc<str>, Arc<Object>>) -> Self {
+        Self {
+            fields,
+            now: objects.clone(),
+        }
+    }
+
+    /// The change that took what was there before to what is there now; goes back to before it.
+    fn one(&mut self, version: u64, key: &str, before: &[u8]) -> Result<Event, String> {
+        let before = match before {
+            [] => None,
+            bytes => Some(parse(self.fields, key, bytes)?),
+        };
+        let after = self.now.remove(key);
+        let removed = after.is_none();
+        let object = match (after, &before) {
+            (Some(after), _) => after,
+            (None, Some(before)) => {
+                let (key, value) = (Arc::clone(&before.key), before.value());
+                Arc::new(render(self.fields, key, value, version))
+            }
+            (None, None) => return Err(format!("change {version} tells of nothing")),
+        };
+        if let Some(before) = &before {
+            self.now.insert(Arc::clone(&before.key), Arc::clone(before));
+        }
+        Ok(Event {
+            version,
+            object,
+            before,
+            removed,
+        })
+    }
 }
 
 fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String> {

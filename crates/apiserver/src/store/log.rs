@@ -66,6 +66,14 @@ impl Log {
         }
     }
 
+    /// Nothing is known of the changes up to `version` any more.
+    pub(super) fn forget(&mut self, version: u64) {
+        self.events.clear();
+        self.bytes = 0;
+        self.floor = version;
+        self.tell(version);
+    }
+
     pub(super) fn floor(&self) -> u64 {
         self.floor
     }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
+mod trouble;
+
 fn no_fields(_: &str, _: &Value) -> Vec<(&'static str, String)> {
     Vec::new()
 }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use kubelet_model::emptiness::{plain, says_same};
 use serde_json::{Map, Value, json};
 
 use super::names;
@@ -218,7 +219,11 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         }
     }
     let added = list(new, "/spec/tolerations");
-    let kept = |toleration: &Value| added.contains(toleration);
+    let kept = |toleration: &Value| {
+        added
+            .iter()
+            .any(|one| says_same("", Some(one), Some(toleration)))
+    };
     let tolerations_kept = list(old, "/spec/tolerations").iter().all(kept);
     let mut comparable = new_spec.clone();
     for free in ["activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
@@ -242,7 +247,8 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             as_map(container).insert("image".to_owned(), image.unwrap_or_default());
         }
     }
-    if causes.is_empty() && (comparable != old_spec || !grace_kept) {
+    let is_other = plain(comparable.into()) != plain(old_spec.into());
+    if causes.is_empty() && (is_other || !grace_kept) {
         causes.push(Cause::forbidden("spec", CHANGED));
     }
     causes
@@ -280,7 +286,7 @@ pub(crate) fn only_ephemeral_containers(new: &mut Value, old: &Value) -> Vec<Cau
                 name_of(before)
             );
             causes.push(Cause::forbidden("spec.ephemeralContainers", &detail));
-        } else if !now.contains(before) {
+        } else if !now.iter().any(|one| says_same("", Some(one), Some(before))) {
             let detail = format!(
                 "existing ephemeral containers {:?} may not be changed\n",
                 name_of(before)

@@ -326,3 +326,58 @@ async fn a_mirror_pod_reads_no_secret() {
         );
     }
 }
+
+#[tokio::test]
+async fn empty_labels_keep_no_status_away_however_they_got_into_the_store() {
+    let world = world().await;
+    let kubelet = User::node("n");
+    let mut pod = pod_on("bare", "n");
+    pod["metadata"]["labels"] = json!({});
+    let made = world.do_it(&format!("POST {PODS}"), pod).await;
+    assert_eq!(made.pointer("/metadata/labels"), None, "as upstream");
+    // As an earlier version of this server kept it.
+    let store = &world.server.0.registry.store;
+    let object = store.get("pods/default/bare").unwrap();
+    let mut kept = object.value();
+    kept["metadata"]["labels"] = json!({});
+    kept["metadata"]["ownerReferences"] = json!([]);
+    let write = crate::store::Write {
+        key: object.key.to_string(),
+        expected: crate::store::Expected::At(object.version),
+        change: crate::store::Change::Put(Box::new(kept)),
+    };
+    store.write(write).await.unwrap();
+    let status = json!({"status": {"phase": "Failed"}});
+    let line = format!("PATCH {PODS}/bare/status");
+    let (code, answer) = world.ask_as(&kubelet, &line, status).await;
+    assert_eq!((code, &answer["status"]["phase"]), (200, &json!("Failed")));
+    // Labels that say something are not a kubelet's.
+    let labels = json!({"metadata": {"labels": {"a": ""}}});
+    let (code, answer) = world.ask_as(&kubelet, &line, labels).await;
+    assert_eq!(code, 403, "{answer}");
+}
+
+#[tokio::test]
+async fn a_patch_to_what_is_empty_changes_nothing() {
+    let world = world().await;
+    let kubelet = User::node("n");
+    let line = format!("PATCH {PODS}/mine/status");
+    let empties = json!({"status": {
+        "podIPs": [], "conditions": [], "containerStatuses": [], "message": "", "allocatedResources": {},
+        "$setElementOrder/podIPs": [],
+    }});
+    let (code, before) = world
+        .ask("GET /api/v1/namespaces/default/pods/mine", Value::Null)
+        .await;
+    assert_eq!(code, 200);
+    let (code, after) = world.ask_as(&kubelet, &line, empties).await;
+    assert_eq!(code, 200, "{after}");
+    assert_eq!(after, before);
+    // An address that comes and goes leaves nothing behind.
+    let one = json!({"status": {"podIPs": [{"ip": "10.1.0.2"}]}});
+    let (_, with) = world.ask_as(&kubelet, &line, one).await;
+    assert_eq!(with["status"]["podIPs"], json!([{"ip": "10.1.0.2"}]));
+    let none = json!({"status": {"podIPs": [{"$patch": "delete", "ip": "10.1.0.2"}], "$setElementOrder/podIPs": []}});
+    let (_, without) = world.ask_as(&kubelet, &line, none).await;
+    assert_eq!(without.pointer("/status/podIPs"), None, "{without}");
+}

@@ -3,11 +3,12 @@
 //! In:    the object as it is, the object as it should be
 //! Out:   a strategic merge patch for `nodes/NAME/status`, or nothing
 //! Calls: act/node_status
-//! Holds: the spec is never part of it; conditions are merged one by one, addresses are replaced as a whole
+//! Holds: the spec is never part of it; conditions are merged one by one, addresses are replaced as a whole; empty equals absent
 //! Upstream: pkg/util/node, component-helpers/node/util/status.go (PatchNodeStatus, fixupPatchForNodeStatusAddresses),
 //!           apimachinery/pkg/util/strategicpatch
 
 use k8s_openapi::api::core::v1::Node;
+use kubelet_model::emptiness::{says_nothing, says_same};
 use serde_json::{Map, Value, json};
 
 /// The patch; `None` when nothing differs.
@@ -26,7 +27,8 @@ pub fn node_patch(existing: &Node, wanted: &Node) -> Option<Value> {
 
 /// Objects field by field; everything else as a whole; a field that is gone is null.
 fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
-    if existing == wanted {
+    let name = at.rsplit('.').next().unwrap_or_default();
+    if says_same(name, Some(existing), Some(wanted)) {
         return None;
     }
     let (Some(old), Some(new)) = (existing.as_object(), wanted.as_object()) else {
@@ -37,8 +39,9 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
         let before = old.get(field).unwrap_or(&Value::Null);
         let path = format!("{at}.{field}");
         match path.as_str() {
+            _ if says_same(field, Some(before), Some(value)) => {}
             "status.conditions" => conditions(before, value, &mut patch),
-            "status.addresses" if before != value => {
+            "status.addresses" => {
                 // Quirk: the server would merge addresses by their type, of which there may be two.
                 let mut all = value.as_array().cloned().unwrap_or_default();
                 all.push(json!({ "$patch": "replace" }));
@@ -51,7 +54,10 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
             }
         }
     }
-    for field in old.keys().filter(|field| !new.contains_key(*field)) {
+    let gone = old
+        .iter()
+        .filter(|(field, value)| !new.contains_key(*field) && !says_nothing(field, value));
+    for (field, _) in gone {
         patch.insert(field.clone(), Value::Null);
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
@@ -59,9 +65,6 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
 
 /// Conditions that differ, and the order of all.
 fn conditions(existing: &Value, wanted: &Value, patch: &mut Map<String, Value>) {
-    if existing == wanted {
-        return;
-    }
     let nothing = Vec::new();
     let old = existing.as_array().unwrap_or(&nothing);
     let new = wanted.as_array().unwrap_or(&nothing);

@@ -182,6 +182,22 @@ fn lease_and_csi_node_equal_the_recorded_ones() {
 }
 
 #[test]
+fn what_is_empty_there_and_not_said_here_is_no_difference() {
+    let plain = machine().status(&first(AddressAuthority::Kubelet)).node;
+    let mut value = json!(plain);
+    value["status"]["volumesInUse"] = json!([]);
+    value["status"]["volumesAttached"] = json!([]);
+    value["status"]["conditions"][0]["extra"] = Value::Null;
+    value["metadata"]["annotations"] = json!({});
+    let wordy: Node = serde_json::from_value(value).unwrap();
+    assert_ne!(plain.status, wordy.status);
+    for (one, other) in [(&plain, &wordy), (&wordy, &plain)] {
+        assert!(!is_different(one, other));
+        assert_eq!(node_patch(one, other), None);
+    }
+}
+
+#[test]
 fn heartbeats_alone_are_no_change_and_an_old_report_is_repeated() {
     let mut machine = machine();
     let before = machine.status(&first(AddressAuthority::Kubelet)).node;

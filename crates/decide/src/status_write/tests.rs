@@ -20,6 +20,7 @@ fn write(held: &v1::Pod, reported: Value, progress: Progress) -> StatusWrite {
         held,
         reported: &from_value(reported).unwrap(),
         progress,
+        futile: None,
     })
 }
 
@@ -250,6 +251,90 @@ fn a_mirror_is_not_deleted_here() {
     held.metadata.annotations = Some([(mark, "hash".to_owned())].into());
     assert_eq!(
         write(&held, ended, Progress::Finished),
+        StatusWrite::Nothing
+    );
+}
+
+#[test]
+fn what_is_empty_there_and_not_said_here_is_no_difference() {
+    let empties = json!({
+        "podIPs": [], "hostIPs": [], "conditions": [], "containerStatuses": [], "initContainerStatuses": [],
+        "ephemeralContainerStatuses": [], "allocatedResources": {}, "message": "", "reason": "", "podIP": "", "hostIP": "",
+        "resources": {"limits": {}, "requests": {}},
+    });
+    let rejected =
+        json!({"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: no cpu"});
+    for mut said in [json!({"phase": "Failed"}), rejected] {
+        let mut held = empties.clone();
+        for (field, value) in said.as_object().unwrap() {
+            held[field] = value.clone();
+        }
+        let mut leaving = pod(held);
+        assert_eq!(
+            write(&leaving, said.clone(), Progress::Finished),
+            StatusWrite::Nothing
+        );
+        leaving.metadata.deletion_timestamp = Some(from_value(json!(EARLY)).unwrap());
+        assert_eq!(
+            write(&leaving, said.clone(), Progress::Finished),
+            StatusWrite::Delete
+        );
+        // And the other way round.
+        for (field, value) in empties.as_object().unwrap() {
+            if said.get(field).is_none() {
+                said[field] = value.clone();
+            }
+        }
+        let plain = pod(
+            json!({"phase": said["phase"], "reason": said["reason"], "message": said["message"]}),
+        );
+        assert_eq!(
+            write(&plain, said, Progress::Finished),
+            StatusWrite::Nothing
+        );
+    }
+}
+
+#[test]
+fn a_condition_without_words_is_the_one_with_empty_words() {
+    let bare = json!({"type": "Ready", "status": "True"});
+    let wordy = json!({"type": "Ready", "status": "True", "reason": "", "message": ""});
+    for (one, other) in [(&bare, &wordy), (&wordy, &bare)] {
+        let held = pod(json!({"phase": "Running", "conditions": [one]}));
+        let reported = json!({"phase": "Running", "conditions": [other]});
+        assert_eq!(
+            write(&held, reported, Progress::Working),
+            StatusWrite::Nothing
+        );
+    }
+}
+
+#[test]
+fn a_patch_that_was_not_taken_in_is_not_sent_again_and_holds_no_deletion_up() {
+    let mut held = pod(json!({"phase": "Running"}));
+    held.metadata.deletion_timestamp = Some(from_value(json!(EARLY)).unwrap());
+    let reported = from_value(json!({"phase": "Failed"})).unwrap();
+    let decide = |futile: Option<&Value>, progress| {
+        status_write(&StatusWriteView {
+            held: &held,
+            reported: &reported,
+            progress,
+            futile,
+        })
+    };
+    let patch = json!({"phase": "Failed"});
+    let sent = StatusWrite::Patch(patch.clone());
+    assert_eq!(decide(None, Progress::Finished), sent);
+    assert_eq!(
+        decide(Some(&json!({"phase": "Pending"})), Progress::Finished),
+        sent
+    );
+    assert_eq!(
+        decide(Some(&patch), Progress::Finished),
+        StatusWrite::Delete
+    );
+    assert_eq!(
+        decide(Some(&patch), Progress::Working),
         StatusWrite::Nothing
     );
 }

@@ -264,3 +264,88 @@ async fn a_pod_that_comes_back_while_it_goes_counts_a_restart() {
         1
     );
 }
+
+/// A pod of the API that serves, and the same one deleted.
+fn api_pod(uid: &str, command: &[&str]) -> (Arc<Pod>, Arc<Pod>) {
+    let made = |object| Arc::new(Pod::new(Arc::new(object), SourceKind::Api, Vec::new()).unwrap());
+    let object = (*pod(uid, HERE, command, 5).object).clone();
+    let mut deleted = object.clone();
+    let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+    deleted.metadata.deletion_timestamp = Some(at);
+    deleted.metadata.deletion_grace_period_seconds = Some(5);
+    (made(object), made(deleted))
+}
+
+/// How its one container ended, as shown: phase, code, reason.
+fn shown_end(node: &Node, uid: &str) -> (String, Option<i32>, String) {
+    let status = node.status(uid).unwrap();
+    let containers = status.container_statuses.as_ref().unwrap();
+    let state = containers[0].state.clone().unwrap_or_default();
+    let end = state.terminated;
+    let reason = end.as_ref().and_then(|end| end.reason.clone());
+    let phase = status.phase.clone().unwrap_or_default();
+    (
+        phase,
+        end.map(|end| end.exit_code),
+        reason.unwrap_or_default(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_whose_remains_went_while_no_kubelet_ran_is_finished_and_says_what_is_known()
+{
+    let mut node = Node::with_sources(&[SourceKind::Api]);
+    let (pod, deleted) = api_pod("a", &["serve"]);
+    node.send_from(SourceKind::Api, &[pod]);
+    node.run_for(10).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    node.send_from(SourceKind::Api, std::slice::from_ref(&deleted));
+    node.kubelet.take().unwrap().crash().await;
+    let root = HostRoot::at(&node.dir);
+    world::ends::remove_by_hand(&node.runtime, &root, "a")
+        .await
+        .unwrap();
+    node.start();
+    node.send_from(SourceKind::Api, &[deleted]);
+    node.run_for(30).await;
+    let shown = node
+        .kubelet
+        .as_ref()
+        .unwrap()
+        .status
+        .shown(&PodUid::from("a"));
+    let progress = shown.unwrap().progress;
+    assert_eq!(progress, kubelet_model::reported::Progress::Finished);
+    let unknown = (
+        "Failed".to_owned(),
+        Some(137),
+        "ContainerStatusUnknown".to_owned(),
+    );
+    assert_eq!(shown_end(&node, "a"), unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_after_a_pods_end_and_before_its_last_status_loses_no_exit() {
+    let mut node = Node::with_sources(&[SourceKind::Api]);
+    node.kubelet.take().unwrap().crash().await;
+    let died = Arc::new(AtomicBool::new(false));
+    let dies = Arc::clone(&died);
+    node.faults =
+        Faults::at(move |point| point == FaultPoint::Gone && !dies.swap(true, Ordering::Relaxed));
+    node.start();
+    let (pod, deleted) = api_pod("a", &["serve", "slowly-ending"]);
+    node.send_from(SourceKind::Api, &[pod]);
+    node.run_for(10).await;
+    node.send_from(SourceKind::Api, std::slice::from_ref(&deleted));
+    node.run_for(20).await;
+    assert!(died.load(Ordering::Relaxed), "it came to its end");
+    node.restart().await;
+    node.send_from(SourceKind::Api, &[deleted]);
+    node.run_for(30).await;
+    let ended = ("Succeeded".to_owned(), Some(0), "Completed".to_owned());
+    assert_eq!(shown_end(&node, "a"), ended);
+    node.send_from(SourceKind::Api, &[]);
+    node.run_for(10).await;
+    let records = &node.kubelet.as_ref().unwrap().records;
+    assert!(records.keys(kubelet_act::records::POD_PREFIX).is_empty());
+}

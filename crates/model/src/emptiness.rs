@@ -1,0 +1,213 @@
+//! Empty equals absent: what an API object does not say, however it is written.
+//!
+//! In:    JSON of API objects, as a client wrote it or as somebody else's serializer did
+//! Out:   whether two parts say the same; an object without the members that say nothing
+//! Calls: every comparison of two states of an object: decide's status_write and node_status, the API server's registry and admission
+//! Holds: an empty list, an empty map of names and values, an empty text and null say what a missing member says; an empty struct
+//!        (`emptyDir: {}`, `selector: {}`) does say something; names and values of a map are data and stay; depth is bounded
+//! Upstream: `omitempty` of staging/src/k8s.io/api types, equality.Semantic of apimachinery/pkg/api/equality (1.36): there the types
+//!        know which member is a map and which is a struct, here its name does
+
+use serde_json::{Map, Value};
+
+/// Members that are maps of names to values. All others that are objects are structs.
+const MAPS: [&str; 17] = [
+    "allocatable",
+    "allocatedResources",
+    "annotations",
+    "binaryData",
+    "capacity",
+    "data",
+    "hard",
+    "labels",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "overhead",
+    "parameters",
+    "requests",
+    "stringData",
+    "used",
+    "volumeAttributes",
+];
+/// Structs that are always there in upstream's types, so that an empty one is the same as none.
+const ALWAYS_THERE: [&str; 9] = [
+    "daemonEndpoints",
+    "lastState",
+    "loadBalancer",
+    "metadata",
+    "nodeInfo",
+    "resources",
+    "spec",
+    "state",
+    "status",
+];
+/// Texts that say something else when they are empty than when they are not there.
+const TEXTS: [&str; 2] = ["storageClassName", "volumeAttributesClassName"];
+/// As deep as JSON is read anywhere; what lies below is left as it is.
+const DEPTH: usize = 128;
+
+/// Which members go.
+#[derive(Clone, Copy, PartialEq)]
+enum Goes {
+    /// What upstream's own serializer would never write.
+    Unwritten,
+    /// All that says nothing.
+    Silent,
+}
+
+/// Takes away what upstream's serializer never writes: nulls, empty lists and empty maps of names and values.
+pub fn drop_empty(value: &mut Value) {
+    drop_members(value, Goes::Unwritten, DEPTH);
+}
+
+/// The value without any member that says nothing: what two states of an object are compared by.
+#[must_use]
+pub fn plain(mut value: Value) -> Value {
+    drop_members(&mut value, Goes::Silent, DEPTH);
+    value
+}
+
+/// Whether two members of one name say the same. `None` and null are a member that is not there.
+pub fn says_same(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
+    if one == other {
+        return true;
+    }
+    let said = |value: Option<&Value>| {
+        let value = plain_member(name, value?.clone());
+        (!is_silent(name, &value, Goes::Silent)).then_some(value)
+    };
+    said(one) == said(other)
+}
+
+/// Whether a member of this name says nothing at all.
+pub fn says_nothing(name: &str, value: &Value) -> bool {
+    says_same(name, Some(value), None)
+}
+
+fn plain_member(name: &str, value: Value) -> Value {
+    if MAPS.contains(&name) && value.is_object() {
+        value
+    } else {
+        plain(value)
+    }
+}
+
+fn drop_members(value: &mut Value, goes: Goes, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    match value {
+        Value::Object(members) => drop_of_object(members, goes, depth),
+        Value::Array(elements) => {
+            for element in elements {
+                drop_members(element, goes, depth);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn drop_of_object(members: &mut Map<String, Value>, goes: Goes, depth: usize) {
+    members.retain(|name, value| {
+        let is_map = MAPS.contains(&&**name) && value.is_object();
+        if !is_map {
+            drop_members(value, goes, depth);
+        }
+        !is_silent(name, value, goes)
+    });
+}
+
+fn is_silent(name: &str, value: &Value, goes: Goes) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(members) if members.is_empty() => {
+            MAPS.contains(&name) || goes == Goes::Silent && ALWAYS_THERE.contains(&name)
+        }
+        Value::String(text) => goes == Goes::Silent && text.is_empty() && !TEXTS.contains(&name),
+        Value::Object(_) | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_is_the_same_as_nothing() {
+        let silent = [
+            ("labels", json!({})),
+            ("labels", Value::Null),
+            ("podIPs", json!([])),
+            ("containerStatuses", json!([])),
+            ("conditions", json!([])),
+            ("message", json!("")),
+            ("resources", json!({"limits": {}, "claims": []})),
+            ("metadata", json!({"labels": {}, "creationTimestamp": null})),
+        ];
+        for (name, value) in silent {
+            assert!(says_nothing(name, &value), "{name}: {value}");
+            assert!(says_same(name, None, Some(&value)), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_says_something_stays() {
+        let said = [
+            ("emptyDir", json!({})),
+            ("selector", json!({})),
+            ("running", json!({})),
+            ("storageClassName", json!("")),
+            ("labels", json!({"a": ""})),
+            ("podIPs", json!([{}])),
+            ("args", json!([""])),
+            ("hostNetwork", json!(false)),
+            ("restartCount", json!(0)),
+        ];
+        for (name, value) in said {
+            assert!(!says_nothing(name, &value), "{name}: {value}");
+            let object = json!({ name: value });
+            assert_eq!(plain(object.clone()), object);
+        }
+        assert!(!says_same(
+            "labels",
+            Some(&json!({"a": ""})),
+            Some(&json!({}))
+        ));
+    }
+
+    #[test]
+    fn only_what_upstream_never_writes_is_taken_out_of_an_object() {
+        let mut object = json!({
+            "metadata": {"labels": {}, "annotations": {"a": ""}, "finalizers": []},
+            "spec": {"volumes": [{"name": "v", "emptyDir": {}}], "nodeName": "", "tolerations": null},
+            "status": {},
+        });
+        drop_empty(&mut object);
+        let left = json!({
+            "metadata": {"annotations": {"a": ""}},
+            "spec": {"volumes": [{"name": "v", "emptyDir": {}}], "nodeName": ""},
+            "status": {},
+        });
+        assert_eq!(object, left);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let mut deep = json!([]);
+        for _ in 0..10_000 {
+            deep = Value::Array(vec![deep]);
+        }
+        // On a stack of 256 KiB.
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        let ran = thread.spawn(move || {
+            drop_empty(&mut deep);
+            // Dropping it would recurse: that is the owner's affair.
+            std::mem::forget(deep);
+        });
+        assert!(ran.unwrap().join().is_ok());
+    }
+}
