@@ -216,7 +216,7 @@ impl Scene {
     }
 
     fn shown(&self, kubelet: &SimKubelet) -> Option<ReportedPod> {
-        kubelet.status.shown(&PodUid::from(UID))
+        kubelet.status.shown(&PodUid::parse(UID).unwrap_or_else(|problem| unreachable!("{problem}")))
     }
 }
 
