@@ -108,9 +108,9 @@ pub fn load(bytes: &[u8]) -> Loaded {
         match next {
             Some(next) => {
                 let after = record_at(bytes, next).and_then(|record| record.sequence);
-                let records_lost = last_sequence
-                    .zip(after)
-                    .map(|(before, after): (u64, _)| after.saturating_sub(before + 1));
+                let records_lost = last_sequence.zip(after).map(|(before, after): (u64, _)| {
+                    after.saturating_sub(before.saturating_add(1))
+                });
                 loaded.problems.push(JournalProblem::Damaged {
                     offset,
                     length: (next - at) as u64,
