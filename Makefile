@@ -1,9 +1,10 @@
 # The front door. HYPERKUBE_DATA=<dir> names the node's data directory (default .hyperkube).
 DATA = $(or $(HYPERKUBE_DATA),$(CURDIR)/.hyperkube)
 SEEDS ?= 10000
+FUZZ_SECONDS ?= 300
 VM ?=
 .DEFAULT_GOAL := help
-.PHONY: help run stop clean-node test check unit machine vm bench world
+.PHONY: help run stop clean-node test check unit machine vm bench world fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -40,3 +41,6 @@ bench: ## figures of this machine: the kubelet alone and in a cluster beside the
 
 world: ## the seeded simulation: make world SEEDS=100000
 	@cargo run --locked -p world -- --seeds $(SEEDS)
+
+fuzz: ## changed inputs to every reader of what comes from outside: make fuzz FUZZ_SECONDS=300 (for each)
+	@cargo run --release --locked -p fuzz -- all --seconds $(FUZZ_SECONDS)

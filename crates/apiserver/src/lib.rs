@@ -18,6 +18,8 @@ mod discovery;
 mod encoding;
 pub mod failure;
 mod form;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heavy;
 pub mod http;
 pub mod identity;

@@ -14,6 +14,8 @@ mod auth;
 mod body;
 mod container_logs;
 mod endpoints;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod listener;
 mod log_lines;

@@ -1,0 +1,103 @@
+//! The readers of what clients send, one function each, for the fuzz targets.
+//!
+//! In:    any bytes
+//! Out:   nothing; a panic where a promise does not hold
+//! Calls: crate fuzz, no product code
+//! Holds: the functions are those that requests go through
+//! Upstream: none
+
+use serde_json::Value;
+
+use crate::bounds::{self, DEPTH, Measure};
+use crate::form::Form;
+use crate::patch::{self, Kind};
+use crate::path::{Query, route};
+use crate::protobuf;
+use crate::resources::{RESOURCES, Resource};
+use crate::selectors::Selection;
+use crate::store::Object;
+use crate::typed;
+
+fn row(name: &str) -> &'static Resource {
+    let mut rows = RESOURCES.iter();
+    let found = rows
+        .clone()
+        .find(|row| row.plural == name && !row.is_virtual());
+    found
+        .or_else(|| rows.find(|row| row.plural == "pods"))
+        .expect("pods are served")
+}
+
+/// What is kept can be read, and is no deeper than is promised.
+fn keep(resource: &Resource, mut value: Value) {
+    let measure = Measure::of(&value, usize::MAX).expect("nothing is too deep");
+    assert!(measure.depth <= DEPTH, "{measure:?}");
+    if typed::conform(resource, &mut value).is_ok() {
+        let bytes = serde_json::to_vec(&value).expect("JSON is written");
+        assert_eq!(bounds::read_kept(&bytes).expect("it is read"), value);
+        let mut again = value.clone();
+        typed::conform(resource, &mut again).expect("what conforms conforms");
+        assert_eq!(again, value);
+    }
+}
+
+/// `{"rows": "pods", "object": …, "patch": …}`.
+fn patched(kind: Kind, bytes: &[u8]) {
+    let Ok(input) = bounds::read(bytes) else {
+        return;
+    };
+    let resource = row(input["rows"].as_str().unwrap_or_default());
+    if let Ok(value) = patch::apply(resource, "n", kind, &input["object"], &input["patch"]) {
+        keep(resource, value);
+    }
+}
+
+/// JSON patches.
+pub fn json_patch(bytes: &[u8]) {
+    patched(Kind::Json, bytes);
+}
+
+/// Merge patches.
+pub fn merge_patch(bytes: &[u8]) {
+    patched(Kind::Merge, bytes);
+}
+
+/// Strategic merge patches.
+pub fn strategic_patch(bytes: &[u8]) {
+    patched(Kind::Strategic, bytes);
+}
+
+/// Bodies in protobuf.
+pub fn protobuf_body(bytes: &[u8]) {
+    if let Ok(value) = protobuf::decode(bytes) {
+        let plural = format!(
+            "{}s",
+            value["kind"].as_str().unwrap_or_default().to_lowercase()
+        );
+        keep(row(&plural), value);
+    }
+}
+
+/// A line of labels, a line of fields, and the target and `Accept` of a request.
+pub fn selectors(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n');
+    let (labels, fields) = (lines.next(), lines.next());
+    let object = Object {
+        key: "pods/default/web".into(),
+        version: 7,
+        bytes: hyper::body::Bytes::from_static(b"{}"),
+        labels: [("app".to_owned(), "web".to_owned())].into(),
+        fields: vec![("spec.nodeName", "n".to_owned())],
+        owners: Vec::new(),
+        finalizers: Vec::new(),
+    };
+    if let Ok(selection) = Selection::parse(row("pods"), labels, fields) {
+        assert!(!selection.is_all() || selection.matches(&object));
+    }
+    let (target, accept) = (lines.next().unwrap_or_default(), lines.next());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let query = Query::parse(query);
+    drop(route(path));
+    drop(Form::negotiate(accept.unwrap_or_default(), &query));
+}

@@ -1,0 +1,158 @@
+//! Runs inputs in this process: on a small stack, watched for time and memory.
+//!
+//! In:    a target, a range of inputs or one
+//! Out:   the exit code: what became of them; the number of the input that runs, in a file
+//! Calls: `main` in a child, tests
+//! Holds: whatever an input does, the supervisor can tell which one it was
+//! Upstream: none
+
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::generate::Corpus;
+use crate::targets::Target;
+
+/// The stack of a reader. Threads of the product have 2 MiB; without optimization the frames of the YAML library alone take half.
+pub(crate) const STACK: usize = if cfg!(debug_assertions) {
+    2 << 20
+} else {
+    256 << 10
+};
+/// The longest that one input may take.
+const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
+/// More memory than before is a finding.
+const MEMORY: u64 = 256 << 20;
+/// How the peak of memory is looked at: not after each input.
+const LOOK: u64 = 64;
+
+/// Exit codes of a child that found something.
+pub(crate) const PANICKED: u8 = 101;
+pub(crate) const LATE: u8 = 102;
+pub(crate) const LARGE: u8 = 103;
+
+/// Inputs to run.
+pub(crate) struct Range {
+    pub(crate) seed: u64,
+    pub(crate) first: u64,
+    pub(crate) length: Duration,
+    pub(crate) corpus: PathBuf,
+    /// Where the number of the input that runs is kept.
+    pub(crate) progress: PathBuf,
+}
+
+/// What a run found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    Panic,
+    Memory,
+}
+
+impl Found {
+    fn code(self) -> ExitCode {
+        match self {
+            Self::Nothing => ExitCode::SUCCESS,
+            Self::Panic => ExitCode::from(PANICKED),
+            Self::Memory => ExitCode::from(LARGE),
+        }
+    }
+}
+
+/// The most memory that this process ever had.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// Runs one input; false after a panic.
+fn survives(target: &Target, input: &[u8]) -> bool {
+    catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_ok()
+}
+
+/// Runs inputs for a while; each number is told before its input runs.
+pub(crate) fn inputs(
+    target: &'static Target,
+    corpus: &Corpus,
+    (seed, first, length): (u64, u64, Duration),
+    told: impl Fn(u64),
+) -> Found {
+    let (began, idle) = (Instant::now(), peak());
+    for number in first.. {
+        told(number);
+        let input = corpus.input(seed, number, target.words);
+        if !survives(target, &input) {
+            return Found::Panic;
+        }
+        if number % LOOK == LOOK - 1 && peak() > idle + MEMORY {
+            return Found::Memory;
+        }
+        if began.elapsed() > length {
+            break;
+        }
+    }
+    Found::Nothing
+}
+
+/// Does the work on a thread with a small stack; ends the process when the number of the input stands still for too long.
+fn watched(work: impl FnOnce(Arc<AtomicU64>) -> Found + Send + 'static) -> ExitCode {
+    let number = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&number);
+    let thread = std::thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(move || work(told));
+    let Ok(thread) = thread else {
+        return ExitCode::FAILURE;
+    };
+    let mut seen = (number.load(Ordering::Relaxed), Instant::now());
+    while !thread.is_finished() {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = number.load(Ordering::Relaxed);
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        } else if seen.1.elapsed() > LONGEST {
+            return ExitCode::from(LATE);
+        }
+    }
+    thread.join().map_or(ExitCode::from(PANICKED), Found::code)
+}
+
+/// A child's whole life.
+pub(crate) fn child(target: &'static Target, range: &Range) -> ExitCode {
+    let corpus = Corpus::read(&range.corpus, target.name);
+    let progress = std::fs::File::create(&range.progress);
+    let (Ok(corpus), Ok(progress)) = (corpus, progress) else {
+        return ExitCode::FAILURE;
+    };
+    let which = (range.seed, range.first, range.length);
+    watched(move |number| {
+        inputs(target, &corpus, which, |now| {
+            number.store(now, Ordering::Relaxed);
+            // Without it a finding cannot be told; the next write may work.
+            let _written = progress.write_all_at(&now.to_le_bytes(), 0);
+        })
+    })
+}
+
+/// One input, as a finding is tried again.
+pub(crate) fn one(target: &'static Target, input: &[u8]) -> ExitCode {
+    let (input, idle) = (input.to_vec(), peak());
+    let code = watched(move |_| {
+        if !survives(target, &input) {
+            return Found::Panic;
+        }
+        if peak() > idle + MEMORY {
+            return Found::Memory;
+        }
+        Found::Nothing
+    });
+    let _flushed = std::io::stderr().flush();
+    code
+}
