@@ -20,11 +20,11 @@ pub(crate) const DEPTH: usize = 100;
 pub(crate) const MEMORY: usize = 32 << 20;
 
 /// One value, wherever it stands.
-const VALUE: usize = 32;
+pub(crate) const VALUE: usize = 32;
 /// The first node of a map, whatever it holds.
-const MAP: usize = 640;
+pub(crate) const MAP: usize = 640;
 /// One entry more: its key and its place.
-const ENTRY: usize = 64;
+pub(crate) const ENTRY: usize = 64;
 
 /// What is too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,16 @@
 //! In:    `k8s\0`, an envelope with kind and version, the object
 //! Out:   the object as JSON
 //! Calls: `verbs` for bodies of this content type
-//! Holds: bounded by the body; every length is checked; a field that the schema does not know is skipped; a kind that it does not
-//!        know is refused
+//! Holds: bounded by the body, in depth and in memory; every length is checked; a field that the schema does not know is skipped;
+//!        a kind that it does not know is refused
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf (1.36); differences: requests only, answers are JSON
+
+use std::cell::Cell;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::bounds::{ENTRY, MAP, MEMORY, VALUE};
 use crate::encoding::base64;
 
 mod schema;
@@ -19,6 +22,26 @@ use schema::{Field, Kind, Message};
 const MAGIC: &[u8] = b"k8s\0";
 /// Messages inside messages.
 const DEPTH: u8 = 16;
+
+/// How deep a message may still go, and how much memory it may still take: a few bytes make a map.
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    depth: u8,
+    left: &'a Cell<usize>,
+}
+
+impl Room<'_> {
+    fn deeper(self) -> Option<Self> {
+        let depth = self.depth.checked_sub(1)?;
+        Some(Self { depth, ..self })
+    }
+
+    fn pay(self, bytes: usize) -> Option<()> {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.unwrap_or(0));
+        left.map(drop)
+    }
+}
 
 /// One value on the wire.
 enum Wire<'a> {
@@ -95,20 +118,30 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     }
     let message = schema::of(&version, &kind)
         .ok_or_else(|| format!("{kind} in version {version:?} can be sent as JSON only"))?;
-    let mut object = message_of(message, raw, DEPTH).ok_or_else(malformed)?;
+    let left = Cell::new(MEMORY);
+    let room = Room {
+        depth: DEPTH,
+        left: &left,
+    };
+    let mut object = message_of(message, raw, room).ok_or_else(|| match left.get() {
+        0 => "the object has too many values".to_owned(),
+        _ => malformed(),
+    })?;
     object.insert("apiVersion".to_owned(), version.into());
     object.insert("kind".to_owned(), kind.into());
     Ok(Value::Object(object))
 }
 
-fn message_of(message: Message, bytes: &[u8], depth: u8) -> Option<Map<String, Value>> {
+fn message_of(message: Message, bytes: &[u8], room: Room<'_>) -> Option<Map<String, Value>> {
     let mut map = Map::new();
+    room.pay(if bytes.is_empty() { VALUE } else { MAP })?;
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.field()? {
         let Some(Field(_, name, kind)) = message.iter().find(|field| field.0 == number) else {
             continue;
         };
-        put(&mut map, name, *kind, &wire, depth.checked_sub(1)?)?;
+        room.pay(ENTRY + VALUE)?;
+        put(&mut map, name, *kind, &wire, room.deeper()?)?;
     }
     Some(map)
 }
@@ -118,11 +151,11 @@ fn put(
     name: &str,
     kind: Kind,
     wire: &Wire<'_>,
-    depth: u8,
+    room: Room<'_>,
 ) -> Option<()> {
     match kind {
         Kind::List(inner) => {
-            let value = single(*inner, wire, depth)?;
+            let value = single(*inner, wire, room)?;
             let list = map.entry(name).or_insert_with(|| Value::Array(Vec::new()));
             list.as_array_mut()?.push(value);
         }
@@ -130,12 +163,12 @@ fn put(
             let Wire::Bytes(bytes) = wire else {
                 return None;
             };
-            let (mut key, mut value) = (String::new(), single(*inner, &Wire::Bytes(&[]), depth)?);
+            let (mut key, mut value) = (String::new(), single(*inner, &Wire::Bytes(&[]), room)?);
             let mut reader = Reader(bytes);
             while let Some((number, wire)) = reader.field()? {
                 match (number, &wire) {
                     (1, Wire::Bytes(text)) => key = std::str::from_utf8(text).ok()?.to_owned(),
-                    (2, wire) => value = single(*inner, wire, depth)?,
+                    (2, wire) => value = single(*inner, wire, room)?,
                     _ => {}
                 }
             }
@@ -144,7 +177,7 @@ fn put(
         }
         // Upstream's encoder writes what is empty; its JSON does not have it.
         single_kind => {
-            let value = single(single_kind, wire, depth)?;
+            let value = single(single_kind, wire, room)?;
             let is_empty = match &value {
                 Value::Null => true,
                 Value::String(text) => text.is_empty(),
@@ -159,25 +192,25 @@ fn put(
     Some(())
 }
 
-fn single(kind: Kind, wire: &Wire<'_>, depth: u8) -> Option<Value> {
+fn single(kind: Kind, wire: &Wire<'_>, room: Room<'_>) -> Option<Value> {
     Some(match (kind, wire) {
         (Kind::Text, Wire::Bytes(bytes)) => std::str::from_utf8(bytes).ok()?.into(),
         (Kind::Bytes, Wire::Bytes(bytes)) => base64(bytes).into(),
         (Kind::Int, Wire::Number(number)) => number.cast_signed().into(),
         (Kind::Bool, Wire::Number(number)) => (*number != 0).into(),
         (Kind::Message(message), Wire::Bytes(bytes)) => {
-            Value::Object(message_of(message, bytes, depth)?)
+            Value::Object(message_of(message, bytes, room)?)
         }
         (Kind::Time, Wire::Bytes(bytes)) => time(bytes)?,
         (Kind::Words, Wire::Bytes(bytes)) => {
-            let words = message_of(schema::WORDS, bytes, depth)?;
+            let words = message_of(schema::WORDS, bytes, room)?;
             words
                 .get("items")
                 .cloned()
                 .unwrap_or_else(|| Value::Array(Vec::new()))
         }
         (Kind::IntOrText, Wire::Bytes(bytes)) => {
-            let parts = message_of(schema::INT_OR_TEXT, bytes, depth)?;
+            let parts = message_of(schema::INT_OR_TEXT, bytes, room)?;
             match parts.get("type").and_then(Value::as_i64) {
                 Some(1) => parts.get("text").cloned().unwrap_or_default(),
                 _ => parts.get("int").cloned().unwrap_or_else(|| 0.into()),
@@ -249,6 +282,28 @@ mod tests {
             decode(&body("v1", "Pod", &raw))
                 .unwrap_err()
                 .contains("JSON only")
+        );
+    }
+    #[test]
+    fn small_messages_pay_for_the_maps_that_they_make() {
+        // Owner references of one letter, in a megabyte: some 150 in memory.
+        let owner = bytes_field(13, &bytes_field(1, b"a"));
+        let owners = owner.repeat(200_000);
+        let long_field = |number: u8, content: Vec<u8>| {
+            let (mut out, mut length) = (vec![number << 3 | 2], content.len());
+            while length > 0x7f {
+                out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+                length >>= 7;
+            }
+            out.push(u8::try_from(length).unwrap());
+            [out, content].concat()
+        };
+        let raw = long_field(2, long_field(1, owners));
+        let meta = [bytes_field(1, b"v1"), bytes_field(2, b"ConfigMap")].concat();
+        let body = [MAGIC.to_vec(), bytes_field(1, &meta), raw].concat();
+        assert_eq!(
+            decode(&body),
+            Err("the object has too many values".to_owned())
         );
     }
 }
