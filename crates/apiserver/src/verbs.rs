@@ -276,6 +276,7 @@ pub(crate) async fn change_with(
     fit: impl Fn(&mut Value, &Value) -> Result<(), Failure>,
 ) -> Result<Reply, Failure> {
     let (resource, form, run) = (call.target.resource, call.form()?, call.run()?);
+    server.event_room.admit(resource, call.body.len())?;
     let changed = if call.verb == "patch" {
         let kind = patch::Kind::of(call.content_type)?;
         let patch = call.json()?;

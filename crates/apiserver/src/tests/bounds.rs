@@ -320,6 +320,16 @@ async fn numbers_of_a_query_are_clamped_or_refused() {
     assert_eq!(world.refused(token, endless).await.0, 422);
 }
 
+/// Lets the controllers run beside the test, until its stop.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test owns the task by its stop"
+)]
+fn run(world: &World) {
+    let (server, stop) = (world.server.clone(), world.stop.clone());
+    drop(tokio::spawn(async move { server.run(stop).await }));
+}
+
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 
 fn event(name: &str, note: &str) -> Value {
@@ -338,8 +348,7 @@ async fn events_go_whatever_their_dates_say() {
     world
         .do_it(&format!("POST {EVENTS}"), event("renewed", ""))
         .await;
-    let server = world.server.clone();
-    let running = tokio::spawn(async move { server.run(CancellationToken::new()).await });
+    run(&world);
     let minutes = async |minutes: i64| {
         for _ in 0..minutes * 4 {
             world.advance(15);
@@ -374,14 +383,13 @@ async fn events_go_whatever_their_dates_say() {
             .0,
         404
     );
-    running.abort();
+    world.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_events_is_bounded() {
     let world = World::new().await;
-    let server = world.server.clone();
-    let running = tokio::spawn(async move { server.run(CancellationToken::new()).await });
+    run(&world);
     let note = "x".repeat(250_000);
     let (mut taken, mut most) = (0, 0);
     for n in 0..70 {
@@ -408,5 +416,5 @@ async fn a_flood_of_events_is_bounded() {
             .0,
         404
     );
-    running.abort();
+    world.stop.cancel();
 }
