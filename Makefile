@@ -43,4 +43,4 @@ world: ## the seeded simulation: make world SEEDS=100000
 	@cargo run --locked -p world -- --seeds $(SEEDS)
 
 fuzz: ## changed inputs to every reader of what comes from outside: make fuzz FUZZ_SECONDS=300 (for each)
-	@cargo run --release --locked -p fuzz -- all --seconds $(FUZZ_SECONDS)
+	@cargo run --profile fuzz --locked -p fuzz -- all --seconds $(FUZZ_SECONDS)

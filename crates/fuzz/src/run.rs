@@ -11,18 +11,19 @@ use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::generate::Corpus;
 use crate::targets::Target;
 
-/// The stack of a reader. Threads of the product have 2 MiB; without optimization the frames of the YAML library alone take half.
+/// The stack of a reader: half of what the product's threads have, and without optimization all of it, since the frames of the YAML
+/// library are large then.
 pub(crate) const STACK: usize = if cfg!(debug_assertions) {
     2 << 20
 } else {
-    256 << 10
+    1 << 20
 };
 /// The longest that one input may take.
 const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
@@ -105,15 +106,23 @@ pub(crate) fn inputs(
 fn watched(work: impl FnOnce(Arc<AtomicU64>) -> Found + Send + 'static) -> ExitCode {
     let number = Arc::new(AtomicU64::new(0));
     let told = Arc::clone(&number);
+    let (say, said) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .stack_size(STACK)
-        .spawn(move || work(told));
-    let Ok(thread) = thread else {
+        .spawn(move || {
+            // Nobody listens any more when the process ends.
+            let _told = say.send(work(told));
+        });
+    if thread.is_err() {
         return ExitCode::FAILURE;
-    };
+    }
     let mut seen = (number.load(Ordering::Relaxed), Instant::now());
-    while !thread.is_finished() {
-        std::thread::sleep(Duration::from_millis(20));
+    loop {
+        match said.recv_timeout(Duration::from_millis(20)) {
+            Ok(found) => return found.code(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return ExitCode::from(PANICKED),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
         let now = number.load(Ordering::Relaxed);
         if now != seen.0 {
             seen = (now, Instant::now());
@@ -121,7 +130,6 @@ fn watched(work: impl FnOnce(Arc<AtomicU64>) -> Found + Send + 'static) -> ExitC
             return ExitCode::from(LATE);
         }
     }
-    thread.join().map_or(ExitCode::from(PANICKED), Found::code)
 }
 
 /// A child's whole life.

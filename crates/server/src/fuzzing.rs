@@ -7,7 +7,7 @@
 //! Upstream: none
 
 use hyper::Uri;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::log_lines::Lines;
@@ -54,10 +54,15 @@ pub fn upgrade_head(bytes: &[u8]) {
             headers.append(name, value);
         }
     }
-    let _ = upgrade::is_upgrade(&headers);
+    let has_connection = headers.contains_key(CONNECTION);
+    assert!(has_connection || !upgrade::is_upgrade(&headers));
     if let Some(target) = target {
         let query = Query::parse(target.query().unwrap_or_default());
-        let _ = LogOptions::read(&query, LogStreams::Apart, Timestamp::UNIX_EPOCH).is_ok();
-        let _ = crate::endpoints::subresources(target.path());
+        drop(LogOptions::read(
+            &query,
+            LogStreams::Apart,
+            Timestamp::UNIX_EPOCH,
+        ));
+        assert!(!crate::endpoints::subresources(target.path()).is_empty());
     }
 }
