@@ -5,7 +5,7 @@ use crate::testing::block_on;
 use std::sync::mpsc;
 
 const LONG: Duration = Duration::from_secs(30);
-const SHORT: Duration = Duration::from_millis(30);
+const SHORT: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_call_gives_its_result_and_inline_runs_on_the_same_thread() {
@@ -226,5 +226,25 @@ fn one_dead_file_system_takes_few_of_the_threads_and_is_then_left_alone() {
         assert!(matches!(&refused, Overdue::Hangs { .. }), "{refused}");
         let well = about("23/data", Some("/mnt/well"));
         assert_eq!(blocking.run_about(well, LONG, "stat", || 3).await, Ok(3));
+    });
+}
+
+/// What takes a pod down must not begin while something may still be mounted in its directory.
+#[test]
+fn what_hangs_in_one_lane_keeps_the_same_from_being_touched_in_every_other() {
+    let blocking = Blocking::threads(2);
+    block_on(async {
+        let _held = hang(&blocking.lane(Lane::HostPaths), about("a", None)).await;
+        for lane in Lane::ALL {
+            let lane = blocking.lane(lane);
+            let refused = lane
+                .run_about(about("a", None), LONG, "remove", || ())
+                .await;
+            assert!(matches!(refused, Err(Overdue::Hangs { .. })));
+            assert_eq!(
+                lane.run_about(about("b", None), LONG, "look", || 1).await,
+                Ok(1)
+            );
+        }
     });
 }
