@@ -180,8 +180,7 @@ mod tests {
         let plan = check.decide(seen, Timestamp::UNIX_EPOCH);
         check.act(plan).await.unwrap();
         let shown = check.problem();
-        let shown = shown.borrow().clone();
-        shown
+        shown.borrow().clone()
     }
 
     /// A call in this lane that has begun, was given up, and hangs until the sender is dropped.

@@ -251,7 +251,8 @@ impl Images {
         }
         let mut credentials = wanted.pull_secrets.credentials.clone();
         credentials.extend(keyring.for_image(&repository));
-        let pull = self.pull_with_any(name, wanted, credentials);
+        // Boxed: both ways of waiting for it would carry the room for it.
+        let pull = Box::pin(self.pull_with_any(name, wanted, credentials));
         match &mut turn {
             Some(turn) => turn.slot.during(pull).await,
             None => pull.await,
