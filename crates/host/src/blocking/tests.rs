@@ -195,7 +195,9 @@ fn one_dead_file_system_takes_few_of_the_threads_and_is_then_left_alone() {
         let calls: Vec<_> = (0..20)
             .map(|pod| {
                 let held = Arc::clone(&held);
-                let call = move || drop(held.lock().unwrap().recv());
+                let call = move || {
+                    held.lock().unwrap().recv().unwrap_err();
+                };
                 Box::pin(blocking.run_about(dead(pod), LONG, "stat", call))
             })
             .collect();
