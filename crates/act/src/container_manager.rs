@@ -23,6 +23,7 @@ use kubelet_decide::cgroups::{
 };
 use kubelet_decide::phase::is_final;
 use kubelet_host::Blocking;
+use kubelet_host::blocking::About;
 use kubelet_host::cgroup::{CgroupError, Cgroups, PodCgroup, list_pod_cgroups};
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::{Pod, QosClass, SourceKind};
@@ -126,7 +127,12 @@ impl ContainerManager {
         let looked = self
             .parts
             .blocking
-            .run(DEADLINE, "look for cgroups of pods", call)
+            .run_about(
+                About::the("cgroup tree"),
+                DEADLINE,
+                "look for cgroups of pods",
+                call,
+            )
             .await;
         let looked = looked.map_err(|error| RoundError::of(&error))?;
         looked.map_err(|error| RoundError::of(&error))
@@ -151,7 +157,12 @@ impl ContainerManager {
         let removed = self
             .parts
             .blocking
-            .run(DEADLINE, "remove a leftover cgroup", call)
+            .run_about(
+                About::the("cgroup tree"),
+                DEADLINE,
+                "remove a leftover cgroup",
+                call,
+            )
             .await;
         match removed.map_err(|error| RoundError::of(&error))? {
             Ok(true) => {
@@ -287,7 +298,12 @@ impl Reconciler for ContainerManager {
             let written = self
                 .parts
                 .blocking
-                .run(DEADLINE, "write the cgroup tree", call)
+                .run_about(
+                    About::the("cgroup tree"),
+                    DEADLINE,
+                    "write the cgroup tree",
+                    call,
+                )
                 .await;
             let failed = written.map_err(|error| RoundError::of(&error))?;
             if failed.is_empty() {

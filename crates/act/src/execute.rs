@@ -4,7 +4,8 @@
 //! Out:   what became of each step; what must be looked at before the next plan
 //! Calls: pod_worker
 //! Holds: no decision about pods; a step's failure ends the plan unless the step says otherwise; an unknown outcome always does;
-//!        starts on one node share a bounded width, so that the runtime is never flooded
+//!        starts on one node share a bounded width, so that the runtime is never flooded; work on the disk is done before a slot of
+//!        it is taken; a stop ends early for an order that leaves less grace, a pull and work on the disk for one that stops the pod
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +17,12 @@ use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::env_file::{EnvFileRead, EnvFileValues};
 use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::plan::{
-    Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
+    Action, HostWork, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
 };
-use kubelet_decide::view::ResolvedImage;
+use kubelet_decide::pod_plan::leaves_less_grace;
+use kubelet_decide::view::{Desire, ResolvedImage};
 use kubelet_decide::volumes::{Leaving, Mark};
+use kubelet_host::blocking::Lane;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -65,6 +68,8 @@ pub enum Outcome {
     Failed(Failure),
     /// It may have happened: no answer came.
     Unknown(Failure),
+    /// It may have happened: a newer order, or the end of the pod's time, did not wait for the answer.
+    GivenUp,
 }
 
 /// What a done step brought.
@@ -166,7 +171,7 @@ impl Executor {
             let end = match &outcome {
                 Outcome::Done(_) => false,
                 Outcome::Failed(_) => on_failure == OnFailure::EndPlan,
-                Outcome::Unknown(_) => true,
+                Outcome::Unknown(_) | Outcome::GivenUp => true,
             };
             executed.outcomes.push(outcome);
             if end {
@@ -190,22 +195,23 @@ impl Executor {
         };
         match step.action {
             Action::Prepare(volumes) => {
-                let done = self.host.work(volumes.work).await;
+                let effect = Effect::Prepared(volumes.written);
+                let outcome = self.host_step(pod, volumes.work, effect, until.0).await;
                 mark(Stage::Volumes);
-                self.tell_host(pod, &done);
-                of_host(done, Effect::Prepared(volumes.written))
+                outcome
             }
             Action::WritePayloads(volumes) => {
-                let done = self.host.work(volumes.work).await;
-                self.tell_host(pod, &done);
-                of_host(done, Effect::Written(volumes.written))
+                let effect = Effect::Written(volumes.written);
+                self.host_step(pod, volumes.work, effect, until.0).await
             }
             Action::Release { work, leaving, .. } => {
-                of_host(self.host.work(work).await, Effect::Released(leaving))
+                let done = self.host.work(pod, Lane::Removals, work).await;
+                of_host(done, Effect::Released(leaving))
             }
             Action::RunSandbox(request) => {
-                let _slot = self.width.for_sandbox().await;
-                let made = self.cri.run_pod_sandbox(*request).await;
+                let mut slot = self.width.for_sandbox().await;
+                let made = slot.during(self.cri.run_pod_sandbox(*request)).await;
+                drop(slot);
                 mark(Stage::Sandbox);
                 see(
                     look,
@@ -240,11 +246,11 @@ impl Executor {
             Action::ReadEnvFiles { container, reads } => {
                 self.read_env_files(pod, container, reads).await
             }
-            Action::StartContainer(start) => self.start(pod, *start, look).await,
+            Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
             Action::StartCreated { id, name } => {
                 self.start_created(pod, id, name, None, look).await
             }
-            Action::StopContainers(stops) => self.stop(pod, stops, look).await,
+            Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
             Action::StopSandbox(id) => {
                 let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
                 see(look, Scope::Whole);
@@ -289,11 +295,36 @@ impl Executor {
         }
     }
 
+    /// Work on the disk before anything starts; a pod that is to stop does not wait for it.
+    async fn host_step(
+        &self,
+        pod: &Pod,
+        work: Vec<HostWork>,
+        effect: Effect,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Outcome {
+        let done = tokio::select! {
+            // Cancel: what is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
+            biased;
+            done = self.host.work(pod, Lane::Pods, work) => done,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        self.tell_host(pod, &done);
+        of_host(done, effect)
+    }
+
     fn tell_host(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
         if let Err(error) = done {
             self.events
                 .pod(pod, events::host_failed(error.reason, &error.message));
         }
+    }
+
+    fn left_until(&self, at: Option<Timestamp>) -> Option<Duration> {
+        at.map(|at| {
+            let left = at.duration_since(self.now());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        })
     }
 
     async fn image(
@@ -302,10 +333,7 @@ impl Executor {
         wanted: ImageWanted,
         (orders, give_up_at): Until<'_>,
     ) -> Outcome {
-        let pause = give_up_at.map(|at| {
-            let left = at.duration_since(self.now());
-            Duration::try_from(left).unwrap_or(Duration::ZERO)
-        });
+        let pause = self.left_until(give_up_at);
         let at = (pod, wanted.container.as_str());
         let tell = |moment: ImageMoment<'_>| {
             self.tell(pod, events::image_event(at, &wanted.image, moment));
@@ -344,7 +372,7 @@ impl Executor {
         container: String,
         reads: Vec<EnvFileRead>,
     ) -> Outcome {
-        let problem = match self.host.read_env_files(reads).await {
+        let problem = match self.host.read_env_files(pod, reads).await {
             Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
             Err(problem) => problem,
         };
@@ -361,9 +389,21 @@ impl Executor {
         })
     }
 
-    async fn start(&self, pod: &Pod, start: StartContainer, look: &mut Option<Scope>) -> Outcome {
-        let _slot = self.width.for_container().await;
-        if let Err(error) = self.host.work(start.before).await {
+    async fn start(
+        &self,
+        pod: &Pod,
+        start: StartContainer,
+        look: &mut Option<Scope>,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Outcome {
+        // Before a slot is taken: whatever hangs here holds up nobody else.
+        let ready = tokio::select! {
+            // Cancel: as in `host_step`.
+            biased;
+            ready = self.host.work(pod, Lane::Pods, start.before) => ready,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
             self.tell(pod, event);
             return Outcome::Failed(Failure {
@@ -375,7 +415,8 @@ impl Executor {
                 is_garbage: false,
             });
         }
-        let created = self.cri.create_container(start.request).await;
+        let mut slot = self.width.for_container().await;
+        let created = slot.during(self.cri.create_container(start.request)).await;
         self.timeline
             .mark(&pod.uid, &pod.full_name, Stage::Create, self.clock.now());
         let id = match created {
@@ -394,11 +435,11 @@ impl Executor {
         };
         self.tell(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
-        let outcome = self
-            .start_created(pod, id.clone(), start.name, start.after_failure, look)
-            .await;
+        let starting = self.start_created(pod, id.clone(), start.name, start.after_failure, look);
+        let outcome = slot.during(starting).await;
+        drop(slot);
         if let Some(link) = start.log_link
-            && let Err(error) = self.host.link_log(&link.stem, id.as_str(), &link.target)
+            && let Err(error) = self.host.link_log(pod, &link, id.as_str()).await
         {
             tracing::warn!(pod = %pod.full_name, container = %id, error = %error, "Link to the container's log could not be made");
         }
@@ -440,6 +481,7 @@ impl Executor {
         pod: &Pod,
         stops: Vec<StopContainer>,
         look: &mut Option<Scope>,
+        (orders, give_up_at): Until<'_>,
     ) -> Outcome {
         let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
         see(
@@ -456,7 +498,15 @@ impl Executor {
             self.cri
                 .stop_container(stop.id.as_str(), stop.grace_seconds)
         });
-        let results = join_all(calls).await;
+        let pause = self.left_until(give_up_at);
+        let grace = stops.iter().map(|stop| stop.grace_seconds).max();
+        let results = tokio::select! {
+            // Cancel: the containers were told to end, and the next plan stops them with the grace that is left them now.
+            biased;
+            results = join_all(calls) => results,
+            () = less_grace_is_ordered(orders, grace.unwrap_or_default()) => return Outcome::GivenUp,
+            () = sleep_or_forever(pause) => return Outcome::GivenUp,
+        };
         let mut first = None;
         let mut unkilled = Vec::new();
         for (stop, result) in stops.into_iter().zip(results) {
@@ -476,10 +526,28 @@ impl Executor {
     }
 }
 
+/// Resolves when the pod is to stop. Cancel: safe.
+async fn stop_is_ordered(orders: &mut watch::Receiver<Order>) {
+    let stops = |order: &Order| matches!(order.desire, Desire::Stop { .. });
+    if orders.wait_for(stops).await.is_err() {
+        // The sync loop is gone: the process is stopping.
+        std::future::pending().await
+    }
+}
+
+/// Resolves when a stop under way with this grace is to be shorter. Cancel: safe.
+async fn less_grace_is_ordered(orders: &mut watch::Receiver<Order>, grace_seconds: i64) {
+    let is_less = |order: &Order| leaves_less_grace(&order.desire, &order.pod, grace_seconds);
+    if orders.wait_for(is_less).await.is_err() {
+        // The sync loop is gone: the process is stopping.
+        std::future::pending().await
+    }
+}
+
 /// The same, with what its event tells.
 fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
     match &mut outcome {
-        Outcome::Done(_) => {}
+        Outcome::Done(_) | Outcome::GivenUp => {}
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure.unkilled = texts,
     }
     outcome

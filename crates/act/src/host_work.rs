@@ -4,7 +4,8 @@
 //! Out:   done, or the first failure with its reason
 //! Calls: execute
 //! Holds: no decision; each kind may be done twice; each runs off the main thread under a deadline; a tree is removed only up
-//!        to a mount point
+//!        to a mount point; what a pod brings along from elsewhere on the node is touched in a lane of its own, one call for each
+//!        pod and volume; while work on a pod's own directory hangs, no other is done on it
 //! Upstream: pkg/kubelet/kubelet_pods.go (makePodDataDirs, makeMounts), pkg/volume/emptydir,
 //!           pkg/kubelet/cm/pod_container_manager_linux.go
 
@@ -15,15 +16,16 @@ use std::time::Duration;
 use kubelet_decide::env_file::{
     EnvFileProblem, EnvFileRead, EnvFileText, EnvFileValues, READ_LIMIT, env_file_value,
 };
-use kubelet_decide::plan::{HostWork, Medium, PayloadWork};
+use kubelet_decide::plan::{HostWork, LogLink, Medium, PayloadWork};
 use kubelet_host::HostRoot;
-use kubelet_host::blocking::Blocking;
+use kubelet_host::blocking::{About, Blocking, Lane};
 use kubelet_host::cgroup::{CgroupLimits, Cgroups};
 use kubelet_host::files::{self, Durability};
 use kubelet_host::ownership::{self, Access, ChangePolicy};
 use kubelet_host::remove::Kept;
-use kubelet_host::{atomic_writer, empty_dir, host_path, links, mounts, sub_path};
+use kubelet_host::{atomic_writer, empty_dir, host_path, links, mounts, remove, sub_path};
 use kubelet_model::names::PathPart;
+use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 mod removal;
@@ -32,8 +34,15 @@ mod tests;
 
 pub use removal::kept;
 
-/// Longest that the host side of one pod may take; a dead file system behind a host path is the usual cause of more.
+/// Longest that work in the node's own root directory may take for one pod.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Longest that a path may take that a pod brings along. A dead file system is the usual cause of more; one that is only slow is
+/// tried again.
+const HOST_PATH_DEADLINE: Duration = Duration::from_secs(15);
+/// Longest for one small look or file in directories of the node's own.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+/// The mount table is read this fast, or it is not used.
+const MOUNTS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Directories of volumes that may lie in memory.
 const IN_MEMORY: [&str; 4] = [
@@ -78,20 +87,94 @@ pub struct Host {
 }
 
 impl Host {
-    /// Does all of it, in order.
+    /// Does all of it, in order. In the lane of removals for what takes a pod down, of pods' directories for the rest; host paths
+    /// have their own.
     ///
     /// # Errors
     /// The first failure; what came before it stands and is harmless to do again.
-    pub async fn work(&self, work: Vec<HostWork>) -> Result<(), HostWorkError> {
+    pub async fn work(
+        &self,
+        pod: &Pod,
+        lane: Lane,
+        work: Vec<HostWork>,
+    ) -> Result<(), HostWorkError> {
+        let mut own = Vec::new();
+        for one in work {
+            let Some(there) = Elsewhere::of(&one) else {
+                own.push(one);
+                continue;
+            };
+            self.own_work(pod, lane, std::mem::take(&mut own)).await?;
+            self.work_elsewhere(pod, &there, one).await?;
+        }
+        self.own_work(pod, lane, own).await
+    }
+
+    async fn own_work(
+        &self,
+        pod: &Pod,
+        lane: Lane,
+        work: Vec<HostWork>,
+    ) -> Result<(), HostWorkError> {
         if work.is_empty() {
             return Ok(());
         }
         let this = self.clone();
-        let done = self.blocking.run(DEADLINE, "host side of a pod", move || {
-            work.iter().try_for_each(|one| this.one(one))
-        });
+        let call = move || work.iter().try_for_each(|one| this.one(one));
+        let blocking = self.blocking.lane(lane);
+        let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
         done.await
             .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+    }
+
+    async fn work_elsewhere(
+        &self,
+        pod: &Pod,
+        there: &Elsewhere,
+        work: HostWork,
+    ) -> Result<(), HostWorkError> {
+        let about = About {
+            key: match &work {
+                // It ends in the pod's directory: nothing else is done there while it hangs.
+                HostWork::SubPath { .. } => pod.uid.to_string(),
+                _ => format!("{}/{}", pod.uid, there.volume),
+            },
+            text: format!(
+                "volume \"{}\" at {} of pod {}",
+                there.volume, there.path, pod.full_name
+            ),
+            mount: self.mount_of(&there.path).await,
+        };
+        let this = self.clone();
+        let blocking = self.blocking.lane(Lane::HostPaths);
+        let call = move || this.one(&work);
+        let done = blocking.run_about(about, HOST_PATH_DEADLINE, "look at a host path", call);
+        done.await
+            .map_err(|overdue| set_up_failed(&there.volume, &overdue))?
+    }
+
+    /// Where the file system is mounted that a path lies on, as far as its name tells.
+    async fn mount_of(&self, path: &str) -> Option<String> {
+        let (root, path) = (self.root.clone(), path.to_owned());
+        let blocking = self.blocking.lane(Lane::Pods);
+        let look = move || host_path::mount_of(&root, &path);
+        let found = blocking.run(MOUNTS_DEADLINE, "read the mount table", look);
+        let found = found.await.ok().flatten();
+        found.map(|at| at.to_string_lossy().into_owned())
+    }
+
+    /// Whether something of the pod lies on the disk. What cannot be looked at counts as something.
+    pub async fn is_there(&self, pod: &Pod, path: &str) -> bool {
+        let path = self.root.join(path);
+        let blocking = self.blocking.lane(Lane::Pods);
+        let look = move || remove::identity(&path).map_or(true, |found| found.is_some());
+        let found = blocking.run_about(
+            about(pod),
+            LOOK_DEADLINE,
+            "look for a pod's directory",
+            look,
+        );
+        found.await.unwrap_or(true)
     }
 
     /// Looks up what variables come from in files of volumes, which containers may write meanwhile.
@@ -100,10 +183,16 @@ impl Host {
     /// The first variable that can not be had.
     pub async fn read_env_files(
         &self,
+        pod: &Pod,
         reads: Vec<EnvFileRead>,
     ) -> Result<EnvFileValues, EnvFileProblem> {
         let root = self.root.clone();
-        let read = self.blocking.run(DEADLINE, "files of variables", move || {
+        let about = About {
+            key: format!("{}/", pod.uid),
+            ..about(pod)
+        };
+        let blocking = self.blocking.lane(Lane::Reads);
+        let read = blocking.run_about(about, DEADLINE, "files of variables", move || {
             let mut values = EnvFileValues::default();
             for read in &reads {
                 let volume = root.join(&read.volume_path);
@@ -121,14 +210,25 @@ impl Host {
     }
 
     /// Makes the link to a container's log.
-    pub fn link_log(&self, stem: &str, id: &str, target: &str) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The disk's, or that it does not answer.
+    pub async fn link_log(&self, pod: &Pod, link: &LogLink, id: &str) -> std::io::Result<()> {
         // The name of a link is cut so that the id always stays whole.
         let room = 250_usize.saturating_sub(id.len());
-        let stem: String = stem.chars().take(room).collect();
+        let stem: String = link.stem.chars().take(room).collect();
         let name = PathPart::parse(format!("{stem}-{id}.log"))
             .map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
         let directory = self.root.join(&self.container_logs_dir);
-        links::make(&directory, &name, target)
+        let target = link.target.clone();
+        let about = About {
+            key: format!("{}/log", pod.uid),
+            ..about(pod)
+        };
+        let blocking = self.blocking.lane(Lane::Pods);
+        let make = move || links::make(&directory, &name, &target);
+        let made = blocking.run_about(about, LOOK_DEADLINE, "link to a log", make);
+        made.await.map_err(std::io::Error::other)?
     }
 
     fn one(&self, work: &HostWork) -> Result<(), HostWorkError> {
@@ -276,6 +376,47 @@ impl Host {
             }
         }
         Ok(())
+    }
+}
+
+/// Work that leaves the node's own directories: any file system may be behind the path.
+struct Elsewhere {
+    volume: String,
+    path: String,
+}
+
+impl Elsewhere {
+    /// None of work that does not leave them, nor of a host path that is not looked at.
+    fn of(work: &HostWork) -> Option<Self> {
+        let (volume, path) = match work {
+            HostWork::HostPath { volume, path, kind } if !kind.is_empty() => (volume, path),
+            HostWork::SubPath {
+                volume,
+                volume_path,
+                target,
+                ..
+            } if !is_in_pod_dir(volume_path, target) => (volume, volume_path),
+            _ => return None,
+        };
+        Some(Self {
+            volume: volume.clone(),
+            path: path.clone(),
+        })
+    }
+}
+
+/// Whether a volume lies in the directory of the pod whose sub path's target this is.
+fn is_in_pod_dir(volume_path: &str, target: &str) -> bool {
+    let pod_dir = target.split_once("/volume-subpaths/").map(|(dir, _)| dir);
+    pod_dir.is_some_and(|dir| Path::new(volume_path).starts_with(dir))
+}
+
+/// A pod's own directory: what hangs there keeps everything else from it.
+fn about(pod: &Pod) -> About {
+    About {
+        key: pod.uid.to_string(),
+        text: format!("pod {}", pod.full_name),
+        mount: None,
     }
 }
 

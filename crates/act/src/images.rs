@@ -5,11 +5,12 @@
 //!        `kubelet_image_manager_ensure_image_requests_total`
 //! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
 //! Holds: credentials are handed to the runtime and to nobody else; a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
-//!        asked at most `registryPullQPS` times a second
+//!        asked at most `registryPullQPS` times a second; a pull that takes longer than [`PATIENCE`] leaves the node's turn to images
+//!        of other registries, and those of its own wait on: a registry that hangs holds up none but its own images
 //! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet_api::runtime::v1 as cri;
@@ -21,11 +22,15 @@ use kubelet_decide::view::ResolvedImage;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
 use prometheus::{IntCounterVec, Registry};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::pull_credentials::NodeCredentials;
+use crate::start_width::Slot;
 use crate::worker_metrics::Making;
+
+/// A pull has the node's turn for so long; after that images of other registries may be pulled beside it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why an image cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,7 +63,7 @@ pub struct PullLimits {
 pub struct Images {
     cri: Client,
     node: NodeCredentials,
-    slots: Option<Arc<Semaphore>>,
+    slots: Option<Arc<Turns>>,
     rate: Arc<Mutex<TokenBucket>>,
     under_way: Arc<Mutex<BTreeMap<String, usize>>>,
     /// Time of pulls by pod, until the pod is forgotten.
@@ -80,7 +85,7 @@ impl Images {
         Ok(Self {
             cri,
             node,
-            slots: limits.parallel.map(|n| Arc::new(Semaphore::new(n.max(1)))),
+            slots: limits.parallel.map(|n| Arc::new(Turns::new(n.max(1)))),
             rate: Arc::new(Mutex::new(TokenBucket::new(limits.qps, limits.burst))),
             under_way: Arc::default(),
             pulling: Arc::default(),
@@ -232,15 +237,36 @@ impl Images {
             return Err("pull QPS exceeded".to_owned());
         }
         let _shown = UnderWay::enter(&self.under_way, name);
-        let _slot = match &self.slots {
-            Some(slots) => slots.acquire().await.ok(),
+        // Before a turn is taken: the disk may not answer.
+        let keyring = self.node.keyring().await;
+        let repository = full_repository(&wanted.image);
+        let registry = repository.split('/').next().unwrap_or_default();
+        let mut turn = match &self.slots {
+            Some(turns) => Some(turns.next(registry).await),
             None => None,
         };
         if let Some(error) = wanted.pull_secrets.unreadable {
             return Err(error.to_string());
         }
+        let mut credentials = wanted.pull_secrets.credentials.clone();
+        credentials.extend(keyring.for_image(&repository));
+        // Boxed: both ways of waiting for it would carry the room for it.
+        let pull = Box::pin(self.pull_with_any(name, wanted, credentials));
+        match &mut turn {
+            Some(turn) => turn.slot.during(pull).await,
+            None => pull.await,
+        }
+    }
+
+    /// Pulls, and looks at what came.
+    async fn pull_with_any(
+        &self,
+        name: &str,
+        wanted: &ImageWanted,
+        credentials: Vec<Credential>,
+    ) -> Result<Pulled, String> {
         let began = Instant::now();
-        let reference = self.pull_with_any(name, wanted).await?;
+        let reference = self.pulled_reference(name, wanted, credentials).await?;
         let took = began.elapsed();
         let unseen = || ResolvedImage {
             env_files: None,
@@ -257,10 +283,12 @@ impl Images {
     }
 
     /// Tries one credential after the other, the pod's before the node's; without any it pulls as nobody.
-    async fn pull_with_any(&self, name: &str, wanted: &ImageWanted) -> Result<String, String> {
-        let mut credentials = wanted.pull_secrets.credentials.clone();
-        let repository = full_repository(&wanted.image);
-        credentials.extend(self.node.keyring().await.for_image(&repository));
+    async fn pulled_reference(
+        &self,
+        name: &str,
+        wanted: &ImageWanted,
+        credentials: Vec<Credential>,
+    ) -> Result<String, String> {
         let count = credentials.len();
         tracing::info!(
             image = name,
@@ -309,6 +337,70 @@ impl Images {
             .image_status(name)
             .await?
             .map(|image| (resolved(&image, wanted), image.size)))
+    }
+}
+
+/// Turns of pulls: so many at once on the node, and so many from each registry, however long they take.
+#[derive(Debug)]
+struct Turns {
+    width: usize,
+    node: Arc<Semaphore>,
+    registries: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+/// A turn, until it is dropped.
+struct Turn<'a> {
+    turns: &'a Turns,
+    registry: String,
+    at_registry: Option<OwnedSemaphorePermit>,
+    slot: Slot,
+}
+
+impl Turns {
+    fn new(width: usize) -> Self {
+        Self {
+            width,
+            node: Arc::new(Semaphore::new(width)),
+            registries: Mutex::default(),
+        }
+    }
+
+    /// Waits for the registry's turn first: whoever waits behind a registry that hangs has nothing that others wait for.
+    async fn next(&self, registry: &str) -> Turn<'_> {
+        let mut turn = Turn {
+            turns: self,
+            registry: registry.to_owned(),
+            at_registry: None,
+            slot: Slot::new(None, PATIENCE),
+        };
+        let at_registry = {
+            let mut all = self.registries();
+            let of_registry = all.entry(registry.to_owned());
+            Arc::clone(of_registry.or_insert_with(|| Arc::new(Semaphore::new(self.width))))
+        };
+        // Semaphores hand out in the order of asking; they are never closed.
+        turn.at_registry = at_registry.acquire_owned().await.ok();
+        let permit = Arc::clone(&self.node).acquire_owned().await.ok();
+        turn.slot = Slot::new(permit, PATIENCE);
+        turn
+    }
+
+    fn registries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Semaphore>>> {
+        self.registries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// A registry of which nothing is pulled is forgotten.
+    fn drop(&mut self) {
+        self.at_registry = None;
+        let mut all = self.turns.registries();
+        let is_idle = |semaphore: &Arc<Semaphore>| Arc::strong_count(semaphore) == 1;
+        if all.get(&self.registry).is_some_and(is_idle) {
+            all.remove(&self.registry);
+        }
     }
 }
 
@@ -485,6 +577,37 @@ mod tests {
         assert_eq!((0..20).filter(|_| bucket.take()).count(), 10);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((0..20).filter(|_| bucket.take()).count(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_hangs_holds_up_its_own_images_alone() {
+        let turns = Turns::new(1);
+        let pull = |registry: &'static str, seconds: u64| {
+            let turns = &turns;
+            async move {
+                let mut turn = turns.next(registry).await;
+                let began = Instant::now();
+                let takes = Duration::from_secs(seconds);
+                turn.slot.during(tokio::time::sleep(takes)).await;
+                (began, began + takes)
+            }
+        };
+        let start = Instant::now();
+        let (hung, behind, other, last) = tokio::join!(
+            biased;
+            pull("dead.io", 600),
+            pull("dead.io", 1),
+            pull("well.io", 5),
+            pull("well.io", 5)
+        );
+        assert_eq!(hung.0, start);
+        assert_eq!(other.0, start + PATIENCE, "one at a time until then");
+        assert_eq!(last.0, other.1, "and one at a time of the others");
+        assert_eq!(
+            behind.0, hung.1,
+            "what waits for the same registry waits on"
+        );
+        assert!(turns.registries().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ pub mod execute;
 pub mod exits;
 pub mod faults;
 pub mod health;
+pub mod host_progress;
 pub mod host_work;
 pub mod image_list;
 pub mod images;

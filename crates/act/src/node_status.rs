@@ -79,6 +79,8 @@ pub struct NodeStatusParts {
     pub pace: NodePace,
     /// What the runtime says of itself.
     pub runtime: watch::Receiver<RuntimeState>,
+    /// Why work on the node's disk does not get on, if it does not.
+    pub host: watch::Receiver<Option<String>>,
     /// The own Node, as far as its watch brought it.
     pub own_node: Snapshots<Node>,
     /// Images on the node.
@@ -318,6 +320,7 @@ impl NodeStatus {
                 "PLEG is not healthy: pleg was last seen active {age:.0?} ago; threshold is 3m0s"
             ));
         }
+        errors.extend(self.parts.host.borrow().clone());
         errors
     }
 }

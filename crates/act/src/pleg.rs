@@ -36,6 +36,8 @@ use crate::termination_message::MessageReader;
 
 /// Relists while hints work.
 const SLOW_RELIST: Duration = Duration::from_secs(60);
+/// For the first look at every pod that the first list names.
+const FIRST_SIGHT: Duration = Duration::from_secs(10);
 /// Relists while some running container has no hint.
 const FAST_RELIST: Duration = Duration::from_secs(1);
 /// The runtime says "running" a little longer than the process lives. It is asked again after this part of the time that has passed
@@ -196,6 +198,8 @@ pub struct Pleg {
     pods: BTreeMap<PodUid, PodEntry>,
     listing: Listing,
     to_see: Option<BTreeSet<PodUid>>,
+    /// Whoever was not seen by then keeps the others waiting no longer.
+    see_until: Option<Instant>,
     watched: BTreeSet<ContainerId>,
     unwatched: BTreeSet<ContainerId>,
     rechecking: BTreeSet<ContainerId>,
@@ -256,6 +260,7 @@ impl Pleg {
             pods: BTreeMap::new(),
             listing: Listing::default(),
             to_see: None,
+            see_until: None,
             watched: BTreeSet::new(),
             unwatched: BTreeSet::new(),
             rechecking: BTreeSet::new(),
@@ -297,6 +302,7 @@ impl Pleg {
                     listing = true;
                     flights.push(self.list());
                 }
+                () = sleep_until_or_forever(self.see_until) => self.leave_unseen(),
             }
             if !listing {
                 next_list = next_list.min(Instant::now() + self.relist_period());
@@ -486,8 +492,21 @@ impl Pleg {
         };
         to_see.remove(uid);
         if to_see.is_empty() && self.listed.look(Option::is_none) {
+            self.see_until = None;
             self.listed.set(Some(Instant::now()));
         }
+    }
+
+    /// A look that hangs is as good as one that failed: what the pod holds is not known, and nobody else waits for it.
+    fn leave_unseen(&mut self) {
+        self.see_until = None;
+        let unseen = self.to_see.as_mut().map(std::mem::take);
+        for uid in unseen.unwrap_or_default() {
+            tracing::warn!(uid = %uid, "Pod was not inspected in time; the others go on");
+            let name = self.listing.names.get(&uid).cloned();
+            self.set_unseen(&uid, name);
+        }
+        self.listed.set(Some(Instant::now()));
     }
 
     fn land_list(
@@ -509,6 +528,7 @@ impl Pleg {
                 self.listing = listing;
                 if self.to_see.is_none() {
                     self.to_see = Some(changed.clone());
+                    self.see_until = (!changed.is_empty()).then(|| Instant::now() + FIRST_SIGHT);
                 }
                 for uid in changed {
                     self.ask(uid, Scope::Whole, None, flights);
@@ -569,6 +589,13 @@ impl Pleg {
                 .collect();
             self.unwatched.retain(|id| held.contains(id) || !gone(id));
         }
+    }
+}
+
+async fn sleep_until_or_forever(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -183,7 +183,7 @@ impl PodFigures {
                 {
                     self.cleaning(true);
                 }
-                Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {}
+                Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) | Outcome::GivenUp => {}
             }
         }
     }
@@ -196,7 +196,7 @@ impl PodFigures {
                 Some(name) => (name, Some(failure.reason.as_str())),
                 None => return,
             },
-            Outcome::Done(_) => return,
+            Outcome::Done(_) | Outcome::GivenUp => return,
         };
         let kind = if pod.init_containers().iter().any(|c| c.name == *name) {
             "init_container"

@@ -8,6 +8,7 @@
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
 mod disk;
+mod failing;
 mod record;
 mod telling;
 
@@ -26,8 +27,8 @@ use kubelet_decide::pod_plan::pod_plan;
 use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status, shown_waits};
 use kubelet_decide::restart::BackOff;
 use kubelet_decide::view::{
-    Desire, Ended, ImageBackOff, NetworkState, PodRecord, PodView, Prepared, ResolvedImage,
-    TerminatingRecord, Waiting,
+    Desire, Ended, NetworkState, PodRecord, PodView, Prepared, ResolvedImage, TerminatingRecord,
+    Waiting,
 };
 use kubelet_decide::volumes::{Leaving, Mark};
 use kubelet_model::disk::PodDirs;
@@ -36,12 +37,11 @@ use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{Moment, ObservedPod};
 use kubelet_model::pod::Pod;
-use kubelet_model::reason::Reason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::sleep_or_forever;
-use crate::execute::{Effect, Executed, Executor, Failure, Outcome};
+use crate::execute::{Effect, Executed, Executor, Outcome};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
 use crate::pod_figures::PodFigures;
@@ -54,8 +54,6 @@ use crate::worker_metrics::WorkerMetrics;
 
 /// Before the runtime is asked again to remove what it could not remove, and nobody waits for.
 const GARBAGE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
-/// Longest wait before something that failed is tried again, seconds.
-const LONGEST_RETRY_SECONDS: i64 = 10;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -131,6 +129,7 @@ pub struct PodWorker {
     told_end: bool,
     told_refused: bool,
     is_doubted: bool,
+    had_directory: bool,
     told_waits: ToldWaits,
     figures: PodFigures,
 }
@@ -213,6 +212,7 @@ impl PodWorker {
             told_end: false,
             told_refused: false,
             is_doubted: false,
+            had_directory: false,
             told_waits: ToldWaits::default(),
         }
     }
@@ -226,7 +226,7 @@ impl PodWorker {
 
     /// Runs until the pod is finished or the process stops.
     pub async fn run(&mut self, stop: CancellationToken) {
-        self.begin();
+        self.begin().await;
         loop {
             if stop.is_cancelled() {
                 return;
@@ -247,7 +247,7 @@ impl PodWorker {
             self.figures.stands(&order.pod, &order.desire, &self.life);
             if let Lifecycle::Finished { cause } = &thought.life {
                 tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
-                self.end();
+                self.end().await;
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
@@ -266,8 +266,9 @@ impl PodWorker {
     }
 
     /// A pod that is new to this node is shown at once; one that ran before is first looked at, so that nothing flips.
-    fn begin(&mut self) {
+    async fn begin(&mut self) {
         let order = self.orders.borrow().clone();
+        self.find_directory(&order.pod).await;
         let now = self.wall();
         let mark = |stage| {
             self.parts
@@ -282,8 +283,9 @@ impl PodWorker {
         if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
             self.take_up();
             self.save();
+            self.parts.records.settled().await;
             let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
-            if self.parts.pleg.current(&self.uid).is_none() && !self.has_directory(&order.pod) {
+            if self.parts.pleg.current(&self.uid).is_none() && !self.had_directory {
                 let network = self.parts.network.look(Clone::clone);
                 let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
                 self.parts
@@ -493,6 +495,7 @@ impl PodWorker {
             self.record.conditions = outcome.conditions;
             self.save();
         }
+        self.parts.records.settled().await;
         let ready = self
             .record
             .conditions
@@ -528,8 +531,9 @@ impl PodWorker {
     /// Step 7, and what to remember of it.
     async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan) {
         let acting = PodFigures::acts(&plan);
+        self.parts.records.settled().await;
+        // What was ordered since the plan was made counts as newer.
         let mut orders = self.orders.clone();
-        orders.borrow_and_update();
         let waits = PodPlan {
             waiting: plan.waiting.clone(),
             pod_waiting: plan.pod_waiting.clone(),
@@ -585,6 +589,10 @@ impl PodWorker {
                     self.acted_at = Moment::default();
                     clean = false;
                     self.remember_failure(failure);
+                }
+                Outcome::GivenUp => {
+                    tracing::info!(uid = %self.uid, "Step given up for a newer order, or at the end of the pod's time; looking before anything else");
+                    self.look = Some(Scope::Whole);
                 }
                 Outcome::Unknown(failure) => {
                     clean = false;
@@ -647,62 +655,6 @@ impl PodWorker {
                 }
             }
         }
-    }
-
-    fn remember_failure(&mut self, failure: Failure) {
-        tracing::warn!(uid = %self.uid, container = failure.container.as_deref().unwrap_or("-"), reason = %failure.reason, why = %failure.message, "Step failed");
-        let now = self.now();
-        let waiting = Waiting {
-            reason: failure.reason,
-            message: failure.message.clone(),
-        };
-        let Some(name) = failure.container else {
-            self.pod_waiting = Some(waiting);
-            self.retry_at = Some(self.next_retry());
-            return;
-        };
-        self.resolved.remove(&name);
-        match failure.image {
-            Some(image) if image.pull_failed => {
-                let old = self
-                    .record
-                    .image_back_off
-                    .get(&name)
-                    .map(|b| b.back_off.clone());
-                let cap = self.parts.node.max_backoff_seconds.max(300);
-                let back_off = BackOff::next(old.as_ref(), &image.image, now, now, cap);
-                let entry = ImageBackOff {
-                    image: image.image,
-                    back_off,
-                    message: failure.message,
-                    looked_at: now,
-                };
-                self.record.image_back_off.insert(name.clone(), entry);
-            }
-            // Only what is held back waits for its next look; any other failure is tried again by itself.
-            Some(_) if waiting.reason == Reason::ImagePullBackOff => {
-                if let Some(back_off) = self.record.image_back_off.get_mut(&name) {
-                    back_off.looked_at = now;
-                }
-            }
-            Some(_) | None => {
-                let until = self.next_retry();
-                self.held.insert(name.clone(), until);
-            }
-        }
-        self.waiting.insert(name, waiting);
-    }
-
-    /// 1, 2, 4, 8, 10, 10 … seconds from now.
-    fn next_retry(&mut self) -> Timestamp {
-        let seconds = 1_i64
-            .checked_shl(self.failures)
-            .unwrap_or(LONGEST_RETRY_SECONDS)
-            .clamp(1, LONGEST_RETRY_SECONDS);
-        self.failures = self.failures.saturating_add(1).min(16);
-        let now = self.now();
-        now.saturating_add(SignedDuration::from_secs(seconds))
-            .unwrap_or(now)
     }
 
     /// Until something may have changed.
@@ -785,8 +737,9 @@ impl PodWorker {
     }
 
     /// Nothing is left: not here either.
-    fn end(&self) {
+    async fn end(&self) {
         self.drop_record();
+        self.parts.records.settled().await;
         self.stop_showing();
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kubelet_decide::pull_credentials::{DockerConfigForm, Keyring};
 use kubelet_host::HostRoot;
-use kubelet_host::blocking::Blocking;
+use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::files::read_text_bounded;
 use tokio::time::Instant;
 
@@ -82,9 +82,13 @@ impl NodeCredentials {
             return keyring;
         }
         let (root, files) = (self.root.clone(), Arc::clone(&self.files));
+        // One call at a time, however many pulls there are: a home directory may be dead.
+        let about = About::the("files of the node's own credentials");
         let read = self
             .blocking
-            .run(READ, "docker configuration", move || read(&root, &files));
+            .run_about(about, READ, "docker configuration", move || {
+                read(&root, &files)
+            });
         let keyring = match read.await {
             Ok(keyring) => Arc::new(keyring),
             Err(overdue) => {

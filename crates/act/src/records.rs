@@ -3,17 +3,19 @@
 //! In:    keys and values of sources, workers
 //! Out:   what was there at the last start; a warning when a record could not be written
 //! Calls: pod_worker, sources, sync_loop
-//! Holds: a record is on disk (page cache) when `put` returns; a write that fails is tried again with the next one
+//! Holds: a record is on disk (page cache) when `settled` returns after its `put`, unless the disk refuses it or does not answer; no
+//!        caller ever waits for the disk but there, and there for a bounded time; a write that fails is tried again with the next one
 //! Upstream: none (there status at the API server takes its place)
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet_host::journal::{Journal, JournalError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Prefix of pods' records; behind it the UID.
@@ -23,22 +25,67 @@ pub const MANIFEST_PREFIX: &str = "manifest/";
 
 /// Between two tries at what could not be written, when nothing new is to be written.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
+/// What the last writes may take when the journal is let go.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+/// A disk that has not taken a record for so long keeps nobody waiting any more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The journal. Clones share it.
 #[derive(Clone)]
 pub struct Records {
-    inner: Arc<Mutex<Inner>>,
+    shared: Arc<Shared>,
+    /// The last clone's end is the writer's.
+    _open: Arc<Open>,
 }
 
-struct Inner {
-    journal: Option<Journal>,
-    /// Writes that failed: `None` is a removal.
-    unwritten: BTreeMap<String, Option<Vec<u8>>>,
+struct Shared {
+    state: Mutex<State>,
+    /// Tells the writer that there is something to do.
+    wake: Condvar,
+    /// Up to which number writes were tried.
+    tried: watch::Sender<u64>,
+}
+
+struct State {
+    writer: Writer,
+    /// What the journal holds, or will.
+    values: BTreeMap<String, Vec<u8>>,
+    /// Writes that are not done, with their numbers: `None` is a removal.
+    unwritten: BTreeMap<String, (u64, Option<Vec<u8>>)>,
+    /// Of the last write that was asked for.
+    number: u64,
+    /// Somebody has waited in vain; nobody else does before the disk answers.
+    is_late: bool,
+    wants_sync: bool,
+    is_closed: bool,
     last_error: Option<String>,
     /// When it was last written to.
-    tried: Option<Instant>,
+    tried_at: Option<Instant>,
     /// Planted bug of the simulation's self-test: this many writes are lost.
     skip_writes: bool,
+}
+
+/// Who carries writes to the disk.
+enum Writer {
+    /// Nobody: nothing is kept.
+    None,
+    /// Whoever asks for them, at once: for simulations, where a thread of its own would have its own time.
+    Here(Box<Journal>),
+    /// A thread of its own: a disk that hangs holds that and nothing else.
+    Thread,
+}
+
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    /// The journal is let go before this returns, unless the disk hangs.
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.wake.notify_all();
+        let state = self.0.lock();
+        let runs = |state: &mut State| matches!(state.writer, Writer::Thread);
+        drop(self.0.wake.wait_timeout_while(state, LAST_WRITES, runs));
+    }
 }
 
 impl fmt::Debug for Records {
@@ -48,54 +95,69 @@ impl fmt::Debug for Records {
 }
 
 impl Records {
-    /// Takes over an open journal.
+    /// Takes over an open journal, and writes in the caller's own time.
     pub fn new(journal: Journal) -> Self {
-        Self::of(Some(journal))
+        let values = values_of(&journal);
+        Self::of(Writer::Here(Box::new(journal)), values)
+    }
+
+    /// Takes over an open journal, and writes on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn behind(journal: Journal) -> std::io::Result<Self> {
+        let records = Self::of(Writer::Thread, values_of(&journal));
+        let shared = Arc::clone(&records.shared);
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || shared.write_on(journal))?;
+        Ok(records)
     }
 
     /// Remembers nothing: for a kubelet whose root directory cannot be written.
     pub fn none() -> Self {
-        Self::of(None)
+        Self::of(Writer::None, BTreeMap::new())
     }
 
-    fn of(journal: Option<Journal>) -> Self {
-        let inner = Inner {
-            journal,
+    fn of(writer: Writer, values: BTreeMap<String, Vec<u8>>) -> Self {
+        let state = State {
+            writer,
+            values,
             unwritten: BTreeMap::new(),
+            number: 0,
+            is_late: false,
+            wants_sync: false,
+            is_closed: false,
             last_error: None,
-            tried: None,
+            tried_at: None,
             skip_writes: false,
         };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            tried: watch::Sender::new(0),
+        });
         Self {
-            inner: Arc::new(Mutex::new(inner)),
+            _open: Arc::new(Open(Arc::clone(&shared))),
+            shared,
         }
     }
 
     /// Self-test of the simulation: every later write is dropped.
     pub fn lose_writes(&self) {
-        self.lock().skip_writes = true;
+        self.shared.lock().skip_writes = true;
     }
 
     /// The record under a key; `None` when there is none or it does not decode.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        let inner = self.lock();
-        if let Some(unwritten) = inner.unwritten.get(key) {
-            return unwritten
-                .as_deref()
-                .and_then(|bytes| serde_json::from_slice(bytes).ok());
-        }
-        serde_json::from_slice(inner.journal.as_ref()?.get(key)?).ok()
+        serde_json::from_slice(self.shared.lock().values.get(key)?).ok()
     }
 
     /// Every key that begins with the prefix, without it.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let inner = self.lock();
-        let stored = inner
-            .journal
-            .iter()
-            .flat_map(|j| j.iter(prefix).map(|(key, _)| key.to_owned()));
-        stored
-            .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
+        let state = self.shared.lock();
+        let from = state.values.range(prefix.to_owned()..);
+        from.map_while(|(key, _)| key.strip_prefix(prefix).map(str::to_owned))
             .collect()
     }
 
@@ -112,76 +174,196 @@ impl Records {
         self.write(key, None);
     }
 
-    /// Tries again what could not be written; free when there is nothing.
+    /// Waits until all that was put is on disk, or was refused by it. Cancel: safe.
+    pub async fn settled(&self) {
+        let mut tried = self.shared.tried.subscribe();
+        let wanted = {
+            let state = self.shared.lock();
+            match state.writer {
+                Writer::Thread if !state.is_late => state.number,
+                Writer::Thread | Writer::None | Writer::Here(_) => return,
+            }
+        };
+        let is_settled = tried.wait_for(|tried| *tried >= wanted);
+        if tokio::time::timeout(PATIENCE, is_settled).await.is_err() {
+            let mut state = self.shared.lock();
+            if !std::mem::replace(&mut state.is_late, true) {
+                state.last_error = Some("the disk does not answer".to_owned());
+                tracing::error!(
+                    waited = ?PATIENCE,
+                    "Journal is not written, the disk does not answer; nothing waits for it until it does"
+                );
+            }
+        }
+    }
+
+    /// Tries again what could not be written; free when there is nothing. A thread does so by itself.
     pub fn write_again(&self) {
-        let mut inner = self.lock();
-        let is_due = inner.tried.is_none_or(|at| at.elapsed() >= WRITE_AGAIN);
-        if !inner.unwritten.is_empty() && is_due {
-            inner.flush();
+        let mut state = self.shared.lock();
+        let is_due = state.tried_at.is_none_or(|at| at.elapsed() >= WRITE_AGAIN);
+        if !state.unwritten.is_empty() && is_due {
+            state.write_here();
         }
     }
 
     /// Records that a restart would not find as they are now.
     pub fn unwritten(&self) -> usize {
-        self.lock().unwritten.len()
+        self.shared.lock().unwritten.len()
     }
 
     /// Brings it to the disk; for the stop.
-    pub fn sync(&self) {
-        let mut inner = self.lock();
-        inner.flush();
-        if let Some(Err(error)) = inner.journal.as_ref().map(Journal::sync) {
-            tracing::warn!(error = %error, "Journal could not be synced");
+    pub async fn sync(&self) {
+        {
+            let mut state = self.shared.lock();
+            state.write_here();
+            match &state.writer {
+                Writer::None => return,
+                Writer::Here(journal) => {
+                    warn_unsynced(journal.sync());
+                    return;
+                }
+                Writer::Thread => {}
+            }
+            state.number += 1;
+            state.wants_sync = true;
         }
+        self.shared.wake.notify_all();
+        self.settled().await;
     }
 
     /// The last failure, for health.
     pub fn last_error(&self) -> Option<String> {
-        self.lock().last_error.clone()
+        self.shared.lock().last_error.clone()
     }
 
     fn write(&self, key: &str, value: Option<Vec<u8>>) {
-        let mut inner = self.lock();
-        if inner.skip_writes || inner.journal.is_none() {
+        let mut state = self.shared.lock();
+        if state.skip_writes || matches!(state.writer, Writer::None) {
             return;
         }
-        inner.unwritten.insert(key.to_owned(), value);
-        inner.flush();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        match &value {
+            Some(bytes) => drop(state.values.insert(key.to_owned(), bytes.clone())),
+            None => drop(state.values.remove(key)),
+        }
+        state.number += 1;
+        let number = state.number;
+        state.unwritten.insert(key.to_owned(), (number, value));
+        state.write_here();
+        drop(state);
+        self.shared.wake.notify_all();
     }
 }
 
-impl Inner {
-    fn flush(&mut self) {
-        let Some(journal) = &mut self.journal else {
+fn values_of(journal: &Journal) -> BTreeMap<String, Vec<u8>> {
+    let held = journal.iter("");
+    held.map(|(key, bytes)| (key.to_owned(), bytes.to_vec()))
+        .collect()
+}
+
+fn warn_unsynced(synced: Result<(), JournalError>) {
+    if let Err(error) = synced {
+        tracing::warn!(error = %error, "Journal could not be synced");
+    }
+}
+
+/// Writes with their numbers.
+type Batch = BTreeMap<String, (u64, Option<Vec<u8>>)>;
+
+/// Writes what can be written; what could not, and why. Every key is tried: one that is too large must not stand in front of all
+/// others for good.
+fn write_all(journal: &mut Journal, batch: &Batch) -> BTreeMap<String, String> {
+    let mut failed = BTreeMap::new();
+    for (key, (_, value)) in batch {
+        let result = match value {
+            Some(bytes) => journal.put(key, bytes),
+            None => journal.remove(key).map(drop),
+        };
+        if let Err(error) = result {
+            failed.insert(key.clone(), error.to_string());
+        }
+    }
+    if journal.wants_compaction()
+        && let Err(error) = journal.compact()
+    {
+        tracing::warn!(error = %error, "Journal could not be compacted");
+    }
+    failed
+}
+
+impl State {
+    /// Writes at once, where nobody else does.
+    fn write_here(&mut self) {
+        let Writer::Here(journal) = &mut self.writer else {
             return;
         };
-        self.tried = Some(Instant::now());
-        let mut failed = None;
-        // Every key is tried: one that is too large must not stand in front of all others for good.
-        self.unwritten.retain(|key, value| {
-            let result: Result<(), JournalError> = match value {
-                Some(bytes) => journal.put(key, bytes),
-                None => journal.remove(key).map(|_| ()),
-            };
-            if let Err(error) = &result {
-                failed.get_or_insert_with(|| (key.clone(), error.to_string()));
+        let failed = write_all(journal, &self.unwritten);
+        let batch = self.unwritten.clone();
+        self.tried(&batch, &failed);
+    }
+
+    /// Takes in what became of a batch; what was written anew meanwhile stays to be written.
+    fn tried(&mut self, batch: &Batch, failed: &BTreeMap<String, String>) {
+        self.tried_at = Some(Instant::now());
+        self.is_late = false;
+        for (key, (number, _)) in batch.iter().filter(|(key, _)| !failed.contains_key(*key)) {
+            if self
+                .unwritten
+                .get(key)
+                .is_some_and(|(now, _)| now == number)
+            {
+                self.unwritten.remove(key);
             }
-            result.is_err()
-        });
-        if let Some((key, text)) = &failed
+        }
+        let first = failed.first_key_value();
+        if let Some((key, text)) = first
             && self.last_error.as_ref() != Some(text)
         {
             tracing::error!(key, error = %text, "Journal cannot be written; kept in memory until it can");
         }
-        self.last_error = failed.map(|(_, text)| text);
-        if journal.wants_compaction()
-            && let Err(error) = journal.compact()
-        {
-            tracing::warn!(error = %error, "Journal could not be compacted");
+        self.last_error = first.map(|(_, text)| text.clone());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's thread, until the records are dropped.
+    fn write_on(&self, mut journal: Journal) {
+        let mut tried = 0;
+        let mut state = self.lock();
+        loop {
+            if state.number == tried && state.is_closed {
+                drop(state);
+                drop(journal);
+                self.lock().writer = Writer::None;
+                self.wake.notify_all();
+                return;
+            }
+            let mut is_due = state.number > tried;
+            if !is_due {
+                let (woken, timeout) = self
+                    .wake
+                    .wait_timeout(state, WRITE_AGAIN)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                is_due = timeout.timed_out() && !state.unwritten.is_empty();
+            }
+            if !is_due {
+                continue;
+            }
+            let (batch, number) = (state.unwritten.clone(), state.number);
+            let wants_sync = std::mem::take(&mut state.wants_sync);
+            drop(state);
+            let failed = write_all(&mut journal, &batch);
+            if wants_sync {
+                warn_unsynced(journal.sync());
+            }
+            state = self.lock();
+            state.tried(&batch, &failed);
+            tried = number;
+            self.tried.send_replace(tried);
         }
     }
 }
@@ -234,5 +416,67 @@ mod tests {
         assert_eq!((records.unwritten(), records.last_error()), (0, None));
         drop(records);
         assert_eq!(Records::new(open(&scratch)).get("pod/a"), Some(1));
+    }
+
+    /// A journal whose disk hangs until the sender is dropped.
+    fn on_hung_disk(scratch: &Scratch) -> (Journal, std::sync::mpsc::Sender<()>) {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let disk = DiskFaults::new(move |_| {
+            let _dropped = held.lock().unwrap().recv();
+            None
+        });
+        (open(scratch).on_bad_disk(disk), release)
+    }
+
+    #[tokio::test]
+    async fn what_is_put_is_on_the_disk_once_it_has_settled() {
+        let scratch = Scratch::new();
+        let records = Records::behind(open(&scratch)).unwrap();
+        for number in 0..100 {
+            records.put("pod/a", &number);
+            records.settled().await;
+            assert_eq!(
+                (records.unwritten(), records.get("pod/a")),
+                (0, Some(number))
+            );
+        }
+        records.put("pod/b", &1);
+        records.remove("pod/a");
+        assert_eq!(records.keys("pod/"), ["b"]);
+        records.sync().await;
+        drop(records);
+        let again = Records::new(open(&scratch));
+        assert_eq!(
+            (again.get("pod/a"), again.get("pod/b")),
+            (None::<i32>, Some(1))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
+        let scratch = Scratch::new();
+        let (journal, release) = on_hung_disk(&scratch);
+        let records = Records::behind(journal).unwrap();
+        let began = Instant::now();
+        records.put("pod/a", &1);
+        records.put("pod/b", &2);
+        assert_eq!(records.get("pod/b"), Some(2), "at once");
+        records.settled().await;
+        assert_eq!(began.elapsed(), PATIENCE);
+        assert!(records.last_error().unwrap().contains("does not answer"));
+        records.put("pod/a", &3);
+        records.settled().await;
+        assert_eq!(began.elapsed(), PATIENCE, "the next one does not wait");
+        drop(release);
+        while records.unwritten() > 0 {
+            std::thread::yield_now();
+        }
+        records.put("pod/c", &4);
+        records.sync().await;
+        drop(records);
+        let again = Records::new(open(&scratch));
+        assert_eq!(again.keys("pod/"), ["a", "b", "c"]);
+        assert_eq!(again.get("pod/a"), Some(3));
     }
 }

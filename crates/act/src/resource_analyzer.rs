@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use kubelet_host::blocking::About;
 use kubelet_host::files::{FilesystemFigures, filesystem_figures};
 use kubelet_host::usage::{DiskUsage, disk_usage};
 use kubelet_host::{Blocking, HostRoot};
@@ -139,7 +140,11 @@ impl ResourceAnalyzer {
             };
             names.into_iter().map(one).collect()
         };
-        let answer = self.blocking.run(DEADLINE, "measure volumes", call).await;
+        let about = About::the(format!("volumes of pod {uid}"));
+        let measured = self
+            .blocking
+            .run_about(about, DEADLINE, "measure volumes", call);
+        let answer = measured.await;
         answer.map_err(|error| error.to_string())
     }
 }

@@ -126,6 +126,8 @@ impl SourcesParts {
             pods: pods.to_vec(),
         };
         *sent = Some(pods.to_vec());
+        // What an edit leaves running after a restart is written before it is acted on.
+        self.records.settled().await;
         self.sender.send(snapshot).await.is_ok()
     }
 }

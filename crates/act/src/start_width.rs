@@ -5,12 +5,19 @@
 //! Calls: execute
 //! Holds: at most `width` slots are out; whoever waits for a container waits behind one sandbox at the most. Otherwise, of many pods
 //!        at once, all sandboxes would come first: no pod would be ready until the last one had its network, and the two kinds of
-//!        work, which wait for different things, would not overlap
+//!        work, which wait for different things, would not overlap. A slot is given back after [`PATIENCE`], whatever the runtime
+//!        does: a call that hangs holds up its own pod and no other
 //! Upstream: none (there every pod worker calls at will)
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// A runtime that has not answered for so long works on something else, or not at all: others may try.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Slots of the node. Clones share them.
 #[derive(Clone, Debug)]
@@ -18,6 +25,37 @@ pub struct StartWidth {
     slots: Arc<Semaphore>,
     /// Whoever has it is the one sandbox that waits among the containers.
     sandbox_turn: Arc<Semaphore>,
+}
+
+/// A turn of the node's, until it is dropped or its time is over.
+#[derive(Debug)]
+pub struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    until: Instant,
+}
+
+impl Slot {
+    /// A slot that is given back after so long at the latest.
+    pub(crate) fn new(permit: Option<OwnedSemaphorePermit>, patience: Duration) -> Self {
+        Self {
+            permit,
+            until: Instant::now() + patience,
+        }
+    }
+
+    /// Waits for an answer, and gives the slot back when that takes too long. The call goes on. Cancel: as the call.
+    pub async fn during<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        if self.permit.is_some() {
+            tokio::select! {
+                // An answer first: it is what is waited for.
+                biased;
+                answer = &mut call => return answer,
+                () = tokio::time::sleep_until(self.until) => self.permit = None,
+            }
+        }
+        call.await
+    }
 }
 
 impl StartWidth {
@@ -30,15 +68,16 @@ impl StartWidth {
     }
 
     /// Waits for a slot to make a sandbox in.
-    pub async fn for_sandbox(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn for_sandbox(&self) -> Slot {
         // Semaphores hand out in the order of asking; they are never closed, so there is always a slot in the end.
         let _turn = self.sandbox_turn.acquire().await;
-        self.slots.acquire().await.ok()
+        self.for_container().await
     }
 
     /// Waits for a slot to make and start a container in.
-    pub async fn for_container(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.acquire().await.ok()
+    pub async fn for_container(&self) -> Slot {
+        let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
+        Slot::new(permit, PATIENCE)
     }
 }
 
@@ -79,5 +118,36 @@ mod tests {
         let _one = width.for_sandbox().await;
         let _two = width.for_container().await;
         assert_eq!(width.slots.available_permits(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_gives_its_slot_back_and_goes_on() {
+        let width = StartWidth::new(1);
+        let (answer, answered) = tokio::sync::oneshot::channel::<u8>();
+        let hangs = async {
+            let mut slot = width.for_sandbox().await;
+            slot.during(answered).await.unwrap()
+        };
+        let began = Instant::now();
+        let other = async {
+            let mut slot = width.for_container().await;
+            let waited = slot.during(async { began.elapsed() }).await;
+            answer.send(7).unwrap();
+            waited
+        };
+        let (late, waited) = tokio::join!(biased; hangs, other);
+        assert_eq!((late, waited), (7, PATIENCE));
+        assert_eq!(width.slots.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_slot_counts_over_all_its_calls() {
+        let width = StartWidth::new(1);
+        let mut slot = width.for_container().await;
+        for seconds in [6, 6] {
+            let call = tokio::time::sleep(Duration::from_secs(seconds));
+            slot.during(call).await;
+        }
+        assert_eq!(width.slots.available_permits(), 1);
     }
 }

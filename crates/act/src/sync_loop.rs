@@ -416,7 +416,9 @@ impl SyncLoop {
             // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
-            self.stop(&pod.uid, TerminationCause::Removed, None);
+            // Only a deletion by force takes a pod of the API away that has been asked to end and has not.
+            let grace_seconds = (!pod.is_static() && is_deleted(pod)).then_some(0);
+            self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
         } else {
             let silent: Vec<&str> = self
                 .sources

@@ -184,15 +184,15 @@ fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
     }
 }
 
-/// Grace by rank: what the stop asks for, else the record of an interrupted stop, else the pod's own; at least 1 s.
+/// Grace by rank: what the stop asks for, else the record of an interrupted stop, but no more than the pod's own; at least 1 s.
 fn grace(view: &PodView<'_>) -> i64 {
     let asked = match view.desire {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
         Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
     };
     let recorded = view.record.terminating.as_ref().map(|t| t.grace_seconds);
+    let own = view.pod.grace_seconds();
     asked
-        .or(recorded)
-        .unwrap_or_else(|| view.pod.grace_seconds())
+        .unwrap_or_else(|| recorded.map_or(own, |recorded| recorded.min(own)))
         .max(1)
 }

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
-use kubelet_model::pod::RestartPolicy;
+use kubelet_model::pod::{Pod, RestartPolicy};
 use kubelet_model::reason::Reason;
 
 use crate::container_start::{Readiness, container_start};
@@ -442,6 +442,21 @@ fn stops_of<'a>(
             why: StopWhy::Unwanted,
         })
         .collect()
+}
+
+/// Whether an order leaves containers less time than a stop with this grace that is under way. One that only says that the pod is to
+/// end leaves them what the pod says.
+pub fn leaves_less_grace(desire: &Desire, pod: &Pod, grace_seconds: i64) -> bool {
+    match desire {
+        Desire::Stop {
+            grace_seconds: asked,
+            ..
+        } => {
+            let asked = asked.unwrap_or_else(|| pod.grace_seconds());
+            asked.max(MINIMUM_GRACE_SECONDS) < grace_seconds
+        }
+        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => false,
+    }
 }
 
 /// Nothing runs: takes down the host side, and for a pod that leaves, what the runtime still holds of it.

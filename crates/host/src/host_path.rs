@@ -3,15 +3,17 @@
 //! In:    the path on the host and the type's name from the API object
 //! Out:   nothing, or the message that upstream shows in the pod's event
 //! Calls: volumes, before the first container of a pod is created
-//! Holds: symbolic links are followed (the path is the user's choice); an existing file is never changed
+//! Holds: symbolic links are followed (the path is the user's choice); an existing file is never changed; a path of an unset type is
+//!        not touched at all
 //! Upstream: pkg/volume/hostpath/host_path.go (checkTypeInternal, makeDir, makeFile)
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::HostRoot;
 use crate::files::{FileError, create_dir_all};
+use crate::mounts::mount_table;
 
 /// The values of `hostPath.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +73,16 @@ impl std::str::FromStr for HostPathType {
     }
 }
 
+/// Where the file system is mounted that `path` lies on, by its name alone: the path is not touched, and links in it are not seen.
+/// None for the root, behind which a link may lead anywhere. Blocking: reads the mount table.
+pub fn mount_of(root: &HostRoot, path: &str) -> Option<PathBuf> {
+    let mounts = mount_table(root).ok()?.into_iter();
+    let above = mounts
+        .map(|mount| mount.mount_point)
+        .filter(|at| Path::new(path).starts_with(at) && at != Path::new("/"));
+    above.max_by_key(|at| at.components().count())
+}
+
 /// Checks `path` (the host's name of it) and makes it where the type says so.
 ///
 /// # Errors
@@ -80,6 +92,9 @@ pub fn check_host_path(
     path: &str,
     wanted: HostPathType,
 ) -> Result<(), HostPathError> {
+    if wanted == HostPathType::Unset {
+        return Ok(());
+    }
     let at = root.join(path);
     let metadata = std::fs::metadata(&at);
     let exists = metadata.is_ok();
@@ -160,6 +175,23 @@ mod tests {
         assert_eq!(fits(&root, "/socket"), ["Socket"]);
         assert_eq!(fits(&HostRoot::real(), "/dev/null"), ["CharDevice"]);
         assert!(check_host_path(&root, "/absent", HostPathType::Unset).is_ok());
+    }
+
+    #[test]
+    fn the_mount_of_a_path_is_known_by_its_name() {
+        let dir = TestDir::new();
+        let root = HostRoot::at(dir.path());
+        let table = "20 1 8:1 / / rw - ext4 /dev/a rw\n\
+                     21 20 0:40 / /mnt/dead rw - fuse.x x rw\n\
+                     22 21 0:41 / /mnt/dead/below rw - tmpfs t rw\n";
+        std::fs::create_dir_all(root.join("/proc/self")).unwrap();
+        std::fs::write(root.join("/proc/self/mountinfo"), table).unwrap();
+        let of = |path: &str| mount_of(&root, path).map(|at| at.display().to_string());
+        assert_eq!(of("/mnt/dead/x").as_deref(), Some("/mnt/dead"));
+        assert_eq!(of("/mnt/dead").as_deref(), Some("/mnt/dead"));
+        assert_eq!(of("/mnt/dead/below/y").as_deref(), Some("/mnt/dead/below"));
+        assert_eq!(of("/mnt/deadly"), None);
+        assert_eq!(of("/srv"), None);
     }
 
     #[test]

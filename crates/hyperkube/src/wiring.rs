@@ -29,7 +29,7 @@ use kubelet_act::status::StatusHandle;
 use kubelet_act::supervisor::Supervisor;
 use kubelet_act::timeline::Timeline;
 use kubelet_host::HostRoot;
-use kubelet_host::blocking::Blocking;
+use kubelet_host::blocking::{Blocking, Lane};
 use tokio::sync::{mpsc, watch};
 
 use crate::config_files::Loaded;
@@ -38,8 +38,6 @@ use signals::StopSignals;
 
 /// Whole sets of one source may wait here.
 const SNAPSHOTS: usize = 50;
-/// Blocking calls at once; a dead file system takes one each.
-const BLOCKING_THREADS: usize = 16;
 /// What the stop may take before the process ends all the same.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -55,7 +53,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(clock);
     let registry = parts::metrics()?;
     let root = HostRoot::real();
-    let blocking = Blocking::threads(BLOCKING_THREADS);
+    let blocking = Blocking::lanes();
 
     let _lock = parts::lock(&config).await?;
     parts::data_dirs(&config, &root)?;
@@ -88,6 +86,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
+    let progress = parts::host_progress(&config, &root, &blocking, &reconcilers);
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
@@ -144,6 +143,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 path: &path,
                 status: &status,
                 runtime: heard.state,
+                host: progress.problem,
                 images,
                 events,
                 snapshots: snapshots_out.clone(),
@@ -158,7 +158,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         records: records.clone(),
         clock,
         root,
-        blocking,
+        blocking: blocking.lane(Lane::Sources),
         roots: RootsWish::from_environment(),
         sender: snapshots_out,
     };
@@ -180,6 +180,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             reconcilers,
             runtime,
             cluster: &cluster,
+            host_work: progress.last_good,
+            blocking,
         },
         &supervisor,
     )
@@ -208,5 +210,5 @@ async fn stop(supervisor: &Supervisor, records: &kubelet_act::records::Records) 
     {
         tracing::warn!(tasks = %supervisor.to_json(), "Tasks did not end in time");
     }
-    records.sync();
+    records.sync().await;
 }

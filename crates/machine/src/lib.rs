@@ -6,6 +6,7 @@
 //! | runtime | the runtime asked over CRI, beside the kubelet |
 //! | kubelet | one kubelet with directories and ports of its own: start, kill, stop, `/pods` |
 //! | cluster | one `hyperkube node`: its API server asked by kubectl and without |
+//! | dead_mount | a file system that never answers |
 //! | http | as much of an HTTP client as polling needs |
 //! | stream | one request over TLS whose connection is kept: upgrades, WebSocket frames, logs that come |
 //! | tests | the tests, one file per subject |
@@ -19,6 +20,9 @@
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod cluster;
+#[cfg(test)]
+#[cfg(feature = "machine")]
+mod dead_mount;
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod http;

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cluster_input;
+mod dead_disk;
 mod exits;
 mod hostile_files;
 mod kubectl;

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use kubelet_decide::volumes::{log_dir, pod_dir};
+use kubelet_host::blocking::Lane;
 use kubelet_host::links;
 use kubelet_host::remove::{self, Kept, Removed};
 use kubelet_model::disk::{PodDirs, SeenDir};
@@ -16,7 +17,7 @@ use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
-use super::{DEADLINE, Host, HostWorkError};
+use super::{DEADLINE, Host, HostWorkError, about};
 
 impl Host {
     /// Which directories the pod has now.
@@ -32,7 +33,8 @@ impl Host {
                 logs: remove::identity(&logs)?,
             })
         };
-        let looked = self.blocking.run(DEADLINE, "directories of a pod", look);
+        let blocking = self.blocking.lane(Lane::Removals);
+        let looked = blocking.run_about(about(pod), DEADLINE, "directories of a pod", look);
         let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
         let looked: Result<_, kubelet_host::files::FileError> =
             looked.await.map_err(|overdue| failed(&overdue))?;

@@ -348,10 +348,15 @@ async fn variables_are_read_from_files_below_their_volume() {
     };
     let mut expected = EnvFileValues::default();
     expected.insert(3, Some(b"1".to_vec()));
-    let values = host.read_env_files(vec![read("env")]).await;
+    let values = host
+        .read_env_files(&recorded_pod(), vec![read("env")])
+        .await;
     assert_eq!(values, Ok(expected));
     for path in ["link", "none"] {
-        let problem = host.read_env_files(vec![read(path)]).await.unwrap_err();
+        let problem = host
+            .read_env_files(&recorded_pod(), vec![read(path)])
+            .await
+            .unwrap_err();
         assert_eq!(problem.message, "couldn't parse env file", "{path}");
     }
 }

@@ -16,14 +16,9 @@ use super::PodWorker;
 
 impl PodWorker {
     /// A record may be lost with the journal; what ran here before has its directory all the same.
-    pub(super) fn has_directory(&self, pod: &Pod) -> bool {
-        let path = self
-            .parts
-            .executor
-            .host
-            .root
-            .join(pod_dir(pod, &self.parts.node));
-        kubelet_host::remove::identity(&path).is_ok_and(|found| found.is_some())
+    pub(super) async fn find_directory(&mut self, pod: &Pod) {
+        let path = pod_dir(pod, &self.parts.node);
+        self.had_directory = self.parts.executor.host.is_there(pod, &path).await;
     }
 
     /// Looks at the directories before their removal is decided.

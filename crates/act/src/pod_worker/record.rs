@@ -87,8 +87,7 @@ impl PodWorker {
     /// Whether it tells of sandboxes while neither the runtime nor the disk has anything of the pod: then it was removed, and what was
     /// written of that got lost.
     fn is_of_nothing(&self, observed: &ObservedPod) -> bool {
-        let pod = Arc::clone(&self.orders.borrow().pod);
-        if !pod.is_static() {
+        if !self.orders.borrow().pod.is_static() {
             // A UID of the API is given once: what is gone was lost, and comes again as another run of the same life.
             return false;
         }
@@ -97,7 +96,7 @@ impl PodWorker {
             .sandboxes
             .as_ref()
             .is_some_and(|s| !s.is_empty());
-        had_sandboxes && observed.is_absent() && !self.has_directory(&pod)
+        had_sandboxes && observed.is_absent() && !self.had_directory
     }
 
     /// From here on the pod is active.

@@ -86,7 +86,7 @@ impl PodWorker {
                 let event = kill_failed(&failure.unkilled);
                 self.parts.executor.events.pod(pod, event);
             }
-            Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {}
+            Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) | Outcome::GivenUp => {}
         }
     }
 

@@ -21,6 +21,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kubelet_decide::manifest::MAX_MANIFEST_BYTES;
+use kubelet_host::blocking::About;
 use kubelet_host::{Blocking, HostRoot};
 
 use super::error_text;
@@ -146,7 +147,12 @@ impl Fetch {
             let (wish, root) = (self.wish.clone(), self.root.clone());
             let read = self
                 .blocking
-                .run(TIMEOUT, "reading of certificates", move || wish.read(&root))
+                .run_about(
+                    About::the("authorities of the manifests' URL"),
+                    TIMEOUT,
+                    "reading of certificates",
+                    move || wish.read(&root),
+                )
                 .await;
             roots = read
                 .map_err(|overdue| FetchError::Roots(overdue.to_string()))?

@@ -121,6 +121,7 @@ impl OneNode {
                 fraction: 0.0,
             },
             runtime: runtime.subscribe(),
+            host: watch::channel(None).1,
             own_node,
             images: watch::channel(None).1,
             pleg: handle,

@@ -198,6 +198,8 @@ pub(crate) struct Member<'a> {
     pub(crate) path: &'a PodPath,
     pub(crate) status: &'a StatusHandle,
     pub(crate) runtime: watch::Receiver<RuntimeState>,
+    /// Why work on the node's disk does not get on.
+    pub(crate) host: watch::Receiver<Option<String>>,
     pub(crate) images: watch::Receiver<Option<ImageSet>>,
     pub(crate) events: Events,
     pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
@@ -302,6 +304,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
         is_registering: member.config.node.register,
         pace,
         runtime: member.runtime,
+        host: member.host,
         own_node,
         images: member.images,
         pleg: member.path.pleg.clone(),

@@ -19,6 +19,7 @@ use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_
 use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
 use kubelet_act::events::Events;
 use kubelet_act::faults::Faults;
+use kubelet_act::host_progress::HostProgress;
 use kubelet_act::host_work::Host;
 use kubelet_act::image_list::{ImageList, ImageSet};
 use kubelet_act::images::PullLimits;
@@ -40,7 +41,7 @@ use kubelet_cluster::reflector::Snapshots;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::view::NetworkState;
 use kubelet_host::HostRoot;
-use kubelet_host::blocking::Blocking;
+use kubelet_host::blocking::{Blocking, Lane};
 use kubelet_host::cgroup::{self, Cgroups};
 use kubelet_host::journal::{Journal, JournalLimits, JournalProblem};
 use kubelet_host::kernel::kernel_version;
@@ -50,6 +51,7 @@ use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config_files::Loaded;
 use crate::flags::{VERSION, platform};
@@ -161,7 +163,7 @@ pub(crate) fn cgroup_tree(
     let (status, all_seen) = shared;
     Ok(CgroupTreeParts {
         cgroups: host.cgroups.clone().context("there is no cgroup tree")?,
-        blocking: host.blocking.clone(),
+        blocking: host.blocking.lane(Lane::Removals),
         node: Arc::clone(node),
         allowance: pods_allowance(config, machine, root),
         pods: status.subscribe(),
@@ -279,6 +281,31 @@ pub(crate) struct Heard {
     pub(crate) state: watch::Receiver<RuntimeState>,
 }
 
+/// Whether work on the node's disk gets on, looked at each five seconds.
+pub(crate) fn host_progress(
+    config: &Config,
+    root: &HostRoot,
+    blocking: &Blocking,
+    reconcilers: &Reconcilers,
+) -> ShownProgress {
+    let check = HostProgress::new(root, &config.paths.root_dir, blocking);
+    let shown = ShownProgress {
+        last_good: check.last_good(),
+        problem: check.problem(),
+    };
+    reconcilers.spawn(check, HostProgress::pace());
+    shown
+}
+
+/// How work on the node's disk gets on, for whom it matters.
+#[derive(Debug)]
+pub(crate) struct ShownProgress {
+    /// For `/healthz`.
+    pub(crate) last_good: watch::Receiver<Option<Instant>>,
+    /// For the Node's status.
+    pub(crate) problem: watch::Receiver<Option<String>>,
+}
+
 /// `makeIPTablesUtilChains`.
 pub(crate) fn iptables_chains(config: &Config, reconcilers: &Reconcilers) {
     if config.node.make_iptables_util_chains {
@@ -365,7 +392,7 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
                     }
                 }
             }
-            Ok(Records::new(journal))
+            Records::behind(journal).context("start the journal's thread")
         }
         Err(error @ kubelet_host::journal::JournalError::Owned(_)) => {
             Err(error).context("another kubelet runs on this root directory")

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kubelet_act::health::sync_loop_max_age;
+use kubelet_act::host_progress::{HOST_WORK_FAILURE, HOST_WORK_MAX_AGE};
 use kubelet_act::pod_path::PodPath;
 use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::sources::SourcesHandle;
@@ -33,6 +34,7 @@ use kubelet_server::{
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::config_files::Loaded;
 use crate::logs::LogHandle;
@@ -58,6 +60,9 @@ pub(crate) struct Serving<'a> {
     pub(crate) reconcilers: Reconcilers,
     pub(crate) runtime: kubelet_cri::Client,
     pub(crate) cluster: &'a Cluster,
+    /// When work on the node's disk was last found to get on.
+    pub(crate) host_work: watch::Receiver<Option<Instant>>,
+    pub(crate) blocking: Blocking,
 }
 
 /// Binds and serves.
@@ -71,13 +76,14 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
     let (verbosity, verbosity_set) = watch::channel(serving.logs.verbosity());
     let (_machine_in, machine) = watch::channel(Some(Arc::new(serving.machine)));
     let (table, reconcilers) = (supervisor.clone(), serving.reconcilers);
-    let images = serving.path.images.clone();
+    let (images, blocking) = (serving.path.images.clone(), serving.blocking);
     let sets = serving.cluster.client().map(|client| client.sets().clone());
     let tasks = move || {
         let mut all = table.to_json();
         all["reconcilers"] = reconcilers.to_json();
         all["pulls"] = json!(images.under_way());
         all["sets"] = sets.as_ref().map_or(json!([]), Sets::to_json);
+        all["hostWork"] = host_work(&blocking);
         all
     };
     let timeline = serving.timeline.clone();
@@ -91,12 +97,20 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
             json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)}),
         ),
         registry: serving.registry,
-        health: vec![LoopHealth {
-            name: "syncloop",
-            last_turn: serving.path.last_turn.clone(),
-            max_age: sync_loop_max_age(serving.config.loops.sync_frequency),
-            failure: "sync Loop took longer than expected",
-        }],
+        health: vec![
+            LoopHealth {
+                name: "syncloop",
+                last_turn: serving.path.last_turn.clone(),
+                max_age: sync_loop_max_age(serving.config.loops.sync_frequency),
+                failure: "sync Loop took longer than expected",
+            },
+            LoopHealth {
+                name: "hostwork",
+                last_turn: serving.host_work,
+                max_age: HOST_WORK_MAX_AGE,
+                failure: HOST_WORK_FAILURE,
+            },
+        ],
         tasks: answerer(supervisor, "debug tasks", tasks),
         sources: answerer(supervisor, "debug sources", move || sources.to_json()),
         timeline: answerer(supervisor, "debug timeline", move || timeline.to_json()),
@@ -167,6 +181,26 @@ fn answerer<A: Send + 'static>(
         }
     });
     questions_out
+}
+
+/// The lanes of blocking calls, and what hangs in them.
+fn host_work(blocking: &Blocking) -> Value {
+    let lanes = blocking.standings().into_iter().map(|lane| {
+        let hung: Vec<Value> = lane
+            .hung
+            .iter()
+            .map(|(what, since)| json!({"what": what, "since": since.to_string()}))
+            .collect();
+        let counts = lane.counts;
+        json!({
+            "lane": lane.lane.as_str(),
+            "threads": counts.threads,
+            "waiting": counts.queued,
+            "overdue": counts.overdue_total,
+            "hung": hung,
+        })
+    });
+    lanes.collect()
 }
 
 fn running_pods(path: &PodPath) -> Vec<RunningPod> {

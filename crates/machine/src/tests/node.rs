@@ -207,3 +207,47 @@ fn a_deletion_gives_the_time_it_says() {
     let done = std::fs::read_to_string(cluster.kubelet.base.join("done"));
     assert_eq!(done.unwrap(), "done\n");
 }
+
+/// Who loses patience need not wait for what was asked first.
+#[test]
+fn a_shorter_grace_ends_a_stop_that_is_under_way() {
+    let cluster = Cluster::running("shorter");
+    // It never ends by itself.
+    let deaf = || shell("c", "trap '' TERM; while :; do sleep 1; done");
+    for name in ["shorter", "forced"] {
+        cluster.asked("POST", PODS, Some(&pod(name, &[deaf()])));
+        cluster.wait(name, "Ready", is_ready);
+    }
+    let delete = |name: &str, seconds: u32| {
+        let options =
+            json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": seconds});
+        cluster.asked("DELETE", &format!("{PODS}/{name}"), Some(&options));
+    };
+    delete("shorter", 90);
+    delete("forced", 90);
+    cluster
+        .kubelet
+        .wait_log("Pod is being stopped\" pod=\"default/forced\"");
+    cluster
+        .kubelet
+        .wait_log("Pod is being stopped\" pod=\"default/shorter\"");
+    let began = std::time::Instant::now();
+    delete("shorter", 2);
+    until("the pod to be gone", GONE, || {
+        (cluster.ask("GET", &format!("{PODS}/shorter"), None).0 == 404).then_some(())
+    });
+    let shortened = began.elapsed();
+    delete("forced", 0);
+    let stops = |pod: &str| {
+        let runtime = &cluster.kubelet.runtime;
+        let running = runtime.running();
+        !running.keys().any(|(name, _)| name == pod)
+    };
+    let began = std::time::Instant::now();
+    until("the container to be stopped", GONE, || {
+        stops("forced").then_some(())
+    });
+    eprint!("[{shortened:.1?}, forced {:.1?}] ", began.elapsed());
+    let limit = std::time::Duration::from_secs(20);
+    assert!(shortened < limit && began.elapsed() < limit);
+}

@@ -313,7 +313,7 @@ async fn a_deleted_pod_whose_remains_went_while_no_kubelet_ran_is_finished_and_s
         .as_ref()
         .unwrap()
         .status
-        .shown(&PodUid::from("a"));
+        .shown(&PodUid::parse("a").unwrap());
     let progress = shown.unwrap().progress;
     assert_eq!(progress, kubelet_model::reported::Progress::Finished);
     let unknown = (
@@ -348,4 +348,76 @@ async fn a_crash_after_a_pods_end_and_before_its_last_status_loses_no_exit() {
     node.run_for(10).await;
     let records = &node.kubelet.as_ref().unwrap().records;
     assert!(records.keys(kubelet_act::records::POD_PREFIX).is_empty());
+}
+
+/// The pod as the API has it once it was asked to end with this grace.
+fn deleted(pod: &Pod, grace_seconds: i64) -> Arc<Pod> {
+    let mut object = (*pod.object).clone();
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    object.metadata.deletion_timestamp = Some(at.into());
+    object.metadata.deletion_grace_period_seconds = Some(grace_seconds);
+    Arc::new(Pod::new(Arc::new(object), SourceKind::Api, Vec::new()).unwrap())
+}
+
+fn of_the_api(pod: &Pod) -> Arc<Pod> {
+    Arc::new(Pod::new(Arc::clone(&pod.object), SourceKind::Api, Vec::new()).unwrap())
+}
+
+/// Seconds from the first order to end until the pod's container has ended, when the order changes to `then` after ten.
+async fn ends_after(then: impl FnOnce(&Pod) -> Vec<Arc<Pod>>) -> i64 {
+    let node = Node::with_sources(&[SourceKind::Api]);
+    let pod = of_the_api(&pod("a", HERE, &["serve", "stubborn"], 90));
+    node.send_from(SourceKind::Api, &[Arc::clone(&pod)]);
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("a").unwrap()));
+    let asked = node.runtime.now_ns();
+    node.send_from(SourceKind::Api, &[deleted(&pod, 90)]);
+    node.run_for(10).await;
+    node.send_from(SourceKind::Api, &then(&pod));
+    node.run_for(110).await;
+    let instances = node.instances();
+    let main = instances.iter().find(|i| i.name == "main").unwrap();
+    assert_eq!(main.ended_by, Some(EndedBy::StopContainer));
+    (main.ended.unwrap() - asked) / 1_000_000_000
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_under_way_ends_sooner_when_less_grace_is_ordered() {
+    assert_eq!(ends_after(|pod| vec![deleted(pod, 2)]).await, 12);
+    // More is not given once less was said, and what is said again changes nothing.
+    assert_eq!(ends_after(|pod| vec![deleted(pod, 200)]).await, 90);
+    assert_eq!(ends_after(|pod| vec![deleted(pod, 90)]).await, 90);
+    // By force: the API holds it no more.
+    assert_eq!(ends_after(|_| Vec::new()).await, 12);
+}
+
+/// A container that is being replaced has the pod's grace; the pod's end does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_replacement_under_way_ends_sooner_when_its_pod_is_to_end() {
+    for by_deadline in [true, false] {
+        let node = Node::with_sources(&[SourceKind::Api]);
+        let first = of_the_api(&pod("a", HERE, &["serve", "stubborn"], 300));
+        let deadline = by_deadline.then_some(80);
+        let first = with_spec(&first, |spec| spec.active_deadline_seconds = deadline);
+        node.send_from(SourceKind::Api, &[Arc::clone(&first)]);
+        node.run_for(60).await;
+        let image = Some("img/here:2".to_owned());
+        let second = with_spec(&first, |spec| spec.containers[0].image = image);
+        node.send_from(SourceKind::Api, &[Arc::clone(&second)]);
+        node.run_for(10).await;
+        if by_deadline {
+            // At 80 s it is told to end anew, and shows so.
+            node.run_for(20).await;
+            let stops = node.calls_since(0);
+            let stops = stops.iter().filter(|call| call.contains("StopContainer"));
+            assert_eq!(stops.count(), 2);
+        } else {
+            let asked = node.runtime.now_ns();
+            node.send_from(SourceKind::Api, &[deleted(&second, 3)]);
+            node.run_for(30).await;
+            let instances = node.instances();
+            let main = instances.iter().find(|i| i.name == "main").unwrap();
+            assert_eq!((main.ended.unwrap() - asked) / 1_000_000_000, 3);
+        }
+    }
 }

@@ -345,6 +345,59 @@ async fn a_lost_journal_flips_no_pod() {
     assert_eq!(node.runs_of("a", "main"), [(0, None)]);
 }
 
+/// After a restart every pod is looked at before any is planned for; one that the runtime does not tell of keeps no other waiting.
+#[tokio::test(start_paused = true)]
+async fn a_first_look_that_hangs_holds_up_its_own_pod_alone() {
+    let mut node = Node::new();
+    let [a, b, c] = ["a", "b", "c"].map(|uid| pod(uid, HERE, &["serve"], 5));
+    node.send(&[Arc::clone(&a), Arc::clone(&b)]);
+    node.run_for(30).await;
+    node.kubelet.take().unwrap().crash().await;
+    node.runtime.faults(|plan| {
+        let next = plan.calls_of("PodSandboxStatus") + 1;
+        plan.add("PodSandboxStatus", next, Fault::Hang);
+    });
+    node.start();
+    node.send(&[a, b, c]);
+    node.run_for(20).await;
+    assert!(is_ready(&node.status("c").unwrap()), "the new one");
+    let seen = ["a", "b"].map(|uid| node.status(uid).is_some_and(|status| is_ready(&status)));
+    assert_eq!(seen.into_iter().filter(|is_seen| *is_seen).count(), 1);
+    node.run_for(300).await;
+    for uid in ["a", "b", "c"] {
+        assert!(is_ready(&node.status(uid).unwrap()), "{uid}");
+        assert_eq!(node.runs_of(uid, "main").len(), 1, "{uid}");
+    }
+}
+
+/// As many starts hang as there are slots; the next pod waits for them some seconds, and no longer.
+#[tokio::test(start_paused = true)]
+async fn starts_that_hang_hold_up_nobody_elses() {
+    for method in ["RunPodSandbox", "CreateContainer", "StartContainer"] {
+        let node = Node::new();
+        node.runtime.faults(|plan| {
+            for call in 1..=4 {
+                plan.add(method, call, Fault::Hang);
+            }
+        });
+        let hung: Vec<_> = ["a", "b", "c", "d"]
+            .map(|uid| pod(uid, HERE, &["serve"], 5))
+            .to_vec();
+        node.send(&hung);
+        node.run_for(5).await;
+        let other = pod("e", HERE, &["serve"], 5);
+        node.send(&[hung, vec![other]].concat());
+        node.run_for(15).await;
+        assert!(is_ready(&node.status("e").unwrap()), "{method}");
+        assert!(!is_ready(&node.status("a").unwrap()), "{method}");
+        // What hung has an end, too.
+        node.run_for(600).await;
+        for uid in ["a", "b", "c", "d"] {
+            assert!(is_ready(&node.status(uid).unwrap()), "{method} {uid}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_waits_for_the_network_behind_an_older_failure_too() {
     let node = Node::new();

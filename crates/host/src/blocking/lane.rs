@@ -1,0 +1,354 @@
+//! The threads of one lane: who waits, who runs, who was given up.
+//!
+//! In:    calls with what they are about
+//! Out:   their results, or why there is none
+//! Calls: blocking
+//! Holds: one lock over queue and running calls, so that the start of a call and its deadline have an order; a call that is given
+//!        up leaves the queue; to one file system at most [`AT_ONE_MOUNT`] calls go at a time
+//! Upstream: none
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::{About, BlockingCounts, Lane, Overdue, Standing};
+
+/// Calls to one file system at a time; the others wait without a thread.
+const AT_ONE_MOUNT: usize = 8;
+/// So many abandoned calls show that a file system is dead: no more are made before one returns.
+const HUNG_AT_ONE_MOUNT: usize = 4;
+const IDLE_THREAD_LIVES: Duration = Duration::from_secs(10);
+/// So many of the calls that hold threads are named.
+const NAMED: usize = 3;
+
+/// The bounded set of threads of one lane.
+#[derive(Debug)]
+pub(super) struct Threads {
+    limit: usize,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+type Job = Box<dyn FnOnce() -> Deliver + Send>;
+/// Hands the result on, after the call is known to have returned.
+type Deliver = Box<dyn FnOnce() + Send>;
+
+struct Queued {
+    about: About,
+    what: &'static str,
+    since: Instant,
+    job: Job,
+}
+
+#[derive(Debug)]
+struct Running {
+    about: About,
+    what: &'static str,
+    began: Timestamp,
+    is_abandoned: bool,
+}
+
+impl Running {
+    fn text(&self) -> String {
+        text(self.what, &self.about)
+    }
+
+    fn hangs(&self) -> Overdue {
+        Overdue::Hangs {
+            hung: self.text(),
+            since: self.began,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    queue: BTreeMap<u64, Queued>,
+    running: BTreeMap<u64, Running>,
+    threads: usize,
+    idle: usize,
+    overdue_total: u64,
+    /// When a call last began or returned.
+    progressed: Option<Instant>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("queue", &self.queue.len())
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a call was when it was given up.
+enum GivenUp {
+    Queued,
+    Running,
+    Returned,
+}
+
+impl State {
+    fn hung(&self) -> impl Iterator<Item = &Running> {
+        self.running.values().filter(|call| call.is_abandoned)
+    }
+
+    fn at_mount(&self, mount: &str) -> impl Iterator<Item = &Running> + Clone {
+        let is_there = move |call: &&Running| call.about.mount.as_deref() == Some(mount);
+        self.running.values().filter(is_there)
+    }
+
+    /// Why a call must not even wait.
+    fn refusal(&self, about: &About, what: &'static str, limit: usize) -> Option<Overdue> {
+        let mount = about.mount.as_deref().unwrap_or_default();
+        let hung = self.at_mount(mount).filter(|call| call.is_abandoned);
+        if hung.clone().count() >= HUNG_AT_ONE_MOUNT {
+            return hung.map(Running::hangs).next();
+        }
+        (self.hung().count() >= limit).then(|| self.not_started(what, about))
+    }
+
+    fn not_started(&self, what: &'static str, about: &About) -> Overdue {
+        let hung = self.hung().count();
+        let named: Vec<String> = self
+            .hung()
+            .take(NAMED)
+            .map(|call| format!("{} since {}", call.text(), call.began))
+            .collect();
+        Overdue::NotStarted {
+            what: text(what, about),
+            abandoned: hung,
+            holders: match named.as_slice() {
+                [] => String::new(),
+                named if hung > NAMED => format!(" ({}, …)", named.join(", ")),
+                named => format!(" ({})", named.join(", ")),
+            },
+        }
+    }
+
+    /// The next call that may begin, with its number.
+    fn take(&mut self) -> Option<(u64, Job)> {
+        let may_begin = |queued: &Queued| {
+            let mount = queued.about.mount.as_deref();
+            mount.is_none_or(|mount| self.at_mount(mount).count() < AT_ONE_MOUNT)
+        };
+        let id = *self.queue.iter().find(|(_, queued)| may_begin(queued))?.0;
+        let queued = self.queue.remove(&id)?;
+        let running = Running {
+            about: queued.about,
+            what: queued.what,
+            began: Timestamp::now(),
+            is_abandoned: false,
+        };
+        self.running.insert(id, running);
+        self.progressed = Some(Instant::now());
+        Some((id, queued.job))
+    }
+
+    fn give_up(&mut self, id: u64) -> GivenUp {
+        if self.queue.remove(&id).is_some() {
+            self.overdue_total += 1;
+            return GivenUp::Queued;
+        }
+        let Some(call) = self.running.get_mut(&id) else {
+            return GivenUp::Returned;
+        };
+        call.is_abandoned = true;
+        self.overdue_total += 1;
+        GivenUp::Running
+    }
+
+    fn still_for(&self, limit: usize) -> Option<Duration> {
+        let oldest = self.queue.values().map(|queued| queued.since).min();
+        let is_full = self.hung().count() >= limit;
+        let waits_since = match (oldest, is_full) {
+            (Some(oldest), _) => oldest.max(self.progressed.unwrap_or(oldest)),
+            (None, true) => self.progressed?,
+            (None, false) => return None,
+        };
+        Some(waits_since.elapsed())
+    }
+}
+
+impl Threads {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limit.max(1),
+            state: Mutex::new(State::default()),
+            wake: Condvar::new(),
+        })
+    }
+
+    pub(super) fn counts(&self) -> BlockingCounts {
+        let state = self.state();
+        BlockingCounts {
+            threads: state.threads,
+            idle: state.idle,
+            queued: state.queue.len(),
+            abandoned: state.hung().count(),
+            overdue_total: state.overdue_total,
+        }
+    }
+
+    pub(super) fn standing(&self, lane: Lane) -> Standing {
+        let counts = self.counts();
+        let state = self.state();
+        Standing {
+            lane,
+            counts,
+            hung: state.hung().map(|call| (call.text(), call.began)).collect(),
+            still_for: state.still_for(self.limit),
+        }
+    }
+
+    /// Whether a call about the same hangs in this lane.
+    pub(super) fn hangs(&self, about: &About) -> Option<Overdue> {
+        let is_same = |call: &&Running| !about.key.is_empty() && call.about.key == about.key;
+        self.state().hung().find(is_same).map(Running::hangs)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held can only be one of our own counters; they stay usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        (about, what): (About, &'static str),
+        deadline: Duration,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Overdue> {
+        let (done, mut result) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(call));
+            Box::new(move || {
+                if let Ok(value) = outcome {
+                    // Nobody listens when the call was abandoned.
+                    drop(done.send(value));
+                }
+            })
+        });
+        let id = self.submit(&about, what, job)?;
+        let mut guard = GiveUp {
+            threads: self,
+            id,
+            is_armed: true,
+        };
+        let panicked = || Overdue::Panicked {
+            what: text(what, &about),
+        };
+        if let Ok(answer) = tokio::time::timeout(deadline, &mut result).await {
+            guard.is_armed = false;
+            return answer.map_err(|_| panicked());
+        }
+        match guard.give_up() {
+            // It returned at the very moment of the deadline: its result is on the way.
+            GivenUp::Returned => result.await.map_err(|_| panicked()),
+            GivenUp::Running => Err(Overdue::Abandoned {
+                what: text(what, &about),
+                deadline,
+            }),
+            GivenUp::Queued => Err(self.state().not_started(what, &about)),
+        }
+    }
+
+    fn submit(
+        self: &Arc<Self>,
+        about: &About,
+        what: &'static str,
+        job: Job,
+    ) -> Result<u64, Overdue> {
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal(about, what, self.limit) {
+            state.overdue_total += u64::from(matches!(refusal, Overdue::NotStarted { .. }));
+            return Err(refusal);
+        }
+        state.next += 1;
+        let id = state.next;
+        let queued = Queued {
+            about: about.clone(),
+            what,
+            since: Instant::now(),
+            job,
+        };
+        state.queue.insert(id, queued);
+        if state.queue.len() > state.idle && state.threads < self.limit {
+            state.threads += 1;
+            let threads = Arc::clone(self);
+            let spawned = std::thread::Builder::new()
+                .name("blocking".to_owned())
+                .stack_size(512 << 10)
+                .spawn(move || threads.work());
+            if spawned.is_err() {
+                // No thread to be had (limits): the job stays queued for the others, or its deadline passes.
+                state.threads -= 1;
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
+        Ok(id)
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            if let Some((id, job)) = state.take() {
+                drop(state);
+                let deliver = job();
+                state = self.state();
+                state.running.remove(&id);
+                state.progressed = Some(Instant::now());
+                drop(state);
+                deliver();
+                state = self.state();
+                continue;
+            }
+            state.idle += 1;
+            let (woken, timeout) = self
+                .wake
+                .wait_timeout(state, IDLE_THREAD_LIVES)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// Marks a call as abandoned at its deadline, and also when the waiting future is dropped.
+struct GiveUp<'a> {
+    threads: &'a Threads,
+    id: u64,
+    is_armed: bool,
+}
+
+impl GiveUp<'_> {
+    fn give_up(&mut self) -> GivenUp {
+        self.is_armed = false;
+        self.threads.state().give_up(self.id)
+    }
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.give_up();
+        }
+    }
+}
+
+fn text(what: &str, about: &About) -> String {
+    if about.text.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what} ({})", about.text)
+    }
+}
