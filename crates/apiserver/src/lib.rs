@@ -19,6 +19,7 @@ pub mod failure;
 mod form;
 pub mod http;
 pub mod identity;
+mod inflight;
 pub mod listener;
 mod object;
 mod patch;
@@ -39,6 +40,7 @@ pub mod user;
 mod verbs;
 
 pub use authority::Pair;
+pub use inflight::Limits;
 pub use server::{ApiServer, Parts};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kubelet_ports::Uploads;
 use serde_json::{Value, json};
 
 use crate::authority::{Authority, Pair};
@@ -18,6 +19,7 @@ use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
 use crate::form::bytes;
 use crate::http::Service;
+use crate::inflight::{InFlight, Limits};
 use crate::object::{self, list, number, text};
 use crate::proxy::{Proxy, Streams};
 use crate::registry::Registry;
@@ -30,6 +32,8 @@ use crate::verbs::{Call, Reply};
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// After a pod is marked, its tokens live this long at the most.
 const AFTER_DELETION: Duration = Duration::from_secs(60);
+/// Bytes of requests' bodies at a time.
+const UPLOADS: usize = 32 << 20;
 
 /// What a server is made of.
 pub struct Parts {
@@ -79,6 +83,9 @@ pub(crate) struct Inner {
     pub(crate) kubelets: Proxy,
     /// True once what every cluster has was there.
     pub(crate) begun: AtomicBool,
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: InFlight,
+    pub(crate) uploads: Uploads,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -100,6 +107,14 @@ impl ApiServer {
     /// # Errors
     /// What is wrong with the certificate for the kubelet.
     pub fn new(parts: Parts) -> Result<Self, String> {
+        Self::limited(parts, Limits::default())
+    }
+
+    /// As [`Self::new`], with other limits than upstream's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn limited(parts: Parts, limits: Limits) -> Result<Self, String> {
         let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client)?;
         let registry = Registry {
             store: parts.store,
@@ -115,6 +130,9 @@ impl ApiServer {
             own_kubelet: parts.own_kubelet,
             kubelets,
             begun: AtomicBool::new(false),
+            limits,
+            in_flight: InFlight::new(limits),
+            uploads: Uploads::new(UPLOADS),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }

@@ -18,12 +18,14 @@ use tower_service::Service as _;
 use crate::clock::Chance;
 use crate::http::Body;
 use crate::identity::Identity;
+use crate::inflight::Limits;
 use crate::resources::selectable_fields;
 use crate::server::{ApiServer, Parts};
 use crate::store::Store;
 use crate::user::User;
 
 mod controllers;
+mod floods;
 mod identity;
 mod node;
 mod pods;
@@ -50,6 +52,10 @@ impl World {
     }
 
     fn bare() -> Self {
+        Self::limited(Limits::default())
+    }
+
+    fn limited(limits: Limits) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON));
         let reading = Arc::clone(&clock);
         let chance = Chance::seeded(7);
@@ -66,7 +72,7 @@ impl World {
             own_kubelet: None,
         };
         Self {
-            server: ApiServer::new(parts).unwrap(),
+            server: ApiServer::limited(parts, limits).unwrap(),
             clock,
             stop: CancellationToken::new(),
         }
