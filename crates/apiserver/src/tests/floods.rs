@@ -68,6 +68,24 @@ async fn beyond_what_may_be_in_flight_is_429_but_for_administrators() {
     drop(held);
 }
 
+#[tokio::test]
+async fn silent_connections_do_not_shut_the_port() {
+    let (served, _) = Served::new().await;
+    let before = resident();
+    let mut silent = Vec::new();
+    for _ in 0..1100 {
+        let connected = tokio::net::TcpStream::connect(served.address).await;
+        silent.push(connected.unwrap());
+    }
+    for path in ["/healthz", "/livez", "/readyz"] {
+        let head = format!("GET {path} HTTP/1.1\r\nConnection: close");
+        let health = served.raw(None, &head, "").await;
+        assert!(health.starts_with("HTTP/1.1 200"), "{path}: {health}");
+    }
+    shown("silence", before);
+    served.world.stop.cancel();
+}
+
 /// Asks on so many connections and streams, and reads nothing but the heads; what comes must be kept.
 async fn ask_unread(
     served: &Served,

@@ -105,7 +105,7 @@ async fn kubelet() -> u16 {
 /// A server with a node whose kubelet stands in, listening; and a client for it.
 pub(super) struct Served {
     pub(super) world: World,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     authority: String,
     serving: Serving,
 }

@@ -288,8 +288,8 @@ async fn soon(wanted: impl Future<Output = ()>) {
     tokio::time::timeout(timeout, wanted).await.unwrap();
 }
 
-/// Whoever signed it.
-async fn shown_certificate(at: SocketAddr) -> Vec<u8> {
+/// A connection to whoever listens there, after a while.
+async fn shaken(at: SocketAddr, pause: Duration) -> tokio_rustls::client::TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -298,10 +298,60 @@ async fn shown_certificate(at: SocketAddr) -> Vec<u8> {
         .with_custom_certificate_verifier(Arc::new(kubelet_tls::Anybody::default()))
         .with_no_client_auth();
     let stream = TcpStream::connect(at).await.unwrap();
+    tokio::time::sleep(pause).await;
     let name = ServerName::try_from("localhost").unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, stream).await.unwrap();
+    connector.connect(name, stream).await.unwrap()
+}
+
+async fn shown_certificate(at: SocketAddr) -> Vec<u8> {
+    let stream = shaken(at, Duration::ZERO).await;
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handshake_is_in_the_clock_of_the_first_head() {
+    let scratch = Scratch::new("handshake");
+    let (state, _world) = state();
+    let listeners = bind(config(Some(main_config(&scratch.0))), state)
+        .await
+        .unwrap();
+    let at = address(listeners.main.as_ref());
+    with(listeners.main, async {
+        let begin = Instant::now();
+        let mut stream = shaken(at, Duration::from_secs(20)).await;
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        let seconds = begin.elapsed().as_secs();
+        assert!(
+            answer.is_empty() && (30..=32).contains(&seconds),
+            "{seconds}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_shut_the_main_port() {
+    let scratch = Scratch::new("silence");
+    let (state, _world) = state();
+    let listeners = bind(config(Some(main_config(&scratch.0))), state)
+        .await
+        .unwrap();
+    let at = address(listeners.main.as_ref());
+    with(listeners.main, async {
+        let mut silent = Vec::new();
+        for _ in 0..600 {
+            silent.push(TcpStream::connect(at).await.unwrap());
+        }
+        let mut client = tls_client(at, &scratch.0.join("kubelet.crt"), None).await;
+        assert_eq!(get(&mut client, "/healthz").await, (200, "ok".to_owned()));
+    })
+    .await;
 }
 
 async fn peer_certificate(at: SocketAddr, ca: &Path) -> Vec<u8> {
