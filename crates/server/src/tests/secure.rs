@@ -317,21 +317,24 @@ async fn the_handshake_is_in_the_clock_of_the_first_head() {
         .await
         .unwrap();
     let at = address(listeners.main.as_ref());
-    with(listeners.main, async {
-        let begin = Instant::now();
-        let mut stream = shaken(at, Duration::from_secs(20)).await;
-        stream
-            .write_all(b"GET /healthz HTTP/1.1\r\n")
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        drop(stream.read_to_end(&mut answer).await);
-        let seconds = begin.elapsed().as_secs();
-        assert!(
-            answer.is_empty() && (30..=32).contains(&seconds),
-            "{seconds}"
-        );
-    })
+    with(
+        listeners.main,
+        Box::pin(async {
+            let begin = Instant::now();
+            let mut stream = shaken(at, Duration::from_secs(20)).await;
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\n")
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            drop(stream.read_to_end(&mut answer).await);
+            let seconds = begin.elapsed().as_secs();
+            assert!(
+                answer.is_empty() && (30..=32).contains(&seconds),
+                "{seconds}"
+            );
+        }),
+    )
     .await;
 }
 
@@ -343,14 +346,17 @@ async fn silent_connections_do_not_shut_the_main_port() {
         .await
         .unwrap();
     let at = address(listeners.main.as_ref());
-    with(listeners.main, async {
-        let mut silent = Vec::new();
-        for _ in 0..600 {
-            silent.push(TcpStream::connect(at).await.unwrap());
-        }
-        let mut client = tls_client(at, &scratch.0.join("kubelet.crt"), None).await;
-        assert_eq!(get(&mut client, "/healthz").await, (200, "ok".to_owned()));
-    })
+    with(
+        listeners.main,
+        Box::pin(async {
+            let mut silent = Vec::new();
+            for _ in 0..600 {
+                silent.push(TcpStream::connect(at).await.unwrap());
+            }
+            let mut client = tls_client(at, &scratch.0.join("kubelet.crt"), None).await;
+            assert_eq!(get(&mut client, "/healthz").await, (200, "ok".to_owned()));
+        }),
+    )
     .await;
 }
 
@@ -395,23 +401,26 @@ async fn changed_files_are_served_to_the_next_connection_and_broken_ones_are_not
     .await
     .unwrap();
     let at = address(listeners.main.as_ref());
-    with(listeners.main, async {
-        let first = peer_certificate(at, &old.join("kubelet.crt")).await;
-        install(&new);
-        let mut second = first.clone();
-        soon(async {
-            while second == first {
-                second = shown_certificate(at).await;
-            }
-        })
-        .await;
-        assert_eq!(peer_certificate(at, &new.join("kubelet.crt")).await, second);
-        std::fs::write(&certificate, "broken").unwrap();
-        let until = Instant::now() + Duration::from_millis(1500);
-        while Instant::now() < until {
+    with(
+        listeners.main,
+        Box::pin(async {
+            let first = peer_certificate(at, &old.join("kubelet.crt")).await;
+            install(&new);
+            let mut second = first.clone();
+            soon(async {
+                while second == first {
+                    second = shown_certificate(at).await;
+                }
+            })
+            .await;
             assert_eq!(peer_certificate(at, &new.join("kubelet.crt")).await, second);
-        }
-    })
+            std::fs::write(&certificate, "broken").unwrap();
+            let until = Instant::now() + Duration::from_millis(1500);
+            while Instant::now() < until {
+                assert_eq!(peer_certificate(at, &new.join("kubelet.crt")).await, second);
+            }
+        }),
+    )
     .await;
 }
 
