@@ -393,8 +393,10 @@ async fn at_the_limit_the_oldest_idle_connection_makes_room() {
             assert_eq!(get(&mut client, "/healthz").await.0, 200);
             held.push(client);
         }
+        let begin = Instant::now();
         let mut late = plain_client(at).await;
         assert_eq!(get(&mut late, "/healthz").await.0, 200);
+        assert!(begin.elapsed().as_secs() < 10, "it waited");
         held.first_mut().unwrap().ready().await.unwrap_err();
         assert_eq!(get(held.last_mut().unwrap(), "/healthz").await.0, 200);
     })
