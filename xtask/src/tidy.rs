@@ -21,9 +21,10 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("kubelet-api", &[]),
     ("kubelet-tls", &[]),
+    ("kubelet-ports", &[]),
     ("kubelet-model", &["kubelet-api"]),
     ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
     ("kubelet-cri", &["kubelet-model", "kubelet-api"]),
@@ -49,9 +50,13 @@ const EDGES: [(&str, &[&str]); 11] = [
             "kubelet-host",
             "kubelet-cluster",
             "kubelet-tls",
+            "kubelet-ports",
         ],
     ),
-    ("kubelet-apiserver", &["kubelet-model", "kubelet-tls"]),
+    (
+        "kubelet-apiserver",
+        &["kubelet-model", "kubelet-tls", "kubelet-ports"],
+    ),
     (
         "hyperkube",
         &[

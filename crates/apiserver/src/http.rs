@@ -3,7 +3,8 @@
 //! In:    `http::Request`, from a listener or handed in directly
 //! Out:   `http::Response`; a `tower::Service`
 //! Calls: the listener, tests, clients in the same process
-//! Holds: a body is bounded; an answer that is no stream has a deadline; nothing is anonymous but health and version
+//! Holds: no body is read before its sender may do what it asks; bodies are bounded, each and together; an answer that is no stream
+//!        has a deadline; requests in flight are bounded, beyond it 429; nothing is anonymous but health and version
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/{config.go,filters} (1.36); differences: JSON only
 
 use std::convert::Infallible;
@@ -14,12 +15,14 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
-use hyper::body::{Bytes, Frame};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use kubelet_ports::{PAGER, Patience, Refusal};
 
 use crate::authz::{self, Asked, Decision};
 use crate::discovery;
@@ -27,10 +30,11 @@ use crate::failure::Failure;
 use crate::form::bytes;
 use crate::heavy;
 use crate::impersonation;
+use crate::inflight::{Class, Place};
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
-use crate::verbs::{Call, Reply, Watch};
+use crate::verbs::{Call, Parts, Reply, Watch};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES: usize = 3 << 20;
@@ -204,17 +208,17 @@ impl Head {
         B::Error: Into<BoxError>,
     {
         let verb = target.verb(self.method.as_str(), &self.query);
+        let class = Class::of(target, verb);
         let work = async {
-            let body = Limited::new(body, BODY_BYTES)
-                .collect()
-                .await
-                .map_err(|error| {
-                    if error.is::<http_body_util::LengthLimitError>() {
-                        Failure::too_large(BODY_BYTES)
-                    } else {
-                        Failure::bad_request(format!("unable to read the body: {error}"))
-                    }
-                })?;
+            let body = server.uploads.read(body, &user.name, BODY_BYTES).await;
+            let body = match body {
+                Ok(body) => body,
+                Err(refusal) => return unread(refusal),
+            };
+            // Only now: a slow body holds no place.
+            let Some(place) = server.in_flight.begin(class, user) else {
+                return Ok(busy());
+            };
             let call = Call {
                 user,
                 target,
@@ -222,21 +226,95 @@ impl Head {
                 query: &self.query,
                 accept: self.header(ACCEPT),
                 content_type: self.header(CONTENT_TYPE),
-                body: body.to_bytes(),
+                body: body.bytes.clone(),
                 method: self.method.clone(),
                 headers: &self.headers,
                 raw_query: &self.raw_query,
                 upgrade: Mutex::new(Some(upgrade)),
             };
-            heavy::serve(server, call).await
+            let answer = match heavy::serve(server, call).await? {
+                Reply::Json(code, body) => json(code, body),
+                Reply::Listed(parts) => listed(parts),
+                Reply::Watch(watch) => streamed(*watch),
+                Reply::Passed(response) => patient(response),
+            };
+            Ok(answer.map(|body| Placed { body, place }.boxed_unsync()))
         };
         let reply = tokio::time::timeout(DEADLINE, work).await;
-        Ok(match reply.unwrap_or_else(|_| Err(Failure::timeout()))? {
-            Reply::Json(code, body) => json(code, body),
-            Reply::Watch(watch) => streamed(*watch),
-            Reply::Passed(response) => response,
-        })
+        reply.unwrap_or_else(|_| Err(Failure::timeout()))
     }
+}
+
+/// A body that holds its request's place.
+struct Placed {
+    body: Body,
+    place: Option<Place>,
+}
+
+impl hyper::body::Body for Placed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) {
+            self.place = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Why a body was not read.
+fn unread(refusal: Refusal) -> Result<Response<Body>, Failure> {
+    match refusal {
+        Refusal::TooLarge => Err(Failure::too_large(BODY_BYTES)),
+        Refusal::Busy => Ok(busy()),
+        Refusal::Slow => Err(Failure::timeout()),
+        Refusal::Broken(error) => Err(Failure::bad_request(format!(
+            "unable to read the body: {error}"
+        ))),
+    }
+}
+
+/// Upstream's answer when enough is in flight.
+fn busy() -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from_static(
+        b"Too many requests, please try again later.\n",
+    )));
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(CONTENT_TYPE, plain);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// A list whose objects are written when the client takes them.
+fn listed(parts: Parts) -> Response<Body> {
+    let frames = parts.map(|part| Ok::<_, Infallible>(Frame::data(part)));
+    let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
+    let mut response = json(200, Bytes::new());
+    *response.body_mut() = body;
+    response
+}
+
+/// A log's reader may be a pager.
+fn patient(mut response: Response<Body>) -> Response<Body> {
+    response.extensions_mut().insert(Patience(PAGER));
+    response
 }
 
 fn authorize(server: &Inner, user: &User, asked: &Asked) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ mod heavy;
 pub mod http;
 pub mod identity;
 mod impersonation;
+mod inflight;
 pub mod listener;
 mod object;
 mod patch;
@@ -46,6 +47,7 @@ pub mod user;
 mod verbs;
 
 pub use authority::Pair;
+pub use inflight::Limits;
 pub use server::{ApiServer, Parts};
 
 #[cfg(test)]

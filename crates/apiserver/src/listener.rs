@@ -3,20 +3,15 @@
 //! In:    an address, the server's pair, the authority of client certificates
 //! Out:   per request a call of the service
 //! Calls: wiring
-//! Holds: connections live inside this future, so its end ends them; a panic in one ends that one; TLS 1.2 and 1.3 by ring
+//! Holds: connections are tasks of this future, so its end ends them; what a connection may hold, and when it ends, is `ports`'
+//!        business; TLS 1.2 and 1.3 by ring
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/secure_serving.go (1.36); differences: a bound on connections
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
+use kubelet_ports::{Bounds, Connection, Door, Protocol};
 use kubelet_tls::{AskOnly, provider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -27,22 +22,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use crate::authority::Pair;
 use crate::http::Service;
 use crate::server::{ApiServer, Peer};
 use crate::user::User;
 
-/// Connections at a time; further ones wait in the kernel's queue.
+/// Connections at a time.
 const CONNECTIONS: usize = 1024;
-/// Requests at a time on one connection: a kubelet may watch each secret and config map of its pods on its own.
-const STREAMS: u32 = 4096;
-/// For a handshake, and for the head of a request.
-const HEAD: Duration = Duration::from_secs(30);
-/// What finished requests may take at the end.
-const DRAIN: Duration = Duration::from_secs(2);
-/// A dead peer is noticed after this.
-const PING: Duration = Duration::from_secs(30);
 
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
@@ -141,55 +129,19 @@ impl Listener {
 
     /// Serves until the stop, then lets running requests finish for 2 s. Cancel: closes everything.
     pub async fn serve(self, stop: CancellationToken) {
-        let mut open: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                // The end first, then room, then new ones; no arm loses anything when it is dropped.
-                biased;
-                () = stop.cancelled() => break,
-                Some(()) = open.next(), if !open.is_empty() => {}
-                accepted = self.socket.accept(), if open.len() < CONNECTIONS => match accepted {
-                    Ok((stream, peer)) => open.push(self.connection(stream, peer, stop.clone())),
-                    Err(error) => {
-                        // Out of descriptors, most likely: they come back when connections end.
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
-        }
-        let drained = async { while open.next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::info!(left = open.len(), "connections dropped at the end");
-        }
-    }
-
-    fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        stop: CancellationToken,
-    ) -> BoxFuture<'_, ()> {
-        let talk = async move {
-            // Small answers at once.
-            let _set = stream.set_nodelay(true);
-            let tls = Arc::clone(&self.serving.tls.borrow());
-            let accept = TlsAcceptor::from(tls).accept(stream);
-            let stream = match tokio::time::timeout(HEAD, accept).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake took too long"),
-            };
-            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            let who = self.who(chain);
-            converse(stream, Service::new(self.server.clone(), who), stop).await;
+        let bounds = Bounds {
+            streams: self.server.0.limits.streams,
+            ..Bounds::new(CONNECTIONS)
         };
-        let guarded = AssertUnwindSafe(talk).catch_unwind().map(move |end| {
-            if end.is_err() {
-                tracing::error!(%peer, "a connection's task panicked");
-            }
-        });
-        guarded.boxed()
+        let door = Door::new(bounds);
+        let port = Arc::new(self);
+        let talk = |stream, connection| {
+            Box::pin(talk(stream, connection, (Arc::clone(&port), stop.clone())))
+        };
+        let left = door.serve(&port.socket, &stop, talk).await;
+        if left > 0 {
+            tracing::info!(left, "connections dropped at the end");
+        }
     }
 
     /// Whom a client's chain shows.
@@ -214,41 +166,32 @@ impl Listener {
     }
 }
 
-async fn converse<S>(stream: S, service: Service, stop: CancellationToken)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    // The executor runs HTTP/2 streams only; they end with their connection.
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .max_concurrent_streams(STREAMS);
-    let service = TowerToHyperService::new(service);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            // Progress first; the stop only asks it to end.
-            biased;
-            end = connection.as_mut() => {
-                if let Err(error) = end {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
-            }
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
+/// One connection, from its accept to its end; the port's clock runs beside it.
+async fn talk(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    (port, stop): (Arc<Listener>, CancellationToken),
+) {
+    let peer = connection.peer();
+    let tls = Arc::clone(&port.serving.tls.borrow());
+    let stream = match TlsAcceptor::from(tls).accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+    };
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let service = Service::new(port.server.clone(), port.who(chain));
+    let serve = move |request| {
+        let mut service = service.clone();
+        async move {
+            let answered = service.call(request).await;
+            answered.unwrap_or_else(|never| match never {})
         }
-    }
+    };
+    connection.converse((stream, protocol), &stop, serve).await;
 }
 
 /// Name and groups of a verified certificate.

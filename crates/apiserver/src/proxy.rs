@@ -3,8 +3,8 @@
 //! In:    a request on `pods/log` and the like, or on `nodes/proxy`
 //! Out:   the kubelet's answer; after an upgrade, bytes both ways
 //! Calls: `subresources`
-//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number and
-//!        end with the server
+//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number, end with
+//!        the server, and when nothing moves for 4 h
 //! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgrade is copied as it is, so what a client
 //!           speaks the kubelet must; the kubelet's certificate is not checked, as without `--kubelet-certificate-authority`
 
@@ -23,6 +23,7 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use kubelet_ports::tunnel::copy;
 use kubelet_tls::{Anybody, provider};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -45,6 +46,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ERROR_BYTES: usize = 2048;
 /// Where a kubelet is that says nothing of it.
 const KUBELET_PORT: i64 = 10250;
+/// A stream in which nothing moves for so long ends: the kubelet's default `streamingConnectionIdleTimeout`.
+const IDLE: Duration = Duration::from_secs(4 * 3600);
 /// Streams at a time.
 const STREAMS: usize = 512;
 
@@ -212,10 +215,8 @@ impl Inner {
             let (Ok(ours), Ok(theirs)) = tokio::join!(ours, hyper::upgrade::on(answer)) else {
                 return;
             };
-            let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
-            if let Err(error) = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await {
-                tracing::debug!(%error, "a stream ended");
-            }
+            let end = copy(TokioIo::new(ours), TokioIo::new(theirs), Some(IDLE)).await;
+            tracing::debug!(?end, "a stream ended");
         };
         self.kubelets.keep_going(Box::pin(copy))?;
         Ok(Reply::Passed(response))

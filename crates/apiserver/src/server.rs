@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use kubelet_ports::Uploads;
 use serde_json::{Value, json};
 
 use crate::authority::{Authority, LEAF_SECONDS, Pair};
@@ -19,6 +20,7 @@ use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
 use crate::form::bytes;
 use crate::http::Service;
+use crate::inflight::{InFlight, Limits};
 use crate::object::{self, list, number, text};
 use crate::proxy::{Proxy, Streams};
 use crate::registry::Registry;
@@ -33,6 +35,8 @@ pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const AFTER_DELETION: Duration = Duration::from_secs(60);
 /// No token lives longer: as long as a certificate.
 const LONGEST_TOKEN: i64 = LEAF_SECONDS;
+/// Bytes of requests' bodies at a time.
+const UPLOADS: usize = 32 << 20;
 
 /// What a server is made of.
 pub struct Parts {
@@ -86,6 +90,9 @@ pub(crate) struct Inner {
     pub(crate) turns: crate::heavy::Turns,
     /// How much room events have left.
     pub(crate) event_room: crate::controllers::EventRoom,
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: InFlight,
+    pub(crate) uploads: Uploads,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
@@ -113,6 +120,14 @@ impl ApiServer {
     /// # Errors
     /// What is wrong with the certificate for the kubelet.
     pub fn new(parts: Parts) -> Result<Self, String> {
+        Self::limited(parts, Limits::default())
+    }
+
+    /// As [`Self::new`], with other limits than upstream's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn limited(parts: Parts, limits: Limits) -> Result<Self, String> {
         let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client)?;
         let registry = Registry {
             store: parts.store,
@@ -130,6 +145,9 @@ impl ApiServer {
             begun: AtomicBool::new(false),
             turns: crate::heavy::Turns::default(),
             event_room: crate::controllers::EventRoom::default(),
+            limits,
+            in_flight: InFlight::new(limits),
+            uploads: Uploads::new(UPLOADS),
             streams: tokio::sync::Mutex::new(streams),
         })))
     }

@@ -18,6 +18,7 @@ use tower_service::Service as _;
 use crate::clock::Chance;
 use crate::http::Body;
 use crate::identity::Identity;
+use crate::inflight::Limits;
 use crate::object;
 use crate::resources::selectable_fields;
 use crate::server::{ApiServer, Parts};
@@ -26,6 +27,7 @@ use crate::user::User;
 
 mod bounds;
 mod controllers;
+mod floods;
 mod identity;
 mod impersonation;
 mod node;
@@ -58,6 +60,10 @@ impl World {
     }
 
     fn bare() -> Self {
+        Self::limited(Limits::default())
+    }
+
+    fn limited(limits: Limits) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON));
         let reading = Arc::clone(&clock);
         let chance = Chance::seeded(7);
@@ -74,7 +80,7 @@ impl World {
             own_kubelet: None,
         };
         Self {
-            server: ApiServer::new(parts).unwrap(),
+            server: ApiServer::limited(parts, limits).unwrap(),
             clock,
             stop: CancellationToken::new(),
         }

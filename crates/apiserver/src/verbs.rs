@@ -32,7 +32,7 @@ use crate::user::User;
 mod list;
 mod watch;
 
-pub(crate) use list::list;
+pub(crate) use list::{Parts, list};
 pub(crate) use watch::{Watch, watch};
 
 /// An authenticated, authorized request on a resource.
@@ -55,6 +55,8 @@ pub(crate) struct Call<'a> {
 /// An answer.
 pub(crate) enum Reply {
     Json(u16, Bytes),
+    /// A list, in parts.
+    Listed(Parts),
     Watch(Box<Watch>),
     /// Somebody else's answer.
     Passed(Response<Body>),

@@ -19,7 +19,7 @@
 //! | [`journal`] | durable records |
 //! | [`log_file`] | a container's log, read and followed |
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
-//! | [`addresses`], [`sockets`], [`opened`] | interfaces and routes; dead peers; a lock file that is opened |
+//! | [`addresses`], [`opened`] | interfaces and routes; a lock file that is opened |
 
 pub mod addresses;
 pub mod atomic_writer;
@@ -44,7 +44,6 @@ pub mod ownership;
 pub mod pidfd;
 mod readable;
 pub mod remove;
-pub mod sockets;
 pub mod stats;
 pub mod sub_path;
 #[cfg(test)]

@@ -18,18 +18,33 @@ use kubelet_apiserver::identity::{Identity, Names};
 use kubelet_apiserver::listener::{Listener, Serving};
 use kubelet_apiserver::store::Store;
 use kubelet_apiserver::user::User;
-use kubelet_apiserver::{ApiServer, Parts, resources};
+use kubelet_apiserver::{ApiServer, Limits, Parts, resources};
 use kubelet_model::config::{LogFormat, LoggingConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Every flag: name, default, what it is.
-const FLAGS: [(&str, &str, &str); 6] = [
+const FLAGS: [(&str, &str, &str); 9] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
     (
         "data-dir",
         "",
         "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)",
+    ),
+    (
+        "http2-max-streams-per-connection",
+        "100",
+        "Requests at a time on one connection",
+    ),
+    (
+        "max-mutating-requests-inflight",
+        "200",
+        "Requests at a time that change something, beyond it 429; 0 is no limit",
+    ),
+    (
+        "max-requests-inflight",
+        "400",
+        "Requests at a time that change nothing, beyond it 429; 0 is no limit",
     ),
     (
         "node-name",
@@ -58,6 +73,7 @@ pub(crate) struct Options {
     pub(crate) node_name: String,
     token_file: Option<PathBuf>,
     verbosity: u32,
+    limits: Limits,
     /// Where the kubelet of `node_name` listens, when it is a part of this process.
     pub(crate) own_kubelet: Option<SocketAddr>,
 }
@@ -203,12 +219,36 @@ pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Req
         node_name,
         token_file: given.get("token-auth-file").map(PathBuf::from),
         verbosity: text("v").parse().with_context(|| bad("v"))?,
+        limits: limits(&text)?,
         own_kubelet: None,
     }))
 }
 
 /// How long a store that another process has open is waited for.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
+/// The limits of requests in flight.
+fn limits(text: &dyn Fn(&str) -> String) -> anyhow::Result<Limits> {
+    let number = |name: &str| {
+        let value = text(name);
+        // Upstream's words.
+        if value.starts_with('-') {
+            bail!("--{name} can not be negative value");
+        }
+        let parsed = value.parse::<u32>();
+        parsed.with_context(|| format!("invalid argument {value:?} for \"--{name}\" flag"))
+    };
+    let default = Limits::default();
+    let streams = match number("http2-max-streams-per-connection")? {
+        0 => default.streams,
+        streams => streams,
+    };
+    Ok(Limits {
+        reading: number("max-requests-inflight")? as usize,
+        changing: number("max-mutating-requests-inflight")? as usize,
+        streams,
+        ..default
+    })
+}
 
 /// A server that has its store and its port.
 #[derive(Debug)]
@@ -298,7 +338,7 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     // A predecessor that was killed may not be gone yet.
     let store = Store::open_waiting(&file, resources::selectable_fields, STORE_PATIENCE).await?;
     let pair = identity.server.clone();
-    let server = ApiServer::new(Parts {
+    let parts = Parts {
         store,
         now,
         chance: Chance::System,
@@ -308,8 +348,8 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
         own_kubelet: options
             .own_kubelet
             .map(|at| (options.node_name.clone(), at)),
-    })
-    .map_err(anyhow::Error::msg)?;
+    };
+    let server = ApiServer::limited(parts, options.limits).map_err(anyhow::Error::msg)?;
     let listener = Listener::bind(options.address, &pair, server.clone()).await?;
     tracing::info!(address = %listener.local_address()?, data = %dir.display(), "API server listens");
     let renewal = Renewal {
@@ -417,11 +457,39 @@ mod tests {
                 "--data-dir d --secure-port x",
                 "invalid argument \"x\" for \"--secure-port\" flag",
             ),
+            (
+                "--data-dir d --max-requests-inflight -1",
+                "--max-requests-inflight can not be negative value",
+            ),
+            (
+                "--data-dir d --max-mutating-requests-inflight=x",
+                "invalid argument \"x\" for \"--max-mutating-requests-inflight\" flag",
+            ),
             ("--other", "unknown flag: --other"),
             ("run", "unknown command \"run\" for \"apiserver\""),
         ] {
             assert_eq!(check(line), read, "{line}");
         }
+    }
+
+    #[test]
+    fn limits_are_upstreams_unless_they_are_given() {
+        let limits = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            match parse(&words, "host").unwrap() {
+                Request::Run(options) => options.limits,
+                Request::Help => panic!("help"),
+            }
+        };
+        assert_eq!(limits("--data-dir d"), Limits::default());
+        let line = "--data-dir d --max-requests-inflight 7 --max-mutating-requests-inflight=0 --http2-max-streams-per-connection 9";
+        let given = Limits {
+            reading: 7,
+            changing: 0,
+            streams: 9,
+            ..Limits::default()
+        };
+        assert_eq!(limits(line), given);
     }
 
     #[test]

@@ -20,7 +20,15 @@ use crate::logs::LogHandle;
 use crate::{apiserver, kubelet_answer, wiring};
 
 /// Flags of the API server that have the same name and meaning here.
-const SERVER_FLAGS: [&str; 4] = ["bind-address", "data-dir", "secure-port", "token-auth-file"];
+const SERVER_FLAGS: [&str; 7] = [
+    "bind-address",
+    "data-dir",
+    "http2-max-streams-per-connection",
+    "max-mutating-requests-inflight",
+    "max-requests-inflight",
+    "secure-port",
+    "token-auth-file",
+];
 /// Flags of the kubelet that say how to reach another API server.
 const ELSEWHERE: [&str; 2] = ["kubeconfig", "bootstrap-kubeconfig"];
 

@@ -3,23 +3,23 @@
 //! In:    request, the port it came to, the connection's other end
 //! Out:   a response; the metrics have counted it, and count it as running until its body or its tunnel ends
 //! Calls: `listener`, per request
-//! Holds: no path leads around `auth` on the main port except to 404; every wait on another task ends after 2 s
+//! Holds: no path leads around `auth` on the main port except to 404, and no body is read before it; every wait on another task
+//!        ends after 2 s
 //! Upstream: pkg/kubelet/server/server.go, component-base configz, apiserver routes/flags.go (1.36);
 //!           differences: none in texts; endpoints that are not built say so with 501
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Body;
+use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
-use k8s_openapi::api::core::v1::Pod;
-use kubelet_model::reported::ReportedPod;
+use kubelet_host::Blocking;
+use kubelet_ports::{PAGER, Patience, STALLED};
 use rustls::pki_types::CertificateDer;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::{Auth, Certificate, read_certificate};
-use crate::body::{Answer, Held, full};
+use crate::body::{Answer, Held, coming, full};
 use crate::container_logs::container_logs;
 use crate::endpoints::{
     Endpoint, Route, long_running, method_bucket, path_bucket, route, segments,
@@ -31,7 +31,7 @@ use crate::profiles::profile;
 use crate::query::{Query, decode};
 use crate::streaming::{Names, Streams, checkpoint, run, streams};
 use crate::system_logs::system_logs;
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::{Current, Tls, TlsFiles};
 use crate::upgrade::Peer;
 use crate::{DebugTopic, Disabled, MainConfig, Port, Question, ServerState};
 
@@ -54,8 +54,7 @@ pub(crate) struct Shared {
 pub(crate) struct Secured {
     pub(crate) config: MainConfig,
     auth: Auth,
-    /// Never locked across an await.
-    tls: Mutex<TlsFiles>,
+    tls: Current,
     now: fn() -> jiff::Timestamp,
 }
 
@@ -63,31 +62,28 @@ impl Secured {
     pub(crate) fn new(
         config: MainConfig,
         tls: TlsFiles,
-        (node_name, now): (&str, fn() -> jiff::Timestamp),
+        (node_name, now, blocking): (&str, fn() -> jiff::Timestamp, Blocking),
     ) -> Self {
         let (tokens, authorization) = (config.tokens.clone(), config.authorization.clone());
         Self {
             auth: Auth::new(node_name, config.anonymous, tokens, authorization),
             config,
-            tls: Mutex::new(tls),
+            tls: Current::new(tls, blocking),
             now,
         }
     }
 
     /// The TLS files as they are now.
-    pub(crate) fn tls(&self) -> Tls {
-        self.tls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .current()
+    pub(crate) async fn tls(&self) -> Tls {
+        self.tls.get().await
     }
 
     /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
-    fn certificate(&self, chain: &[CertificateDer<'static>]) -> Certificate {
+    async fn certificate(&self, chain: &[CertificateDer<'static>]) -> Certificate {
         if chain.is_empty() {
             return Certificate::Absent;
         }
-        read_certificate(chain, self.tls().authorities.as_ref(), (self.now)())
+        read_certificate(chain, self.tls().await.authorities.as_ref(), (self.now)())
     }
 }
 
@@ -115,13 +111,17 @@ where
     };
     // Upstream does not count what comes to the health port either.
     let counted = (shared.port != Port::Healthz).then(|| shared.metrics.begin(&labels));
-    let answer = admit(shared, peer, request, (&method, &path)).await;
+    let mut answer = admit(shared, peer, request, (&method, &path)).await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         peer.count_tunnel(counted);
         return answer;
     }
     // A body that is made while it is sent belongs to the request.
     let coming = answer.body().size_hint().exact().is_none();
+    if coming && answer.extensions().get::<Patience>().is_none() {
+        // A log, whose reader may be a pager.
+        answer.extensions_mut().insert(Patience(PAGER));
+    }
     answer.map(|body| {
         let held = if coming { counted } else { None };
         Held { body, held }.boxed_unsync()
@@ -148,7 +148,7 @@ where
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
     if let Some(secured) = &shared.main {
-        let certificate = secured.certificate(&peer.chain);
+        let certificate = secured.certificate(&peer.chain).await;
         let allowed = match secured
             .auth
             .authenticate(&certificate, request.headers())
@@ -199,13 +199,10 @@ where
     match endpoint {
         Endpoint::Health(name) => health(shared, name, query.as_deref().unwrap_or_default()),
         Endpoint::Pods => {
-            // The snapshot is cheap to take; objects and statuses are put together here, for as long as the answer lives.
+            // The snapshot is cheap to take; objects and statuses are put together pod by pod, as the client takes them.
             let reported = state.pods.borrow().clone();
-            let pods: Vec<Arc<Pod>> = reported
-                .values()
-                .map(|pod| Arc::new(with_status(pod)))
-                .collect();
-            bytes(render_pods(&pods), "application/json")
+            let pods = reported.into_values().map(|pod| (pod.object, pod.status));
+            json_parts(render_pods(pods))
         }
         Endpoint::RunningPods => match ask(&state.running_pods, query).await {
             Ok(pods) => bytes(render_running_pods(&pods), "application/json"),
@@ -424,9 +421,30 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
     answer
 }
 
-fn with_status(reported: &ReportedPod) -> Pod {
-    Pod {
-        status: Some((*reported.status).clone()),
-        ..(*reported.object).clone()
+/// An answer in parts, each made when the client takes it; one that is short is sent whole, as Go does.
+fn json_parts(
+    mut parts: impl Iterator<Item = serde_json::Result<Vec<u8>>> + Send + 'static,
+) -> Answer {
+    const SHORT: usize = 64 << 10;
+    let mut begin = Vec::new();
+    let mut is_all = false;
+    while begin.len() < SHORT && !is_all {
+        match parts.next() {
+            Some(Ok(part)) => begin.extend_from_slice(&part),
+            Some(Err(why)) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
+            None => is_all = true,
+        }
     }
+    let body = if is_all {
+        full(begin)
+    } else {
+        let rest = parts.map(|part| part.map(Bytes::from).map_err(std::io::Error::other));
+        let all = std::iter::once(Ok(Bytes::from(begin))).chain(rest);
+        coming(futures_util::stream::iter(all))
+    };
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.extensions_mut().insert(Patience(STALLED));
+    answer
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// A pod as the runtime knows it.
@@ -24,19 +24,38 @@ pub struct RunningPod {
     pub containers: Vec<(String, String)>,
 }
 
-/// The list of all known pods.
-pub(crate) fn render_pods(pods: &[Arc<Pod>]) -> Result<Vec<u8>, serde_json::Error> {
-    render(pods.iter().map(|pod| {
-        let mut metadata = serde_json::to_value(&pod.metadata)?;
-        let mut spec = serde_json::to_value(&pod.spec)?;
-        let mut status = serde_json::to_value(&pod.status)?;
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.remove("managedFields");
+/// The list of all known pods, in parts.
+pub(crate) fn render_pods(
+    pods: impl ExactSizeIterator<Item = (Arc<Pod>, Arc<PodStatus>)> + Send,
+) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> + Send {
+    let count = pods.len();
+    let pods = pods.enumerate().map(move |(index, (pod, status))| {
+        let pod = parts_of(&pod, &status)?;
+        let mut out = if index == 0 {
+            HEAD.to_vec()
+        } else {
+            Vec::new()
+        };
+        render_pod(&mut out, index, pod)?;
+        if index + 1 == count {
+            out.extend_from_slice(b"]}\n");
         }
-        complete_spec(&mut spec);
-        complete_status(&mut status);
-        Ok((metadata, spec, status))
-    }))
+        Ok(out)
+    });
+    let none = (count == 0).then(|| Ok([HEAD, EMPTY].concat()));
+    pods.chain(none)
+}
+
+fn parts_of(pod: &Pod, status: &PodStatus) -> Parts {
+    let mut metadata = serde_json::to_value(&pod.metadata)?;
+    let mut spec = serde_json::to_value(&pod.spec)?;
+    let mut status = serde_json::to_value(status)?;
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    complete_spec(&mut spec);
+    complete_status(&mut status);
+    Ok((metadata, spec, status))
 }
 
 /// The list of what the runtime runs.
@@ -55,26 +74,37 @@ pub(crate) fn render_running_pods(pods: &[RunningPod]) -> Result<Vec<u8>, serde_
 
 type Parts = Result<(Value, Value, Value), serde_json::Error>;
 
+const HEAD: &[u8] = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#;
+/// A list that was never filled is null in Go.
+const EMPTY: &[u8] = b"null}\n";
+
 fn render(pods: impl Iterator<Item = Parts>) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#.to_vec();
+    let mut out = HEAD.to_vec();
     let mut count = 0_usize;
     for parts in pods {
-        let (metadata, spec, status) = parts?;
-        out.extend_from_slice(if count == 0 { b"[" } else { b"," });
+        render_pod(&mut out, count, parts?)?;
         count += 1;
-        for (key, part) in [
-            ("{\"metadata\":", metadata),
-            (",\"spec\":", spec),
-            (",\"status\":", status),
-        ] {
-            out.extend_from_slice(key.as_bytes());
-            serde_json::to_writer(&mut out, &part)?;
-        }
-        out.push(b'}');
     }
-    // A list that was never filled is null in Go.
-    out.extend_from_slice(if count == 0 { b"null}\n" } else { b"]}\n" });
+    out.extend_from_slice(if count == 0 { EMPTY } else { b"]}\n" });
     Ok(out)
+}
+
+fn render_pod(
+    out: &mut Vec<u8>,
+    index: usize,
+    (metadata, spec, status): (Value, Value, Value),
+) -> Result<(), serde_json::Error> {
+    out.extend_from_slice(if index == 0 { b"[" } else { b"," });
+    for (key, part) in [
+        ("{\"metadata\":", metadata),
+        (",\"spec\":", spec),
+        (",\"status\":", status),
+    ] {
+        out.extend_from_slice(key.as_bytes());
+        serde_json::to_writer(&mut *out, &part)?;
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 /// Go prints structures that are not pointers even when they are empty.
@@ -140,6 +170,15 @@ fn objects<'a>(
 mod tests {
     use super::*;
 
+    fn rendered(pods: Vec<Pod>) -> Vec<u8> {
+        let pods = pods.into_iter().map(|pod| {
+            let status = Arc::new(pod.status.clone().unwrap_or_default());
+            (Arc::new(pod), status)
+        });
+        let parts: Vec<Vec<u8>> = render_pods(pods).map(Result::unwrap).collect();
+        parts.concat()
+    }
+
     fn recorded(file: &str) -> Value {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../parity")
@@ -151,11 +190,11 @@ mod tests {
     fn recorded_pods_come_out_as_they_went_in() {
         let list = recorded("pods.json");
         let items = list["items"].as_array().unwrap();
-        let pods: Vec<Arc<Pod>> = items
+        let pods: Vec<Pod> = items
             .iter()
-            .map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap()))
+            .map(|pod| serde_json::from_value(pod.clone()).unwrap())
             .collect();
-        let shown: Value = serde_json::from_slice(&render_pods(&pods).unwrap()).unwrap();
+        let shown: Value = serde_json::from_slice(&rendered(pods)).unwrap();
         for (shown, recorded) in shown["items"].as_array().unwrap().iter().zip(items) {
             assert_eq!(shown, recorded);
         }
@@ -189,14 +228,14 @@ mod tests {
     fn no_pods_are_null_and_an_empty_pod_keeps_gos_empty_structures() {
         let start = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#;
         assert_eq!(
-            String::from_utf8(render_pods(&[]).unwrap()).unwrap(),
+            String::from_utf8(rendered(Vec::new())).unwrap(),
             format!("{start}null}}\n")
         );
         let mut pod = Pod::default();
         pod.metadata.managed_fields = Some(vec![
             k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default(),
         ]);
-        let shown = String::from_utf8(render_pods(&[Arc::new(pod)]).unwrap()).unwrap();
+        let shown = String::from_utf8(rendered(vec![pod])).unwrap();
         assert_eq!(
             shown,
             format!(

@@ -383,7 +383,7 @@ async fn connections_that_idle_or_dawdle_are_closed_and_large_heads_refused() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_one_to_end() {
+async fn at_the_limit_the_oldest_idle_connection_makes_room() {
     let (state, _world) = state();
     let listeners = bind(config(None), state).await.unwrap();
     let at = address(listeners.healthz.as_ref());
@@ -394,14 +394,29 @@ async fn connections_beyond_the_limit_wait_for_one_to_end() {
             assert_eq!(get(&mut client, "/healthz").await.0, 200);
             held.push(client);
         }
+        let begin = Instant::now();
         let mut late = plain_client(at).await;
-        let mut answer = std::pin::pin!(get(&mut late, "/healthz"));
-        for _ in 0..100 {
-            assert!(futures_util::poll!(&mut answer).is_pending());
-            tokio::task::yield_now().await;
-        }
-        held.pop();
-        assert_eq!(answer.await.0, 200);
+        assert_eq!(get(&mut late, "/healthz").await.0, 200);
+        assert!(begin.elapsed().as_secs() < 10, "it waited");
+        held.first_mut().unwrap().ready().await.unwrap_err();
+        assert_eq!(get(held.last_mut().unwrap(), "/healthz").await.0, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plain_ports_speak_http_1_alone() {
+    let (state, _world) = state();
+    let listeners = bind(config(None), state).await.unwrap();
+    let at = address(listeners.read_only.as_ref());
+    with(listeners.read_only, async {
+        // The preface of HTTP/2 and empty settings.
+        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let (answer, _) = raw(at, hello).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
     })
     .await;
 }

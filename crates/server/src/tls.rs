@@ -2,7 +2,8 @@
 //!
 //! In:    paths; the node's name and the present time for a pair of our own
 //! Out:   the TLS configuration of the next connection
-//! Calls: `lib` at bind, and per accepted connection (a stat of at most three files; nothing runs while nobody connects)
+//! Calls: `lib` at bind; `listener` and `answer` (a stat of at most three files, once a second at the most; nothing runs while
+//!        nobody asks)
 //! Holds: before the cluster's certificate has come no handshake succeeds; a changed file that is unusable keeps what was in force and is logged once per change; the key file is 0600
 //! Upstream: cmd/kubelet/app/server.go InitializeTLS, client-go util/cert (1.36); differences: an ECDSA key (upstream: RSA), and
 //!           the names `localhost` and `127.0.0.1` beside the node's
@@ -11,9 +12,10 @@ use std::fs::Metadata;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kubelet_host::Blocking;
 use kubelet_tls::{AskOnly, certificates, pair, private_key, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -21,6 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ConfigBuilder, RootCertStore, ServerConfig};
+use tokio::time::Instant;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +195,62 @@ impl TlsFiles {
             }
         }
         self.tls.clone()
+    }
+}
+
+/// How old a look at the files may be.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The TLS files as they were a second ago at the most. They are looked at when somebody asks, by a thread of their own: a file
+/// system that does not answer costs one thread, and the configuration in force stays.
+pub(crate) struct Current {
+    blocking: Blocking,
+    /// Locked by the look alone.
+    files: Arc<Mutex<TlsFiles>>,
+    /// Never locked across an await.
+    in_force: Mutex<(Tls, Option<Instant>)>,
+}
+
+impl Current {
+    pub(crate) fn new(files: TlsFiles, blocking: Blocking) -> Self {
+        let in_force = (files.tls.clone(), None);
+        Self {
+            blocking,
+            files: Arc::new(Mutex::new(files)),
+            in_force: Mutex::new(in_force),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Tls, Option<Instant>)> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) async fn get(&self) -> Tls {
+        let now = Instant::now();
+        {
+            let mut in_force = self.lock();
+            let (tls, looked) = &mut *in_force;
+            if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_EVERY) {
+                return tls.clone();
+            }
+            // Whoever comes meanwhile does not look as well.
+            *looked = Some(now);
+        }
+        let files = Arc::clone(&self.files);
+        // Nothing when the look before this one has not come back.
+        let look = move || files.try_lock().ok().map(|mut files| files.current());
+        match self
+            .blocking
+            .run(LOOK_EVERY, "look at the TLS files", look)
+            .await
+        {
+            Ok(Some(tls)) => self.lock().0 = tls,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the TLS files cannot be looked at, the former ones stay in force")
+            }
+        }
+        self.lock().0.clone()
     }
 }
 
@@ -598,6 +657,31 @@ mod tests {
         let before = files.current();
         std::fs::write(place.join("b"), "no certificate").unwrap();
         assert!(Arc::ptr_eq(&before.config, &files.current().config));
+        std::fs::remove_dir_all(place).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_are_looked_at_once_a_second_at_the_most() {
+        let place = std::env::temp_dir().join(format!("kubelet-look-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let pair = ServingPair::SelfSigned(place.clone());
+        let negotiation = Negotiation {
+            min: MinTls::V12,
+            cipher_suites: Vec::new(),
+            curves: Vec::new(),
+        };
+        let now = "2026-11-25T12:00:00Z".parse().unwrap();
+        let files = TlsFiles::open(&pair, None, &negotiation, "n", now).unwrap();
+        let current = Current::new(files, Blocking::Inline);
+        let first = current.get().await;
+        std::fs::remove_file(place.join("kubelet.crt")).unwrap();
+        let again = TlsFiles::open(&pair, None, &negotiation, "n", now).unwrap();
+        drop(again);
+        for _ in 0..1000 {
+            assert!(Arc::ptr_eq(&first.config, &current.get().await.config));
+        }
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(!Arc::ptr_eq(&first.config, &current.get().await.config));
         std::fs::remove_dir_all(place).unwrap();
     }
 }

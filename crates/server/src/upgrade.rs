@@ -7,11 +7,10 @@
 //!        be answered, 64 KiB of a refusal; a connection without a byte in either direction for the configured time is closed
 //! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle time; no https to the runtime
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -24,10 +23,9 @@ use hyper::header::{
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use kubelet_ports::tunnel::copy;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::error;
@@ -38,11 +36,6 @@ use crate::metrics::InFlight;
 const DIAL: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);
 const REFUSAL_BYTES: usize = 64 << 10;
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Each way.
-const COPY_BYTES: usize = 32 << 10;
-/// "Never", in a clock that does not overflow.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -307,101 +300,5 @@ impl Driven {
             wanted.as_mut().poll(cx)
         })
         .await
-    }
-}
-
-/// Why a copy ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Client,
-    Runtime,
-    Idle,
-    Broken,
-}
-
-async fn copy<C, R>(client: C, runtime: R, idle: Option<Duration>) -> End
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    R: AsyncRead + AsyncWrite + Unpin,
-{
-    let (client_in, client_out) = tokio::io::split(client);
-    let (runtime_in, runtime_out) = tokio::io::split(runtime);
-    let mut up = Way::new(client_in, runtime_out);
-    let mut down = Way::new(runtime_in, client_out);
-    let idle = idle.unwrap_or(NEVER);
-    let mut silence = std::pin::pin!(tokio::time::sleep(idle));
-    let end = std::future::poll_fn(|cx| {
-        let before = up.bytes.wrapping_add(down.bytes);
-        // Output first: what a process said before it ended must arrive.
-        let ends = [(down.poll(cx), End::Runtime), (up.poll(cx), End::Client)];
-        for (end, who) in ends {
-            match end {
-                Poll::Ready(Ok(())) => return Poll::Ready(who),
-                Poll::Ready(Err(_)) => return Poll::Ready(End::Broken),
-                Poll::Pending => {}
-            }
-        }
-        if up.bytes.wrapping_add(down.bytes) != before {
-            silence.as_mut().reset(Instant::now() + idle);
-        }
-        silence.as_mut().poll(cx).map(|()| End::Idle)
-    })
-    .await;
-    // The orderly end of TLS, so that a client can tell it from a cut.
-    let goodbye = async { down.to.shutdown().await.and(up.to.shutdown().await) };
-    if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("a stream's connection was not closed in order");
-    }
-    end
-}
-
-/// One direction, with one buffer: what was read is written and flushed before more is read.
-struct Way<I, O> {
-    from: I,
-    to: O,
-    buffer: Vec<u8>,
-    /// What of the buffer is still to be written.
-    left: std::ops::Range<usize>,
-    flushed: bool,
-    bytes: u64,
-}
-
-impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Way<I, O> {
-    fn new(from: I, to: O) -> Self {
-        Self {
-            from,
-            to,
-            buffer: vec![0; COPY_BYTES],
-            left: 0..0,
-            flushed: true,
-            bytes: 0,
-        }
-    }
-
-    /// Ready when the source has ended and all of it is written.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while !self.left.is_empty() {
-                let part = self.buffer.get(self.left.clone()).unwrap_or_default();
-                let written = ready!(Pin::new(&mut self.to).poll_write(cx, part))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.left.start += written;
-                self.bytes = self.bytes.wrapping_add(written as u64);
-                self.flushed = false;
-            }
-            if !self.flushed {
-                ready!(Pin::new(&mut self.to).poll_flush(cx))?;
-                self.flushed = true;
-            }
-            let mut read = ReadBuf::new(&mut self.buffer);
-            ready!(Pin::new(&mut self.from).poll_read(cx, &mut read))?;
-            let count = read.filled().len();
-            if count == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            self.left = 0..count;
-        }
     }
 }

@@ -176,7 +176,7 @@ fn pod_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
         ));
     }
-    if labels(new) != labels(old) {
+    if !object::says_same_at("/metadata/labels", new, old) {
         return refuse(format!(
             "node {node:?} cannot update labels through pod status"
         ));
@@ -297,8 +297,7 @@ fn node(change: &Change<'_>, node: &str) -> Result<(), Failure> {
             if list(new, "/spec/taints") != list(old, "/spec/taints") {
                 return refuse(format!("node {node:?} is not allowed to modify taints"));
             }
-            let owners = "/metadata/ownerReferences";
-            if list(new, owners) != list(old, owners) {
+            if !object::says_same_at("/metadata/ownerReferences", new, old) {
                 return refuse(format!(
                     "node {node:?} is not allowed to modify ownerReferences"
                 ));

@@ -66,7 +66,7 @@ async fn stand_in(
     clippy::disallowed_methods,
     reason = "a test's own tasks end with its runtime"
 )]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }
 
@@ -103,15 +103,15 @@ async fn kubelet() -> u16 {
 }
 
 /// A server with a node whose kubelet stands in, listening; and a client for it.
-struct Served {
-    world: World,
-    address: SocketAddr,
+pub(super) struct Served {
+    pub(super) world: World,
+    pub(super) address: SocketAddr,
     authority: String,
     serving: Serving,
 }
 
 impl Served {
-    async fn new() -> (Self, Pair) {
+    pub(super) async fn new() -> (Self, Pair) {
         let world = World::new().await;
         let port = kubelet().await;
         let mut node = ready_node("n");
@@ -158,6 +158,14 @@ impl Served {
     }
 
     async fn connect(&self, client: Option<&Pair>) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.connect_for(client, b"http/1.1").await
+    }
+
+    pub(super) async fn connect_for(
+        &self,
+        client: Option<&Pair>,
+        protocol: &[u8],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.authority.as_bytes()) {
             roots.add(certificate.unwrap()).unwrap();
@@ -166,10 +174,11 @@ impl Served {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let config = match client.map(pem) {
+        let mut config = match client.map(pem) {
             Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
             None => config.with_no_client_auth(),
         };
+        config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config))
@@ -179,7 +188,7 @@ impl Served {
     }
 
     /// Status line and body, over HTTP/1.1 and a connection of its own.
-    async fn raw(&self, client: Option<&Pair>, head: &str, then: &str) -> String {
+    pub(super) async fn raw(&self, client: Option<&Pair>, head: &str, then: &str) -> String {
         let mut stream = self.connect(client).await;
         let request = format!("{head}\r\nHost: localhost\r\n");
         stream

@@ -3,18 +3,28 @@
 //! In:    selectors, `limit`, `continue`, `resourceVersion`, `resourceVersionMatch`
 //! Out:   one page
 //! Calls: `verbs`
-//! Holds: all pages of a list show one version, or the client is told that it is gone
+//! Holds: all pages of a list show one version, or the client is told that it is gone; a long one is written as it is taken
 //! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences: a
 //!           version that may be old is answered with the newest state, which is in memory anyway
 
+use hyper::body::Bytes;
 use serde_json::json;
 
 use super::{Call, Reply};
 use crate::encoding::{base64_url, from_base64_url};
 use crate::failure::Failure;
+use crate::form::Form;
 use crate::object::text;
 use crate::server::Inner;
 use crate::store::{Snapshot, TooOld};
+
+/// A shorter list is sent whole.
+const SHORT: usize = 64 << 10;
+/// `]}`.
+const TAIL: usize = 2;
+
+/// The parts of a list, each made when it is asked for.
+pub(crate) type Parts = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// Which version to show.
 enum At {
@@ -63,10 +73,27 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             page
         }
     };
-    Ok(Reply::Json(
-        200,
-        form.list(resource, &page, metadata, server.registry.now()),
-    ))
+    let now = server.registry.now();
+    let size: usize = page.iter().map(|object| object.bytes.len()).sum();
+    // A table's rows are short; its columns are told once, for all of them.
+    if size < SHORT || matches!(form, Form::Table(_)) {
+        return Ok(Reply::Json(200, form.list(resource, &page, metadata, now)));
+    }
+    // What is there without objects ends where they go.
+    let around = form.list(resource, &[], metadata, now);
+    let (head, tail) = around.split_at(around.len().saturating_sub(TAIL));
+    let (head, tail) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail));
+    let objects = page
+        .into_iter()
+        .enumerate()
+        .flat_map(move |(index, object)| {
+            let comma = (index > 0).then(|| Bytes::from_static(b","));
+            comma
+                .into_iter()
+                .chain([form.object(resource, &object, now)])
+        });
+    let parts = std::iter::once(head).chain(objects).chain([tail]);
+    Ok(Reply::Listed(Box::new(parts)))
 }
 
 fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {

@@ -3,7 +3,7 @@
 //! In:    selectors, `resourceVersion`, `allowWatchBookmarks`, `sendInitialEvents`, `timeoutSeconds`
 //! Out:   [`Watch`], whose `next` gives the lines of the stream
 //! Calls: `verbs`; `http` streams it
-//! Holds: a change is told of once, in the order of versions, and in terms of the selector: what starts to match is added, what
+//! Holds: nothing is written before it is taken, so a watch that nobody reads holds one line; a change is told of once, in the order of versions, and in terms of the selector: what starts to match is added, what
 //!        stops to match is deleted; who is too slow gets 410 as the last event
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go, pkg/storage/cacher/cache_watcher.go (1.36);
 //!           differences: see `store`
@@ -40,7 +40,12 @@ pub(crate) struct Watch {
     selection: Selection,
     form: Form,
     bookmarks: bool,
-    /// Lines that are ready.
+    /// What is still to be told, not yet written: objects that were there at the beginning, then changes.
+    initial: std::vec::IntoIter<Arc<Object>>,
+    /// The bookmark after them.
+    initial_end: bool,
+    pending: VecDeque<Event>,
+    /// The next line, and one after it.
     ready: VecDeque<Bytes>,
     watcher: Watcher,
     /// True until the columns of a table were told.
@@ -89,12 +94,20 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
         seconds => seconds.min(LONGEST_SECONDS),
     };
-    let mut watch = Watch {
+    let objects = if initial {
+        snapshot.objects
+    } else {
+        Vec::new()
+    };
+    let watch = Watch {
         resource,
         prefix,
         selection,
         form,
         bookmarks,
+        initial: objects.into_iter(),
+        initial_end: initial && asks_initial && bookmarks,
+        pending: VecDeque::new(),
         ready: VecDeque::new(),
         watcher,
         headers: matches!(form, Form::Table(_)),
@@ -103,16 +116,6 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         ended: false,
         now: Arc::clone(&server.registry.now),
     };
-    if initial {
-        for object in &snapshot.objects {
-            if watch.selection.matches(object) {
-                watch.tell("ADDED", object);
-            }
-        }
-        if asks_initial && bookmarks {
-            watch.bookmark(true);
-        }
-    }
     Ok(Reply::Watch(Box::new(watch)))
 }
 
@@ -126,12 +129,15 @@ impl Watch {
             if self.ended {
                 return None;
             }
+            if self.tell_next() {
+                continue;
+            }
             let bookmark = self.next_bookmark.min(self.ends);
             tokio::select! {
                 // Changes first; the clock only when there are none.
                 biased;
                 events = self.watcher.next() => match events {
-                    Ok(events) => self.take(&events),
+                    Ok(events) => self.pending = events.into(),
                     Err(TooOld { oldest }) => {
                         let failure = Failure::too_old(self.watcher.seen(), oldest);
                         self.line("ERROR", &bytes(&failure.status()));
@@ -155,22 +161,39 @@ impl Watch {
         self.next_bookmark = now + BOOKMARK;
     }
 
-    fn take(&mut self, events: &[Event]) {
-        for event in events {
-            if !event.object.key.starts_with(&self.prefix) {
-                continue;
+    /// Writes what comes next, if that is known; false when there is nothing to be told.
+    fn tell_next(&mut self) -> bool {
+        if let Some(object) = self.initial.next() {
+            if self.selection.matches(&object) {
+                self.tell("ADDED", &object);
             }
-            let matched = event
-                .before
-                .as_ref()
-                .is_some_and(|b| self.selection.matches(b));
-            let matches = !event.removed && self.selection.matches(&event.object);
-            match (matched, matches) {
-                (false, true) => self.tell("ADDED", &event.object),
-                (true, true) => self.tell("MODIFIED", &event.object),
-                (true, false) => self.tell("DELETED", &event.object),
-                (false, false) => {}
-            }
+            return true;
+        }
+        if std::mem::take(&mut self.initial_end) {
+            self.bookmark(true);
+            return true;
+        }
+        match self.pending.pop_front() {
+            Some(event) => self.take(&event),
+            None => return false,
+        }
+        true
+    }
+
+    fn take(&mut self, event: &Event) {
+        if !event.object.key.starts_with(&self.prefix) {
+            return;
+        }
+        let matched = event
+            .before
+            .as_ref()
+            .is_some_and(|b| self.selection.matches(b));
+        let matches = !event.removed && self.selection.matches(&event.object);
+        match (matched, matches) {
+            (false, true) => self.tell("ADDED", &event.object),
+            (true, true) => self.tell("MODIFIED", &event.object),
+            (true, false) => self.tell("DELETED", &event.object),
+            (false, false) => {}
         }
     }
 

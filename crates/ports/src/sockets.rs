@@ -2,7 +2,7 @@
 //!
 //! In:    a connected TCP socket
 //! Out:   the kernel asks the other end when it is silent, and ends the connection when nobody answers
-//! Calls: server/listener.rs
+//! Calls: `door`
 //! Holds: a dead peer is noticed within two and a half minutes
 //! Upstream: Go net.KeepAliveConfig (its defaults)
 
@@ -16,7 +16,7 @@ use rustix::net::sockopt;
 ///
 /// # Errors
 /// The system call's.
-pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     const PAUSE: Duration = Duration::from_secs(15);
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, PAUSE)?;

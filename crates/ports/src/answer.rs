@@ -1,0 +1,178 @@
+//! The body of an answer on its way to a client: handed out in pieces, counted until they are sent.
+//!
+//! In:    a body, whole or made on the way
+//! Out:   the same bytes in pieces of 16 KiB at the most
+//! Calls: `serve` wraps every answer; hyper takes the pieces
+//! Holds: what is handed out stays counted until the last byte of it is dropped, sent or not; more is made only when there is room
+//! Upstream: none
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+
+use crate::connection::{Charge, Connection, Running};
+
+const PIECE: usize = 16 << 10;
+
+/// How long the client of an answer is waited for, as an extension of the response; without it [`crate::STALLED`].
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(pub Duration);
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Taken<B> {
+    /// `None`: all of it is in `left`.
+    body: Option<B>,
+    left: Bytes,
+    charge: Option<Arc<Charge>>,
+    is_whole: bool,
+    connection: Arc<Connection>,
+    key: u64,
+    patience: Duration,
+    /// While the client waits for us.
+    running: Option<Running>,
+}
+
+/// Bytes that tell when they are gone.
+struct Piece {
+    bytes: Bytes,
+    charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.charge.taken();
+    }
+}
+
+impl<B: Body> Taken<B> {
+    /// `None` when there is no room for an answer of that size.
+    pub(crate) fn new(body: B, connection: &Arc<Connection>, patience: Duration) -> Option<Self> {
+        let size = body.size_hint().exact();
+        let charge = match size {
+            Some(bytes) => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                Some(Arc::new(connection.take_whole(bytes)?))
+            }
+            None => None,
+        };
+        Some(Self {
+            body: Some(body),
+            left: Bytes::new(),
+            charge,
+            is_whole: size.is_some(),
+            connection: Arc::clone(connection),
+            key: connection.answer(patience),
+            patience,
+            running: None,
+        })
+    }
+
+    /// A short text.
+    pub(crate) fn said(text: &'static str, connection: &Arc<Connection>) -> Self {
+        Self {
+            body: None,
+            left: Bytes::from_static(text.as_bytes()),
+            charge: Some(Arc::new(connection.take_part(text.len()))),
+            is_whole: true,
+            connection: Arc::clone(connection),
+            key: connection.answer(crate::STALLED),
+            patience: crate::STALLED,
+            running: None,
+        }
+    }
+
+    fn hand_out(&mut self) -> Option<Frame<Bytes>> {
+        let charge = Arc::clone(self.charge.as_ref()?);
+        let bytes = self.left.split_to(self.left.len().min(PIECE));
+        if self.left.is_empty() && !self.is_whole {
+            self.charge = None;
+        }
+        self.connection
+            .wait_for_client(self.key, Some(self.patience));
+        Some(Frame::data(Bytes::from_owner(Piece { bytes, charge })))
+    }
+}
+
+impl<B> Drop for Taken<B> {
+    fn drop(&mut self) {
+        self.connection.answered(self.key);
+    }
+}
+
+impl<B> Body for Taken<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        loop {
+            if !this.left.is_empty() {
+                return Poll::Ready(this.hand_out().map(Ok));
+            }
+            if !this.is_whole && !this.connection.has_room(cx) {
+                return Poll::Pending;
+            }
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(None);
+            };
+            let polled = Pin::new(body).poll_frame(cx);
+            if polled.is_pending() {
+                if this.running.is_none() {
+                    this.running = Some(this.connection.begin());
+                    this.connection.wait_for_client(this.key, None);
+                }
+                return Poll::Pending;
+            }
+            if this.running.take().is_some() {
+                this.connection
+                    .wait_for_client(this.key, Some(this.patience));
+            }
+            match polled {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => {
+                        if !this.is_whole {
+                            this.charge = Some(Arc::new(this.connection.take_part(bytes.len())));
+                        }
+                        this.left = bytes;
+                    }
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return other,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self
+            .body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let left = self.left.len() as u64;
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(left));
+        }
+        hint.set_lower(rest.lower().saturating_add(left));
+        hint
+    }
+}

@@ -1,0 +1,219 @@
+//! The body of a request: whether it was read, and the bytes of all that are being received.
+//!
+//! In:    bodies as they come
+//! Out:   their bytes within a budget ([`Uploads::read`]), or a [`Refusal`]
+//! Calls: `serve` wraps every request; the API server reads its bodies here
+//! Holds: one user has a quarter of the budget at the most; a body that is not there within 30 s is given up; bytes stay counted
+//!        until the request is done with them
+//! Upstream: net/http MaxBytesReader; differences: a budget for all bodies together
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// All of a body.
+const RECEIVE: Duration = Duration::from_secs(30);
+/// What a body counts at the least.
+const LEAST: usize = 16 << 10;
+/// What one user may have of the budget.
+const SHARE: usize = 4;
+
+/// A request's body that tells whether it was read to its end.
+#[derive(Debug)]
+pub struct Received {
+    body: Incoming,
+    is_read: Arc<AtomicBool>,
+}
+
+impl Received {
+    pub(crate) fn new(body: Incoming) -> (Self, Arc<AtomicBool>) {
+        let is_read = Arc::new(AtomicBool::new(body.is_end_stream()));
+        let received = Self {
+            body,
+            is_read: Arc::clone(&is_read),
+        };
+        (received, is_read)
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Why a body was not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Longer than allowed.
+    TooLarge,
+    /// The budget is used up.
+    Busy,
+    /// Not there in time.
+    Slow,
+    /// The connection said so.
+    Broken(String),
+}
+
+/// The bodies of one port that are being received or worked on; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    budget: usize,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by_user: BTreeMap<String, usize>,
+}
+
+/// The bytes of a body; they count until it is dropped.
+#[derive(Debug)]
+pub struct Upload {
+    /// The body.
+    pub bytes: Bytes,
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+struct Counted {
+    uploads: Uploads,
+    user: String,
+    bytes: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut held = self.uploads.lock();
+        held.all = held.all.saturating_sub(self.bytes);
+        if let Some(own) = held.by_user.get_mut(&self.user) {
+            *own = own.saturating_sub(self.bytes);
+            if *own == 0 {
+                held.by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl Counted {
+    fn grow(&mut self, to: usize) -> Result<(), Refusal> {
+        let more = to.saturating_sub(self.bytes);
+        let mut held = self.uploads.lock();
+        let own = held.by_user.get(&self.user).copied().unwrap_or(0);
+        let budget = self.uploads.budget;
+        if held.all + more > budget || own + more > budget / SHARE {
+            return Err(Refusal::Busy);
+        }
+        held.all += more;
+        *held.by_user.entry(self.user.clone()).or_default() += more;
+        drop(held);
+        self.bytes = self.bytes.max(to);
+        Ok(())
+    }
+}
+
+impl Uploads {
+    /// With this many bytes.
+    pub fn new(budget: usize) -> Self {
+        Self {
+            budget,
+            held: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the rest of the body is not read.
+    pub async fn read<B>(&self, body: B, user: &str, limit: usize) -> Result<Upload, Refusal>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let mut counted = Counted {
+            uploads: self.clone(),
+            user: user.to_owned(),
+            bytes: 0,
+        };
+        if body.is_end_stream() {
+            return Ok(Upload {
+                bytes: Bytes::new(),
+                _counted: counted,
+            });
+        }
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Refusal::TooLarge);
+        }
+        counted.grow(LEAST)?;
+        let reading = collect(body, &mut counted, limit);
+        let read = tokio::time::timeout(RECEIVE, reading).await;
+        let bytes = read.unwrap_or(Err(Refusal::Slow))?;
+        Ok(Upload {
+            bytes,
+            _counted: counted,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().all
+    }
+}
+
+/// Into one piece: a body in a million pieces must not cost more than its bytes.
+async fn collect<B>(body: B, counted: &mut Counted, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut all: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::Broken(error.into().to_string()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = all.len() + data.len();
+        if length > limit {
+            return Err(Refusal::TooLarge);
+        }
+        if length > all.capacity() {
+            let wanted = length.max(all.capacity() * 2).min(limit);
+            counted.grow(wanted)?;
+            all.reserve_exact(wanted - all.len());
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.into())
+}
