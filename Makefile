@@ -4,7 +4,7 @@ SEEDS ?= 10000
 FUZZ_SECONDS ?= 300
 VM ?=
 .DEFAULT_GOAL := help
-.PHONY: help run stop clean-node test check unit machine vm bench world fuzz
+.PHONY: help run stop clean-node test check unit machine vm bench world fuzz attack
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -38,6 +38,12 @@ bench: ## figures of this machine: the kubelet alone and in a cluster beside the
 	@cargo build --release --locked -p hyperkube
 	@cargo build --release --locked -p bench -p testkit
 	@$(or $(CARGO_TARGET_DIR),target)/release/bench $(BENCH)
+
+attack: ## attacks on the release binary, each with its bound (half an hour; ATTACK=--quick: minutes; ATTACK="--only kills")
+	@scripts/setup.sh
+	@[ -n "$(HYPERKUBE_BIN)" ] || cargo build --release --locked -p hyperkube
+	@cargo build --release --locked -p attack
+	@$(or $(CARGO_TARGET_DIR),target)/release/attack $(ATTACK)
 
 world: ## the seeded simulation: make world SEEDS=100000
 	@cargo run --locked -p world -- --seeds $(SEEDS)

@@ -142,7 +142,7 @@ impl Worker {
             Kind::Create | Kind::Delete => self.create(image),
             Kind::Watch => {
                 let path = format!("{PODS}?watch=true&labelSelector=group%3Dg{group}");
-                self.timed(kind, |http| match http.watch(&path)?.next()? {
+                self.timed(kind, |http| match http.watch(&path)?.line()? {
                     Some(_) => Ok(()),
                     None => bail!("the watch was closed"),
                 })

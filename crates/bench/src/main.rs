@@ -10,18 +10,13 @@ mod api_exits;
 mod api_load;
 mod api_memory;
 mod api_pods;
-mod clock;
 mod cluster;
 mod exits;
 mod figures;
 mod floor;
-mod http;
 mod idle;
 mod kubelet;
-mod node;
 mod pods;
-mod process;
-mod program;
 mod proxy;
 mod record;
 mod recording;
@@ -34,6 +29,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+// The rest of the program finds them here, as if they were modules of its own.
+use rig::{clock, http, node, process, program, say};
 
 use crate::cluster::Cluster;
 use crate::figures::Table;
@@ -176,12 +173,6 @@ fn parts(words: &str) -> anyhow::Result<Vec<String>> {
         Some(unknown) => bail!("unknown part {unknown}\n{HELP}"),
         None => Ok(parts),
     }
-}
-
-/// Progress, on stderr.
-#[expect(clippy::print_stderr, reason = "a program for people")]
-pub(crate) fn say(text: &str) {
-    eprintln!("{text}");
 }
 
 #[expect(clippy::print_stdout, reason = "a program for people")]

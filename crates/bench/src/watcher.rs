@@ -76,7 +76,7 @@ impl Shared {
 
     fn read(&self, lines: &mut Lines) {
         let ended = loop {
-            let line = lines.next();
+            let line = lines.line();
             let at = clock::now();
             match line.map(|line| line.map(|line| serde_json::from_slice::<Value>(&line))) {
                 Ok(Some(Ok(mut told))) => {

@@ -2,53 +2,163 @@
 //!
 //! In:    a port on the loopback address; for the API server its authority and a token
 //! Out:   answers; the lines of a watch as they come
-//! Calls: kubelet, for each look at `/pods`; cluster, watcher, api_load
+//! Calls: bench (kubelet, for each look at `/pods`; cluster, watcher, api_load), attack
 //! Holds: a GET reconnects when the connection was closed; no answer waits longer than a minute, only a watch waits as long as it lives
 //! Upstream: none
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, StreamOwned, WantsVerifier,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How to speak to an API server.
+/// Who a client is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whoever holds this bearer token.
+    Token(String),
+    /// Whom a certificate names; both in PEM.
+    Certificate {
+        /// The chain, the leaf first.
+        chain: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// How to speak to a server over TLS.
 #[derive(Debug, Clone)]
-pub(crate) struct Secure {
+pub struct Secure {
     config: Arc<ClientConfig>,
-    token: String,
+    token: Option<String>,
 }
 
 impl Secure {
     /// With the certificates of a file as authority, and a bearer token.
-    pub(crate) fn new(authority: &Path, token: &str) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn new(authority: &Path, token: &str) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(authority)? {
             roots.add(certificate?)?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+        let config = builder()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
             config: Arc::new(config),
-            token: token.to_owned(),
+            token: Some(token.to_owned()),
         })
+    }
+
+    /// As somebody, to a server of this machine whatever it shows: what is looked at is what the server makes of the client.
+    ///
+    /// # Errors
+    /// The certificate cannot be used.
+    pub fn client(who: &Credential, protocols: &[&str]) -> anyhow::Result<Self> {
+        let config = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider())));
+        let mut config = match who {
+            Credential::Certificate { chain, key } => {
+                let chain: Result<_, _> =
+                    CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+                config.with_client_auth_cert(chain?, key)?
+            }
+            _ => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let token = match who {
+            Credential::Token(token) => Some(token.clone()),
+            _ => None,
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            token,
+        })
+    }
+
+    /// The header that goes with each request, or nothing.
+    pub fn authorization(&self) -> String {
+        let token = self.token.as_ref();
+        token.map_or_else(String::new, |token| {
+            format!("Authorization: Bearer {token}\r\n")
+        })
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn builder() -> anyhow::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    Ok(ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?)
+}
+
+/// Takes every server for the wanted one.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// A connection's two kinds.
 #[derive(Debug)]
-enum Wire {
+pub enum Wire {
+    /// As it is.
     Plain(TcpStream),
+    /// Over TLS; the handshake comes with the first byte.
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
@@ -78,7 +188,28 @@ impl Write for Wire {
 }
 
 impl Wire {
-    fn socket(&self) -> &TcpStream {
+    /// Connects to a port of this machine; every wait on it is bounded.
+    ///
+    /// # Errors
+    /// Nobody listens, or not in time.
+    pub fn open(port: u16, secure: Option<&Secure>, patience: Duration) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(match secure {
+            None => Self::Plain(stream),
+            Some(secure) => {
+                let name = ServerName::try_from("localhost")?;
+                let session = ClientConnection::new(Arc::clone(&secure.config), name)?;
+                Self::Tls(Box::new(StreamOwned::new(session, stream)))
+            }
+        })
+    }
+
+    /// The socket under it.
+    pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref(),
@@ -88,30 +219,56 @@ impl Wire {
 
 /// What is sent with a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Body<'a> {
+pub struct Body<'a> {
     /// The media type.
-    pub(crate) kind: &'a str,
-    pub(crate) bytes: &'a [u8],
+    pub kind: &'a str,
+    /// What it is.
+    pub bytes: &'a [u8],
 }
 
 /// A server on this machine.
 #[derive(Debug)]
-pub(crate) struct Http {
+pub struct Http {
     port: u16,
     secure: Option<Secure>,
+    headers: String,
+    patience: Duration,
     connection: Option<BufReader<Wire>>,
 }
 
 impl Http {
-    pub(crate) fn new(port: u16) -> Self {
+    /// Plain.
+    pub fn new(port: u16) -> Self {
         Self {
             port,
             secure: None,
+            headers: String::new(),
+            patience: PATIENCE,
             connection: None,
         }
     }
 
-    pub(crate) fn secure(port: u16, secure: Secure) -> Self {
+    /// The same, which waits so long for a connection and for each part of an answer.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The same with more header lines, each with its end.
+    #[must_use]
+    pub fn with(mut self, headers: &str) -> Self {
+        self.headers.push_str(headers);
+        self
+    }
+
+    /// Other header lines from the next request on, each with its end.
+    pub fn set_headers(&mut self, headers: &str) {
+        headers.clone_into(&mut self.headers);
+    }
+
+    /// Over TLS.
+    pub fn secure(port: u16, secure: Secure) -> Self {
         Self {
             secure: Some(secure),
             ..Self::new(port)
@@ -119,7 +276,10 @@ impl Http {
     }
 
     /// The body of an answer 200.
-    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// No answer, or another one.
+    pub fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
         let reused = self.connection.is_some();
         let result = match self.ask("GET", path, None) {
             // The server may have closed a connection that was idle.
@@ -134,7 +294,10 @@ impl Http {
     }
 
     /// Sends a request once: status and body.
-    pub(crate) fn ask(
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn ask(
         &mut self,
         method: &str,
         path: &str,
@@ -147,6 +310,9 @@ impl Http {
         self.send(&mut connection, method, path, body)?;
         let head = read_head(&mut connection)?;
         let mut answer = Vec::new();
+        if method == "HEAD" {
+            return Ok((head.status, answer));
+        }
         if head.chunked {
             while let Some(mut chunk) = read_chunk(&mut connection)? {
                 answer.append(&mut chunk);
@@ -155,12 +321,18 @@ impl Http {
             answer.resize(head.length, 0);
             connection.read_exact(&mut answer)?;
         }
-        self.connection = Some(connection);
+        // After an upgrade the connection speaks another protocol.
+        if head.status != 101 && !head.close {
+            self.connection = Some(connection);
+        }
         Ok((head.status, answer))
     }
 
     /// Asks for a watch on a connection of its own.
-    pub(crate) fn watch(&self, path: &str) -> anyhow::Result<Lines> {
+    ///
+    /// # Errors
+    /// It is not granted.
+    pub fn watch(&self, path: &str) -> anyhow::Result<Lines> {
         let mut connection = self.connect()?;
         self.send(&mut connection, "GET", path, None)?;
         let head = read_head(&mut connection)?;
@@ -175,17 +347,7 @@ impl Http {
     }
 
     fn connect(&self) -> anyhow::Result<BufReader<Wire>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let wire = match &self.secure {
-            None => Wire::Plain(stream),
-            Some(secure) => {
-                let name = ServerName::try_from("localhost")?;
-                let session = ClientConnection::new(Arc::clone(&secure.config), name)?;
-                Wire::Tls(Box::new(StreamOwned::new(session, stream)))
-            }
-        };
+        let wire = Wire::open(self.port, self.secure.as_ref(), self.patience)?;
         Ok(BufReader::new(wire))
     }
 
@@ -198,8 +360,9 @@ impl Http {
     ) -> anyhow::Result<()> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         if let Some(secure) = &self.secure {
-            request.push_str(&format!("Authorization: Bearer {}\r\n", secure.token));
+            request.push_str(&secure.authorization());
         }
+        request.push_str(&self.headers);
         if let Some(body) = body {
             let (kind, length) = (body.kind, body.bytes.len());
             request.push_str(&format!(
@@ -216,14 +379,17 @@ impl Http {
 
 /// The lines of a body that does not end.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     connection: BufReader<Wire>,
     rest: Vec<u8>,
 }
 
 impl Lines {
     /// The next line, without its end; nothing at the end of the body.
-    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub fn line(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let mut line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -238,7 +404,10 @@ impl Lines {
     }
 
     /// A second hold on the socket, to close it from elsewhere.
-    pub(crate) fn socket(&self) -> io::Result<TcpStream> {
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn socket(&self) -> io::Result<TcpStream> {
         self.connection.get_ref().socket().try_clone()
     }
 }
@@ -248,6 +417,7 @@ struct Head {
     status: u16,
     length: usize,
     chunked: bool,
+    close: bool,
 }
 
 fn read_line(connection: &mut BufReader<Wire>) -> anyhow::Result<String> {
@@ -265,12 +435,14 @@ fn read_head(connection: &mut BufReader<Wire>) -> anyhow::Result<Head> {
         status: code.parse().with_context(|| status.clone())?,
         length: 0,
         chunked: false,
+        close: false,
     };
     loop {
         let line = read_line(connection)?.to_ascii_lowercase();
         match line.split_once(':') {
             Some(("content-length", value)) => head.length = value.trim().parse()?,
             Some(("transfer-encoding", value)) => head.chunked = value.trim() == "chunked",
+            Some(("connection", value)) => head.close = value.trim() == "close",
             Some(_) => {}
             None => return Ok(head),
         }

@@ -2,7 +2,7 @@
 //!
 //! In:    the release binary, its words, a log file
 //! Out:   its pid, its last log lines
-//! Calls: kubelet, cluster
+//! Calls: bench (kubelet, cluster), attack (target)
 //! Holds: only processes started here are ended; one that ended by itself is an error with its last log lines
 //! Upstream: none
 
@@ -19,16 +19,19 @@ use crate::node::{Node, binary};
 
 /// One life of a component.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     child: Child,
     log: PathBuf,
     /// When the process was started, in seconds since 1970.
-    pub(crate) started: f64,
+    pub started: f64,
 }
 
 impl Program {
     /// Starts the release binary, without waiting.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
         node: &Node,
         words: impl IntoIterator<Item = impl AsRef<OsStr>>,
         log: &Path,
@@ -47,12 +50,16 @@ impl Program {
         })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// An error when it has ended.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+    /// Looks whether it runs.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("hyperkube ended: {status}\n{}", self.log_tail());
         }
@@ -60,14 +67,17 @@ impl Program {
     }
 
     /// The log's last lines.
-    pub(crate) fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
     /// Stops the process where it is while something else is measured on the same runtime.
-    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    ///
+    /// # Errors
+    /// What the work said, or that there is no such process.
+    pub fn frozen<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.signal(Signal::STOP)?;
         let result = work();
         self.signal(Signal::CONT)?;
@@ -83,8 +93,21 @@ impl Program {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// As a crash ends it; the process is gone when this returns.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// SIGTERM and wait; pods keep running.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         clock::poll("hyperkube ends", 5, 15.0, || Ok(self.child.try_wait()?)).map(drop)
     }

@@ -1,9 +1,9 @@
-//! The bench's clock: it measures real programs in real time, so this is where real time comes in.
+//! The clock of programs that measure real programs: this is where real time comes in.
 //!
 //! In:    the machine's clocks
 //! Out:   wall-clock instants in seconds since 1970 (comparable with what the runtime and the kubelet write), pauses, polls
-//! Calls: all phases
-//! Holds: the only place of the bench that reads the wall clock or sleeps
+//! Calls: bench, attack
+//! Holds: the only place of these programs that reads the wall clock or sleeps
 //! Upstream: none
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use anyhow::bail;
     clippy::disallowed_methods,
     reason = "measuring real programs is this program's purpose"
 )]
-pub(crate) fn now() -> f64 {
+pub fn now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -27,12 +27,15 @@ pub(crate) fn now() -> f64 {
     clippy::disallowed_methods,
     reason = "measuring real programs is this program's purpose"
 )]
-pub(crate) fn pause_ms(milliseconds: u64) {
+pub fn pause_ms(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
-/// Asks every `every_ms` until there is an answer; an error after `limit_s` seconds, naming what was waited for.
-pub(crate) fn poll<T>(
+/// Asks every `every_ms` until there is an answer.
+///
+/// # Errors
+/// What the look said; after `limit_s` seconds, what was waited for.
+pub fn poll<T>(
     what: &str,
     every_ms: u64,
     limit_s: f64,

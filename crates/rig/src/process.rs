@@ -2,7 +2,7 @@
 //!
 //! In:    a pid
 //! Out:   figures of /proc
-//! Calls: phases idle, scale, api_load, api_memory
+//! Calls: bench (idle, scale, api_load, api_memory), attack
 //! Holds: wake-ups are voluntary context switches of the threads that lived over the whole span; processor time is the scheduler's
 //!        (nanoseconds) for the same threads, or the process's ticks when those say more (threads that ended)
 //! Upstream: none
@@ -16,13 +16,16 @@ use crate::clock;
 
 /// Megabytes (10⁶) in memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    pub(crate) resident: f64,
-    pub(crate) anonymous: f64,
+pub struct Memory {
+    /// All of it.
+    pub resident: f64,
+    /// What no file stands behind.
+    pub anonymous: f64,
 }
 
 impl Memory {
-    pub(crate) fn text(self) -> String {
+    /// For people.
+    pub fn text(self) -> String {
         format!(
             "{:.1} MB resident, {:.1} MB anonymous",
             self.resident, self.anonymous
@@ -32,11 +35,11 @@ impl Memory {
 
 /// Use of the processor over a span.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Activity {
+pub struct Activity {
     /// Percent of one core.
-    pub(crate) cpu_percent: f64,
+    pub cpu_percent: f64,
     /// Voluntary context switches per second.
-    pub(crate) wakeups: f64,
+    pub wakeups: f64,
 }
 
 fn field(text: &str, name: &str) -> Option<f64> {
@@ -46,8 +49,11 @@ fn field(text: &str, name: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Reads /proc/<pid>/status.
-pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
+/// Reads `/proc/<pid>/status`.
+///
+/// # Errors
+/// There is no such process.
+pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = |name| {
         field(&text, name)
@@ -82,7 +88,10 @@ fn threads(pid: u32) -> anyhow::Result<BTreeMap<String, (f64, f64)>> {
 }
 
 /// Seconds in user and kernel mode, in ticks of 10 ms, ended threads included.
-pub(crate) fn ticks(pid: u32) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// There is no such process.
+pub fn ticks(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = text.rsplit_once(") ").context("stat of a process")?.1;
     let words: Vec<f64> = after_name
@@ -93,7 +102,10 @@ pub(crate) fn ticks(pid: u32) -> anyhow::Result<f64> {
 }
 
 /// Watches a process for some seconds.
-pub(crate) fn activity(pid: u32, seconds: u64) -> anyhow::Result<Activity> {
+///
+/// # Errors
+/// There is no such process.
+pub fn activity(pid: u32, seconds: u64) -> anyhow::Result<Activity> {
     let (begin, first, first_ticks) = (clock::now(), threads(pid)?, ticks(pid)?);
     clock::pause_ms(seconds * 1000);
     let (last, last_ticks, took) = (threads(pid)?, ticks(pid)?, clock::now() - begin);
@@ -112,7 +124,7 @@ pub(crate) fn activity(pid: u32, seconds: u64) -> anyhow::Result<Activity> {
 }
 
 /// The machine's load averages, as the kernel prints them.
-pub(crate) fn load() -> String {
+pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

@@ -2,7 +2,7 @@
 //!
 //! In:    `scripts/machine_env.sh`, the release binary
 //! Out:   a node's places, a kubelet's configuration; everything removed at the end
-//! Calls: main and all phases
+//! Calls: bench, attack
 //! Holds: the node is removed also after an error
 //! Upstream: none
 
@@ -16,18 +16,21 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 /// The name of the node, in a cluster or alone.
-pub(crate) const NODE_NAME: &str = "bench";
+pub const NODE_NAME: &str = "bench";
 
 /// A private containerd and the places of its node.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub struct Node {
     repository: PathBuf,
     values: BTreeMap<String, String>,
 }
 
 impl Node {
     /// Starts one in a new directory.
-    pub(crate) fn up(repository: &Path) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn up(repository: &Path) -> anyhow::Result<Self> {
         let output = Command::new(repository.join("scripts/machine_env.sh"))
             .arg("up")
             .stderr(Stdio::inherit())
@@ -49,20 +52,22 @@ impl Node {
     }
 
     /// A value of the environment, such as `HK_DATA`.
-    pub(crate) fn value(&self, key: &str) -> &str {
+    pub fn value(&self, key: &str) -> &str {
         self.values.get(key).map_or("", String::as_str)
     }
 
-    pub(crate) fn path(&self, key: &str) -> PathBuf {
+    /// The same as a path.
+    pub fn path(&self, key: &str) -> PathBuf {
         PathBuf::from(self.value(key))
     }
 
     /// The runtime's socket.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         PathBuf::from(self.value("HK_ENDPOINT").trim_start_matches("unix://"))
     }
 
-    pub(crate) fn repository(&self) -> &Path {
+    /// The checkout.
+    pub fn repository(&self) -> &Path {
         &self.repository
     }
 }
@@ -83,25 +88,28 @@ impl Drop for Node {
 
 /// What a kubelet is started with.
 #[derive(Debug)]
-pub(crate) struct KubeletPlaces {
+pub struct KubeletPlaces {
     /// `unix://…`
-    pub(crate) endpoint: String,
+    pub endpoint: String,
     /// Root directory, manifests (`manifests`), staging and configuration lie in it.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// `maxPods`.
-    pub(crate) max_pods: u32,
+    pub max_pods: u32,
 }
 
 impl KubeletPlaces {
-    pub(crate) fn manifests(&self) -> PathBuf {
+    /// Where manifests lie.
+    pub fn manifests(&self) -> PathBuf {
         self.folder.join("manifests")
     }
 
-    pub(crate) fn root(&self) -> PathBuf {
+    /// The kubelet's root directory.
+    pub fn root(&self) -> PathBuf {
         self.folder.join("root")
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
+    /// The program's log.
+    pub fn log(&self) -> PathBuf {
         self.folder.join("kubelet.log")
     }
 
@@ -110,14 +118,17 @@ impl KubeletPlaces {
     }
 
     /// Makes the directories and writes the configuration.
-    pub(crate) fn make(&self, configuration: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn make(&self, configuration: &str) -> anyhow::Result<()> {
         fs::create_dir_all(self.manifests())?;
         fs::create_dir_all(self.folder.join("staging"))?;
         Ok(fs::write(self.file(), configuration)?)
     }
 
     /// The kubelet's flags.
-    pub(crate) fn words(&self) -> [OsString; 7] {
+    pub fn words(&self) -> [OsString; 7] {
         let root = self.root();
         [
             format!("--hostname-override={NODE_NAME}").into(),
@@ -131,7 +142,11 @@ impl KubeletPlaces {
     }
 }
 
-pub(crate) fn free_ports() -> anyhow::Result<[u16; 3]> {
+/// Three ports that nobody listens on.
+///
+/// # Errors
+/// There are none.
+pub fn free_ports() -> anyhow::Result<[u16; 3]> {
     let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
     let mut ports = [0; 3];
     for (port, socket) in ports.iter_mut().zip(sockets) {
@@ -141,7 +156,10 @@ pub(crate) fn free_ports() -> anyhow::Result<[u16; 3]> {
 }
 
 /// One of the node's configurations with other ports and places, at the default log level.
-pub(crate) fn configuration(
+///
+/// # Errors
+/// The file cannot be read.
+pub fn configuration(
     file: &Path,
     places: &KubeletPlaces,
     [main, read_only, health]: [u16; 3],
@@ -167,7 +185,7 @@ pub(crate) fn configuration(
 }
 
 /// The kubelet under measurement: `$HYPERKUBE_BIN`, or what lies beside this program.
-pub(crate) fn binary(repository: &Path) -> PathBuf {
+pub fn binary(repository: &Path) -> PathBuf {
     let ready_made = std::env::var_os("HYPERKUBE_BIN").map(PathBuf::from);
     let beside = std::env::current_exe().map(|program| program.with_file_name("hyperkube"));
     ready_made
