@@ -574,7 +574,7 @@ mod tests {
                     .unwrap(),
             ),
             status: Arc::default(),
-            progress: kubelet_model::reported::Progress::Working,
+            progress: Progress::Working,
         };
         let uid = PodUid::parse("h").unwrap();
         assert!(held.for_pod(&uid, &shown("p")).is_some());

@@ -188,7 +188,10 @@ mod tests {
             ],
         }))
         .unwrap();
-        let absent = ObservedPod::absent("u".into(), Moment::default());
+        let absent = ObservedPod::absent(
+            kubelet_model::ids::PodUid::parse("u").unwrap(),
+            Moment::default(),
+        );
         record.give_up_lost(&absent, EARLY.parse().unwrap());
         let exits: Vec<_> = record
             .exits

@@ -202,7 +202,7 @@ fn manifest(bytes: &[u8]) {
             assert_ne!(locate_field(bytes, &problem.path), Some((0, 0)));
         }
         let unbuilt = unbuilt_fields(&pod);
-        let Some(pod) = Pod::new(Arc::new(pod), SourceKind::File, unbuilt) else {
+        let Ok(pod) = Pod::new(Arc::new(pod), SourceKind::File, unbuilt) else {
             continue;
         };
         // What the planner computes with amounts that nobody has.

@@ -269,7 +269,7 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
     );
     for leaving in [Leaving::No, Leaving::Yes] {
         let dirs = PodDirs {
-            pod: kubelet_host::remove::identity(&pod_dir).unwrap(),
+            pod: remove::identity(&pod_dir).unwrap(),
             logs: None,
         };
         for work in release_work(&pod, &node, leaving, &dirs) {

@@ -341,10 +341,10 @@ async fn empty_labels_keep_no_status_away_however_they_got_into_the_store() {
     let mut kept = object.value();
     kept["metadata"]["labels"] = json!({});
     kept["metadata"]["ownerReferences"] = json!([]);
-    let write = crate::store::Write {
+    let write = Write {
         key: object.key.to_string(),
-        expected: crate::store::Expected::At(object.version),
-        change: crate::store::Change::Put(Box::new(kept)),
+        expected: Expected::At(object.version),
+        change: Change::Put(Box::new(kept)),
     };
     store.write(write).await.unwrap();
     let status = json!({"status": {"phase": "Failed"}});
