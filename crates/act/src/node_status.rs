@@ -41,8 +41,8 @@ const FAST: Duration = Duration::from_millis(100);
 const FAST_FOR: Duration = Duration::from_secs(120);
 /// A runtime that was not listed for so long is not well.
 const LIST_AGE: Duration = Duration::from_secs(180);
-/// A node that cannot hear of its pods for so long, though there is a server, starts none and is not ready. Longer than a set takes
-/// after a restart or an outage: those flip nothing.
+/// A kubelet that never had its pods or Services, and could reach the API server for so long, starts no pod: its node is not ready. The
+/// time is longer than a set takes after a restart. A set that was had once and is behind leaves the node ready, as upstream.
 const UNHEARD: Duration = Duration::from_secs(60);
 /// The sets without which no pod of the API starts.
 const VITAL: [&str; 2] = ["pods", "services"];
@@ -286,7 +286,9 @@ impl NodeStatus {
         let behind = self.parts.client.sets().behind();
         let (vital, others): (Vec<&Behind>, Vec<&Behind>) = behind
             .iter()
-            .partition(|set| VITAL.contains(&set.name) && set.reachable >= UNHEARD);
+            .partition(|set| {
+                !set.was_had && VITAL.contains(&set.name) && set.reachable >= UNHEARD
+            });
         let mut not_ready = self.not_ready(&runtime);
         not_ready.extend(vital.iter().map(ToString::to_string));
         let warning: Vec<String> = others.iter().map(ToString::to_string).collect();

@@ -200,7 +200,7 @@ fn ready_of(node: &Node) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_refused_its_pods_says_so_and_after_a_minute_is_not_ready() {
+async fn a_node_that_is_refused_its_pods_says_so_and_is_not_ready_while_it_never_had_them() {
     let node = OneNode::new().await;
     let line = &node.site.cluster.line;
     let network = watch::Sender::new(None);
@@ -248,6 +248,23 @@ async fn a_node_that_is_refused_its_pods_says_so_and_after_a_minute_is_not_ready
         seconds(15).await;
         assert_eq!(node.readiness().await, "True");
         assert_eq!(node.says().await, "kubelet is posting ready status");
+        // A set that was had and is refused from now on makes no node unready: what runs is known.
+        line.set_rule(|asked| {
+            let is_pods = asked.path.ends_with("/pods") && !asked.is_write();
+            is_pods.then_some(Fault::Answer {
+                code: 403,
+                reason: "Forbidden",
+                retry_after: None,
+            })
+        });
+        line.cut();
+        seconds(100).await;
+        assert_eq!(node.readiness().await, "True");
+        let said = node.says().await;
+        assert!(
+            said.contains("WARNING: pods of the API server have not been kept current"),
+            "{said}"
+        );
     };
     tokio::select! {
         () = script => {}
