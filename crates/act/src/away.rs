@@ -16,8 +16,6 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest, when the server does not ask for more.
 pub(crate) const MOST: Duration = Duration::from_secs(10);
-/// The longest, whatever it asks for; a number of seconds that no clock can hold is asked for quickly.
-const MOST_ASKED: Duration = Duration::from_secs(3600);
 /// While it lasts, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(300);
 
@@ -48,7 +46,7 @@ impl Away {
     pub(crate) fn failed(&mut self, what: &'static str, error: &ClusterError) {
         let now = Instant::now();
         let pause = (FIRST * 2_u32.pow(self.failures.min(4))).min(MOST);
-        let asked = error.retry_after().unwrap_or_default().min(MOST_ASKED);
+        let asked = error.retry_after().unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         let (since, mut said) = match self.now {
             Some((since, _, said)) => (since, Some(said)),
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_asks_for_an_eternity_is_asked_again_within_the_hour() {
+    async fn a_server_that_asks_for_an_eternity_is_asked_again_within_five_minutes() {
         let mut away = Away::default();
         let refusal = Refusal {
             code: 429,
@@ -127,7 +125,7 @@ mod tests {
             },
         );
         let wait = away.until().unwrap().duration_since(Instant::now());
-        assert_eq!(wait, MOST_ASKED);
+        assert_eq!(wait, Duration::from_secs(300));
     }
 
     #[test]

@@ -300,12 +300,8 @@ pub fn oom_score_adj(pod: &Pod, container: &v1::Container, capacity_memory_bytes
         score = score.min(adjustment(least.saturating_add(share)));
     }
     let floor = i128::from(1000 + GUARANTEED_OOM_SCORE_ADJ);
-    let score = score.max(floor);
-    let score = if score == i128::from(BEST_EFFORT_OOM_SCORE_ADJ) {
-        score - 1
-    } else {
-        score
-    };
+    // A pod of an API server that took a negative request stays below one that asks for nothing, too.
+    let score = score.clamp(floor, i128::from(BEST_EFFORT_OOM_SCORE_ADJ - 1));
     i64::try_from(score).unwrap_or(BEST_EFFORT_OOM_SCORE_ADJ)
 }
 

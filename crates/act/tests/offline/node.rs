@@ -259,8 +259,8 @@ async fn a_node_that_is_refused_its_pods_says_so_and_is_not_ready_while_it_never
         });
         line.cut();
         seconds(100).await;
-        assert_eq!(node.readiness().await, "True");
         let said = node.says().await;
+        assert_eq!(node.readiness().await, "True", "{said}");
         assert!(
             said.contains("WARNING: pods of the API server have not been kept current"),
             "{said}"
