@@ -4,7 +4,7 @@
 //! Out:   the same; its connection is told of what is read
 //! Calls: `serve`
 //! Holds: an answer given before its request was read is not lost to a reset: after the farewell the rest is read and dropped for
-//!        half a second, 256 KiB at the most
+//!        a second, 4 MiB at the most
 //! Upstream: net/http server.go closeWriteAndWait (rstAvoidanceDelay)
 
 use std::io;
@@ -19,8 +19,10 @@ use tokio::time::Sleep;
 
 use crate::connection::Connection;
 
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_BYTES: usize = 256 << 10;
+/// What of an unread body is thrown away, so that the client gets the answer instead of a reset: as much as an API server's largest body
+/// and some more, as a client that is a little above the limit sends all of it before it reads.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
 /// The most that is read at once: buffers above grow with what they get.
 const READ: usize = 8 << 10;
 
