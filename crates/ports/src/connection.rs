@@ -293,10 +293,13 @@ impl Connection {
         Some(self.charge(bytes, room))
     }
 
-    /// Bytes of an answer that is made on the way.
+    /// Bytes of an answer that is made on the way. They are there already, so they count even where they pass the bound;
+    /// then nobody makes more.
     pub(crate) fn take_part(self: &Arc<Self>, bytes: usize) -> Charge {
-        let room = self.book.take_answer(bytes, self.id);
-        self.charge(bytes, room)
+        if !self.book.take_answer(bytes, self.id) {
+            self.book.add_answer(bytes);
+        }
+        self.charge(bytes, true)
     }
 
     fn charge(self: &Arc<Self>, bytes: usize, counted: bool) -> Charge {

@@ -38,6 +38,10 @@ fn full(bytes: impl Into<Bytes>) -> Content {
 /// Bytes that were made for answers that are made on the way.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
+/// Frames of [`LARGE`] bytes that were made.
+static LARGE_MADE: AtomicUsize = AtomicUsize::new(0);
+const LARGE: usize = 3 * MEGABYTE;
+
 /// Requests that are answered never.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -48,6 +52,13 @@ async fn answer(request: Request<Received>) -> Response<Content> {
             let parts = stream::repeat_with(|| {
                 MADE.fetch_add(64 << 10, Ordering::Relaxed);
                 Ok(Frame::data(Bytes::from(vec![b'x'; 64 << 10])))
+            });
+            Response::new(StreamBody::new(parts).boxed_unsync())
+        }
+        "/large" => {
+            let parts = stream::repeat_with(|| {
+                LARGE_MADE.fetch_add(1, Ordering::Relaxed);
+                Ok(Frame::data(Bytes::from(vec![b'x'; LARGE])))
             });
             Response::new(StreamBody::new(parts).boxed_unsync())
         }
@@ -383,6 +394,33 @@ async fn answers_that_nobody_takes_are_bounded_in_bytes() {
     }
     // Each stream made one part, if any.
     assert!(MADE.load(Ordering::Relaxed) < BOUND);
+}
+
+#[tokio::test]
+async fn parts_larger_than_the_room_that_is_left_are_counted() {
+    let bounds = Bounds {
+        answers: 8 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let before = resident();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            // A byte each, so that every stream asks its body for the first frame.
+            let mut raw = Raw::connect(at, 1).await;
+            raw.ask("/large", 20).await;
+            held.push(raw);
+        }
+        let (pause, time) = (Duration::from_millis(5), Duration::from_millis(300));
+        join_all(held.iter_mut().map(|raw| raw.ping(pause, time))).await;
+        let (_, answers, _) = door.book.held();
+        let made = LARGE_MADE.load(Ordering::Relaxed);
+        assert!((1..=4).contains(&made), "{made} frames were made");
+        assert_eq!(answers, made * LARGE, "each frame that is held is counted");
+        let slowest = slowest(async || Raw::health(at).await).await;
+        shown("large parts", slowest, resident().saturating_sub(before));
+    })
+    .await;
 }
 
 #[tokio::test]
