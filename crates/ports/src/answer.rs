@@ -29,6 +29,8 @@ pub struct Taken<B> {
     left: Bytes,
     charge: Option<Arc<Charge>>,
     is_whole: bool,
+    /// All of it was handed out.
+    is_finished: bool,
     connection: Arc<Connection>,
     key: u64,
     patience: Duration,
@@ -66,6 +68,7 @@ impl<B: Body> Taken<B> {
             None => None,
         };
         Some(Self {
+            is_finished: body.is_end_stream(),
             body: Some(body),
             left: Bytes::new(),
             charge,
@@ -84,6 +87,7 @@ impl<B: Body> Taken<B> {
             left: Bytes::from_static(text.as_bytes()),
             charge: Some(Arc::new(connection.take_part(text.len()))),
             is_whole: true,
+            is_finished: false,
             connection: Arc::clone(connection),
             key: connection.answer(crate::STALLED),
             patience: crate::STALLED,
@@ -105,7 +109,7 @@ impl<B: Body> Taken<B> {
 
 impl<B> Drop for Taken<B> {
     fn drop(&mut self) {
-        self.connection.answered(self.key);
+        self.connection.answered(self.key, self.is_finished);
     }
 }
 
@@ -123,12 +127,15 @@ where
         let this = &mut *self;
         loop {
             if !this.left.is_empty() {
-                return Poll::Ready(this.hand_out().map(Ok));
+                let frame = this.hand_out();
+                this.is_finished = this.is_end_stream();
+                return Poll::Ready(frame.map(Ok));
             }
             if !this.is_whole && !this.connection.has_room(cx) {
                 return Poll::Pending;
             }
             let Some(body) = &mut this.body else {
+                this.is_finished = true;
                 return Poll::Ready(None);
             };
             let polled = Pin::new(body).poll_frame(cx);
@@ -153,7 +160,10 @@ where
                     }
                     Err(other) => return Poll::Ready(Some(Ok(other))),
                 },
-                other => return other,
+                other => {
+                    this.is_finished = true;
+                    return other;
+                }
             }
         }
     }

@@ -55,9 +55,9 @@ impl Entries {
     }
 
     /// The one that makes room: the oldest that waits, of one source or of any.
-    fn oldest(&self, source: Option<IpAddr>, now: Instant) -> Option<u64> {
+    fn oldest(&self, source: Option<IpAddr>) -> Option<u64> {
         let of = |c: &&Arc<Connection>| source.is_none_or(|source| c.source == source);
-        let waits = |c: &Arc<Connection>| Some((c.evictable(now)?, c.id));
+        let waits = |c: &Arc<Connection>| Some((c.evictable()?, c.id));
         let found = self.open.values().filter(of).filter_map(waits).min();
         found.map(|(Evictable { .. }, id)| id)
     }
@@ -91,17 +91,17 @@ impl Book {
 
     /// A place for a connection; `None` when all that are there are busy.
     pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
-        let (source, now) = (source_of(peer), Instant::now());
+        let source = source_of(peer);
         let limit = self.bounds.connections;
         let mut entries = self.lock();
         let own = entries.sources.get(&source).copied().unwrap_or(0);
         if own >= (limit * 3 / 4).max(1) {
-            let victim = entries.oldest(Some(source), now)?;
+            let victim = entries.oldest(Some(source))?;
             dismiss(entries.remove(victim));
         } else if entries.open.len() >= limit {
             let greedy = entries.greediest(limit / 4);
-            let victim = greedy.and_then(|greedy| entries.oldest(Some(greedy), now));
-            let victim = victim.or_else(|| entries.oldest(None, now))?;
+            let victim = greedy.and_then(|greedy| entries.oldest(Some(greedy)));
+            let victim = victim.or_else(|| entries.oldest(None))?;
             dismiss(entries.remove(victim));
         }
         let id = entries.next;
@@ -115,7 +115,7 @@ impl Book {
     /// Ends the oldest connection that waits, as when descriptors run out.
     pub(crate) fn make_room(&self) {
         let mut entries = self.lock();
-        if let Some(victim) = entries.oldest(None, Instant::now()) {
+        if let Some(victim) = entries.oldest(None) {
             dismiss(entries.remove(victim));
         }
     }

@@ -28,8 +28,6 @@ const WHOLE: usize = 4 << 20;
 /// So small an answer always finds room.
 const SMALL: usize = 1 << 10;
 const SHORT_HEAD: usize = 4 << 10;
-/// A client that takes nothing for this long may be closed for another.
-const WAITED: Duration = Duration::from_secs(5);
 /// What a piece that was taken earns, in frames: window updates for it come at the most that often.
 const PIECE_EARNS: u64 = 16;
 
@@ -63,6 +61,10 @@ struct State {
     /// Answers under way, and since when and how long their client is waited for.
     answers: BTreeMap<u64, Option<(Instant, Duration)>>,
     next_answer: u64,
+    /// Since when the client owes us: from its first answer on, or from the last piece that it took. New requests do not move it.
+    owes: Instant,
+    /// It gave up an answer, and has taken nothing since.
+    gave_up: bool,
     /// Bytes of answers that wait for the client.
     queued: usize,
     taken: Instant,
@@ -116,7 +118,10 @@ impl Charge {
     /// Some of it was taken.
     pub(crate) fn taken(&self) {
         let mut state = self.connection.lock();
-        state.taken = Instant::now();
+        let now = Instant::now();
+        state.taken = now;
+        state.owes = now;
+        state.gave_up = false;
         state.credit.earn(PIECE_EARNS);
         if state.running == 0 && state.answers.is_empty() {
             state.since = Instant::now();
@@ -156,6 +161,8 @@ impl Connection {
                 head: 0,
                 answers: BTreeMap::new(),
                 next_answer: 0,
+                owes: now,
+                gave_up: false,
                 queued: 0,
                 taken: now,
                 written_off: false,
@@ -260,6 +267,9 @@ impl Connection {
     /// A new answer, which its client is waited for.
     pub(crate) fn answer(&self, patience: Duration) -> u64 {
         let mut state = self.lock();
+        if state.answers.is_empty() && !state.gave_up {
+            state.owes = Instant::now();
+        }
         let key = state.next_answer;
         state.next_answer += 1;
         state.answers.insert(key, Some((Instant::now(), patience)));
@@ -274,8 +284,10 @@ impl Connection {
         }
     }
 
-    pub(crate) fn answered(&self, key: u64) {
+    /// An answer ended, or (`!is_finished`) its client gave it up.
+    pub(crate) fn answered(&self, key: u64, is_finished: bool) {
         let mut state = self.lock();
+        state.gave_up |= !is_finished;
         state.answers.remove(&key);
         state.since = Instant::now();
     }
@@ -370,22 +382,17 @@ impl Connection {
         std::mem::take(&mut state.head)
     }
 
-    /// Whether it may go for another, and how soon.
-    pub(crate) fn evictable(&self, now: Instant) -> Option<Evictable> {
+    /// Whether it may go for another, and how soon: who idles first, then who took nothing for the longest time.
+    pub(crate) fn evictable(&self) -> Option<Evictable> {
         let state = self.lock();
-        if state.running > 0 {
-            return None;
-        }
-        let Some(first) = state.answers.values().map(|a| a.map(|(at, _)| at)).min() else {
-            return Some(Evictable {
-                is_answering: false,
-                since: state.since,
-            });
-        };
-        let since = first.filter(|at| now.saturating_duration_since(*at) >= WAITED)?;
-        Some(Evictable {
-            is_answering: true,
-            since,
+        let is_answering = !state.answers.is_empty();
+        (state.running == 0).then_some(Evictable {
+            is_answering,
+            since: if is_answering {
+                state.owes
+            } else {
+                state.since
+            },
         })
     }
 

@@ -423,6 +423,45 @@ async fn parts_larger_than_the_room_that_is_left_are_counted() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_anew_and_takes_nothing_does_not_keep_a_place() {
+    // Six places for one source.
+    with(Bounds::new(8), Protocol::Http2, async |at, _| {
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            let mut raw = Raw::connect(at, 0).await;
+            raw.ask("/healthz", 1).await;
+            held.push(raw);
+        }
+        let mut reader = Raw::connect(at, 65_535).await;
+        reader.ask("/coming", 1).await;
+        let mut scratch = vec![0; 64 << 10];
+        for round in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let count = reader.0.read(&mut scratch).await;
+            assert!(
+                count.is_ok_and(|count| count > 0),
+                "who reads keeps its place"
+            );
+            let more = Raw::frame(8, 0, 1, &(64_u32 << 10).to_be_bytes());
+            reader.0.write_all(&more).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            for raw in &mut held {
+                // Each takes its last request back as soon as there is a newer one.
+                let mut bytes = Raw::get(2 * round + 3, "/healthz");
+                bytes.extend(Raw::frame(3, 0, 2 * round + 1, &8_u32.to_be_bytes()));
+                drop(raw.0.write_all(&bytes).await);
+            }
+            Raw::health(at).await;
+            // The place of the health check is taken by one more of them.
+            let mut raw = Raw::connect(at, 0).await;
+            raw.ask("/healthz", round + 2).await;
+            held.push(raw);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn heads_of_requests_that_hang_are_bounded() {
     with(Bounds::new(64), Protocol::Http2, async |at, door| {
