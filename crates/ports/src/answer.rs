@@ -85,7 +85,7 @@ impl<B: Body> Taken<B> {
         Self {
             body: None,
             left: Bytes::from_static(text.as_bytes()),
-            charge: Some(Arc::new(connection.take_part(text.len()))),
+            charge: connection.take_whole(text.len()).map(Arc::new),
             is_whole: true,
             is_finished: false,
             connection: Arc::clone(connection),

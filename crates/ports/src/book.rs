@@ -34,6 +34,8 @@ struct Entries {
     open: BTreeMap<u64, Arc<Connection>>,
     sources: BTreeMap<IpAddr, usize>,
     answers: usize,
+    /// Short ones, which have room of their own.
+    short: usize,
     /// Of running requests.
     heads: usize,
     /// Heads that have not ended.
@@ -60,6 +62,15 @@ impl Entries {
         let waits = |c: &Arc<Connection>| Some((c.evictable()?, c.id));
         let found = self.open.values().filter(of).filter_map(waits).min();
         found.map(|(Evictable { .. }, id)| id)
+    }
+
+    /// Ends a connection; what its answers held is free at once.
+    fn write_off(&mut self, id: u64) {
+        let gone = self.remove(id);
+        let (answers, short) = gone.as_ref().map_or((0, 0), |gone| gone.write_off());
+        self.answers = self.answers.saturating_sub(answers);
+        self.short = self.short.saturating_sub(short);
+        dismiss(gone);
     }
 
     fn greediest(&self, share: usize) -> Option<IpAddr> {
@@ -128,19 +139,37 @@ impl Book {
     pub(crate) fn take_answer(&self, bytes: usize, own: u64) -> bool {
         let now = Instant::now();
         let mut entries = self.lock();
-        while entries.answers + bytes > self.bounds.answers && entries.answers > 0 {
+        let bound = self.bounds.answers - self.short_bound();
+        while entries.answers.saturating_add(bytes) > bound && entries.answers > 0 {
             let slow = |c: &&Arc<Connection>| c.id != own && c.is_slow(now, SLOW);
             let most = entries.open.values().filter(slow);
             let Some(victim) = most.max_by_key(|c| c.queued()).map(|c| c.id) else {
                 return false;
             };
-            let gone = entries.remove(victim);
-            let written_off = gone.as_ref().map_or(0, |gone| gone.write_off());
-            entries.answers = entries.answers.saturating_sub(written_off);
-            dismiss(gone);
+            entries.write_off(victim);
         }
         entries.answers += bytes;
         true
+    }
+
+    /// Short answers have an eighth of all.
+    fn short_bound(&self) -> usize {
+        self.bounds.answers / 8
+    }
+
+    /// Takes room for a short answer, which it always finds: the client that took none of its own for the longest time is
+    /// dropped for it.
+    pub(crate) fn take_short(&self, bytes: usize) {
+        let mut entries = self.lock();
+        while entries.short + bytes > self.short_bound() {
+            let waits = entries.open.values();
+            let waits = waits.filter_map(|c| Some((c.short_since()?, c.id)));
+            let Some((_, victim)) = waits.min() else {
+                break;
+            };
+            entries.write_off(victim);
+        }
+        entries.short += bytes;
     }
 
     /// Counts bytes that are held already, whether there is room or not.
@@ -148,10 +177,14 @@ impl Book {
         self.lock().answers += bytes;
     }
 
-    pub(crate) fn give_answer(&self, bytes: usize) {
+    pub(crate) fn give_answer(&self, bytes: usize, is_short: bool) {
         let mut entries = self.lock();
+        if is_short {
+            entries.short = entries.short.saturating_sub(bytes);
+            return;
+        }
         entries.answers = entries.answers.saturating_sub(bytes);
-        if entries.answers < self.bounds.answers {
+        if entries.answers < self.bounds.answers - self.short_bound() {
             entries.waiting.drain(..).for_each(Waker::wake);
         }
     }
@@ -203,7 +236,7 @@ impl Book {
     pub(crate) fn held(&self) -> (usize, usize, usize) {
         let entries = self.lock();
         let heads = entries.heads + entries.unfinished;
-        (entries.open.len(), entries.answers, heads)
+        (entries.open.len(), entries.answers + entries.short, heads)
     }
 }
 

@@ -25,8 +25,10 @@ use crate::{HEAD, IDLE};
 const COMING: usize = 256 << 10;
 /// Bytes of finished answers that wait on one connection, besides a single one.
 const WHOLE: usize = 4 << 20;
-/// So small an answer always finds room.
-const SMALL: usize = 1 << 10;
+/// So short an answer always finds room.
+const SHORT: usize = 1 << 10;
+/// What each whole answer costs beside its bytes: the state of its stream.
+const PRICE: usize = 4 << 10;
 const SHORT_HEAD: usize = 4 << 10;
 /// What a piece that was taken earns, in frames: window updates for it come at the most that often.
 const PIECE_EARNS: u64 = 16;
@@ -68,6 +70,9 @@ struct State {
     /// Bytes of answers that wait for the client.
     queued: usize,
     taken: Instant,
+    /// Of short ones, which are counted apart, and since when none of them was taken.
+    short: usize,
+    short_since: Instant,
     /// The book does not count them any more.
     written_off: bool,
     head_written_off: bool,
@@ -112,6 +117,17 @@ impl Drop for Head {
 pub(crate) struct Charge {
     connection: Arc<Connection>,
     bytes: usize,
+    is_short: bool,
+}
+
+impl State {
+    fn held(&mut self, is_short: bool) -> &mut usize {
+        if is_short {
+            &mut self.short
+        } else {
+            &mut self.queued
+        }
+    }
 }
 
 impl Charge {
@@ -120,6 +136,7 @@ impl Charge {
         let mut state = self.connection.lock();
         let now = Instant::now();
         state.taken = now;
+        state.short_since = now;
         state.owes = now;
         state.gave_up = false;
         state.credit.earn(PIECE_EARNS);
@@ -134,11 +151,12 @@ impl Drop for Charge {
         let connection = &self.connection;
         let (waiting, counts) = {
             let mut state = connection.lock();
-            state.queued = state.queued.saturating_sub(self.bytes);
+            let held = state.held(self.is_short);
+            *held = held.saturating_sub(self.bytes);
             (std::mem::take(&mut state.waiting), !state.written_off)
         };
         if counts {
-            connection.book.give_answer(self.bytes);
+            connection.book.give_answer(self.bytes, self.is_short);
         }
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -165,6 +183,8 @@ impl Connection {
                 gave_up: false,
                 queued: 0,
                 taken: now,
+                short: 0,
+                short_since: now,
                 written_off: false,
                 head_written_off: false,
                 switched: false,
@@ -294,15 +314,17 @@ impl Connection {
 
     /// Room for a whole answer.
     pub(crate) fn take_whole(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let cost = bytes.saturating_add(PRICE);
+        if bytes <= SHORT {
+            self.book.take_short(cost);
+            return Some(self.charge(cost, true));
+        }
         let queued = self.queued();
-        if bytes > SMALL && queued > 0 && queued + bytes > WHOLE {
+        if queued > 0 && queued.saturating_add(cost) > WHOLE {
             return None;
         }
-        let room = self.book.take_answer(bytes, self.id);
-        if !room && bytes > SMALL {
-            return None;
-        }
-        Some(self.charge(bytes, room))
+        let room = self.book.take_answer(cost, self.id);
+        room.then(|| self.charge(cost, false))
     }
 
     /// Bytes of an answer that is made on the way. They are there already, so they count even where they pass the bound;
@@ -311,26 +333,32 @@ impl Connection {
         if !self.book.take_answer(bytes, self.id) {
             self.book.add_answer(bytes);
         }
-        self.charge(bytes, true)
+        self.charge(bytes, false)
     }
 
-    fn charge(self: &Arc<Self>, bytes: usize, counted: bool) -> Charge {
+    /// Holds what the book counted.
+    fn charge(self: &Arc<Self>, bytes: usize, is_short: bool) -> Charge {
         let mut state = self.lock();
         // A connection that is closed already holds nothing any more.
-        let is_held = counted && !state.written_off;
+        let is_held = !state.written_off;
         if is_held {
+            let now = Instant::now();
             if state.queued == 0 {
-                state.taken = Instant::now();
+                state.taken = now;
             }
-            state.queued += bytes;
+            if state.short == 0 {
+                state.short_since = now;
+            }
+            *state.held(is_short) += bytes;
         }
         drop(state);
-        if counted && !is_held {
-            self.book.give_answer(bytes);
+        if !is_held {
+            self.book.give_answer(bytes, is_short);
         }
         Charge {
             connection: Arc::clone(self),
             bytes: if is_held { bytes } else { 0 },
+            is_short,
         }
     }
 
@@ -347,7 +375,7 @@ impl Connection {
         }
         let room = self.book.take_answer(1, self.id);
         if room {
-            self.book.give_answer(1);
+            self.book.give_answer(1, false);
         } else {
             self.book.wait(cx.waker());
         }
@@ -367,13 +395,19 @@ impl Connection {
         state.queued > 0 && now.saturating_duration_since(state.taken) >= slow
     }
 
-    /// Its answers are given up; gives what they held.
-    pub(crate) fn write_off(&self) -> usize {
+    /// Since when none of its short answers was taken, if it has any.
+    pub(crate) fn short_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.short > 0).then_some(state.short_since)
+    }
+
+    /// Its answers are given up; gives what they held, and what the short ones held.
+    pub(crate) fn write_off(&self) -> (usize, usize) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.written_off, true) {
-            return 0;
+            return (0, 0);
         }
-        state.queued
+        (state.queued, state.short)
     }
 
     pub(crate) fn write_off_head(&self) -> usize {
@@ -436,21 +470,17 @@ impl Connection {
     /// Leaves the book.
     pub(crate) fn leave(&self) {
         self.book.leave(self.id);
-        let (answers, head) = {
+        let (answers, short) = self.write_off();
+        let head = {
             let mut state = self.lock();
-            let answers = if std::mem::replace(&mut state.written_off, true) {
-                0
-            } else {
-                state.queued
-            };
-            let head = if std::mem::replace(&mut state.head_written_off, true) {
+            if std::mem::replace(&mut state.head_written_off, true) {
                 0
             } else {
                 std::mem::take(&mut state.head)
-            };
-            (answers, head)
+            }
         };
-        self.book.give_answer(answers);
+        self.book.give_answer(answers, false);
+        self.book.give_answer(short, true);
         self.book.shrink_unfinished(head);
     }
 }

@@ -463,6 +463,36 @@ async fn who_asks_anew_and_takes_nothing_does_not_keep_a_place() {
 }
 
 #[tokio::test]
+async fn short_answers_that_nobody_takes_have_a_price_and_a_bound() {
+    let bounds = Bounds {
+        answers: 4 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let mut raw = Raw::connect(at, 0).await;
+        raw.ask("/healthz", 20).await;
+        let (pause, time) = (Duration::from_millis(5), Duration::from_millis(100));
+        raw.ping(pause, time).await;
+        let (_, answers, _) = door.book.held();
+        assert!(answers >= 20 * 4096, "{answers}");
+        let mut held = vec![raw];
+        for path in ["/whole", "/healthz"] {
+            for _ in 0..20 {
+                let mut raw = Raw::connect(at, 0).await;
+                raw.ask(path, 100).await;
+                raw.ping(pause, pause).await;
+                held.push(raw);
+                let (_, answers, _) = door.book.held();
+                assert!(answers <= door.book.bounds.answers, "{answers}");
+            }
+            // A short answer still finds room.
+            Raw::health(at).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn heads_of_requests_that_hang_are_bounded() {
     with(Bounds::new(64), Protocol::Http2, async |at, door| {
         let before = resident();
