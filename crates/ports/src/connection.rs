@@ -69,6 +69,7 @@ struct State {
     gave_up: bool,
     /// Bytes of answers that wait for the client.
     queued: usize,
+    /// How long they wait, on the average; near to now only for a client that takes them as fast as they come.
     taken: Instant,
     /// Of short ones, which are counted apart, and since when none of them was taken.
     short: usize,
@@ -132,16 +133,23 @@ impl State {
 
 impl Charge {
     /// Some of it was taken.
-    pub(crate) fn taken(&self) {
+    pub(crate) fn taken(&self, bytes: usize) {
         let mut state = self.connection.lock();
         let now = Instant::now();
-        state.taken = now;
+        state.taken = if bytes < state.queued {
+            // As much of the wait is over as was taken of what waits.
+            let waited = now.saturating_duration_since(state.taken).as_nanos();
+            let over = waited.saturating_mul(bytes as u128) / state.queued as u128;
+            state.taken + Duration::from_nanos(u64::try_from(over).unwrap_or(u64::MAX))
+        } else {
+            now
+        };
         state.short_since = now;
         state.owes = now;
         state.gave_up = false;
         state.credit.earn(PIECE_EARNS);
         if state.running == 0 && state.answers.is_empty() {
-            state.since = Instant::now();
+            state.since = now;
         }
     }
 }
@@ -334,6 +342,13 @@ impl Connection {
             self.book.add_answer(bytes);
         }
         self.charge(bytes, false)
+    }
+
+    /// What is left of an answer; the room of the whole of it is given back when its last piece has left.
+    pub(crate) fn take_rest(self: &Arc<Self>, bytes: usize, is_whole: bool) -> Charge {
+        let cost = bytes.saturating_add(if is_whole { PRICE } else { 0 });
+        self.book.add_answer(cost);
+        self.charge(cost, false)
     }
 
     /// Holds what the book counted.

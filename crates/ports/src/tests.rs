@@ -492,6 +492,70 @@ async fn short_answers_that_nobody_takes_have_a_price_and_a_bound() {
     .await;
 }
 
+impl Raw {
+    /// Takes so many bytes more on a stream.
+    async fn allow(&mut self, id: u32, bytes: u32) -> io::Result<()> {
+        let update = Self::frame(8, 0, id, &bytes.to_be_bytes());
+        self.0.write_all(&update).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_now_and_then_does_not_keep_the_room_of_the_port() {
+    let bounds = Bounds {
+        answers: 8 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut raw = Raw::connect(at, 16 << 10).await;
+            raw.ask("/whole", 3).await;
+            held.push(raw);
+        }
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(1900)).await;
+            for raw in &mut held {
+                raw.allow(1, 16 << 10).await.unwrap();
+            }
+        }
+        let (_, answers, _) = door.book.held();
+        assert!(answers > 5 * MEGABYTE, "{answers}");
+        let mut raw = Raw::connect(at, 16 << 20).await;
+        raw.ask("/whole", 2).await;
+        let mut all = Vec::new();
+        while all.len() < 2 * MEGABYTE {
+            let read = raw.0.read_buf(&mut all);
+            let read = tokio::time::timeout(Duration::from_secs(1), read).await;
+            assert!(matches!(read, Ok(Ok(1..))), "{} bytes came", all.len());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_whole_answer_is_given_back() {
+    with(Bounds::new(64), Protocol::Http2, async |at, door| {
+        let mut raw = Raw::connect(at, 900 << 10).await;
+        raw.ask("/whole", 1).await;
+        let mut taken = 0;
+        let mut scratch = vec![0; 64 << 10];
+        while taken < 900 << 10 {
+            taken += raw.0.read(&mut scratch).await.unwrap();
+        }
+        let given_back = async {
+            while door.book.held().1 > 256 << 10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(5), given_back).await;
+        let (_, left, _) = door.book.held();
+        assert!(in_time.is_ok(), "{left} bytes are still counted");
+        assert!(left >= 124 << 10, "what is left counts: {left}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn heads_of_requests_that_hang_are_bounded() {
     with(Bounds::new(64), Protocol::Http2, async |at, door| {
