@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Book;
 use crate::frames::{Credit, Frames};
 use crate::serve::Protocol;
-use crate::{HEAD, IDLE};
+use crate::{DRAIN, HEAD, IDLE};
 
 /// Bytes of answers that are made on the way and wait on one connection; more are made when some were taken.
 const COMING: usize = 256 << 10;
@@ -77,6 +77,8 @@ struct State {
     /// The book does not count them any more.
     written_off: bool,
     head_written_off: bool,
+    /// Since when it takes its leave.
+    left_at: Option<Instant>,
     /// Speaks something else now.
     switched: bool,
     waiting: Vec<Waker>,
@@ -195,6 +197,7 @@ impl Connection {
                 short_since: now,
                 written_off: false,
                 head_written_off: false,
+                left_at: None,
                 switched: false,
                 waiting: Vec::new(),
                 frames: Frames::default(),
@@ -458,9 +461,13 @@ impl Connection {
         let stalled = answers
             .filter_map(|(at, patience)| at.checked_add(*patience))
             .min();
-        let look = now + HEAD;
         let waits = state.running == 0 && state.answers.is_empty();
-        let own = waits.then(|| state.since + if state.head_begun { HEAD } else { IDLE });
+        // Nothing tells the clock that the last request has ended.
+        let look = now + if state.left_at.is_some() { DRAIN } else { HEAD };
+        let own = waits.then(|| match state.left_at {
+            Some(at) => at.max(state.since) + DRAIN,
+            None => state.since + if state.head_begun { HEAD } else { IDLE },
+        });
         let first = stalled.into_iter().chain(own).min().unwrap_or(look);
         (first.min(look), waits && !state.head_begun)
     }
@@ -480,6 +487,12 @@ impl Connection {
                 () = tokio::time::sleep_until(deadline) => {}
             }
         }
+    }
+
+    /// Takes its leave, in order: from now on it has only as long as requests run that came before the client knew.
+    pub(crate) fn take_leave(&self) {
+        self.lock().left_at = Some(Instant::now());
+        self.leaving.cancel();
     }
 
     /// Leaves the book.

@@ -62,6 +62,10 @@ async fn answer(request: Request<Received>) -> Response<Content> {
             });
             Response::new(StreamBody::new(parts).boxed_unsync())
         }
+        "/slow" => {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Response::new(full("late"))
+        }
         "/never" => {
             RUNNING.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
@@ -552,6 +556,29 @@ async fn what_was_taken_of_a_whole_answer_is_given_back() {
         let (_, left, _) = door.book.held();
         assert!(in_time.is_ok(), "{left} bytes are still counted");
         assert!(left >= 124 << 10, "what is left counts: {left}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_the_farewell_is_answered() {
+    with(Bounds::new(64), Protocol::Http2, async |at, _| {
+        let begin = Instant::now();
+        let mut raw = Raw::connect(at, 65_535).await;
+        raw.ask("/healthz", 1).await;
+        // The answers to the server's PINGs.
+        let (pause, time) = (Duration::from_secs(5), Duration::from_secs(88));
+        raw.ping(pause, time).await;
+        tokio::time::sleep_until(begin + Duration::from_millis(90_500)).await;
+        let mut all = Vec::new();
+        raw.0.read_buf(&mut all).await.unwrap();
+        let goaway = [7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
+        assert!(all.windows(10).any(|part| part == goaway), "{all:?}");
+        raw.0.write_all(&Raw::get(3, "/slow")).await.unwrap();
+        drop(raw.0.read_to_end(&mut all).await);
+        assert!(all.windows(4).any(|part| part == b"late"), "it was cut");
+        let took = begin.elapsed().as_secs();
+        assert!((101..=103).contains(&took), "{took}");
     })
     .await;
 }
