@@ -37,6 +37,8 @@ pub struct Taken<B> {
     is_finished: bool,
     connection: Arc<Connection>,
     key: u64,
+    /// Its place among those that wait for room in the port.
+    ticket: Option<u64>,
     patience: Duration,
     /// While the client waits for us.
     running: Option<Running>,
@@ -78,6 +80,7 @@ impl<B: Body> Taken<B> {
             is_whole: size.is_some(),
             connection: Arc::clone(connection),
             key: connection.answer(patience),
+            ticket: None,
             patience,
             running: None,
         })
@@ -94,6 +97,7 @@ impl<B: Body> Taken<B> {
             is_finished: false,
             connection: Arc::clone(connection),
             key: connection.answer(crate::STALLED),
+            ticket: None,
             patience: crate::STALLED,
             running: None,
         }
@@ -130,6 +134,7 @@ impl<B: Body> Taken<B> {
 
 impl<B> Drop for Taken<B> {
     fn drop(&mut self) {
+        self.connection.leave_line(&mut self.ticket);
         self.connection.answered(self.key, self.is_finished);
     }
 }
@@ -152,7 +157,7 @@ where
                 this.is_finished = this.is_end_stream();
                 return Poll::Ready(frame.map(Ok));
             }
-            if !this.is_whole && !this.connection.has_room(cx) {
+            if !this.is_whole && !this.connection.has_room(&mut this.ticket, cx) {
                 return Poll::Pending;
             }
             let Some(body) = &mut this.body else {

@@ -381,23 +381,24 @@ impl Connection {
     }
 
     /// Whether more of an answer may be made now; if not, the task is woken when some was taken.
-    pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
-        {
-            let mut state = self.lock();
-            if state.queued >= COMING {
-                if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                    state.waiting.push(cx.waker().clone());
-                }
-                return false;
+    pub(crate) fn has_room(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        if state.queued >= COMING {
+            if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
             }
+            drop(state);
+            // The port's room is for another meanwhile.
+            self.book.leave_line(ticket);
+            return false;
         }
-        let room = self.book.take_answer(1, self.id);
-        if room {
-            self.book.give_answer(1, false);
-        } else {
-            self.book.wait(cx.waker());
-        }
-        room
+        drop(state);
+        self.book.has_room(ticket, self.id, cx.waker())
+    }
+
+    /// An answer that waits for room does so no more.
+    pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
+        self.book.leave_line(ticket);
     }
 
     pub(crate) fn queued(&self) -> usize {
