@@ -16,6 +16,8 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use crate::connection::{Charge, Connection, Running};
 
 const PIECE: usize = 16 << 10;
+/// So short a rest is not copied to give back the memory of the whole.
+const REST: usize = 64 << 10;
 
 /// How long the client of an answer is waited for, as an extension of the response; without it [`crate::STALLED`].
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +30,15 @@ pub struct Taken<B> {
     body: Option<B>,
     left: Bytes,
     charge: Option<Arc<Charge>>,
+    /// The bytes that it stands for.
+    charged: usize,
     is_whole: bool,
+    /// All of it was handed out.
+    is_finished: bool,
     connection: Arc<Connection>,
     key: u64,
+    /// Its place among those that wait for room in the port.
+    ticket: Option<u64>,
     patience: Duration,
     /// While the client waits for us.
     running: Option<Running>,
@@ -50,7 +58,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.charge.taken();
+        self.charge.taken(self.bytes.len());
     }
 }
 
@@ -58,20 +66,21 @@ impl<B: Body> Taken<B> {
     /// `None` when there is no room for an answer of that size.
     pub(crate) fn new(body: B, connection: &Arc<Connection>, patience: Duration) -> Option<Self> {
         let size = body.size_hint().exact();
+        let size = size.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let charge = match size {
-            Some(bytes) => {
-                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-                Some(Arc::new(connection.take_whole(bytes)?))
-            }
+            Some(bytes) => Some(Arc::new(connection.take_whole(bytes)?)),
             None => None,
         };
         Some(Self {
+            is_finished: body.is_end_stream(),
             body: Some(body),
             left: Bytes::new(),
             charge,
+            charged: size.unwrap_or(0),
             is_whole: size.is_some(),
             connection: Arc::clone(connection),
             key: connection.answer(patience),
+            ticket: None,
             patience,
             running: None,
         })
@@ -82,12 +91,30 @@ impl<B: Body> Taken<B> {
         Self {
             body: None,
             left: Bytes::from_static(text.as_bytes()),
-            charge: Some(Arc::new(connection.take_part(text.len()))),
+            charge: connection.take_whole(text.len()).map(Arc::new),
+            charged: text.len(),
             is_whole: true,
+            is_finished: false,
             connection: Arc::clone(connection),
             key: connection.answer(crate::STALLED),
+            ticket: None,
             patience: crate::STALLED,
             running: None,
+        }
+    }
+
+    /// When half was handed out, the rest moves to memory of its own, so that the memory of all can go with its last piece.
+    fn shrink(&mut self) {
+        let to_come = match &self.body {
+            Some(body) if self.is_whole => body.size_hint().upper().unwrap_or(0),
+            _ => 0,
+        };
+        let rest = usize::try_from(to_come).unwrap_or(usize::MAX);
+        let rest = rest.saturating_add(self.left.len());
+        if rest >= REST && rest <= self.charged / 2 {
+            self.left = Bytes::copy_from_slice(&self.left);
+            self.charge = Some(Arc::new(self.connection.take_rest(rest, self.is_whole)));
+            self.charged = rest;
         }
     }
 
@@ -96,6 +123,8 @@ impl<B: Body> Taken<B> {
         let bytes = self.left.split_to(self.left.len().min(PIECE));
         if self.left.is_empty() && !self.is_whole {
             self.charge = None;
+        } else {
+            self.shrink();
         }
         self.connection
             .wait_for_client(self.key, Some(self.patience));
@@ -105,7 +134,8 @@ impl<B: Body> Taken<B> {
 
 impl<B> Drop for Taken<B> {
     fn drop(&mut self) {
-        self.connection.answered(self.key);
+        self.connection.leave_line(&mut self.ticket);
+        self.connection.answered(self.key, self.is_finished);
     }
 }
 
@@ -123,12 +153,15 @@ where
         let this = &mut *self;
         loop {
             if !this.left.is_empty() {
-                return Poll::Ready(this.hand_out().map(Ok));
+                let frame = this.hand_out();
+                this.is_finished = this.is_end_stream();
+                return Poll::Ready(frame.map(Ok));
             }
-            if !this.is_whole && !this.connection.has_room(cx) {
+            if !this.is_whole && !this.connection.has_room(&mut this.ticket, cx) {
                 return Poll::Pending;
             }
             let Some(body) = &mut this.body else {
+                this.is_finished = true;
                 return Poll::Ready(None);
             };
             let polled = Pin::new(body).poll_frame(cx);
@@ -147,13 +180,17 @@ where
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => {
                         if !this.is_whole {
+                            this.charged = bytes.len();
                             this.charge = Some(Arc::new(this.connection.take_part(bytes.len())));
                         }
                         this.left = bytes;
                     }
                     Err(other) => return Poll::Ready(Some(Ok(other))),
                 },
-                other => return other,
+                other => {
+                    this.is_finished = true;
+                    return other;
+                }
             }
         }
     }

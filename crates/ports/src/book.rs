@@ -21,6 +21,9 @@ use crate::connection::{Connection, Evictable};
 /// Who took nothing for this long goes first when the bytes that wait are too many.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Of the room that is free, so much is offered to each answer that waits.
+const OFFER: usize = 256 << 10;
+
 /// The book of one port.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -34,12 +37,15 @@ struct Entries {
     open: BTreeMap<u64, Arc<Connection>>,
     sources: BTreeMap<IpAddr, usize>,
     answers: usize,
+    /// Short ones, which have room of their own.
+    short: usize,
     /// Of running requests.
     heads: usize,
     /// Heads that have not ended.
     unfinished: usize,
-    /// Answers that wait for room.
-    waiting: Vec<Waker>,
+    /// Answers that wait for room, by the tickets that they drew.
+    waiting: BTreeMap<u64, Waker>,
+    tickets: u64,
 }
 
 impl Entries {
@@ -55,11 +61,45 @@ impl Entries {
     }
 
     /// The one that makes room: the oldest that waits, of one source or of any.
-    fn oldest(&self, source: Option<IpAddr>, now: Instant) -> Option<u64> {
+    fn oldest(&self, source: Option<IpAddr>) -> Option<u64> {
         let of = |c: &&Arc<Connection>| source.is_none_or(|source| c.source == source);
-        let waits = |c: &Arc<Connection>| Some((c.evictable(now)?, c.id));
+        let waits = |c: &Arc<Connection>| Some((c.evictable()?, c.id));
         let found = self.open.values().filter(of).filter_map(waits).min();
         found.map(|(Evictable { .. }, id)| id)
+    }
+
+    /// Ends a connection; what its answers held is free at once.
+    fn write_off(&mut self, id: u64) {
+        let gone = self.remove(id);
+        let (answers, short) = gone.as_ref().map_or((0, 0), |gone| gone.write_off());
+        self.answers = self.answers.saturating_sub(answers);
+        self.short = self.short.saturating_sub(short);
+        dismiss(gone);
+    }
+
+    /// Room for an answer's bytes; those of slow clients are dropped for it.
+    fn has_room(&mut self, bytes: usize, bound: usize, own: u64) -> bool {
+        let now = Instant::now();
+        while self.answers.saturating_add(bytes) > bound && self.answers > 0 {
+            let slow = |c: &&Arc<Connection>| c.id != own && c.is_slow(now, SLOW);
+            let most = self.open.values().filter(slow);
+            let Some(victim) = most.max_by_key(|c| c.queued()).map(|c| c.id) else {
+                return false;
+            };
+            self.write_off(victim);
+        }
+        true
+    }
+
+    /// Whom to wake, first come first served: as many as there is room for, and all where nobody would come to wake the rest.
+    fn due(&mut self, bound: usize) -> Vec<Waker> {
+        let count = match bound.saturating_sub(self.answers) {
+            _ if self.answers == 0 => usize::MAX,
+            0 => 0,
+            free => 1 + free / OFFER,
+        };
+        let next = || Some(self.waiting.pop_first()?.1);
+        std::iter::from_fn(next).take(count).collect()
     }
 
     fn greediest(&self, share: usize) -> Option<IpAddr> {
@@ -91,17 +131,17 @@ impl Book {
 
     /// A place for a connection; `None` when all that are there are busy.
     pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
-        let (source, now) = (source_of(peer), Instant::now());
+        let source = source_of(peer);
         let limit = self.bounds.connections;
         let mut entries = self.lock();
         let own = entries.sources.get(&source).copied().unwrap_or(0);
         if own >= (limit * 3 / 4).max(1) {
-            let victim = entries.oldest(Some(source), now)?;
+            let victim = entries.oldest(Some(source))?;
             dismiss(entries.remove(victim));
         } else if entries.open.len() >= limit {
             let greedy = entries.greediest(limit / 4);
-            let victim = greedy.and_then(|greedy| entries.oldest(Some(greedy), now));
-            let victim = victim.or_else(|| entries.oldest(None, now))?;
+            let victim = greedy.and_then(|greedy| entries.oldest(Some(greedy)));
+            let victim = victim.or_else(|| entries.oldest(None))?;
             dismiss(entries.remove(victim));
         }
         let id = entries.next;
@@ -115,7 +155,7 @@ impl Book {
     /// Ends the oldest connection that waits, as when descriptors run out.
     pub(crate) fn make_room(&self) {
         let mut entries = self.lock();
-        if let Some(victim) = entries.oldest(None, Instant::now()) {
+        if let Some(victim) = entries.oldest(None) {
             dismiss(entries.remove(victim));
         }
     }
@@ -126,37 +166,108 @@ impl Book {
 
     /// Takes room for an answer's bytes; those of slow clients are dropped for it. False when there is none.
     pub(crate) fn take_answer(&self, bytes: usize, own: u64) -> bool {
-        let now = Instant::now();
+        let bound = self.long_bound();
         let mut entries = self.lock();
-        while entries.answers + bytes > self.bounds.answers && entries.answers > 0 {
-            let slow = |c: &&Arc<Connection>| c.id != own && c.is_slow(now, SLOW);
-            let most = entries.open.values().filter(slow);
-            let Some(victim) = most.max_by_key(|c| c.queued()).map(|c| c.id) else {
-                return false;
-            };
-            let gone = entries.remove(victim);
-            let written_off = gone.as_ref().map_or(0, |gone| gone.write_off());
-            entries.answers = entries.answers.saturating_sub(written_off);
-            dismiss(gone);
+        let before = entries.answers;
+        let room = entries.has_room(bytes, bound, own);
+        let is_freed = entries.answers < before;
+        entries.answers += if room { bytes } else { 0 };
+        let due = if is_freed {
+            entries.due(bound)
+        } else {
+            Vec::new()
+        };
+        drop(entries);
+        due.into_iter().for_each(Waker::wake);
+        room
+    }
+
+    /// Whether there is room for another part. If not, its task is woken when there is; the ticket keeps its place in the line.
+    pub(crate) fn has_room(&self, ticket: &mut Option<u64>, own: u64, waker: &Waker) -> bool {
+        let bound = self.long_bound();
+        let mut entries = self.lock();
+        let before = entries.answers;
+        if !entries.has_room(1, bound, own) {
+            let drawn = ticket.get_or_insert(entries.tickets);
+            entries.tickets += u64::from(*drawn == entries.tickets);
+            entries.waiting.insert(*drawn, waker.clone());
+            return false;
         }
-        entries.answers += bytes;
+        let due = if entries.answers < before {
+            entries.due(bound)
+        } else {
+            Vec::new()
+        };
+        drop(entries);
+        due.into_iter().for_each(Waker::wake);
+        self.leave_line(ticket);
         true
     }
 
-    pub(crate) fn give_answer(&self, bytes: usize) {
+    /// Its turn came, or it is gone: the next may look.
+    pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
+        let Some(ticket) = ticket.take() else {
+            return;
+        };
         let mut entries = self.lock();
-        entries.answers = entries.answers.saturating_sub(bytes);
-        if entries.answers < self.bounds.answers {
-            entries.waiting.drain(..).for_each(Waker::wake);
+        let own = entries.waiting.remove(&ticket);
+        let is_free = entries.answers < self.long_bound();
+        let next = is_free.then(|| entries.waiting.pop_first()).flatten();
+        drop(entries);
+        drop(own);
+        if let Some((_, next)) = next {
+            next.wake();
         }
     }
 
-    /// Wakes this one when bytes were given back.
-    pub(crate) fn wait(&self, waker: &Waker) {
+    fn long_bound(&self) -> usize {
+        self.bounds.answers - self.short_bound()
+    }
+
+    /// Short answers have an eighth of all.
+    fn short_bound(&self) -> usize {
+        self.bounds.answers / 8
+    }
+
+    /// Takes room for a short answer, which it always finds: the client that took none of its own for the longest time is
+    /// dropped for it.
+    pub(crate) fn take_short(&self, bytes: usize) {
         let mut entries = self.lock();
-        if !entries.waiting.iter().any(|known| known.will_wake(waker)) {
-            entries.waiting.push(waker.clone());
+        let mut is_freed = false;
+        while entries.short + bytes > self.short_bound() {
+            let waits = entries.open.values();
+            let waits = waits.filter_map(|c| Some((c.short_since()?, c.id)));
+            let Some((_, victim)) = waits.min() else {
+                break;
+            };
+            entries.write_off(victim);
+            is_freed = true;
         }
+        entries.short += bytes;
+        let due = if is_freed {
+            entries.due(self.long_bound())
+        } else {
+            Vec::new()
+        };
+        drop(entries);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Counts bytes that are held already, whether there is room or not.
+    pub(crate) fn add_answer(&self, bytes: usize) {
+        self.lock().answers += bytes;
+    }
+
+    pub(crate) fn give_answer(&self, bytes: usize, is_short: bool) {
+        let mut entries = self.lock();
+        if is_short {
+            entries.short = entries.short.saturating_sub(bytes);
+            return;
+        }
+        entries.answers = entries.answers.saturating_sub(bytes);
+        let due = entries.due(self.long_bound());
+        drop(entries);
+        due.into_iter().for_each(Waker::wake);
     }
 
     /// Counts bytes of an unfinished head; the connection with the longest goes when they are too many.
@@ -198,7 +309,7 @@ impl Book {
     pub(crate) fn held(&self) -> (usize, usize, usize) {
         let entries = self.lock();
         let heads = entries.heads + entries.unfinished;
-        (entries.open.len(), entries.answers, heads)
+        (entries.open.len(), entries.answers + entries.short, heads)
     }
 }
 
@@ -206,5 +317,61 @@ fn dismiss(victim: Option<Arc<Connection>>) {
     if let Some(victim) = victim {
         tracing::debug!(peer = %victim.peer, "connection closed to make room");
         victim.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn those_that_wait_for_room_are_woken_in_their_order_and_as_many_as_it_has_room_for() {
+        let book = Book::new(Bounds::new(64));
+        let all = book.long_bound();
+        assert!(book.take_answer(all, 0));
+        let mut line = Vec::new();
+        for _ in 0..3000 {
+            let woken = Arc::new(Woken::default());
+            let mut ticket = None;
+            assert!(!book.has_room(&mut ticket, 0, &Arc::clone(&woken).into()));
+            line.push((woken, ticket));
+        }
+        let woken = |line: &[(Arc<Woken>, Option<u64>)]| -> Vec<usize> {
+            line.iter()
+                .map(|(woken, _)| woken.0.load(Ordering::Relaxed))
+                .collect()
+        };
+        book.give_answer(OFFER, false);
+        assert_eq!(woken(&line)[..3], [1, 1, 0]);
+        // The first takes the room; the second keeps its place in the line.
+        let waker = Arc::clone(&line[0].0).into();
+        assert!(book.has_room(&mut line[0].1, 0, &waker));
+        assert_eq!(woken(&line)[..4], [1, 1, 1, 0]);
+        assert!(book.take_answer(OFFER, 0));
+        for n in [2, 1] {
+            let waker = Arc::clone(&line[n].0).into();
+            assert!(!book.has_room(&mut line[n].1, 0, &waker));
+        }
+        book.give_answer(1, false);
+        assert_eq!(woken(&line)[..4], [1, 2, 1, 0]);
+        // One that is gone when its turn comes hands it on.
+        book.leave_line(&mut line[1].1);
+        assert_eq!(woken(&line)[..4], [1, 2, 2, 0]);
+        assert_eq!(woken(&line).iter().sum::<usize>(), 5);
+        // Nothing is held any more, so nothing would wake the others later.
+        book.give_answer(all - 1, false);
+        assert!(woken(&line).iter().all(|count| *count > 0));
     }
 }

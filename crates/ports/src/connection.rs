@@ -19,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Book;
 use crate::frames::{Credit, Frames};
 use crate::serve::Protocol;
-use crate::{HEAD, IDLE};
+use crate::{DRAIN, HEAD, IDLE};
 
 /// Bytes of answers that are made on the way and wait on one connection; more are made when some were taken.
 const COMING: usize = 256 << 10;
 /// Bytes of finished answers that wait on one connection, besides a single one.
 const WHOLE: usize = 4 << 20;
-/// So small an answer always finds room.
-const SMALL: usize = 1 << 10;
+/// So short an answer always finds room.
+const SHORT: usize = 1 << 10;
+/// What each whole answer costs beside its bytes: the state of its stream.
+const PRICE: usize = 4 << 10;
 const SHORT_HEAD: usize = 4 << 10;
-/// A client that takes nothing for this long may be closed for another.
-const WAITED: Duration = Duration::from_secs(5);
 /// What a piece that was taken earns, in frames: window updates for it come at the most that often.
 const PIECE_EARNS: u64 = 16;
 
@@ -63,12 +63,22 @@ struct State {
     /// Answers under way, and since when and how long their client is waited for.
     answers: BTreeMap<u64, Option<(Instant, Duration)>>,
     next_answer: u64,
+    /// Since when the client owes us: from its first answer on, or from the last piece that it took. New requests do not move it.
+    owes: Instant,
+    /// It gave up an answer, and has taken nothing since.
+    gave_up: bool,
     /// Bytes of answers that wait for the client.
     queued: usize,
+    /// How long they wait, on the average; near to now only for a client that takes them as fast as they come.
     taken: Instant,
+    /// Of short ones, which are counted apart, and since when none of them was taken.
+    short: usize,
+    short_since: Instant,
     /// The book does not count them any more.
     written_off: bool,
     head_written_off: bool,
+    /// Since when it takes its leave.
+    left_at: Option<Instant>,
     /// Speaks something else now.
     switched: bool,
     waiting: Vec<Waker>,
@@ -110,16 +120,38 @@ impl Drop for Head {
 pub(crate) struct Charge {
     connection: Arc<Connection>,
     bytes: usize,
+    is_short: bool,
+}
+
+impl State {
+    fn held(&mut self, is_short: bool) -> &mut usize {
+        if is_short {
+            &mut self.short
+        } else {
+            &mut self.queued
+        }
+    }
 }
 
 impl Charge {
     /// Some of it was taken.
-    pub(crate) fn taken(&self) {
+    pub(crate) fn taken(&self, bytes: usize) {
         let mut state = self.connection.lock();
-        state.taken = Instant::now();
+        let now = Instant::now();
+        state.taken = if bytes < state.queued {
+            // As much of the wait is over as was taken of what waits.
+            let waited = now.saturating_duration_since(state.taken).as_nanos();
+            let over = waited.saturating_mul(bytes as u128) / state.queued as u128;
+            state.taken + Duration::from_nanos(u64::try_from(over).unwrap_or(u64::MAX))
+        } else {
+            now
+        };
+        state.short_since = now;
+        state.owes = now;
+        state.gave_up = false;
         state.credit.earn(PIECE_EARNS);
         if state.running == 0 && state.answers.is_empty() {
-            state.since = Instant::now();
+            state.since = now;
         }
     }
 }
@@ -129,11 +161,12 @@ impl Drop for Charge {
         let connection = &self.connection;
         let (waiting, counts) = {
             let mut state = connection.lock();
-            state.queued = state.queued.saturating_sub(self.bytes);
+            let held = state.held(self.is_short);
+            *held = held.saturating_sub(self.bytes);
             (std::mem::take(&mut state.waiting), !state.written_off)
         };
         if counts {
-            connection.book.give_answer(self.bytes);
+            connection.book.give_answer(self.bytes, self.is_short);
         }
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -156,10 +189,15 @@ impl Connection {
                 head: 0,
                 answers: BTreeMap::new(),
                 next_answer: 0,
+                owes: now,
+                gave_up: false,
                 queued: 0,
                 taken: now,
+                short: 0,
+                short_since: now,
                 written_off: false,
                 head_written_off: false,
+                left_at: None,
                 switched: false,
                 waiting: Vec::new(),
                 frames: Frames::default(),
@@ -260,6 +298,9 @@ impl Connection {
     /// A new answer, which its client is waited for.
     pub(crate) fn answer(&self, patience: Duration) -> u64 {
         let mut state = self.lock();
+        if state.answers.is_empty() && !state.gave_up {
+            state.owes = Instant::now();
+        }
         let key = state.next_answer;
         state.next_answer += 1;
         state.answers.insert(key, Some((Instant::now(), patience)));
@@ -274,69 +315,90 @@ impl Connection {
         }
     }
 
-    pub(crate) fn answered(&self, key: u64) {
+    /// An answer ended, or (`!is_finished`) its client gave it up.
+    pub(crate) fn answered(&self, key: u64, is_finished: bool) {
         let mut state = self.lock();
+        state.gave_up |= !is_finished;
         state.answers.remove(&key);
         state.since = Instant::now();
     }
 
     /// Room for a whole answer.
     pub(crate) fn take_whole(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let cost = bytes.saturating_add(PRICE);
+        if bytes <= SHORT {
+            self.book.take_short(cost);
+            return Some(self.charge(cost, true));
+        }
         let queued = self.queued();
-        if bytes > SMALL && queued > 0 && queued + bytes > WHOLE {
+        if queued > 0 && queued.saturating_add(cost) > WHOLE {
             return None;
         }
-        let room = self.book.take_answer(bytes, self.id);
-        if !room && bytes > SMALL {
-            return None;
-        }
-        Some(self.charge(bytes, room))
+        let room = self.book.take_answer(cost, self.id);
+        room.then(|| self.charge(cost, false))
     }
 
-    /// Bytes of an answer that is made on the way.
+    /// Bytes of an answer that is made on the way. They are there already, so they count even where they pass the bound;
+    /// then nobody makes more.
     pub(crate) fn take_part(self: &Arc<Self>, bytes: usize) -> Charge {
-        let room = self.book.take_answer(bytes, self.id);
-        self.charge(bytes, room)
+        if !self.book.take_answer(bytes, self.id) {
+            self.book.add_answer(bytes);
+        }
+        self.charge(bytes, false)
     }
 
-    fn charge(self: &Arc<Self>, bytes: usize, counted: bool) -> Charge {
+    /// What is left of an answer; the room of the whole of it is given back when its last piece has left.
+    pub(crate) fn take_rest(self: &Arc<Self>, bytes: usize, is_whole: bool) -> Charge {
+        let cost = bytes.saturating_add(if is_whole { PRICE } else { 0 });
+        self.book.add_answer(cost);
+        self.charge(cost, false)
+    }
+
+    /// Holds what the book counted.
+    fn charge(self: &Arc<Self>, bytes: usize, is_short: bool) -> Charge {
         let mut state = self.lock();
         // A connection that is closed already holds nothing any more.
-        let is_held = counted && !state.written_off;
+        let is_held = !state.written_off;
         if is_held {
+            let now = Instant::now();
             if state.queued == 0 {
-                state.taken = Instant::now();
+                state.taken = now;
             }
-            state.queued += bytes;
+            if state.short == 0 {
+                state.short_since = now;
+            }
+            *state.held(is_short) += bytes;
         }
         drop(state);
-        if counted && !is_held {
-            self.book.give_answer(bytes);
+        if !is_held {
+            self.book.give_answer(bytes, is_short);
         }
         Charge {
             connection: Arc::clone(self),
             bytes: if is_held { bytes } else { 0 },
+            is_short,
         }
     }
 
     /// Whether more of an answer may be made now; if not, the task is woken when some was taken.
-    pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
-        {
-            let mut state = self.lock();
-            if state.queued >= COMING {
-                if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                    state.waiting.push(cx.waker().clone());
-                }
-                return false;
+    pub(crate) fn has_room(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        if state.queued >= COMING {
+            if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
             }
+            drop(state);
+            // The port's room is for another meanwhile.
+            self.book.leave_line(ticket);
+            return false;
         }
-        let room = self.book.take_answer(1, self.id);
-        if room {
-            self.book.give_answer(1);
-        } else {
-            self.book.wait(cx.waker());
-        }
-        room
+        drop(state);
+        self.book.has_room(ticket, self.id, cx.waker())
+    }
+
+    /// An answer that waits for room does so no more.
+    pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
+        self.book.leave_line(ticket);
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -352,13 +414,19 @@ impl Connection {
         state.queued > 0 && now.saturating_duration_since(state.taken) >= slow
     }
 
-    /// Its answers are given up; gives what they held.
-    pub(crate) fn write_off(&self) -> usize {
+    /// Since when none of its short answers was taken, if it has any.
+    pub(crate) fn short_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.short > 0).then_some(state.short_since)
+    }
+
+    /// Its answers are given up; gives what they held, and what the short ones held.
+    pub(crate) fn write_off(&self) -> (usize, usize) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.written_off, true) {
-            return 0;
+            return (0, 0);
         }
-        state.queued
+        (state.queued, state.short)
     }
 
     pub(crate) fn write_off_head(&self) -> usize {
@@ -367,22 +435,17 @@ impl Connection {
         std::mem::take(&mut state.head)
     }
 
-    /// Whether it may go for another, and how soon.
-    pub(crate) fn evictable(&self, now: Instant) -> Option<Evictable> {
+    /// Whether it may go for another, and how soon: who idles first, then who took nothing for the longest time.
+    pub(crate) fn evictable(&self) -> Option<Evictable> {
         let state = self.lock();
-        if state.running > 0 {
-            return None;
-        }
-        let Some(first) = state.answers.values().map(|a| a.map(|(at, _)| at)).min() else {
-            return Some(Evictable {
-                is_answering: false,
-                since: state.since,
-            });
-        };
-        let since = first.filter(|at| now.saturating_duration_since(*at) >= WAITED)?;
-        Some(Evictable {
-            is_answering: true,
-            since,
+        let is_answering = !state.answers.is_empty();
+        (state.running == 0).then_some(Evictable {
+            is_answering,
+            since: if is_answering {
+                state.owes
+            } else {
+                state.since
+            },
         })
     }
 
@@ -399,9 +462,13 @@ impl Connection {
         let stalled = answers
             .filter_map(|(at, patience)| at.checked_add(*patience))
             .min();
-        let look = now + HEAD;
         let waits = state.running == 0 && state.answers.is_empty();
-        let own = waits.then(|| state.since + if state.head_begun { HEAD } else { IDLE });
+        // Nothing tells the clock that the last request has ended.
+        let look = now + if state.left_at.is_some() { DRAIN } else { HEAD };
+        let own = waits.then(|| match state.left_at {
+            Some(at) => at.max(state.since) + DRAIN,
+            None => state.since + if state.head_begun { HEAD } else { IDLE },
+        });
         let first = stalled.into_iter().chain(own).min().unwrap_or(look);
         (first.min(look), waits && !state.head_begun)
     }
@@ -423,24 +490,26 @@ impl Connection {
         }
     }
 
+    /// Takes its leave, in order: from now on it has only as long as requests run that came before the client knew.
+    pub(crate) fn take_leave(&self) {
+        self.lock().left_at = Some(Instant::now());
+        self.leaving.cancel();
+    }
+
     /// Leaves the book.
     pub(crate) fn leave(&self) {
         self.book.leave(self.id);
-        let (answers, head) = {
+        let (answers, short) = self.write_off();
+        let head = {
             let mut state = self.lock();
-            let answers = if std::mem::replace(&mut state.written_off, true) {
-                0
-            } else {
-                state.queued
-            };
-            let head = if std::mem::replace(&mut state.head_written_off, true) {
+            if std::mem::replace(&mut state.head_written_off, true) {
                 0
             } else {
                 std::mem::take(&mut state.head)
-            };
-            (answers, head)
+            }
         };
-        self.book.give_answer(answers);
+        self.book.give_answer(answers, false);
+        self.book.give_answer(short, true);
         self.book.shrink_unfinished(head);
     }
 }

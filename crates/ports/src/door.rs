@@ -125,8 +125,13 @@ async fn until_over(entered: Entered, talk: impl Future<Output = ()>) {
     };
     if idles {
         // In order, so that a request which is on its way is not lost without a word.
-        connection.leaving.cancel();
-        let _in_time = tokio::time::timeout(DRAIN, talk).await;
+        connection.take_leave();
+        tokio::select! {
+            // As above.
+            biased;
+            () = talk => {}
+            _ = connection.over() => {}
+        }
     }
 }
 

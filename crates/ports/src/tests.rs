@@ -38,6 +38,10 @@ fn full(bytes: impl Into<Bytes>) -> Content {
 /// Bytes that were made for answers that are made on the way.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
+/// Frames of [`LARGE`] bytes that were made.
+static LARGE_MADE: AtomicUsize = AtomicUsize::new(0);
+const LARGE: usize = 3 * MEGABYTE;
+
 /// Requests that are answered never.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -50,6 +54,17 @@ async fn answer(request: Request<Received>) -> Response<Content> {
                 Ok(Frame::data(Bytes::from(vec![b'x'; 64 << 10])))
             });
             Response::new(StreamBody::new(parts).boxed_unsync())
+        }
+        "/large" => {
+            let parts = stream::repeat_with(|| {
+                LARGE_MADE.fetch_add(1, Ordering::Relaxed);
+                Ok(Frame::data(Bytes::from(vec![b'x'; LARGE])))
+            });
+            Response::new(StreamBody::new(parts).boxed_unsync())
+        }
+        "/slow" => {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Response::new(full("late"))
         }
         "/never" => {
             RUNNING.fetch_add(1, Ordering::Relaxed);
@@ -383,6 +398,189 @@ async fn answers_that_nobody_takes_are_bounded_in_bytes() {
     }
     // Each stream made one part, if any.
     assert!(MADE.load(Ordering::Relaxed) < BOUND);
+}
+
+#[tokio::test]
+async fn parts_larger_than_the_room_that_is_left_are_counted() {
+    let bounds = Bounds {
+        answers: 8 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let before = resident();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            // A byte each, so that every stream asks its body for the first frame.
+            let mut raw = Raw::connect(at, 1).await;
+            raw.ask("/large", 20).await;
+            held.push(raw);
+        }
+        let (pause, time) = (Duration::from_millis(5), Duration::from_millis(300));
+        join_all(held.iter_mut().map(|raw| raw.ping(pause, time))).await;
+        let (_, answers, _) = door.book.held();
+        let made = LARGE_MADE.load(Ordering::Relaxed);
+        assert!((1..=4).contains(&made), "{made} frames were made");
+        assert_eq!(answers, made * LARGE, "each frame that is held is counted");
+        let slowest = slowest(async || Raw::health(at).await).await;
+        shown("large parts", slowest, resident().saturating_sub(before));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_anew_and_takes_nothing_does_not_keep_a_place() {
+    // Six places for one source.
+    with(Bounds::new(8), Protocol::Http2, async |at, _| {
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            let mut raw = Raw::connect(at, 0).await;
+            raw.ask("/healthz", 1).await;
+            held.push(raw);
+        }
+        let mut reader = Raw::connect(at, 65_535).await;
+        reader.ask("/coming", 1).await;
+        let mut scratch = vec![0; 64 << 10];
+        for round in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let count = reader.0.read(&mut scratch).await;
+            assert!(
+                count.is_ok_and(|count| count > 0),
+                "who reads keeps its place"
+            );
+            let more = Raw::frame(8, 0, 1, &(64_u32 << 10).to_be_bytes());
+            reader.0.write_all(&more).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            for raw in &mut held {
+                // Each takes its last request back as soon as there is a newer one.
+                let mut bytes = Raw::get(2 * round + 3, "/healthz");
+                bytes.extend(Raw::frame(3, 0, 2 * round + 1, &8_u32.to_be_bytes()));
+                drop(raw.0.write_all(&bytes).await);
+            }
+            Raw::health(at).await;
+            // The place of the health check is taken by one more of them.
+            let mut raw = Raw::connect(at, 0).await;
+            raw.ask("/healthz", round + 2).await;
+            held.push(raw);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn short_answers_that_nobody_takes_have_a_price_and_a_bound() {
+    let bounds = Bounds {
+        answers: 4 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let mut raw = Raw::connect(at, 0).await;
+        raw.ask("/healthz", 20).await;
+        let (pause, time) = (Duration::from_millis(5), Duration::from_millis(100));
+        raw.ping(pause, time).await;
+        let (_, answers, _) = door.book.held();
+        assert!(answers >= 20 * 4096, "{answers}");
+        let mut held = vec![raw];
+        for path in ["/whole", "/healthz"] {
+            for _ in 0..20 {
+                let mut raw = Raw::connect(at, 0).await;
+                raw.ask(path, 100).await;
+                raw.ping(pause, pause).await;
+                held.push(raw);
+                let (_, answers, _) = door.book.held();
+                assert!(answers <= door.book.bounds.answers, "{answers}");
+            }
+            // A short answer still finds room.
+            Raw::health(at).await;
+        }
+    })
+    .await;
+}
+
+impl Raw {
+    /// Takes so many bytes more on a stream.
+    async fn allow(&mut self, id: u32, bytes: u32) -> io::Result<()> {
+        let update = Self::frame(8, 0, id, &bytes.to_be_bytes());
+        self.0.write_all(&update).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_now_and_then_does_not_keep_the_room_of_the_port() {
+    let bounds = Bounds {
+        answers: 8 * MEGABYTE,
+        ..Bounds::new(64)
+    };
+    with(bounds, Protocol::Http2, async |at, door| {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut raw = Raw::connect(at, 16 << 10).await;
+            raw.ask("/whole", 3).await;
+            held.push(raw);
+        }
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(1900)).await;
+            for raw in &mut held {
+                raw.allow(1, 16 << 10).await.unwrap();
+            }
+        }
+        let (_, answers, _) = door.book.held();
+        assert!(answers > 5 * MEGABYTE, "{answers}");
+        let mut raw = Raw::connect(at, 16 << 20).await;
+        raw.ask("/whole", 2).await;
+        let mut all = Vec::new();
+        while all.len() < 2 * MEGABYTE {
+            let read = raw.0.read_buf(&mut all);
+            let read = tokio::time::timeout(Duration::from_secs(1), read).await;
+            assert!(matches!(read, Ok(Ok(1..))), "{} bytes came", all.len());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_whole_answer_is_given_back() {
+    with(Bounds::new(64), Protocol::Http2, async |at, door| {
+        let mut raw = Raw::connect(at, 900 << 10).await;
+        raw.ask("/whole", 1).await;
+        let mut taken = 0;
+        let mut scratch = vec![0; 64 << 10];
+        while taken < 900 << 10 {
+            taken += raw.0.read(&mut scratch).await.unwrap();
+        }
+        let given_back = async {
+            while door.book.held().1 > 256 << 10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(5), given_back).await;
+        let (_, left, _) = door.book.held();
+        assert!(in_time.is_ok(), "{left} bytes are still counted");
+        assert!(left >= 124 << 10, "what is left counts: {left}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_the_farewell_is_answered() {
+    with(Bounds::new(64), Protocol::Http2, async |at, _| {
+        let begin = Instant::now();
+        let mut raw = Raw::connect(at, 65_535).await;
+        raw.ask("/healthz", 1).await;
+        // The answers to the server's PINGs.
+        let (pause, time) = (Duration::from_secs(5), Duration::from_secs(88));
+        raw.ping(pause, time).await;
+        tokio::time::sleep_until(begin + Duration::from_millis(90_500)).await;
+        let mut all = Vec::new();
+        raw.0.read_buf(&mut all).await.unwrap();
+        let goaway = [7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
+        assert!(all.windows(10).any(|part| part == goaway), "{all:?}");
+        raw.0.write_all(&Raw::get(3, "/slow")).await.unwrap();
+        drop(raw.0.read_to_end(&mut all).await);
+        assert!(all.windows(4).any(|part| part == b"late"), "it was cut");
+        let took = begin.elapsed().as_secs();
+        assert!((101..=103).contains(&took), "{took}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Clients that ask and do not read, and frames without end.
 //!
-//! In:    the read-only port and the API server's
+//! In:    the kubelet's port and the API server's: both speak HTTP/2, which is agreed upon by TLS alone
 //! Out:   how many requests and frames were sent
 //! Calls: floods
 //! Holds: eight connections of HTTP/2; 200 of HTTP/1
@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::flood::Span;
 use crate::frames::Frames;
 use crate::identities::of_node;
-use crate::target::{PODS, Target, VIEWER, asked, pod};
+use crate::target::{ADMIN, PODS, Target, VIEWER, asked, pod};
 
 const CONNECTIONS: usize = 8;
 /// Connections of HTTP/1.1.
@@ -96,9 +96,11 @@ fn zero_window((port, secure): (u16, Option<&Secure>), path: &str, span: &Span) 
     })
 }
 
-pub(super) fn zero_window_read_only(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
+/// Of an administrator: a long answer is not for everybody.
+pub(super) fn zero_window_main(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
+    let secure = h2(&Credential::Token(ADMIN.to_owned()))?;
     Ok(zero_window(
-        (target.ports.read_only, None),
+        (target.ports.main, Some(&secure)),
         "/metrics",
         span,
     ))
@@ -139,9 +141,10 @@ fn reset(frames: &mut Frames) -> anyhow::Result<usize> {
     frames.rapid_reset("/api/v1/pods", 1000).map(|()| 1000)
 }
 
-fn plainly(target: &Target<'_>, span: &Span, frame: Frame) -> anyhow::Result<String> {
+fn at_the_kubelet(target: &Target<'_>, span: &Span, frame: Frame) -> anyhow::Result<String> {
+    let secure = rightless()?;
     Ok(on_connections(
-        (target.ports.read_only, None),
+        (target.ports.main, Some(&secure)),
         65_535,
         span,
         frame,
@@ -159,19 +162,19 @@ fn at_the_api(target: &Target<'_>, span: &Span, frame: Frame) -> anyhow::Result<
 }
 
 pub(super) fn pings(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
-    plainly(target, span, ping)
+    at_the_kubelet(target, span, ping)
 }
 
 pub(super) fn settings(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
-    plainly(target, span, setting)
+    at_the_kubelet(target, span, setting)
 }
 
 pub(super) fn continuation(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
-    plainly(target, span, endless)
+    at_the_kubelet(target, span, endless)
 }
 
 pub(super) fn rapid_reset(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
-    plainly(target, span, reset)
+    at_the_kubelet(target, span, reset)
 }
 
 pub(super) fn pings_api(target: &Target<'_>, span: &Span) -> anyhow::Result<String> {
