@@ -533,6 +533,26 @@ async fn what_somebody_approved_is_signed_when_it_is_well_formed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_written_as_a_name_is_no_name() {
+    let named = |name: &str| Wanted {
+        sans: vec![SanType::DnsName(name.try_into().unwrap())],
+        ..serving(&[])
+    };
+    let approved = |wanted: Wanted| Wanted {
+        approved: true,
+        ..wanted
+    };
+    let mut rows = Vec::new();
+    for address in ["127.0.0.1", "10.96.0.1", "::1", "10.0.0.1"] {
+        rows.push((address, named(address), ""));
+        let why = "Failed: a DNS subjectAltName is an IP address";
+        rows.push((address, approved(named(address)), why));
+    }
+    rows.push(("a name", approved(named("foo")), "signed"));
+    check(&rows).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_request_is_signed_by_nobody_and_a_greedy_one_gets_what_was_looked_at() {
     let world = world().await;
     let mut forged = client().der();
