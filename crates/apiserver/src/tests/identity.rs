@@ -281,3 +281,23 @@ fn files_are_made_once_and_are_private() {
     assert!(error.to_string().contains("ca.key"), "{error}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_kubeconfig_of_another_node_is_made_anew() {
+    let dir = std::env::temp_dir().join(format!("identity-of-two-nodes-{}", std::process::id()));
+    let now = jiff::Timestamp::now();
+    for node in ["a", "ab", "a"] {
+        let names = crate::identity::Names {
+            node: node.to_owned(),
+            server: vec!["localhost".to_owned()],
+            url: "https://localhost".to_owned(),
+        };
+        Identity::open(&dir, &names, &Chance::seeded(1), now).unwrap();
+        let text = std::fs::read_to_string(dir.join("kubelet.kubeconfig")).unwrap();
+        assert!(
+            text.contains(&format!("user: system:node:{node}\n")),
+            "{node}: {text}"
+        );
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
