@@ -78,11 +78,12 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     let (accept, content_type) = (call.accept.to_owned(), call.content_type.to_owned());
     let (headers, raw_query) = (call.headers.clone(), call.raw_query.to_owned());
     let (verb, body, method) = (call.verb, call.body.clone(), call.method.clone());
-    let upgrade = call.take_upgrade();
+    let (upgrade, until) = (call.take_upgrade(), call.until);
     let runtime = tokio::runtime::Handle::current();
     let work = tokio::task::spawn_blocking(move || {
         let call = Call {
             user: &user,
+            until,
             target: &target,
             verb,
             query: &query,
