@@ -66,6 +66,10 @@ pub struct Names {
 pub struct Identity {
     pub(crate) authority: Authority,
     pub(crate) token_key: TokenKey,
+    /// Names and addresses by which the server is reached.
+    pub(crate) server_names: Vec<String>,
+    /// The node of the server's machine; empty where there is none.
+    pub(crate) node: String,
     /// What the server shows to its clients.
     pub server: Pair,
     /// What the server shows to the kubelet.
@@ -84,6 +88,8 @@ impl Identity {
             token_key: token_key(&rcgen::KeyPair::generate()?.serialize_der())?,
             server: authority.issue(&Purpose::Server(names.to_vec()), chance, now)?,
             kubelet_client: authority.issue(&kubelet_client(), chance, now)?,
+            server_names: names.to_vec(),
+            node: String::new(),
             authority,
         })
     }
@@ -143,6 +149,8 @@ impl Identity {
             token_key: token_key(der.secret_der())?,
             server,
             kubelet_client,
+            server_names: names.server.clone(),
+            node: names.node.clone(),
             authority,
         };
         let admin = Purpose::Client(

@@ -76,9 +76,19 @@ impl std::fmt::Debug for ApiServer {
     }
 }
 
+/// By which clients reach the server.
+pub(crate) struct OwnNames {
+    /// Names and addresses.
+    pub(crate) names: Vec<String>,
+    /// The node of the server's machine, which has some of them too.
+    pub(crate) node: String,
+}
+
 pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) authority: Authority,
+    /// By which the server is reached, and the node that may have the same.
+    pub(crate) own_names: OwnNames,
     token_key: TokenKey,
     static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
@@ -137,6 +147,10 @@ impl ApiServer {
         Ok(Self(Arc::new(Inner {
             registry,
             authority: parts.identity.authority,
+            own_names: OwnNames {
+                names: parts.identity.server_names,
+                node: parts.identity.node,
+            },
             token_key: parts.identity.token_key,
             static_tokens: parts.static_tokens,
             advertised: parts.advertised,

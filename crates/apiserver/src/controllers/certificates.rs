@@ -9,6 +9,7 @@
 //! Upstream: pkg/controller/certificates/{approver,signer}, pkg/apis/certificates/v1/helpers.go (1.36); differences: serving
 //!           certificates are approved too (upstream leaves them to the administrator)
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
             ),
             Ok(parsed) if has("Approved") => sign(server, place, &parsed, &value).await?,
             Ok(parsed) => {
-                if let Some(message) = approval(&server.registry, &value, &parsed) {
+                if let Some(message) = approval(server, &value, &parsed) {
                     approve(server, place, message, &now).await?;
                     sign(server, place, &parsed, &value).await?;
                 }
@@ -128,7 +129,7 @@ fn well_formed(signer: &str, request: &Request, value: &Value) -> Result<(), Str
 
 /// The message of an approval, where nobody needs to be asked: the node itself wants it, or for a client certificate somebody with
 /// a bootstrap credential.
-fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'static str> {
+fn approval(server: &Inner, value: &Value, request: &Request) -> Option<&'static str> {
     let groups = list(value, "/spec/groups").iter().filter_map(Value::as_str);
     let groups: Vec<&str> = groups.collect();
     let asker = User::new(text(value, "/spec/username"), &groups);
@@ -136,8 +137,19 @@ fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'s
     let own = asker.node_name().filter(|_| own);
     let bootstraps = asker.is_in("system:bootstrappers") || asker.is_in("system:masters");
     match (text(value, "/spec/signerName"), own) {
-        (SERVING, Some(node)) => names_are_of(registry, node, request)
-            .then_some("Auto approving kubelet serving certificate for addresses of the node."),
+        (SERVING, Some(node)) => match refusal(server, node, request) {
+            None => Some("Auto approving kubelet serving certificate for addresses of the node."),
+            Some(why) => {
+                let name = object::name(value);
+                tracing::warn!(
+                    request = name,
+                    node,
+                    why,
+                    "A kubelet's serving certificate is left to the administrator"
+                );
+                None
+            }
+        },
         (CLIENT, Some(_)) => {
             Some("Auto approving self kubelet client certificate after SubjectAccessReview.")
         }
@@ -148,44 +160,87 @@ fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'s
     }
 }
 
-/// Whether every name and address is one that the Node has, and nobody else.
-fn names_are_of(registry: &Registry, node: &str, request: &Request) -> bool {
-    let nodes = registry.store.list("nodes/").objects;
-    let (mut own, mut others) = (Vec::new(), Vec::new());
-    for found in nodes.iter().map(|node| node.value()) {
-        let addresses = list(&found, "/status/addresses").iter();
-        let addresses = addresses.map(|one| text(one, "/address").to_lowercase());
-        if object::name(&found) == node {
-            own.extend(addresses);
-        } else {
-            others.push(object::name(&found).to_owned());
-            others.extend(addresses);
-        }
-    }
-    let is_own = |name: &String| own.contains(name) && !others.contains(name);
+/// Why a Node is not given all of the names and addresses: each has to be one that the Node has, and nobody else.
+fn refusal(server: &Inner, node: &str, request: &Request) -> Option<String> {
+    let addresses = Addresses::of(&server.registry);
     let dns = request.dns.iter().map(|name| name.to_lowercase());
-    let ips = request.ips.iter();
-    dns.into_iter()
-        .all(|name| may_be_a_nodes(&name) && is_own(&name))
-        && ips
-            .into_iter()
-            .all(|ip| may_be_a_nodes_address(*ip) && is_own(&ip.to_string()))
+    let strange = dns.clone().find(|name| !may_be_a_nodes(name));
+    let ips = request.ips.iter().map(IpAddr::to_canonical);
+    let strange_ip = ips.clone().find(|ip| !may_be_a_nodes_address(*ip));
+    if let Some(name) = strange.or(strange_ip.map(|ip| ip.to_string())) {
+        return Some(format!("{name} cannot be a Node's"));
+    }
+    let mut all = dns.chain(ips.map(|ip| ip.to_string()));
+    all.find_map(|name| {
+        if node != server.own_names.node
+            && server.own_names.names.iter().any(|own| plain(own) == name)
+        {
+            return Some(format!("{name} is the API server's"));
+        }
+        addresses.refusal(node, &name)
+    })
+}
+
+/// An address in the one form in which it is compared, or a name in small letters.
+fn plain(text: &str) -> String {
+    let ip = text.parse::<IpAddr>();
+    ip.map_or_else(|_| text.to_lowercase(), |ip| ip.to_canonical().to_string())
+}
+
+/// What the Nodes say of themselves.
+#[derive(Default)]
+struct Addresses {
+    /// By Node.
+    of: BTreeMap<String, BTreeSet<String>>,
+    /// The Nodes that have an address, or that are called so.
+    holders: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Addresses {
+    fn of(registry: &Registry) -> Self {
+        let mut all = Self::default();
+        for node in &registry.store.list("nodes/").objects {
+            let value = node.value();
+            let name = object::name(&value).to_owned();
+            let addresses = list(&value, "/status/addresses").iter();
+            let addresses: BTreeSet<String> =
+                addresses.map(|one| plain(text(one, "/address"))).collect();
+            for held in addresses.iter().chain([&name]) {
+                let holders = all.holders.entry(held.clone()).or_default();
+                holders.insert(name.clone());
+            }
+            all.of.insert(name, addresses);
+        }
+        all
+    }
+
+    /// Another Node that has it too.
+    fn other(&self, node: &str, name: &str) -> Option<&str> {
+        let holders = self.holders.get(name).into_iter().flatten();
+        holders.map(String::as_str).find(|holder| *holder != node)
+    }
+
+    fn refusal(&self, node: &str, name: &str) -> Option<String> {
+        if !self.of.get(node).is_some_and(|own| own.contains(name)) {
+            return Some(format!("{name} is not among the addresses of the Node"));
+        }
+        let other = self.other(node, name)?;
+        Some(format!("{name} is Node {other}'s too"))
+    }
 }
 
 /// A kubelet writes the addresses of its Node itself, and the API server's certificate is of the same authority: no kubelet gets
 /// one for a name by which clients reach the API server or a Service.
 fn may_be_a_nodes(name: &str) -> bool {
-    let labels: Vec<&str> = name.split('.').collect();
-    let is_clusters = labels.first() == Some(&"kubernetes")
-        || labels.last() == Some(&"localhost")
-        || labels.contains(&"svc")
-        || name.ends_with(".cluster.local");
+    let is_servers = ["kubernetes", "kubernetes.default", "localhost"].contains(&name)
+        || name.starts_with("kubernetes.default.");
+    let ends = [".svc", ".cluster.local", ".localhost"];
+    let is_clusters = is_servers || ends.iter().any(|end| name.ends_with(end));
     names::problem(NameRule::Subdomain, name).is_none() && !is_clusters
 }
 
 /// The same for addresses: those of this machine alone, and of Services.
 fn may_be_a_nodes_address(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
     let of_services = matches!(ip, IpAddr::V4(four) if four.octets().starts_with(&[10, 96]));
     !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || of_services)
 }

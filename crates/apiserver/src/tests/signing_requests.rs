@@ -553,6 +553,75 @@ async fn an_address_written_as_a_name_is_no_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_servers_own_names_are_no_other_nodes() {
+    for (asker, is_signed) in [("foo", false), ("own", true)] {
+        let world = World::made(Limits::default(), |parts| {
+            let names = ["own", "api.example.com", "10.9.9.9"].map(str::to_owned);
+            parts.identity.server_names = names.to_vec();
+            parts.identity.node = "own".to_owned();
+        });
+        world.settle().await;
+        let mut node = ready_node(asker);
+        // The mapped form is the same address to a client.
+        let names = ["own", "api.example.com", "::ffff:10.9.9.9"];
+        let addresses = names.map(|name| json!({"type": "InternalDNS", "address": name}));
+        node["status"]["addresses"] = addresses.to_vec().into();
+        world.do_it("POST /api/v1/nodes", node).await;
+        let user = format!("system:node:{asker}");
+        for (index, name) in ["own", "api.example.com", "10.9.9.9", "::ffff:10.9.9.9"]
+            .iter()
+            .enumerate()
+        {
+            let wanted = Wanted {
+                asker: user.clone().leak(),
+                names: vec![user.clone().leak()],
+                ..serving(&[name])
+            };
+            let object = wanted.object(&format!("r{index}"), &wanted.der());
+            world.put(STORAGE, object).await;
+        }
+        world.settle().await;
+        for index in 0..4 {
+            let (_, signed) = outcome(&world, &format!("r{index}"), false).await;
+            assert_eq!(signed, is_signed, "{asker} {index}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_only_looks_like_the_clusters_is_a_nodes() {
+    let world = World::new().await;
+    let names = ["kubernetes.example.com", "n1.svc.company.com", "foo"];
+    let mut node = ready_node("foo");
+    node["status"]["addresses"] = names
+        .iter()
+        .chain(&["kubernetes.default", "kubernetes.default.svc", "a.b.svc"])
+        .chain(&["kubernetes.default.svc.example.org", "n.localhost"])
+        .map(|name| json!({"type": "InternalDNS", "address": name}))
+        .collect();
+    world.do_it("POST /api/v1/nodes", node).await;
+    let rows = [
+        ("kubernetes.example.com", true),
+        ("n1.svc.company.com", true),
+        ("kubernetes.default", false),
+        ("kubernetes.default.svc", false),
+        ("a.b.svc", false),
+        ("kubernetes.default.svc.example.org", false),
+        ("n.localhost", false),
+    ];
+    for (index, (name, _)) in rows.iter().enumerate() {
+        let wanted = serving(&[name]);
+        let object = wanted.object(&format!("r{index}"), &wanted.der());
+        world.put(STORAGE, object).await;
+    }
+    world.settle().await;
+    for (index, (name, is_signed)) in rows.iter().enumerate() {
+        let (_, signed) = outcome(&world, &format!("r{index}"), false).await;
+        assert_eq!(signed, *is_signed, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_request_is_signed_by_nobody_and_a_greedy_one_gets_what_was_looked_at() {
     let world = world().await;
     let mut forged = client().der();
