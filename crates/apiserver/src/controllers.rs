@@ -65,6 +65,13 @@ struct Work {
     pods_or_nodes: bool,
 }
 
+/// What passes know of the ones before.
+#[derive(Default)]
+struct Memory {
+    ages: events::Ages,
+    verdicts: certificates::Verdicts,
+}
+
 impl Work {
     fn note(&mut self, event: &Event) {
         let (namespace, name) = event.object.place();
@@ -142,7 +149,7 @@ impl ApiServer {
         };
         // Of the next pass, and of the next one over everything, which no change puts off.
         let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
-        let mut ages = events::Ages::default();
+        let mut memory = Memory::default();
         loop {
             tokio::select! {
                 // Changes first, so that one pass sees as many as there are.
@@ -155,7 +162,7 @@ impl ApiServer {
                 }
                 // There is no room for events: the oldest go now.
                 () = self.0.event_room.is_short() => {
-                    if let Err(failure) = events::expire(&self.0, &mut ages).await {
+                    if let Err(failure) = events::expire(&self.0, &mut memory.ages).await {
                         tracing::warn!(why = failure.message, "Old events could not be removed, it is tried again");
                         tokio::time::sleep(AGAIN).await;
                     }
@@ -167,7 +174,7 @@ impl ApiServer {
                         whole = Instant::now() + SLOW;
                     }
                     next = whole;
-                    if let Err(failure) = self.pass(&now, &mut ages).await {
+                    if let Err(failure) = self.pass(&now, &mut memory).await {
                         tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
                         work.everything = true;
                         next = Instant::now() + AGAIN;
@@ -178,7 +185,7 @@ impl ApiServer {
     }
 
     /// Every part gets its turn, whatever became of the others; the first failure is told.
-    async fn pass(&self, work: &Work, ages: &mut events::Ages) -> Result<(), Failure> {
+    async fn pass(&self, work: &Work, memory: &mut Memory) -> Result<(), Failure> {
         let server = &self.0;
         let mut done = Ok(());
         if work.everything {
@@ -186,13 +193,13 @@ impl ApiServer {
             if done.is_ok() {
                 server.begun.store(true, Ordering::Relaxed);
             }
-            done = done.and(events::expire(server, ages).await);
+            done = done.and(events::expire(server, &mut memory.ages).await);
         }
         let names = (!work.everything).then_some(&work.namespaces);
         done = done.and(namespaces::run(server, names).await);
         done = done.and(garbage::run(server, work.everything, &work.gone, &work.owned).await);
         if work.everything || work.signing_requests {
-            done = done.and(certificates::run(server).await);
+            done = done.and(certificates::run(server, &mut memory.verdicts).await);
         }
         if work.everything || work.pods_or_nodes {
             done = done.and(crate::binder::run(server).await);

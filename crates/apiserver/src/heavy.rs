@@ -3,7 +3,8 @@
 //! In:    a request whose body has been read
 //! Out:   its answer
 //! Calls: `http`, for every request on objects
-//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few run at a time, and who waits for
+//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few lists and a few writes run at
+//!        a time, and who waits for
 //!        its turn waits no longer than its request; a short one never leaves the server's thread, so that simulations stay as they are
 //! Upstream: none; Go's goroutines are preempted
 
@@ -20,16 +21,34 @@ use crate::verbs::{self, Call, Reply};
 const LIGHT: usize = 16 << 10;
 /// Objects of a list that are quickly shown in whatever form.
 const FEW: usize = 200;
-/// Long requests at a time; each may hold several copies of a large object.
+/// Long requests at a time, of each sort; each may hold several copies of a large object.
 const AT_ONCE: usize = 2;
 
-/// The turns of long requests.
+/// The turns of long requests. A write keeps its turn until the disk has it, so lists do not wait for the same turns.
 #[derive(Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns {
+    lists: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        let turns = || Arc::new(Semaphore::new(AT_ONCE));
+        Self {
+            lists: turns(),
+            writes: turns(),
+        }
+    }
+}
+
+impl Turns {
+    /// The ones that a verb takes.
+    pub(crate) fn of(&self, verb: &str) -> &Arc<Semaphore> {
+        if verb == "list" {
+            &self.lists
+        } else {
+            &self.writes
+        }
     }
 }
 
@@ -71,18 +90,19 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     if !is_heavy(server, &call) {
         return verbs::serve(server, &call).await;
     }
-    let turn = Arc::clone(&server.turns.0).acquire_owned();
+    let turn = Arc::clone(server.turns.of(call.verb)).acquire_owned();
     let turn = turn.await.map_err(Failure::internal)?;
     let server = Arc::clone(server);
     let (user, target, query) = (call.user.clone(), call.target.clone(), call.query.clone());
     let (accept, content_type) = (call.accept.to_owned(), call.content_type.to_owned());
     let (headers, raw_query) = (call.headers.clone(), call.raw_query.to_owned());
     let (verb, body, method) = (call.verb, call.body.clone(), call.method.clone());
-    let upgrade = call.take_upgrade();
+    let (upgrade, until) = (call.take_upgrade(), call.until);
     let runtime = tokio::runtime::Handle::current();
     let work = tokio::task::spawn_blocking(move || {
         let call = Call {
             user: &user,
+            until,
             target: &target,
             verb,
             query: &query,

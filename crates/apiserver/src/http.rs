@@ -97,8 +97,9 @@ where
     };
     let done = match head.accepted(server, peer) {
         Ok(Accepted::Now(reply)) => Ok(reply),
-        Ok(Accepted::Target(user, target)) => {
-            head.on_target(server, &user, &target, body, upgrade).await
+        Ok(Accepted::Target(caller, target)) => {
+            head.on_target(server, &caller, &target, body, upgrade)
+                .await
         }
         Err(failure) => Err(failure),
     };
@@ -119,7 +120,13 @@ struct Head {
 
 enum Accepted {
     Now(Response<Body>),
-    Target(User, Box<Target>),
+    Target(Caller, Box<Target>),
+}
+
+/// Who asks, and until when that is known.
+struct Caller {
+    user: User,
+    until: Option<i64>,
 }
 
 impl Head {
@@ -144,7 +151,7 @@ impl Head {
             Some(Ok(text)) => Some(text),
             None => None,
         };
-        let user = server
+        let (user, until) = server
             .authenticate(peer, authorization)?
             .ok_or_else(Failure::unauthorized)?;
         let may = |who: &User, asked: &Asked| authz::decide(&server.registry, who, asked);
@@ -152,7 +159,7 @@ impl Head {
         if let Route::Target(target) = route {
             let verb = target.verb(self.method.as_str(), &self.query);
             authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
-            return Ok(Accepted::Target(user, Box::new(target)));
+            return Ok(Accepted::Target(Caller { user, until }, Box::new(target)));
         }
         let verb = self.method.as_str().to_lowercase();
         authorize(server, &user, &Asked::of_path(&self.path, &verb))?;
@@ -198,7 +205,7 @@ impl Head {
     async fn on_target<B>(
         &self,
         server: &Arc<Inner>,
-        user: &User,
+        caller: &Caller,
         target: &Target,
         body: B,
         upgrade: hyper::upgrade::OnUpgrade,
@@ -207,6 +214,7 @@ impl Head {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let Caller { user, until } = caller;
         let verb = target.verb(self.method.as_str(), &self.query);
         let class = Class::of(target, verb);
         let work = async {
@@ -221,6 +229,7 @@ impl Head {
             };
             let call = Call {
                 user,
+                until: *until,
                 target,
                 verb,
                 query: &self.query,

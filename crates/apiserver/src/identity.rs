@@ -66,6 +66,10 @@ pub struct Names {
 pub struct Identity {
     pub(crate) authority: Authority,
     pub(crate) token_key: TokenKey,
+    /// Names and addresses by which the server is reached.
+    pub(crate) server_names: Vec<String>,
+    /// The node of the server's machine; empty where there is none.
+    pub(crate) node: String,
     /// What the server shows to its clients.
     pub server: Pair,
     /// What the server shows to the kubelet.
@@ -84,6 +88,8 @@ impl Identity {
             token_key: token_key(&rcgen::KeyPair::generate()?.serialize_der())?,
             server: authority.issue(&Purpose::Server(names.to_vec()), chance, now)?,
             kubelet_client: authority.issue(&kubelet_client(), chance, now)?,
+            server_names: names.to_vec(),
+            node: String::new(),
             authority,
         })
     }
@@ -143,6 +149,8 @@ impl Identity {
             token_key: token_key(der.secret_der())?,
             server,
             kubelet_client,
+            server_names: names.server.clone(),
+            node: names.node.clone(),
             authority,
         };
         let admin = Purpose::Client(
@@ -180,7 +188,7 @@ impl Identity {
             .issue(&Purpose::Client(name.to_owned(), groups), chance, now)?)
     }
 
-    /// `<name>.kubeconfig`, unless it is there, for this URL and still good.
+    /// `<name>.kubeconfig`, unless it is there, for this URL and user and still good.
     fn kubeconfig(
         &self,
         dir: &Path,
@@ -190,21 +198,23 @@ impl Identity {
         (chance, now): (&Chance, Timestamp),
     ) -> Result<(), IdentityError> {
         let path = dir.join(format!("{name}.kubeconfig"));
+        let Purpose::Client(user, _) = who else {
+            return Ok(());
+        };
         let server_line = format!("server: {url}\n");
+        let user_line = format!("\n    user: {user}\n");
         let authority = base64(self.authority.certificate().as_bytes());
         if let Some(old) = read(&path)?
             && old.contains(&server_line)
             && old.contains(&authority)
+            && old.contains(&user_line)
             && is_young(&path, now)
         {
             return Ok(());
         }
-        let Purpose::Client(user, _) = who else {
-            return Ok(());
-        };
         let pair = self.authority.issue(who, chance, now)?;
         let text = format!(
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: hyperkube\n  cluster:\n    certificate-authority-data: {authority}\n    {server_line}contexts:\n- name: hyperkube\n  context:\n    cluster: hyperkube\n    user: {user}\ncurrent-context: hyperkube\npreferences: {{}}\nusers:\n- name: {user}\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: hyperkube\n  cluster:\n    certificate-authority-data: {authority}\n    {server_line}contexts:\n- name: hyperkube\n  context:\n    cluster: hyperkube{user_line}current-context: hyperkube\npreferences: {{}}\nusers:\n- name: {user}\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
             base64(pair.certificate.as_bytes()),
             base64(pair.key.as_bytes()),
         );

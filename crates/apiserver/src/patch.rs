@@ -3,8 +3,8 @@
 //! In:    the object, the patch, its content type
 //! Out:   the changed object, or why the patch does not apply
 //! Calls: `verbs`
-//! Holds: pure; object and patch are within `bounds`, and so is what comes out: merging makes nothing deeper, and JSON patches are
-//!        bounded in their operations, copies, depth and work
+//! Holds: pure; object and patch are within `bounds`, and so is what comes out: merging makes nothing deeper, JSON patches are
+//!        bounded in their operations, copies, depth and work, strategic ones in their work
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go, gopkg.in/evanphx/json-patch.v4 (1.36); differences: no
 //!           apply patches yet
 
@@ -70,7 +70,12 @@ pub(crate) fn apply(
             Ok(merged)
         }
         Kind::Strategic => {
-            strategic::apply(resource.kind, object, patch).map_err(Failure::bad_request)
+            strategic::apply(resource.kind, object, patch).map_err(|why| match why {
+                json_patch::Refused::TooLarge(why) => Failure::too_large_because(&why),
+                json_patch::Refused::Malformed(why) | json_patch::Refused::DoesNotApply(why) => {
+                    Failure::bad_request(why)
+                }
+            })
         }
     }
 }

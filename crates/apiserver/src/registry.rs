@@ -302,8 +302,12 @@ impl Registry {
         admission::update(self, place, through, new, old, who)?;
         typed::conform(resource, new)?;
         let mut causes = Vec::new();
-        if through == Through::Object {
+        // Every way to write an object may bring annotations. One that was kept with too many can still be changed beside them.
+        let annotations = |of: &Value| of.pointer("/metadata/annotations").cloned();
+        if through == Through::Object || annotations(new) != annotations(old) {
             causes.extend(sizes::annotations(new));
+        }
+        if through == Through::Object {
             causes.extend((resource.strategy.validate)(new, Some(old)));
         }
         if is_deleting(old) {

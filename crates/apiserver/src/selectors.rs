@@ -12,6 +12,9 @@ use crate::failure::Failure;
 use crate::resources::Resource;
 use crate::store::Object;
 
+/// Requirements and values of a selector; a watch keeps them as long as it lives.
+const PARTS: usize = 1000;
+
 /// What a list or watch wants.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
@@ -59,6 +62,8 @@ impl Selection {
         labels: Option<&str>,
         fields: Option<&str>,
     ) -> Result<Self, Failure> {
+        bounded(labels.unwrap_or_default())?;
+        bounded(fields.unwrap_or_default())?;
         let labels = parse_labels(labels.unwrap_or_default())
             .map_err(|why| Failure::bad_request(format!("unable to parse requirement: {why}")))?;
         let fields = parse_fields(fields.unwrap_or_default()).map_err(Failure::bad_request)?;
@@ -92,6 +97,16 @@ impl Selection {
                 (found == one.value) == one.equal
             })
     }
+}
+
+/// Every requirement and every value but the first follows a comma.
+fn bounded(selector: &str) -> Result<(), Failure> {
+    let parts = selector.matches(',').count() + 1;
+    if parts > PARTS {
+        let why = format!("a selector may have no more than {PARTS} requirements and values");
+        return Err(Failure::bad_request(why));
+    }
+    Ok(())
 }
 
 /// Reads a field selector. The authorizer decides by what this gives, so it must be what [`Selection`] matches by.
@@ -273,6 +288,22 @@ mod tests {
         }
         for bad in ["app in db", "a b", "=x", "size>x"] {
             assert!(parse_labels(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_selector_of_too_many_parts_is_refused() {
+        let many = |count: usize| vec!["a"; count].join(",");
+        assert!(parse_labels(&many(1000)).is_ok());
+        let pods = crate::resources::find("", "v1", "pods").unwrap();
+        let fields = vec!["metadata.name!=a"; 1001].join(",");
+        for (labels, fields) in [
+            (many(1001), String::new()),
+            (format!("x in ({})", many(1001)), String::new()),
+            (String::new(), fields),
+        ] {
+            let refused = Selection::parse(pods, Some(&labels), Some(&fields));
+            assert_eq!(refused.unwrap_err().code, 400);
         }
     }
 

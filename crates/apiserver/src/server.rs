@@ -76,9 +76,19 @@ impl std::fmt::Debug for ApiServer {
     }
 }
 
+/// By which clients reach the server.
+pub(crate) struct OwnNames {
+    /// Names and addresses.
+    pub(crate) names: Vec<String>,
+    /// The node of the server's machine, which has some of them too.
+    pub(crate) node: String,
+}
+
 pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) authority: Authority,
+    /// By which the server is reached, and the node that may have the same.
+    pub(crate) own_names: OwnNames,
     token_key: TokenKey,
     static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
@@ -137,6 +147,10 @@ impl ApiServer {
         Ok(Self(Arc::new(Inner {
             registry,
             authority: parts.identity.authority,
+            own_names: OwnNames {
+                names: parts.identity.server_names,
+                node: parts.identity.node,
+            },
             token_key: parts.identity.token_key,
             static_tokens: parts.static_tokens,
             advertised: parts.advertised,
@@ -188,20 +202,22 @@ impl Inner {
         })
     }
 
-    /// The user of a request.
+    /// The user of a request, and the last second at which the credential counts, since 1970, if it ends.
     pub(crate) fn authenticate(
         &self,
         peer: &Peer,
         authorization: Option<&str>,
-    ) -> Result<Option<User>, Failure> {
+    ) -> Result<Option<(User, Option<i64>)>, Failure> {
         match peer {
-            Peer::Known(user) => return Ok(Some(user.clone())),
+            Peer::Known(user) => return Ok(Some((user.clone(), None))),
             Peer::Certified { user, until } if self.registry.now().as_second() <= *until => {
-                return Ok(Some(user.clone()));
+                return Ok(Some((user.clone(), Some(*until))));
             }
-            Peer::Certified { .. } => return Err(Failure::unauthorized()),
-            Peer::BadCertificate => return Err(Failure::unauthorized()),
-            Peer::Unknown => {}
+            // As upstream's union: a certificate that does not count leaves the token to be asked.
+            Peer::Certified { .. } | Peer::BadCertificate if authorization.is_none() => {
+                return Err(Failure::unauthorized());
+            }
+            Peer::Certified { .. } | Peer::BadCertificate | Peer::Unknown => {}
         }
         let Some(header) = authorization else {
             return Ok(None);
@@ -217,9 +233,11 @@ impl Inner {
             return Err(Failure::unauthorized());
         };
         let found = self.authenticate_token(token, &[]);
-        found
-            .map(|(user, _)| Some(user))
-            .map_err(|_| Failure::unauthorized())
+        let (user, _) = found.map_err(|_| Failure::unauthorized())?;
+        let claims = self.token_key.verify(token);
+        let end = claims.and_then(|claims| number(&claims, "/exp"));
+        // A token does not count in the second that it names.
+        Ok(Some((user, end.map(|end| end.saturating_sub(1)))))
     }
 
     /// The user of a token, and for which of the audiences it is good.

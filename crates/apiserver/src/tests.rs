@@ -64,13 +64,18 @@ impl World {
     }
 
     fn limited(limits: Limits) -> Self {
+        Self::made(limits, |_| {})
+    }
+
+    /// Of other parts.
+    fn made(limits: Limits, change: impl FnOnce(&mut Parts)) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON));
         let reading = Arc::clone(&clock);
         let chance = Chance::seeded(7);
         let at = move || jiff::Timestamp::from_second(reading.load(Ordering::Relaxed)).unwrap();
         let identity = Identity::fresh(&chance, at()).unwrap();
         let static_tokens = [("secret-token".to_owned(), User::new("bob", &["users"]))];
-        let parts = Parts {
+        let mut parts = Parts {
             store: Store::memory(selectable_fields).unwrap(),
             now: Arc::new(at),
             chance,
@@ -79,6 +84,7 @@ impl World {
             advertised: Some(([127, 0, 0, 1].into(), 6443)),
             own_kubelet: None,
         };
+        change(&mut parts);
         Self {
             server: ApiServer::limited(parts, limits).unwrap(),
             clock,

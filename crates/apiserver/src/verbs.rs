@@ -39,6 +39,8 @@ pub(crate) use watch::{Watch, watch};
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) user: &'a User,
+    /// The last second at which the user's credential counts, since 1970, if it ends.
+    pub(crate) until: Option<i64>,
     pub(crate) target: &'a Target,
     pub(crate) verb: &'static str,
     pub(crate) query: &'a Query,

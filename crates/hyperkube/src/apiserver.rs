@@ -130,8 +130,17 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         tokio::join!(until_signal, opened.serve(stop.clone()), memory);
         Ok(())
     });
+    end(runtime);
     logs.flush();
     ended.map(|()| None)
+}
+
+/// What a stop waits for a thread that is not done.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Ends a runtime. A thread that waits for a disk that hangs is left behind: dropping the runtime would wait for it for ever.
+pub(crate) fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(LAST_WAIT);
 }
 
 /// The node's name where none is given.
@@ -490,6 +499,28 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(limits(line), given);
+    }
+
+    #[test]
+    fn a_thread_that_hangs_holds_up_no_stop() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        drop(runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            let _released = released.recv();
+        }));
+        has_begun.recv().unwrap();
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        let ending = std::thread::spawn(move || {
+            end(runtime);
+            ended.send(()).unwrap();
+        });
+        let waited = has_ended.recv_timeout(LAST_WAIT * 10);
+        drop(release);
+        ending.join().unwrap();
+        waited.expect("the end waited for the thread");
     }
 
     #[test]

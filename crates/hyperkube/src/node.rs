@@ -211,13 +211,15 @@ fn serve(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let server = apiserver::open(options).await?;
         // The kubelet waits for it, or has been told to stop.
         let _heard = opened.send(());
         server.serve(stop).await;
         Ok(())
-    })
+    });
+    apiserver::end(runtime);
+    ended
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Signing requests of the node: approved when they are what a kubelet may ask, and signed.
 //!
 //! In:    signing requests
-//! Out:   an `Approved` condition; the certificate; `Failed` with the reason for one that cannot be signed
+//! Out:   an `Approved` condition; the certificate; `Failed` with the reason for one that cannot be signed; those
+//!        whose time is over are removed
 //! Calls: `controllers`
 //! Holds: nothing is approved but a kubelet's own client and serving certificates, the latter only for addresses that its Node has,
 //!        that no other Node has, and that are not the API server's; what somebody else approved is signed if it is of a signer that
@@ -9,7 +10,9 @@
 //! Upstream: pkg/controller/certificates/{approver,signer}, pkg/apis/certificates/v1/helpers.go (1.36); differences: serving
 //!           certificates are approved too (upstream leaves them to the administrator)
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -18,11 +21,13 @@ use crate::authority::{LEAF_SECONDS, Request};
 use crate::encoding::{base64, from_base64};
 use crate::failure::Failure;
 use crate::object::{self, list, map_mut, number, text};
-use crate::registry::{Place, Registry, Through};
+use crate::registry::{DeleteOptions, Place, Registry, Through};
 use crate::resources::{NameRule, by_storage};
 use crate::server::Inner;
 use crate::strategy::names;
 use crate::user::User;
+
+mod cleaner;
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
@@ -30,47 +35,118 @@ const STORAGE: &str = "certificatesigningrequests.certificates.k8s.io";
 /// The shortest life that a request may ask for.
 const SHORTEST: i64 = 600;
 
-pub(super) async fn run(server: &Inner) -> Result<(), Failure> {
+/// Requests that were looked at and left, each with what its verdict hangs on; the same is not verified again.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts(BTreeMap<String, Grounds>);
+
+/// The version of a request, and what the Nodes say of the addresses of the one that asks.
+type Grounds = (u64, Arc<str>);
+
+/// What became of a request.
+enum Verdict {
+    Answered,
+    /// Only another version of it, or other addresses of Nodes, can change that.
+    Left,
+}
+
+/// Every request gets its turn, whatever became of the others; the first failure is told.
+pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), Failure> {
     let Some(resource) = by_storage(STORAGE) else {
         return Ok(());
     };
+    let addresses = Addresses::of(&server.registry);
+    let mut grounds: BTreeMap<String, Arc<str>> = BTreeMap::new();
+    let mut before = std::mem::take(&mut verdicts.0);
+    let mut done = Ok(());
     for request in server.registry.store.list(&resource.prefix(None)).objects {
         let value = request.value();
-        let conditions = list(&value, "/status/conditions");
-        let has = |kind: &str| conditions.iter().any(|c| text(c, "/type") == kind);
-        let signer = text(&value, "/spec/signerName");
-        let done =
-            !text(&value, "/status/certificate").is_empty() || has("Denied") || has("Failed");
-        if done || ![CLIENT, SERVING].contains(&signer) {
-            continue;
-        }
         let place = Place {
             resource,
             namespace: "",
             name: object::name(&value),
         };
-        let parsed =
-            parse(&value).and_then(|parsed| well_formed(signer, &parsed, &value).map(|()| parsed));
-        let now = object::time(server.registry.now());
-        match parsed {
-            Err(why) if has("Approved") => {
-                fail(server, place, &why, &now).await?;
-            }
-            Err(why) => tracing::debug!(
-                request = place.name,
-                why,
-                "A signing request is left to the administrator"
-            ),
-            Ok(parsed) if has("Approved") => sign(server, place, &parsed, &value).await?,
-            Ok(parsed) => {
-                if let Some(message) = approval(&server.registry, &value, &parsed) {
-                    approve(server, place, message, &now).await?;
-                    sign(server, place, &parsed, &value).await?;
+        if cleaner::is_over(&value, server.registry.now()) {
+            done = done.and(remove(server, place).await);
+            continue;
+        }
+        if !waits(&value) {
+            continue;
+        }
+        let asker = text(&value, "/spec/username");
+        let node = asker.strip_prefix("system:node:").unwrap_or_default();
+        let said = grounds
+            .entry(node.to_owned())
+            .or_insert_with(|| addresses.grounds(node).into());
+        let hangs_on = (request.version, Arc::clone(said));
+        if before.remove(&*request.key).as_ref() != Some(&hangs_on) {
+            // To verify a signature takes its time; requests to the server go first.
+            tokio::task::yield_now().await;
+            match look(server, &addresses, place, &value).await {
+                Ok(Verdict::Left) => {}
+                Ok(Verdict::Answered) => continue,
+                Err(failure) => {
+                    done = done.and(Err(failure));
+                    continue;
                 }
             }
         }
+        verdicts.0.insert(request.key.to_string(), hangs_on);
     }
-    Ok(())
+    done
+}
+
+/// Whether it is one of ours and not yet answered.
+fn waits(value: &Value) -> bool {
+    let is_ours = [CLIENT, SERVING].contains(&text(value, "/spec/signerName"));
+    let is_answered = !text(value, "/status/certificate").is_empty();
+    is_ours && !is_answered && !has(value, "Denied") && !has(value, "Failed")
+}
+
+fn has(value: &Value, kind: &str) -> bool {
+    let conditions = list(value, "/status/conditions");
+    conditions.iter().any(|c| text(c, "/type") == kind)
+}
+
+async fn look(
+    server: &Inner,
+    addresses: &Addresses,
+    place: Place<'_>,
+    value: &Value,
+) -> Result<Verdict, Failure> {
+    let signer = text(value, "/spec/signerName");
+    let parsed =
+        parse(value).and_then(|parsed| well_formed(signer, &parsed, value).map(|()| parsed));
+    let now = object::time(server.registry.now());
+    let is_approved = has(value, "Approved");
+    match parsed {
+        Err(why) if is_approved => fail(server, place, &why, &now).await?,
+        Err(why) => {
+            tracing::debug!(
+                request = place.name,
+                why,
+                "A signing request is left to the administrator"
+            );
+            return Ok(Verdict::Left);
+        }
+        Ok(parsed) => {
+            if !is_approved {
+                let Some(message) = approval(server, addresses, value, &parsed) else {
+                    return Ok(Verdict::Left);
+                };
+                approve(server, place, message, &now).await?;
+            }
+            sign(server, place, &parsed, value).await?;
+        }
+    }
+    Ok(Verdict::Answered)
+}
+
+async fn remove(server: &Inner, place: Place<'_>) -> Result<(), Failure> {
+    let options = DeleteOptions::default();
+    match server.registry.delete(place, &options).await {
+        Err(failure) if failure.code != 404 => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 fn parse(value: &Value) -> Result<Request, String> {
@@ -128,7 +204,12 @@ fn well_formed(signer: &str, request: &Request, value: &Value) -> Result<(), Str
 
 /// The message of an approval, where nobody needs to be asked: the node itself wants it, or for a client certificate somebody with
 /// a bootstrap credential.
-fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'static str> {
+fn approval(
+    server: &Inner,
+    addresses: &Addresses,
+    value: &Value,
+    request: &Request,
+) -> Option<&'static str> {
     let groups = list(value, "/spec/groups").iter().filter_map(Value::as_str);
     let groups: Vec<&str> = groups.collect();
     let asker = User::new(text(value, "/spec/username"), &groups);
@@ -136,8 +217,19 @@ fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'s
     let own = asker.node_name().filter(|_| own);
     let bootstraps = asker.is_in("system:bootstrappers") || asker.is_in("system:masters");
     match (text(value, "/spec/signerName"), own) {
-        (SERVING, Some(node)) => names_are_of(registry, node, request)
-            .then_some("Auto approving kubelet serving certificate for addresses of the node."),
+        (SERVING, Some(node)) => match refusal(server, addresses, node, request) {
+            None => Some("Auto approving kubelet serving certificate for addresses of the node."),
+            Some(why) => {
+                let name = object::name(value);
+                tracing::warn!(
+                    request = name,
+                    node,
+                    why,
+                    "A kubelet's serving certificate is left to the administrator"
+                );
+                None
+            }
+        },
         (CLIENT, Some(_)) => {
             Some("Auto approving self kubelet client certificate after SubjectAccessReview.")
         }
@@ -148,44 +240,94 @@ fn approval(registry: &Registry, value: &Value, request: &Request) -> Option<&'s
     }
 }
 
-/// Whether every name and address is one that the Node has, and nobody else.
-fn names_are_of(registry: &Registry, node: &str, request: &Request) -> bool {
-    let nodes = registry.store.list("nodes/").objects;
-    let (mut own, mut others) = (Vec::new(), Vec::new());
-    for found in nodes.iter().map(|node| node.value()) {
-        let addresses = list(&found, "/status/addresses").iter();
-        let addresses = addresses.map(|one| text(one, "/address").to_lowercase());
-        if object::name(&found) == node {
-            own.extend(addresses);
-        } else {
-            others.push(object::name(&found).to_owned());
-            others.extend(addresses);
-        }
-    }
-    let is_own = |name: &String| own.contains(name) && !others.contains(name);
+/// Why a Node is not given all of the names and addresses: each has to be one that the Node has, and nobody else.
+fn refusal(server: &Inner, addresses: &Addresses, node: &str, request: &Request) -> Option<String> {
     let dns = request.dns.iter().map(|name| name.to_lowercase());
-    let ips = request.ips.iter();
-    dns.into_iter()
-        .all(|name| may_be_a_nodes(&name) && is_own(&name))
-        && ips
-            .into_iter()
-            .all(|ip| may_be_a_nodes_address(*ip) && is_own(&ip.to_string()))
+    let strange = dns.clone().find(|name| !may_be_a_nodes(name));
+    let ips = request.ips.iter().map(IpAddr::to_canonical);
+    let strange_ip = ips.clone().find(|ip| !may_be_a_nodes_address(*ip));
+    if let Some(name) = strange.or(strange_ip.map(|ip| ip.to_string())) {
+        return Some(format!("{name} cannot be a Node's"));
+    }
+    let mut all = dns.chain(ips.map(|ip| ip.to_string()));
+    all.find_map(|name| {
+        if node != server.own_names.node
+            && server.own_names.names.iter().any(|own| plain(own) == name)
+        {
+            return Some(format!("{name} is the API server's"));
+        }
+        addresses.refusal(node, &name)
+    })
+}
+
+/// An address in the one form in which it is compared, or a name in small letters.
+fn plain(text: &str) -> String {
+    let ip = text.parse::<IpAddr>();
+    ip.map_or_else(|_| text.to_lowercase(), |ip| ip.to_canonical().to_string())
+}
+
+/// What the Nodes say of themselves.
+#[derive(Default)]
+struct Addresses {
+    /// By Node.
+    of: BTreeMap<String, BTreeSet<String>>,
+    /// The Nodes that have an address, or that are called so.
+    holders: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Addresses {
+    fn of(registry: &Registry) -> Self {
+        let mut all = Self::default();
+        for node in &registry.store.list("nodes/").objects {
+            let value = node.value();
+            let name = object::name(&value).to_owned();
+            let addresses = list(&value, "/status/addresses").iter();
+            let addresses: BTreeSet<String> =
+                addresses.map(|one| plain(text(one, "/address"))).collect();
+            for held in addresses.iter().chain([&name]) {
+                let holders = all.holders.entry(held.clone()).or_default();
+                holders.insert(name.clone());
+            }
+            all.of.insert(name, addresses);
+        }
+        all
+    }
+
+    /// Another Node that has it too.
+    fn other(&self, node: &str, name: &str) -> Option<&str> {
+        let holders = self.holders.get(name).into_iter().flatten();
+        holders.map(String::as_str).find(|holder| *holder != node)
+    }
+
+    /// All that a Node's verdict hangs on: its addresses, and who else has them.
+    fn grounds(&self, node: &str) -> String {
+        let own = self.of.get(node).into_iter().flatten();
+        let lines =
+            own.map(|name| format!("{name} {}\n", self.other(node, name).unwrap_or_default()));
+        lines.collect()
+    }
+
+    fn refusal(&self, node: &str, name: &str) -> Option<String> {
+        if !self.of.get(node).is_some_and(|own| own.contains(name)) {
+            return Some(format!("{name} is not among the addresses of the Node"));
+        }
+        let other = self.other(node, name)?;
+        Some(format!("{name} is Node {other}'s too"))
+    }
 }
 
 /// A kubelet writes the addresses of its Node itself, and the API server's certificate is of the same authority: no kubelet gets
 /// one for a name by which clients reach the API server or a Service.
 fn may_be_a_nodes(name: &str) -> bool {
-    let labels: Vec<&str> = name.split('.').collect();
-    let is_clusters = labels.first() == Some(&"kubernetes")
-        || labels.last() == Some(&"localhost")
-        || labels.contains(&"svc")
-        || name.ends_with(".cluster.local");
+    let is_servers = ["kubernetes", "kubernetes.default", "localhost"].contains(&name)
+        || name.starts_with("kubernetes.default.");
+    let ends = [".svc", ".cluster.local", ".localhost"];
+    let is_clusters = is_servers || ends.iter().any(|end| name.ends_with(end));
     names::problem(NameRule::Subdomain, name).is_none() && !is_clusters
 }
 
 /// The same for addresses: those of this machine alone, and of Services.
 fn may_be_a_nodes_address(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
     let of_services = matches!(ip, IpAddr::V4(four) if four.octets().starts_with(&[10, 96]));
     !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || of_services)
 }

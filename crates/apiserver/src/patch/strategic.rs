@@ -3,14 +3,22 @@
 //! In:    the object, the patch with its directives (`$patch`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`, `$retainKeys`)
 //! Out:   the merged object
 //! Calls: `patch`
-//! Holds: pure; no directive stays in the result; elements are found by their key, so long lists cost what they are long
+//! Holds: pure; no directive stays in the result; elements are found by their key, so long lists cost what they are long; a patch
+//!        may name one key many times, so what it works on lists is bounded
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/strategicpatch/patch.go (1.36); differences: none known for what is served
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::json_patch::Refused;
 use super::keys::{Merge, merge_of};
+use crate::bounds::Measure;
+
+/// Elements and fields that one patch may look at; one that names each key once looks at each of them a few times.
+const WORK: usize = 1 << 21;
+/// Bytes of a key that are compared as quickly as one more element is looked at.
+const KEY_BYTES: usize = 64;
 
 const DIRECTIVE: &str = "$patch";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
@@ -18,120 +26,178 @@ const ORDER: &str = "$setElementOrder/";
 const RETAIN: &str = "$retainKeys";
 
 /// The merged object.
-pub(super) fn apply(kind: &str, object: &Value, patch: &Value) -> Result<Value, String> {
+pub(super) fn apply(kind: &str, object: &Value, patch: &Value) -> Result<Value, Refused> {
     let (object, patch) = (as_map(object), as_map(patch));
-    let merged = merge_maps(kind, "", object, patch)?;
+    let mut merging = Merging { kind, work: WORK };
+    let merged = merging.maps("", object, patch)?;
     Ok(Value::Object(merged))
+}
+
+/// One patch being applied, and what it may still do.
+struct Merging<'a> {
+    kind: &'a str,
+    work: usize,
 }
 
 fn as_map(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
-fn merge_maps(
-    kind: &str,
-    parent: &str,
-    mut original: Map<String, Value>,
-    mut patch: Map<String, Value>,
-) -> Result<Map<String, Value>, String> {
-    match patch.remove(DIRECTIVE).as_ref().and_then(Value::as_str) {
-        Some("replace") => return Ok(patch),
-        Some("delete") => return Ok(Map::new()),
-        Some("merge") | None => {}
-        Some(other) => return Err(format!("unknown patch type found: {other}")),
+impl Merging<'_> {
+    fn spend(&mut self, work: usize) -> Result<(), Refused> {
+        let too_much =
+            || Refused::TooLarge("The strategic merge patch takes too much work".to_owned());
+        self.work = self.work.checked_sub(work).ok_or_else(too_much)?;
+        Ok(())
     }
-    if let Some(Value::Array(retained)) = patch.remove(RETAIN) {
-        let retained: BTreeSet<&str> = retained.iter().filter_map(Value::as_str).collect();
-        original.retain(|field, _| retained.contains(&**field));
+
+    /// A value is about to be compared as text.
+    fn look_at(&mut self, value: &Value) -> Result<(), Refused> {
+        let most = self.work.saturating_mul(KEY_BYTES);
+        let too_much =
+            |_| Refused::TooLarge("The strategic merge patch takes too much work".to_owned());
+        let measure = Measure::of(value, most).map_err(too_much)?;
+        self.spend(measure.values + measure.text / KEY_BYTES)
     }
-    let mut orders = Vec::new();
-    for (field, value) in patch {
-        if let Some(list) = field.strip_prefix(ORDER) {
-            orders.push((list.to_owned(), value));
-        } else if let Some(list) = field.strip_prefix(DELETE_FROM) {
-            let gone = value.as_array().into_iter().flatten();
-            let gone: BTreeSet<String> = gone.map(Value::to_string).collect();
-            if let Some(Value::Array(list)) = original.get_mut(list) {
-                list.retain(|one| !gone.contains(&one.to_string()));
+
+    /// The elements of a list are about to be found by what tells them apart.
+    fn look_at_keys(&mut self, list: &[Value], how: Merge) -> Result<(), Refused> {
+        for one in list {
+            match how {
+                Merge::By(key) | Merge::ByKeepingNamed(key) => match one.get(key) {
+                    Some(id) => self.look_at(id)?,
+                    None => self.spend(1)?,
+                },
+                Merge::Set | Merge::Replace => self.look_at(one)?,
             }
-        } else if value.is_null() {
-            original.remove(&field);
-        } else {
-            let before = original.remove(&field);
-            let merged = merge_value(kind, parent, &field, before, value)?;
-            original.insert(field, merged);
         }
+        Ok(())
     }
-    for (field, order) in orders {
-        if let (Some(Value::Array(list)), Value::Array(order)) = (original.get_mut(&field), order) {
-            sort(list, &order, merge_of(kind, parent, &field));
-        }
-    }
-    Ok(original)
-}
 
-fn merge_value(
-    kind: &str,
-    parent: &str,
-    field: &str,
-    before: Option<Value>,
-    patch: Value,
-) -> Result<Value, String> {
-    match (before, patch) {
-        (Some(Value::Object(before)), Value::Object(patch)) => {
-            merge_maps(kind, field, before, patch).map(Value::Object)
+    fn maps(
+        &mut self,
+        parent: &str,
+        mut original: Map<String, Value>,
+        mut patch: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Refused> {
+        match patch.remove(DIRECTIVE).as_ref().and_then(Value::as_str) {
+            Some("replace") => return Ok(patch),
+            Some("delete") => return Ok(Map::new()),
+            Some("merge") | None => {}
+            Some(other) => {
+                return Err(Refused::Malformed(format!(
+                    "unknown patch type found: {other}"
+                )));
+            }
         }
-        // Nothing to merge with: directives inside are still carried out.
-        (_, Value::Object(patch)) => merge_maps(kind, field, Map::new(), patch).map(Value::Object),
-        (before, Value::Array(patch)) => {
-            let before = match before {
-                Some(Value::Array(list)) => list,
-                _ => Vec::new(),
-            };
-            merge_lists(kind, field, merge_of(kind, parent, field), before, patch).map(Value::Array)
+        if let Some(Value::Array(retained)) = patch.remove(RETAIN) {
+            self.spend(retained.len() + original.len())?;
+            let retained: BTreeSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+            original.retain(|field, _| retained.contains(&**field));
         }
-        (_, patch) => Ok(patch),
+        let mut orders = Vec::new();
+        for (field, value) in patch {
+            if let Some(list) = field.strip_prefix(ORDER) {
+                orders.push((list.to_owned(), value));
+            } else if let Some(list) = field.strip_prefix(DELETE_FROM) {
+                let gone = value.as_array().into_iter().flatten();
+                let gone: BTreeSet<String> = gone.map(Value::to_string).collect();
+                self.spend(gone.len())?;
+                if let Some(Value::Array(list)) = original.get_mut(list) {
+                    for one in list.iter() {
+                        self.look_at(one)?;
+                    }
+                    list.retain(|one| !gone.contains(&one.to_string()));
+                }
+            } else if value.is_null() {
+                original.remove(&field);
+            } else {
+                let before = original.remove(&field);
+                let merged = self.value(parent, &field, before, value)?;
+                original.insert(field, merged);
+            }
+        }
+        for (field, order) in orders {
+            if let (Some(Value::Array(list)), Value::Array(order)) =
+                (original.get_mut(&field), order)
+            {
+                let how = merge_of(self.kind, parent, &field);
+                self.look_at_keys(list, how)?;
+                self.look_at_keys(&order, how)?;
+                sort(list, &order, how);
+            }
+        }
+        Ok(original)
     }
-}
 
-fn merge_lists(
-    kind: &str,
-    field: &str,
-    how: Merge,
-    mut original: Vec<Value>,
-    patch: Vec<Value>,
-) -> Result<Vec<Value>, String> {
-    let key = match how {
-        Merge::Replace => return Ok(patch),
-        Merge::Set => {
-            let mut held: BTreeSet<String> = original.iter().map(Value::to_string).collect();
-            original.extend(patch.into_iter().filter(|one| held.insert(one.to_string())));
-            return Ok(original);
+    fn value(
+        &mut self,
+        parent: &str,
+        field: &str,
+        before: Option<Value>,
+        patch: Value,
+    ) -> Result<Value, Refused> {
+        match (before, patch) {
+            (Some(Value::Object(before)), Value::Object(patch)) => {
+                self.maps(field, before, patch).map(Value::Object)
+            }
+            // Nothing to merge with: directives inside are still carried out.
+            (_, Value::Object(patch)) => self.maps(field, Map::new(), patch).map(Value::Object),
+            (before, Value::Array(patch)) => {
+                let before = match before {
+                    Some(Value::Array(list)) => list,
+                    _ => Vec::new(),
+                };
+                let how = merge_of(self.kind, parent, field);
+                self.lists(field, how, before, patch).map(Value::Array)
+            }
+            (_, patch) => Ok(patch),
         }
-        Merge::By(key) | Merge::ByKeepingNamed(key) => key,
-    };
-    let replaces = |one: &Value| directive(one) == Some("replace");
-    if patch.iter().any(replaces) {
-        return Ok(patch
-            .into_iter()
-            .filter(|one| directive(one).is_none())
-            .collect());
     }
-    let mut elements = Elements::new(key, original);
-    for element in patch {
-        let Some(id) = element.get(key).map(Value::to_string) else {
-            let why = format!("map: {element} does not contain declared merge key: {key}");
-            return Err(why);
+
+    fn lists(
+        &mut self,
+        field: &str,
+        how: Merge,
+        mut original: Vec<Value>,
+        patch: Vec<Value>,
+    ) -> Result<Vec<Value>, Refused> {
+        if !matches!(how, Merge::Replace) {
+            self.look_at_keys(&original, how)?;
+            self.look_at_keys(&patch, how)?;
+        }
+        let key = match how {
+            Merge::Replace => return Ok(patch),
+            Merge::Set => {
+                let mut held: BTreeSet<String> = original.iter().map(Value::to_string).collect();
+                original.extend(patch.into_iter().filter(|one| held.insert(one.to_string())));
+                return Ok(original);
+            }
+            Merge::By(key) | Merge::ByKeepingNamed(key) => key,
         };
-        if directive(&element) == Some("delete") {
-            elements.remove(&id);
-            continue;
+        let replaces = |one: &Value| directive(one) == Some("replace");
+        if patch.iter().any(replaces) {
+            return Ok(patch
+                .into_iter()
+                .filter(|one| directive(one).is_none())
+                .collect());
         }
-        let before = elements.take(&id).map(into_map).unwrap_or_default();
-        let merged = merge_maps(kind, field, before, into_map(element))?;
-        elements.put(id, Value::Object(merged));
+        let mut elements = Elements::new(key, original);
+        for element in patch {
+            let Some(id) = element.get(key).map(Value::to_string) else {
+                let why = format!("map: {element} does not contain declared merge key: {key}");
+                return Err(Refused::Malformed(why));
+            };
+            if directive(&element) == Some("delete") {
+                elements.remove(&id);
+                continue;
+            }
+            let before = elements.take(&id).map(into_map).unwrap_or_default();
+            let merged = self.maps(field, before, into_map(element))?;
+            elements.put(id, Value::Object(merged));
+        }
+        Ok(elements.list.into_iter().flatten().collect())
     }
-    Ok(elements.list.into_iter().flatten().collect())
 }
 
 fn into_map(value: Value) -> Map<String, Value> {

@@ -238,3 +238,35 @@ fn an_element_is_found_by_its_key_wherever_it_stands() {
         assert_eq!(check(Kind::Strategic, before.clone(), patch), after);
     }
 }
+
+#[test]
+fn a_strategic_patch_that_names_one_key_many_times_is_bounded() {
+    let ports: Vec<Value> = (0..2000)
+        .map(|n| json!({"containerPort": n, "protocol": "TCP"}))
+        .collect();
+    let before = json!({"spec": {"containers": [{"name": "a", "ports": ports}]}});
+    let refused = json!("Request entity too large: The strategic merge patch takes too much work");
+    let many = |element: Value| {
+        let elements = vec![element; 20_000];
+        json!({"spec": {"containers": elements}})
+    };
+    for element in [
+        json!({"name": "a", "ports": [{"containerPort": 1}]}),
+        json!({"name": "a", "$setElementOrder/ports": [{"containerPort": 1}]}),
+        json!({"name": "a", "$deleteFromPrimitiveList/ports": [1]}),
+    ] {
+        assert_eq!(
+            check(Kind::Strategic, before.clone(), many(element.clone())),
+            refused,
+            "{element}"
+        );
+    }
+    // A few elements, each long.
+    let long =
+        json!({"spec": {"containers": [{"name": "a", "env": [{"name": "x".repeat(1 << 20)}]}]}});
+    let element = json!({"name": "a", "env": [{"name": "y"}]});
+    assert_eq!(check(Kind::Strategic, long, many(element)), refused);
+    let again = json!({"name": "a", "image": "i"});
+    let after = check(Kind::Strategic, before, many(again));
+    assert_eq!(after["spec"]["containers"][0]["image"], "i");
+}

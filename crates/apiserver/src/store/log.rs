@@ -21,6 +21,8 @@ const EVENTS: usize = 1024;
 const BYTES: usize = 2 << 20;
 /// Changes handed to a reader at once.
 const AT_ONCE: usize = 128;
+/// Their bytes, unless the first alone has more: a reader that stops holds them beside the log.
+const AT_ONCE_BYTES: usize = 64 << 10;
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -33,6 +35,14 @@ pub struct Event {
     pub before: Option<Arc<Object>>,
     /// True for a removal.
     pub removed: bool,
+}
+
+impl Event {
+    /// What it holds.
+    fn bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |before| before.bytes.len());
+        self.object.bytes.len() + before
+    }
 }
 
 /// The log of one storage.
@@ -148,7 +158,14 @@ impl Watcher {
                 oldest: log.floor(),
             });
         }
-        let events: Vec<Event> = log.after(self.seen).take(AT_ONCE).cloned().collect();
+        let mut bytes = 0;
+        let mut fits = |event: &&Event| {
+            let is_first = bytes == 0;
+            bytes += event.bytes();
+            is_first || bytes <= AT_ONCE_BYTES
+        };
+        let events = log.after(self.seen).take(AT_ONCE);
+        let events: Vec<Event> = events.take_while(|event| fits(event)).cloned().collect();
         self.seen = match events.last() {
             Some(last) => last.version,
             // Nothing of this storage up to here, so a bookmark may say so.

@@ -418,3 +418,23 @@ async fn a_flood_of_events_is_bounded() {
     );
     world.stop.cancel();
 }
+
+#[tokio::test]
+async fn annotations_are_bounded_through_subresources_too() {
+    let world = World::new().await;
+    world.do_it("POST /api/v1/nodes", ready_node("n")).await;
+    world.do_it(&format!("POST {PODS}"), pod_on("p", "n")).await;
+    let large = json!({"metadata": {"annotations": {"a": "x".repeat(300 << 10)}}});
+    for path in [
+        format!("{PODS}/p/status"),
+        "/api/v1/nodes/n/status".to_owned(),
+    ] {
+        let (code, _) = world
+            .ask_as(&User::node("n"), &format!("PATCH {path}"), large.clone())
+            .await;
+        assert_eq!(code, 422, "{path}");
+    }
+    // What was there before is no reason to refuse a change of something else.
+    let small = json!({"status": {"message": "m"}});
+    world.do_it(&format!("PATCH {PODS}/p/status"), small).await;
+}

@@ -207,3 +207,28 @@ async fn a_body_is_not_read_before_its_sender_may_do_what_it_asks() {
     assert!(text.to_lowercase().contains("connection: close"), "{text}");
     served.world.stop.cancel();
 }
+
+#[tokio::test]
+async fn long_lists_do_not_wait_for_long_writes() {
+    let world = World::new().await;
+    for n in 0..201 {
+        let made = json!({"metadata": {"name": format!("n{n}"), "namespace": "default"}});
+        world.put("configmaps", made).await;
+    }
+    let turns = &world.server.0.turns;
+    // Two writes whose disk hangs.
+    let writes = Arc::clone(turns.of("update"));
+    let held = writes.acquire_many_owned(2).await.unwrap();
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let line = format!("GET {CONFIG_MAPS}");
+    let admin = User::admin();
+    let list = world.send(&admin, &line, &Value::Null, table);
+    let listed = tokio::time::timeout(Duration::from_secs(30), list).await;
+    assert_eq!(listed.expect("the list waited").0, 200);
+    let large = config_map("large", &json!({"x": "x".repeat(100 << 10)}));
+    let line = format!("POST {CONFIG_MAPS}");
+    let create = world.send(&admin, &line, &large, "");
+    let created = tokio::time::timeout(Duration::from_millis(500), create).await;
+    assert!(created.is_err(), "a long write waits for its turn");
+    drop(held);
+}

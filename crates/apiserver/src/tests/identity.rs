@@ -281,3 +281,73 @@ fn files_are_made_once_and_are_private() {
     assert!(error.to_string().contains("ca.key"), "{error}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[tokio::test]
+async fn a_token_counts_where_the_certificate_does_not() {
+    use crate::http::Service;
+    use crate::server::Peer;
+    let world = World::new().await;
+    let certified = |until: i64| Peer::Certified {
+        user: User::new("carol", &[]),
+        until,
+    };
+    for (peer, header, code) in [
+        (certified(NOON - 1), Some("Bearer secret-token"), 200),
+        (certified(NOON - 1), Some("Bearer wrong"), 401),
+        (certified(NOON - 1), None, 401),
+        (certified(NOON), None, 200),
+        (Peer::BadCertificate, Some("Bearer secret-token"), 200),
+        (Peer::BadCertificate, Some("Bearer wrong"), 401),
+        (Peer::BadCertificate, None, 401),
+    ] {
+        let mut request = Request::builder().uri("https://server/api");
+        if let Some(header) = header {
+            request = request.header("authorization", header);
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let mut service = Service::new(world.server.clone(), peer.clone());
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), code, "{peer:?} {header:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_ends_with_the_credential_that_began_it() {
+    use crate::http::Service;
+    use crate::server::Peer;
+    let world = World::new().await;
+    let peer = Peer::Certified {
+        user: User::admin(),
+        until: NOON + 100,
+    };
+    let uri = "https://server/api/v1/namespaces/none/secrets?watch=1";
+    let request = Request::builder().uri(uri);
+    let request = request.body(Full::new(Bytes::new())).unwrap();
+    let mut service = Service::new(world.server.clone(), peer);
+    let response = service.call(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let begin = tokio::time::Instant::now();
+    drop(response.into_body().collect().await);
+    let seconds = begin.elapsed().as_secs();
+    assert!((100..=101).contains(&seconds), "{seconds} s");
+}
+
+#[test]
+fn a_kubeconfig_of_another_node_is_made_anew() {
+    let dir = std::env::temp_dir().join(format!("identity-of-two-nodes-{}", std::process::id()));
+    let now = jiff::Timestamp::now();
+    for node in ["a", "ab", "a"] {
+        let names = crate::identity::Names {
+            node: node.to_owned(),
+            server: vec!["localhost".to_owned()],
+            url: "https://localhost".to_owned(),
+        };
+        Identity::open(&dir, &names, &Chance::seeded(1), now).unwrap();
+        let text = std::fs::read_to_string(dir.join("kubelet.kubeconfig")).unwrap();
+        assert!(
+            text.contains(&format!("user: system:node:{node}\n")),
+            "{node}: {text}"
+        );
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

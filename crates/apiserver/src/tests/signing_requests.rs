@@ -533,6 +533,201 @@ async fn what_somebody_approved_is_signed_when_it_is_well_formed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_written_as_a_name_is_no_name() {
+    let named = |name: &str| Wanted {
+        sans: vec![SanType::DnsName(name.try_into().unwrap())],
+        ..serving(&[])
+    };
+    let approved = |wanted: Wanted| Wanted {
+        approved: true,
+        ..wanted
+    };
+    let mut rows = Vec::new();
+    for address in ["127.0.0.1", "10.96.0.1", "::1", "10.0.0.1"] {
+        rows.push((address, named(address), ""));
+        let why = "Failed: a DNS subjectAltName is an IP address";
+        rows.push((address, approved(named(address)), why));
+    }
+    rows.push(("a name", approved(named("foo")), "signed"));
+    check(&rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_own_names_are_no_other_nodes() {
+    for (asker, is_signed) in [("foo", false), ("own", true)] {
+        let world = World::made(Limits::default(), |parts| {
+            let names = ["own", "api.example.com", "10.9.9.9"].map(str::to_owned);
+            parts.identity.server_names = names.to_vec();
+            parts.identity.node = "own".to_owned();
+        });
+        world.settle().await;
+        let mut node = ready_node(asker);
+        // The mapped form is the same address to a client.
+        let names = ["own", "api.example.com", "::ffff:10.9.9.9"];
+        let addresses = names.map(|name| json!({"type": "InternalDNS", "address": name}));
+        node["status"]["addresses"] = addresses.to_vec().into();
+        world.do_it("POST /api/v1/nodes", node).await;
+        let user = format!("system:node:{asker}");
+        for (index, name) in ["own", "api.example.com", "10.9.9.9", "::ffff:10.9.9.9"]
+            .iter()
+            .enumerate()
+        {
+            let wanted = Wanted {
+                asker: user.clone().leak(),
+                names: vec![user.clone().leak()],
+                ..serving(&[name])
+            };
+            let object = wanted.object(&format!("r{index}"), &wanted.der());
+            world.put(STORAGE, object).await;
+        }
+        world.settle().await;
+        for index in 0..4 {
+            let (_, signed) = outcome(&world, &format!("r{index}"), false).await;
+            assert_eq!(signed, is_signed, "{asker} {index}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_only_looks_like_the_clusters_is_a_nodes() {
+    let world = World::new().await;
+    let names = ["kubernetes.example.com", "n1.svc.company.com", "foo"];
+    let mut node = ready_node("foo");
+    node["status"]["addresses"] = names
+        .iter()
+        .chain(&["kubernetes.default", "kubernetes.default.svc", "a.b.svc"])
+        .chain(&["kubernetes.default.svc.example.org", "n.localhost"])
+        .map(|name| json!({"type": "InternalDNS", "address": name}))
+        .collect();
+    world.do_it("POST /api/v1/nodes", node).await;
+    let rows = [
+        ("kubernetes.example.com", true),
+        ("n1.svc.company.com", true),
+        ("kubernetes.default", false),
+        ("kubernetes.default.svc", false),
+        ("a.b.svc", false),
+        ("kubernetes.default.svc.example.org", false),
+        ("n.localhost", false),
+    ];
+    for (index, (name, _)) in rows.iter().enumerate() {
+        let wanted = serving(&[name]);
+        let object = wanted.object(&format!("r{index}"), &wanted.der());
+        world.put(STORAGE, object).await;
+    }
+    world.settle().await;
+    for (index, (name, is_signed)) in rows.iter().enumerate() {
+        let (_, signed) = outcome(&world, &format!("r{index}"), false).await;
+        assert_eq!(signed, *is_signed, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_written_holds_up_no_other() {
+    let world = world().await;
+    let mut broken = client().object("a-broken", &client().der());
+    // The kind's own check refuses every change of it.
+    broken["spec"]["extra"] = json!(7);
+    world.put(STORAGE, broken).await;
+    let wanted = client();
+    world
+        .put(STORAGE, wanted.object("b-whole", &wanted.der()))
+        .await;
+    world.settle().await;
+    assert!(outcome(&world, "b-whole", false).await.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_left_is_looked_at_again_when_addresses_change() {
+    let world = world().await;
+    let late = async |path: &str, body: Value| {
+        if !path.is_empty() {
+            world.do_it(path, body).await;
+        }
+        // Longer than a pass that no change asks for.
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        let (said, signed) = outcome(&world, "late", false).await;
+        let (_, shared) = outcome(&world, "shared", false).await;
+        (said, signed, shared)
+    };
+    let work = async {
+        for (name, wanted) in [
+            ("late", serving(&["late.example.com"])),
+            ("shared", serving(&["10.0.0.9"])),
+        ] {
+            world.put(STORAGE, wanted.object(name, &wanted.der())).await;
+        }
+        assert_eq!(late("", Value::Null).await, (String::new(), false, false));
+        let more = json!({"status": {"addresses": [{"type": "InternalDNS", "address": "late.example.com"}]}});
+        let patch = "PATCH /api/v1/nodes/foo/status";
+        assert_eq!(late(patch, more).await, (ADDRESSES.to_owned(), true, false));
+        let back =
+            json!({"status": {"addresses": [{"type": "ExternalIP", "address": "10.0.0.9"}]}});
+        late(patch, back).await;
+        // The other Node that had it goes.
+        let gone = late("DELETE /api/v1/nodes/bar", Value::Null).await;
+        assert_eq!(gone, (ADDRESSES.to_owned(), true, true));
+    };
+    tokio::select! {
+        () = work => {}
+        () = world.server.run(world.stop.clone()) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_go_when_their_time_is_over() {
+    let world = world().await;
+    let ago = |seconds: i64| object::time(jiff::Timestamp::from_second(NOON - seconds).unwrap());
+    let request = |name: &str, kind: &str, seconds: i64, certificate: &str| {
+        let mut made = json!({
+            "metadata": {"name": name, "uid": name, "creationTimestamp": ago(seconds)},
+            "spec": {"request": "eA==", "signerName": "example.com/x", "usages": ["client auth"]},
+            "status": {},
+        });
+        if !kind.is_empty() {
+            let condition =
+                json!([{"type": kind, "status": "True", "lastUpdateTime": ago(seconds)}]);
+            made["status"]["conditions"] = condition;
+        }
+        if !certificate.is_empty() {
+            made["status"]["certificate"] = certificate.into();
+        }
+        made
+    };
+    let ended = |seconds: i64| {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let at = (NOON + seconds).unsigned_abs();
+        parameters.not_after = epoch + Duration::from_secs(at);
+        let key = KeyPair::generate().unwrap();
+        base64(parameters.self_signed(&key).unwrap().pem().as_bytes())
+    };
+    let hour = 3600;
+    let rows = [
+        ("issued", "Approved", hour + 1, "eA==", true),
+        ("issued-young", "Approved", hour - 1, "eA==", false),
+        ("issued-expired", "Approved", 60, &*ended(-1), true),
+        ("issued-good", "Approved", 60, &*ended(60), false),
+        ("unissued", "Approved", 24 * hour + 1, "", true),
+        ("unissued-young", "Approved", hour + 1, "", false),
+        ("denied", "Denied", hour + 1, "", true),
+        ("denied-young", "Denied", hour - 1, "", false),
+        ("failed", "Failed", hour + 1, "", true),
+        ("pending", "", 24 * hour + 1, "", true),
+        ("pending-young", "", 24 * hour - 1, "", false),
+    ];
+    for (name, kind, seconds, certificate, _) in rows {
+        let made = request(name, kind, seconds, certificate);
+        world.put(STORAGE, made).await;
+    }
+    world.settle().await;
+    for (name, _, _, _, is_gone) in rows {
+        let path = format!("GET /apis/certificates.k8s.io/v1/certificatesigningrequests/{name}");
+        let (code, _) = world.ask(&path, Value::Null).await;
+        assert_eq!(code == 404, is_gone, "{name}: {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_request_is_signed_by_nobody_and_a_greedy_one_gets_what_was_looked_at() {
     let world = world().await;
     let mut forged = client().der();

@@ -230,3 +230,30 @@ async fn tables_are_watched_row_by_row() {
     assert_eq!(second["object"]["rows"][0]["cells"], json!(["a", 2, "0s"]));
     assert!(second["object"]["columnDefinitions"].is_null());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_the_log_takes_few_bytes_at_a_time() {
+    let world = World::new().await;
+    let store = &world.server.0.registry.store;
+    let mut watcher = store.watch("configmaps", store.version()).unwrap();
+    let large = json!({"x": "x".repeat(200 << 10)});
+    for name in ["a", "b", "c"] {
+        world
+            .do_it(&format!("POST {CONFIG_MAPS}"), config_map(name, &large))
+            .await;
+    }
+    for name in ["a", "b", "c"] {
+        let events = watcher.ready().unwrap();
+        let names: Vec<&str> = events.iter().map(|e| e.object.place().1).collect();
+        assert_eq!(names, [name]);
+        assert_eq!(watcher.seen(), events[0].version);
+    }
+    // Small ones come together.
+    for name in ["d", "e"] {
+        world
+            .do_it(&format!("POST {CONFIG_MAPS}"), config_map(name, &json!({})))
+            .await;
+    }
+    assert_eq!(watcher.ready().unwrap().len(), 2);
+    assert_eq!(watcher.seen(), store.version());
+}

@@ -4,7 +4,7 @@
 //! Out:   [`Watch`], whose `next` gives the lines of the stream
 //! Calls: `verbs`; `http` streams it
 //! Holds: nothing is written before it is taken, so a watch that nobody reads holds one line; a change is told of once, in the order of versions, and in terms of the selector: what starts to match is added, what
-//!        stops to match is deleted; who is too slow gets 410 as the last event
+//!        stops to match is deleted; who is too slow gets 410 as the last event; a watch ends with the credential that began it
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go, pkg/storage/cacher/cache_watcher.go (1.36);
 //!           differences: see `store`
 
@@ -94,6 +94,12 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
         seconds => seconds.min(LONGEST_SECONDS),
     };
+    // What a credential began ends with it.
+    let left = call.until.map(|until| {
+        let left = until.saturating_sub(server.registry.now().as_second());
+        u64::try_from(left).unwrap_or(0).saturating_add(1)
+    });
+    let seconds = left.map_or(seconds, |left| left.min(seconds));
     let objects = if initial {
         snapshot.objects
     } else {

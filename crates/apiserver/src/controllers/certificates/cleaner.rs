@@ -1,0 +1,57 @@
+//! When a signing request has been kept long enough.
+//!
+//! In:    a signing request, the time
+//! Out:   whether it goes
+//! Calls: `certificates`
+//! Holds: pure; of every signer; one that waits has a day, one that was answered an hour
+//! Upstream: pkg/controller/certificates/cleaner/cleaner.go (1.36); differences: none known
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::encoding::from_base64;
+use crate::object::{list, parse_time, text};
+
+/// One that was answered.
+const ANSWERED_SECONDS: i64 = 3600;
+/// One that waits for its approval, or for its certificate.
+const WAITING_SECONDS: i64 = 24 * 3600;
+
+/// Whether its time is over.
+pub(super) fn is_over(request: &Value, now: Timestamp) -> bool {
+    let older = |at: &str, seconds: i64| {
+        let at = parse_time(at);
+        at.is_some_and(|at| now.as_second() - at.as_second() > seconds)
+    };
+    let certificate = text(request, "/status/certificate");
+    let conditions = list(request, "/status/conditions");
+    if conditions.is_empty() {
+        return older(
+            text(request, "/metadata/creationTimestamp"),
+            WAITING_SECONDS,
+        );
+    }
+    conditions.iter().any(|condition| {
+        let since = text(condition, "/lastUpdateTime");
+        match text(condition, "/type") {
+            "Denied" | "Failed" => older(since, ANSWERED_SECONDS),
+            "Approved" if certificate.is_empty() => older(since, WAITING_SECONDS),
+            "Approved" => older(since, ANSWERED_SECONDS) || has_ended(certificate, now),
+            _ => false,
+        }
+    })
+}
+
+/// Whether an issued certificate, PEM in base64, counts no more.
+fn has_ended(certificate: &str, now: Timestamp) -> bool {
+    let Some(pem) = from_base64(certificate) else {
+        return false;
+    };
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(&pem) else {
+        return false;
+    };
+    let end = block
+        .parse_x509()
+        .map(|parsed| parsed.validity().not_after.timestamp());
+    end.is_ok_and(|end| end < now.as_second())
+}
