@@ -192,7 +192,7 @@ impl Host {
             ..about(pod)
         };
         let blocking = self.blocking.lane(Lane::Reads);
-        let read = blocking.run_about(about, DEADLINE, "files of variables", move || {
+        let read = blocking.run_about(about, LOOK_DEADLINE, "files of variables", move || {
             let mut values = EnvFileValues::default();
             for read in &reads {
                 let volume = root.join(&read.volume_path);
