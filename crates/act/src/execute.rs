@@ -244,7 +244,7 @@ impl Executor {
                 outcome
             }
             Action::ReadEnvFiles { container, reads } => {
-                self.read_env_files(pod, container, reads).await
+                self.read_env_files(pod, container, reads, until.0).await
             }
             Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
             Action::StartCreated { id, name } => {
@@ -301,7 +301,7 @@ impl Executor {
         pod: &Pod,
         work: Vec<HostWork>,
         effect: Effect,
-        orders: &mut watch::Receiver<Order>,
+        orders: &watch::Receiver<Order>,
     ) -> Outcome {
         let done = tokio::select! {
             // Cancel: what is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
@@ -371,8 +371,15 @@ impl Executor {
         pod: &Pod,
         container: String,
         reads: Vec<EnvFileRead>,
+        orders: &watch::Receiver<Order>,
     ) -> Outcome {
-        let problem = match self.host.read_env_files(pod, reads).await {
+        let read = tokio::select! {
+            // Cancel: as in `host_step`.
+            biased;
+            read = self.host.read_env_files(pod, reads) => read,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        let problem = match read {
             Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
             Err(problem) => problem,
         };
@@ -394,7 +401,7 @@ impl Executor {
         pod: &Pod,
         start: StartContainer,
         look: &mut Option<Scope>,
-        orders: &mut watch::Receiver<Order>,
+        orders: &watch::Receiver<Order>,
     ) -> Outcome {
         // Before a slot is taken: whatever hangs here holds up nobody else.
         let ready = tokio::select! {
@@ -527,18 +534,20 @@ impl Executor {
 }
 
 /// Resolves when the pod is to stop. Cancel: safe.
-async fn stop_is_ordered(orders: &mut watch::Receiver<Order>) {
+async fn stop_is_ordered(orders: &watch::Receiver<Order>) {
     let stops = |order: &Order| matches!(order.desire, Desire::Stop { .. });
-    if orders.wait_for(stops).await.is_err() {
+    // Other orders count as seen by the copy alone: a later step of this plan still ends for them.
+    if orders.clone().wait_for(stops).await.is_err() {
         // The sync loop is gone: the process is stopping.
         std::future::pending().await
     }
 }
 
 /// Resolves when a stop under way with this grace is to be shorter. Cancel: safe.
-async fn less_grace_is_ordered(orders: &mut watch::Receiver<Order>, grace_seconds: i64) {
+async fn less_grace_is_ordered(orders: &watch::Receiver<Order>, grace_seconds: i64) {
     let is_less = |order: &Order| leaves_less_grace(&order.desire, &order.pod, grace_seconds);
-    if orders.wait_for(is_less).await.is_err() {
+    // As in `stop_is_ordered`.
+    if orders.clone().wait_for(is_less).await.is_err() {
         // The sync loop is gone: the process is stopping.
         std::future::pending().await
     }
@@ -595,3 +604,6 @@ fn of_call(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

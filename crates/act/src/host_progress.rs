@@ -183,7 +183,7 @@ mod tests {
         shown.borrow().clone()
     }
 
-    /// A call in this lane that has begun, was given up, and hangs until the sender is dropped.
+    /// A call in this lane that has begun, is overdue, and hangs until the sender is dropped.
     async fn hang(blocking: &Blocking, lane: Lane, pod: &str) -> mpsc::Sender<()> {
         let (release, held) = mpsc::channel::<()>();
         let (report, began) = tokio::sync::oneshot::channel();
@@ -197,10 +197,14 @@ mod tests {
             held.recv().unwrap_err();
         };
         let blocking = blocking.lane(lane);
-        let long = Duration::from_secs(60);
+        let deadline = Duration::from_millis(500);
+        let before = blocking.counts().abandoned;
         tokio::select! {
-            _ = blocking.run_about(about, long, "host side of a pod", call) => {}
+            _ = blocking.run_about(about, deadline, "host side of a pod", call) => {}
             _ = began => {}
+        }
+        while blocking.counts().abandoned == before {
+            tokio::task::yield_now().await;
         }
         release
     }

@@ -22,7 +22,7 @@ use kubelet_host::blocking::{About, Blocking, Lane};
 use kubelet_host::cgroup::{CgroupLimits, Cgroups};
 use kubelet_host::files::{self, Durability};
 use kubelet_host::ownership::{self, Access, ChangePolicy};
-use kubelet_host::remove::Kept;
+use kubelet_host::remove::{Kept, Turn};
 use kubelet_host::{atomic_writer, empty_dir, host_path, links, mounts, remove, sub_path};
 use kubelet_model::names::PathPart;
 use kubelet_model::pod::Pod;
@@ -36,6 +36,8 @@ pub use removal::kept;
 
 /// Longest that work in the node's own root directory may take for one pod.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// A pod's work gives its thread to others after so long.
+const TURN: Duration = Duration::from_secs(5);
 /// Longest that a path may take that a pod brings along. A dead file system is the usual cause of more; one that is only slow is
 /// tried again.
 const HOST_PATH_DEADLINE: Duration = Duration::from_secs(15);
@@ -104,27 +106,56 @@ impl Host {
                 own.push(one);
                 continue;
             };
-            self.own_work(pod, lane, std::mem::take(&mut own)).await?;
+            let before = std::mem::take(&mut own);
+            self.own_work(pod, lane, before, TURN).await?;
             self.work_elsewhere(pod, &there, one).await?;
         }
-        self.own_work(pod, lane, own).await
+        self.own_work(pod, lane, own, TURN).await
     }
 
+    /// In as many calls as it takes: after each the lane's other calls have their turn, and large trees show that they get on.
     async fn own_work(
         &self,
         pod: &Pod,
         lane: Lane,
         work: Vec<HostWork>,
+        turn: Duration,
     ) -> Result<(), HostWorkError> {
-        if work.is_empty() {
-            return Ok(());
-        }
-        let this = self.clone();
-        let call = move || work.iter().try_for_each(|one| this.one(one));
+        let work: Arc<[HostWork]> = work.into();
         let blocking = self.blocking.lane(lane);
-        let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
-        done.await
-            .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+        let mut begin = 0;
+        while begin < work.len() {
+            let (this, work) = (self.clone(), Arc::clone(&work));
+            let call = move || this.in_one_turn(&work, begin, Turn::of(turn));
+            let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
+            begin = done
+                .await
+                .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))??;
+        }
+        Ok(())
+    }
+
+    /// Where the next turn begins.
+    fn in_one_turn(
+        &self,
+        work: &[HostWork],
+        begin: usize,
+        turn: Turn,
+    ) -> Result<usize, HostWorkError> {
+        for (at, one) in work.iter().enumerate().skip(begin) {
+            match one {
+                HostWork::RemoveTree { top, below } => {
+                    if !self.remove_seen(top, below, turn)? {
+                        return Ok(at);
+                    }
+                }
+                one => self.one(one)?,
+            }
+            if turn.is_over() {
+                return Ok(at + 1);
+            }
+        }
+        Ok(work.len())
     }
 
     async fn work_elsewhere(
@@ -192,7 +223,7 @@ impl Host {
             ..about(pod)
         };
         let blocking = self.blocking.lane(Lane::Reads);
-        let read = blocking.run_about(about, DEADLINE, "files of variables", move || {
+        let read = blocking.run_about(about, LOOK_DEADLINE, "files of variables", move || {
             let mut values = EnvFileValues::default();
             for read in &reads {
                 let volume = root.join(&read.volume_path);
@@ -287,7 +318,9 @@ impl Host {
                 None => Ok(()),
             },
             HostWork::UnmountVolumes { pod_dir } => self.unmount_below(&self.root.join(pod_dir)),
-            HostWork::RemoveTree { top, below } => self.remove_seen(top, below),
+            HostWork::RemoveTree { top, below } => {
+                self.remove_seen(top, below, Turn::whole()).map(drop)
+            }
             HostWork::RemoveLogLinks { stem, log_dir } => {
                 self.remove_links(stem, log_dir).map_err(|e| failed(&e))
             }

@@ -286,9 +286,7 @@ impl NodeStatus {
         let behind = self.parts.client.sets().behind();
         let (vital, others): (Vec<&Behind>, Vec<&Behind>) = behind
             .iter()
-            .partition(|set| {
-                !set.was_had && VITAL.contains(&set.name) && set.reachable >= UNHEARD
-            });
+            .partition(|set| !set.was_had && VITAL.contains(&set.name) && set.reachable >= UNHEARD);
         let mut not_ready = self.not_ready(&runtime);
         not_ready.extend(vital.iter().map(ToString::to_string));
         let warning: Vec<String> = others.iter().map(ToString::to_string).collect();

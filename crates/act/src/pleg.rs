@@ -422,9 +422,7 @@ impl Pleg {
         result: Result<Looked, CriError>,
         flights: &FuturesUnordered<Flight>,
     ) {
-        if result.is_ok() {
-            self.set_unseen(&uid, None);
-        }
+        let was_unseen = result.is_ok() && self.set_seen(&uid);
         let Some(entry) = self.pods.get_mut(&uid) else {
             return;
         };
@@ -432,27 +430,25 @@ impl Pleg {
         let reply = match result {
             Ok(looked) => {
                 let pod = Arc::new(looked.pod);
-                // Absent as before is no news: its worker would look again, and again.
-                let changed = match &entry.observed {
-                    Some(old) => !same(old, &pod),
-                    None => !pod.is_absent(),
-                };
+                // Absent as before is no news: its worker would look again, and again. Absent for the first time is: another pod
+                // may wait for its name.
+                let changed = was_unseen
+                    || match &entry.observed {
+                        Some(old) => !same(old, &pod),
+                        None => !pod.is_absent(),
+                    };
                 entry.observed = (!pod.is_absent()).then(|| Arc::clone(&pod));
                 self.publish(&uid, &pod);
                 self.watch_exits(&pod, flights);
                 if changed {
-                    // The sync loop lives as long as this task; when it does not, the process is stopping.
-                    if self.wakes.send(uid.clone()).is_err() {
-                        self.metrics.discarded();
-                    }
+                    self.wake(&uid);
                 }
                 Ok(pod)
             }
             Err(error) => {
                 tracing::warn!(uid = %uid, error = %error, "Pod could not be inspected");
                 if self.listed.look(Option::is_none) {
-                    let name = self.listing.names.get(&uid).cloned();
-                    self.set_unseen(&uid, name);
+                    self.set_unseen(&uid);
                 }
                 // Only the lists can tell whether it changed: forget what they said, so that the next one looks again.
                 self.listing.pods.remove(&uid);
@@ -474,14 +470,41 @@ impl Pleg {
         self.first_sight(&uid);
     }
 
-    fn set_unseen(&self, uid: &PodUid, name: Option<PodFullName>) {
-        let is_listed = self.unseen.look(|all| all.contains_key(uid));
-        match name {
-            Some(name) => self
-                .unseen
-                .change(|all| drop(all.insert(uid.clone(), name))),
-            None if is_listed => self.unseen.change(|all| drop(all.remove(uid))),
-            None => {}
+    fn set_unseen(&self, uid: &PodUid) {
+        if let Some(name) = self.listing.names.get(uid).cloned() {
+            self.unseen
+                .change(|all| drop(all.insert(uid.clone(), name)));
+        }
+    }
+
+    /// Whether the pod was unseen until now.
+    fn set_seen(&self, uid: &PodUid) -> bool {
+        let was_unseen = self.unseen.look(|all| all.contains_key(uid));
+        if was_unseen {
+            self.unseen.change(|all| drop(all.remove(uid)));
+        }
+        was_unseen
+    }
+
+    /// What was never seen and is not listed any more is gone, unless a look at it is under way, which tells then.
+    fn drop_unlisted(&self) {
+        let is_gone = |uid: &&PodUid| {
+            let is_busy = self.pods.get(*uid).is_some_and(|e| e.busy.is_some());
+            !is_busy && !self.listing.pods.contains_key(*uid)
+        };
+        let gone: Vec<PodUid> = self
+            .unseen
+            .look(|all| all.keys().filter(is_gone).cloned().collect());
+        for uid in gone {
+            self.set_seen(&uid);
+            self.wake(&uid);
+        }
+    }
+
+    fn wake(&self, uid: &PodUid) {
+        // The sync loop lives as long as this task; when it does not, the process is stopping.
+        if self.wakes.send(uid.clone()).is_err() {
+            self.metrics.discarded();
         }
     }
 
@@ -503,8 +526,7 @@ impl Pleg {
         let unseen = self.to_see.as_mut().map(std::mem::take);
         for uid in unseen.unwrap_or_default() {
             tracing::warn!(uid = %uid, "Pod was not inspected in time; the others go on");
-            let name = self.listing.names.get(&uid).cloned();
-            self.set_unseen(&uid, name);
+            self.set_unseen(&uid);
         }
         self.listed.set(Some(Instant::now()));
     }
@@ -526,6 +548,7 @@ impl Pleg {
                     );
                 }
                 self.listing = listing;
+                self.drop_unlisted();
                 if self.to_see.is_none() {
                     self.to_see = Some(changed.clone());
                     self.see_until = (!changed.is_empty()).then(|| Instant::now() + FIRST_SIGHT);
@@ -617,7 +640,82 @@ pub fn parts(
 
 #[cfg(test)]
 mod tests {
+    use kubelet_host::HostRoot;
+    use kubelet_host::blocking::Blocking;
+    use kubelet_model::observed::Moment;
+    use testkit::cri::{StandInConfig, StandInRuntime};
+
     use super::*;
+
+    /// A relister after a first list that named one pod, whose look was given up, and what it wakes.
+    fn with_one_unseen() -> (Pleg, PodUid, mpsc::UnboundedReceiver<PodUid>) {
+        let registry = Registry::new();
+        let channel = StandInRuntime::new(StandInConfig::default()).connect();
+        let timeouts = kubelet_cri::Timeouts {
+            request: Duration::from_secs(60),
+        };
+        let metrics = kubelet_cri::Metrics::new(&registry).unwrap();
+        let (wakes, woken) = mpsc::unbounded_channel();
+        let parts = PlegParts {
+            cri: Client::from_channels(channel.clone(), channel, timeouts, metrics),
+            clock: Clock::system(),
+            exits: ExitSource::None,
+            messages: MessageReader::new(
+                HostRoot::at("/nowhere"),
+                Blocking::Inline,
+                "/kubelet",
+                "/logs",
+            ),
+            wakes,
+            faults: Faults::none(),
+        };
+        let (mut pleg, _) = Pleg::new(parts, &registry).unwrap();
+        let uid = PodUid::parse("u").unwrap();
+        let name = PodFullName::parse("default", "p").unwrap();
+        let listing = Listing {
+            pods: [(uid.clone(), BTreeMap::new())].into(),
+            names: [(uid.clone(), name)].into(),
+            ..Listing::default()
+        };
+        let flights = FuturesUnordered::new();
+        pleg.land_list(Instant::now(), Ok(listing), &flights);
+        pleg.leave_unseen();
+        assert!(pleg.unseen.look(|all| all.contains_key(&uid)));
+        (pleg, uid, woken)
+    }
+
+    #[tokio::test]
+    async fn a_given_up_look_that_finds_nothing_in_the_end_wakes_who_waits_for_the_name() {
+        let (mut pleg, uid, mut woken) = with_one_unseen();
+        let flights = FuturesUnordered::new();
+        let absent = || Looked {
+            pod: ObservedPod::absent(PodUid::parse("u").unwrap(), Moment::default()),
+        };
+        pleg.land_look(uid.clone(), Ok(absent()), &flights);
+        assert_eq!(woken.try_recv(), Ok(uid.clone()));
+        assert!(pleg.unseen.look(BTreeMap::is_empty));
+        pleg.ask(uid.clone(), Scope::Whole, None, &flights);
+        pleg.land_look(uid, Ok(absent()), &flights);
+        assert!(woken.try_recv().is_err(), "absent as before is no news");
+    }
+
+    #[tokio::test]
+    async fn an_unseen_pod_that_no_list_names_any_more_is_gone() {
+        let (mut pleg, uid, mut woken) = with_one_unseen();
+        let flights = FuturesUnordered::new();
+        let nothing = || Ok(Listing::default());
+        let entry = pleg.pods.get_mut(&uid).unwrap();
+        assert!(entry.busy.is_some());
+        // A look that hangs tells when it ends; until then nobody knows.
+        pleg.unseen.look(|all| assert_eq!(all.len(), 1));
+        pleg.land_list(Instant::now(), nothing(), &flights);
+        pleg.unseen.look(|all| assert_eq!(all.len(), 1));
+        assert!(woken.try_recv().is_err());
+        pleg.pods.get_mut(&uid).unwrap().busy = None;
+        pleg.land_list(Instant::now(), nothing(), &flights);
+        pleg.unseen.look(|all| assert!(all.is_empty()));
+        assert_eq!(woken.try_recv(), Ok(uid));
+    }
 
     /// How late an exit can show that the runtime tells of so many milliseconds after it, and how often it was asked until then.
     fn lateness(told_ms: u64, exits: usize) -> (Duration, u32) {

@@ -11,7 +11,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use kubelet_host::blocking::Blocking;
+use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::{HostRoot, beneath};
 use kubelet_model::ids::PodUid;
 
@@ -69,14 +69,20 @@ impl MessageReader {
         }
         let pods_dir = self.root.join(&self.pods_dir);
         let logs_dir = self.root.join(&self.logs_dir);
-        let read = self
-            .blocking
-            .run(DEADLINE, "read termination message", move || {
-                let text = file
-                    .and_then(|file| end_of_file(&pods_dir, &file))
-                    .filter(|text| !text.is_empty());
-                text.or_else(|| log.and_then(|log| end_of_log(&logs_dir, &log)))
-            });
+        // While one of the pod's reads hangs, no other of its reads takes a thread.
+        let about = About {
+            key: format!("{uid}/message"),
+            text: format!("pod {uid}"),
+            mount: None,
+        };
+        let read = move || {
+            let text = file
+                .and_then(|file| end_of_file(&pods_dir, &file))
+                .filter(|text| !text.is_empty());
+            text.or_else(|| log.and_then(|log| end_of_log(&logs_dir, &log)))
+        };
+        let what = "read termination message";
+        let read = self.blocking.run_about(about, DEADLINE, what, read);
         read.await.ok().flatten()
     }
 }
@@ -250,5 +256,36 @@ mod tests {
             scratch.write(path, "2026-11-23T08:43:26.1Z stdout F the key\n");
             assert_eq!(read(&scratch, Some(path), Some(path)).await, None, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn while_a_read_of_the_pod_hangs_no_other_takes_a_thread() {
+        let scratch = Scratch::new();
+        scratch.write(MESSAGE, "bye");
+        let blocking = Blocking::threads(2);
+        let root = HostRoot::at(scratch.path());
+        let reader = MessageReader::new(root, blocking.clone(), "/kubelet", "/logs");
+        let places = MessagePlaces {
+            file: Some(MESSAGE),
+            log: None,
+        };
+        let uid = PodUid::parse("u1").unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let about = About {
+            key: "u1/message".to_owned(),
+            ..About::default()
+        };
+        let call = move || {
+            held.recv().unwrap_err();
+        };
+        let hangs = blocking.run_about(about, Duration::from_millis(500), "read", call);
+        assert!(hangs.await.is_err());
+        assert_eq!(reader.read(&uid, places).await, None);
+        assert_eq!(blocking.counts().threads, 1);
+        drop(release);
+        while blocking.counts().abandoned > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reader.read(&uid, places).await.as_deref(), Some("bye"));
     }
 }

@@ -80,7 +80,7 @@ impl fmt::Debug for EnvFileText {
 /// The files that a container's start needs.
 ///
 /// # Errors
-/// A volume that the pod does not have.
+/// A volume that the pod does not have, or that is no emptyDir.
 pub(crate) fn env_file_reads(
     pod: &Pod,
     node: &NodeView,
@@ -107,6 +107,15 @@ pub(crate) fn env_file_reads(
                     "cannot find the volume {volume} referenced by FileKeyRef"
                 ))
             })?;
+            let declared = pod.spec().volumes.iter().flatten();
+            let is_empty_dir = |declared: &v1::Volume| declared.empty_dir.is_some();
+            if !declared.filter(|one| one.name == *volume).all(is_empty_dir) {
+                // Another kind of volume leads out of the pod's directory, where a dead file system may be.
+                let volume = quoted(volume);
+                return Err(ConfigProblem::container(format!(
+                    "invalid fileKeyRef.volumeName {volume}: referenced volume must be of type emptyDir"
+                )));
+            }
             Ok(EnvFileRead {
                 index,
                 volume_path,

@@ -20,6 +20,9 @@ use rustix::io::Errno;
 #[cfg(test)]
 mod tests;
 
+/// How often one file is opened at most.
+const TRIES: usize = 32;
+
 /// Whether another file system on the way is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounts {
@@ -50,17 +53,25 @@ pub fn open_below(
         resolve |= ResolveFlags::NO_XDEV;
     }
     let flags = flags | OFlags::CLOEXEC;
-    loop {
-        match openat2(base, relative, flags, Mode::empty(), resolve) {
-            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
+    match try_again(|| openat2(base, relative, flags, Mode::empty(), resolve)) {
+        Err(Errno::NOSYS) => {
+            IS_MISSING.store(true, Ordering::Relaxed);
+            walk(base, relative, flags, mounts)
+        }
+        other => refuse_link(other?, flags),
+    }
+}
+
+/// Opens, again when a rename somewhere on the machine made the kernel unsure and it asks for that: at most [`TRIES`] times, because
+/// whoever can rename in a volume can make it ask for ever.
+pub(crate) fn try_again<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..TRIES {
+        match open() {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::NOSYS) => {
-                IS_MISSING.store(true, Ordering::Relaxed);
-                return walk(base, relative, flags, mounts);
-            }
-            other => return refuse_link(other?, flags),
+            other => return other,
         }
     }
+    open()
 }
 
 /// A link at the very end is looked at, not followed, when nothing but a look was asked for.

@@ -14,9 +14,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 
-use crate::beneath::{Mounts, head_of, open_below, open_by_path, open_directory, open_found};
+use crate::beneath::{
+    Mounts, head_of, open_below, open_by_path, open_directory, open_found, try_again,
+};
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -245,18 +247,12 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
 /// are followed as if `directory` were the root of everything; somebody else may write below it meanwhile.
 ///
 /// # Errors
-/// The system call's; EINVAL for what is no regular file.
+/// The system call's; EINVAL for what is no regular file; EAGAIN when renames kept it from being found.
 pub fn read_as_root(directory: &Path, relative: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let top = open_directory(directory)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let found = loop {
-        match rustix::fs::openat2(&top, relative, flags, Mode::empty(), resolve) {
-            // A rename somewhere on the machine made the kernel unsure; it asks to try again.
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            other => break other?,
-        }
-    };
+    let found = try_again(|| openat2(&top, relative, flags, Mode::empty(), resolve))?;
     head_of(open_found(&found)?, limit)
 }
 

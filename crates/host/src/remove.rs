@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kubelet_model::disk::FileId;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, renameat, unlinkat};
@@ -49,11 +50,38 @@ impl Kept {
     }
 }
 
+/// How long one call may go on removing. What is left is for further calls, so that a large tree holds up nobody else.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    end: Option<Instant>,
+}
+
+impl Turn {
+    /// From now on for so long, but each call removes something.
+    pub fn of(length: Duration) -> Self {
+        Self {
+            end: Instant::now().checked_add(length),
+        }
+    }
+
+    /// Until all is gone.
+    pub fn whole() -> Self {
+        Self { end: None }
+    }
+
+    /// Whether the time is over.
+    pub fn is_over(self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
 /// Whether the tree is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
     /// It is, or it was not there.
     Yes,
+    /// Some of it is, and the turn is over.
+    More,
     /// Something else bears its name now, and was left alone.
     Replaced,
 }
@@ -78,7 +106,7 @@ pub(crate) fn id_of(stat: &rustix::fs::Stat) -> FileId {
 }
 
 /// Removes `below` in the directory `top`, or `top` itself when `below` is empty, with all below it, if `top` is still what was
-/// `seen`. Nothing there is success. What is removed may be a file or a link itself.
+/// `seen`. Nothing there is success. What is removed may be a file or a link itself. At the end of the turn the rest stays.
 ///
 /// # Errors
 /// [`FileError::Kept`] and [`FileError::Mounted`] before anything was removed.
@@ -87,6 +115,7 @@ pub fn remove_seen(
     kept: &Kept,
     (top, seen): (&Path, FileId),
     below: &Path,
+    turn: Turn,
 ) -> Result<Removed, FileError> {
     let is_plain = |part| matches!(part, Component::Normal(_));
     let path = if below.as_os_str().is_empty() {
@@ -118,10 +147,10 @@ pub fn remove_seen(
         Err(errno) => return Err(failed(errno.into())),
     }
     if below.as_os_str().is_empty() {
-        let removed = remove_beneath(above.as_fd(), &c_name(name, &path)?, (&path, Some(seen)));
-        return removed.map(|()| Removed::Yes);
+        let name = c_name(name, &path)?;
+        return remove_in_turn(above.as_fd(), &name, (&path, Some(seen)), turn);
     }
-    remove_inside((&above, name), seen, (below, &path))
+    remove_inside((&above, name), seen, (below, &path), turn)
 }
 
 /// Removes `below` in the directory `name`, if that is what was seen; `path` is what errors call it.
@@ -129,6 +158,7 @@ fn remove_inside(
     (above, name): (&OwnedFd, &OsStr),
     seen: FileId,
     (below, path): (&Path, &Path),
+    turn: Turn,
 ) -> Result<Removed, FileError> {
     let failed = |error: io::Error| FileError::new("open", path, error);
     let (Some(inner), Some(last)) = (below.parent(), below.file_name()) else {
@@ -160,8 +190,7 @@ fn remove_inside(
         Err(error) => return Err(failed(error)),
     };
     // A mount made since the table was read (or in another namespace) is found here.
-    remove_beneath(inner.as_fd(), &c_name(last, path)?, (path, None))?;
-    Ok(Removed::Yes)
+    remove_in_turn(inner.as_fd(), &c_name(last, path)?, (path, None), turn)
 }
 
 fn refuse_mounted(root: &HostRoot, path: &Path) -> Result<(), FileError> {
@@ -188,7 +217,16 @@ pub(crate) fn remove_beneath(
     name: &CStr,
     (path, seen): (&Path, Option<FileId>),
 ) -> Result<(), FileError> {
-    remove_entry(parent, name, (path, seen)).map_err(|(at, errno)| match errno {
+    remove_in_turn(parent, name, (path, seen), Turn::whole()).map(drop)
+}
+
+fn remove_in_turn(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    (path, seen): (&Path, Option<FileId>),
+    turn: Turn,
+) -> Result<Removed, FileError> {
+    remove_entry(parent, name, (path, seen), turn).map_err(|(at, errno)| match errno {
         Errno::XDEV | Errno::BUSY => FileError::Mounted {
             path: path.to_owned(),
             mount: at,
@@ -203,10 +241,11 @@ fn remove_entry(
     parent: BorrowedFd<'_>,
     name: &CStr,
     (path, seen): (&Path, Option<FileId>),
-) -> Result<(), Failed> {
+    turn: Turn,
+) -> Result<Removed, Failed> {
     let at = |errno| (path.to_owned(), errno);
     match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) | Err(Errno::NOENT) => return Ok(Removed::Yes),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(at(errno)),
     }
@@ -218,7 +257,12 @@ fn remove_entry(
         // Replaced since it was compared: the next decision sees what it is now.
         return Err(at(Errno::STALE));
     }
-    let mut walk = Walk { top, next_name: 0 };
+    let mut walk = Walk {
+        top,
+        next_name: 0,
+        has_removed: false,
+        turn,
+    };
     // Directories moved up land in the top directory: look again until a pass finds nothing. Who keeps writing, or
     // a server that only renames open files (NFS), must not keep this here for ever.
     let mut passes_in_vain = 0;
@@ -226,6 +270,9 @@ fn remove_entry(
         let moved_before = walk.next_name;
         if !walk.empty_once(path)? {
             break;
+        }
+        if walk.is_over() {
+            return Ok(Removed::More);
         }
         passes_in_vain = if walk.next_name == moved_before {
             passes_in_vain + 1
@@ -237,7 +284,7 @@ fn remove_entry(
         }
     }
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(Removed::Yes),
         Err(errno) => Err(at(errno)),
     }
 }
@@ -245,6 +292,8 @@ fn remove_entry(
 struct Walk {
     top: OwnedFd,
     next_name: u64,
+    has_removed: bool,
+    turn: Turn,
 }
 
 struct Level {
@@ -255,7 +304,11 @@ struct Level {
 }
 
 impl Walk {
-    /// One walk through the tree; true when it found anything to remove.
+    fn is_over(&self) -> bool {
+        self.has_removed && self.turn.is_over()
+    }
+
+    /// One walk through the tree, to its end or that of the turn; true when it found anything to remove.
     fn empty_once(&mut self, path: &Path) -> Result<bool, Failed> {
         let mut found = false;
         let top = self
@@ -265,12 +318,16 @@ impl Walk {
         let mut levels =
             vec![Level::open(top, CString::default()).map_err(|errno| (path.to_owned(), errno))?];
         while let Some(level) = levels.last_mut() {
+            if self.is_over() {
+                return Ok(true);
+            }
             let Some(entry) = level.directory.read() else {
                 let Some(done) = levels.pop() else { break };
                 let Some(above) = levels.last() else { break };
                 match unlinkat(&above.fd, &done.name, AtFlags::REMOVEDIR) {
                     // Not empty: someone still writes there, or the listing missed what moved; the next pass sees.
-                    Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+                    Ok(()) => self.has_removed = true,
+                    Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                     Err(errno) => return Err((place(path, &levels, &done.name), errno)),
                 }
                 continue;
@@ -299,7 +356,10 @@ impl Walk {
         };
         if kind != FileType::Directory {
             match unlinkat(&level.fd, &name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Ok(()) | Err(Errno::NOENT) => {
+                    self.has_removed = true;
+                    return Ok(());
+                }
                 // It is a directory after all (kinds are not known everywhere).
                 Err(Errno::ISDIR | Errno::PERM) => {}
                 Err(errno) => return Err((place(path, levels, &name), errno)),
@@ -330,7 +390,10 @@ impl Walk {
                 &self.top,
                 format!(".removing-{}", self.next_name),
             ) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Ok(()) | Err(Errno::NOENT) => {
+                    self.has_removed = true;
+                    return Ok(());
+                }
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -389,6 +452,41 @@ mod tests {
     use crate::testing::TestDir;
     use std::fs::File;
     use std::os::unix::fs::symlink;
+
+    /// In one turn.
+    fn remove_seen(
+        root: &HostRoot,
+        kept: &Kept,
+        top: (&Path, FileId),
+        below: &Path,
+    ) -> Result<Removed, FileError> {
+        super::remove_seen(root, kept, top, below, Turn::whole())
+    }
+
+    #[test]
+    fn a_turn_that_is_over_leaves_the_rest_and_each_removes_something() {
+        let dir = TestDir::new();
+        let tree = dir.path().join("tree");
+        let deep = tree.join("d/".repeat(MAX_DEPTH + 6));
+        std::fs::create_dir_all(&deep).unwrap();
+        for name in 0..20 {
+            std::fs::write(tree.join(format!("file-{name}")), "x").unwrap();
+            std::fs::write(deep.join(format!("file-{name}")), "x").unwrap();
+        }
+        let seen = identity(&tree).unwrap().unwrap();
+        let (root, kept) = (HostRoot::real(), Kept::default());
+        let mut turns = 1;
+        let remove = || {
+            let turn = Turn::of(Duration::ZERO);
+            super::remove_seen(&root, &kept, (&tree, seen), Path::new(""), turn).unwrap()
+        };
+        while remove() == Removed::More {
+            turns += 1;
+            assert!(turns < 300, "no turn is in vain");
+        }
+        assert!(!tree.exists());
+        assert!(turns > 40, "{turns}");
+    }
 
     /// Removes what is there now.
     fn remove_tree(root: &HostRoot, path: &Path) -> Result<(), FileError> {
@@ -463,6 +561,7 @@ mod tests {
             File::open(dir.path()).unwrap().as_fd(),
             c"tree",
             (&tree, None),
+            Turn::whole(),
         )
         .unwrap_err();
         let kept = mount.join("precious").exists();

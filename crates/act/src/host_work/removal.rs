@@ -11,7 +11,7 @@ use std::path::Path;
 use kubelet_decide::volumes::{log_dir, pod_dir};
 use kubelet_host::blocking::Lane;
 use kubelet_host::links;
-use kubelet_host::remove::{self, Kept, Removed};
+use kubelet_host::remove::{self, Kept, Removed, Turn};
 use kubelet_model::disk::{PodDirs, SeenDir};
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
@@ -41,15 +41,21 @@ impl Host {
         looked.map_err(|error| failed(&error))
     }
 
-    pub(super) fn remove_seen(&self, top: &SeenDir, below: &str) -> Result<(), HostWorkError> {
+    /// Whether all of it is gone that is to go.
+    pub(super) fn remove_seen(
+        &self,
+        top: &SeenDir,
+        below: &str,
+        turn: Turn,
+    ) -> Result<bool, HostWorkError> {
         let path = self.root.join(&top.path);
-        let removed =
-            remove::remove_seen(&self.root, &self.kept, (&path, top.id), Path::new(below))
-                .map_err(|error| HostWorkError::new(Reason::FailedMount, error))?;
+        let at = (path.as_path(), top.id);
+        let removed = remove::remove_seen(&self.root, &self.kept, at, Path::new(below), turn)
+            .map_err(|error| HostWorkError::new(Reason::FailedMount, error))?;
         if removed == Removed::Replaced {
             tracing::warn!(directory = %path.display(), below, "Something else has taken the place of what was to be removed; it stays");
         }
-        Ok(())
+        Ok(removed != Removed::More)
     }
 
     pub(super) fn remove_links(&self, stem: &str, log_dir: &str) -> std::io::Result<()> {

@@ -360,3 +360,45 @@ async fn variables_are_read_from_files_below_their_volume() {
         assert_eq!(problem.message, "couldn't parse env file", "{path}");
     }
 }
+
+/// A large tree that is slow to remove must neither count as a call that hangs nor keep other pods from the lane.
+#[tokio::test]
+async fn a_removal_gives_its_thread_to_others_before_it_is_done() {
+    let scratch = Scratch::new();
+    let host = Host {
+        root: HostRoot::at(scratch.path()),
+        blocking: Blocking::threads(1),
+        cgroups: None,
+        container_logs_dir: PathBuf::from("/logs"),
+        kept: Kept::default(),
+    };
+    for name in 0..50 {
+        scratch.write(&format!("/pods/u/volumes/{name}"), "x");
+    }
+    let tree = scratch.path().join("pods/u");
+    let top = kubelet_model::disk::SeenDir {
+        path: "/pods/u".into(),
+        id: remove::identity(&tree).unwrap().unwrap(),
+    };
+    let made = HostWork::MakeDir {
+        path: "/after".into(),
+        mode: 0o755,
+    };
+    let below = String::new();
+    let work = vec![HostWork::RemoveTree { top, below }, made];
+    let pod = recorded_pod();
+    let other = async {
+        let lane = host.blocking.lane(Lane::Removals);
+        let look = {
+            let tree = tree.clone();
+            move || tree.exists()
+        };
+        lane.run(DEADLINE, "look", look).await.unwrap()
+    };
+    let removal = host.own_work(&pod, Lane::Removals, work, Duration::ZERO);
+    let (removed, was_there) = tokio::join!(biased; removal, other);
+    removed.unwrap();
+    assert!(was_there, "it had its turn while the removal went on");
+    assert!(!tree.exists() && scratch.path().join("after").is_dir());
+    assert_eq!(host.blocking.lane(Lane::Removals).counts().abandoned, 0);
+}

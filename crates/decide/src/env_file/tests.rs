@@ -163,7 +163,8 @@ fn a_key_that_is_not_there_may_be_missing_but_a_file_may_not() {
 fn what_is_read_follows_from_the_container() {
     let reads = |env: &str| {
         let pod = pod_of(&format!(
-            "{{volumes: [{{name: v, emptyDir: {{}}}}], containers: [{{name: c, image: i, env: [{env}]}}]}}"
+            "{{volumes: [{{name: v, emptyDir: {{}}}}, {{name: h, hostPath: {{path: /mnt/dead}}}}],
+               containers: [{{name: c, image: i, env: [{env}]}}]}}"
         ));
         env_file_reads(&pod, &node(), &pod.containers()[0]).map_err(|problem| problem.message)
     };
@@ -187,6 +188,13 @@ fn what_is_read_follows_from_the_container() {
     assert_eq!(
         reads(&one("w")),
         Err("cannot find the volume \"w\" referenced by FileKeyRef".to_owned())
+    );
+    assert_eq!(
+        reads(&one("h")),
+        Err(
+            "invalid fileKeyRef.volumeName \"h\": referenced volume must be of type emptyDir"
+                .to_owned()
+        )
     );
 }
 

@@ -11,6 +11,14 @@ use k8s_openapi::api::core::v1::Node;
 use kubelet_model::emptiness::{says_nothing, says_same};
 use serde_json::{Map, Value, json};
 
+/// Maps of names and values: an empty value is one.
+const MAPS: [&str; 4] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "status.allocatable",
+    "status.capacity",
+];
+
 /// The patch; `None` when nothing differs.
 pub fn node_patch(existing: &Node, wanted: &Node) -> Option<Value> {
     let mut patch = Map::new();
@@ -34,12 +42,17 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
     let (Some(old), Some(new)) = (existing.as_object(), wanted.as_object()) else {
         return Some(wanted.clone());
     };
+    let is_map = MAPS.contains(&at);
+    let same = |field: &str, one: &Value, other: &Value| {
+        one == other || !is_map && says_same(field, Some(one), Some(other))
+    };
     let mut patch = Map::new();
     for (field, value) in new {
         let before = old.get(field).unwrap_or(&Value::Null);
         let path = format!("{at}.{field}");
         match path.as_str() {
-            _ if says_same(field, Some(before), Some(value)) => {}
+            _ if same(field, before, value) => {}
+            _ if is_map => drop(patch.insert(field.clone(), value.clone())),
             "status.conditions" => conditions(before, value, &mut patch),
             "status.addresses" => {
                 // Quirk: the server would merge addresses by their type, of which there may be two.
@@ -54,9 +67,9 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
             }
         }
     }
-    let gone = old
-        .iter()
-        .filter(|(field, value)| !new.contains_key(*field) && !says_nothing(field, value));
+    let gone = old.iter().filter(|(field, value)| {
+        !new.contains_key(*field) && (is_map || !says_nothing(field, value))
+    });
     for (field, _) in gone {
         patch.insert(field.clone(), Value::Null);
     }

@@ -544,3 +544,24 @@ fn registration_carries_labels_taints_and_the_providers_id() {
     );
     assert!(shown["metadata"].get("annotations").is_none());
 }
+
+/// Roles are labels with an empty value, by custom.
+#[test]
+fn a_label_with_an_empty_value_is_there() {
+    let node = |labels: Value| -> Node {
+        serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}})).unwrap()
+    };
+    let role = "node-role.kubernetes.io/worker";
+    let with = node(json!({"a": "b", role: ""}));
+    let other = node(json!({"a": "b", role: "x"}));
+    let without = node(json!({"a": "b"}));
+    let labels = |change: Value| Some(json!({"metadata": {"labels": {role: change}}}));
+    assert_eq!(node_patch(&without, &with), labels(json!("")));
+    assert_eq!(node_patch(&with, &without), labels(json!(null)));
+    assert_eq!(node_patch(&other, &with), labels(json!("")));
+    assert_eq!(node_patch(&with, &with), None);
+    let absent: Node = serde_json::from_value(json!({"metadata": {"name": "n"}})).unwrap();
+    let empty = node(json!({}));
+    assert_eq!(node_patch(&absent, &empty), None);
+    assert_eq!(node_patch(&empty, &absent), None);
+}

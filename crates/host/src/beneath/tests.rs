@@ -155,3 +155,25 @@ fn of_a_huge_file_only_the_bound_is_read() {
     .unwrap();
     assert_eq!((all.as_slice(), is_cut), (&b"inside"[..], false));
 }
+
+#[test]
+fn whoever_renames_without_end_holds_up_no_opening_for_ever() {
+    for asks in [Errno::AGAIN, Errno::INTR] {
+        let mut tries = 0;
+        let opened: Result<(), Errno> = try_again(|| {
+            tries += 1;
+            Err(asks)
+        });
+        assert_eq!((opened, tries), (Err(asks), TRIES));
+    }
+    let mut tries = 0;
+    let opened = try_again(|| {
+        tries += 1;
+        if tries < TRIES {
+            return Err(Errno::AGAIN);
+        }
+        Ok(tries)
+    });
+    assert_eq!(opened, Ok(TRIES));
+    assert_eq!(try_again(|| Err::<(), _>(Errno::LOOP)), Err(Errno::LOOP));
+}

@@ -41,6 +41,7 @@ struct Queued {
     about: About,
     what: &'static str,
     since: Instant,
+    until: Instant,
     job: Job,
 }
 
@@ -49,10 +50,19 @@ struct Running {
     about: About,
     what: &'static str,
     began: Timestamp,
-    is_abandoned: bool,
+    /// Its deadline.
+    until: Instant,
+    /// Nobody waits for it any more.
+    is_given_up: bool,
+    is_counted: bool,
 }
 
 impl Running {
+    /// Given up, and overdue: whoever gave it up before its deadline had another reason than that it hangs.
+    fn is_abandoned(&self) -> bool {
+        self.is_given_up && Instant::now() >= self.until
+    }
+
     fn text(&self) -> String {
         text(self.what, &self.about)
     }
@@ -86,6 +96,14 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// Why a call is given up.
+#[derive(Clone, Copy, PartialEq)]
+enum Why {
+    Overdue,
+    /// Its caller does something else now.
+    Dropped,
+}
+
 /// How far a call was when it was given up.
 enum GivenUp {
     Queued,
@@ -95,7 +113,7 @@ enum GivenUp {
 
 impl State {
     fn hung(&self) -> impl Iterator<Item = &Running> {
-        self.running.values().filter(|call| call.is_abandoned)
+        self.running.values().filter(|call| call.is_abandoned())
     }
 
     fn at_mount(&self, mount: &str) -> impl Iterator<Item = &Running> + Clone {
@@ -106,7 +124,7 @@ impl State {
     /// Why a call must not even wait.
     fn refusal(&self, about: &About, what: &'static str, limit: usize) -> Option<Overdue> {
         let mount = about.mount.as_deref().unwrap_or_default();
-        let hung = self.at_mount(mount).filter(|call| call.is_abandoned);
+        let hung = self.at_mount(mount).filter(|call| call.is_abandoned());
         if hung.clone().count() >= HUNG_AT_ONE_MOUNT {
             return hung.map(Running::hangs).next();
         }
@@ -143,24 +161,45 @@ impl State {
             about: queued.about,
             what: queued.what,
             began: Timestamp::now(),
-            is_abandoned: false,
+            until: queued.until,
+            is_given_up: false,
+            is_counted: false,
         };
         self.running.insert(id, running);
         self.progressed = Some(Instant::now());
         Some((id, queued.job))
     }
 
-    fn give_up(&mut self, id: u64) -> GivenUp {
+    fn give_up(&mut self, id: u64, why: Why) -> GivenUp {
+        let is_overdue = why == Why::Overdue;
         if self.queue.remove(&id).is_some() {
-            self.overdue_total += 1;
+            self.overdue_total += u64::from(is_overdue);
             return GivenUp::Queued;
         }
         let Some(call) = self.running.get_mut(&id) else {
             return GivenUp::Returned;
         };
-        call.is_abandoned = true;
-        self.overdue_total += 1;
+        call.is_given_up = true;
+        if is_overdue {
+            call.until = call.until.min(Instant::now());
+            call.is_counted = true;
+            self.overdue_total += 1;
+        }
         GivenUp::Running
+    }
+
+    /// Takes a call out that has returned.
+    fn returned(&mut self, id: u64) {
+        let call = self.running.remove(&id);
+        let is_late = |call: Running| call.is_abandoned() && !call.is_counted;
+        self.overdue_total += u64::from(call.is_some_and(is_late));
+        self.progressed = Some(Instant::now());
+    }
+
+    fn overdue_total(&self) -> u64 {
+        let uncounted = self.hung().filter(|call| !call.is_counted).count();
+        let uncounted = u64::try_from(uncounted).unwrap_or(u64::MAX);
+        self.overdue_total.saturating_add(uncounted)
     }
 
     fn still_for(&self, limit: usize) -> Option<Duration> {
@@ -191,7 +230,7 @@ impl Threads {
             idle: state.idle,
             queued: state.queue.len(),
             abandoned: state.hung().count(),
-            overdue_total: state.overdue_total,
+            overdue_total: state.overdue_total(),
         }
     }
 
@@ -206,10 +245,13 @@ impl Threads {
         }
     }
 
-    /// Whether a call about the same hangs in this lane.
+    /// Whether a call about the same was given up in this lane and has not returned, before its deadline, too.
     pub(super) fn hangs(&self, about: &About) -> Option<Overdue> {
-        let is_same = |call: &&Running| !about.key.is_empty() && call.about.key == about.key;
-        self.state().hung().find(is_same).map(Running::hangs)
+        let is_same = |call: &&Running| {
+            call.is_given_up && !about.key.is_empty() && call.about.key == about.key
+        };
+        let state = self.state();
+        state.running.values().find(is_same).map(Running::hangs)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -233,7 +275,7 @@ impl Threads {
                 }
             })
         });
-        let id = self.submit(&about, what, job)?;
+        let id = self.submit((&about, what), deadline, job)?;
         let mut guard = GiveUp {
             threads: self,
             id,
@@ -246,7 +288,7 @@ impl Threads {
             guard.is_armed = false;
             return answer.map_err(|_| panicked());
         }
-        match guard.give_up() {
+        match guard.give_up(Why::Overdue) {
             // It returned at the very moment of the deadline: its result is on the way.
             GivenUp::Returned => result.await.map_err(|_| panicked()),
             GivenUp::Running => Err(Overdue::Abandoned {
@@ -259,8 +301,8 @@ impl Threads {
 
     fn submit(
         self: &Arc<Self>,
-        about: &About,
-        what: &'static str,
+        (about, what): (&About, &'static str),
+        deadline: Duration,
         job: Job,
     ) -> Result<u64, Overdue> {
         let mut state = self.state();
@@ -270,10 +312,12 @@ impl Threads {
         }
         state.next += 1;
         let id = state.next;
+        let now = Instant::now();
         let queued = Queued {
             about: about.clone(),
             what,
-            since: Instant::now(),
+            since: now,
+            until: now.checked_add(deadline).unwrap_or(now),
             job,
         };
         state.queue.insert(id, queued);
@@ -301,8 +345,7 @@ impl Threads {
                 drop(state);
                 let deliver = job();
                 state = self.state();
-                state.running.remove(&id);
-                state.progressed = Some(Instant::now());
+                state.returned(id);
                 drop(state);
                 deliver();
                 state = self.state();
@@ -323,7 +366,7 @@ impl Threads {
     }
 }
 
-/// Marks a call as abandoned at its deadline, and also when the waiting future is dropped.
+/// Gives a call up at its deadline, and also when the waiting future is dropped: then it counts as abandoned from its deadline on.
 struct GiveUp<'a> {
     threads: &'a Threads,
     id: u64,
@@ -331,16 +374,16 @@ struct GiveUp<'a> {
 }
 
 impl GiveUp<'_> {
-    fn give_up(&mut self) -> GivenUp {
+    fn give_up(&mut self, why: Why) -> GivenUp {
         self.is_armed = false;
-        self.threads.state().give_up(self.id)
+        self.threads.state().give_up(self.id, why)
     }
 }
 
 impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
         if self.is_armed {
-            self.give_up();
+            self.give_up(Why::Dropped);
         }
     }
 }

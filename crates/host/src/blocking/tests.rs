@@ -102,8 +102,18 @@ fn never_more_threads_than_the_limit() {
     assert!(blocking.counts().threads <= 3);
 }
 
-/// Makes a call that has begun, was given up by its caller, and hangs until the sender is dropped.
+/// Makes a call that has begun, was given up by its caller, is overdue, and hangs until the sender is dropped.
 async fn hang(blocking: &Blocking, about: About) -> mpsc::Sender<()> {
+    let before = blocking.counts().abandoned;
+    let release = begin_and_drop(blocking, about, Duration::from_millis(50)).await;
+    while blocking.counts().abandoned == before {
+        std::thread::yield_now();
+    }
+    release
+}
+
+/// Makes a call that has begun, was given up by its caller, and hangs until the sender is dropped.
+async fn begin_and_drop(blocking: &Blocking, about: About, deadline: Duration) -> mpsc::Sender<()> {
     let (release, held) = mpsc::channel::<()>();
     let (report, mut began) = tokio::sync::oneshot::channel();
     let call = move || {
@@ -111,9 +121,13 @@ async fn hang(blocking: &Blocking, about: About) -> mpsc::Sender<()> {
         held.recv().unwrap_err();
     };
     {
-        let mut hangs = std::pin::pin!(blocking.run_about(about, LONG, "stat", call));
+        let mut hangs = std::pin::pin!(blocking.run_about(about, deadline, "stat", call));
+        let mut is_asked = false;
         std::future::poll_fn(|context| {
-            assert!(hangs.as_mut().poll(context).is_pending());
+            // Once: it begins, however late that is.
+            if !std::mem::replace(&mut is_asked, true) {
+                assert!(hangs.as_mut().poll(context).is_pending());
+            }
             std::pin::Pin::new(&mut began).poll(context)
         })
         .await
@@ -252,5 +266,38 @@ fn what_hangs_in_one_lane_keeps_the_same_from_being_touched_in_every_other() {
                 Ok(1)
             );
         }
+    });
+}
+
+/// Its caller had to do something else; that shows nothing of the file system, and the others go on waiting for the thread.
+#[test]
+fn a_healthy_call_that_was_dropped_counts_for_its_key_alone_until_its_deadline() {
+    let blocking = Blocking::threads(1);
+    block_on(async {
+        let mount = Some("/mnt/slow");
+        let release = begin_and_drop(&blocking, about("a", mount), LONG).await;
+        let counts = blocking.counts();
+        assert_eq!((counts.abandoned, counts.overdue_total), (0, 0));
+        let standing = blocking.standings();
+        assert!(
+            standing
+                .iter()
+                .all(|s| s.hung.is_empty() && s.still_for.is_none())
+        );
+        let same = blocking.run_about(about("a", mount), LONG, "stat", || ());
+        assert!(matches!(same.await, Err(Overdue::Hangs { .. })));
+        let other = blocking.run_about(about("b", mount), LONG, "stat", || 5);
+        let mut other = std::pin::pin!(other);
+        std::future::poll_fn(|context| {
+            assert!(
+                other.as_mut().poll(context).is_pending(),
+                "it waits, and is not refused"
+            );
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(release);
+        assert_eq!(other.await, Ok(5));
+        assert_eq!(blocking.counts().overdue_total, 0);
     });
 }
