@@ -25,6 +25,10 @@ const RECEIVE: Duration = Duration::from_secs(30);
 const LEAST: usize = 16 << 10;
 /// What one user may have of the budget.
 const SHARE: usize = 4;
+/// What of a body that is too large is read and thrown away before it is refused, and for how long: clients of HTTP/2 that are still
+/// sending when the answer comes take it for a broken stream.
+const SPARE: usize = 4 << 20;
+const SPARE_TIME: Duration = Duration::from_secs(5);
 
 /// A request's body that tells whether it was read to its end.
 #[derive(Debug)]
@@ -155,7 +159,7 @@ impl Uploads {
     /// Reads a body of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Refusal`]; the rest of the body is not read.
+    /// [`Refusal`]; of a body that is a little too large the rest is thrown away, of any other it is not read.
     pub async fn read<B>(&self, body: B, user: &str, limit: usize) -> Result<Upload, Refusal>
     where
         B: Body<Data = Bytes>,
@@ -172,17 +176,28 @@ impl Uploads {
                 _counted: counted,
             });
         }
-        if body.size_hint().lower() > limit as u64 {
+        let mut body = std::pin::pin!(body);
+        let told = body.size_hint().lower();
+        if told > limit as u64 {
+            if told <= (limit + SPARE) as u64 {
+                throw_away(body, limit + SPARE).await;
+            }
             return Err(Refusal::TooLarge);
         }
         counted.grow(LEAST)?;
-        let reading = collect(body, &mut counted, limit);
+        let reading = collect(body.as_mut(), &mut counted, limit);
         let read = tokio::time::timeout(RECEIVE, reading).await;
-        let bytes = read.unwrap_or(Err(Refusal::Slow))?;
-        Ok(Upload {
-            bytes,
-            _counted: counted,
-        })
+        match read.unwrap_or(Err(Refusal::Slow)) {
+            Ok(bytes) => Ok(Upload {
+                bytes,
+                _counted: counted,
+            }),
+            Err(Refusal::TooLarge) => {
+                throw_away(body, SPARE).await;
+                Err(Refusal::TooLarge)
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     #[cfg(test)]
@@ -192,12 +207,15 @@ impl Uploads {
 }
 
 /// Into one piece: a body in a million pieces must not cost more than its bytes.
-async fn collect<B>(body: B, counted: &mut Counted, limit: usize) -> Result<Bytes, Refusal>
+async fn collect<B>(
+    mut body: Pin<&mut B>,
+    counted: &mut Counted,
+    limit: usize,
+) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut body = std::pin::pin!(body);
     let mut all: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::Broken(error.into().to_string()))?;
@@ -216,4 +234,20 @@ where
         all.extend_from_slice(&data);
     }
     Ok(all.into())
+}
+
+/// Reads on without keeping anything, within bounds.
+async fn throw_away<B: Body<Data = Bytes>>(mut body: Pin<&mut B>, most: usize) {
+    let mut left = most;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(length);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Over the time it is refused all the same.
+    let _in_time = tokio::time::timeout(SPARE_TIME, reading).await;
 }

@@ -721,4 +721,18 @@ async fn bodies_have_one_budget_a_share_each_and_a_deadline() {
     assert_eq!(refusal(long.await), Refusal::TooLarge);
     let announced = uploads.read(full(vec![0; 101]), "jane", 100);
     assert_eq!(refusal(announced.await), Refusal::TooLarge);
+    // What is a little too large is read to its end, so that the answer meets a client that listens; but not for long.
+    let begin = Instant::now();
+    let taken = std::sync::Arc::new(AtomicUsize::new(0));
+    let counts = std::sync::Arc::clone(&taken);
+    let parts = stream::iter((0..1000).map(move |_| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")))
+    }));
+    let read = uploads.read(StreamBody::new(parts), "jane", 100);
+    assert_eq!(refusal(read.await), Refusal::TooLarge);
+    assert_eq!(taken.load(Ordering::Relaxed), 1000);
+    let stuck = uploads.read(pieces(vec![Some(101), None]), "jane", 100);
+    assert_eq!(refusal(stuck.await), Refusal::TooLarge);
+    assert_eq!(begin.elapsed(), Duration::from_secs(5));
 }
