@@ -67,7 +67,9 @@ machine() (
   fi
 )
 
+# Of the attack suite what is judged by answers and not by time: a busy machine changes nothing about it. The floods are `make attack`.
 # The suite starts and removes a private containerd of its own.
+SHORT_ATTACK=auth-kubelet,auth-apiserver,auth-escalation,auth-expiry,disk-store,ends,patch-depth-256,patch-depth-16384,timeout-max
 attack() (
   need_root "the attack suite"
   if [ -z "${HYPERKUBE_BIN:-}" ]; then
@@ -75,7 +77,7 @@ attack() (
     cargo build --locked -p hyperkube --features fault-points
     export HYPERKUBE_BIN=$TARGET/debug/hyperkube
   fi
-  cargo run -q --locked -p attack -- --quick
+  cargo run -q --locked -p attack -- --quick --only "$SHORT_ATTACK"
 )
 
 scripts/setup.sh
