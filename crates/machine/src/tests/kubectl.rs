@@ -5,13 +5,13 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, GONE, has_kubectl};
-use crate::kubelet::{is_ready, pod, shell};
+use crate::kubelet::{SOON, is_ready, pod, shell};
 use crate::node::{pause, until, variable};
 
 const LOOP: &str = "trap 'exit 0' TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
@@ -285,7 +285,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let before = cluster.wait("stays", "Ready", is_ready);
     let (mut made, mut deleted) = (Vec::new(), Vec::new());
     for round in 0..6_u64 {
-        let enough = AtomicBool::new(false);
+        let (enough, granted) = (AtomicBool::new(false), AtomicUsize::new(0));
         let names = std::thread::scope(|scope| {
             let maker = scope.spawn(|| {
                 let mut acknowledged = Vec::new();
@@ -301,6 +301,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
                         Some(&pod(&name, &[shell("c", LOOP)])),
                     );
                     if status == 201 {
+                        granted.fetch_add(1, Ordering::Relaxed);
                         acknowledged.push((name.clone(), false));
                         // Every other one goes again.
                         if let Some(old) = old.take() {
@@ -319,6 +320,10 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
                 acknowledged
             });
             pause(Duration::from_millis(150 + round * 130));
+            // However slow the machine is, there is something to be lost.
+            until("pods to be granted", SOON, || {
+                (granted.load(Ordering::Relaxed) >= 4).then_some(())
+            });
             cluster.kubelet.strike();
             enough.store(true, Ordering::Relaxed);
             maker.join().unwrap()
