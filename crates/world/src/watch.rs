@@ -259,6 +259,12 @@ impl Watch {
                     ));
                     continue;
                 };
+                // What the lost records knew of an end is known no more, and the status says so.
+                let is_unknown = ended.reason.as_deref() == Some("ContainerStatusUnknown");
+                let was_lost = |end| self.losses.iter().any(|lost| *lost >= end);
+                if is_unknown && truth.ended.is_some_and(was_lost) {
+                    continue;
+                }
                 let code = truth.exit_code.or(truth.started.is_none().then_some(128));
                 if code != Some(ended.exit_code) {
                     self.problems.push(format!(
