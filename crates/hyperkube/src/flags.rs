@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Int64,
     /// Anything.
     Text,
+    /// A path; a relative one starts at the working directory. Empty is none.
+    Path,
     /// Go's duration.
     Duration,
     /// Comma-separated, repeatable.
@@ -163,7 +165,7 @@ impl Flag {
             Kind::Bool => "bool",
             Kind::Int32 => "int32",
             Kind::Int64 => "int",
-            Kind::Text => "string",
+            Kind::Text | Kind::Path => "string",
             Kind::Duration => "duration",
             Kind::Strings => "strings",
             Kind::Map | Kind::SingleMap | Kind::LooseMap | Kind::LangleMap => "mapStringString",
@@ -384,6 +386,18 @@ impl CommandLine {
             })
             .map(|(name, text)| format!("FLAG: --{name}={text:?}"))
             .collect()
+    }
+
+    /// Flags that were given another value than their default, and that do nothing.
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = String> {
+        let given = self.given.iter();
+        let ignored = given.filter_map(|(name, text)| Some((find(name)?, text)));
+        let ignored = ignored.filter(|(flag, text)| {
+            let is_default = flag.default == text.as_str() || flag.default == format!("{text:?}");
+            let is_off = flag.default.is_empty() && text.as_str() == "false";
+            flag.effect == Effect::Ignored && !is_default && !is_off
+        });
+        ignored.map(|(flag, _)| format!("--{} is set and has no effect", flag.name))
     }
 
     /// The gates that flags set.

@@ -71,7 +71,7 @@ fn every_default_of_the_table_is_the_one_that_applies() {
             Value::Null | Value::Bool(false) => String::new(),
             Value::String(text) if text.is_empty() => text,
             Value::String(text) => match flag.kind {
-                Kind::Text => format!("{text:?}"),
+                Kind::Text | Kind::Path => format!("{text:?}"),
                 _ if text == "0s" || text == "0" => String::new(),
                 _ => text,
             },
@@ -93,7 +93,7 @@ fn every_flag_can_be_set_and_lands_in_its_field() {
         let text = match flag.kind {
             Kind::Bool => "true",
             Kind::Int32 | Kind::Int64 | Kind::Level | Kind::Quantity => "7",
-            Kind::Text | Kind::Strings => "x",
+            Kind::Text | Kind::Path | Kind::Strings => "x",
             Kind::Duration => "7s",
             Kind::Map | Kind::SingleMap | Kind::LooseMap => "a=b",
             Kind::LangleMap => "a<b",
@@ -337,4 +337,35 @@ fn help_and_version_are_asked_for() {
     let help = help();
     assert!(help.contains("\n  -v, --v Level\n"), "{help}");
     assert!(help.contains("(default 10250) (DEPRECATED: This parameter should"));
+}
+
+#[test]
+fn a_relative_path_starts_at_the_working_directory() {
+    let here = std::env::current_dir().unwrap();
+    let of_here = |path: &str| here.join(path).to_string_lossy().into_owned();
+    let line = read("--kubeconfig dir/x.conf --root-dir ./root --resolv-conf dir/../resolv --cert-dir /p/./q --config=").unwrap();
+    assert_eq!(line.flags.kubeconfig, of_here("dir/x.conf"));
+    assert_eq!(line.flags.root_dir, of_here("root"));
+    assert_eq!(line.fields["/resolvConf"], json!(of_here("resolv")));
+    assert_eq!(
+        line.flags.cert_dir, "/p/./q",
+        "an absolute one stays as it is"
+    );
+    assert_eq!(line.flags.config, "", "and none stays none");
+    assert_eq!(
+        line.given["root-dir"], "./root",
+        "the log shows what was given"
+    );
+}
+
+#[test]
+fn every_flag_that_names_a_place_of_this_machine_is_a_path() {
+    let names_a_place = |flag: &&&Flag| {
+        let words = ["-file", "-dir", "-path", "kubeconfig", "resolv-conf"];
+        words.iter().any(|word| flag.name.ends_with(word)) && flag.effect != Effect::Ignored
+    };
+    let flags = table();
+    let mut places = flags.iter().filter(names_a_place);
+    assert!(places.clone().count() >= 14);
+    assert_eq!(places.find(|flag| flag.kind != Kind::Path), None);
 }

@@ -7,6 +7,7 @@
 //! Upstream: github.com/spf13/pflag, component-base/cli/flag, pkg/util/flag/flags.go, pkg/util/taints
 
 use super::Kind;
+use crate::config_files::joined;
 use kubelet_model::duration::{DurationParseError, GoDuration};
 use kubelet_model::quantity::{Quantity, QuantityParseError};
 use serde_json::{Map, Value, json};
@@ -45,6 +46,7 @@ pub(super) fn read(kind: Kind, text: &str, before: Option<Value>) -> Result<Valu
         Kind::Int32 => integer(text, 32).map(Value::from),
         Kind::Int64 => integer(text, 64).map(Value::from),
         Kind::Text => Ok(json!(text)),
+        Kind::Path => Ok(json!(path(text))),
         Kind::Duration => Ok(json!(text.parse::<GoDuration>()?.to_string())),
         Kind::Strings => strings(text, before),
         Kind::Map => map(text, before, "="),
@@ -74,6 +76,15 @@ pub(super) fn read(kind: Kind, text: &str, before: Option<Value>) -> Result<Valu
         Kind::ReservedMemory => reserved_memory(text, before),
         Kind::Taints => taints(text),
         Kind::Version => version(text),
+    }
+}
+
+/// Go opens a relative path at the working directory. This program opens by descriptors, and hands paths to the runtime.
+fn path(text: &str) -> String {
+    match std::env::current_dir() {
+        Ok(directory) if !text.is_empty() && !text.starts_with('/') => joined(&directory, text),
+        // Without a working directory there is nothing to start at: whoever opens it says so.
+        Ok(_) | Err(_) => text.to_owned(),
     }
 }
 
