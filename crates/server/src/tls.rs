@@ -404,12 +404,26 @@ const WEAK: [&str; 16] = [
 ];
 
 impl Negotiation {
+    /// Suites that are asked for, that Go has, and that are not offered here: weak ones. The rest of the list counts without them.
+    pub fn weak_suites(&self) -> impl Iterator<Item = &str> {
+        let names = self.cipher_suites.iter().map(String::as_str);
+        names.filter(|name| WEAK.contains(name))
+    }
+
     /// The library's ciphers, as far as they are wanted.
     fn provider(&self) -> Result<CryptoProvider, TlsError> {
         let mut provider = rustls::crypto::ring::default_provider();
         if !self.cipher_suites.is_empty() {
             let wanted = self.cipher_suites.iter().map(|name| suite(name));
-            let wanted: Vec<CipherSuite> = wanted.collect::<Result<_, _>>()?;
+            let wanted: Vec<Option<CipherSuite>> = wanted.collect::<Result<_, _>>()?;
+            let wanted: Vec<CipherSuite> = wanted.into_iter().flatten().collect();
+            if wanted.is_empty() {
+                return Err(TlsError::Negotiation(format!(
+                    "tlsCipherSuites: {} are weak, and not available here; these are: {}",
+                    self.cipher_suites.join(", "),
+                    names_of_suites()
+                )));
+            }
             provider.cipher_suites.retain(|suite| {
                 suite.version() == &rustls::version::TLS13 || wanted.contains(&suite.suite())
             });
@@ -433,20 +447,23 @@ impl Negotiation {
     }
 }
 
-fn suite(name: &str) -> Result<CipherSuite, TlsError> {
+/// The suite of this name; `None` when Go has it and this build has not.
+fn suite(name: &str) -> Result<Option<CipherSuite>, TlsError> {
     if let Some((_, suite)) = SUITES.iter().find(|(known, _)| *known == name) {
-        return Ok(*suite);
+        return Ok(Some(*suite));
     }
-    // The first half is upstream's text for a name that nobody knows.
-    let known: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
-    let known = known.join(", ");
-    Err(TlsError::Negotiation(if WEAK.contains(&name) {
-        format!("tlsCipherSuites: {name} is weak, and not available here; these are: {known}")
-    } else {
-        format!(
-            "tlsCipherSuites: Cipher suite {name} not supported or doesn't exist; these are: {known}"
-        )
-    }))
+    if WEAK.contains(&name) {
+        return Ok(None);
+    }
+    // The first half is upstream's text.
+    Err(TlsError::Negotiation(format!(
+        "tlsCipherSuites: Cipher suite {name} not supported or doesn't exist; these are: {}",
+        names_of_suites()
+    )))
+}
+
+fn names_of_suites() -> String {
+    SUITES.map(|(name, _)| name).join(", ")
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -604,9 +621,15 @@ mod tests {
             assert!(suites(&[name]).contains(&suite), "{name}");
         }
         for name in WEAK {
-            let text = provider_of(&[name], &[]).unwrap_err();
-            assert!(text.starts_with(&format!("tlsCipherSuites: {name} is weak, and not available here; these are: TLS_AES_128")), "{text}");
+            assert_eq!(
+                suites(&[name, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]),
+                suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]),
+                "the rest of the list counts"
+            );
         }
+        let text = provider_of(&WEAK[..2], &[]).unwrap_err();
+        let start = format!("tlsCipherSuites: {}, {} are weak, and", WEAK[0], WEAK[1]);
+        assert!(text.starts_with(&start), "{text}");
         let text = provider_of(&["X"], &[]).unwrap_err();
         assert!(
             text.starts_with(

@@ -271,18 +271,26 @@ fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
         }
     }
     let (idle, tls) = (server.streaming_idle_timeout, &server.tls);
+    let negotiation = Negotiation {
+        min: if tls.min_version == "VersionTLS13" {
+            MinTls::V13
+        } else {
+            MinTls::V12
+        },
+        cipher_suites: tls.cipher_suites.clone(),
+        curves: tls.curve_preferences.clone(),
+    };
+    let weak: Vec<&str> = negotiation.weak_suites().collect();
+    if !weak.is_empty() {
+        tracing::warn!(
+            suites = weak.join(","),
+            "tlsCipherSuites names weak cipher suites that are not offered; the rest of the list is used"
+        );
+    }
     MainConfig {
         address: SocketAddr::new(server.address, server.port),
         pair,
-        negotiation: Negotiation {
-            min: if tls.min_version == "VersionTLS13" {
-                MinTls::V13
-            } else {
-                MinTls::V12
-            },
-            cipher_suites: tls.cipher_suites.clone(),
-            curves: tls.curve_preferences.clone(),
-        },
+        negotiation,
         client_ca: auth.client_ca_file.clone(),
         anonymous: if auth.anonymous {
             Anonymous::Allowed
