@@ -175,6 +175,13 @@ impl Gates {
         self.changed.get(all).copied().unwrap_or(gate.default)
     }
 
+    /// Gates that were set to something else than their default.
+    pub fn changed(&self) -> impl Iterator<Item = &'static str> {
+        let set = self.changed.iter();
+        set.filter_map(|(name, on)| Self::find(name).filter(|gate| gate.default != *on))
+            .map(|gate| gate.name)
+    }
+
     /// Gates that were set although they are done or deprecated, each worth a warning.
     pub fn outdated(&self) -> BTreeSet<&'static str> {
         let set = self.changed.keys().filter_map(|name| Self::find(name));
@@ -205,6 +212,25 @@ mod tests {
                 assert!(Gates::find(name).is_some(), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn the_list_is_upstreams() {
+        let upstream = include_str!("../../../parity/gates.tsv");
+        let upstream = upstream.lines().filter(|line| !line.starts_with('#'));
+        let upstream: Vec<&str> = upstream.map(str::trim_end).collect();
+        let stage = |stage| match stage {
+            Stage::Alpha => "Alpha",
+            Stage::Beta => "Beta",
+            Stage::Ga => "GA",
+            Stage::Deprecated => "Deprecated",
+        };
+        let ours = list::GATES.iter().map(|gate| {
+            let (stage, since, default) = (stage(gate.stage), gate.since, gate.default);
+            let locked = if gate.locked { "\tlocked" } else { "" };
+            format!("{}\t{stage}\t{since}\t{default}{locked}", gate.name)
+        });
+        assert_eq!(ours.collect::<Vec<_>>(), upstream);
     }
 
     #[test]
