@@ -15,6 +15,8 @@ use k8s_openapi::ByteString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use kubelet_model::yaml::{self, Duplicates};
+
 use crate::tls::read_bounded;
 
 /// More than a kubeconfig with a few certificates in it needs.
@@ -243,8 +245,9 @@ impl Kubeconfig {
         let wrong = |why: String| content(path, vec![why]);
         let text = std::str::from_utf8(text).map_err(|_| wrong("is not UTF-8 text".into()))?;
         // As upstream: YAML becomes JSON, JSON becomes the typed thing.
-        let value: Value =
-            serde_saphyr::from_str(text).map_err(|error| wrong(first_line(&error)))?;
+        let value = yaml::first_document(text, Duplicates::LastWins)
+            .map_err(|error| wrong(first_line(&error)))?
+            .unwrap_or_default();
         let file: File = serde_path_to_error::deserialize(value).map_err(|error| {
             let field = error.path().to_string();
             wrong(format!("{field}: {}", error.into_inner()))

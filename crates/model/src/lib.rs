@@ -20,3 +20,4 @@ pub mod pod;
 pub mod quantity;
 pub mod reason;
 pub mod reported;
+pub mod yaml;

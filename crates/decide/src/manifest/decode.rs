@@ -11,16 +11,14 @@
 
 use super::StaticSource;
 use k8s_openapi::api::core::v1::Pod;
+use kubelet_model::yaml::{self, Duplicates};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 
 /// Manifests above this size are refused unread, by upstream too.
-pub const MAX_MANIFEST_BYTES: usize = 10 * 1024 * 1024;
-
-/// Depth of nesting that is still read; a pod needs about a dozen levels.
-const MAX_DEPTH: usize = 64;
+pub const MAX_MANIFEST_BYTES: usize = yaml::MAX_BYTES;
 
 /// Why a manifest cannot be decoded. Prints as one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -247,13 +245,11 @@ fn parse(text: &str) -> Result<Value, ManifestProblem> {
 }
 
 /// The first document of YAML text that is not empty.
-fn first_document<T: DeserializeOwned>(text: &str) -> Result<T, ManifestProblem> {
-    let mut reader = text.as_bytes();
-    let mut documents = serde_saphyr::read_with_options(&mut reader, yaml_options());
-    match documents.next() {
-        None => Err(ManifestProblem::new("empty: a manifest holds one v1 Pod")),
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => Err(yaml_problem(&error)),
+fn first_document(text: &str) -> Result<Value, ManifestProblem> {
+    match yaml::first_document(text, Duplicates::LastWins) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(ManifestProblem::new("empty: a manifest holds one v1 Pod")),
+        Err(error) => Err(yaml_problem(&error)),
     }
 }
 
@@ -282,39 +278,11 @@ fn told(message: String) -> String {
     message
 }
 
-/// Go's scalars (`yes` is true, `0644` is octal), and limits that a pod cannot reach but a bomb does.
-fn yaml_options() -> serde_saphyr::Options {
-    let mut limits = serde_saphyr::options::AliasLimits::default();
-    limits.max_total_replayed_events = 100_000;
-    limits.max_replay_stack_depth = 16;
-    limits.max_alias_expansions_per_anchor = 10_000;
-    serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
-        with_snippet: false,
-        alias_limits: limits,
-        budget: serde_saphyr::budget! {
-            max_reader_input_bytes: Some(MAX_MANIFEST_BYTES),
-            max_depth: MAX_DEPTH,
-            flow_nesting_limit: MAX_DEPTH,
-            max_nodes: 100_000,
-            max_events: 400_000,
-            max_aliases: 10_000,
-            max_anchors: 1_000,
-            max_recorded_anchor_events: 100_000,
-            max_recorded_anchor_bytes: MAX_MANIFEST_BYTES,
-            max_total_scalar_bytes: MAX_MANIFEST_BYTES,
-            max_merge_keys: 1_000,
-            max_documents: 128,
-        },
-    }
-}
-
 /// Line and column (from 1) of a field such as `spec.containers[0].image` in a manifest; of its nearest parent
 /// when it is not written there. `None` when the text cannot be read. Costs a whole parse: for errors only.
 pub fn locate_field(bytes: &[u8], field: &str) -> Option<(usize, usize)> {
     let text = manifest_text(bytes).ok()?;
-    let mut node: Placed = first_document(text).ok()?;
+    let mut node: Placed = yaml::first(text, Duplicates::LastWins).ok()??;
     for step in field.split(['.', '[']).filter(|step| !step.is_empty()) {
         let next = match (node.value, step.strip_suffix(']')) {
             (Node::List(items), Some(index)) => index

@@ -7,10 +7,10 @@
 //! Upstream: pkg/kubelet/kubeletconfig/util/codec, k8s.io/apimachinery/pkg/runtime (errors), sigs.k8s.io/yaml
 
 use kubelet_api::config::{API_VERSION, KIND, KubeletConfiguration};
+use kubelet_model::yaml::{self, Duplicates};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::options::DuplicateKeyPolicy;
-use serde_saphyr::{Options, Spanned};
+use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -52,14 +52,6 @@ pub(super) struct Document {
     duplicate: Option<String>,
 }
 
-fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
-    serde_saphyr::options! {
-        duplicate_keys: duplicate_keys,
-        legacy_octal_numbers: true,
-        with_snippet: false,
-    }
-}
-
 impl Document {
     pub(super) fn read(path: &Path) -> Result<Self, DocumentError> {
         let shown = || path.display().to_string();
@@ -73,16 +65,16 @@ impl Document {
     }
 
     pub(super) fn parse(text: String) -> Result<Self, DocumentError> {
-        let strict = serde_saphyr::from_str_with_options(&text, options(DuplicateKeyPolicy::Error));
-        let (value, duplicate) = match strict {
+        let read = |duplicates| yaml::first_document(&text, duplicates);
+        let (value, duplicate) = match read(Duplicates::Error) {
             Ok(value) => (value, None),
             Err(first) => {
-                let lenient = options(DuplicateKeyPolicy::LastWins);
-                let value = serde_saphyr::from_str_with_options(&text, lenient)
+                let value = read(Duplicates::LastWins)
                     .map_err(|error| DocumentError::Decode(format!("yaml: {error}")))?;
                 (value, Some(doubled(&first)))
             }
         };
+        let value = value.unwrap_or_default();
         Ok(Self {
             text,
             value,
@@ -158,8 +150,7 @@ impl Document {
 
     /// `line 7: ` where the field is found in the text, else nothing.
     fn line(&self, path: &str) -> String {
-        let policy = options(DuplicateKeyPolicy::LastWins);
-        let places: Option<Places> = serde_saphyr::from_str_with_options(&self.text, policy).ok();
+        let places: Option<Places> = yaml::first(&self.text, Duplicates::LastWins).ok().flatten();
         let line = places.and_then(|places| places.line(path));
         line.map_or_else(String::new, |line| format!("line {line}: "))
     }
