@@ -5,7 +5,7 @@
 //! Calls: hyperkube/config_files.rs, once, before anything starts
 //! Holds: order is upstream's; nothing is changed
 //! Upstream: pkg/kubelet/apis/config/validation/validation.go (and _linux, _reserved_memory), options.go
-//!           (ValidateKubeletFlags); differences: the cgroup check does not hide the checks after it
+//!           (ValidateKubeletFlags), and what its parts refuse at their start; differences: the cgroup check does not hide the checks after it
 
 use kubelet_api::config::KubeletConfiguration;
 use kubelet_model::gates::{GateProblem, Gates};
@@ -15,6 +15,7 @@ mod features;
 mod labels;
 mod logging;
 mod nodes;
+mod start;
 
 pub use labels::flags;
 
@@ -110,6 +111,8 @@ pub fn validate(
     examination.tracing();
     examination.memory_qos();
     examination.logs_and_endpoints();
+    examination.eviction();
+    examination.placement();
     examination.problems
 }
 

@@ -736,3 +736,152 @@ fn node_labels_must_be_the_nodes_to_set() {
         }
     }
 }
+
+/// `TestParseThresholdConfig`, its refused rows and the accepted ones that are near them.
+#[test]
+fn thresholds_that_upstream_cannot_parse_are_refused() {
+    let hard = |signal: &str, value: &str| json!({"evictionHard": {signal: value}});
+    let soft = |value: &str, grace: &str| json!({"evictionSoft": {"memory.available": value}, "evictionSoftGracePeriod": {"memory.available": grace}});
+    check(&[
+        (hard("memory.available", "150Mi"), "", ""),
+        (hard("pid.available", "0%"), "", ""),
+        (hard("nodefs.available", "100%"), "", ""),
+        (hard("allocatableMemory.available", "10%"), "", ""),
+        (json!({"evictionSoft": {"memory.available": "0%"}}), "", ""),
+        (
+            json!({"evictionMinimumReclaim": {"memory.available": "0", "nodefs.available": "1Gi"}}),
+            "",
+            "",
+        ),
+        (
+            hard("mem.available", "150Mi"),
+            "evictionHard.mem.available",
+            "unsupported eviction signal mem.available",
+        ),
+        (
+            hard("memory.available", "-150Mi"),
+            "evictionHard.memory.available",
+            "eviction threshold memory.available must be positive: -150Mi",
+        ),
+        (
+            hard("memory.available", "0"),
+            "evictionHard.memory.available",
+            "eviction threshold memory.available must be positive: 0",
+        ),
+        (
+            hard("memory.available", "-15%"),
+            "evictionHard.memory.available",
+            "eviction percentage threshold memory.available must be >= 0%: -15%",
+        ),
+        (
+            hard("memory.available", "120%"),
+            "evictionHard.memory.available",
+            "eviction percentage threshold memory.available must be <= 100%: 120%",
+        ),
+        (
+            hard("memory.available", "x%"),
+            "evictionHard.memory.available",
+            "strconv.ParseFloat: parsing \"x\": invalid syntax",
+        ),
+        (
+            json!({"evictionSoft": {"memory.available": "150Mi"}}),
+            "evictionSoft.memory.available",
+            "grace period must be specified for the soft eviction threshold memory.available",
+        ),
+        (soft("150Mi", "30s"), "", ""),
+        (
+            soft("150Mi", "-30s"),
+            "evictionSoftGracePeriod.memory.available",
+            "invalid eviction grace period specified: -30s, must be a positive value",
+        ),
+        (
+            json!({"evictionMinimumReclaim": {"memory.available": "-300Mi"}}),
+            "evictionMinimumReclaim.memory.available",
+            "negative eviction minimum reclaim specified for memory.available",
+        ),
+        (
+            json!({"evictionMinimumReclaim": {"memory.available": "0%"}}),
+            "evictionMinimumReclaim.memory.available",
+            "eviction percentage minimum reclaim memory.available must be positive: 0%",
+        ),
+        (
+            json!({"evictionMinimumReclaim": {"memory.availble": "1Mi"}}),
+            "evictionMinimumReclaim.memory.availble",
+            "unsupported eviction signal memory.availble",
+        ),
+    ]);
+}
+
+/// `NewManager` of the three managers, as far as no NUMA node is needed.
+#[test]
+fn policies_that_upstream_does_not_start_with_are_refused() {
+    let cpu = |options: Value| json!({"cpuManagerPolicy": "static", "cpuManagerPolicyOptions": options, "systemReserved": {"cpu": "1"}});
+    let topology = |options: Value| json!({"topologyManagerPolicyOptions": options});
+    check(&[
+        (cpu(json!({"full-pcpus-only": "true"})), "", ""),
+        (
+            json!({"cpuManagerPolicy": "static", "reservedSystemCPUs": "0", "systemReservedCgroup": null,
+                "kubeReservedCgroup": null, "enforceNodeAllocatable": ["pods"]}),
+            "",
+            "",
+        ),
+        (
+            json!({"cpuManagerPolicy": "static"}),
+            "cpuManagerPolicy",
+            "[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero",
+        ),
+        (
+            json!({"cpuManagerPolicy": "Static"}),
+            "cpuManagerPolicy",
+            "unknown policy: \"Static\"",
+        ),
+        (
+            json!({"cpuManagerPolicy": "none", "cpuManagerPolicyOptions": {"full-pcpus-only": "true"}}),
+            "cpuManagerPolicyOptions",
+            "new none policy error: None policy: received unsupported options=map[full-pcpus-only:true]",
+        ),
+        (
+            cpu(json!({"x": "true"})),
+            "cpuManagerPolicyOptions.x",
+            "new static policy error: unknown CPU Manager Policy option: \"x\"",
+        ),
+        (
+            cpu(json!({"align-by-socket": "true"})),
+            "cpuManagerPolicyOptions.align-by-socket",
+            "new static policy error: CPU Manager Policy Alpha-level Options not enabled, but option \"align-by-socket\" provided",
+        ),
+        (
+            cpu(json!({"full-pcpus-only": "maybe"})),
+            "cpuManagerPolicyOptions.full-pcpus-only",
+            "new static policy error: bad value for option \"full-pcpus-only\": strconv.ParseBool: parsing \"maybe\": invalid syntax",
+        ),
+        (
+            cpu(
+                json!({"distribute-cpus-across-numa": "true", "prefer-align-cpus-by-uncorecache": "true"}),
+            ),
+            "cpuManagerPolicyOptions",
+            "new static policy error: static policy options prefer-align-cpus-by-uncorecache and distribute-cpus-across-numa can not be used at the same time",
+        ),
+        (
+            json!({"memoryManagerPolicy": "static"}),
+            "memoryManagerPolicy",
+            "unknown policy: \"static\"",
+        ),
+        (
+            json!({"memoryManagerPolicy": "BestEffort"}),
+            "memoryManagerPolicy",
+            "policy \"BestEffort\" is not available for platform \"linux\"",
+        ),
+        (topology(json!({"max-allowable-numa-nodes": "8"})), "", ""),
+        (
+            topology(json!({"max-allowable-numa-nodes": "7"})),
+            "topologyManagerPolicyOptions.max-allowable-numa-nodes",
+            "the minimum value of \"max-allowable-numa-nodes\" should not be less than 8",
+        ),
+        (
+            topology(json!({"x": "true"})),
+            "topologyManagerPolicyOptions.x",
+            "unknown Topology Manager Policy option: \"x\"",
+        ),
+    ]);
+}
