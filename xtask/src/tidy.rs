@@ -1,5 +1,5 @@
 //! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, crate edges, the domain matrix, how files
-//! are opened.
+//! are opened, who reads which setting.
 //!
 //! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
 //! Out:   one line per finding
@@ -8,6 +8,7 @@
 //! Upstream: none; the idea is rust-analyzer's tidy
 
 mod opens;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -92,6 +93,7 @@ pub(crate) fn say(text: &str) -> ExitCode {
 fn findings() -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     let mut opens = opens::Opens::default();
+    let mut settings = settings::Settings::default();
     let tracked = output("git", &["ls-files", "*.rs"])?;
     for file in tracked.lines().filter(|file| Path::new(file).exists()) {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
@@ -99,12 +101,14 @@ fn findings() -> anyhow::Result<Vec<String>> {
             findings.push(format!("{file}: has no header"));
         }
         findings.extend(opens.look(file, &text));
+        settings.look(file, &text);
         let lines = text.lines().count();
         if lines > LONGEST_FILE && !file.contains("tests") {
             findings.push(format!("{file}: {lines} lines, {LONGEST_FILE} is the most"));
         }
     }
     findings.extend(opens.unused());
+    findings.extend(settings.findings());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);
     Ok(findings)

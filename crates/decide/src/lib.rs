@@ -67,6 +67,7 @@ pub mod status_write;
 pub mod validate;
 pub mod view;
 pub mod volumes;
+pub mod without_effect;
 
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,7 @@ use kubelet_api::config::KubeletConfiguration;
 use kubelet_decide::defaults::{defaults, eviction_hard, without_file};
 use kubelet_decide::effective::effective;
 use kubelet_decide::validate::{self, FieldProblem, HostFacts};
+use kubelet_decide::without_effect;
 use kubelet_model::config::Config;
 use kubelet_model::gates::{GateProblem, Gates};
 use serde_json::Value;
@@ -126,6 +127,7 @@ pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, Confi
             "setting feature gate {name}, which will be removed in a future release"
         ));
     }
+    warnings.extend(without_effect(&config, line, &gates));
     problems.extend(validate::validate(&config, &gates, facts));
     match effective(&config, &line.flags, &gates) {
         Ok(effective) if problems.is_empty() => Ok(Loaded {
@@ -141,6 +143,19 @@ pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, Confi
             Err(ConfigError::Validation(problems))
         }
     }
+}
+
+/// What is set and does nothing, or less than upstream.
+fn without_effect(config: &KubeletConfiguration, line: &CommandLine, gates: &Gates) -> Vec<String> {
+    let untouched = defaults(KubeletConfiguration::default(), gates);
+    let untouched = if line.flags.config.is_empty() {
+        without_file(untouched)
+    } else {
+        eviction_hard(untouched)
+    };
+    let mut warnings = without_effect::warnings(config, &untouched, &line.flags, gates);
+    warnings.extend(line.without_effect());
+    warnings
 }
 
 /// Gates that decide over defaults: the command line's, then the file's. Ones that cannot be are told at the end.
@@ -194,7 +209,7 @@ fn resolve_paths(config: &mut KubeletConfiguration, directory: &Path) {
 }
 
 /// The directory and the path below it without `.`, `..` and doubled slashes.
-fn joined(directory: &Path, path: &str) -> String {
+pub(crate) fn joined(directory: &Path, path: &str) -> String {
     let mut clean = PathBuf::new();
     for part in directory.join(path).components() {
         match part {
