@@ -34,7 +34,7 @@ write_config() {
   [ -s "$DATA/subnet" ] || pick_subnet >"$DATA/subnet"
   cat >"$DATA/cni/net.d/10-hyperkube.conflist" <<EOF
 {"cniVersion": "0.4.0", "name": "$NETWORK", "plugins": [
-  {"type": "bridge", "bridge": "$BRIDGE", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  {"type": "bridge", "bridge": "$BRIDGE", "isGateway": true, "ipMasq": false, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": "$DATA/cni/ipam",
             "ranges": [[{"subnet": "$(cat "$DATA/subnet")"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
@@ -83,6 +83,14 @@ make_cgroup_root() {
   done
 }
 
+# masquerade: what leaves the node's subnet bears the machine's address. One rule for all pods: the bridge plugin's own (ipMasq) is
+# a chain per pod, nine iptables calls at its start and six at its end. Its comment is what clean.sh finds it by.
+masquerade() {
+  local rule=(POSTROUTING -s "$(cat "$DATA/subnet")" ! -d 224.0.0.0/4 ! -o "$BRIDGE"
+    -m comment --comment "name: \"$NETWORK\"" -j MASQUERADE)
+  iptables -w -t nat -C "${rule[@]}" 2>/dev/null || iptables -w -t nat -A "${rule[@]}"
+}
+
 # answers: the CRI service is up, not only the socket.
 answers() { ctr --address "$SOCKET" --connect-timeout 1s plugins ls 'id==cri' 2>/dev/null | grep ' ok *$' >/dev/null; }
 
@@ -92,8 +100,10 @@ start() {
   exec 9>"$DATA/.lock"
   flock 9
   make_cgroup_root
+  [ ! -s "$DATA/subnet" ] || masquerade # a reboot has taken the rule away, or somebody who flushed the table
   if containerd_pid >/dev/null && answers; then return; fi
   write_config
+  masquerade
   say "starting a private containerd in $DATA"
   setsid containerd --config "$CONFIG" >>"$CONTAINERD_LOG" 2>&1 </dev/null 9>&- &
   pid=$!

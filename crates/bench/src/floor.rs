@@ -162,6 +162,17 @@ impl Floor {
         count: u32,
         width: usize,
     ) -> anyhow::Result<Times> {
+        self.run_looking(recording, count, width, || {})
+    }
+
+    /// The same, with a look between start and end that costs neither of them.
+    pub(crate) fn run_looking(
+        &mut self,
+        recording: &Recording,
+        count: u32,
+        width: usize,
+        look: impl FnOnce(),
+    ) -> anyhow::Result<Times> {
         let mut replays = Vec::new();
         let mut traces = Vec::new();
         for number in self.next..self.next + count {
@@ -186,6 +197,8 @@ impl Floor {
             .executor
             .block_on(shared(replays, width, |replay| start(client, replay)))?;
         let running = clock::now();
+        look();
+        let ending = clock::now();
         let ended = self
             .executor
             .block_on(shared(started, width, |pod| async move {
@@ -193,7 +206,7 @@ impl Floor {
             }));
         let times = Times {
             start: running - begin,
-            end: clock::now() - running,
+            end: clock::now() - ending,
         };
         ended?;
         for (cgroups, logs, folder) in traces {

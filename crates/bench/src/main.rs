@@ -16,6 +16,7 @@ mod figures;
 mod floor;
 mod idle;
 mod kubelet;
+mod network;
 mod pods;
 mod proxy;
 mod record;
@@ -42,7 +43,8 @@ const HELP: &str = "\
 Usage: bench [flags]
 Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about fifteen minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
-  --only a,b         only these parts; of a kubelet that stands alone: pods, burst, exits, first, quiet, scale;
+  --only a,b         only these parts; of a kubelet that stands alone: network, pods, burst, exits, first, quiet,
+                     scale;
                      of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory
   --quiet-seconds n  length of the quiet spans (default 30)
   --rounds n         repetitions of one pod (default 11), half as many of many pods at once (default 5)
@@ -76,7 +78,9 @@ pub(crate) struct Plan {
 }
 
 /// Parts with a kubelet that stands alone; the first ones share one.
-const ALONE: [&str; 6] = ["pods", "burst", "exits", "first", "quiet", "scale"];
+const ALONE: [&str; 7] = [
+    "network", "pods", "burst", "exits", "first", "quiet", "scale",
+];
 /// Parts that share one node in a cluster, and all of a cluster.
 const SHARED: [&str; 3] = ["api-pods", "api-burst", "api-exits"];
 const CLUSTER: [&str; 5] = [
@@ -196,6 +200,10 @@ fn alone(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         max_pods: 110,
     };
     let mut floor = Floor::new(node)?;
+    if plan.has("network") {
+        part("one pod on the bare runtime, two networks by turns");
+        network::compare(node, &mut floor, &recording, plan, table)?;
+    }
     let mut kubelet = Kubelet::start(node, &places)?;
     clock::pause_ms(1500);
     let mut alone = figures::Samples::default();

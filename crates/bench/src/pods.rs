@@ -252,8 +252,18 @@ pub(crate) fn many(
         let ratios = started.by(&best.start);
         table.judge(
             &format!("{count} pods at once: manifests to all Ready"),
-            format!("{}; {}", started.spread("s"), ratios.times("floor")),
-            format!("{} at width {}", best.start.spread("s"), best.width),
+            format!(
+                "{}; {}; {:.1} pods/s",
+                started.spread("s"),
+                ratios.times("floor"),
+                f64::from(count) / started.median()
+            ),
+            format!(
+                "{} at width {}; {:.1} pods/s",
+                best.start.spread("s"),
+                best.width,
+                f64::from(count) / best.start.median()
+            ),
             ("<= 1.15 x floor", ratios.median() <= 1.15),
         );
         table.note(
