@@ -81,6 +81,8 @@ pub struct NodeStatusParts {
     pub runtime: watch::Receiver<RuntimeState>,
     /// Why work on the node's disk does not get on, if it does not.
     pub host: watch::Receiver<Option<String>>,
+    /// What hangs there and keeps only some pods waiting.
+    pub host_warning: watch::Receiver<Option<String>>,
     /// The own Node, as far as its watch brought it.
     pub own_node: Snapshots<Node>,
     /// Images on the node.
@@ -289,7 +291,8 @@ impl NodeStatus {
             .partition(|set| !set.was_had && VITAL.contains(&set.name) && set.reachable >= UNHEARD);
         let mut not_ready = self.not_ready(&runtime);
         not_ready.extend(vital.iter().map(ToString::to_string));
-        let warning: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let mut warning: Vec<String> = others.iter().map(ToString::to_string).collect();
+        warning.extend(self.parts.host_warning.borrow().clone());
         let warning = (!warning.is_empty()).then(|| warning.join("; "));
         let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
         node_status(

@@ -144,6 +144,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 status: &status,
                 runtime: heard.state,
                 host: progress.problem,
+                host_warning: progress.warning,
                 images,
                 events,
                 snapshots: snapshots_out.clone(),

@@ -122,6 +122,7 @@ impl OneNode {
             },
             runtime: runtime.subscribe(),
             host: watch::channel(None).1,
+            host_warning: watch::channel(None).1,
             own_node,
             images: watch::channel(None).1,
             pleg: handle,

@@ -292,6 +292,7 @@ pub(crate) fn host_progress(
     let shown = ShownProgress {
         last_good: check.last_good(),
         problem: check.problem(),
+        warning: check.warning(),
     };
     reconcilers.spawn(check, HostProgress::pace());
     shown
@@ -304,6 +305,8 @@ pub(crate) struct ShownProgress {
     pub(crate) last_good: watch::Receiver<Option<Instant>>,
     /// For the Node's status.
     pub(crate) problem: watch::Receiver<Option<String>>,
+    /// For its Ready condition's message.
+    pub(crate) warning: watch::Receiver<Option<String>>,
 }
 
 /// `makeIPTablesUtilChains`.
