@@ -93,7 +93,7 @@ pub struct NodeStatusParts {
     pub events: Events,
     /// How long the start takes.
     pub startup: Startup,
-    /// Where the node's name and UID are shown once it is registered.
+    /// Where the node's name and UID are shown, from its registration on, as its object has them.
     pub identity: watch::Sender<Option<(String, String)>>,
 }
 
@@ -153,11 +153,7 @@ impl NodeStatus {
         loop {
             match self.try_register().await {
                 Ok(node) => {
-                    let name = node.metadata.name.clone().unwrap_or_default();
-                    let uid = node.metadata.uid.clone().unwrap_or_default();
-                    tracing::info!(node = name, uid, "Node is registered");
-                    self.parts.identity.send_replace(Some((name, uid)));
-                    self.write_csi_node().await;
+                    self.show_identity(&node).await;
                     return node;
                 }
                 Err(error) => {
@@ -198,6 +194,22 @@ impl NodeStatus {
         })
     }
 
+    /// Tells who refers to the node which one it is: its object may have been deleted and made again, under another UID.
+    async fn show_identity(&self, node: &Node) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let uid = node.metadata.uid.clone().unwrap_or_default();
+        let identity = Some((name.clone(), uid.clone()));
+        let is_new = self.parts.identity.send_if_modified(|shown| {
+            let is_new = *shown != identity;
+            *shown = identity;
+            is_new
+        });
+        if is_new {
+            tracing::info!(node = name, uid, "Node is registered");
+            self.write_csi_node().await;
+        }
+    }
+
     async fn write_csi_node(&self) {
         let identity = self.parts.identity.borrow().clone();
         if let Some((name, uid)) = identity
@@ -220,6 +232,7 @@ impl NodeStatus {
             None if self.is_known(&name) => {}
             None => *node = self.read(&name).await?,
         }
+        self.show_identity(node).await;
         let plan = self.plan(node);
         let times = ReportTimes {
             since_last: self.reported.map(|at| at.elapsed()),
