@@ -91,6 +91,7 @@ pub fn selectors(bytes: &[u8]) {
         fields: vec![("spec.nodeName", "n".to_owned())],
         owners: Vec::new(),
         finalizers: Vec::new(),
+        ties: Vec::new(),
     };
     if let Ok(selection) = Selection::parse(row("pods"), labels, fields) {
         assert!(!selection.is_all() || selection.matches(&object));

@@ -19,15 +19,20 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::references;
+
 mod disk;
 mod keeper;
 mod log;
 mod medium;
+mod ties;
 
 use disk::Disk;
 use keeper::Keeper;
 use log::Log;
 pub use log::{Event, Watcher};
+use ties::Ties;
+pub(crate) use ties::{Thing, Tie};
 
 /// Writes that one sync may carry.
 const BATCH: usize = 512;
@@ -123,11 +128,15 @@ pub struct Object {
     pub owners: Vec<String>,
     /// Its finalizers.
     pub finalizers: Vec<String>,
+    /// What leads where by it, each once.
+    pub(crate) ties: Vec<Tie>,
 }
 
 impl Object {
     /// The parsed object.
     pub fn value(&self) -> Value {
+        #[cfg(test)]
+        tests::count_parse();
         crate::bounds::read_kept(&self.bytes).unwrap_or_default()
     }
 
@@ -248,6 +257,8 @@ struct Shared {
 struct State {
     version: u64,
     objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Of exactly these objects.
+    ties: Ties,
     /// Changes older than this are not known for any storage.
     compacted: u64,
     logs: BTreeMap<String, Log>,
@@ -389,6 +400,26 @@ impl Store {
     /// One object.
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.0.shared.read().objects.get(key).cloned()
+    }
+
+    /// Whether one thing leads to the other.
+    pub(crate) fn is_tied(&self, from: Thing, to: Thing) -> bool {
+        self.0.shared.read().ties.has(&Tie { from, to })
+    }
+
+    /// Whether both lead to one thing of a kind.
+    pub(crate) fn is_tied_over(&self, kind: &'static str, from: &Thing, other: &Thing) -> bool {
+        let state = self.0.shared.read();
+        let mut both = state.ties.after(from, kind).cloned();
+        both.any(|to| {
+            let from = other.clone();
+            state.ties.has(&Tie { from, to })
+        })
+    }
+
+    /// How many of a kind a thing leads to.
+    pub(crate) fn count_tied(&self, from: &Thing, kind: &'static str) -> usize {
+        self.0.shared.read().ties.after(from, kind).count()
     }
 
     /// All objects whose key starts with `prefix`, now.
@@ -564,6 +595,7 @@ fn render(fields: Fields, key: Arc<str>, mut value: Value, version: u64) -> Obje
         fields: fields(storage, &value),
         owners: owners(&value),
         finalizers: finalizers(&value),
+        ties: references::ties(storage, &value),
         bytes: bytes.into(),
         key,
     }
@@ -602,10 +634,14 @@ fn publish(state: &mut State, events: Vec<Event>, compacted: u64) {
     for event in events {
         state.version = event.version;
         let key = Arc::clone(&event.object.key);
-        if event.removed {
-            state.objects.remove(&key);
+        let replaced = if event.removed {
+            state.objects.remove(&key)
         } else {
-            state.objects.insert(key, Arc::clone(&event.object));
+            state.ties.add(&event.object);
+            state.objects.insert(key, Arc::clone(&event.object))
+        };
+        if let Some(replaced) = replaced {
+            state.ties.remove(&replaced);
         }
         let storage = event.object.storage().to_owned();
         told.insert(storage.clone(), event.version);
@@ -626,4 +662,4 @@ fn publish(state: &mut State, events: Vec<Event>, compacted: u64) {
 type News = watch::Receiver<u64>;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

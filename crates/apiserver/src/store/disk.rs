@@ -18,8 +18,9 @@ use serde_json::Value;
 
 use super::medium::Medium;
 use super::{
-    Event, Fields, Known, Log, Object, OpenError, State, finalizers, labels, owners, render,
+    Event, Fields, Known, Log, Object, OpenError, State, Ties, finalizers, labels, owners, render,
 };
+use crate::references;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
@@ -296,6 +297,7 @@ impl Contents {
         }
         State {
             version: self.version,
+            ties: Ties::of(self.objects.values()),
             objects: self.objects,
             compacted: self.compacted,
             logs,
@@ -485,6 +487,7 @@ fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String>
         fields: fields(storage, &value),
         owners: owners(&value),
         finalizers: finalizers(&value),
+        ties: references::ties(storage, &value),
         bytes: bytes.to_vec().into(),
     }))
 }

@@ -11,6 +11,19 @@ use super::*;
 
 mod trouble;
 
+thread_local! {
+    static PARSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+pub(super) fn count_parse() {
+    PARSES.with(|parses| parses.set(parses.get() + 1));
+}
+
+/// How many kept objects this thread has read.
+pub(crate) fn parses() -> usize {
+    PARSES.with(std::cell::Cell::get)
+}
+
 fn no_fields(_: &str, _: &Value) -> Vec<(&'static str, String)> {
     Vec::new()
 }
@@ -324,6 +337,71 @@ async fn a_watch_from_before_the_log_is_told_so() {
     assert_eq!(fresh.next().await.unwrap()[0].version, oldest + 1);
     // A quiet storage knows of itself.
     assert!(store.watch("others", 1).is_ok());
+}
+
+/// A pod of node `n0` or `n1`, or a volume, that names one of three secrets.
+fn naming(dice: &mut Dice) -> (&'static str, Value) {
+    let (node, secret) = (dice.roll(3), dice.roll(3));
+    let named = serde_json::json!({"name": format!("s{secret}"), "namespace": "ns"});
+    if dice.roll(3) == 0 {
+        let claim = serde_json::json!({"namespace": "ns", "name": format!("c{node}")});
+        let spec = serde_json::json!({"claimRef": claim, "csi": {"nodeStageSecretRef": named}});
+        return (
+            "persistentvolumes",
+            serde_json::json!({"metadata": {}, "spec": spec}),
+        );
+    }
+    let node = if node == 2 {
+        String::new()
+    } else {
+        format!("n{node}")
+    };
+    let spec = serde_json::json!({"nodeName": node, "imagePullSecrets": [named.clone(), named]});
+    let metadata = serde_json::json!({"namespace": "ns"});
+    (
+        "pods",
+        serde_json::json!({"metadata": metadata, "spec": spec}),
+    )
+}
+
+#[tokio::test]
+async fn ties_are_those_of_the_objects_after_any_changes_and_after_an_opening() {
+    let path = std::env::temp_dir().join(format!("hyperkube-ties-{}", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    let agree = |store: &Store| {
+        let state = store.0.shared.read();
+        let ties = Ties::of(state.objects.values());
+        assert_eq!(state.ties, ties);
+        ties
+    };
+    let store = Store::open(&path, no_fields).unwrap();
+    let mut dice = Dice(9);
+    for _ in 0..60 {
+        let (storage, mut value) = naming(&mut dice);
+        let name = format!("o{}", dice.roll(4));
+        value["metadata"]["name"] = name.clone().into();
+        let key = format!("{storage}/ns/{name}");
+        let found = store.get(&key).map(|object| object.version);
+        let change = match found {
+            Some(_) if dice.roll(3) == 0 => Change::Remove,
+            _ => Change::Put(Box::new(value)),
+        };
+        let expected = found.map_or(Expected::Absent, Expected::At);
+        let write = Write {
+            key,
+            expected,
+            change,
+        };
+        store.write(write).await.unwrap();
+        agree(&store);
+    }
+    let before = agree(&store);
+    assert_ne!(before, Ties::default());
+    drop(store);
+    let again = Store::open(&path, no_fields).unwrap();
+    assert_eq!(agree(&again), before);
+    drop(again);
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
