@@ -21,6 +21,9 @@ mod node_restriction;
 mod runtime_class;
 mod service_account;
 
+#[cfg(test)]
+pub(crate) use node_restriction::MIRROR_PODS;
+
 /// What marks a pod that stands for a static one.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

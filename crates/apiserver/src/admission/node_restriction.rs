@@ -4,7 +4,8 @@
 //! Out:   403 in upstream's words
 //! Calls: `admission`
 //! Holds: users that are no kubelet are not looked at; the authorizer was asked before, and allows whatever needs a look inside
-//! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates
+//! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates;
+//!           mirror pods are bounded in number
 
 use std::collections::BTreeSet;
 
@@ -35,6 +36,9 @@ const KUBELET_LABELS: [&str; 11] = [
     "beta.kubernetes.io/os",
     "beta.kubernetes.io/arch",
 ];
+
+/// Mirror pods that a kubelet may have at the API at a time: as many static pods as no node runs.
+pub(crate) const MIRROR_PODS: usize = 1_000;
 
 pub(super) fn admit(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
     let Some(node) = change.who.node_identity() else {
@@ -90,9 +94,11 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
 
 /// Whether a pod is bound to the node; 404 for one that is not there.
 fn is_on(registry: &Registry, place: Place<'_>, name: &str, node: &str) -> Result<bool, Failure> {
-    let found = registry.value("pods", place.namespace, name);
+    let found = registry
+        .store
+        .get(&format!("pods/{}/{name}", place.namespace));
     let found = found.ok_or_else(|| Failure::not_found(place.resource, name))?;
-    Ok(text(&found, "/spec/nodeName") == node)
+    Ok(found.field("spec.nodeName") == node)
 }
 
 fn create_pod(
@@ -113,6 +119,15 @@ fn create_pod(
         ));
     }
     owner(registry, place, object, node)?;
+    // Upstream has no bound here; a cluster has quotas.
+    let there = registry
+        .store
+        .count_tied(&references::node(node), references::MIRROR);
+    if there >= MIRROR_PODS {
+        return refuse(&format!(
+            "node {node:?} has {there} mirror pods, and can not create more than {MIRROR_PODS}"
+        ));
+    }
     match references::api_object(object) {
         Err(why) => refuse(&format!(
             "error checking mirror pod for API references: {why}"

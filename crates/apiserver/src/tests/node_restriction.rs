@@ -722,3 +722,34 @@ async fn of_a_claim_a_kubelet_writes_the_size_in_its_status() {
         world.expect(&mynode(), &row, "claim", words);
     }
 }
+
+#[tokio::test]
+async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
+    use Operation::{Create, Delete};
+    let world = with_pods().await;
+    let most = admission::MIRROR_PODS;
+    // One was there, and those of others do not count.
+    for number in 1..most {
+        let pod = test_pod(&format!("m{number}"), "mynode", true);
+        world.put("pods", pod).await;
+    }
+    let one = |operation, name| Row {
+        operation,
+        place: ("pods", "ns", name),
+        sub: "",
+        new: test_pod(name, "mynode", true),
+        old: Value::Null,
+    };
+    let words = format!("node \"mynode\" has {most} mirror pods, and can not create more");
+    world.expect(&mynode(), &one(Create, "more"), "beyond", &words);
+    world.expect(&mynode(), &one(Delete, "m1"), "deletion", "");
+    let key = "pods/ns/m1";
+    let version = world.server.0.registry.store.get(key).unwrap().version;
+    let write = Write {
+        key: key.to_owned(),
+        expected: Expected::At(version),
+        change: crate::store::Change::Remove,
+    };
+    world.server.0.registry.store.write(write).await.unwrap();
+    world.expect(&mynode(), &one(Create, "more"), "room again", "");
+}
