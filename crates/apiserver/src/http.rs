@@ -246,6 +246,11 @@ impl Head {
                 Reply::Listed(parts) => listed(parts),
                 Reply::Watch(watch) => streamed(*watch),
                 Reply::Passed(response) => patient(response),
+                Reply::Switched(response, taker) => {
+                    // A stream that has ended already gives it back.
+                    drop(taker.send(place));
+                    return Ok(response);
+                }
             };
             Ok(answer.map(|body| Placed { body, place }.boxed_unsync()))
         };

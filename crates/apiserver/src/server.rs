@@ -138,7 +138,7 @@ impl ApiServer {
     /// # Errors
     /// As [`Self::new`].
     pub fn limited(parts: Parts, limits: Limits) -> Result<Self, String> {
-        let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client)?;
+        let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client, limits.proxied)?;
         let registry = Registry {
             store: parts.store,
             now: parts.now,

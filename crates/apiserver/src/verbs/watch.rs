@@ -94,12 +94,8 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
         seconds => seconds.min(LONGEST_SECONDS),
     };
-    // What a credential began ends with it.
-    let left = call.until.map(|until| {
-        let left = until.saturating_sub(server.registry.now().as_second());
-        u64::try_from(left).unwrap_or(0).saturating_add(1)
-    });
-    let seconds = left.map_or(seconds, |left| left.min(seconds));
+    let left = call.time_left(server.registry.now());
+    let seconds = left.map_or(seconds, |left| left.as_secs().min(seconds));
     let objects = if initial {
         snapshot.objects
     } else {
