@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub use log::{Event, Watcher};
 use ties::Ties;
 pub(crate) use ties::{Thing, Tie};
 
+/// A writer waits for the disk no longer.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 /// Writes that one sync may carry.
 const BATCH: usize = 512;
 /// Between two tries to get a file that another process has open.
@@ -100,6 +103,8 @@ pub struct Trouble {
     pub is_full: bool,
     /// The write was not done, and is safe to repeat; else nobody knows.
     pub is_settled: bool,
+    /// It does not answer.
+    pub is_hung: bool,
     /// When the disk is tried again.
     pub again_in: Duration,
 }
@@ -252,6 +257,10 @@ impl Drop for Inner {
 struct Shared {
     fields: Fields,
     state: RwLock<State>,
+    /// Batches that the writer's thread is through with, whatever became of them.
+    batches: AtomicU64,
+    /// The value of `batches` at which somebody waited in vain: while it is that, the disk hangs.
+    hung_at: AtomicU64,
 }
 
 struct State {
@@ -282,10 +291,7 @@ impl Store {
     }
 
     fn with_thread(disk: Disk, state: State, fields: Fields) -> Result<Self, OpenError> {
-        let shared = Arc::new(Shared {
-            fields,
-            state: RwLock::new(state),
-        });
+        let shared = Arc::new(Shared::new(fields, state));
         let (queue, pending) = mpsc::channel();
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -336,20 +342,18 @@ impl Store {
     /// As [`Self::open`].
     pub fn backend(backend: impl redb::StorageBackend, fields: Fields) -> Result<Self, OpenError> {
         let (disk, state) = Disk::backend(backend, fields)?;
-        let shared = Arc::new(Shared {
-            fields,
-            state: RwLock::new(state),
-        });
+        let shared = Arc::new(Shared::new(fields, state));
         let writer = Writer::Inline(Mutex::new(Keeper::new(disk)));
         Ok(Self(Arc::new(Inner { shared, writer })))
     }
 
-    /// Does one write; when this returns, it is synced and visible. Cancel: the write may still be done.
+    /// Does one write; when this returns, it is synced and visible. A disk that does not answer is waited for 30 s, by nobody who
+    /// comes after that. Cancel, and the end of the wait: a write that has begun may still be done, another one is not.
     ///
     /// # Errors
     /// [`WriteError`].
     pub async fn write(&self, write: Write) -> Answer {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let pending = Pending { write, answer };
         match &self.0.writer {
             Writer::Inline(keeper) => {
@@ -360,19 +364,20 @@ impl Store {
                 }
                 keeper.take(&self.0.shared, vec![pending]);
             }
+            Writer::Thread { .. } if self.0.shared.is_hung() => {
+                return Err(WriteError::Failed(Trouble::hung(true)));
+            }
             Writer::Thread { queue, .. } => {
                 // A closed queue drops the answer, which is seen below.
                 let _sent = queue.as_ref().map(|queue| queue.send(pending));
+                if let Ok(answer) = tokio::time::timeout(DISK_PATIENCE, &mut answered).await {
+                    return answer
+                        .unwrap_or_else(|_| Err(WriteError::Failed(Trouble::unanswered())));
+                }
+                return self.0.shared.waited_in_vain(&mut answered);
             }
         }
-        let gone = |_| {
-            Err(WriteError::Failed(Trouble {
-                why: "its writer gave no answer".into(),
-                is_full: false,
-                is_settled: false,
-                again_in: Duration::ZERO,
-            }))
-        };
+        let gone = |_| Err(WriteError::Failed(Trouble::unanswered()));
         answered.await.unwrap_or_else(gone)
     }
 
@@ -393,6 +398,9 @@ impl Store {
 
     /// Why no write is taken now.
     pub fn failed(&self) -> Option<Arc<str>> {
+        if self.0.shared.is_hung() {
+            return Some(Trouble::hung(true).why);
+        }
         let failed = &self.0.shared.read().failed;
         failed.as_ref().map(|trouble| Arc::clone(&trouble.why))
     }
@@ -486,7 +494,63 @@ impl Store {
     }
 }
 
+impl Trouble {
+    fn unanswered() -> Self {
+        Self {
+            why: "its writer gave no answer".into(),
+            is_full: false,
+            is_settled: false,
+            is_hung: false,
+            again_in: Duration::ZERO,
+        }
+    }
+
+    /// Of a disk that does not answer, to one whose write it has (it is not settled then), or to the next one.
+    fn hung(is_settled: bool) -> Self {
+        let seconds = DISK_PATIENCE.as_secs();
+        let kept = if is_settled {
+            "nothing is written before it does"
+        } else {
+            "whether this write is kept is not known"
+        };
+        Self {
+            why: format!("its disk has not answered for {seconds} s; {kept}").into(),
+            is_full: false,
+            is_settled,
+            is_hung: true,
+            again_in: DISK_PATIENCE,
+        }
+    }
+}
+
 impl Shared {
+    fn new(fields: Fields, state: State) -> Self {
+        Self {
+            fields,
+            state: RwLock::new(state),
+            batches: AtomicU64::new(0),
+            hung_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    fn is_hung(&self) -> bool {
+        self.hung_at.load(Ordering::SeqCst) == self.batches.load(Ordering::SeqCst)
+    }
+
+    /// What to say to one who has waited for so long, unless the answer came just now; nobody else waits before the batch is through.
+    fn waited_in_vain(&self, answered: &mut oneshot::Receiver<Answer>) -> Answer {
+        // Answers are given before the batch is counted: without one here, a count after this one is still to come.
+        let batches = self.batches.load(Ordering::SeqCst);
+        if let Ok(answer) = answered.try_recv() {
+            return answer;
+        }
+        self.hung_at.store(batches, Ordering::SeqCst);
+        tracing::error!(
+            "The store's disk does not answer; writes are refused until it does, and reads go on"
+        );
+        Err(WriteError::Failed(Trouble::hung(false)))
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -547,6 +611,7 @@ fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pen
         if done.is_err() {
             keeper.panicked(shared);
         }
+        shared.batches.fetch_add(1, Ordering::SeqCst);
     }
 }
 

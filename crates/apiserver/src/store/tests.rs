@@ -45,6 +45,84 @@ fn remove(key: &str, version: u64) -> Write {
     }
 }
 
+/// Where a disk's syncs pass, or hang.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<Bars>, std::sync::Condvar)>);
+
+#[derive(Debug, Default)]
+struct Bars {
+    is_shut: bool,
+    is_reached: bool,
+}
+
+impl Gate {
+    pub(crate) fn shut(&self) {
+        self.0.0.lock().unwrap().is_shut = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.lock().unwrap().is_shut = false;
+        self.0.1.notify_all();
+    }
+
+    /// Until somebody hangs there.
+    pub(crate) fn until_reached(&self) {
+        let bars = self.0.0.lock().unwrap();
+        let wait = Duration::from_secs(30);
+        let reached = self
+            .0
+            .1
+            .wait_timeout_while(bars, wait, |bars| !bars.is_reached);
+        assert!(reached.unwrap().0.is_reached);
+    }
+
+    pub(crate) fn is_reached(&self) -> bool {
+        self.0.0.lock().unwrap().is_reached
+    }
+
+    fn pass(&self) {
+        let mut bars = self.0.0.lock().unwrap();
+        bars.is_reached = bars.is_shut;
+        self.0.1.notify_all();
+        drop(self.0.1.wait_while(bars, |bars| bars.is_shut));
+    }
+}
+
+#[derive(Debug)]
+struct GatedDisk(redb::backends::InMemoryBackend, Gate);
+
+impl redb::StorageBackend for GatedDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+impl Store {
+    /// With a writer's thread, in memory, behind a gate.
+    pub(crate) fn gated(gate: &Gate, fields: Fields) -> Self {
+        let disk = GatedDisk(redb::backends::InMemoryBackend::new(), gate.clone());
+        let (disk, state) = Disk::backend(disk, fields).unwrap();
+        Self::with_thread(disk, state, fields).unwrap()
+    }
+}
+
 /// splitmix64.
 struct Dice(u64);
 
