@@ -232,3 +232,39 @@ async fn long_lists_do_not_wait_for_long_writes() {
     assert!(created.is_err(), "a long write waits for its turn");
     drop(held);
 }
+
+#[tokio::test]
+async fn a_long_write_whose_disk_hangs_holds_no_turn() {
+    let gate = crate::store::tests::Gate::default();
+    let world = World::made(Limits::default(), |parts| {
+        parts.store = Store::gated(&gate, selectable_fields);
+    });
+    world.settle().await;
+    gate.shut();
+    let large = |name: &str| config_map(name, &json!({"x": "x".repeat(100 << 10)}));
+    let (admin, line) = (User::admin(), format!("POST {CONFIG_MAPS}"));
+    let (a, b, c) = (large("a"), large("b"), large("c"));
+    let mut hanging = std::pin::pin!(futures_util::future::join_all([
+        world.send(&admin, &line, &a, ""),
+        world.send(&admin, &line, &b, ""),
+        world.send(&admin, &line, &c, ""),
+    ]));
+    // As large as they, but for the disk.
+    let (dry, other) = (format!("{line}?dryRun=All"), large("d"));
+    let free = async {
+        while !gate.is_reached() {
+            tokio::task::yield_now().await;
+        }
+        world.send(&admin, &dry, &other, "").await
+    };
+    let free = tokio::time::timeout(Duration::from_secs(20), free);
+    tokio::select! {
+        biased;
+        _ = &mut hanging => panic!("the disk hangs"),
+        done = free => assert_eq!(done.expect("it waited for the disk").0, 201),
+    }
+    gate.open();
+    let done = tokio::time::timeout(Duration::from_secs(30), hanging).await;
+    let codes: Vec<u16> = done.unwrap().into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, [201; 3]);
+}
