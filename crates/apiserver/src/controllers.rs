@@ -114,7 +114,7 @@ impl ApiServer {
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
             let mut streams = self.0.streams.lock().await;
-            tokio::join!(self.controllers(), streams.run());
+            tokio::join!(self.controllers(), streams.run(), self.0.pace.run());
         };
         tokio::select! {
             // The stop first; a pass that is cut goes on after the next start.

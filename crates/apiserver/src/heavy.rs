@@ -2,7 +2,7 @@
 //!
 //! In:    a request whose body has been read
 //! Out:   its answer
-//! Calls: `http`, for every request on objects
+//! Calls: `http`, for every request on objects; `verbs`, for what a watch or a list shows on its way
 //! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few lists and a few writes compute
 //!        at a time, and one that waits for the disk holds neither turn nor thread; who waits for its turn waits no longer than its
 //!        request; a short one never leaves the server's thread, so that simulations stay as they are
@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::failure::Failure;
+use crate::pace::SLICE;
 use crate::server::Inner;
 use crate::verbs::{self, Call, Reply};
 
@@ -45,7 +46,7 @@ impl Default for Turns {
 impl Turns {
     /// The ones that a verb takes.
     pub(crate) fn of(&self, verb: &str) -> &Arc<Semaphore> {
-        if verb == "list" {
+        if ["get", "list", "watch"].contains(&verb) {
             &self.lists
         } else {
             &self.writes
@@ -57,14 +58,29 @@ impl Turns {
 fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
     let store = &server.registry.store;
     let resource = call.target.resource;
+    // Shown otherwise than it is kept.
+    let is_read = || call.accept.contains("as=") || resource.strategy.convert.is_some();
     match call.verb {
-        // Streams and what is passed on take no time here; their connection stays where it is.
-        "get" | "watch" => false,
+        // A watch shows few at a time by itself. What is passed on takes no time here; its connection stays where it is.
+        "watch" => false,
+        "get" if !is_read() => false,
+        "get" => {
+            let found = store.get(&call.place().key());
+            let is_own = call
+                .target
+                .subresource
+                .is_none_or(|sub| sub.name == "status");
+            is_own && found.is_some_and(|found| found.bytes.len() > LIGHT)
+        }
+        "list" if !is_read() => false,
         "list" => {
             let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
-            let is_shown_as_kept = call.accept.is_empty() || !call.accept.contains("as=");
-            (!is_shown_as_kept || resource.strategy.convert.is_some())
-                && store.list(&resource.prefix(namespace)).objects.len() > FEW
+            let objects = store.list(&resource.prefix(namespace)).objects;
+            let mut bytes = objects.iter().map(|object| object.bytes.len());
+            objects.len() > FEW
+                || bytes
+                    .try_fold(SLICE, |left, size| left.checked_sub(size))
+                    .is_none()
         }
         _ if call
             .target
@@ -116,6 +132,23 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
         verbs::serve(&server, &call).await
     };
     in_turns(&turns, Box::pin(work)).await?
+}
+
+/// Shows what was kept in so many bytes, unless it goes out as it was kept: here, or in a turn on a thread. `None` after a panic.
+pub(crate) async fn shown<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    bytes: usize,
+    show: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    if bytes <= LIGHT {
+        return Some(show());
+    }
+    let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+    let show = move || {
+        let _turn = turn;
+        show()
+    };
+    tokio::task::spawn_blocking(show).await.ok()
 }
 
 /// Tells that work may go on; told before it is waited for counts too.

@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) begun: AtomicBool,
     /// Of requests that take long.
     pub(crate) turns: crate::heavy::Turns,
+    /// Of answers that are long.
+    pub(crate) pace: Arc<crate::pace::Pace>,
     /// How much room events have left.
     pub(crate) event_room: crate::controllers::EventRoom,
     pub(crate) limits: Limits,
@@ -158,6 +160,7 @@ impl ApiServer {
             kubelets,
             begun: AtomicBool::new(false),
             turns: crate::heavy::Turns::default(),
+            pace: Arc::default(),
             event_room: crate::controllers::EventRoom::default(),
             limits,
             in_flight: InFlight::new(limits),
