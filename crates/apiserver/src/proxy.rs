@@ -405,9 +405,12 @@ fn log_options(call: &Call<'_>) -> Vec<String> {
         "limitBytes",
         "stream",
     ];
-    let given = names
-        .into_iter()
-        .filter_map(|name| Some((name, call.query.get(name)?)));
+    let given = names.into_iter().filter_map(|name| {
+        if ["follow", "previous", "timestamps"].contains(&name) {
+            return call.query.is_set(name).then_some((name, "true"));
+        }
+        Some((name, call.query.get(name)?))
+    });
     given
         .map(|(name, value)| format!("{name}={}", encode(value)))
         .collect()

@@ -92,7 +92,7 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     if wanted > store.version() {
         return Err(Failure::too_large_version(wanted, store.version()));
     }
-    let asks_initial = call.query.get("sendInitialEvents").is_some();
+    let asks_initial = call.query.all("sendInitialEvents").next().is_some();
     let initial = if asks_initial {
         call.query.is_set("sendInitialEvents")
     } else {
