@@ -7,6 +7,8 @@
 //! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::failure::{Cause, Failure};
@@ -287,7 +289,7 @@ fn service_address(registry: &Registry, service: &mut Value) {
         return;
     }
     let services = registry.store.list("services/").objects;
-    let taken: Vec<String> = services
+    let taken: BTreeSet<String> = services
         .iter()
         .map(|one| text(&one.value(), "/spec/clusterIP").to_owned())
         .collect();

@@ -82,6 +82,15 @@ impl Cause {
         }
     }
 
+    /// A value that names nothing.
+    pub fn missing(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {}", shown(value)),
+        }
+    }
+
     /// The same value twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self {
