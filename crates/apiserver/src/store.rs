@@ -20,6 +20,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::object::text;
 use crate::references;
 
 mod disk;
@@ -125,6 +126,10 @@ pub struct Object {
     pub version: u64,
     /// JSON, with that version in it.
     pub bytes: Bytes,
+    /// Its UID.
+    pub(crate) uid: String,
+    /// When its deletion was or is over, as it says; empty when it does not go.
+    pub(crate) deletion: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// What field selectors may ask for, besides name and namespace.
@@ -656,6 +661,8 @@ fn render(fields: Fields, key: Arc<str>, mut value: Value, version: u64) -> Obje
     let storage = key.split('/').next().unwrap_or_default();
     Object {
         version,
+        uid: text(&value, "/metadata/uid").to_owned(),
+        deletion: text(&value, "/metadata/deletionTimestamp").to_owned(),
         labels: labels(&value),
         fields: fields(storage, &value),
         owners: owners(&value),

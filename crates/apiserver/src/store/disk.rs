@@ -20,6 +20,7 @@ use super::medium::Medium;
 use super::{
     Event, Fields, Known, Log, Object, OpenError, State, Ties, finalizers, labels, owners, render,
 };
+use crate::object::text;
 use crate::references;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
@@ -483,6 +484,8 @@ fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String>
     Ok(Arc::new(Object {
         key: key.into(),
         version,
+        uid: text(&value, "/metadata/uid").to_owned(),
+        deletion: text(&value, "/metadata/deletionTimestamp").to_owned(),
         labels: labels(&value),
         fields: fields(storage, &value),
         owners: owners(&value),
