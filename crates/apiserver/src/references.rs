@@ -219,13 +219,21 @@ pub(crate) fn volume_secrets(volume: &Value) -> Vec<(String, String)> {
 pub(crate) const MIRROR: &str = "mirrors";
 const CLAIMS: &str = "persistentvolumeclaims";
 
+/// The storage and, as an end of a tie, the kind of signing requests.
+pub(crate) const SIGNING_REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
+
+/// A user, as the beginning of ties.
+pub(crate) fn user(name: &str) -> Thing {
+    Thing::new("users", "", name)
+}
+
 /// A node, as the beginning of ties.
 pub(crate) fn node(name: &str) -> Thing {
     Thing::new("nodes", "", name)
 }
 
 /// What leads where by an object: from a node to its pods, what they refer to and its attachments; from a volume, and from its
-/// secrets, to its claim. A mirror pod leads to nothing: a kubelet makes it itself.
+/// secrets, to its claim; from a user to the signing requests that it made. A mirror pod leads to nothing: a kubelet makes it itself.
 pub(crate) fn ties(storage: &str, object: &Value) -> Vec<Tie> {
     match storage {
         "pods" => pod_ties(object),
@@ -238,6 +246,11 @@ pub(crate) fn ties(storage: &str, object: &Value) -> Vec<Tie> {
                 to,
             };
             Vec::from_iter((!node_name.is_empty()).then_some(tie))
+        }
+        SIGNING_REQUESTS => {
+            let from = user(text(object, "/spec/username"));
+            let to = Thing::new(SIGNING_REQUESTS, "", object::name(object));
+            vec![Tie { from, to }]
         }
         _ => Vec::new(),
     }

@@ -430,9 +430,19 @@ impl Store {
         })
     }
 
-    /// How many of a kind a thing leads to.
-    pub(crate) fn count_tied(&self, from: &Thing, kind: &'static str) -> usize {
-        self.0.shared.read().ties.after(from, kind).count()
+    /// How many of a kind a thing leads to, and the bytes of them, which are kept in this storage.
+    pub(crate) fn tied_size(
+        &self,
+        from: &Thing,
+        kind: &'static str,
+        storage: &str,
+    ) -> (usize, usize) {
+        let state = self.0.shared.read();
+        let sizes = state.ties.after(from, kind).map(|to| {
+            let object = state.objects.get(&*to.key(storage));
+            object.map_or(0, |object| object.bytes.len())
+        });
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     /// All objects whose key starts with `prefix`, now.

@@ -5,7 +5,7 @@
 //! Calls: `admission`
 //! Holds: users that are no kubelet are not looked at; the authorizer was asked before, and allows whatever needs a look inside
 //! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates;
-//!           mirror pods are bounded in number
+//!           mirror pods are bounded in number and bytes
 
 use std::collections::BTreeSet;
 
@@ -39,6 +39,9 @@ const KUBELET_LABELS: [&str; 11] = [
 
 /// Mirror pods that a kubelet may have at the API at a time: as many static pods as no node runs.
 pub(crate) const MIRROR_PODS: usize = 1_000;
+
+/// And their bytes, beyond which none is made and none grows.
+pub(crate) const MIRROR_BYTES: usize = 64 << 20;
 
 pub(super) fn admit(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
     let Some(node) = change.who.node_identity() else {
@@ -82,7 +85,7 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
             "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
             operation.word()
         )),
-        ("status", Operation::Update) => pod_status(change, node),
+        ("status", Operation::Update) => pod_status(registry, change, node),
         ("status", _) => refuse(&format!("unexpected operation {:?}", operation.word())),
         ("eviction", Operation::Create) => evict(registry, change, node),
         ("eviction", _) => refuse(&format!("unexpected operation {}", operation.word())),
@@ -120,13 +123,14 @@ fn create_pod(
     }
     owner(registry, place, object, node)?;
     // Upstream has no bound here; a cluster has quotas.
-    let there = registry
-        .store
-        .count_tied(&references::node(node), references::MIRROR);
+    let (there, bytes) = mirror_pods(registry, node);
     if there >= MIRROR_PODS {
         return refuse(&format!(
             "node {node:?} has {there} mirror pods, and can not create more than {MIRROR_PODS}"
         ));
+    }
+    if bytes >= MIRROR_BYTES {
+        return refuse(&too_large(node, bytes));
     }
     match references::api_object(object) {
         Err(why) => refuse(&format!(
@@ -137,6 +141,18 @@ fn create_pod(
         )),
         Ok(None) => Ok(()),
     }
+}
+
+/// How many there are, and their bytes.
+fn mirror_pods(registry: &Registry, node: &str) -> (usize, usize) {
+    let node = references::node(node);
+    registry.store.tied_size(&node, references::MIRROR, "pods")
+}
+
+fn too_large(node: &str, bytes: usize) -> String {
+    format!(
+        "node {node:?} has {bytes} bytes of mirror pods, and can not have more than {MIRROR_BYTES}"
+    )
 }
 
 /// A mirror pod's one owner is its node.
@@ -183,9 +199,16 @@ fn owner(registry: &Registry, place: Place<'_>, object: &Value, node: &str) -> R
     Ok(())
 }
 
-fn pod_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
+fn pod_status(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failure> {
     let refuse = |why: String| deny(change.place, &why);
     let (new, old) = (change.new, change.old);
+    let grows = || new.to_string().len() > old.to_string().len();
+    if pod::is_mirror(old) && text(old, "/spec/nodeName") == node {
+        let (_, bytes) = mirror_pods(registry, node);
+        if bytes >= MIRROR_BYTES && grows() {
+            return refuse(too_large(node, bytes));
+        }
+    }
     if text(old, "/spec/nodeName") != node {
         return refuse(format!(
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"

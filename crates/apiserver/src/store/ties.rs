@@ -28,6 +28,11 @@ impl Thing {
             name: name.into(),
         }
     }
+
+    /// Where it is kept in a storage, if it is.
+    pub(super) fn key(&self, storage: &str) -> String {
+        format!("{storage}/{}/{}", self.namespace, self.name)
+    }
 }
 
 /// One thing leads to another.

@@ -753,3 +753,36 @@ async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
     world.server.0.registry.store.write(write).await.unwrap();
     world.expect(&mynode(), &one(Create, "more"), "room again", "");
 }
+
+#[tokio::test]
+async fn mirror_pods_beyond_so_many_bytes_are_not_made_and_do_not_grow() {
+    use Operation::{Create, Update};
+    let world = with_pods().await;
+    let large = 1 << 20;
+    for number in 0..admission::MIRROR_BYTES / large {
+        let mut pod = test_pod(&format!("m{number}"), "mynode", true);
+        pod["status"] = json!({"message": "x".repeat(large)});
+        world.put("pods", pod).await;
+    }
+    let with = |message: &str| {
+        let mut pod = test_pod("mymirrorpod", "mynode", true);
+        pod["status"] = json!({"message": message});
+        pod
+    };
+    let row = |operation, sub, new, old| Row {
+        operation,
+        place: ("pods", "ns", "mymirrorpod"),
+        sub,
+        new,
+        old,
+    };
+    let words = "bytes of mirror pods, and can not have more than 67108864";
+    for (operation, sub, new, old, words) in [
+        (Create, "", with("a"), Value::Null, words),
+        (Update, "status", with("ab"), with("a"), words),
+        (Update, "status", with("b"), with("a"), ""),
+        (Update, "status", with("a"), with("ab"), ""),
+    ] {
+        world.expect(&mynode(), &row(operation, sub, new, old), "full", words);
+    }
+}
