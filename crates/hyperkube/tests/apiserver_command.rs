@@ -16,7 +16,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_hyperkube");
 /// Soft and hard limit of open files.
 fn open_files(pid: u32) -> (String, String) {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
     let mut words = line.unwrap().split_whitespace().skip(3).map(str::to_owned);
     (words.next().unwrap(), words.next().unwrap())
 }
@@ -41,5 +43,8 @@ fn it_may_open_more_files_than_a_shell_gives_it() {
     child.wait().unwrap();
     drop(std::fs::remove_dir_all(&dir));
     assert!(said.is_some());
-    assert!(soft != "256" && (soft == hard || soft == "1000000"), "{soft} of {hard}");
+    assert!(
+        soft != "256" && (soft == hard || soft == "1000000"),
+        "{soft} of {hard}"
+    );
 }
