@@ -151,7 +151,7 @@ where
         let certificate = secured.certificate(&peer.chain).await;
         let allowed = match secured
             .auth
-            .authenticate(&certificate, request.headers())
+            .authenticate(&certificate, request.headers(), peer.address)
             .await
         {
             Ok(user) => secured.auth.authorize(&user, method, path).await,

@@ -3,11 +3,13 @@
 //! In:    a question, and how to ask it
 //! Out:   the answer, or at once that too much is being asked
 //! Calls: `auth`
-//! Holds: no more questions under way than there are slots, and nobody waits for one; a question that nobody waits for any more is not
+//! Holds: no more questions under way than there are slots, of which one source of connections has a quarter at the most, and nobody
+//!        waits for one; a question that nobody waits for any more is not
 //!        asked on; a no never drives out a yes; who had a yes lately has slots that nobody else gets
 //! Upstream: apiserver pkg/authentication/token/cache (1.36); differences: bounded, both in answers and in questions under way
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +48,41 @@ pub(super) struct Asking<V> {
     kept: Arc<Kept<V>>,
     under_way: Mutex<BTreeMap<Key, WeakShared<BoxFuture<'static, Outcome<V>>>>>,
     slots: Arc<Semaphore>,
+    shares: Arc<Shares>,
     trusted_slots: Arc<Semaphore>,
+}
+
+/// How many slots each source of connections has.
+struct Shares {
+    most: usize,
+    held: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+/// One slot of a source, until it is dropped.
+struct Share(Arc<Shares>, IpAddr);
+
+impl Shares {
+    fn take(self: &Arc<Self>, source: IpAddr) -> Option<Share> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.entry(source).or_default();
+        if *own >= self.most {
+            return None;
+        }
+        *own += 1;
+        Some(Share(Arc::clone(self), source))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = held.get_mut(&self.1) {
+            *own -= 1;
+            if *own == 0 {
+                held.remove(&self.1);
+            }
+        }
+    }
 }
 
 struct Kept<V> {
@@ -79,14 +115,19 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
             }),
             under_way: Mutex::default(),
             slots: Arc::new(Semaphore::new(anybody)),
+            shares: Arc::new(Shares {
+                most: anybody.div_ceil(4),
+                held: Mutex::default(),
+            }),
             trusted_slots: Arc::new(Semaphore::new(trusted)),
         }
     }
 
-    /// The answer to a question; `holds` says of an answer how long it is believed.
+    /// The answer to a question; `holds` says of an answer how long it is believed. One that comes from a source of connections has
+    /// a slot of that source's share.
     pub(super) async fn ask(
         &self,
-        question: &[u8],
+        (question, source): (&[u8], Option<IpAddr>),
         ask: impl FnOnce() -> BoxFuture<'static, Outcome<V>>,
         holds: impl FnOnce(&V) -> Holds + Send + 'static,
     ) -> Outcome<V> {
@@ -100,13 +141,13 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         {
             return Ok(known);
         }
-        self.asked(key, ask, holds)?.await
+        self.asked((key, source), ask, holds)?.await
     }
 
     /// The same question under way, or a new one.
     fn asked(
         &self,
-        key: Option<Key>,
+        (key, source): (Option<Key>, Option<IpAddr>),
         ask: impl FnOnce() -> BoxFuture<'static, Outcome<V>>,
         holds: impl FnOnce(&V) -> Holds + Send + 'static,
     ) -> Result<Asked<V>, ReviewError> {
@@ -118,7 +159,7 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         if let Some(same) = same.filter(|same| same.peek().is_none()) {
             return Ok(same);
         }
-        let slot = self.slot(key.as_ref()).ok_or(ReviewError::Busy)?;
+        let slot = self.slot(key.as_ref(), source).ok_or(ReviewError::Busy)?;
         let (kept, answer) = (Arc::clone(&self.kept), ask());
         let asked = async move {
             let _slot = slot;
@@ -139,11 +180,24 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         Ok(asked)
     }
 
-    fn slot(&self, key: Option<&Key>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(slot);
+    fn slot(
+        &self,
+        key: Option<&Key>,
+        source: Option<IpAddr>,
+    ) -> Option<(OwnedSemaphorePermit, Option<Share>)> {
+        let of_all = || Arc::clone(&self.slots).try_acquire_owned().ok();
+        let slot = match source {
+            None => of_all().map(|slot| (slot, None)),
+            Some(source) => {
+                let share = self.shares.take(source);
+                share.and_then(|share| Some((of_all()?, Some(share))))
+            }
+        };
+        if slot.is_some() {
+            return slot;
         }
         self.kept.trusted.recall(key?)?;
-        Arc::clone(&self.trusted_slots).try_acquire_owned().ok()
+        let slot = Arc::clone(&self.trusted_slots).try_acquire_owned().ok()?;
+        Some((slot, None))
     }
 }

@@ -14,6 +14,13 @@ fn auth(anonymous: Anonymous, tokens: TokenAuthentication, authorization: Author
     Auth::new("node1", anonymous, tokens, authorization)
 }
 
+const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+/// One of many addresses.
+fn peer(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 9, 8, number], 9))
+}
+
 fn named(name: &str) -> User {
     User {
         name: name.to_owned(),
@@ -38,7 +45,7 @@ async fn check(certificate: &Certificate, value: Option<&str>) -> Vec<String> {
     for anonymous in [Anonymous::Allowed, Anonymous::Refused] {
         for tokens in [TokenAuthentication::Ignored, standalone()] {
             let auth = auth(anonymous, tokens, Authorization::AlwaysAllow);
-            let found = auth.authenticate(certificate, &header(value)).await;
+            let found = auth.authenticate(certificate, &header(value), HERE).await;
             answers.push(found.map_or_else(|no| no.text, |user| user.name));
         }
     }
@@ -139,7 +146,7 @@ async fn a_token_is_asked_for_once_in_two_minutes_and_failures_are_not_kept() {
     );
     let user = async |certificate: &Certificate, token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(certificate, &headers)
+        auth.authenticate(certificate, &headers, HERE)
             .await
             .map_err(|no| no.status)
     };
@@ -171,16 +178,23 @@ async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_onc
         asked.tokens(),
         Authorization::AlwaysAllow,
     );
-    let user = async |token: String| {
+    let user_at = async |token: String, peer: SocketAddr| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(&Certificate::Absent, &headers).await
+        auth.authenticate(&Certificate::Absent, &headers, peer)
+            .await
     };
+    let user = async |token| user_at(token, HERE).await;
     let began = tokio::time::Instant::now();
     assert!(user("good".to_owned()).await.is_ok());
     tokio::time::advance(Duration::from_secs(121)).await;
     {
-        let mut junk: Vec<_> = (0..500)
-            .map(|number| Box::pin(user(format!("slow-{number}"))))
+        let mut junk: Vec<_> = (0..500u16)
+            .map(|number| {
+                Box::pin(user_at(
+                    format!("slow-{number}"),
+                    peer(u8::try_from(number % 250).unwrap()),
+                ))
+            })
             .collect();
         let answered: Vec<_> = junk
             .iter_mut()
@@ -207,12 +221,61 @@ async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_onc
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_source_has_a_quarter_of_the_reviews_and_others_find_room() {
+    let asked = Asked::default();
+    let auth = auth(
+        Anonymous::Allowed,
+        asked.tokens(),
+        Authorization::AlwaysAllow,
+    );
+    let user = async |token: String, peer: SocketAddr| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        let found = auth.authenticate(&Certificate::Absent, &headers, peer);
+        found.await.map_err(|no| no.status)
+    };
+    let loopback = |last: u8| SocketAddr::from(([127, 0, 0, last], 9));
+    let network = |host: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 1, 0, 0, 0, host], 9));
+    let floods: [&dyn Fn(u8) -> SocketAddr; 3] = [
+        &|number| SocketAddr::from(([10, 0, 0, 1], u16::from(number))),
+        &loopback,
+        &|number| network(number.into()),
+    ];
+    let mut held = Vec::new();
+    for (flood, at) in floods.into_iter().enumerate() {
+        let mut all: Vec<_> = (1..100)
+            .map(|number| Box::pin(user(format!("slow-{flood}-{number}"), at(number))))
+            .collect();
+        all.retain_mut(|one| match one.now_or_never() {
+            None => true,
+            Some(answer) => {
+                assert_eq!(answer, Err(429));
+                false
+            }
+        });
+        assert_eq!(all.len(), 4, "of 16");
+        held.push(all);
+    }
+    // Somebody new at another address is asked after; at a flooding one not, unless it is known.
+    let good = user("good".to_owned(), peer(7)).now_or_never().unwrap();
+    assert!(good.is_ok());
+    let known = user("good".to_owned(), loopback(1)).now_or_never().unwrap();
+    assert!(known.is_ok());
+    let new = user("bad".to_owned(), loopback(1)).now_or_never().unwrap();
+    assert_eq!(new, Err(429));
+    held.clear();
+    let again = user("bad".to_owned(), loopback(1)).now_or_never().unwrap();
+    assert_eq!(again, Err(401));
+}
+
+#[tokio::test(start_paused = true)]
 async fn equal_questions_of_one_moment_are_asked_once_and_a_fault_is_known_for_ten_seconds() {
     let asked = Asked::default();
     let auth = auth(Anonymous::Allowed, asked.tokens(), asked.access());
     let user = async |token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        let found = auth.authenticate(&Certificate::Absent, &headers).await;
+        let found = auth
+            .authenticate(&Certificate::Absent, &headers, HERE)
+            .await;
         found.map_err(|no| no.status)
     };
     let slow = join_all((0..100).map(|_| user("slow"))).await;
@@ -238,7 +301,8 @@ async fn junk_does_not_drive_out_what_is_known() {
     );
     let user = async |token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(&Certificate::Absent, &headers).await
+        auth.authenticate(&Certificate::Absent, &headers, HERE)
+            .await
     };
     assert!(user("good").await.is_ok());
     for number in 0..6000 {
@@ -267,14 +331,18 @@ async fn what_cannot_be_a_token_is_refused_without_a_question() {
     ] {
         let value = HeaderValue::from_bytes(value).unwrap();
         let headers = [(AUTHORIZATION, value)].into_iter().collect();
-        let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+        let refused = auth
+            .authenticate(&Certificate::Absent, &headers, HERE)
+            .await;
         assert_eq!(refused.unwrap_err().status, 401);
     }
     // "a b" as a protocol.
     let value = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YSBi";
     let value = HeaderValue::from_static(value);
     let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
-    let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+    let refused = auth
+        .authenticate(&Certificate::Absent, &headers, HERE)
+        .await;
     assert_eq!(refused.unwrap_err().status, 401);
     assert_eq!(asked.take(), [""; 0]);
 }
@@ -290,7 +358,7 @@ async fn a_token_may_come_as_a_protocol_of_a_websocket() {
     let with = async |protocols: &str| {
         let value = HeaderValue::from_str(protocols).unwrap();
         let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
-        auth.authenticate(&Certificate::Absent, &headers)
+        auth.authenticate(&Certificate::Absent, &headers, HERE)
             .await
             .map(|user| user.name)
             .map_err(|no| no.status)

@@ -35,7 +35,8 @@ fn bearer(token: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn sixteen_callers_are_asked_after_the_next_is_sent_away_and_who_hangs_up_leaves_nothing() {
+async fn few_callers_of_one_source_are_asked_after_the_next_is_sent_away_and_who_hangs_up_leaves_nothing()
+ {
     let scratch = Scratch::new("reviews");
     let count = watch::Sender::new(0);
     let asked = Arc::new(AtomicUsize::new(0));
@@ -62,13 +63,14 @@ async fn sixteen_callers_are_asked_after_the_next_is_sent_away_and_who_hangs_up_
     with(listeners.main, async {
         let mut under_way = count.subscribe();
         let mut callers = Vec::new();
-        for number in 0..16 {
+        // All that can be of one source: a quarter of sixteen. That others find room then is a table of `auth`.
+        for number in 0..4 {
             let mut caller = tls_client(at, &crt, None).await;
             callers.push(tokio::task::spawn_local(async move {
                 let _answer = send(&mut caller, bearer(&format!("t{number}"))).await;
             }));
         }
-        under_way.wait_for(|count| *count == 16).await.unwrap();
+        under_way.wait_for(|count| *count == 4).await.unwrap();
         let mut next = tls_client(at, &crt, None).await;
         let (status, text, head) = send(&mut next, bearer("one-more")).await;
         assert_eq!(
@@ -82,7 +84,7 @@ async fn sixteen_callers_are_asked_after_the_next_is_sent_away_and_who_hangs_up_
             caller.abort();
         }
         under_way.wait_for(|count| *count == 0).await.unwrap();
-        assert_eq!(asked.load(Ordering::SeqCst), 16);
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
     })
     .await;
 }
