@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Secured, Shared, answer};
 use crate::metrics::HttpMetrics;
+use crate::pods::Lists;
+use crate::renderings::Renderings;
 use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
@@ -57,6 +59,7 @@ impl std::fmt::Debug for Listener {
 /// [`ServeError`], naming the port, or the file.
 pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners, ServeError> {
     let metrics = HttpMetrics::register(&state.registry)?;
+    let (renderings, pods) = (Renderings::new(), Lists::new(state.pods.clone()));
     let open = async |port, address, main: Option<Secured>, connections| {
         let bounds = Bounds {
             is_plain: main.is_none(),
@@ -74,6 +77,8 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
             main,
             state: state.clone(),
             metrics: metrics.clone(),
+            renderings: renderings.clone(),
+            pods: pods.clone(),
         });
         Ok::<_, ServeError>(Listener {
             socket,
