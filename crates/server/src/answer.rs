@@ -13,7 +13,7 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
 use kubelet_host::Blocking;
-use kubelet_ports::{PAGER, Patience, STALLED};
+use kubelet_ports::{PAGER, Patience, STALLED, source_of};
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,12 +153,13 @@ where
     }
     if let Some(secured) = &shared.main {
         let certificate = secured.certificate(&peer.chain).await;
+        let source = source_of(peer.address);
         let allowed = match secured
             .auth
-            .authenticate(&certificate, request.headers())
+            .authenticate(&certificate, request.headers(), source)
             .await
         {
-            Ok(user) => secured.auth.authorize(&user, method, path).await,
+            Ok(user) => secured.auth.authorize((&user, source), method, path).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = allowed {
