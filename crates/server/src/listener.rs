@@ -26,6 +26,9 @@ use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
+/// Certificates of a client that are looked at: its own, and what lies between it and an authority.
+const CHAIN: usize = 9;
+
 /// The bound ports; those that the configuration turns off are `None`.
 #[derive(Debug)]
 pub struct Listeners {
@@ -173,7 +176,8 @@ async fn talk(
         Err(error) => return tracing::debug!(peer = %address, %error, "TLS handshake failed"),
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
+    let chain = chain.iter().take(CHAIN);
+    let chain = chain.map(|c| c.clone().into_owned()).collect();
     let protocol = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http1,
