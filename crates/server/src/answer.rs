@@ -14,12 +14,11 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYP
 use hyper::{Request, Response, StatusCode};
 use kubelet_host::Blocking;
 use kubelet_ports::{PAGER, Patience, STALLED, source_of};
-use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::auth::{Auth, Certificate, read_certificate};
+use crate::auth::{Auth, Certificate};
 use crate::body::{Answer, Held, coming, full};
 use crate::container_logs::container_logs;
 use crate::endpoints::{
@@ -83,11 +82,11 @@ impl Secured {
     }
 
     /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
-    async fn certificate(&self, chain: &[CertificateDer<'static>]) -> Certificate {
-        if chain.is_empty() {
+    async fn certificate(&self, peer: &Peer) -> Certificate {
+        if peer.chain.is_empty() {
             return Certificate::Absent;
         }
-        read_certificate(chain, self.tls().await.authorities.as_ref(), (self.now)())
+        peer.certificate(self.tls().await.authorities.as_ref(), (self.now)())
     }
 }
 
@@ -152,7 +151,7 @@ where
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
     if let Some(secured) = &shared.main {
-        let certificate = secured.certificate(&peer.chain).await;
+        let certificate = secured.certificate(peer).await;
         let source = source_of(peer.address);
         let allowed = match secured
             .auth

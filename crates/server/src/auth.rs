@@ -231,13 +231,12 @@ impl Refusal {
 pub(crate) fn read_certificate(
     chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
-    now: jiff::Timestamp,
+    second: i64,
 ) -> Certificate {
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now =
-        UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap_or(0)));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
