@@ -1,7 +1,7 @@
 //! `fuzz TARGET|all [--seconds N] [--seed N] [--corpus DIR] [--findings DIR]`: inputs that nobody sends, to everything that reads from outside.
 //!
 //! In:    the command line; saved inputs in `corpus/TARGET`
-//! Out:   findings with their seed and smallest input, on stderr and in `target/fuzz`; a table of figures on stdout; exit code 1 when
+//! Out:   findings with their seed and smallest input, on stderr and in `target/fuzz-findings`; a table of figures on stdout; exit code 1 when
 //!        there are findings
 //! Calls: `make fuzz`; `make unit` runs each target shortly
 //! Holds: an input follows from its seed, its number and the corpus, so a finding is found again; a panic, an end of the process, a

@@ -1,7 +1,7 @@
 //! Runs a target in children, and makes of what ends them the smallest input that does.
 //!
 //! In:    a target, how long, from which seed
-//! Out:   findings: their seed, what happened, and the input in `target/fuzz`; the figures of the target
+//! Out:   findings: their seed, what happened, and the input in `target/fuzz-findings`; the figures of the target
 //! Calls: `main`
 //! Holds: a child that ends in whatever way ends only itself
 //! Upstream: none
@@ -67,7 +67,7 @@ fn end(status: std::process::ExitStatus) -> End {
 
 /// Where findings are kept unless the command line says otherwise.
 pub(crate) fn place() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-findings")
 }
 
 /// Fuzzes one target.
