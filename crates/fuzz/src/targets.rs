@@ -171,6 +171,51 @@ pub(crate) const TARGETS: &[Target] = &[
     },
 ];
 
+/// Readers with a fault of each kind, which the harness must find: no part of `all`.
+pub(crate) const PLANTED: &[Target] = &[
+    planted("planted-panic", |input| {
+        assert!(!holds_fault(input), "planted");
+    }),
+    planted("planted-stack", |input| {
+        let depth = if holds_fault(input) { usize::MAX } else { 1 };
+        std::hint::black_box(descend(depth));
+    }),
+    planted("planted-late", |input| {
+        while holds_fault(input) {
+            std::hint::spin_loop();
+        }
+    }),
+    planted("planted-large", |input| {
+        let bytes = if holds_fault(input) { 300 << 20 } else { 1 };
+        drop(std::hint::black_box(vec![1_u8; bytes]));
+    }),
+];
+
+const FAULT: &str = "fault";
+
+const fn planted(name: &'static str, run: fn(&[u8])) -> Target {
+    Target {
+        name,
+        words: &[FAULT],
+        run,
+    }
+}
+
+fn holds_fault(input: &[u8]) -> bool {
+    input
+        .windows(FAULT.len())
+        .any(|part| part == FAULT.as_bytes())
+}
+
+/// As deep as it is told, with a frame that no optimization takes away.
+fn descend(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth; 64]);
+    match depth {
+        0 => 0,
+        _ => descend(depth - 1) + frame[depth % 64],
+    }
+}
+
 const PATCH_WORDS: &[&str] = &[
     "{\"op\":\"copy\",\"from\":\"\",\"path\":\"/metadata/x\"},",
     "{\"op\":\"copy\",\"from\":\"/spec\",\"path\":\"/spec/x\"},",

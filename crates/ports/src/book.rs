@@ -108,7 +108,7 @@ impl Entries {
     }
 }
 
-/// All of loopback is one source, and so is a network of IPv6.
+/// Whose an address is: all of loopback is one source, and so is a network of IPv6.
 pub fn source_of(peer: SocketAddr) -> IpAddr {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),

@@ -5,8 +5,8 @@
 //! Out:   [`User`], or the 401, 403 or 500 to answer with
 //! Calls: `answer`, per request on the main port
 //! Holds: nothing here ever opens a port: a mode whose backend is absent refuses; tokens are kept as keyed digests only;
-//!        every question to the cluster ends after 30 s; few are under way, a quarter of those about tokens for one source of
-//!        connections, and beyond them the answer is 429 at once; what cannot be a
+//!        every question to the cluster ends after 30 s; few are under way, a quarter of them from one address, beyond them the
+//!        answer is 429; what cannot be a
 //!        token is refused without a question
 //! Upstream: pkg/kubelet/server/{server.go InstallAuthFilter,auth.go}, cmd/kubelet/app/auth.go, staging/src/k8s.io/apiserver
 //!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; a token that the API server finds
@@ -17,15 +17,15 @@ mod memory;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
-use kubelet_ports::source_of;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
@@ -231,13 +231,12 @@ impl Refusal {
 pub(crate) fn read_certificate(
     chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
-    now: jiff::Timestamp,
+    second: i64,
 ) -> Certificate {
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now =
-        UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap_or(0)));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
@@ -298,7 +297,7 @@ impl Auth {
         &self,
         certificate: &Certificate,
         headers: &HeaderMap,
-        peer: SocketAddr,
+        source: IpAddr,
     ) -> Result<User, Refusal> {
         let unauthorized = || Err(Refusal::new(401, "Unauthorized".to_owned()));
         if let Certificate::Of(user) = certificate {
@@ -310,7 +309,7 @@ impl Auth {
         };
         match token {
             Presented::Junk => unauthorized(),
-            Presented::Token(token) => match self.user_of(&token, peer).await? {
+            Presented::Token(token) => match self.user_of(&token, source).await? {
                 Some(user) => Ok(user),
                 None => unauthorized(),
             },
@@ -325,7 +324,7 @@ impl Auth {
     }
 
     /// Whose a token is.
-    async fn user_of(&self, token: &str, peer: SocketAddr) -> Result<Option<User>, Refusal> {
+    async fn user_of(&self, token: &str, source: IpAddr) -> Result<Option<User>, Refusal> {
         let TokenAuthentication::Webhook {
             holds,
             reviewer: Reviewer::Cluster(review),
@@ -349,7 +348,7 @@ impl Auth {
                 holds: holds.min(FAULT_HOLDS),
             },
         };
-        let question = (token.as_bytes(), Some(source_of(peer)));
+        let question = (token.as_bytes(), source);
         match self.known_tokens.ask(question, ask, believed).await {
             Ok(Whose::User(user)) => Ok(Some(*user)),
             Ok(Whose::Nobody | Whose::Faulty) => Ok(None),
@@ -364,7 +363,7 @@ impl Auth {
     /// 403 when the user may not, 500 when nobody can say.
     pub(crate) async fn authorize(
         &self,
-        user: &User,
+        (user, source): (&User, IpAddr),
         method: &str,
         path: &str,
     ) -> Result<(), Refusal> {
@@ -379,7 +378,8 @@ impl Auth {
         let wanted = attributes(user, &self.node, method, path);
         if let Reviewer::Cluster(review) = reviewer {
             for access in &wanted {
-                if self.may(review, access, (*yes_holds, *no_holds)).await? {
+                let holds = (*yes_holds, *no_holds);
+                if self.may(review, (access, source), holds).await? {
                     return Ok(());
                 }
             }
@@ -398,7 +398,7 @@ impl Auth {
     async fn may(
         &self,
         review: &AccessReview,
-        access: &Access,
+        (access, source): (&Access, IpAddr),
         (yes_holds, no_holds): (Duration, Duration),
     ) -> Result<bool, Refusal> {
         let question = format!("{access:?}");
@@ -414,7 +414,7 @@ impl Auth {
         let ask = || (review.0)(access.clone());
         let asked = self
             .decisions
-            .ask((question.as_bytes(), None), ask, believed);
+            .ask((question.as_bytes(), source), ask, believed);
         let why = match asked.await {
             Ok(allowed) => return Ok(allowed),
             Err(ReviewError::Busy) => return Err(Refusal::too_many()),

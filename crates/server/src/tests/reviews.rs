@@ -1,4 +1,4 @@
-//! The main port while strangers send tokens: few are reviewed at once, and what a caller asked for ends with its connection.
+//! The main port while strangers send tokens: few are reviewed at once (all of loopback is one address), and what a caller asked for ends with its connection.
 //!
 //! In:    callers over real TLS, with tokens that nobody knows
 //! Out:   answers; how many reviews are under way
@@ -35,7 +35,7 @@ fn bearer(token: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn few_callers_of_one_source_are_asked_after_the_next_is_sent_away_and_who_hangs_up_leaves_nothing()
+async fn four_callers_at_an_address_are_asked_after_the_next_is_sent_away_and_who_hangs_up_leaves_nothing()
  {
     let scratch = Scratch::new("reviews");
     let count = watch::Sender::new(0);
@@ -63,7 +63,6 @@ async fn few_callers_of_one_source_are_asked_after_the_next_is_sent_away_and_who
     with(listeners.main, async {
         let mut under_way = count.subscribe();
         let mut callers = Vec::new();
-        // All that can be of one source: a quarter of sixteen. That others find room then is a table of `auth`.
         for number in 0..4 {
             let mut caller = tls_client(at, &crt, None).await;
             callers.push(tokio::task::spawn_local(async move {
