@@ -20,6 +20,7 @@ use kubelet_decide::manifest::{
     StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod, locate_field,
     unbuilt_fields, validate_static_pod,
 };
+use kubelet_decide::pull_credentials::{DockerConfigForm, Keyring};
 use kubelet_decide::validate::{HostFacts, validate};
 use kubelet_decide::{admission, labels, resources};
 use kubelet_host::journal::record::{self, Body, Operation};
@@ -157,6 +158,22 @@ pub(crate) const TARGETS: &[Target] = &[
             "?sinceTime=",
         ],
         run: kubelet_server::fuzzing::upgrade_head,
+    },
+    Target {
+        name: "docker-config",
+        words: &[
+            "{\"auths\":{",
+            "\"auth\":\"",
+            "\"username\":",
+            "dTpw",
+            "https://",
+            "*.example.com",
+            "*a*a*a*a*a*a*a*a",
+            "****************",
+            "[a-",
+            ":5000/",
+        ],
+        run: docker_config,
     },
     Target {
         name: "cri-reply",
@@ -298,6 +315,17 @@ fn overlay(target: &mut Value, patch: Value) {
         }
         (target, patch) => *target = patch,
     }
+}
+
+/// An image's name on a line, then a pull secret in both of its forms.
+fn docker_config(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (name, text) = bytes.split_at(end.unwrap_or(0));
+    let mut keyring = Keyring::default();
+    let forms = [DockerConfigForm::Json, DockerConfigForm::Legacy];
+    let read = forms.map(|form| keyring.add(text, form).is_ok());
+    let found = keyring.for_image(&String::from_utf8_lossy(name));
+    assert!(found.is_empty() || read.contains(&true));
 }
 
 /// The bytes as they are; then whole records between them, which are all found again.

@@ -154,14 +154,14 @@ pub enum NotFound {
     Io(#[from] io::Error),
 }
 
-/// Finds what `relative` names below `base`, whose path is `base_path`. Links are followed as long as they stay below it, each read and
+/// Finds what `relative` names below `base`, which has these paths. Links are followed as long as they stay below it, each read and
 /// resolved here: nothing outside of it is ever touched, and with [`Mounts::Refused`] no other file system.
 ///
 /// # Errors
 /// [`NotFound`].
 pub fn find_below(
     base: &OwnedFd,
-    base_path: &Path,
+    base_paths: [&Path; 2],
     relative: &Path,
     mounts: Mounts,
 ) -> Result<Found, NotFound> {
@@ -203,13 +203,14 @@ pub fn find_below(
         }
         let target = rustix::fs::readlinkat(&found, "", Vec::new()).map_err(io::Error::from)?;
         let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-        let inside = match target.strip_prefix(base_path) {
-            Ok(inside) => {
+        let mut inside = base_paths.iter().map(|path| target.strip_prefix(path));
+        let inside = match inside.find_map(Result::ok) {
+            Some(inside) => {
                 way.clear();
                 inside
             }
-            Err(_) if target.is_absolute() => return Err(NotFound::Outside { is_end }),
-            Err(_) => target,
+            None if target.is_absolute() => return Err(NotFound::Outside { is_end }),
+            None => target,
         };
         put_before(&mut left, inside, false);
     }

@@ -89,7 +89,7 @@ pub fn prepare(
     let base_path = path_of(&base)
         .map_err(failed)
         .map_err(SubPathError::Prepare)?;
-    let found = find_below(&base, &base_path, part, mounts).map_err(|why| {
+    let found = find_below(&base, [&base_path, volume], part, mounts).map_err(|why| {
         let is_to_make = matches!(
             why,
             NotFound::Dangling | NotFound::Outside { is_end: false }

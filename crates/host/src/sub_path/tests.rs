@@ -26,6 +26,9 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
     std::fs::create_dir(root.join("/outside")).unwrap();
     symlink("real", volume.join("inside")).unwrap();
     symlink(volume.join("real"), volume.join("absolute")).unwrap();
+    // The volume is named by a way with a link in it, as /var/run is one.
+    symlink(&volume, root.join("/by-link")).unwrap();
+    symlink(root.join("/by-link/real"), volume.join("as-named")).unwrap();
     symlink(root.join("/outside"), volume.join("escape")).unwrap();
     symlink("../../outside", volume.join("real/escape")).unwrap();
     symlink("nowhere", volume.join("dangling")).unwrap();
@@ -63,6 +66,11 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
             .is_none()
     );
     assert_eq!(mount_table(&root).unwrap().len(), 5);
+    let target = root.join("/pod/volume-subpaths/v/c/5");
+    let named = root.join("/by-link");
+    let part = Path::new("as-named/deep");
+    prepare(&root, &named, part, &target, Mounts::Refused).unwrap();
+    assert_eq!(mount_table(&root).unwrap().len(), 6);
     unmount_parts(&root, &root.join("/pod")).unwrap();
     unmount_parts(&root, &root.join("/pod")).unwrap();
     assert_eq!(mount_table(&root).unwrap().len(), 0);
