@@ -247,7 +247,7 @@ impl Executor {
                 self.read_env_files(pod, container, reads, until.0).await
             }
             Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
-            Action::StartCreated { id, name } => {
+            Action::StartCreated { id, name, .. } => {
                 self.start_created(pod, id, name, None, look).await
             }
             Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,

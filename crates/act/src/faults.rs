@@ -107,6 +107,8 @@ pub enum Planted {
     WallClock,
     /// A record goes before the last status is written, and what it knows of exits with it.
     ForgetsEnds,
+    /// That a start is under way is not kept: one that was cut off counts as one that failed.
+    ForgetsStarts,
 }
 
 /// The points. Clones share the wish.
@@ -169,7 +171,8 @@ impl Faults {
             | Planted::NoRelist
             | Planted::RemovesEarly
             | Planted::WallClock
-            | Planted::ForgetsEnds => observed,
+            | Planted::ForgetsEnds
+            | Planted::ForgetsStarts => observed,
         }
     }
 

@@ -4,7 +4,7 @@
 //! Out:   beats for `/healthz`; what keeps the node from being Ready, naming what hangs
 //! Calls: wiring, as a reconciler; node_status reads what it says
 //! Holds: a pod that hangs makes no node unready: only a whole lane that makes no progress does, or a root directory that does not
-//!        answer; the lane of pods' host paths is no such lane
+//!        answer; the lane of pods' host paths is no such lane, and a warning in the Ready condition's message when it is full
 //! Upstream: none (there a hung disk shows in nothing but what does not happen); the words follow PLEG's in
 //!           pkg/kubelet/runtime.go (runtimeErrors)
 
@@ -43,6 +43,7 @@ pub struct HostProgress {
     answered: Instant,
     beat: Arc<LoopBeat>,
     problem: watch::Sender<Option<String>>,
+    warning: watch::Sender<Option<String>>,
 }
 
 /// What one round found.
@@ -50,6 +51,7 @@ pub struct HostProgress {
 pub struct Progress {
     problem: Option<String>,
     is_new: bool,
+    warning: Option<String>,
 }
 
 impl fmt::Display for Progress {
@@ -73,6 +75,7 @@ impl HostProgress {
             answered: Instant::now(),
             beat: Arc::new(beat),
             problem: watch::Sender::new(None),
+            warning: watch::Sender::new(None),
         }
     }
 
@@ -89,6 +92,11 @@ impl HostProgress {
     /// What keeps the node from being ready.
     pub fn problem(&self) -> watch::Receiver<Option<String>> {
         self.problem.subscribe()
+    }
+
+    /// What hangs without keeping the node from being ready.
+    pub fn warning(&self) -> watch::Receiver<Option<String>> {
+        self.warning.subscribe()
     }
 }
 
@@ -115,6 +123,7 @@ impl Reconciler for HostProgress {
         Progress {
             is_new: *self.problem.borrow() != problem,
             problem,
+            warning: warning(&lanes),
         }
     }
 
@@ -127,6 +136,14 @@ impl Reconciler for HostProgress {
         if plan.problem.is_none() {
             self.beat.turn();
         }
+        self.warning.send_if_modified(|shown| {
+            let is_new = *shown != plan.warning;
+            if is_new && let Some(warning) = &plan.warning {
+                tracing::warn!(warning, "Host paths of pods hang");
+            }
+            *shown = plan.warning.clone();
+            is_new
+        });
         self.problem.send_if_modified(|shown| {
             *shown = plan.problem;
             plan.is_new
@@ -148,23 +165,34 @@ fn problem(directory: &Path, unanswered: Duration, lanes: &[Standing]) -> Option
     let is_still = |standing: &&Standing| {
         is_needed(standing.lane) && standing.still_for.is_some_and(|still| still >= THRESHOLD)
     };
-    for standing in lanes.iter().filter(is_still) {
-        let hung: Vec<String> = standing
-            .hung
-            .iter()
-            .take(NAMED)
-            .map(|(what, since)| format!("{what} has not returned since {since}"))
-            .collect();
-        let why = if hung.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", hung.join(", "))
-        };
-        words.push(format!("{} make no progress{why}", standing.lane));
-    }
+    words.extend(lanes.iter().filter(is_still).map(no_progress));
     let text = words.join("; ");
     (!words.is_empty())
         .then(|| format!("host work is not healthy: {text}; threshold is {THRESHOLD:?}"))
+}
+
+/// No new host path of a pod can be looked at: those pods wait, and nobody else.
+fn warning(lanes: &[Standing]) -> Option<String> {
+    let is_full = |standing: &&Standing| {
+        standing.lane == Lane::HostPaths
+            && standing.still_for.is_some_and(|still| still >= THRESHOLD)
+    };
+    lanes.iter().find(is_full).map(no_progress)
+}
+
+fn no_progress(standing: &Standing) -> String {
+    let hung: Vec<String> = standing
+        .hung
+        .iter()
+        .take(NAMED)
+        .map(|(what, since)| format!("{what} has not returned since {since}"))
+        .collect();
+    let why = if hung.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", hung.join(", "))
+    };
+    format!("{} make no progress{why}", standing.lane)
 }
 
 #[cfg(test)]
@@ -224,9 +252,17 @@ mod tests {
         let two = hang(&blocking, Lane::Removals, "d").await;
         assert_eq!(round(&mut check).await, None, "not before the threshold");
         let mut lanes = blocking.standings();
+        assert_eq!(warning(&lanes), None, "not before the threshold");
         for lane in &mut lanes {
             lane.still_for = lane.still_for.map(|_| THRESHOLD);
         }
+        let text = warning(&lanes).unwrap();
+        assert!(
+            text.starts_with(
+                "host paths make no progress: host side of a pod (pod a) has not returned since 2"
+            ) && !text.contains("pod c"),
+            "{text}"
+        );
         let text = problem(scratch.path(), Duration::ZERO, &lanes).unwrap();
         assert!(
             text.starts_with("host work is not healthy: removals and cgroups make no progress: host side of a pod (pod c) has not returned since 2")
@@ -237,6 +273,7 @@ mod tests {
         let plan = Progress {
             problem: Some(text),
             is_new: true,
+            warning: None,
         };
         check.act(plan).await.unwrap();
         let after = check.last_good().borrow().unwrap();

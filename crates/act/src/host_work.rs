@@ -18,6 +18,7 @@ use kubelet_decide::env_file::{
 };
 use kubelet_decide::plan::{HostWork, LogLink, Medium, PayloadWork};
 use kubelet_host::HostRoot;
+use kubelet_host::beneath::Mounts;
 use kubelet_host::blocking::{About, Blocking, Lane};
 use kubelet_host::cgroup::{CgroupLimits, Cgroups};
 use kubelet_host::files::{self, Durability};
@@ -102,15 +103,38 @@ impl Host {
     ) -> Result<(), HostWorkError> {
         let mut own = Vec::new();
         for one in work {
-            let Some(there) = Elsewhere::of(&one) else {
-                own.push(one);
-                continue;
+            let there = match Elsewhere::of(&one) {
+                Where::Own => {
+                    own.push(one);
+                    continue;
+                }
+                Where::Perhaps(there) => (there, true),
+                Where::Elsewhere(there) => (there, false),
             };
             let before = std::mem::take(&mut own);
             self.own_work(pod, lane, before, TURN).await?;
+            let (there, may_be_own) = there;
+            if may_be_own && self.own_sub_path(pod, lane, one.clone()).await? {
+                continue;
+            }
             self.work_elsewhere(pod, &there, one).await?;
         }
         self.own_work(pod, lane, own, TURN).await
+    }
+
+    /// A part of a volume in the pod's own directory; `false` when another file system is on the way, which is not entered here.
+    async fn own_sub_path(
+        &self,
+        pod: &Pod,
+        lane: Lane,
+        work: HostWork,
+    ) -> Result<bool, HostWorkError> {
+        let this = self.clone();
+        let call = move || this.sub_path(&work, Mounts::Refused);
+        let blocking = self.blocking.lane(lane);
+        let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
+        done.await
+            .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
     }
 
     /// In as many calls as it takes: after each the lane's other calls have their turn, and large trees show that they get on.
@@ -174,7 +198,12 @@ impl Host {
                 "volume \"{}\" at {} of pod {}",
                 there.volume, there.path, pod.full_name
             ),
-            mount: self.mount_of(&there.path).await,
+            // What a path on the root's file system leads to is not known by its name: it counts by itself.
+            mount: Some(
+                self.mount_of(&there.path)
+                    .await
+                    .unwrap_or_else(|| there.path.clone()),
+            ),
         };
         let this = self.clone();
         let blocking = self.blocking.lane(Lane::HostPaths);
@@ -300,17 +329,7 @@ impl Host {
                 .empty_dir(path, marker, *medium, *group)
                 .map_err(|error| set_up_failed(volume_of(path), &error)),
             HostWork::WritePayload(payload) => self.write_payload(payload),
-            HostWork::SubPath {
-                volume,
-                container,
-                volume_path,
-                part,
-                target,
-            } => {
-                let at = |path: &str| self.root.join(path);
-                sub_path::prepare(&self.root, &at(volume_path), Path::new(part), &at(target))
-                    .map_err(|error| sub_path_failed(volume, container, &error))
-            }
+            HostWork::SubPath { .. } => self.sub_path(work, Mounts::Passed).map(drop),
             HostWork::HostPath { volume, path, kind } => self.host_path(volume, path, kind),
             HostWork::MakeCgroup(pod) => self.make_cgroup(pod),
             HostWork::RemoveCgroup { path } => match &self.cgroups {
@@ -324,6 +343,27 @@ impl Host {
             HostWork::RemoveLogLinks { stem, log_dir } => {
                 self.remove_links(stem, log_dir).map_err(|e| failed(&e))
             }
+        }
+    }
+
+    /// `false` when another file system is on the way that is not to be entered.
+    fn sub_path(&self, work: &HostWork, mounts: Mounts) -> Result<bool, HostWorkError> {
+        let HostWork::SubPath {
+            volume,
+            container,
+            volume_path,
+            part,
+            target,
+        } = work
+        else {
+            return Ok(true);
+        };
+        let at = |path: &str| self.root.join(path);
+        let (volume_path, target) = (at(volume_path), at(target));
+        match sub_path::prepare(&self.root, &volume_path, Path::new(part), &target, mounts) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_foreign() => Ok(false),
+            Err(error) => Err(sub_path_failed(volume, container, &error)),
         }
     }
 
@@ -418,23 +458,45 @@ struct Elsewhere {
     path: String,
 }
 
+/// Where work is done.
+enum Where {
+    /// In the node's own directories.
+    Own,
+    /// There, unless a container mounted another file system on the way.
+    Perhaps(Elsewhere),
+    /// Anywhere.
+    Elsewhere(Elsewhere),
+}
+
 impl Elsewhere {
-    /// None of work that does not leave them, nor of a host path that is not looked at.
-    fn of(work: &HostWork) -> Option<Self> {
-        let (volume, path) = match work {
-            HostWork::HostPath { volume, path, kind } if !kind.is_empty() => (volume, path),
+    /// A host path that is not looked at is done nowhere.
+    fn of(work: &HostWork) -> Where {
+        match work {
+            HostWork::HostPath { volume, path, kind } if !kind.is_empty() => {
+                Where::Elsewhere(Self {
+                    volume: volume.clone(),
+                    path: path.clone(),
+                })
+            }
             HostWork::SubPath {
                 volume,
                 volume_path,
+                part,
                 target,
                 ..
-            } if !is_in_pod_dir(volume_path, target) => (volume, volume_path),
-            _ => return None,
-        };
-        Some(Self {
-            volume: volume.clone(),
-            path: path.clone(),
-        })
+            } => {
+                let there = Self {
+                    volume: volume.clone(),
+                    path: format!("{volume_path}/{part}"),
+                };
+                if is_in_pod_dir(volume_path, target) {
+                    Where::Perhaps(there)
+                } else {
+                    Where::Elsewhere(there)
+                }
+            }
+            _ => Where::Own,
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
 //! Holds: credentials are handed to the runtime and to nobody else; a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
 //!        asked at most `registryPullQPS` times a second; a pull that takes longer than [`PATIENCE`] leaves the node's turn to images
-//!        of other registries, and those of its own wait on: a registry that hangs holds up none but its own images
+//!        of other registries, and those of its own wait on: a registry that hangs holds up none but its own images; the more
+//!        registries wait, the sooner a pull leaves its turn, so that however many are dead no image waits much longer than that
 //! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
 
 use std::collections::BTreeMap;
@@ -22,15 +23,16 @@ use kubelet_decide::view::ResolvedImage;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
 use prometheus::{IntCounterVec, Registry};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::pull_credentials::NodeCredentials;
-use crate::start_width::Slot;
 use crate::worker_metrics::Making;
 
 /// A pull has the node's turn for so long; after that images of other registries may be pulled beside it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// However many registries wait, a pull that answers as usual is not overtaken.
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why an image cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -253,7 +255,7 @@ impl Images {
         // Boxed: both ways of waiting for it would carry the room for it.
         let pull = Box::pin(self.pull_with_any(name, wanted, credentials));
         match &mut turn {
-            Some(turn) => turn.slot.during(pull).await,
+            Some(turn) => turn.during(pull).await,
             None => pull.await,
         }
     }
@@ -346,6 +348,29 @@ struct Turns {
     width: usize,
     node: Arc<Semaphore>,
     registries: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    /// Since when each registry waits that waits for a turn of the node, in the order of their turns.
+    waiting: watch::Sender<Vec<Instant>>,
+}
+
+/// One registry that waits for a turn of the node, for as long as it does.
+struct Waits<'a>(&'a watch::Sender<Vec<Instant>>, Instant);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a watch::Sender<Vec<Instant>>) -> Self {
+        let now = Instant::now();
+        waiting.send_modify(|all| all.push(now));
+        Self(waiting, now)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|all| {
+            // Any of the same moment is as good.
+            let own = all.iter().position(|since| *since == self.1);
+            own.map(|own| all.remove(own));
+        });
+    }
 }
 
 /// A turn, until it is dropped.
@@ -353,7 +378,7 @@ struct Turn<'a> {
     turns: &'a Turns,
     registry: String,
     at_registry: Option<OwnedSemaphorePermit>,
-    slot: Slot,
+    at_node: Option<OwnedSemaphorePermit>,
 }
 
 impl Turns {
@@ -362,6 +387,7 @@ impl Turns {
             width,
             node: Arc::new(Semaphore::new(width)),
             registries: Mutex::default(),
+            waiting: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -371,7 +397,7 @@ impl Turns {
             turns: self,
             registry: registry.to_owned(),
             at_registry: None,
-            slot: Slot::new(None, PATIENCE),
+            at_node: None,
         };
         let at_registry = {
             let mut all = self.registries();
@@ -380,15 +406,47 @@ impl Turns {
         };
         // Semaphores hand out in the order of asking; they are never closed.
         turn.at_registry = at_registry.acquire_owned().await.ok();
-        let permit = Arc::clone(&self.node).acquire_owned().await.ok();
-        turn.slot = Slot::new(permit, PATIENCE);
+        let waits = Waits::begin(&self.waiting);
+        turn.at_node = Arc::clone(&self.node).acquire_owned().await.ok();
+        drop(waits);
         turn
+    }
+
+    /// Until when a pull that began then keeps its turn: the last of those that wait is to have one when the first has waited as long
+    /// as a pull may take, as far as each has the least time.
+    fn until(&self, began: Instant, waiting: &[Instant]) -> Instant {
+        let rounds = waiting.len().div_ceil(self.width).max(1);
+        let first = waiting.first().copied().unwrap_or(began);
+        let left = (first + PATIENCE).saturating_duration_since(began);
+        let share = left / u32::try_from(rounds).unwrap_or(u32::MAX);
+        began + share.clamp(LEAST_PATIENCE, PATIENCE)
     }
 
     fn registries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Semaphore>>> {
         self.registries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Waits for the pull, and leaves the node's turn when that takes too long. The pull goes on. Cancel: as the pull.
+    async fn during<T>(&mut self, pull: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let mut waiting = self.turns.waiting.subscribe();
+        let mut pull = std::pin::pin!(pull);
+        while self.at_node.is_some() {
+            let until = self.turns.until(began, &waiting.borrow_and_update());
+            tokio::select! {
+                // An answer first: it is what is waited for.
+                biased;
+                done = &mut pull => return done,
+                () = tokio::time::sleep_until(until) => self.at_node = None,
+                // How long it may take depends on who waits; the sender lives as long as the turn.
+                _ = waiting.changed() => {}
+            }
+        }
+        pull.await
     }
 }
 
@@ -588,7 +646,7 @@ mod tests {
                 let mut turn = turns.next(registry).await;
                 let began = Instant::now();
                 let takes = Duration::from_secs(seconds);
-                turn.slot.during(tokio::time::sleep(takes)).await;
+                turn.during(tokio::time::sleep(takes)).await;
                 (began, began + takes)
             }
         };
@@ -608,6 +666,38 @@ mod tests {
             "what waits for the same registry waits on"
         );
         assert!(turns.registries().is_empty());
+    }
+
+    /// Ten pods name a dead registry each; the eleventh pod's is well.
+    #[tokio::test(start_paused = true)]
+    async fn however_many_registries_hang_an_image_waits_no_longer_than_for_one() {
+        for (width, longest) in [(1, 31), (2, 31)] {
+            let turns = Turns::new(width);
+            let start = Instant::now();
+            let dead = (0..10).map(|number| {
+                let turns = &turns;
+                async move {
+                    let mut turn = turns.next(&format!("dead{number}.io")).await;
+                    turn.during(tokio::time::sleep(Duration::from_secs(600)))
+                        .await;
+                }
+            });
+            let well = async {
+                let mut turn = turns.next("well.io").await;
+                let waited = start.elapsed();
+                turn.during(tokio::time::sleep(Duration::from_secs(2)))
+                    .await;
+                assert!(turn.at_node.is_some(), "nobody waits for it any more");
+                waited
+            };
+            let (_, waited) = tokio::join!(biased; futures_util::future::join_all(dead), well);
+            assert!(
+                waited <= Duration::from_secs(longest),
+                "{width}: {waited:?}"
+            );
+            assert!(turns.registries().is_empty());
+            assert!(turns.waiting.borrow().is_empty());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -81,6 +81,8 @@ pub struct NodeStatusParts {
     pub runtime: watch::Receiver<RuntimeState>,
     /// Why work on the node's disk does not get on, if it does not.
     pub host: watch::Receiver<Option<String>>,
+    /// What hangs there and keeps only some pods waiting.
+    pub host_warning: watch::Receiver<Option<String>>,
     /// The own Node, as far as its watch brought it.
     pub own_node: Snapshots<Node>,
     /// Images on the node.
@@ -91,7 +93,7 @@ pub struct NodeStatusParts {
     pub events: Events,
     /// How long the start takes.
     pub startup: Startup,
-    /// Where the node's name and UID are shown once it is registered.
+    /// Where the node's name and UID are shown, from its registration on, as its object has them.
     pub identity: watch::Sender<Option<(String, String)>>,
 }
 
@@ -151,11 +153,7 @@ impl NodeStatus {
         loop {
             match self.try_register().await {
                 Ok(node) => {
-                    let name = node.metadata.name.clone().unwrap_or_default();
-                    let uid = node.metadata.uid.clone().unwrap_or_default();
-                    tracing::info!(node = name, uid, "Node is registered");
-                    self.parts.identity.send_replace(Some((name, uid)));
-                    self.write_csi_node().await;
+                    self.show_identity(&node).await;
                     return node;
                 }
                 Err(error) => {
@@ -196,6 +194,22 @@ impl NodeStatus {
         })
     }
 
+    /// Tells who refers to the node which one it is: its object may have been deleted and made again, under another UID.
+    async fn show_identity(&self, node: &Node) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let uid = node.metadata.uid.clone().unwrap_or_default();
+        let identity = Some((name.clone(), uid.clone()));
+        let is_new = self.parts.identity.send_if_modified(|shown| {
+            let is_new = *shown != identity;
+            *shown = identity;
+            is_new
+        });
+        if is_new {
+            tracing::info!(node = name, uid, "Node is registered");
+            self.write_csi_node().await;
+        }
+    }
+
     async fn write_csi_node(&self) {
         let identity = self.parts.identity.borrow().clone();
         if let Some((name, uid)) = identity
@@ -218,6 +232,7 @@ impl NodeStatus {
             None if self.is_known(&name) => {}
             None => *node = self.read(&name).await?,
         }
+        self.show_identity(node).await;
         let plan = self.plan(node);
         let times = ReportTimes {
             since_last: self.reported.map(|at| at.elapsed()),
@@ -289,7 +304,8 @@ impl NodeStatus {
             .partition(|set| !set.was_had && VITAL.contains(&set.name) && set.reachable >= UNHEARD);
         let mut not_ready = self.not_ready(&runtime);
         not_ready.extend(vital.iter().map(ToString::to_string));
-        let warning: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let mut warning: Vec<String> = others.iter().map(ToString::to_string).collect();
+        warning.extend(self.parts.host_warning.borrow().clone());
         let warning = (!warning.is_empty()).then(|| warning.join("; "));
         let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
         node_status(

@@ -19,6 +19,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
 use kubelet_decide::container_start::back_off_key;
+use kubelet_decide::cut_off::Starts;
 use kubelet_decide::deadline::end_of;
 use kubelet_decide::events::{ToldWaits, made_to_end};
 use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
@@ -239,6 +240,7 @@ impl PodWorker {
             let observed = self.parts.executor.faults.tamper(observed, stop_failed);
             let order = self.orders.borrow_and_update().clone();
             self.doubt_record(&observed);
+            let observed = self.settle_starts(observed);
             self.absorb(&order.pod, &observed);
             self.objects = self.parts.objects.current(&self.uid);
             self.handlers = self.parts.handlers.borrow().clone();
@@ -251,6 +253,7 @@ impl PodWorker {
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
+            let starts = self.note_starts(&thought.plan);
             self.show(&order.pod, &observed, &thought.plan).await;
             self.tell_refused(&order, &observed);
             if thought.plan.steps.is_empty() {
@@ -260,7 +263,7 @@ impl PodWorker {
                 drop((order, observed));
                 self.wait(thought.plan.wake_at, &stop).await;
             } else {
-                self.act(&order.pod, thought.plan).await;
+                self.act(&order.pod, thought.plan, &starts).await;
             }
         }
     }
@@ -529,7 +532,7 @@ impl PodWorker {
     }
 
     /// Step 7, and what to remember of it.
-    async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan) {
+    async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan, starts: &Starts) {
         let acting = PodFigures::acts(&plan);
         self.parts.records.settled().await;
         // What was ordered since the plan was made counts as newer.
@@ -549,6 +552,7 @@ impl PodWorker {
                 // A step may take long; what happens to other containers meanwhile is shown all the same. Nothing is planned on it.
                 () = hint.notified() => {
                     if let Some(observed) = self.parts.pleg.current(&self.uid) {
+                        let observed = self.record.set_apart_cut_off(observed);
                         self.absorb(pod, &observed);
                         self.show(pod, &observed, &waits).await;
                     }
@@ -557,10 +561,10 @@ impl PodWorker {
         };
         self.figures
             .acted(pod, &self.life, acting, &executed.outcomes);
-        self.remember(pod, executed);
+        self.remember(pod, executed, starts);
     }
 
-    fn remember(&mut self, pod: &Pod, executed: Executed) {
+    fn remember(&mut self, pod: &Pod, executed: Executed, starts: &Starts) {
         let touched = executed.look.is_some();
         if let Some(scope) = executed.look {
             self.look.get_or_insert_with(Scope::nothing).join(scope);
@@ -580,6 +584,8 @@ impl PodWorker {
                 }
                 Outcome::Failed(failure) => {
                     clean = false;
+                    let name = failure.container.as_deref().unwrap_or_default();
+                    self.record.end_start(name, starts);
                     self.remember_failure(failure);
                 }
                 Outcome::Unknown(failure)

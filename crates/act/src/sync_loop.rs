@@ -14,12 +14,14 @@
 
 mod admit;
 mod names;
+mod on_disk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::admission::Claim;
 use kubelet_decide::desired::{DesiredPods, PodChange, merge};
@@ -27,7 +29,7 @@ use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::pod_status::reads_same;
 use kubelet_decide::view::{Desire, PodRecord};
-use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use kubelet_model::reason::Reason;
 use prometheus::Registry;
@@ -39,7 +41,7 @@ pub use self::admit::AdmissionParts;
 use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
 use crate::loop_metrics::LoopMetrics;
-use crate::orphan::{orphan_pod, owner_of_logs};
+use crate::orphan::orphan_pod;
 use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
 use crate::supervisor::{Supervisor, TaskKind};
@@ -183,6 +185,7 @@ impl SyncLoop {
     pub async fn run(mut self, mut inputs: SyncInputs, stop: CancellationToken) {
         let pleg = self.parts.pleg.clone();
         let mut first_list = std::pin::pin!(async move { pleg.first_list().await });
+        let mut on_disk = std::pin::pin!(OptionFuture::default());
         loop {
             self.beat.turn();
             let restart = self.died.values().min().copied();
@@ -199,6 +202,10 @@ impl SyncLoop {
                     self.listed = true;
                     self.settle_all_names();
                 }
+                Some(found) = &mut on_disk => {
+                    on_disk.set(None.into());
+                    self.adopt_from_disk(found);
+                }
                 () = tokio::time::sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => self.revive(),
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.admit_again(),
                 () = self.beat.idle() => {}
@@ -208,6 +215,9 @@ impl SyncLoop {
                 self.seen.send_replace(true);
                 self.let_go();
                 self.find_orphans();
+                let blocking = &self.parts.executor.host.blocking;
+                let dirs = (self.pods_dir.as_path(), self.logs_dir.as_path());
+                on_disk.set(Some(on_disk::find(blocking, dirs)).into());
             }
             self.parts.records.write_again();
             self.metrics.turn(&self.parts.metrics);
@@ -559,16 +569,6 @@ impl SyncLoop {
         for pod in self.parts.pleg.all() {
             self.adopt_orphan(&pod.uid);
         }
-        let on_disk = self.pods_on_disk();
-        let mut orphans = 0;
-        for (uid, (has_directory, full_name)) in on_disk {
-            if !self.is_known(&uid) {
-                orphans += usize::from(has_directory);
-                tracing::info!(uid = %uid, pod = %full_name, "Directory of a pod that no source knows");
-                self.start_orphan(Pod::orphan(uid, full_name), None);
-            }
-        }
-        self.metrics.swept(orphans);
         for key in self.parts.records.keys(POD_PREFIX) {
             // A record of no possible pod is of no use to anybody.
             let is_known = PodUid::parse(&key).is_ok_and(|uid| self.is_known(&uid));
@@ -578,30 +578,17 @@ impl SyncLoop {
         }
     }
 
-    /// Pods that have a directory of their own (true) or of logs; the name of the latter tells namespace and name, too. What
-    /// bears no pod's name is no pod's, and stays.
-    fn pods_on_disk(&self) -> BTreeMap<PodUid, (bool, PodFullName)> {
-        let mut on_disk = BTreeMap::new();
-        let refused = |dir: &Path, why| tracing::warn!(directory = %dir.display(), %why, "What bears no pod's name is left alone");
-        for name in names_in(&self.pods_dir) {
-            match PodUid::parse(&name) {
-                Ok(uid) => {
-                    let unnamed = PodFullName::of_unnamed(&uid);
-                    on_disk.insert(uid, (true, unnamed));
-                }
-                Err(why) => refused(&self.pods_dir, why),
+    /// What of pods lies on the disk was found, a while after it was asked for perhaps: what is not known by now is nobody's.
+    fn adopt_from_disk(&mut self, on_disk: on_disk::PodsOnDisk) {
+        let mut orphans = 0;
+        for (uid, (has_directory, full_name)) in on_disk {
+            if !self.is_known(&uid) {
+                orphans += usize::from(has_directory);
+                tracing::info!(uid = %uid, pod = %full_name, "Directory of a pod that no source knows");
+                self.start_orphan(Pod::orphan(uid, full_name), None);
             }
         }
-        for name in names_in(&self.logs_dir) {
-            match owner_of_logs(&name) {
-                Ok((uid, full_name)) => {
-                    let has_directory = on_disk.get(&uid).is_some_and(|(has, _)| *has);
-                    on_disk.insert(uid, (has_directory, full_name));
-                }
-                Err(why) => refused(&self.logs_dir, why),
-            }
-        }
-        on_disk
+        self.metrics.swept(orphans);
     }
 
     fn is_known(&self, uid: &PodUid) -> bool {
@@ -656,18 +643,4 @@ impl Drop for EndOfWorker {
             let _sent = events.send(WorkerEvent::Died(self.uid.clone()));
         }
     }
-}
-
-/// Most names of one directory that are looked at: a start must not take as long as somebody likes.
-const MOST_NAMES: usize = 1 << 16;
-
-/// Names of what is in a directory, in order; nothing where it cannot be read.
-fn names_in(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .take(MOST_NAMES)
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }

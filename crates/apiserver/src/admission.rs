@@ -7,10 +7,13 @@
 //! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::failure::{Cause, Failure};
 use crate::object::{self, as_map, fill, list, map_mut, text};
+use crate::references;
 use crate::registry::{Place, Registry, Through};
 use crate::resources::Resource;
 use crate::strategy::pod;
@@ -20,6 +23,9 @@ mod audiences;
 mod node_restriction;
 mod runtime_class;
 mod service_account;
+
+#[cfg(test)]
+pub(crate) use node_restriction::{MIRROR_BYTES, MIRROR_PODS};
 
 /// What marks a pod that stands for a static one.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -57,6 +63,12 @@ pub(crate) struct Change<'a> {
     pub(crate) who: &'a User,
 }
 
+/// Signing requests of one user that is no administrator, at a time. A kubelet whose requests nobody answers makes a hundred in the
+/// day that they are kept.
+const SIGNING_REQUESTS: usize = 500;
+/// And their bytes.
+const SIGNING_BYTES: usize = 16 << 20;
+
 /// Before an object is made.
 pub(crate) fn create(
     registry: &Registry,
@@ -73,7 +85,10 @@ pub(crate) fn create(
             runtime_class::admit(registry, resource, object)?;
         }
         "services" => service_address(registry, object),
-        storage if storage.starts_with("certificatesigningrequests") => requester(object, who),
+        references::SIGNING_REQUESTS => {
+            requester(object, who);
+            requests_have_room(registry, who)?;
+        }
         _ => {}
     }
     let place = Place {
@@ -276,6 +291,20 @@ fn requester(request: &mut Value, who: &User) {
     }
 }
 
+/// Whoever may ask for certificates may fill the store with requests, if nothing stops it: upstream leaves that to quotas of etcd.
+fn requests_have_room(registry: &Registry, who: &User) -> Result<(), Failure> {
+    let (user, kind) = (references::user(&who.name), references::SIGNING_REQUESTS);
+    let (count, bytes) = registry.store.tied_size(&user, kind, kind);
+    if who.is_in("system:masters") || (count < SIGNING_REQUESTS && bytes < SIGNING_BYTES) {
+        return Ok(());
+    }
+    let why = format!(
+        "{:?} has {count} certificate signing requests of {bytes} bytes, and can not create more than {SIGNING_REQUESTS} or {SIGNING_BYTES} bytes of them; they go an hour after they were answered",
+        who.name
+    );
+    Err(Failure::too_many_requests(why, 10))
+}
+
 /// The first address of 10.96.0.0/16 that no other service has; nothing routes it.
 fn service_address(registry: &Registry, service: &mut Value) {
     let external = text(service, "/spec/type") == "ExternalName";
@@ -284,7 +313,7 @@ fn service_address(registry: &Registry, service: &mut Value) {
         return;
     }
     let services = registry.store.list("services/").objects;
-    let taken: Vec<String> = services
+    let taken: BTreeSet<String> = services
         .iter()
         .map(|one| text(&one.value(), "/spec/clusterIP").to_owned())
         .collect();

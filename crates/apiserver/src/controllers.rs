@@ -114,7 +114,7 @@ impl ApiServer {
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
             let mut streams = self.0.streams.lock().await;
-            tokio::join!(self.controllers(), streams.run());
+            tokio::join!(self.controllers(), streams.run(), self.0.pace.run());
         };
         tokio::select! {
             // The stop first; a pass that is cut goes on after the next start.
@@ -125,6 +125,7 @@ impl ApiServer {
     }
 
     async fn controllers(&self) {
+        let mut memory = Memory::default();
         loop {
             // First where changes begin, then everything there is, so that nothing falls between.
             let store = &self.0.registry.store;
@@ -137,19 +138,19 @@ impl ApiServer {
                 .map(|storage| store.watch(storage, version))
                 .collect();
             let Ok(watchers) = watchers else { continue };
-            self.follow(watchers.into_iter().map(wait).collect()).await;
+            let watchers = watchers.into_iter().map(wait).collect();
+            self.follow(watchers, &mut memory).await;
         }
     }
 
     /// Runs until a watcher falls behind.
-    async fn follow(&self, mut changes: FuturesUnordered<Waiting>) {
+    async fn follow(&self, mut changes: FuturesUnordered<Waiting>, memory: &mut Memory) {
         let mut work = Work {
             everything: true,
             ..Work::default()
         };
         // Of the next pass, and of the next one over everything, which no change puts off.
         let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
-        let mut memory = Memory::default();
         loop {
             tokio::select! {
                 // Changes first, so that one pass sees as many as there are.
@@ -174,7 +175,7 @@ impl ApiServer {
                         whole = Instant::now() + SLOW;
                     }
                     next = whole;
-                    if let Err(failure) = self.pass(&now, &mut memory).await {
+                    if let Err(failure) = self.pass(&now, memory).await {
                         tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
                         work.everything = true;
                         next = Instant::now() + AGAIN;

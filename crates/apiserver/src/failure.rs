@@ -82,6 +82,15 @@ impl Cause {
         }
     }
 
+    /// A value that names nothing.
+    pub fn missing(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {}", shown(value)),
+        }
+    }
+
     /// The same value twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self {
@@ -323,9 +332,17 @@ impl Failure {
         }
     }
 
-    /// 507 for a disk without room, else 500; with a time to try again where the write is known not to be done.
+    /// 507 for a disk without room; 503 for one that does not answer, or 504 where it has the write; else 500. With a time to try
+    /// again where the write is known not to be done.
     fn store_trouble(trouble: &Trouble) -> Self {
         let mut failure = Self::internal(format_args!("the store failed: {}", trouble.why));
+        if trouble.is_hung {
+            (failure.code, failure.reason) = match trouble.is_settled {
+                true => (503, "ServiceUnavailable"),
+                false => (504, "Timeout"),
+            };
+            failure.message = format!("the store failed: {}", trouble.why);
+        }
         if trouble.is_full {
             failure.code = 507;
         }
@@ -376,8 +393,9 @@ mod tests {
     #[test]
     fn a_disk_in_trouble_says_when_to_come_again_unless_the_write_may_be_kept() {
         let pods = crate::resources::find("", "v1", "pods").unwrap();
-        let answer = |is_full, is_settled, millis| {
+        let answer = |(is_full, is_hung), is_settled, millis| {
             let trouble = Trouble {
+                is_hung,
                 why: "no space".into(),
                 is_full,
                 is_settled,
@@ -386,8 +404,10 @@ mod tests {
             let failure = Failure::store(pods, "a", &WriteError::Failed(trouble));
             (failure.code, failure.retry_after())
         };
-        assert_eq!(answer(true, true, 250), (507, Some(1)));
-        assert_eq!(answer(false, true, 30_000), (500, Some(30)));
-        assert_eq!(answer(true, false, 250), (507, None));
+        assert_eq!(answer((true, false), true, 250), (507, Some(1)));
+        assert_eq!(answer((false, false), true, 30_000), (500, Some(30)));
+        assert_eq!(answer((true, false), false, 250), (507, None));
+        assert_eq!(answer((false, true), true, 30_000), (503, Some(30)));
+        assert_eq!(answer((false, true), false, 30_000), (504, None));
     }
 }

@@ -68,6 +68,11 @@ impl Form {
         }
     }
 
+    /// Whether objects are read to be shown.
+    pub(crate) fn reads(self, resource: &Resource) -> bool {
+        self != Self::Whole || resource.strategy.convert.is_some()
+    }
+
     /// One object.
     pub(crate) fn object(self, resource: &Resource, object: &Object, now: Timestamp) -> Bytes {
         match self {

@@ -87,10 +87,13 @@ pub fn selectors(bytes: &[u8]) {
         key: "pods/default/web".into(),
         version: 7,
         bytes: hyper::body::Bytes::from_static(b"{}"),
+        uid: String::new(),
+        deletion: String::new(),
         labels: [("app".to_owned(), "web".to_owned())].into(),
         fields: vec![("spec.nodeName", "n".to_owned())],
         owners: Vec::new(),
         finalizers: Vec::new(),
+        ties: Vec::new(),
     };
     if let Ok(selection) = Selection::parse(row("pods"), labels, fields) {
         assert!(!selection.is_all() || selection.matches(&object));

@@ -2,18 +2,20 @@
 //!
 //! In:    a request whose body has been read
 //! Out:   its answer
-//! Calls: `http`, for every request on objects
-//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few lists and a few writes run at
-//!        a time, and who waits for
-//!        its turn waits no longer than its request; a short one never leaves the server's thread, so that simulations stay as they are
+//! Calls: `http`, for every request on objects; `verbs`, for what a watch or a list shows on its way
+//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few lists and a few writes compute
+//!        at a time, and one that waits for the disk holds neither turn nor thread; who waits for its turn waits no longer than its
+//!        request; a short one never leaves the server's thread, so that simulations stay as they are
 //! Upstream: none; Go's goroutines are preempted
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::sync::Semaphore;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::failure::Failure;
+use crate::pace::SLICE;
 use crate::server::Inner;
 use crate::verbs::{self, Call, Reply};
 
@@ -24,7 +26,7 @@ const FEW: usize = 200;
 /// Long requests at a time, of each sort; each may hold several copies of a large object.
 const AT_ONCE: usize = 2;
 
-/// The turns of long requests. A write keeps its turn until the disk has it, so lists do not wait for the same turns.
+/// The turns of long requests: what many writes compute holds up no list, and the other way round.
 #[derive(Debug)]
 pub(crate) struct Turns {
     lists: Arc<Semaphore>,
@@ -44,7 +46,7 @@ impl Default for Turns {
 impl Turns {
     /// The ones that a verb takes.
     pub(crate) fn of(&self, verb: &str) -> &Arc<Semaphore> {
-        if verb == "list" {
+        if ["get", "list", "watch"].contains(&verb) {
             &self.lists
         } else {
             &self.writes
@@ -56,14 +58,29 @@ impl Turns {
 fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
     let store = &server.registry.store;
     let resource = call.target.resource;
+    // Shown otherwise than it is kept.
+    let is_read = || call.accept.contains("as=") || resource.strategy.convert.is_some();
     match call.verb {
-        // Streams and what is passed on take no time here; their connection stays where it is.
-        "get" | "watch" => false,
+        // A watch shows few at a time by itself. What is passed on takes no time here; its connection stays where it is.
+        "watch" => false,
+        "get" if !is_read() => false,
+        "get" => {
+            let found = store.get(&call.place().key());
+            let is_own = call
+                .target
+                .subresource
+                .is_none_or(|sub| sub.name == "status");
+            is_own && found.is_some_and(|found| found.bytes.len() > LIGHT)
+        }
+        "list" if !is_read() => false,
         "list" => {
             let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
-            let is_shown_as_kept = call.accept.is_empty() || !call.accept.contains("as=");
-            (!is_shown_as_kept || resource.strategy.convert.is_some())
-                && store.list(&resource.prefix(namespace)).objects.len() > FEW
+            let objects = store.list(&resource.prefix(namespace)).objects;
+            let mut bytes = objects.iter().map(|object| object.bytes.len());
+            objects.len() > FEW
+                || bytes
+                    .try_fold(SLICE, |left, size| left.checked_sub(size))
+                    .is_none()
         }
         _ if call
             .target
@@ -90,16 +107,14 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     if !is_heavy(server, &call) {
         return verbs::serve(server, &call).await;
     }
-    let turn = Arc::clone(server.turns.of(call.verb)).acquire_owned();
-    let turn = turn.await.map_err(Failure::internal)?;
+    let turns = Arc::clone(server.turns.of(call.verb));
     let server = Arc::clone(server);
     let (user, target, query) = (call.user.clone(), call.target.clone(), call.query.clone());
     let (accept, content_type) = (call.accept.to_owned(), call.content_type.to_owned());
     let (headers, raw_query) = (call.headers.clone(), call.raw_query.to_owned());
     let (verb, body, method) = (call.verb, call.body.clone(), call.method.clone());
     let (upgrade, until) = (call.take_upgrade(), call.until);
-    let runtime = tokio::runtime::Handle::current();
-    let work = tokio::task::spawn_blocking(move || {
+    let work = async move {
         let call = Call {
             user: &user,
             until,
@@ -114,9 +129,59 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
             raw_query: &raw_query,
             upgrade: Mutex::new(upgrade),
         };
-        let reply = runtime.block_on(verbs::serve(&server, &call));
-        drop(turn);
-        reply
-    });
-    work.await.map_err(Failure::internal)?
+        verbs::serve(&server, &call).await
+    };
+    in_turns(&turns, Box::pin(work)).await?
+}
+
+/// Shows what was kept in so many bytes, unless it goes out as it was kept: here, or in a turn on a thread. `None` after a panic.
+pub(crate) async fn shown<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    bytes: usize,
+    show: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    if bytes <= LIGHT {
+        return Some(show());
+    }
+    let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+    let show = move || {
+        let _turn = turn;
+        show()
+    };
+    tokio::task::spawn_blocking(show).await.ok()
+}
+
+/// Tells that work may go on; told before it is waited for counts too.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Does it on threads, in turns: it has one, and a thread, while it computes, and neither while it waits for something, as a write
+/// does for its disk. Cancel: what is being computed is computed, and no more.
+async fn in_turns<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    mut work: BoxFuture<'static, T>,
+) -> Result<T, Failure> {
+    let woken = Arc::new(Woken::default());
+    loop {
+        let turn = Arc::clone(turns).acquire_owned().await;
+        let turn = turn.map_err(Failure::internal)?;
+        let waker = Waker::from(Arc::clone(&woken));
+        let compute = move || {
+            let _turn = turn;
+            let computed = work.as_mut().poll(&mut Context::from_waker(&waker));
+            (computed, work)
+        };
+        let computed = tokio::task::spawn_blocking(compute).await;
+        match computed.map_err(Failure::internal)? {
+            (Poll::Ready(done), _) => return Ok(done),
+            (Poll::Pending, waits) => work = waits,
+        }
+        woken.0.notified().await;
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, SizeHint};
@@ -31,6 +31,7 @@ use crate::form::bytes;
 use crate::heavy;
 use crate::impersonation;
 use crate::inflight::{Class, Place};
+use crate::pace::Pace;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
@@ -243,9 +244,14 @@ impl Head {
             };
             let answer = match heavy::serve(server, call).await? {
                 Reply::Json(code, body) => json(code, body),
-                Reply::Listed(parts) => listed(parts),
-                Reply::Watch(watch) => streamed(*watch),
+                Reply::Listed(parts) => streamed(server, parts),
+                Reply::Watch(watch) => streamed(server, lines(*watch)),
                 Reply::Passed(response) => patient(response),
+                Reply::Switched(response, taker) => {
+                    // A stream that has ended already gives it back.
+                    drop(taker.send(place));
+                    return Ok(response);
+                }
             };
             Ok(answer.map(|body| Placed { body, place }.boxed_unsync()))
         };
@@ -311,15 +317,6 @@ fn busy() -> Response<Body> {
     response
 }
 
-/// A list whose objects are written when the client takes them.
-fn listed(parts: Parts) -> Response<Body> {
-    let frames = parts.map(|part| Ok::<_, Infallible>(Frame::data(part)));
-    let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
-    let mut response = json(200, Bytes::new());
-    *response.body_mut() = body;
-    response
-}
-
 /// A log's reader may be a pager.
 fn patient(mut response: Response<Body>) -> Response<Body> {
     response.extensions_mut().insert(Patience(PAGER));
@@ -368,16 +365,20 @@ fn refused(failure: &Failure) -> Response<Body> {
     response
 }
 
-/// A watch as a body; it ends with its connection, since the body is dropped then.
-fn streamed(watch: Watch) -> Response<Body> {
+/// A watch, line by line.
+fn lines(watch: Watch) -> Parts {
     let lines = stream::unfold(watch, async |mut watch| {
         let line = watch.next().await?;
         Some((line, watch))
     });
-    let frames = lines.map(Ok::<_, Infallible>).map_ok(Frame::data);
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    lines.boxed()
+}
+
+/// An answer that is written when the client takes it, at the pace of all; it ends with its connection, since the body is dropped then.
+fn streamed(server: &Inner, parts: Parts) -> Response<Body> {
+    let slices = Pace::slices(Arc::clone(&server.pace), parts);
+    let frames = slices.map(|slice| Ok::<_, Infallible>(Frame::data(slice)));
+    let mut response = json(200, Bytes::new());
+    *response.body_mut() = StreamBody::new(frames).boxed_unsync();
     response
 }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub changing: usize,
     /// Watches, logs, and streams to containers.
     pub staying: usize,
+    /// Those among them that go on to a kubelet.
+    pub proxied: usize,
     /// `--http2-max-streams-per-connection`.
     pub streams: u32,
 }
@@ -32,6 +34,7 @@ impl Default for Limits {
             reading: 400,
             changing: 200,
             staying: 4096,
+            proxied: 512,
             streams: 100,
         }
     }
@@ -91,6 +94,12 @@ impl InFlight {
             limits,
             running: Arc::default(),
         }
+    }
+
+    /// Streams that run now.
+    #[cfg(test)]
+    pub(crate) fn staying(&self) -> usize {
+        lock(&self.running).staying
     }
 
     /// A place, or `None` when all are taken; an administrator gets one that does not count then.
@@ -154,6 +163,7 @@ mod tests {
             reading: 2,
             changing: 1,
             staying: 4,
+            proxied: 4,
             streams: 100,
         };
         let flight = InFlight::new(limits);

@@ -27,6 +27,7 @@ mod impersonation;
 mod inflight;
 pub mod listener;
 mod object;
+mod pace;
 mod patch;
 mod path;
 mod protobuf;

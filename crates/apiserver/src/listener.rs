@@ -31,6 +31,8 @@ use crate::user::User;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 1024;
+/// Certificates beside its own that are looked at of a client.
+const INTERMEDIATES: usize = 8;
 
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
@@ -149,17 +151,13 @@ impl Listener {
         let [leaf, rest @ ..] = chain else {
             return Peer::Unknown;
         };
+        let rest = rest.get(..INTERMEDIATES).unwrap_or(rest);
         let now = self.server.0.registry.now().as_second();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0).unsigned_abs()));
-        if self
-            .serving
-            .authorities
-            .verify_client_cert(leaf, rest, now)
-            .is_err()
-        {
+        let authorities = &self.serving.authorities;
+        if !is_good(authorities, (leaf, rest), now) {
             return Peer::BadCertificate;
         }
-        match (subject(leaf), end_of(chain)) {
+        match (subject(leaf), end_of(authorities, (leaf, rest), now)) {
             (Some(user), Some(until)) => Peer::Certified { user, until },
             _ => Peer::BadCertificate,
         }
@@ -206,13 +204,38 @@ fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
     (!name.is_empty()).then(|| User::new(name, &groups))
 }
 
-/// When the first certificate of a chain ends, in seconds since 1970: a connection outlives it, its rights do not.
-fn end_of(chain: &[CertificateDer<'_>]) -> Option<i64> {
-    let ends = chain.iter().map(|certificate| {
+/// A client's own certificate, and what it sent with it.
+type Chain<'a> = (&'a CertificateDer<'a>, &'a [CertificateDer<'a>]);
+
+/// Whether the authorities answer for a certificate at a time, in seconds since 1970.
+fn is_good(
+    authorities: &Arc<dyn ClientCertVerifier>,
+    (leaf, rest): Chain<'_>,
+    second: i64,
+) -> bool {
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(second.max(0).unsigned_abs()));
+    authorities.verify_client_cert(leaf, rest, at).is_ok()
+}
+
+/// Until when a certificate is good that is good now: a connection outlives it, its rights do not. Certificates that were sent and that
+/// nothing needs change nothing.
+fn end_of(
+    authorities: &Arc<dyn ClientCertVerifier>,
+    (leaf, rest): Chain<'_>,
+    now: i64,
+) -> Option<i64> {
+    let end = |certificate: &CertificateDer<'_>| {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         Some(parsed.validity().not_after.timestamp())
-    });
-    ends.collect::<Option<Vec<i64>>>()?.into_iter().min()
+    };
+    let own = end(leaf)?;
+    let others = rest.iter().filter_map(end);
+    let mut ends: Vec<i64> = others.filter(|end| (now..own).contains(end)).collect();
+    ends.push(own);
+    ends.sort_unstable();
+    ends.dedup();
+    let mut latest_first = ends.into_iter().rev();
+    latest_first.find(|second| is_good(authorities, (leaf, rest), *second))
 }
 
 fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
@@ -234,4 +257,59 @@ fn tls(pair: &Pair, authorities: &Arc<dyn ClientCertVerifier>) -> Result<ServerC
     let mut config = builder.with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    fn parameters(name: &str, until: i32) -> CertificateParams {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+        parameters
+    }
+
+    fn authority(name: &str, until: i32) -> CertificateParams {
+        let mut parameters = parameters(name, until);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters
+    }
+
+    #[test]
+    fn rights_end_with_what_was_verified_and_not_with_what_was_sent_beside_it() {
+        let keys = [(); 4].map(|()| KeyPair::generate().unwrap());
+        let [root_key, between_key, key, other_key] = &keys;
+        let root = authority("root", 2100);
+        let pem = root.self_signed(root_key).unwrap().pem();
+        let root = Issuer::new(root, root_key);
+        let between = |until| authority("between", until).signed_by(between_key, &root);
+        let [soon, late, gone] = [2030, 2040, 2020].map(|until| between(until).unwrap());
+        let issuer = Issuer::new(authority("between", 2040), between_key);
+        let mut client = parameters("client", 2050);
+        client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let direct = client.signed_by(key, &root).unwrap();
+        let below = client.signed_by(key, &issuer).unwrap();
+        let stranger = authority("stranger", 2026).self_signed(other_key).unwrap();
+        let authorities = authorities(&pem).unwrap();
+        let now = rcgen::date_time_ymd(2025, 6, 1).unix_timestamp();
+        let end = |leaf: &rcgen::Certificate, rest: &[&rcgen::Certificate]| {
+            let rest: Vec<_> = rest.iter().map(|one| one.der().clone()).collect();
+            end_of(&authorities, (leaf.der(), &rest), now)
+        };
+        let year = |year| Some(rcgen::date_time_ymd(year, 1, 1).unix_timestamp());
+        for (leaf, rest, until) in [
+            (&direct, &[][..], 2050),
+            (&direct, &[&stranger, &gone], 2050),
+            (&below, &[&soon], 2030),
+            (&below, &[&stranger, &soon, &gone, &late], 2040),
+        ] {
+            assert_eq!(end(leaf, rest), year(until), "{} others", rest.len());
+        }
+        assert_eq!(end(&below, &[&gone]), None);
+        let junk = [CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])];
+        assert_eq!(end_of(&authorities, (direct.der(), &junk), now), year(2050));
+    }
 }

@@ -37,10 +37,10 @@ impl Query {
         named.map(|(_, value)| &**value)
     }
 
-    /// `true`, `1`, or there without a value.
+    /// Upstream's bool of a parameter: there, with another first value than `0` or `false`; without any it is true.
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.all(name)
-            .any(|value| ["true", "1", "True", "TRUE", "t", "T"].contains(&value))
+        let first = self.all(name).next();
+        first.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 }
 
@@ -328,6 +328,19 @@ mod tests {
         );
         assert_eq!(query.get("labelSelector"), Some("app=web,x in (a)"));
         assert!(query.is_set("watch"));
+        for (query, is_set) in [
+            ("watch", true),
+            ("watch=", true),
+            ("watch=1", true),
+            ("watch=yes", true),
+            ("watch=0", false),
+            ("watch=False", false),
+            ("watch=false&watch=true", false),
+            ("watch=&watch=0", true),
+            ("watched=1", false),
+        ] {
+            assert_eq!(Query::parse(query).is_set("watch"), is_set, "{query}");
+        }
         assert_eq!(query.get("limit"), Some("5"));
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(query.get("e"), None);

@@ -3,8 +3,8 @@
 //! In:    a request on `pods/log` and the like, or on `nodes/proxy`
 //! Out:   the kubelet's answer; after an upgrade, bytes both ways
 //! Calls: `subresources`
-//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number, end with
-//!        the server, and when nothing moves for 4 h
+//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number before
+//!        the kubelet is called, end with the server, with the credential that began them, and when nothing moves for 4 h
 //! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgrade is copied as it is, so what a client
 //!           speaks the kubelet must; the kubelet's certificate is not checked, as without `--kubelet-certificate-authority`
 
@@ -29,7 +29,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::authority::Pair;
@@ -48,27 +49,34 @@ const ERROR_BYTES: usize = 2048;
 const KUBELET_PORT: i64 = 10250;
 /// A stream in which nothing moves for so long ends: the kubelet's default `streamingConnectionIdleTimeout`.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
-/// Streams at a time.
-const STREAMS: usize = 512;
 
 /// Connections to the kubelet, and who keeps them going.
 pub(crate) struct Proxy {
     tls: watch::Sender<TlsConnector>,
-    running: mpsc::Sender<BoxFuture<'static, ()>>,
+    running: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    /// One for each request, until its connection to the kubelet has ended: who has none starts nothing.
+    places: Arc<Semaphore>,
 }
 
+/// Held by everything that a request started.
+type Held = Arc<OwnedSemaphorePermit>;
+
 /// What keeps them going; runs beside the controllers.
-pub(crate) struct Streams(mpsc::Receiver<BoxFuture<'static, ()>>);
+pub(crate) struct Streams(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
 
 impl Proxy {
-    /// With this client certificate.
+    /// With this client certificate, and so many streams at a time.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn new(pair: &Pair) -> Result<(Self, Streams), String> {
-        let (running, streams) = mpsc::channel(STREAMS);
-        let tls = watch::Sender::new(connector(pair)?);
-        Ok((Self { tls, running }, Streams(streams)))
+    pub(crate) fn new(pair: &Pair, streams: usize) -> Result<(Self, Streams), String> {
+        let (running, taken) = mpsc::unbounded_channel();
+        let proxy = Self {
+            tls: watch::Sender::new(connector(pair)?),
+            running,
+            places: Arc::new(Semaphore::new(streams)),
+        };
+        Ok((proxy, Streams(taken)))
     }
 
     /// Shows another certificate from now on.
@@ -80,16 +88,24 @@ impl Proxy {
         Ok(())
     }
 
-    fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
+    /// A place, or at once that there is none.
+    fn place(&self) -> Result<Held, Failure> {
         let full =
             |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
-        self.running.try_send(stream).map_err(full)
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        Ok(Arc::new(place))
+    }
+
+    fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
+        let ended = |_| Failure::dialing("the server is shutting down");
+        self.running.send(stream).map_err(ended)
     }
 
     async fn connect(
         &self,
         host: &str,
         port: u16,
+        place: Held,
     ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
         let failed = |why: String| Failure::dialing(format!("dial tcp {host}:{port}: {why}"));
         let open = async {
@@ -120,6 +136,7 @@ impl Proxy {
         let (sender, connection) =
             opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
         let connection = async move {
+            let _place = place;
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the kubelet ended");
             }
@@ -148,10 +165,10 @@ impl Streams {
         let mut open = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // Running ones first; a new one waits in the channel meanwhile.
+                // Each holds a place, so there are no more than two for each.
                 biased;
                 Some(()) = open.next(), if !open.is_empty() => {}
-                more = self.0.recv(), if open.len() < STREAMS => match more {
+                more = self.0.recv() => match more {
                     Some(stream) => open.push(stream),
                     None => return,
                 },
@@ -185,14 +202,15 @@ impl Inner {
         if let Ok(host) = authority.parse() {
             request.headers_mut().insert(HOST, host);
         }
+        let place = self.kubelets.place()?;
         let mut sender = self
             .kubelets
-            .connect(&destination.host, destination.port)
+            .connect(&destination.host, destination.port, Arc::clone(&place))
             .await?;
         let answered = sender.send_request(request).await;
         let answer = answered.map_err(Failure::dialing)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(call, answer);
+            return self.switch(call, answer, place);
         }
         if !answer.status().is_success() && call.target.resource.storage == "pods" {
             return Err(refusal(call, answer).await);
@@ -200,26 +218,50 @@ impl Inner {
         let (mut parts, body) = answer.into_parts();
         parts.headers.remove(TRANSFER_ENCODING);
         parts.headers.remove(CONNECTION);
-        Ok(Reply::Passed(Response::from_parts(parts, relayed(body))))
+        Ok(Reply::Passed(Response::from_parts(
+            parts,
+            relayed(body, self.end_of(call)),
+        )))
     }
 
     /// Both sides speak something else from now on, which is copied.
-    fn switch(&self, call: &Call<'_>, answer: Response<Incoming>) -> Result<Reply, Failure> {
+    fn switch(
+        &self,
+        call: &Call<'_>,
+        answer: Response<Incoming>,
+        place: Held,
+    ) -> Result<Reply, Failure> {
         let mut response = Response::new(Full::new(Bytes::new()).boxed_unsync());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = answer.headers().clone();
         let Some(ours) = call.take_upgrade() else {
             return Err(Failure::bad_request("Upgrade request required"));
         };
+        let (taker, in_flight) = oneshot::channel();
+        let ends = self.end_of(call);
         let copy = async move {
+            let _place = place;
+            // Who asked may be gone before it was answered.
+            let Ok(_in_flight) = in_flight.await else {
+                return;
+            };
             let (Ok(ours), Ok(theirs)) = tokio::join!(ours, hyper::upgrade::on(answer)) else {
                 return;
             };
-            let end = copy(TokioIo::new(ours), TokioIo::new(theirs), Some(IDLE)).await;
-            tracing::debug!(?end, "a stream ended");
+            let copied = copy(TokioIo::new(ours), TokioIo::new(theirs), Some(IDLE));
+            match until(ends, copied).await {
+                Some(end) => tracing::debug!(?end, "a stream ended"),
+                None => tracing::debug!("a stream ended with its caller's credential"),
+            }
         };
         self.kubelets.keep_going(Box::pin(copy))?;
-        Ok(Reply::Passed(response))
+        Ok(Reply::Switched(response, taker))
+    }
+
+    /// When what the call began ends, if its caller's credential does.
+    fn end_of(&self, call: &Call<'_>) -> Option<Instant> {
+        let left = call.time_left(self.registry.now())?;
+        Instant::now().checked_add(left)
     }
 
     /// Where a node's kubelet listens: the one in this program may do so on the loopback address alone.
@@ -363,9 +405,12 @@ fn log_options(call: &Call<'_>) -> Vec<String> {
         "limitBytes",
         "stream",
     ];
-    let given = names
-        .into_iter()
-        .filter_map(|name| Some((name, call.query.get(name)?)));
+    let given = names.into_iter().filter_map(|name| {
+        if ["follow", "previous", "timestamps"].contains(&name) {
+            return call.query.is_set(name).then_some((name, "true"));
+        }
+        Some((name, call.query.get(name)?))
+    });
     given
         .map(|(name, value)| format!("{name}={}", encode(value)))
         .collect()
@@ -436,11 +481,19 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// The kubelet's body as ours; a broken one just ends.
-fn relayed(body: Incoming) -> Body {
-    let frames = futures_util::stream::unfold(Some(body), async |body| {
+/// Waits for it, until then at most.
+async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => tokio::time::timeout_at(end, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The kubelet's body as ours; a broken one just ends, as one does whose caller has no rights any more.
+fn relayed(body: Incoming, end: Option<Instant>) -> Body {
+    let frames = futures_util::stream::unfold(Some(body), move |body| async move {
         let mut body = body?;
-        match body.frame().await? {
+        match until(end, body.frame()).await.flatten()? {
             Ok(frame) => Some((Ok(frame), Some(body))),
             Err(error) => {
                 tracing::debug!(%error, "the kubelet's answer ended early");

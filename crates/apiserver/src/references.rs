@@ -1,16 +1,19 @@
 //! Which other API objects a pod or a volume refers to.
 //!
 //! In:    a pod, a persistent volume
-//! Out:   names of secrets, config maps and claims; why a pod may not be the mirror of a static one
-//! Calls: `authz` (what a kubelet may read), `admission` (what a kubelet may make)
+//! Out:   names of secrets, config maps and claims; what leads from a node to them; why a pod may not be the mirror of a static one
+//! Calls: `store` (ties, by which `authz` knows what a kubelet may read), `admission` (what a kubelet may make)
 //! Holds: both ask here, so no reference is seen by one and not by the other; all sources of a volume count, also where a valid
 //!        volume has one only
 //! Upstream: pkg/api/pod/util.go, pkg/api/v1/pod/util.go, pkg/api/v1/persistentvolume/util.go (1.36); differences: none known
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::object::{self, list, text};
-use crate::strategy::pod::CONTAINER_LISTS;
+use crate::store::{Thing, Tie};
+use crate::strategy::pod::{CONTAINER_LISTS, is_mirror};
 
 /// Volume sources whose secret is named under `secretRef`.
 const WITH_SECRET_REF: [&str; 7] = [
@@ -210,6 +213,92 @@ pub(crate) fn volume_secrets(volume: &Value) -> Vec<(String, String)> {
         note(text(reference, "/namespace"), "", text(reference, "/name"));
     }
     found
+}
+
+/// A mirror pod, as an end of a tie; all pods are `pods`.
+pub(crate) const MIRROR: &str = "mirrors";
+const CLAIMS: &str = "persistentvolumeclaims";
+
+/// The storage and, as an end of a tie, the kind of signing requests.
+pub(crate) const SIGNING_REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
+
+/// A user, as the beginning of ties.
+pub(crate) fn user(name: &str) -> Thing {
+    Thing::new("users", "", name)
+}
+
+/// A node, as the beginning of ties.
+pub(crate) fn node(name: &str) -> Thing {
+    Thing::new("nodes", "", name)
+}
+
+/// What leads where by an object: from a node to its pods, what they refer to and its attachments; from a volume, and from its
+/// secrets, to its claim; from a user to the signing requests that it made. A mirror pod leads to nothing: a kubelet makes it itself.
+pub(crate) fn ties(storage: &str, object: &Value) -> Vec<Tie> {
+    match storage {
+        "pods" => pod_ties(object),
+        "persistentvolumes" => volume_ties(object),
+        "volumeattachments.storage.k8s.io" => {
+            let to = Thing::new("volumeattachments", "", object::name(object));
+            let node_name = text(object, "/spec/nodeName");
+            let tie = Tie {
+                from: node(node_name),
+                to,
+            };
+            Vec::from_iter((!node_name.is_empty()).then_some(tie))
+        }
+        SIGNING_REQUESTS => {
+            let from = user(text(object, "/spec/username"));
+            let to = Thing::new(SIGNING_REQUESTS, "", object::name(object));
+            vec![Tie { from, to }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn pod_ties(pod: &Value) -> Vec<Tie> {
+    let node_name = text(pod, "/spec/nodeName");
+    if node_name.is_empty() {
+        return Vec::new();
+    }
+    let (namespace, name) = (object::namespace(pod), object::name(pod));
+    let mut ends = BTreeSet::from([Thing::new("pods", namespace, name)]);
+    if is_mirror(pod) {
+        ends.insert(Thing::new(MIRROR, namespace, name));
+    } else {
+        let account = Some(service_account(pod)).filter(|account| !account.is_empty());
+        let of = |kind| move |name: &str| Thing::new(kind, namespace, name);
+        ends.extend(account.map(of("serviceaccounts")));
+        ends.extend(secret_names(pod).map(of("secrets")));
+        ends.extend(config_map_names(pod).map(of("configmaps")));
+        ends.extend(claim_names(pod).map(|claim| of(CLAIMS)(&claim)));
+    }
+    let from = node(node_name);
+    let tie = |to| Tie {
+        from: from.clone(),
+        to,
+    };
+    ends.into_iter().map(tie).collect()
+}
+
+/// The volume says whose it is: a claim alone could name any.
+fn volume_ties(volume: &Value) -> Vec<Tie> {
+    let claim = &volume["spec"]["claimRef"];
+    let (namespace, name) = (text(claim, "/namespace"), text(claim, "/name"));
+    if namespace.is_empty() || name.is_empty() {
+        return Vec::new();
+    }
+    let secrets = volume_secrets(volume).into_iter();
+    let mut from: BTreeSet<Thing> = secrets
+        .map(|(namespace, secret)| Thing::new("secrets", &namespace, &secret))
+        .collect();
+    from.insert(Thing::new("persistentvolumes", "", object::name(volume)));
+    let to = Thing::new(CLAIMS, namespace, name);
+    let tie = |from| Tie {
+        from,
+        to: to.clone(),
+    };
+    from.into_iter().map(tie).collect()
 }
 
 /// What of the API a pod needs, in upstream's word; a kubelet may make no such pod.

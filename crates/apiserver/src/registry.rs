@@ -9,6 +9,7 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an update
 //!           does not create, managed fields are not kept
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -311,9 +312,10 @@ impl Registry {
             causes.extend((resource.strategy.validate)(new, Some(old)));
         }
         if is_deleting(old) {
+            let before: BTreeSet<&str> = finalizers(old).iter().filter_map(Value::as_str).collect();
             let added = finalizers(new)
                 .iter()
-                .find(|one| !finalizers(old).contains(one));
+                .find(|one| !one.as_str().is_some_and(|one| before.contains(one)));
             if let Some(added) = added {
                 let detail = format!(
                     "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"

@@ -24,7 +24,7 @@ use crate::inflight::{InFlight, Limits};
 use crate::object::{self, list, number, text};
 use crate::proxy::{Proxy, Streams};
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{Object, Store};
 use crate::tokens::TokenKey;
 use crate::user::User;
 use crate::verbs::{Call, Reply};
@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) begun: AtomicBool,
     /// Of requests that take long.
     pub(crate) turns: crate::heavy::Turns,
+    /// Of answers that are long.
+    pub(crate) pace: Arc<crate::pace::Pace>,
     /// How much room events have left.
     pub(crate) event_room: crate::controllers::EventRoom,
     pub(crate) limits: Limits,
@@ -138,7 +140,7 @@ impl ApiServer {
     /// # Errors
     /// As [`Self::new`].
     pub fn limited(parts: Parts, limits: Limits) -> Result<Self, String> {
-        let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client)?;
+        let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client, limits.proxied)?;
         let registry = Registry {
             store: parts.store,
             now: parts.now,
@@ -158,6 +160,7 @@ impl ApiServer {
             kubelets,
             begun: AtomicBool::new(false),
             turns: crate::heavy::Turns::default(),
+            pace: Arc::default(),
             event_room: crate::controllers::EventRoom::default(),
             limits,
             in_flight: InFlight::new(limits),
@@ -284,9 +287,8 @@ impl Inner {
         let private = &claims["kubernetes.io"];
         let namespace = text(private, "/namespace");
         let account = self.bound_account(private, namespace)?;
-        let name = object::name(&account);
-        let mut user = User::service_account(namespace, name);
-        user.uid = object::uid(&account).to_owned();
+        let mut user = User::service_account(namespace, account.place().1);
+        user.uid.clone_from(&account.uid);
         let mut extra = |key: &str, value: &str| {
             let key = format!("authentication.kubernetes.io/{key}");
             user.extra.insert(key, vec![value.to_owned()]);
@@ -296,8 +298,8 @@ impl Inner {
         }
         if private.get("pod").is_some() {
             let pod = self.bound(private, ("pod", "Pod", "pods"), namespace)?;
-            extra("pod-name", object::name(&pod));
-            extra("pod-uid", object::uid(&pod));
+            extra("pod-name", pod.place().1);
+            extra("pod-uid", &pod.uid);
         } else if private.get("node").is_some() {
             self.bound(private, ("node", "Node", "nodes"), "")?;
         }
@@ -316,14 +318,14 @@ impl Inner {
         Ok(user)
     }
 
-    fn bound_account(&self, private: &Value, namespace: &str) -> Result<Value, String> {
+    fn bound_account(&self, private: &Value, namespace: &str) -> Result<Arc<Object>, String> {
         let (name, uid) = (
             text(private, "/serviceaccount/name"),
             text(private, "/serviceaccount/uid"),
         );
-        let account = self.registry.value("serviceaccounts", namespace, name);
+        let account = self.kept("serviceaccounts", namespace, name);
         let account = account.ok_or_else(|| format!("serviceaccounts {name:?} not found"))?;
-        let found = object::uid(&account);
+        let found = &*account.uid;
         if found != uid {
             return Err(format!(
                 "service account UID ({found}) does not match claim ({uid})"
@@ -343,13 +345,13 @@ impl Inner {
         private: &Value,
         (field, kind, storage): (&str, &str, &str),
         namespace: &str,
-    ) -> Result<Value, String> {
+    ) -> Result<Arc<Object>, String> {
         let gone = || "service account token has been invalidated".to_owned();
         let name = text(private, &format!("/{field}/name"));
         let uid = text(private, &format!("/{field}/uid"));
-        let object = self.registry.value(storage, namespace, name);
+        let object = self.kept(storage, namespace, name);
         let object = object.ok_or_else(gone)?;
-        let found = object::uid(&object);
+        let found = &*object.uid;
         if found != uid {
             let kind = if kind == "Pod" { "pod" } else { kind };
             return Err(format!(
@@ -362,9 +364,15 @@ impl Inner {
         Ok(object)
     }
 
+    /// An object that a token is bound to; it is not read, however large it is: this is asked before anything is bounded.
+    fn kept(&self, storage: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let key = format!("{storage}/{namespace}/{name}");
+        self.registry.store.get(&key)
+    }
+
     /// Whether the time of an object's deletion is over, and the leeway too.
-    fn was_deleted(&self, object: &Value) -> bool {
-        let marked = object::parse_time(text(object, "/metadata/deletionTimestamp"));
+    fn was_deleted(&self, object: &Object) -> bool {
+        let marked = object::parse_time(&object.deletion);
         let end = marked.and_then(|at| at.checked_add(AFTER_DELETION).ok());
         end.is_some_and(|end| end < self.registry.now())
     }

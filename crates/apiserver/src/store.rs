@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::{Duration, Instant};
 
@@ -19,16 +20,24 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::object::text;
+use crate::references;
+
 mod disk;
 mod keeper;
 mod log;
 mod medium;
+mod ties;
 
 use disk::Disk;
 use keeper::Keeper;
 use log::Log;
 pub use log::{Event, Watcher};
+use ties::Ties;
+pub(crate) use ties::{Thing, Tie};
 
+/// A writer waits for the disk no longer.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 /// Writes that one sync may carry.
 const BATCH: usize = 512;
 /// Between two tries to get a file that another process has open.
@@ -95,6 +104,8 @@ pub struct Trouble {
     pub is_full: bool,
     /// The write was not done, and is safe to repeat; else nobody knows.
     pub is_settled: bool,
+    /// It does not answer.
+    pub is_hung: bool,
     /// When the disk is tried again.
     pub again_in: Duration,
 }
@@ -115,6 +126,10 @@ pub struct Object {
     pub version: u64,
     /// JSON, with that version in it.
     pub bytes: Bytes,
+    /// Its UID.
+    pub(crate) uid: String,
+    /// When its deletion was or is over, as it says; empty when it does not go.
+    pub(crate) deletion: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// What field selectors may ask for, besides name and namespace.
@@ -123,11 +138,15 @@ pub struct Object {
     pub owners: Vec<String>,
     /// Its finalizers.
     pub finalizers: Vec<String>,
+    /// What leads where by it, each once.
+    pub(crate) ties: Vec<Tie>,
 }
 
 impl Object {
     /// The parsed object.
     pub fn value(&self) -> Value {
+        #[cfg(test)]
+        tests::count_parse();
         crate::bounds::read_kept(&self.bytes).unwrap_or_default()
     }
 
@@ -243,11 +262,17 @@ impl Drop for Inner {
 struct Shared {
     fields: Fields,
     state: RwLock<State>,
+    /// Batches that the writer's thread is through with, whatever became of them.
+    batches: AtomicU64,
+    /// The value of `batches` at which somebody waited in vain: while it is that, the disk hangs.
+    hung_at: AtomicU64,
 }
 
 struct State {
     version: u64,
     objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Of exactly these objects.
+    ties: Ties,
     /// Changes older than this are not known for any storage.
     compacted: u64,
     logs: BTreeMap<String, Log>,
@@ -271,10 +296,7 @@ impl Store {
     }
 
     fn with_thread(disk: Disk, state: State, fields: Fields) -> Result<Self, OpenError> {
-        let shared = Arc::new(Shared {
-            fields,
-            state: RwLock::new(state),
-        });
+        let shared = Arc::new(Shared::new(fields, state));
         let (queue, pending) = mpsc::channel();
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -325,20 +347,18 @@ impl Store {
     /// As [`Self::open`].
     pub fn backend(backend: impl redb::StorageBackend, fields: Fields) -> Result<Self, OpenError> {
         let (disk, state) = Disk::backend(backend, fields)?;
-        let shared = Arc::new(Shared {
-            fields,
-            state: RwLock::new(state),
-        });
+        let shared = Arc::new(Shared::new(fields, state));
         let writer = Writer::Inline(Mutex::new(Keeper::new(disk)));
         Ok(Self(Arc::new(Inner { shared, writer })))
     }
 
-    /// Does one write; when this returns, it is synced and visible. Cancel: the write may still be done.
+    /// Does one write; when this returns, it is synced and visible. A disk that does not answer is waited for 30 s, by nobody who
+    /// comes after that. Cancel, and the end of the wait: a write that has begun may still be done, another one is not.
     ///
     /// # Errors
     /// [`WriteError`].
     pub async fn write(&self, write: Write) -> Answer {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let pending = Pending { write, answer };
         match &self.0.writer {
             Writer::Inline(keeper) => {
@@ -349,19 +369,20 @@ impl Store {
                 }
                 keeper.take(&self.0.shared, vec![pending]);
             }
+            Writer::Thread { .. } if self.0.shared.is_hung() => {
+                return Err(WriteError::Failed(Trouble::hung(true)));
+            }
             Writer::Thread { queue, .. } => {
                 // A closed queue drops the answer, which is seen below.
                 let _sent = queue.as_ref().map(|queue| queue.send(pending));
+                if let Ok(answer) = tokio::time::timeout(DISK_PATIENCE, &mut answered).await {
+                    return answer
+                        .unwrap_or_else(|_| Err(WriteError::Failed(Trouble::unanswered())));
+                }
+                return self.0.shared.waited_in_vain(&mut answered);
             }
         }
-        let gone = |_| {
-            Err(WriteError::Failed(Trouble {
-                why: "its writer gave no answer".into(),
-                is_full: false,
-                is_settled: false,
-                again_in: Duration::ZERO,
-            }))
-        };
+        let gone = |_| Err(WriteError::Failed(Trouble::unanswered()));
         answered.await.unwrap_or_else(gone)
     }
 
@@ -382,6 +403,9 @@ impl Store {
 
     /// Why no write is taken now.
     pub fn failed(&self) -> Option<Arc<str>> {
+        if self.0.shared.is_hung() {
+            return Some(Trouble::hung(true).why);
+        }
         let failed = &self.0.shared.read().failed;
         failed.as_ref().map(|trouble| Arc::clone(&trouble.why))
     }
@@ -389,6 +413,36 @@ impl Store {
     /// One object.
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
         self.0.shared.read().objects.get(key).cloned()
+    }
+
+    /// Whether one thing leads to the other.
+    pub(crate) fn is_tied(&self, from: Thing, to: Thing) -> bool {
+        self.0.shared.read().ties.has(&Tie { from, to })
+    }
+
+    /// Whether both lead to one thing of a kind.
+    pub(crate) fn is_tied_over(&self, kind: &'static str, from: &Thing, other: &Thing) -> bool {
+        let state = self.0.shared.read();
+        let mut both = state.ties.after(from, kind).cloned();
+        both.any(|to| {
+            let from = other.clone();
+            state.ties.has(&Tie { from, to })
+        })
+    }
+
+    /// How many of a kind a thing leads to, and the bytes of them, which are kept in this storage.
+    pub(crate) fn tied_size(
+        &self,
+        from: &Thing,
+        kind: &'static str,
+        storage: &str,
+    ) -> (usize, usize) {
+        let state = self.0.shared.read();
+        let sizes = state.ties.after(from, kind).map(|to| {
+            let object = state.objects.get(&*to.key(storage));
+            object.map_or(0, |object| object.bytes.len())
+        });
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     /// All objects whose key starts with `prefix`, now.
@@ -455,7 +509,63 @@ impl Store {
     }
 }
 
+impl Trouble {
+    fn unanswered() -> Self {
+        Self {
+            why: "its writer gave no answer".into(),
+            is_full: false,
+            is_settled: false,
+            is_hung: false,
+            again_in: Duration::ZERO,
+        }
+    }
+
+    /// Of a disk that does not answer, to one whose write it has (it is not settled then), or to the next one.
+    fn hung(is_settled: bool) -> Self {
+        let seconds = DISK_PATIENCE.as_secs();
+        let kept = if is_settled {
+            "nothing is written before it does"
+        } else {
+            "whether this write is kept is not known"
+        };
+        Self {
+            why: format!("its disk has not answered for {seconds} s; {kept}").into(),
+            is_full: false,
+            is_settled,
+            is_hung: true,
+            again_in: DISK_PATIENCE,
+        }
+    }
+}
+
 impl Shared {
+    fn new(fields: Fields, state: State) -> Self {
+        Self {
+            fields,
+            state: RwLock::new(state),
+            batches: AtomicU64::new(0),
+            hung_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    fn is_hung(&self) -> bool {
+        self.hung_at.load(Ordering::SeqCst) == self.batches.load(Ordering::SeqCst)
+    }
+
+    /// What to say to one who has waited for so long, unless the answer came just now; nobody else waits before the batch is through.
+    fn waited_in_vain(&self, answered: &mut oneshot::Receiver<Answer>) -> Answer {
+        // Answers are given before the batch is counted: without one here, a count after this one is still to come.
+        let batches = self.batches.load(Ordering::SeqCst);
+        if let Ok(answer) = answered.try_recv() {
+            return answer;
+        }
+        self.hung_at.store(batches, Ordering::SeqCst);
+        tracing::error!(
+            "The store's disk does not answer; writes are refused until it does, and reads go on"
+        );
+        Err(WriteError::Failed(Trouble::hung(false)))
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -516,6 +626,7 @@ fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pen
         if done.is_err() {
             keeper.panicked(shared);
         }
+        shared.batches.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -560,10 +671,13 @@ fn render(fields: Fields, key: Arc<str>, mut value: Value, version: u64) -> Obje
     let storage = key.split('/').next().unwrap_or_default();
     Object {
         version,
+        uid: text(&value, "/metadata/uid").to_owned(),
+        deletion: text(&value, "/metadata/deletionTimestamp").to_owned(),
         labels: labels(&value),
         fields: fields(storage, &value),
         owners: owners(&value),
         finalizers: finalizers(&value),
+        ties: references::ties(storage, &value),
         bytes: bytes.into(),
         key,
     }
@@ -602,10 +716,14 @@ fn publish(state: &mut State, events: Vec<Event>, compacted: u64) {
     for event in events {
         state.version = event.version;
         let key = Arc::clone(&event.object.key);
-        if event.removed {
-            state.objects.remove(&key);
+        let replaced = if event.removed {
+            state.objects.remove(&key)
         } else {
-            state.objects.insert(key, Arc::clone(&event.object));
+            state.ties.add(&event.object);
+            state.objects.insert(key, Arc::clone(&event.object))
+        };
+        if let Some(replaced) = replaced {
+            state.ties.remove(&replaced);
         }
         let storage = event.object.storage().to_owned();
         told.insert(storage.clone(), event.version);
@@ -626,4 +744,4 @@ fn publish(state: &mut State, events: Vec<Event>, compacted: u64) {
 type News = watch::Receiver<u64>;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,17 +7,20 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Response};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::bounds::{self, Excess, Unread};
 use crate::failure::{self, Failure};
 use crate::form::Form;
 use crate::http::Body;
+use crate::inflight::Place as InFlightPlace;
 use crate::object;
 use crate::patch;
 use crate::path::{Query, Target};
@@ -62,6 +65,8 @@ pub(crate) enum Reply {
     Watch(Box<Watch>),
     /// Somebody else's answer.
     Passed(Response<Body>),
+    /// The connection speaks something else from now on; the request's place goes to who carries it.
+    Switched(Response<Body>, oneshot::Sender<Option<InFlightPlace>>),
 }
 
 impl Call<'_> {
@@ -79,6 +84,13 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// How long the user's credential still counts, if it ends; what it began ends with it.
+    pub(crate) fn time_left(&self, now: jiff::Timestamp) -> Option<Duration> {
+        let left = self.until?.saturating_sub(now.as_second());
+        let left = u64::try_from(left).unwrap_or(0).saturating_add(1);
+        Some(Duration::from_secs(left))
     }
 
     /// Whether `dryRun` is asked for in the query.

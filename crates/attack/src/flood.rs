@@ -118,7 +118,10 @@ pub(crate) fn run(machine: &Machine, flood: &Flood, report: &mut Report) -> anyh
     let after = process::memory(pid).map_or(0.0, |memory| memory.resident);
     report.judge(
         "memory",
-        format!("idle {idle:.0} MB, peak {peak:.0} MB, after {after:.0} MB"),
+        format!(
+            "idle {idle:.0} MB, peak {peak:.0} MB ({:+.0}), after {after:.0} MB",
+            peak - idle
+        ),
         "peak <= idle + 64 MB",
         peak > 0.0 && peak <= idle + MEMORY_MB,
     );

@@ -227,9 +227,11 @@ fn run() -> anyhow::Result<ExitCode> {
     // Writing to a String cannot fail.
     let _written = writeln!(
         text,
-        "{cpus} processors; load averages {load} before, {} after.\n\n{}\n{} misses of {} bounds in {:.0} s.",
+        "{}; {cpus} processors; load averages {load} before, {} after.\n\n{}\n{}{} misses of {} bounds in {:.0} s.",
+        binary.display(),
         process::load(),
         report.markdown(),
+        report.missed_list(),
         report.misses(),
         report.bounds(),
         clock::now() - began

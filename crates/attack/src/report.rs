@@ -88,6 +88,22 @@ impl Report {
             .any(|row| row.ok == Some(false))
     }
 
+    /// What was missed, one a line; nothing when all bounds were kept.
+    pub(crate) fn missed_list(&self) -> String {
+        let missed = self.rows.iter().filter(|row| row.ok == Some(false));
+        let lines = missed.map(|row| {
+            let Row {
+                scenario,
+                figure,
+                value,
+                bound,
+                ..
+            } = row;
+            format!("MISS {scenario}: {figure}: {value} (bound: {bound})\n")
+        });
+        lines.collect()
+    }
+
     pub(crate) fn bounds(&self) -> usize {
         self.rows.iter().filter(|row| row.ok.is_some()).count()
     }
@@ -115,5 +131,36 @@ fn verdict(ok: Option<bool>) -> &'static str {
         Some(true) => "ok",
         Some(false) => "MISS",
         None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_miss_is_in_the_table_in_the_list_and_in_the_count() {
+        let mut report = Report::default();
+        report.begin("one");
+        report.judge("memory", "1 MB", "2 MB", true);
+        report.note("what was done", "much");
+        report.begin("two");
+        report.none("lost", &["a|b".to_owned()]);
+        assert_eq!((report.misses(), report.bounds()), (1, 2));
+        assert_eq!(report.missed_list(), "MISS two: lost: 1: a|b (bound: 0)\n");
+        let table = report.markdown();
+        assert!(
+            table.contains("| one | memory | 1 MB | 2 MB | ok |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| two | lost | 1: a\\|b | 0 | MISS |"),
+            "{table}"
+        );
+        // Done once more, a scenario is judged by its second time alone.
+        assert!(report.missed());
+        report.again();
+        report.none("lost", &[]);
+        assert_eq!((report.misses(), report.missed_list()), (0, String::new()));
     }
 }

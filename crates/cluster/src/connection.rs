@@ -4,7 +4,7 @@
 //! Out:   a connection with room for one more request, and word when it is left for a newer certificate
 //! Calls: client
 //! Holds: a connection that is dead is found out within 25 s, even an idle one; a lane opens a further connection when the
-//!        streams of the ones it has are taken; calls of an old certificate end, its watches are told to begin anew
+//!        streams of the ones it has are taken, as many as the server says and 100 at the most; calls of an old certificate end, its watches are told to begin anew
 //! Upstream: client-go/transport, golang.org/x/net/http2 (health checks); differences: pings after 15 s (upstream 30)
 
 use std::fmt;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Identity;
 use crate::error::error_text;
+use crate::greeting::Greeted;
 use crate::kubeconfig::{Server, Trust};
 use crate::limiter::Limiter;
 use crate::tls;
@@ -41,8 +42,10 @@ const PING_AFTER: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// TCP, proxy and TLS together.
 const CONNECT: Duration = Duration::from_secs(20);
-/// More streams are not put on one connection: the API server's default limit (golang.org/x/net/http2 would learn it).
+/// More streams are not put on one connection, whatever the server takes: the API server's default limit.
 const STREAMS: usize = 100;
+/// How long a server is waited for to say how many streams it takes.
+const GREETING: Duration = Duration::from_secs(1);
 /// What a server may send ahead per stream, and per connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -109,13 +112,17 @@ impl Drop for StreamGuard {
 struct Connection {
     sender: http2::SendRequest<Full<Bytes>>,
     streams: Arc<AtomicUsize>,
+    /// Streams that the server takes.
+    most: Arc<AtomicUsize>,
     generation: u64,
     left: CancellationToken,
 }
 
 impl Connection {
+    /// A server that takes none just now is asked on all the same: the request waits for its word, and not for a further connection.
     fn has_room(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) < STREAMS
+        let taken = self.most.load(Ordering::Relaxed).clamp(1, STREAMS);
+        self.streams.load(Ordering::Relaxed) < taken
     }
 
     fn place(&self) -> Place {
@@ -163,7 +170,7 @@ impl Lane {
             return Ok(place);
         }
         let made = tokio::time::timeout(CONNECT, connect(dialer, server, identity)).await;
-        let sender = made.map_err(|_| format!("no connection within {CONNECT:?}"))??;
+        let (sender, most) = made.map_err(|_| format!("no connection within {CONNECT:?}"))??;
         let streams = Arc::new(AtomicUsize::new(0));
         match sender {
             // One request at a time: HTTP/1.1 connections are not kept.
@@ -176,6 +183,7 @@ impl Lane {
                 let connection = Connection {
                     sender,
                     streams,
+                    most,
                     generation: identity.generation,
                     left: CancellationToken::new(),
                 };
@@ -213,7 +221,10 @@ impl Lane {
     }
 }
 
-async fn connect(dialer: &Dialer, server: &Server, identity: &Identity) -> Result<Sender, String> {
+/// A connection, and how many streams its server takes.
+type Made = (Sender, Arc<AtomicUsize>);
+
+async fn connect(dialer: &Dialer, server: &Server, identity: &Identity) -> Result<Made, String> {
     let (io, is_http2) = match dialer {
         Dialer::Pipe(pipe) => (pipe().await.map_err(|error| error.to_string())?, true),
         Dialer::Network => dial(server, identity).await?,
@@ -225,8 +236,9 @@ async fn connect(dialer: &Dialer, server: &Server, identity: &Identity) -> Resul
     }
 }
 
-async fn http2_sender(io: Box<dyn Io>) -> Result<Sender, String> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+async fn http2_sender(io: Box<dyn Io>) -> Result<Made, String> {
+    let (io, greeting) = Greeted::new(io);
+    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -236,16 +248,26 @@ async fn http2_sender(io: Box<dyn Io>) -> Result<Sender, String> {
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| error_text(&error))?;
-    drive(async move { connection.await.map_err(|error| error_text(&error)) });
-    Ok(Sender::Http2(sender))
+    let most = Arc::new(AtomicUsize::new(STREAMS));
+    let says = Arc::clone(&most);
+    drive(std::future::poll_fn(move |cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        says.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        polled.map_err(|error| error_text(&error))
+    }));
+    // Requests beyond what it takes would wait behind watches that never end. One that stays silent may answer all the same.
+    let _said = tokio::time::timeout(GREETING, greeting).await;
+    // The connection's task has read the frame; now it has acted on it.
+    tokio::task::yield_now().await;
+    Ok((Sender::Http2(sender), most))
 }
 
-async fn http1_sender(io: Box<dyn Io>) -> Result<Sender, String> {
+async fn http1_sender(io: Box<dyn Io>) -> Result<Made, String> {
     let (sender, connection) = http1::handshake(TokioIo::new(io))
         .await
         .map_err(|error| error_text(&error))?;
     drive(async move { connection.await.map_err(|error| error_text(&error)) });
-    Ok(Sender::Http1(sender))
+    Ok((Sender::Http1(sender), Arc::new(AtomicUsize::new(1))))
 }
 
 /// A connection's own task: it moves bytes, ends with the connection, and has nothing to supervise.

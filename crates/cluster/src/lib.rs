@@ -28,6 +28,7 @@ mod error;
 pub mod events;
 mod exec_plugin;
 mod figures;
+mod greeting;
 pub mod jitter;
 mod kubeconfig;
 mod limiter;

@@ -254,7 +254,7 @@ impl<T: Object + Clone> Reflector<T> {
 
     async fn took(&mut self, listed: Listed, reporter: &Reporter) {
         self.failures = 0;
-        reporter.had();
+        reporter.listed();
         self.keeper.replace(listed).await;
     }
 

@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) is_dead: Arc<AtomicBool>,
     /// Connections are refused.
     pub(crate) is_down: Arc<AtomicBool>,
+    /// Streams that it takes on one connection; 0 is 200.
+    pub(crate) streams: Arc<AtomicU32>,
     script: Script,
 }
 
@@ -81,6 +83,7 @@ impl Server {
             dials: Arc::default(),
             is_dead: Arc::default(),
             is_down: Arc::default(),
+            streams: Arc::default(),
             script: Arc::new(move |seen| Box::pin(script(seen))),
         }
     }
@@ -120,12 +123,13 @@ impl Server {
             return Ok(Box::new(near));
         }
         let script = Arc::clone(&self.script);
-        TokioExecutor::new().execute(serve(script, far));
+        let streams = self.streams.load(Ordering::SeqCst);
+        TokioExecutor::new().execute(serve((script, streams), far));
         Ok(Box::new(near))
     }
 }
 
-async fn serve(script: Script, io: tokio::io::DuplexStream) {
+async fn serve((script, streams): (Script, u32), io: tokio::io::DuplexStream) {
     let service = service_fn(move |request: Request<Incoming>| {
         let script = Arc::clone(&script);
         async move {
@@ -142,6 +146,7 @@ async fn serve(script: Script, io: tokio::io::DuplexStream) {
         }
     });
     let _ended = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(if streams > 0 { streams } else { 200 })
         .serve_connection(TokioIo::new(io), service)
         .await;
 }

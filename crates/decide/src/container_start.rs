@@ -74,6 +74,7 @@ pub fn container_start(
         let action = Action::StartCreated {
             id: created.id.clone(),
             name: created.name.clone(),
+            attempt: created.attempt,
         };
         return Readiness::Now(Box::new(action), "created and never started".to_owned());
     }
@@ -399,11 +400,9 @@ fn sub_path_place((index, work): &(usize, HostWork)) -> Option<(usize, String)> 
 
 /// One more than any instance ever had; 0 when there was none.
 fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
-    let observed = view
-        .observed
-        .instances(name)
-        .map(|c| c.restart_count.max(c.attempt))
-        .max();
+    // One whose start was cut off, and that the runtime does not remove, keeps its number.
+    let held = view.observed.all_instances().filter(|c| c.name == name);
+    let observed = held.map(|c| c.restart_count.max(c.attempt)).max();
     let recorded = view.record.restart_counts.get(name).copied();
     observed
         .max(recorded)

@@ -28,6 +28,6 @@ pub fn dead_sandboxes(observed: &ObservedPod) -> Vec<&ObservedSandbox> {
         .iter()
         .skip(1)
         .filter(|s| s.state == SandboxState::NotReady)
-        .filter(|s| observed.containers.iter().all(|c| c.sandbox != s.id))
+        .filter(|s| observed.all_instances().all(|c| c.sandbox != s.id))
         .collect()
 }

@@ -9,7 +9,7 @@
 //! | 3 | admit | (room only: one pod of a name at a time) | act/sync_loop |
 //! | 4 | view | view | act/pod_worker |
 //! | 5 | life | lifecycle | act/pod_worker |
-//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, *_config | act/pod_worker |
+//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, cut_off, *_config | act/pod_worker |
 //! | 7 | execute | plan (its shape) | act/execute, images, volumes |
 //! | 8 | observe | pleg | act/pleg |
 //! | 9 | status | pod_status, phase | act/pod_worker |
@@ -29,6 +29,7 @@ pub mod cgroups;
 pub mod config_problem;
 pub mod container_config;
 pub mod container_start;
+pub mod cut_off;
 pub mod deadline;
 pub mod defaults;
 pub mod desired;

@@ -83,6 +83,8 @@ pub enum Action {
         id: ContainerId,
         /// Its name.
         name: String,
+        /// Its attempt.
+        attempt: u32,
     },
     /// Stop containers, all at once.
     StopContainers(Vec<StopContainer>),

@@ -6,7 +6,7 @@
 //! Holds: a plan on its own result is empty; at most one sandbox and one running instance per name are aimed at; a plan stops
 //!        where the next step would need a result; a step that removes carries when the thing was seen not running
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
-//!        looked at, not the first of a name (k/k#139703); a created container is started, not made again
+//!        looked at, not the first of a name (k/k#139703); a created container is started unless an earlier start of it was cut off
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
@@ -225,6 +225,9 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         return;
     }
     stop_unwanted(view, sandbox, plan);
+    if remove_cut_off(view, plan) {
+        return;
+    }
     match init_plan(view) {
         InitPlan::Start(container) => start(view, sandbox, container, plan),
         InitPlan::Wait => {}
@@ -244,6 +247,30 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
     }
 }
 
+/// Removes what never ran because its start was cut off; the next plan makes it again, under the same number. What the runtime refused
+/// to remove a moment ago waits for its next turn, and another instance is made beside it.
+fn remove_cut_off(view: &PodView<'_>, plan: &mut PodPlan) -> bool {
+    let is_held = view.garbage_at.is_some_and(|at| at > view.now);
+    if view.observed.cut_off.is_empty() || is_held {
+        return false;
+    }
+    plan.steps.extend(removals_of_cut_off(view));
+    true
+}
+
+fn removals_of_cut_off(view: &PodView<'_>) -> impl Iterator<Item = Step> {
+    let seen = view.observed.observed_at;
+    view.observed.cut_off.iter().map(move |cut_off| Step {
+        why: "its start was cut off".to_owned(),
+        action: Action::RemoveContainer {
+            id: cut_off.id.clone(),
+            name: cut_off.name.clone(),
+            seen,
+        },
+        on_failure: OnFailure::Later,
+    })
+}
+
 /// Dead instances and sandboxes that nobody needs. Nothing of the pod waits for their going.
 fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
     let seen = view.observed.observed_at;
@@ -256,7 +283,15 @@ fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
         let id = dead.id.clone();
         ("an older sandbox", Action::RemoveSandbox { id, seen })
     });
-    let garbage: Vec<_> = instances.chain(sandboxes).collect();
+    let garbage: Vec<Step> = instances
+        .chain(sandboxes)
+        .map(|(why, action)| Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::Later,
+        })
+        .chain(removals_of_cut_off(view))
+        .collect();
     if let Some(at) = view
         .garbage_at
         .filter(|at| *at > view.now && !garbage.is_empty())
@@ -264,12 +299,7 @@ fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
         plan.wake_by(at);
         return;
     }
-    plan.steps
-        .extend(garbage.into_iter().map(|(why, action)| Step {
-            why: why.to_owned(),
-            action,
-            on_failure: OnFailure::Later,
-        }));
+    plan.steps.extend(garbage);
 }
 
 /// Stops what must not run: instances outside the sandbox, doubles, changed definitions, names the spec does not have.
@@ -503,7 +533,7 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
         }
         let has_sandbox =
             |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
-        for container in view.observed.containers.iter().filter(|c| !has_sandbox(c)) {
+        for container in view.observed.all_instances().filter(|c| !has_sandbox(c)) {
             plan.push(
                 "the pod is gone",
                 Action::RemoveContainer {

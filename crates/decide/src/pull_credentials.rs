@@ -180,38 +180,69 @@ fn is_for(key: &str, repository: &str) -> bool {
         })
 }
 
-/// Shell wildcards: `*`, `?` and `[a-z]`, `[^a-z]`.
+/// Longer than any part of a host; what is longer is like nothing.
+const LONGEST_PART: usize = 255;
+
+/// Shell wildcards: `*`, `?` and `[a-z]`, `[^a-z]`. Who makes a pull secret writes the pattern, and the image's name too: the work is
+/// bounded by the product of their lengths, and the stack by nothing of them.
 fn is_like(glob: &[char], text: &[char]) -> bool {
-    match (glob.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some(('*', rest)), _) => {
-            is_like(rest, text)
-                || text
-                    .split_first()
-                    .is_some_and(|(_, text)| is_like(glob, text))
+    if glob.len().max(text.len()) > LONGEST_PART {
+        return false;
+    }
+    let (mut at, mut done) = (0, 0);
+    // After the last `*`, and where what it stands for ends at present.
+    let mut star = None;
+    while at < glob.len() || done < text.len() {
+        let left = glob.get(at..).unwrap_or_default();
+        if left.first() == Some(&'*') {
+            at += 1;
+            star = Some((at, done));
+            continue;
         }
-        (Some(('?', rest)), Some((_, text))) => is_like(rest, text),
-        (Some(('[', rest)), Some((c, text))) => {
-            let Some(end) = rest.iter().position(|c| *c == ']').filter(|end| *end > 0) else {
-                return false;
-            };
-            let (class, rest) = rest.split_at(end);
+        match (text.get(done).and_then(|c| width(left, *c)), star) {
+            (Some(width), _) => {
+                at += width;
+                done += 1;
+            }
+            // The last `*` stands for one more; one before it need not, as this one could as well.
+            (None, Some((after, end))) if end < text.len() => {
+                star = Some((after, end + 1));
+                at = after;
+                done = end + 1;
+            }
+            (None, _) => return false,
+        }
+    }
+    true
+}
+
+/// How much of a pattern without `*` at its beginning stands for this character.
+fn width(glob: &[char], c: char) -> Option<usize> {
+    match glob {
+        ['?', ..] => Some(1),
+        ['[', rest @ ..] => {
+            let end = rest.iter().position(|c| *c == ']').filter(|end| *end > 0)?;
+            let class = rest.get(..end).unwrap_or_default();
             let (is_negated, class) = match class.split_first() {
                 Some(('^', class)) => (true, class),
                 Some(_) | None => (false, class),
             };
-            is_in(class, *c) != is_negated && is_like(rest.get(1..).unwrap_or_default(), text)
+            (is_in(class, c) != is_negated).then_some(end + 2)
         }
-        (Some((g, rest)), Some((c, text))) => g == c && is_like(rest, text),
-        (Some(_), None) | (None, Some(_)) => false,
+        [same, ..] => (*same == c).then_some(1),
+        [] => None,
     }
 }
 
-fn is_in(class: &[char], c: char) -> bool {
-    match class {
-        [low, '-', high, rest @ ..] => (*low <= c && c <= *high) || is_in(rest, c),
-        [one, rest @ ..] => *one == c || is_in(rest, c),
-        [] => false,
+fn is_in(mut class: &[char], c: char) -> bool {
+    loop {
+        class = match class {
+            [low, '-', high, ..] if *low <= c && c <= *high => return true,
+            [_, '-', _, rest @ ..] => rest,
+            [one, ..] if *one == c => return true,
+            [_, rest @ ..] => rest,
+            [] => return false,
+        };
     }
 }
 

@@ -120,6 +120,9 @@ pub struct PodRecord {
     /// Containers that were seen to run, and not to end, by name: what is said of one that is never seen again.
     #[serde(default)]
     pub running: BTreeMap<String, RecordedExit>,
+    /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<String, BTreeSet<u32>>,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
     #[serde(default)]
     pub sandboxes: Option<BTreeSet<String>>,

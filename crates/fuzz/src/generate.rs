@@ -102,6 +102,11 @@ impl Corpus {
         Ok(Self { inputs })
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// The input of a number: first the saved ones as they are.
     pub(crate) fn input(&self, seed: u64, number: u64, words: &[&str]) -> Vec<u8> {
         let saved = usize::try_from(number)

@@ -25,12 +25,14 @@ pub(crate) const STACK: usize = if cfg!(debug_assertions) {
 } else {
     1 << 20
 };
-/// The longest that one input may take.
+/// The longest that one input may take of the processor; by the clock ten times that, as the machine may be busy.
 const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
+/// The kernel's unit of a process' times.
+const TICK: Duration = Duration::from_millis(10);
 /// More memory than before is a finding.
 const MEMORY: u64 = 256 << 20;
 /// How the peak of memory is looked at: not after each input.
-const LOOK: u64 = 64;
+pub(crate) const LOOK: u64 = 64;
 
 /// Exit codes of a child that found something.
 pub(crate) const PANICKED: u8 = 101;
@@ -73,6 +75,16 @@ fn peak() -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
+/// What this process has taken of the processor.
+fn spent() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The program's name is in brackets and may hold blanks.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let times = after_name.split_whitespace().skip(11).take(2);
+    let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+    TICK * ticks
+}
+
 /// Runs one input; false after a panic.
 fn survives(target: &Target, input: &[u8]) -> bool {
     catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_ok()
@@ -99,7 +111,11 @@ pub(crate) fn inputs(
             break;
         }
     }
-    Found::Nothing
+    // Of slow ones there may be too few for a look.
+    match peak() > idle + MEMORY {
+        true => Found::Memory,
+        false => Found::Nothing,
+    }
 }
 
 /// Does the work on a thread with a small stack; ends the process when the number of the input stands still for too long.
@@ -116,7 +132,7 @@ fn watched(work: impl FnOnce(Arc<AtomicU64>) -> Found + Send + 'static) -> ExitC
     if thread.is_err() {
         return ExitCode::FAILURE;
     }
-    let mut seen = (number.load(Ordering::Relaxed), Instant::now());
+    let mut seen = (number.load(Ordering::Relaxed), Instant::now(), spent());
     loop {
         match said.recv_timeout(Duration::from_millis(20)) {
             Ok(found) => return found.code(),
@@ -125,8 +141,10 @@ fn watched(work: impl FnOnce(Arc<AtomicU64>) -> Found + Send + 'static) -> ExitC
         }
         let now = number.load(Ordering::Relaxed);
         if now != seen.0 {
-            seen = (now, Instant::now());
-        } else if seen.1.elapsed() > LONGEST {
+            seen = (now, Instant::now(), spent());
+        } else if seen.1.elapsed() > LONGEST
+            && (spent() > seen.2 + LONGEST || seen.1.elapsed() > LONGEST * 10)
+        {
             return ExitCode::from(LATE);
         }
     }

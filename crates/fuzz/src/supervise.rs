@@ -1,7 +1,7 @@
 //! Runs a target in children, and makes of what ends them the smallest input that does.
 //!
 //! In:    a target, how long, from which seed
-//! Out:   findings: their seed, what happened, and the input in `target/fuzz`
+//! Out:   findings: their seed, what happened, and the input in `target/fuzz-findings`; the figures of the target
 //! Calls: `main`
 //! Holds: a child that ends in whatever way ends only itself
 //! Upstream: none
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::generate::Corpus;
-use crate::run::{LARGE, LATE, PANICKED};
+use crate::run::{self, LARGE, LATE, PANICKED};
 use crate::targets::Target;
 
 /// Findings of one target after which it is left alone.
 const ENOUGH: u32 = 5;
-/// Runs that making a finding smaller may take.
+/// Runs, and time, that making a finding smaller may take: each try of a slow one is slow.
 const TRIES: u32 = 300;
+const SHORTENING: Duration = Duration::from_secs(60);
 /// A child is started anew after this, so that one that leaks is not blamed on its last input.
 const LIFE: Duration = Duration::from_secs(20);
 
@@ -29,6 +30,18 @@ pub(crate) struct Wish {
     pub(crate) seed: u64,
     pub(crate) length: Duration,
     pub(crate) corpus: PathBuf,
+    /// Where findings are kept.
+    pub(crate) findings: PathBuf,
+}
+
+/// What became of a target.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) runs: u64,
+    pub(crate) seconds: f64,
+    /// Saved inputs.
+    pub(crate) corpus: usize,
+    pub(crate) findings: u32,
 }
 
 /// What ended a child.
@@ -52,26 +65,30 @@ fn end(status: std::process::ExitStatus) -> End {
     }
 }
 
-fn place() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz")
+/// Where findings are kept unless the command line says otherwise.
+pub(crate) fn place() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-findings")
 }
 
-/// Fuzzes one target; the number of findings.
-pub(crate) fn fuzz(target: &'static Target, wish: &Wish) -> anyhow::Result<u32> {
-    let place = place();
-    std::fs::create_dir_all(&place).context("the place of findings")?;
+/// Fuzzes one target.
+pub(crate) fn fuzz(target: &'static Target, wish: &Wish) -> anyhow::Result<Figures> {
+    let place = &wish.findings;
+    std::fs::create_dir_all(place).context("the place of findings")?;
     let corpus = Corpus::read(&wish.corpus, target.name)?;
     let progress = place.join(format!("{}.progress-{}", target.name, std::process::id()));
     let began = Instant::now();
-    let (mut first, mut findings) = (0, 0);
-    while began.elapsed() < wish.length && findings < ENOUGH {
+    let mut figures = Figures {
+        corpus: corpus.len(),
+        ..Figures::default()
+    };
+    while began.elapsed() < wish.length && figures.findings < ENOUGH {
         let length = wish.length.saturating_sub(began.elapsed()).min(LIFE);
         let status = Command::new(std::env::current_exe()?)
             .args([target.name, "--seed", &wish.seed.to_string()])
             .args(["--seconds", &length.as_secs().max(1).to_string()])
             .arg("--corpus")
             .arg(&wish.corpus)
-            .args(["--child", &first.to_string()])
+            .args(["--child", &figures.runs.to_string()])
             .arg(&progress)
             .stderr(Stdio::null())
             .status()
@@ -82,37 +99,34 @@ pub(crate) fn fuzz(target: &'static Target, wish: &Wish) -> anyhow::Result<u32> 
         let number = number
             .map(u64::from_le_bytes)
             .context("the child told of no input")?;
-        match end(status) {
-            End::Fine => {}
-            End::Large => {
-                // One of the last inputs.
-                for number in number.saturating_sub(63)..=number {
-                    let input = corpus.input(wish.seed, number, target.words);
-                    if run_one(target, &input)? != End::Fine {
-                        findings += tell(target, wish.seed, number, &input)?;
-                        break;
-                    }
+        let suspects = match end(status) {
+            End::Fine => None,
+            // One of the last inputs; the child looks no more often.
+            End::Large => Some(number.saturating_sub(run::LOOK - 1)..=number),
+            End::Panic | End::Late | End::Killed => Some(number..=number),
+        };
+        if let Some(suspects) = suspects {
+            let input = |number: &u64| corpus.input(wish.seed, *number, target.words);
+            let mut guilty = None;
+            for number in suspects {
+                if guilty.is_none() && run_one(target, &input(&number), place)? != End::Fine {
+                    guilty = Some(number);
                 }
             }
-            _ => {
-                let input = corpus.input(wish.seed, number, target.words);
-                findings += tell(target, wish.seed, number, &input)?;
-            }
+            // One that does not come again counts, too: it was seen.
+            let guilty = guilty.unwrap_or(number);
+            tell(target, (wish.seed, guilty), &input(&guilty), place)?;
+            figures.findings += 1;
         }
-        first = number + 1;
+        figures.runs = number + 1;
     }
     let _gone = std::fs::remove_file(&progress);
-    let seconds = began.elapsed().as_secs();
-    writeln!(
-        std::io::stderr(),
-        "{}: {first} inputs in {seconds} s, {findings} findings",
-        target.name
-    )?;
-    Ok(findings)
+    figures.seconds = began.elapsed().as_secs_f64();
+    Ok(figures)
 }
 
-fn run_one(target: &Target, input: &[u8]) -> anyhow::Result<End> {
-    let file = place().join(format!("{}.try-{}", target.name, std::process::id()));
+fn run_one(target: &Target, input: &[u8], place: &Path) -> anyhow::Result<End> {
+    let file = place.join(format!("{}.try-{}", target.name, std::process::id()));
     std::fs::write(&file, input)?;
     let status = Command::new(std::env::current_exe()?)
         .args([target.name, "--one"])
@@ -123,18 +137,29 @@ fn run_one(target: &Target, input: &[u8]) -> anyhow::Result<End> {
     Ok(end(status))
 }
 
-/// Makes a finding small, keeps it and tells of it. One that does not come again counts, too: it was seen.
-fn tell(target: &Target, seed: u64, number: u64, input: &[u8]) -> anyhow::Result<u32> {
-    let kind = run_one(target, input)?;
+/// The shortest input that was found to end in the same way.
+fn shortest(
+    target: &Target,
+    kind: End,
+    input: &[u8],
+    mut ends: impl FnMut(&Target, &[u8]) -> anyhow::Result<End>,
+) -> anyhow::Result<Vec<u8>> {
+    let began = Instant::now();
     let mut small = input.to_vec();
     let (mut part, mut tries) = (small.len().div_ceil(2), 0);
-    while kind != End::Fine && part > 0 && tries < TRIES {
+    let mut goes_on = || {
+        tries += 1;
+        tries <= TRIES && began.elapsed() < SHORTENING
+    };
+    while part > 0 {
         let mut at = 0;
-        while at < small.len() && tries < TRIES {
+        while at < small.len() {
+            if !goes_on() {
+                return Ok(small);
+            }
             let mut shorter = small.clone();
             shorter.drain(at..(at + part).min(small.len()));
-            tries += 1;
-            if run_one(target, &shorter)? == kind {
+            if ends(target, &shorter)? == kind {
                 small = shorter;
             } else {
                 at += part;
@@ -142,7 +167,24 @@ fn tell(target: &Target, seed: u64, number: u64, input: &[u8]) -> anyhow::Result
         }
         part /= 2;
     }
-    let file = place().join(format!("{}-{seed}-{number}", target.name));
+    Ok(small)
+}
+
+/// Makes a finding small, keeps it and tells of it.
+fn tell(
+    target: &Target,
+    (seed, number): (u64, u64),
+    input: &[u8],
+    place: &Path,
+) -> anyhow::Result<()> {
+    let kind = run_one(target, input, place)?;
+    let small = match kind {
+        End::Fine => input.to_vec(),
+        _ => shortest(target, kind, input, |target, input| {
+            run_one(target, input, place)
+        })?,
+    };
+    let file = place.join(format!("{}-{seed}-{number}", target.name));
     std::fs::write(&file, &small).context("keep the finding")?;
     let begin: String = String::from_utf8_lossy(&small).chars().take(300).collect();
     writeln!(
@@ -152,5 +194,5 @@ fn tell(target: &Target, seed: u64, number: u64, input: &[u8]) -> anyhow::Result
         small.len(),
         file.display()
     )?;
-    Ok(1)
+    Ok(())
 }

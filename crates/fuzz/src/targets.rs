@@ -20,6 +20,7 @@ use kubelet_decide::manifest::{
     StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod, locate_field,
     unbuilt_fields, validate_static_pod,
 };
+use kubelet_decide::pull_credentials::{DockerConfigForm, Keyring};
 use kubelet_decide::validate::{HostFacts, validate};
 use kubelet_decide::{admission, labels, resources};
 use kubelet_host::journal::record::{self, Body, Operation};
@@ -159,6 +160,22 @@ pub(crate) const TARGETS: &[Target] = &[
         run: kubelet_server::fuzzing::upgrade_head,
     },
     Target {
+        name: "docker-config",
+        words: &[
+            "{\"auths\":{",
+            "\"auth\":\"",
+            "\"username\":",
+            "dTpw",
+            "https://",
+            "*.example.com",
+            "*a*a*a*a*a*a*a*a",
+            "****************",
+            "[a-",
+            ":5000/",
+        ],
+        run: docker_config,
+    },
+    Target {
         name: "cri-reply",
         words: &[
             "io.kubernetes.container.restartCount",
@@ -170,6 +187,51 @@ pub(crate) const TARGETS: &[Target] = &[
         run: cri_reply,
     },
 ];
+
+/// Readers with a fault of each kind, which the harness must find: no part of `all`.
+pub(crate) const PLANTED: &[Target] = &[
+    planted("planted-panic", |input| {
+        assert!(!holds_fault(input), "planted");
+    }),
+    planted("planted-stack", |input| {
+        let depth = if holds_fault(input) { usize::MAX } else { 1 };
+        std::hint::black_box(descend(depth));
+    }),
+    planted("planted-late", |input| {
+        while holds_fault(input) {
+            std::hint::spin_loop();
+        }
+    }),
+    planted("planted-large", |input| {
+        let bytes = if holds_fault(input) { 300 << 20 } else { 1 };
+        drop(std::hint::black_box(vec![1_u8; bytes]));
+    }),
+];
+
+const FAULT: &str = "fault";
+
+const fn planted(name: &'static str, run: fn(&[u8])) -> Target {
+    Target {
+        name,
+        words: &[FAULT],
+        run,
+    }
+}
+
+fn holds_fault(input: &[u8]) -> bool {
+    input
+        .windows(FAULT.len())
+        .any(|part| part == FAULT.as_bytes())
+}
+
+/// As deep as it is told, with a frame that no optimization takes away.
+fn descend(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth; 64]);
+    match depth {
+        0 => 0,
+        _ => descend(depth - 1) + frame[depth % 64],
+    }
+}
 
 const PATCH_WORDS: &[&str] = &[
     "{\"op\":\"copy\",\"from\":\"\",\"path\":\"/metadata/x\"},",
@@ -253,6 +315,17 @@ fn overlay(target: &mut Value, patch: Value) {
         }
         (target, patch) => *target = patch,
     }
+}
+
+/// An image's name on a line, then a pull secret in both of its forms.
+fn docker_config(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (name, text) = bytes.split_at(end.unwrap_or(0));
+    let mut keyring = Keyring::default();
+    let forms = [DockerConfigForm::Json, DockerConfigForm::Legacy];
+    let read = forms.map(|form| keyring.add(text, form).is_ok());
+    let found = keyring.for_image(&String::from_utf8_lossy(name));
+    assert!(found.is_empty() || read.contains(&true));
 }
 
 /// The bytes as they are; then whole records between them, which are all found again.

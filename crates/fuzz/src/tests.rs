@@ -52,6 +52,7 @@ short_runs! {
     journals: "journal",
     log_lines: "log-lines",
     upgrade_heads: "upgrade-head",
+    docker_configurations: "docker-config",
     cri_replies: "cri-reply",
 }
 

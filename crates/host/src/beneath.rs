@@ -8,10 +8,13 @@
 //!        for and no device does anything; no read takes more memory than its limit
 //! Upstream: none (there os.Open follows links and waits for FIFOs)
 
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
@@ -22,6 +25,11 @@ mod tests;
 
 /// How often one file is opened at most.
 const TRIES: usize = 32;
+/// How many links one path may have on its way, as the kernel has it.
+const LINKS: usize = 40;
+
+/// Kernels before 5.6, and filters of system calls that are as old, do not have `openat2`.
+static IS_MISSING: AtomicBool = AtomicBool::new(false);
 
 /// Whether another file system on the way is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +50,6 @@ pub fn open_below(
     flags: OFlags,
     mounts: Mounts,
 ) -> io::Result<OwnedFd> {
-    // Kernels before 5.6, and filters of system calls that are as old, do not have the call.
-    static IS_MISSING: AtomicBool = AtomicBool::new(false);
     if IS_MISSING.load(Ordering::Relaxed) {
         return walk(base, relative, flags, mounts);
     }
@@ -117,6 +123,138 @@ fn walk(base: &impl AsFd, relative: &Path, flags: OFlags, mounts: Mounts) -> io:
         at = openat(&at, name, flags, Mode::empty())?;
     }
     Ok(at)
+}
+
+/// What a path leads to below a directory.
+#[derive(Debug)]
+pub struct Found {
+    /// The longest part of the way that is there, only looked at (`O_PATH`).
+    pub at: OwnedFd,
+    /// What is missing behind it; empty when all is there.
+    pub missing: PathBuf,
+}
+
+/// Why a path leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// A link or a `..` leads out of the directory. `is_end`: it is the path's last part.
+    #[error("it leads out of the directory")]
+    Outside {
+        /// Nothing of the path is behind the part that leads out.
+        is_end: bool,
+    },
+    /// Another file system is on the way, and is not entered.
+    #[error("another file system is on the way")]
+    Foreign,
+    /// A link leads to what is not there.
+    #[error("a link leads to what is not there")]
+    Dangling,
+    /// A system call's.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Finds what `relative` names below `base`, which has these paths. Links are followed as long as they stay below it, each read and
+/// resolved here: nothing outside of it is ever touched, and with [`Mounts::Refused`] no other file system.
+///
+/// # Errors
+/// [`NotFound`].
+pub fn find_below(
+    base: &OwnedFd,
+    base_paths: [&Path; 2],
+    relative: &Path,
+    mounts: Mounts,
+) -> Result<Found, NotFound> {
+    let mut way = Vec::new();
+    // Parts to go, and whether each is of the path itself or of a link on it.
+    let mut left: VecDeque<(OsString, bool)> = VecDeque::new();
+    put_before(&mut left, relative, true);
+    let mut links = 0;
+    while let Some((name, is_own)) = left.pop_front() {
+        let is_end = !left.iter().any(|(_, is_own)| *is_own);
+        if name == ".." {
+            if way.pop().is_none() {
+                return Err(NotFound::Outside { is_end });
+            }
+            continue;
+        }
+        let at = way.last().unwrap_or(base);
+        let found = match look_at(at, &name, mounts) {
+            Err(errno) if errno == Errno::NOENT && !is_own => return Err(NotFound::Dangling),
+            Err(errno) if errno == Errno::NOENT => {
+                let behind = left.iter().map(|(name, _)| name);
+                let missing: PathBuf = std::iter::once(&name).chain(behind).collect();
+                return Ok(Found {
+                    at: way.pop().map_or_else(|| base.try_clone(), Ok)?,
+                    missing,
+                });
+            }
+            Err(errno) if errno == Errno::XDEV => return Err(NotFound::Foreign),
+            looked => looked.map_err(io::Error::from)?,
+        };
+        let stat = fstat(&found).map_err(io::Error::from)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
+            way.push(found);
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(NotFound::Io(Errno::LOOP.into()));
+        }
+        let target = rustix::fs::readlinkat(&found, "", Vec::new()).map_err(io::Error::from)?;
+        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+        let mut inside = base_paths.iter().map(|path| target.strip_prefix(path));
+        let inside = match inside.find_map(Result::ok) {
+            Some(inside) => {
+                way.clear();
+                inside
+            }
+            None if target.is_absolute() => return Err(NotFound::Outside { is_end }),
+            None => target,
+        };
+        put_before(&mut left, inside, false);
+    }
+    let at = way.pop().map_or_else(|| base.try_clone(), Ok)?;
+    let missing = PathBuf::new();
+    Ok(Found { at, missing })
+}
+
+fn put_before(left: &mut VecDeque<(OsString, bool)>, path: &Path, is_own: bool) {
+    for part in path.components().rev() {
+        match part {
+            Component::Normal(name) => left.push_front((name.to_owned(), is_own)),
+            Component::ParentDir => left.push_front(("..".into(), is_own)),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+}
+
+/// Looks at one name in a directory: a link is seen, not followed.
+fn look_at(at: &OwnedFd, name: &OsStr, mounts: Mounts) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if !IS_MISSING.load(Ordering::Relaxed) {
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        if mounts == Mounts::Refused {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
+        match try_again(|| openat2(at, name, flags, Mode::empty(), resolve)) {
+            Err(Errno::NOSYS) => IS_MISSING.store(true, Ordering::Relaxed),
+            other => return other,
+        }
+    }
+    let found = openat(at, name, flags, Mode::empty())?;
+    if mounts == Mounts::Refused && fstat(&found)?.st_dev != fstat(at)?.st_dev {
+        return Err(Errno::XDEV);
+    }
+    Ok(found)
+}
+
+/// The path by which the kernel knows what is open.
+///
+/// # Errors
+/// The system call's.
+pub fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/thread-self/fd/{}", opened.as_raw_fd()))
 }
 
 /// Opens the regular file `relative` below `directory` for reading.

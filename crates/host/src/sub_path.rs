@@ -3,8 +3,8 @@
 //! In:    the volume's path, the part below it, where the part is to be mounted
 //! Out:   the part, made where nothing is, bound at `ROOT/pods/UID/volume-subpaths/VOLUME/CONTAINER/INDEX`
 //! Calls: the work before a container's start; the end of a pod
-//! Holds: links are resolved first and the result must lie in the volume; then every step from the volume on is opened without
-//!        following links, and what was opened is what is mounted: a swap in between leads nowhere
+//! Holds: every step from the volume on is opened relative to the one before it; a link is read and resolved here, and one that leads
+//!        out of the volume is never followed; what was opened is what is mounted: a swap in between leads nowhere
 //! Upstream: pkg/volume/util/subpath/subpath_linux.go; differences: none
 
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::HostRoot;
-use crate::beneath::{Mounts, open_below};
+use crate::beneath::{Found, Mounts, NotFound, find_below, open_directory, path_of};
 use crate::files::{FileError, create_dir_all};
 use crate::mounts::{
     MountError, Unmount, bind_opened, is_mount_point, mounts_at_or_below, unmount,
@@ -44,12 +44,34 @@ pub enum Cause {
     /// A mount.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// It leads out of the volume.
-    #[error("{} is not in the volume {}", .0.display(), .1.display())]
-    Outside(PathBuf, PathBuf),
+    /// It leads out of the volume, or to nothing.
+    #[error("{} below the volume {}: {why}", part.display(), volume.display())]
+    Lost {
+        /// The part.
+        part: PathBuf,
+        /// The volume.
+        volume: PathBuf,
+        /// Where it leads.
+        why: NotFound,
+    },
 }
 
-/// Mounts `part` of `volume` at `target`, unless it is mounted there.
+impl SubPathError {
+    /// Whether another file system is on the way, and was not entered.
+    pub fn is_foreign(&self) -> bool {
+        let (Self::Create(cause) | Self::Prepare(cause)) = self;
+        matches!(
+            cause,
+            Cause::Lost {
+                why: NotFound::Foreign,
+                ..
+            }
+        )
+    }
+}
+
+/// Mounts `part` of `volume` at `target`, unless it is mounted there. Without [`Mounts::Passed`] no file system is entered but that of
+/// the volume.
 ///
 /// # Errors
 /// Nothing is mounted at `target` then that is not the part.
@@ -58,53 +80,65 @@ pub fn prepare(
     volume: &Path,
     part: &Path,
     target: &Path,
+    mounts: Mounts,
 ) -> Result<(), SubPathError> {
-    let wanted = volume.join(part);
-    if matches!(std::fs::metadata(&wanted), Err(error) if error.kind() == ErrorKind::NotFound) {
-        make(volume, part).map_err(SubPathError::Create)?;
-    }
-    mount(root, volume, &wanted, target).map_err(SubPathError::Prepare)
+    let failed = |error| Cause::from(FileError::new("open", volume, error));
+    let base = open_directory(volume)
+        .map_err(failed)
+        .map_err(SubPathError::Prepare)?;
+    let base_path = path_of(&base)
+        .map_err(failed)
+        .map_err(SubPathError::Prepare)?;
+    let found = find_below(&base, [&base_path, volume], part, mounts).map_err(|why| {
+        let is_to_make = matches!(
+            why,
+            NotFound::Dangling | NotFound::Outside { is_end: false }
+        );
+        let cause = Cause::Lost {
+            part: part.to_owned(),
+            volume: volume.to_owned(),
+            why,
+        };
+        if is_to_make {
+            SubPathError::Create(cause)
+        } else {
+            SubPathError::Prepare(cause)
+        }
+    })?;
+    let opened = if found.missing.as_os_str().is_empty() {
+        found.at
+    } else {
+        make(&base, found, volume).map_err(SubPathError::Create)?
+    };
+    mount(root, (&opened, &base_path), target).map_err(SubPathError::Prepare)
 }
 
-/// Makes the directories that are missing, with the volume's own mode.
-fn make(volume: &Path, part: &Path) -> Result<(), Cause> {
-    let base = resolve(volume)?;
-    let failed = |operation, path: &Path| {
-        let path = path.to_owned();
+/// Makes the directories that are missing, with the volume's own mode; the last one, open.
+fn make(base: &OwnedFd, found: Found, volume: &Path) -> Result<OwnedFd, Cause> {
+    let failed = |operation, name: &Path| {
+        let path = volume.join(name);
         move |errno: Errno| Cause::from(FileError::new(operation, &path, errno))
     };
-    let mode = std::fs::metadata(&base).map_err(|error| FileError::new("stat", &base, error))?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o7777;
-    let parts: Vec<_> = part.components().collect();
-    // The longest beginning that exists; links in it are resolved, and must stay inside.
-    let mut at = base.clone();
-    let mut missing = parts.as_slice();
-    while let [next, rest @ ..] = missing {
-        match at.join(next).canonicalize() {
-            Ok(found) => (at, missing) = (found, rest),
-            Err(error) if error.kind() == ErrorKind::NotFound => break,
-            Err(error) => return Err(FileError::new("resolve", &at.join(next), error).into()),
-        }
-    }
-    let mut fd = open_inside(&base, &at, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    for name in missing {
-        at.push(name);
-        let name: &Path = name.as_ref();
-        rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(mode & 0o777))
-            .map_err(failed("create directory", &at))?;
+    let stat = rustix::fs::fstat(base).map_err(failed("stat", Path::new("")))?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    let mut fd = found.at;
+    for name in found.missing.iter().map(Path::new) {
+        rustix::fs::mkdirat(&fd, name, mode & Mode::from_raw_mode(0o777))
+            .map_err(failed("create directory", name))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fd = rustix::fs::openat(&fd, name, flags, Mode::empty()).map_err(failed("open", &at))?;
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
-            .map_err(failed("set the mode of", &at))?;
+        fd = rustix::fs::openat(&fd, name, flags, Mode::empty()).map_err(failed("open", name))?;
+        rustix::fs::fchmod(&fd, mode).map_err(failed("set the mode of", name))?;
     }
-    Ok(())
+    Ok(fd)
 }
 
-fn mount(root: &HostRoot, volume: &Path, wanted: &Path, target: &Path) -> Result<(), Cause> {
-    let base = resolve(volume)?;
-    let opened = open_inside(&base, &resolve(wanted)?, OFlags::PATH)?;
-    let failed = |errno: Errno| Cause::from(FileError::new("stat", wanted, errno));
-    let part = rustix::fs::fstat(&opened).map_err(failed)?;
+fn mount(
+    root: &HostRoot,
+    (opened, base_path): (&OwnedFd, &Path),
+    target: &Path,
+) -> Result<(), Cause> {
+    let failed = |errno: Errno| Cause::from(FileError::new("stat", target, errno));
+    let part = rustix::fs::fstat(opened).map_err(failed)?;
     if is_mount_point(root, target)? {
         if shown_at(target).is_some_and(|shown| is_same(&shown, &part)) {
             return Ok(());
@@ -115,7 +149,7 @@ fn mount(root: &HostRoot, volume: &Path, wanted: &Path, target: &Path) -> Result
         create_dir_all(parent, 0o750)?;
     }
     make_target(target, FileType::from_raw_mode(part.st_mode).is_dir())?;
-    bind_opened(root, opened.as_fd(), &base, target)?;
+    bind_opened(root, opened.as_fd(), base_path, target)?;
     Ok(())
 }
 
@@ -149,27 +183,6 @@ fn make_target(target: &Path, is_directory: bool) -> Result<(), FileError> {
         }
         Err(error) => Err(FileError::new("create", target, error)),
     }
-}
-
-fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    path.canonicalize()
-        .map_err(|error| FileError::new("resolve", path, error))
-}
-
-/// Opens `path`, which has no links left, from `base` on without following any; mounts on the way are passed.
-fn open_inside(base: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause> {
-    let Ok(below) = path.strip_prefix(base) else {
-        return Err(Cause::Outside(path.to_owned(), base.to_owned()));
-    };
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let failed = |errno: Errno| Cause::from(FileError::new("open", path, errno));
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if below.as_os_str().is_empty() {
-        return rustix::fs::open(base, flags, Mode::empty()).map_err(failed);
-    }
-    let base = rustix::fs::open(base, directory, Mode::empty()).map_err(failed)?;
-    open_below(&base, below, flags, Mounts::Passed)
-        .map_err(|error| FileError::new("open", path, error).into())
 }
 
 fn shown_at(target: &Path) -> Option<Stat> {

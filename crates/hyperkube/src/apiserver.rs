@@ -85,6 +85,18 @@ pub(crate) enum Request {
     Run(Options),
 }
 
+/// As many files as a node's kubelet may have open by default: shells begin with 1,024, as many as the port takes connections.
+const OPEN_FILES: u64 = 1_000_000;
+
+fn raise_open_files() {
+    match kubelet_host::oom::raise_open_files(OPEN_FILES) {
+        Ok(raised) => tracing::info!(?raised, "The number of files that may be open is set"),
+        Err(error) => {
+            tracing::warn!(%error, "The number of files that may be open stays as it is");
+        }
+    }
+}
+
 /// Reads the flags and runs.
 ///
 /// # Errors
@@ -102,6 +114,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         verbosity: options.verbosity,
         vmodule: Vec::new(),
     })?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

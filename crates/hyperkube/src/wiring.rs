@@ -56,14 +56,27 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let blocking = Blocking::lanes();
 
     let _lock = parts::lock(&config).await?;
-    parts::data_dirs(&config, &root)?;
-    let records = parts::records(&config, &root)?;
+    let (of, at) = (Arc::clone(&config), root.clone());
+    parts::on_disk(&blocking, "make the kubelet's directories", move || {
+        parts::data_dirs(&of, &at)
+    })
+    .await?;
+    let (of, at) = (Arc::clone(&config), root.clone());
+    let records = parts::on_disk(&blocking, "read the journal", move || {
+        parts::records(&of, &at)
+    })
+    .await?;
     let certificates = certificates::open(&config, &root, clock).await?;
     let cluster = certificates.cluster.clone();
     cluster::register_figures(&cluster, &registry).context("register metrics of API calls")?;
     let (cri, identity) = parts::runtime(&config, &registry).await?;
     let machine = parts::machine(&root, clock)?;
-    let node = parts::node(&config, &machine, &root, &identity.name)?;
+    let (of, at) = (Arc::clone(&config), root.clone());
+    let (seen, name) = (machine.clone(), identity.name.clone());
+    let node = parts::on_disk(&blocking, "look at the node", move || {
+        parts::node(&of, &seen, &at, &name)
+    })
+    .await?;
     let cgroups = parts::cgroups(&root, &registry)?;
     let host = parts::host(&root, &blocking, cgroups, &node);
     let events = cluster::events(&cluster, &node, &machine, clock, &supervisor);
@@ -144,6 +157,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 status: &status,
                 runtime: heard.state,
                 host: progress.problem,
+                host_warning: progress.warning,
                 images,
                 events,
                 snapshots: snapshots_out.clone(),

@@ -11,7 +11,7 @@
 use serde_json::{Map, Value};
 
 /// Members that are maps of names to values. All others that are objects are structs.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "allocatable",
     "allocatedResources",
     "annotations",
@@ -23,6 +23,7 @@ const MAPS: [&str; 17] = [
     "limits",
     "matchLabels",
     "nodeSelector",
+    "options",
     "overhead",
     "parameters",
     "requests",
@@ -30,6 +31,8 @@ const MAPS: [&str; 17] = [
     "used",
     "volumeAttributes",
 ];
+/// The kind whose selector is such a map, as no other kind's is, and where.
+const SERVICE: (&str, &str) = ("Service", "/spec/selector");
 /// Structs that are always there in upstream's types, so that an empty one is the same as none.
 const ALWAYS_THERE: [&str; 9] = [
     "daemonEndpoints",
@@ -58,12 +61,14 @@ enum Goes {
 
 /// Takes away what upstream's serializer never writes: nulls, empty lists and empty maps of names and values.
 pub fn drop_empty(value: &mut Value) {
+    drop_empty_selector(value);
     drop_members(value, Goes::Unwritten, DEPTH);
 }
 
 /// The value without any member that says nothing: what two states of an object are compared by.
 #[must_use]
 pub fn plain(mut value: Value) -> Value {
+    drop_empty_selector(&mut value);
     drop_members(&mut value, Goes::Silent, DEPTH);
     value
 }
@@ -85,8 +90,33 @@ pub fn says_nothing(name: &str, value: &Value) -> bool {
     says_same(name, Some(value), None)
 }
 
+/// The selector of a Service is a map, and an empty one selects nothing, as none does.
+fn drop_empty_selector(object: &mut Value) {
+    let (kind, at) = SERVICE;
+    let is_empty = |selector: &Value| selector.as_object().is_some_and(Map::is_empty);
+    if object.get("kind").and_then(Value::as_str) == Some(kind)
+        && let Some(selector) = object.pointer_mut(at)
+        && is_empty(selector)
+    {
+        *selector = Value::Null;
+    }
+}
+
+/// Whether a member of this name is a map of names and values, where it is an object at all.
+pub fn is_map(name: &str) -> bool {
+    MAPS.contains(&name)
+}
+
+/// The same of a selector, by what it holds: one that is a struct has no texts of its own.
+fn is_map_with(name: &str, value: &Value) -> bool {
+    value.as_object().is_some_and(|members| {
+        let has_texts = !members.is_empty() && members.values().all(Value::is_string);
+        is_map(name) || name == "selector" && has_texts
+    })
+}
+
 fn plain_member(name: &str, value: Value) -> Value {
-    if MAPS.contains(&name) && value.is_object() {
+    if is_map_with(name, &value) {
         value
     } else {
         plain(value)
@@ -110,7 +140,7 @@ fn drop_members(value: &mut Value, goes: Goes, depth: usize) {
 
 fn drop_of_object(members: &mut Map<String, Value>, goes: Goes, depth: usize) {
     members.retain(|name, value| {
-        let is_map = MAPS.contains(&&**name) && value.is_object();
+        let is_map = is_map_with(name, value);
         if !is_map {
             drop_members(value, goes, depth);
         }
@@ -123,7 +153,7 @@ fn is_silent(name: &str, value: &Value, goes: Goes) -> bool {
         Value::Null => true,
         Value::Array(elements) => elements.is_empty(),
         Value::Object(members) if members.is_empty() => {
-            MAPS.contains(&name) || goes == Goes::Silent && ALWAYS_THERE.contains(&name)
+            is_map(name) || goes == Goes::Silent && ALWAYS_THERE.contains(&name)
         }
         Value::String(text) => goes == Goes::Silent && text.is_empty() && !TEXTS.contains(&name),
         Value::Object(_) | Value::Bool(_) | Value::Number(_) => false,
@@ -152,6 +182,24 @@ mod tests {
             assert!(says_nothing(name, &value), "{name}: {value}");
             assert!(says_same(name, None, Some(&value)), "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn only_the_selector_of_a_service_is_a_map() {
+        for (kind, is_map) in [("Service", true), ("PersistentVolumeClaim", false)] {
+            let object = |selector| json!({"kind": kind, "spec": {"selector": selector}});
+            let mut empty = object(json!({}));
+            let without = json!({"kind": kind, "spec": {"selector": null}});
+            assert_eq!(plain(empty.clone()) == plain(without), is_map, "{kind}");
+            drop_empty(&mut empty);
+            assert_eq!(empty["spec"] == json!({}), is_map, "{kind}");
+            let some = object(json!({"app": ""}));
+            assert_eq!(plain(some.clone()), some);
+        }
+        let volume = |options| json!({"driver": "d", "options": options});
+        assert_eq!(plain(volume(json!({}))), json!({"driver": "d"}));
+        let given = volume(json!({"a": ""}));
+        assert_eq!(plain(given.clone()), given);
     }
 
     #[test]

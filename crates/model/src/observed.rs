@@ -29,6 +29,9 @@ pub struct ObservedPod {
     pub sandboxes: Vec<ObservedSandbox>,
     /// Every container of every sandbox, newest first.
     pub containers: Vec<ObservedContainer>,
+    /// Of them, set apart by the pod's worker: instances that never ran, for their start was cut off. They are no run of their
+    /// container, and are removed.
+    pub cut_off: Vec<ObservedContainer>,
     /// When the oldest part of this picture was taken.
     pub observed_at: Moment,
 }
@@ -42,13 +45,19 @@ impl ObservedPod {
             name: String::new(),
             sandboxes: Vec::new(),
             containers: Vec::new(),
+            cut_off: Vec::new(),
             observed_at,
         }
     }
 
     /// Whether the runtime holds nothing at all of this pod.
     pub fn is_absent(&self) -> bool {
-        self.sandboxes.is_empty() && self.containers.is_empty()
+        self.sandboxes.is_empty() && self.containers.is_empty() && self.cut_off.is_empty()
+    }
+
+    /// Every instance of every container, whether its start was cut off or not.
+    pub fn all_instances(&self) -> impl Iterator<Item = &ObservedContainer> {
+        self.containers.iter().chain(&self.cut_off)
     }
 
     /// Every instance of the named container, newest first.
@@ -245,6 +254,13 @@ impl fmt::Display for ObservedPod {
             if let Some(exit) = container.state.exit() {
                 write!(f, "({})", exit.code)?;
             }
+        }
+        for container in &self.cut_off {
+            if !first {
+                f.write_str(" ")?;
+            }
+            first = false;
+            write!(f, "{}[{}]:cut-off", container.name, container.attempt)?;
         }
         if first {
             f.write_str("nothing")?;

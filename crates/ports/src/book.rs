@@ -108,8 +108,8 @@ impl Entries {
     }
 }
 
-/// All of loopback is one source, and so is a network of IPv6.
-fn source_of(peer: SocketAddr) -> IpAddr {
+/// Whose an address is: all of loopback is one source, and so is a network of IPv6.
+pub fn source_of(peer: SocketAddr) -> IpAddr {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),

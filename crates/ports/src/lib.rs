@@ -22,6 +22,7 @@ pub mod tunnel;
 mod tests;
 
 pub use answer::{Patience, Taken};
+pub use book::source_of;
 pub use connection::{Connection, Running};
 pub use door::Door;
 pub use received::{Received, Refusal, Uploads};

@@ -13,12 +13,12 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
 use kubelet_host::Blocking;
-use kubelet_ports::{PAGER, Patience, STALLED};
-use rustls::pki_types::CertificateDer;
+use kubelet_ports::{PAGER, Patience, STALLED, source_of};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::auth::{Auth, Certificate, read_certificate};
+use crate::auth::{Auth, Certificate};
 use crate::body::{Answer, Held, coming, full};
 use crate::container_logs::container_logs;
 use crate::endpoints::{
@@ -26,17 +26,17 @@ use crate::endpoints::{
 };
 use crate::health::health;
 use crate::metrics::{HttpMetrics, RequestLabels, TEXT_TYPE, text};
-use crate::pods::{render_pods, render_running_pods};
+use crate::pods::{Lists, render_running_pods};
 use crate::profiles::profile;
 use crate::query::{Query, decode};
+use crate::renderings::{Failed, Outcome, Renderings, What};
 use crate::streaming::{Names, Streams, checkpoint, run, streams};
 use crate::system_logs::system_logs;
 use crate::tls::{Current, Tls, TlsFiles};
 use crate::upgrade::Peer;
-use crate::{DebugTopic, Disabled, MainConfig, Port, Question, ServerState};
+use crate::{DebugTopic, Disabled, MainConfig, Port, Question, RunningPod, ServerState};
 
-/// How long another task may take to answer, and a client to send a body.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// The only bodies read are numbers.
 const BODY_BYTES: usize = 4096;
@@ -48,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) main: Option<Secured>,
     pub(crate) state: ServerState,
     pub(crate) metrics: HttpMetrics,
+    /// The same of all ports, as the next.
+    pub(crate) renderings: Renderings,
+    pub(crate) pods: Lists,
 }
 
 /// What the main port has besides.
@@ -79,11 +82,11 @@ impl Secured {
     }
 
     /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
-    async fn certificate(&self, chain: &[CertificateDer<'static>]) -> Certificate {
-        if chain.is_empty() {
+    async fn certificate(&self, peer: &Peer) -> Certificate {
+        if peer.chain.is_empty() {
             return Certificate::Absent;
         }
-        read_certificate(chain, self.tls().await.authorities.as_ref(), (self.now)())
+        peer.certificate(self.tls().await.authorities.as_ref(), (self.now)())
     }
 }
 
@@ -148,13 +151,14 @@ where
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
     if let Some(secured) = &shared.main {
-        let certificate = secured.certificate(&peer.chain).await;
+        let certificate = secured.certificate(peer).await;
+        let source = source_of(peer.address);
         let allowed = match secured
             .auth
-            .authenticate(&certificate, request.headers())
+            .authenticate(&certificate, request.headers(), source)
             .await
         {
-            Ok(user) => secured.auth.authorize(&user, method, path).await,
+            Ok(user) => secured.auth.authorize((&user, source), method, path).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = allowed {
@@ -198,40 +202,13 @@ where
     let query = request.uri().query().map(str::to_owned);
     match endpoint {
         Endpoint::Health(name) => health(shared, name, query.as_deref().unwrap_or_default()),
-        Endpoint::Pods => {
-            // The snapshot is cheap to take; objects and statuses are put together pod by pod, as the client takes them.
-            let reported = state.pods.borrow().clone();
-            let pods = reported.into_values().map(|pod| (pod.object, pod.status));
-            json_parts(render_pods(pods))
-        }
-        Endpoint::RunningPods => match ask(&state.running_pods, query).await {
-            Ok(pods) => bytes(render_running_pods(&pods), "application/json"),
-            Err(answer) => answer,
-        },
-        Endpoint::Spec => {
-            let machine = state.machine.borrow().clone();
-            match machine {
-                Some(machine) => bytes(serde_json::to_vec(&*machine), "application/json"),
-                None => error(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the machine has not been read yet",
-                ),
-            }
-        }
-        Endpoint::Metrics => bytes(text(&state.registry), TEXT_TYPE),
-        Endpoint::HealthMetrics => bytes(shared.metrics.health_text(), TEXT_TYPE),
-        Endpoint::Configz => bytes(serde_json::to_vec(&*state.configz), "application/json"),
-        Endpoint::Debug(topic) => {
-            let channel = match topic {
-                DebugTopic::Tasks => &state.tasks,
-                DebugTopic::Sources => &state.sources,
-                DebugTopic::Timeline => &state.timeline,
-            };
-            match ask(channel, query).await {
-                Ok(value) => bytes(serde_json::to_vec_pretty(&value), "application/json"),
-                Err(answer) => answer,
-            }
-        }
+        Endpoint::Pods => pods(shared).await,
+        Endpoint::RunningPods
+        | Endpoint::Spec
+        | Endpoint::Metrics
+        | Endpoint::HealthMetrics
+        | Endpoint::Configz
+        | Endpoint::Debug(_) => rendered(shared, endpoint, query).await,
         Endpoint::Verbosity => set_verbosity(shared, request).await,
         Endpoint::SystemLogs => {
             let node = &state.node;
@@ -311,21 +288,96 @@ async fn in_container<B: Send>(
     }
 }
 
-/// Asks another task. It may be gone, busy or slow: each is an answer of its own.
-async fn ask<A>(channel: &mpsc::Sender<Question<A>>, query: Option<String>) -> Result<A, Answer> {
-    let unavailable = |text| error(StatusCode::SERVICE_UNAVAILABLE, text);
-    let (reply, answer) = oneshot::channel();
-    let asked = tokio::time::timeout(ANSWER_DEADLINE, async {
+/// What is rendered whole.
+async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) -> Answer {
+    const JSON: &str = "application/json";
+    let (state, all) = (&shared.state, &shared.renderings);
+    let (media_type, rendered) = match endpoint {
+        Endpoint::Metrics => {
+            let registry = state.registry.clone();
+            let render = move || outcome(text(&registry));
+            (TEXT_TYPE, all.render(What::Metrics, render).await)
+        }
+        Endpoint::HealthMetrics => {
+            let metrics = shared.metrics.clone();
+            let render = move || outcome(metrics.health_text());
+            (TEXT_TYPE, all.render(What::HealthMetrics, render).await)
+        }
+        Endpoint::Configz => {
+            let configz = Arc::clone(&state.configz);
+            let render = move || outcome(serde_json::to_vec(&*configz));
+            (JSON, all.render(What::Configz, render).await)
+        }
+        Endpoint::Spec => {
+            let machine = state.machine.clone();
+            let render = move || {
+                let machine = machine.borrow().clone();
+                let unread = "the machine has not been read yet";
+                let machine =
+                    machine.ok_or_else(|| Failed::new(StatusCode::SERVICE_UNAVAILABLE, unread))?;
+                outcome(serde_json::to_vec(&*machine))
+            };
+            (JSON, all.render(What::Spec, render).await)
+        }
+        Endpoint::RunningPods => {
+            let question = ask(&state.running_pods, query);
+            let render = |pods: Vec<RunningPod>| outcome(render_running_pods(&pods));
+            (JSON, all.ask(What::RunningPods, question, render).await)
+        }
+        Endpoint::Debug(topic) => {
+            let channel = match topic {
+                DebugTopic::Tasks => &state.tasks,
+                DebugTopic::Sources => &state.sources,
+                DebugTopic::Timeline => &state.timeline,
+            };
+            let question = ask(channel, query.clone());
+            let render = |value: serde_json::Value| outcome(serde_json::to_vec_pretty(&value));
+            let what = What::Debug(topic, query);
+            (JSON, all.ask(what, question, render).await)
+        }
+        // The caller hands on nothing else.
+        _ => return not_built(),
+    };
+    match rendered {
+        Ok(content) => bytes(content, media_type),
+        Err(failed) => error(failed.status, &failed.text),
+    }
+}
+
+fn outcome<E: std::fmt::Display>(content: Result<Vec<u8>, E>) -> Outcome {
+    content.map(Bytes::from).map_err(Failed::internal)
+}
+
+/// Asks another task, which may be gone.
+fn ask<A: Send + 'static>(
+    channel: &mpsc::Sender<Question<A>>,
+    query: Option<String>,
+) -> impl Future<Output = Option<A>> + Send + 'static {
+    let channel = channel.clone();
+    async move {
+        let (reply, answer) = oneshot::channel();
         channel.send(Question { query, reply }).await.ok()?;
         answer.await.ok()
-    });
-    match asked.await {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(unavailable("the component that knows this is not running")),
-        Err(_elapsed) => Err(unavailable(
-            "the component that knows this did not answer in 2 s",
-        )),
     }
+}
+
+/// The list of pods: one that is short is sent whole, as Go does, a long one in parts as the client takes them.
+async fn pods(shared: &Shared) -> Answer {
+    let (list, turns) = (shared.pods.latest(), &shared.renderings.turns);
+    let first = match list.part(0, turns).await {
+        Ok(first) => first,
+        Err(failed) => return error(failed.status, &failed.text),
+    };
+    let body = if list.ends_with(&first) {
+        full(first.bytes())
+    } else {
+        coming(list.rest(first, turns.clone()))
+    };
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.extensions_mut().insert(Patience(STALLED));
+    answer
 }
 
 async fn set_verbosity<B>(shared: &Shared, request: Request<B>) -> Answer
@@ -386,20 +438,12 @@ where
     }
 }
 
-pub(crate) fn bytes<E: std::fmt::Display>(
-    content: Result<Vec<u8>, E>,
-    media_type: &'static str,
-) -> Answer {
-    match content {
-        Ok(content) => {
-            let mut answer = Response::new(full(content));
-            answer
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-            answer
-        }
-        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
-    }
+fn bytes(content: Bytes, media_type: &'static str) -> Answer {
+    let mut answer = Response::new(full(content));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer
 }
 
 pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
@@ -418,33 +462,5 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
     answer
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-/// An answer in parts, each made when the client takes it; one that is short is sent whole, as Go does.
-fn json_parts(
-    mut parts: impl Iterator<Item = serde_json::Result<Vec<u8>>> + Send + 'static,
-) -> Answer {
-    const SHORT: usize = 64 << 10;
-    let mut begin = Vec::new();
-    let mut is_all = false;
-    while begin.len() < SHORT && !is_all {
-        match parts.next() {
-            Some(Ok(part)) => begin.extend_from_slice(&part),
-            Some(Err(why)) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
-            None => is_all = true,
-        }
-    }
-    let body = if is_all {
-        full(begin)
-    } else {
-        let rest = parts.map(|part| part.map(Bytes::from).map_err(std::io::Error::other));
-        let all = std::iter::once(Ok(Bytes::from(begin))).chain(rest);
-        coming(futures_util::stream::iter(all))
-    };
-    let mut answer = Response::new(body);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer.extensions_mut().insert(Patience(STALLED));
     answer
 }

@@ -5,7 +5,8 @@
 //! Out:   [`User`], or the 401, 403 or 500 to answer with
 //! Calls: `answer`, per request on the main port
 //! Holds: nothing here ever opens a port: a mode whose backend is absent refuses; tokens are kept as keyed digests only;
-//!        every question to the cluster ends after 30 s; few are under way, beyond them the answer is 429 at once; what cannot be a
+//!        every question to the cluster ends after 30 s; few are under way, a quarter of them from one address, beyond them the
+//!        answer is 429; what cannot be a
 //!        token is refused without a question
 //! Upstream: pkg/kubelet/server/{server.go InstallAuthFilter,auth.go}, cmd/kubelet/app/auth.go, staging/src/k8s.io/apiserver
 //!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; a token that the API server finds
@@ -16,8 +17,10 @@ mod memory;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,13 +231,12 @@ impl Refusal {
 pub(crate) fn read_certificate(
     chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
-    now: jiff::Timestamp,
+    second: i64,
 ) -> Certificate {
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now =
-        UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into().unwrap_or(0)));
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap_or(0)));
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
@@ -295,6 +297,7 @@ impl Auth {
         &self,
         certificate: &Certificate,
         headers: &HeaderMap,
+        source: IpAddr,
     ) -> Result<User, Refusal> {
         let unauthorized = || Err(Refusal::new(401, "Unauthorized".to_owned()));
         if let Certificate::Of(user) = certificate {
@@ -306,7 +309,7 @@ impl Auth {
         };
         match token {
             Presented::Junk => unauthorized(),
-            Presented::Token(token) => match self.user_of(&token).await? {
+            Presented::Token(token) => match self.user_of(&token, source).await? {
                 Some(user) => Ok(user),
                 None => unauthorized(),
             },
@@ -321,7 +324,7 @@ impl Auth {
     }
 
     /// Whose a token is.
-    async fn user_of(&self, token: &str) -> Result<Option<User>, Refusal> {
+    async fn user_of(&self, token: &str, source: IpAddr) -> Result<Option<User>, Refusal> {
         let TokenAuthentication::Webhook {
             holds,
             reviewer: Reviewer::Cluster(review),
@@ -345,7 +348,8 @@ impl Auth {
                 holds: holds.min(FAULT_HOLDS),
             },
         };
-        match self.known_tokens.ask(token.as_bytes(), ask, believed).await {
+        let question = (token.as_bytes(), source);
+        match self.known_tokens.ask(question, ask, believed).await {
             Ok(Whose::User(user)) => Ok(Some(*user)),
             Ok(Whose::Nobody | Whose::Faulty) => Ok(None),
             Err(ReviewError::Busy) => Err(Refusal::too_many()),
@@ -359,7 +363,7 @@ impl Auth {
     /// 403 when the user may not, 500 when nobody can say.
     pub(crate) async fn authorize(
         &self,
-        user: &User,
+        (user, source): (&User, IpAddr),
         method: &str,
         path: &str,
     ) -> Result<(), Refusal> {
@@ -374,7 +378,8 @@ impl Auth {
         let wanted = attributes(user, &self.node, method, path);
         if let Reviewer::Cluster(review) = reviewer {
             for access in &wanted {
-                if self.may(review, access, (*yes_holds, *no_holds)).await? {
+                let holds = (*yes_holds, *no_holds);
+                if self.may(review, (access, source), holds).await? {
                     return Ok(());
                 }
             }
@@ -393,7 +398,7 @@ impl Auth {
     async fn may(
         &self,
         review: &AccessReview,
-        access: &Access,
+        (access, source): (&Access, IpAddr),
         (yes_holds, no_holds): (Duration, Duration),
     ) -> Result<bool, Refusal> {
         let question = format!("{access:?}");
@@ -407,7 +412,9 @@ impl Auth {
             },
         };
         let ask = || (review.0)(access.clone());
-        let asked = self.decisions.ask(question.as_bytes(), ask, believed);
+        let asked = self
+            .decisions
+            .ask((question.as_bytes(), source), ask, believed);
         let why = match asked.await {
             Ok(allowed) => return Ok(allowed),
             Err(ReviewError::Busy) => return Err(Refusal::too_many()),

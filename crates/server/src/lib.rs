@@ -5,8 +5,8 @@
 //! Out:   [`bind`] gives one [`Listener`] per port; each is run as its own task by [`Listener::serve`]
 //! Calls: wiring binds early, so that a taken port or a bad certificate stops the start; the supervisor runs the listeners
 //! Holds: bounded everything: connections, headers (1 MiB; 128 KiB over HTTP/2), bodies, idle time (90 s), slow heads (30 s),
-//!        answers of other tasks (2 s), bytes that wait for slow clients (`ports`); logs and streams are copied block by block as the client takes them; nothing runs while nobody asks: pods are rendered per request, and what components tell at `/debug/…`
-//!        comes over a request channel (a watch would make them render at every change)
+//!        answers of other tasks (2 s), bytes that wait for slow clients (`ports`); logs and streams are copied block by block as the client takes them; nothing runs while nobody asks: pods are rendered when somebody asks (`renderings`: on threads, in turn), and
+//!        what components tell at `/debug/…` comes over a request channel (a watch would make them render at every change)
 //! Upstream: pkg/kubelet/server/server.go, cmd/kubelet/app/server.go (1.36); differences: endpoints.rs, auth.rs, tls.rs say theirs
 
 mod answer;
@@ -25,6 +25,7 @@ mod metrics;
 mod pods;
 mod profiles;
 mod query;
+mod renderings;
 mod streaming;
 mod system_logs;
 mod targets;
@@ -185,7 +186,7 @@ pub struct LoopHealth {
 }
 
 /// What a component can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DebugTopic {
     /// `/debug/tasks`.
     Tasks,

@@ -20,9 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Secured, Shared, answer};
 use crate::metrics::HttpMetrics;
+use crate::pods::Lists;
+use crate::renderings::Renderings;
 use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
+
+/// Certificates of a client that are looked at: its own, and what lies between it and an authority.
+const CHAIN: usize = 9;
 
 /// The bound ports; those that the configuration turns off are `None`.
 #[derive(Debug)]
@@ -57,6 +62,7 @@ impl std::fmt::Debug for Listener {
 /// [`ServeError`], naming the port, or the file.
 pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners, ServeError> {
     let metrics = HttpMetrics::register(&state.registry)?;
+    let (renderings, pods) = (Renderings::new(), Lists::new(state.pods.clone()));
     let open = async |port, address, main: Option<Secured>, connections| {
         let bounds = Bounds {
             is_plain: main.is_none(),
@@ -74,6 +80,8 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
             main,
             state: state.clone(),
             metrics: metrics.clone(),
+            renderings: renderings.clone(),
+            pods: pods.clone(),
         });
         Ok::<_, ServeError>(Listener {
             socket,
@@ -168,7 +176,8 @@ async fn talk(
         Err(error) => return tracing::debug!(peer = %address, %error, "TLS handshake failed"),
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
+    let chain = chain.iter().take(CHAIN);
+    let chain = chain.map(|c| c.clone().into_owned()).collect();
     let protocol = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http1,

@@ -2,14 +2,23 @@
 //!
 //! In:    the pods' snapshot, or what the runtime runs
 //! Out:   JSON bytes
-//! Calls: `lib`, per request; nothing is rendered when nobody asks
-//! Holds: one pod's tree is in memory at a time; kind and apiVersion stand on the list only; managed fields are never shown
+//! Calls: `answer`, per request; nothing is rendered when nobody asks
+//! Holds: of each rendering one pod's tree is in memory at a time; kind and apiVersion stand on the list only; managed fields are never shown
 //! Upstream: pkg/kubelet/server/server.go encodePods (1.36); differences: keys inside a pod are sorted
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
+use futures_util::stream::{self, Stream};
+use hyper::body::Bytes;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kubelet_model::reported::ReportedPods;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use crate::renderings::{Failed, Turns};
 
 /// A pod as the runtime knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,26 +33,165 @@ pub struct RunningPod {
     pub containers: Vec<(String, String)>,
 }
 
-/// The list of all known pods, in parts.
-pub(crate) fn render_pods(
-    pods: impl ExactSizeIterator<Item = (Arc<Pod>, Arc<PodStatus>)> + Send,
-) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> + Send {
-    let count = pods.len();
-    let pods = pods.enumerate().map(move |(index, (pod, status))| {
-        let pod = parts_of(&pod, &status)?;
-        let mut out = if index == 0 {
-            HEAD.to_vec()
-        } else {
-            Vec::new()
+/// So much of a list is rendered at once; a pod is never split.
+const PART: usize = 64 << 10;
+
+/// The pods as they were at one time. Those who ask for them meanwhile share it, and what is rendered of it.
+#[derive(Debug)]
+pub(crate) struct List {
+    pods: Vec<(Arc<Pod>, Arc<PodStatus>)>,
+    /// By the number of the first pod.
+    parts: Mutex<BTreeMap<usize, Known>>,
+}
+
+/// A part that somebody holds, or waits for.
+#[derive(Debug, Default)]
+struct Known {
+    part: Weak<Part>,
+    coming: Option<WeakShared<BoxFuture<'static, Rendered>>>,
+}
+
+/// Some pods of a list, rendered.
+#[derive(Debug)]
+pub(crate) struct Part {
+    bytes: Vec<u8>,
+    /// The first pod that is not in it.
+    next: usize,
+}
+
+type Rendered = Result<Arc<Part>, Failed>;
+
+/// Bytes of a part, which lives as long as they do.
+struct Shown(Arc<Part>);
+
+impl AsRef<[u8]> for Shown {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl Part {
+    pub(crate) fn bytes(self: &Arc<Self>) -> Bytes {
+        Bytes::from_owner(Shown(Arc::clone(self)))
+    }
+}
+
+impl List {
+    fn new(pods: Vec<(Arc<Pod>, Arc<PodStatus>)>) -> Self {
+        let parts = Mutex::default();
+        Self { pods, parts }
+    }
+
+    /// Whether a part is the list's last.
+    pub(crate) fn ends_with(&self, part: &Part) -> bool {
+        part.next >= self.pods.len()
+    }
+
+    /// The part that begins with a pod: rendered in its turn, unless somebody has it or waits for it.
+    pub(crate) async fn part(self: &Arc<Self>, from: usize, turns: &Turns) -> Rendered {
+        let coming = {
+            let mut parts = self.lock();
+            let known = parts.entry(from).or_default();
+            if let Some(part) = known.part.upgrade() {
+                return Ok(part);
+            }
+            let same = known.coming.as_ref().and_then(WeakShared::upgrade);
+            same.unwrap_or_else(|| {
+                let list = Arc::clone(self);
+                let coming = list.rendered(from, turns.clone()).boxed().shared();
+                known.coming = coming.downgrade();
+                coming
+            })
         };
-        render_pod(&mut out, index, pod)?;
-        if index + 1 == count {
-            out.extend_from_slice(b"]}\n");
+        coming.await
+    }
+
+    async fn rendered(self: Arc<Self>, from: usize, turns: Turns) -> Rendered {
+        let turn = turns.take().await?;
+        let list = Arc::clone(&self);
+        let part = Turns::render(turn, move || {
+            list.render(from).map(Arc::new).map_err(Failed::internal)
+        });
+        let part = part.await?;
+        self.lock().entry(from).or_default().part = Arc::downgrade(&part);
+        Ok(part)
+    }
+
+    /// A part after a first one, and so on to the end: each is rendered when the client takes it.
+    pub(crate) fn rest(
+        self: Arc<Self>,
+        first: Arc<Part>,
+        turns: Turns,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        let state = (self, turns, 0, Some(first));
+        stream::try_unfold(state, async |(list, turns, from, first)| {
+            let part = match first {
+                Some(first) => first,
+                None if from >= list.pods.len() => return Ok(None),
+                None => {
+                    let part = list.part(from, &turns).await;
+                    part.map_err(|failed| std::io::Error::other(&*failed.text))?
+                }
+            };
+            Ok(Some((part.bytes(), (list, turns, part.next, None))))
+        })
+    }
+
+    fn render(&self, from: usize) -> Result<Part, serde_json::Error> {
+        let mut bytes = if from == 0 { HEAD.to_vec() } else { Vec::new() };
+        let mut next = from;
+        for (pod, status) in self.pods.iter().skip(from) {
+            render_pod(&mut bytes, next, parts_of(pod, status)?)?;
+            next += 1;
+            if bytes.len() >= PART {
+                break;
+            }
         }
-        Ok(out)
-    });
-    let none = (count == 0).then(|| Ok([HEAD, EMPTY].concat()));
-    pods.chain(none)
+        if self.pods.is_empty() {
+            bytes.extend_from_slice(EMPTY);
+        } else if next == self.pods.len() {
+            bytes.extend_from_slice(b"]}\n");
+        }
+        Ok(Part { bytes, next })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Known>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The list as it is now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Lists(Arc<Mutex<Latest>>);
+
+#[derive(Debug)]
+struct Latest {
+    pods: watch::Receiver<ReportedPods>,
+    /// Gone with the last who looks at it.
+    list: Weak<List>,
+}
+
+impl Lists {
+    pub(crate) fn new(pods: watch::Receiver<ReportedPods>) -> Self {
+        let list = Weak::new();
+        Self(Arc::new(Mutex::new(Latest { pods, list })))
+    }
+
+    pub(crate) fn latest(&self) -> Arc<List> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = latest.pods.has_changed().is_ok_and(|changed| !changed);
+        if let Some(list) = latest.list.upgrade().filter(|_| is_same) {
+            return list;
+        }
+        let list = {
+            let pods = latest.pods.borrow_and_update();
+            let pods = pods.values();
+            let pods = pods.map(|pod| (Arc::clone(&pod.object), Arc::clone(&pod.status)));
+            Arc::new(List::new(pods.collect()))
+        };
+        latest.list = Arc::downgrade(&list);
+        list
+    }
 }
 
 fn parts_of(pod: &Pod, status: &PodStatus) -> Parts {
@@ -175,8 +323,16 @@ mod tests {
             let status = Arc::new(pod.status.clone().unwrap_or_default());
             (Arc::new(pod), status)
         });
-        let parts: Vec<Vec<u8>> = render_pods(pods).map(Result::unwrap).collect();
-        parts.concat()
+        let list = List::new(pods.collect());
+        let (mut all, mut from) = (Vec::new(), 0);
+        loop {
+            let part = list.render(from).unwrap();
+            from = part.next;
+            all.extend_from_slice(&part.bytes);
+            if list.ends_with(&part) {
+                return all;
+            }
+        }
     }
 
     fn recorded(file: &str) -> Value {

@@ -5,6 +5,7 @@
 //! Upstream: none
 
 mod logs;
+mod renderings;
 mod reviews;
 mod secure;
 mod streams;

@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,17 +25,29 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use kubelet_ports::tunnel::copy;
 use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::error;
-use crate::auth::is_token_protocol;
+use crate::auth::{Certificate, is_token_protocol, read_certificate};
 use crate::body::{Answer, full};
 use crate::metrics::InFlight;
 
 const DIAL: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);
 const REFUSAL_BYTES: usize = 64 << 10;
+
+/// How long a chain that is good for nothing is not looked at again.
+const INVALID_SECONDS: i64 = 10;
+
+/// What a chain said, and when and to whom.
+#[derive(Debug)]
+struct Said {
+    second: i64,
+    authorities: Option<Arc<dyn ClientCertVerifier>>,
+    certificate: Certificate,
+}
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -44,6 +56,8 @@ pub(crate) struct Peer {
     /// Its certificates; the key is proven, the chain is not.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) shutdown: CancellationToken,
+    /// What the chain said last.
+    said: Mutex<Option<Said>>,
     /// Set by a request whose answer was 101; taken when the connection has left HTTP.
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -58,8 +72,42 @@ impl Peer {
             address,
             chain,
             shutdown,
+            said: Mutex::new(None),
             tunnel: Mutex::new(None),
         }
+    }
+
+    /// What the chain says now. To find out takes long when the chain is made to, so it is found out once in a second, in which times in
+    /// certificates are, and of one that is good for nothing once in ten; at once when the authorities are others.
+    pub(crate) fn certificate(
+        &self,
+        authorities: Option<&Arc<dyn ClientCertVerifier>>,
+        now: jiff::Timestamp,
+    ) -> Certificate {
+        let mut last = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now.as_second();
+        let is_same = |said: &&Said| {
+            let lasts = if said.certificate == Certificate::Invalid {
+                INVALID_SECONDS
+            } else {
+                1
+            };
+            let is_same = match (&said.authorities, authorities) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (before, now) => before.is_none() && now.is_none(),
+            };
+            is_same && (said.second..said.second.saturating_add(lasts)).contains(&now)
+        };
+        if let Some(said) = last.as_ref().filter(is_same) {
+            return said.certificate.clone();
+        }
+        let certificate = read_certificate(&self.chain, authorities, now);
+        *last = Some(Said {
+            second: now,
+            authorities: authorities.map(Arc::clone),
+            certificate: certificate.clone(),
+        });
+        certificate
     }
 
     pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {

@@ -31,7 +31,7 @@ const fn of(name: &'static str, planted: Planted) -> Plant {
 pub const NONE: Plant = of("none", Planted::None);
 
 /// All that can be planted.
-pub const ALL: [Plant; 9] = [
+pub const ALL: [Plant; 10] = [
     of("no-freshness", Planted::NoFreshness),
     of("first-by-name", Planted::FirstByName),
     of("no-evidence", Planted::NoEvidence),
@@ -44,6 +44,7 @@ pub const ALL: [Plant; 9] = [
     of("removes-early", Planted::RemovesEarly),
     of("wall-clock", Planted::WallClock),
     of("forgets-ends", Planted::ForgetsEnds),
+    of("forgets-starts", Planted::ForgetsStarts),
 ];
 
 /// Seeds within which each is found.

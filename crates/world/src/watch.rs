@@ -265,7 +265,10 @@ impl Watch {
                 if is_unknown && truth.ended.is_some_and(was_lost) {
                     continue;
                 }
-                let code = truth.exit_code.or(truth.started.is_none().then_some(128));
+                // A start that was cut off is no run, as long as it was not forgotten that it was under way.
+                let is_failure = !truth.cut_off || was_lost(truth.created);
+                let has_not_run = truth.started.is_none() && is_failure;
+                let code = truth.exit_code.or(has_not_run.then_some(128));
                 if code != Some(ended.exit_code) {
                     self.problems.push(format!(
                         "(f) {} of {uid} ended with {code:?} and shows {}: {text}",

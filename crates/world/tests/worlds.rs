@@ -124,3 +124,8 @@ fn a_wait_until_a_time_of_the_wall_clock_is_found() {
 fn a_record_that_goes_before_the_last_status_is_found() {
     is_found("forgets-ends");
 }
+
+#[test]
+fn a_start_that_was_cut_off_and_counts_as_a_failed_one_is_found() {
+    is_found("forgets-starts");
+}

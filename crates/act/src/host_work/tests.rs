@@ -402,3 +402,48 @@ async fn a_removal_gives_its_thread_to_others_before_it_is_done() {
     assert!(!tree.exists() && scratch.path().join("after").is_dir());
     assert_eq!(host.blocking.lane(Lane::Removals).counts().abandoned, 0);
 }
+
+/// What a container mounted in its volume may be dead: it is entered in the lane of host paths alone, whose threads may hang.
+#[tokio::test]
+async fn a_part_on_another_file_system_is_entered_among_host_paths_alone() {
+    if Path::new("/proc/self").metadata().unwrap().uid() != 0 {
+        return;
+    }
+    let scratch = Scratch::new();
+    let host = Host {
+        root: HostRoot::real(),
+        blocking: Blocking::threads(1),
+        cgroups: None,
+        container_logs_dir: PathBuf::from("/logs"),
+        kept: Kept::default(),
+    };
+    let (pod, at) = (recorded_pod(), scratch.path().display().to_string());
+    scratch.write("/pods/u/volumes/v/own/file", "");
+    scratch.write("/pods/u/volumes/v/mounted/file", "");
+    let mounted = scratch.path().join("pods/u/volumes/v/mounted");
+    mounts::bind(&host.root, &mounted, &mounted).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let full = host.blocking.lane(Lane::HostPaths);
+    let hang = move || held.recv().is_ok();
+    let hung = full.run(Duration::from_millis(1), "hang", hang).await;
+    assert!(hung.is_err());
+    let part = |part: &str| HostWork::SubPath {
+        volume: "v".into(),
+        container: "c".into(),
+        volume_path: format!("{at}/pods/u/volumes/v"),
+        part: part.to_owned(),
+        target: format!("{at}/pods/u/volume-subpaths/v/c/{}", part.len()),
+    };
+    let work = |one: &str| host.work(&pod, Lane::Pods, vec![part(one)]);
+    work("own").await.unwrap();
+    let error = work("mounted").await.unwrap_err().message;
+    assert!(error.contains("found no free thread"), "{error}");
+    drop(release);
+    while full.counts().abandoned > 0 {
+        tokio::task::yield_now().await;
+    }
+    work("mounted").await.unwrap();
+    let pod_dir = scratch.path().join("pods/u");
+    sub_path::unmount_parts(&host.root, &pod_dir).unwrap();
+    mounts::unmount(&host.root, &mounted, mounts::Unmount::Plain).unwrap();
+}

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
+use kubelet_decide::cut_off::{Starts, starts_of};
 use kubelet_decide::lifecycle::Lifecycle;
+use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_status::exit_of_lost;
 use kubelet_decide::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::view::{Desire, PodRecord};
@@ -65,6 +67,23 @@ impl PodWorker {
         } else if newest.is_some_and(|container| container.state.exit().is_some()) {
             self.record.running.remove(name);
         }
+    }
+
+    /// Kept before the runtime is asked to start anything: should nobody be here to be answered, it is known what came to nothing.
+    pub(super) fn note_starts(&mut self, plan: &PodPlan) -> Starts {
+        let starts = starts_of(plan);
+        let forgets = self.parts.executor.faults.planted() == Planted::ForgetsStarts;
+        if !starts.is_empty() && !forgets {
+            self.record.begin_starts(&starts);
+            self.save();
+        }
+        starts
+    }
+
+    /// The pod as it was just looked at, without what never ran because its start was cut off.
+    pub(super) fn settle_starts(&mut self, observed: Arc<ObservedPod>) -> Arc<ObservedPod> {
+        self.record.settle_starts(&observed);
+        self.record.set_apart_cut_off(observed)
     }
 
     /// As [`Self::note_lost`], and kept before anything is shown of it.

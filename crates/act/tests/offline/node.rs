@@ -122,6 +122,7 @@ impl OneNode {
             },
             runtime: runtime.subscribe(),
             host: watch::channel(None).1,
+            host_warning: watch::channel(None).1,
             own_node,
             images: watch::channel(None).1,
             pleg: handle,
@@ -398,6 +399,38 @@ async fn a_node_of_somebody_else_is_taken_over_and_keeps_its_uid_and_what_is_not
     assert_eq!(held["status"]["capacity"]["cpu"], "4");
     assert_eq!(node.readiness().await, "True");
     assert!(node.lease_age().await <= 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_deleted_and_made_again_is_known_by_its_new_uid() {
+    let node = OneNode::new().await;
+    let network = watch::Sender::new(None);
+    let script = async {
+        seconds(15).await;
+        let before = node.identity.borrow().clone();
+        let cluster = &node.site.cluster;
+        let gone = cluster.ask(Method::DELETE, THE_NODE, &json!({})).await;
+        gone.unwrap();
+        seconds(20).await;
+        let again = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+        let made = cluster.ask(Method::POST, "/api/v1/nodes", &again).await;
+        let uid = made.unwrap()["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        seconds(30).await;
+        let known = node.identity.borrow().clone();
+        assert_eq!(known, Some((NODE.to_owned(), uid.clone())));
+        assert_ne!(known, before);
+        let csi_node = format!("/apis/storage.k8s.io/v1/csinodes/{NODE}");
+        let held = node.site.get(&csi_node).await;
+        assert_eq!(text(&held, "/metadata/ownerReferences/0/uid"), uid);
+        assert_eq!(node.readiness().await, "True");
+    };
+    tokio::select! {
+        () = script => {}
+        () = node.answers(&network) => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,8 @@
 //! Out:   403 in upstream's words
 //! Calls: `admission`
 //! Holds: users that are no kubelet are not looked at; the authorizer was asked before, and allows whatever needs a look inside
-//! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates
+//! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates;
+//!           mirror pods are bounded in number and bytes
 
 use std::collections::BTreeSet;
 
@@ -35,6 +36,12 @@ const KUBELET_LABELS: [&str; 11] = [
     "beta.kubernetes.io/os",
     "beta.kubernetes.io/arch",
 ];
+
+/// Mirror pods that a kubelet may have at the API at a time: as many static pods as no node runs.
+pub(crate) const MIRROR_PODS: usize = 1_000;
+
+/// And their bytes, beyond which none is made and none grows.
+pub(crate) const MIRROR_BYTES: usize = 64 << 20;
 
 pub(super) fn admit(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
     let Some(node) = change.who.node_identity() else {
@@ -78,7 +85,7 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
             "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
             operation.word()
         )),
-        ("status", Operation::Update) => pod_status(change, node),
+        ("status", Operation::Update) => pod_status(registry, change, node),
         ("status", _) => refuse(&format!("unexpected operation {:?}", operation.word())),
         ("eviction", Operation::Create) => evict(registry, change, node),
         ("eviction", _) => refuse(&format!("unexpected operation {}", operation.word())),
@@ -90,9 +97,11 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
 
 /// Whether a pod is bound to the node; 404 for one that is not there.
 fn is_on(registry: &Registry, place: Place<'_>, name: &str, node: &str) -> Result<bool, Failure> {
-    let found = registry.value("pods", place.namespace, name);
+    let found = registry
+        .store
+        .get(&format!("pods/{}/{name}", place.namespace));
     let found = found.ok_or_else(|| Failure::not_found(place.resource, name))?;
-    Ok(text(&found, "/spec/nodeName") == node)
+    Ok(found.field("spec.nodeName") == node)
 }
 
 fn create_pod(
@@ -113,6 +122,16 @@ fn create_pod(
         ));
     }
     owner(registry, place, object, node)?;
+    // Upstream has no bound here; a cluster has quotas.
+    let (there, bytes) = mirror_pods(registry, node);
+    if there >= MIRROR_PODS {
+        return refuse(&format!(
+            "node {node:?} has {there} mirror pods, and can not create more than {MIRROR_PODS}"
+        ));
+    }
+    if bytes >= MIRROR_BYTES {
+        return refuse(&too_large(node, bytes));
+    }
     match references::api_object(object) {
         Err(why) => refuse(&format!(
             "error checking mirror pod for API references: {why}"
@@ -122,6 +141,18 @@ fn create_pod(
         )),
         Ok(None) => Ok(()),
     }
+}
+
+/// How many there are, and their bytes.
+fn mirror_pods(registry: &Registry, node: &str) -> (usize, usize) {
+    let node = references::node(node);
+    registry.store.tied_size(&node, references::MIRROR, "pods")
+}
+
+fn too_large(node: &str, bytes: usize) -> String {
+    format!(
+        "node {node:?} has {bytes} bytes of mirror pods, and can not have more than {MIRROR_BYTES}"
+    )
 }
 
 /// A mirror pod's one owner is its node.
@@ -168,9 +199,16 @@ fn owner(registry: &Registry, place: Place<'_>, object: &Value, node: &str) -> R
     Ok(())
 }
 
-fn pod_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
+fn pod_status(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failure> {
     let refuse = |why: String| deny(change.place, &why);
     let (new, old) = (change.new, change.old);
+    let grows = || new.to_string().len() > old.to_string().len();
+    if pod::is_mirror(old) && text(old, "/spec/nodeName") == node {
+        let (_, bytes) = mirror_pods(registry, node);
+        if bytes >= MIRROR_BYTES && grows() {
+            return refuse(too_large(node, bytes));
+        }
+    }
     if text(old, "/spec/nodeName") != node {
         return refuse(format!(
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"

@@ -1,21 +1,18 @@
 //! What a kubelet may do: its node, its pods, and what those pods refer to.
 //!
-//! In:    the node's name, the question, the pods of the node
+//! In:    the node's name, the question, what the stored objects tie to the node
 //! Out:   the decision
 //! Calls: `authz`
 //! Holds: an object that no pod of the node refers to is not readable; lists of secrets and config maps only by name, in a
 //!        namespace; a mirror pod, which a kubelet makes itself, lets it read nothing; what needs a look at the object is allowed
-//!        here and left to `admission/node_restriction`
+//!        here and left to `admission/node_restriction`; no question reads an object
 //! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer,graph}.go, plugin/pkg/auth/authorizer/rbac/bootstrappolicy (system:node),
-//!           (1.36); differences: the graph is the pods themselves, looked through when a question comes
-
-use serde_json::Value;
+//!           (1.36); differences: the graph is an index of the store (`store/ties`)
 
 use super::{Asked, Decision};
-use crate::object::text;
-use crate::references::{self, claim_names, config_map_names, secret_names, volume_secrets};
+use crate::references;
 use crate::registry::Registry;
-use crate::strategy::pod;
+use crate::store::Thing;
 
 const MAY: Decision = Decision::Allowed("");
 const READS: [&str; 3] = ["get", "list", "watch"];
@@ -204,65 +201,19 @@ impl Own<'_> {
 
     fn has_path(&self) -> bool {
         let (namespace, name) = (&*self.asked.namespace, &*self.asked.name);
+        let (store, node) = (&self.registry.store, references::node(self.node));
+        let direct = |kind| store.is_tied(node.clone(), Thing::new(kind, namespace, name));
+        // By a claim of the node's pods, whose volume it is or belongs to.
+        let claimed = |thing: &Thing| store.is_tied_over("persistentvolumeclaims", thing, &node);
         match &*self.asked.resource {
-            "pods" => {
-                let pod = self.registry.value("pods", namespace, name);
-                pod.is_some_and(|pod| text(&pod, "/spec/nodeName") == self.node)
-            }
-            "volumeattachments" => {
-                let storage = "volumeattachments.storage.k8s.io";
-                let found = self.registry.value(storage, "", name);
-                found.is_some_and(|attachment| text(&attachment, "/spec/nodeName") == self.node)
-            }
-            "persistentvolumes" => {
-                let volume = self.registry.value("persistentvolumes", "", name);
-                volume.is_some_and(|volume| self.uses_volume(&volume))
-            }
-            "serviceaccounts" => {
-                self.any_pod(namespace, |pod| references::service_account(pod) == name)
-            }
-            "secrets" => {
-                self.any_pod(namespace, |pod| secret_names(pod).any(|one| one == name))
-                    || self.volume_uses_secret(namespace, name)
-            }
-            "configmaps" => self.any_pod(namespace, |pod| {
-                config_map_names(pod).any(|one| one == name)
-            }),
-            "persistentvolumeclaims" => self.uses_claim(namespace, name),
+            "pods" => direct("pods"),
+            "volumeattachments" => store.is_tied(node, Thing::new("volumeattachments", "", name)),
+            "persistentvolumes" => claimed(&Thing::new("persistentvolumes", "", name)),
+            "serviceaccounts" => direct("serviceaccounts"),
+            "secrets" => direct("secrets") || claimed(&Thing::new("secrets", namespace, name)),
+            "configmaps" => direct("configmaps"),
+            "persistentvolumeclaims" => direct("persistentvolumeclaims"),
             _ => false,
         }
-    }
-
-    /// Whether a pod of the node in the namespace is so; mirror pods are none.
-    fn any_pod(&self, namespace: &str, is: impl Fn(&Value) -> bool) -> bool {
-        if namespace.is_empty() {
-            return false;
-        }
-        let pods = self.registry.store.list(&format!("pods/{namespace}/"));
-        let own = pods
-            .objects
-            .iter()
-            .filter(|pod| pod.field("spec.nodeName") == self.node);
-        own.map(|pod| pod.value())
-            .any(|pod| !pod::is_mirror(&pod) && is(&pod))
-    }
-
-    fn uses_claim(&self, namespace: &str, claim: &str) -> bool {
-        self.any_pod(namespace, |pod| claim_names(pod).any(|one| one == claim))
-    }
-
-    /// The volume says whose it is: a claim alone could name any.
-    fn uses_volume(&self, volume: &Value) -> bool {
-        let claim = &volume["spec"]["claimRef"];
-        self.uses_claim(text(claim, "/namespace"), text(claim, "/name"))
-    }
-
-    fn volume_uses_secret(&self, namespace: &str, name: &str) -> bool {
-        let volumes = self.registry.store.list("persistentvolumes/").objects;
-        volumes.iter().map(|volume| volume.value()).any(|volume| {
-            let mut secrets = volume_secrets(&volume).into_iter();
-            secrets.any(|(ns, secret)| ns == namespace && secret == name)
-                && self.uses_volume(&volume)
-        })
     }
 }

@@ -3,7 +3,8 @@
 //! In:    the events of the store; when each version was written
 //! Out:   old ones removed; a refusal while there is no room
 //! Calls: `controllers`; `verbs` before and after an event is written
-//! Holds: when an event was written is known to the server alone: no date in an event makes it live longer; all events together are
+//! Holds: when an event was written is known to the server alone: no date in an event makes it live longer, and no step of the wall
+//!        clock longer or shorter; all events together are
 //!        bounded in number and bytes, whoever sends them
 //! Upstream: `--event-ttl`, a lease of etcd that each write of an event renews (1.36); differences: upstream bounds their number only
 //!           by the admission plugin EventRateLimit
@@ -11,12 +12,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::object::{parse_time, text};
@@ -26,7 +29,7 @@ use crate::server::Inner;
 use crate::store::Object;
 
 /// Upstream's `--event-ttl`.
-const LIFE_SECONDS: i64 = 3600;
+const LIFE: Duration = Duration::from_secs(3600);
 /// The most that are kept. A node with 110 pods that all crash makes some 2,000 an hour.
 const MOST: usize = 8192;
 /// And their bytes.
@@ -87,45 +90,56 @@ impl EventRoom {
     }
 }
 
-/// When versions were written: at each look, the version at that time.
+/// One look at the store.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Of the steady clock, by which events age.
+    at: Instant,
+    /// Of the wall clock, to which the dates in events belong.
+    wall: Timestamp,
+    /// The store's version then.
+    version: u64,
+}
+
+/// When versions were written: not after the look that found them.
 #[derive(Debug, Default)]
-pub(super) struct Ages(VecDeque<(Timestamp, u64)>);
+pub(super) struct Ages(VecDeque<Look>);
 
 impl Ages {
-    fn look(&mut self, now: Timestamp, version: u64) {
-        if self.0.back().is_none_or(|(_, last)| *last < version) {
-            self.0.push_back((now, version));
+    fn look(&mut self, now: Look) {
+        if self.0.back().is_none_or(|last| last.version < now.version) {
+            self.0.push_back(now);
         }
         // One that is older than an event may be says all that the ones before it say.
-        let is_old = |at: &(Timestamp, u64)| now.as_second() - at.0.as_second() > LIFE_SECONDS;
+        let is_old = |look: &Look| now.at.saturating_duration_since(look.at) > LIFE;
         while self.0.get(1).is_some_and(is_old) {
             self.0.pop_front();
         }
     }
 
-    /// The latest time at which an event can have been written.
-    fn written(&self, event: &Object, now: Timestamp) -> Timestamp {
-        let first = self
-            .0
-            .front()
-            .is_none_or(|(_, first)| event.version <= *first);
-        if !first {
-            let after = self
-                .0
-                .partition_point(|(_, version)| *version < event.version);
-            return self.0.get(after).map_or(now, |(at, _)| *at);
+    /// How long ago an event was written, at the least.
+    fn age(&self, event: &Object, now: Instant) -> Duration {
+        let after = self.0.partition_point(|look| look.version < event.version);
+        let Some(look) = self.0.get(after) else {
+            return Duration::ZERO;
+        };
+        let since = now.saturating_duration_since(look.at);
+        if after > 0 {
+            return since;
         }
-        // From before the first look: what it says of itself, as far as that can be true.
+        // From before the first look: what it says of itself, as far as that could be true then.
         let value = event.value();
         let times = [
             "/metadata/creationTimestamp",
             "/lastTimestamp",
             "/series/lastObservedTime",
         ];
-        let looked = self.0.front().map_or(now, |(at, _)| *at);
         let said = times.iter().filter_map(|p| parse_time(text(&value, p)));
-        let past = said.filter(|at| *at <= looked);
-        past.max().unwrap_or(looked)
+        let past = said.filter(|at| *at <= look.wall).max();
+        let before = past.map_or(Duration::ZERO, |at| {
+            Duration::try_from(look.wall.duration_since(at)).unwrap_or_default()
+        });
+        since.saturating_add(before)
     }
 }
 
@@ -135,8 +149,12 @@ pub(super) async fn expire(server: &Inner, ages: &mut Ages) -> Result<(), Failur
         return Ok(());
     };
     let snapshot = server.registry.store.list("events/");
-    let now = server.registry.now();
-    ages.look(now, snapshot.version);
+    let now = Instant::now();
+    ages.look(Look {
+        at: now,
+        wall: server.registry.now(),
+        version: snapshot.version,
+    });
     let mut events = snapshot.objects;
     server.event_room.counted(&events);
     events.sort_unstable_by_key(|event| event.version);
@@ -148,8 +166,7 @@ pub(super) async fn expire(server: &Inner, ages: &mut Ages) -> Result<(), Failur
     let mut leaving = Vec::new();
     for event in &events {
         let is_too_many = is_short && (held > MOST / 4 * 3 || bytes > MOST_BYTES / 4 * 3);
-        let age = now.as_second() - ages.written(event, now).as_second();
-        if is_too_many || age > LIFE_SECONDS {
+        if is_too_many || ages.age(event, now) > LIFE {
             held -= 1;
             bytes -= event.bytes.len();
             leaving.push(event);

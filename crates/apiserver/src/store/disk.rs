@@ -18,8 +18,10 @@ use serde_json::Value;
 
 use super::medium::Medium;
 use super::{
-    Event, Fields, Known, Log, Object, OpenError, State, finalizers, labels, owners, render,
+    Event, Fields, Known, Log, Object, OpenError, State, Ties, finalizers, labels, owners, render,
 };
+use crate::object::text;
+use crate::references;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
@@ -296,6 +298,7 @@ impl Contents {
         }
         State {
             version: self.version,
+            ties: Ties::of(self.objects.values()),
             objects: self.objects,
             compacted: self.compacted,
             logs,
@@ -481,10 +484,13 @@ fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String>
     Ok(Arc::new(Object {
         key: key.into(),
         version,
+        uid: text(&value, "/metadata/uid").to_owned(),
+        deletion: text(&value, "/metadata/deletionTimestamp").to_owned(),
         labels: labels(&value),
         fields: fields(storage, &value),
         owners: owners(&value),
         finalizers: finalizers(&value),
+        ties: references::ties(storage, &value),
         bytes: bytes.to_vec().into(),
     }))
 }

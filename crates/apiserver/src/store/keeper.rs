@@ -51,6 +51,8 @@ impl Keeper {
             let state = shared.read();
             let mut version = state.version;
             let mut now: BTreeMap<Arc<str>, Option<Arc<super::Object>>> = BTreeMap::new();
+            // Who does not wait any more was told that nothing is known, and may try again.
+            let batch = batch.into_iter().filter(|one| !one.answer.is_closed());
             for Pending { write, answer } in batch {
                 if let Some(trouble) = &state.failed {
                     answers.push((answer, Err(WriteError::Failed(trouble.clone()))));
@@ -174,6 +176,7 @@ impl Keeper {
             why: why.into(),
             is_full: matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge)),
             is_settled: true,
+            is_hung: false,
             again_in: self.pause,
         }
     }

@@ -11,6 +11,19 @@ use super::*;
 
 mod trouble;
 
+thread_local! {
+    static PARSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+pub(super) fn count_parse() {
+    PARSES.with(|parses| parses.set(parses.get() + 1));
+}
+
+/// How many kept objects this thread has read.
+pub(crate) fn parses() -> usize {
+    PARSES.with(std::cell::Cell::get)
+}
+
 fn no_fields(_: &str, _: &Value) -> Vec<(&'static str, String)> {
     Vec::new()
 }
@@ -29,6 +42,84 @@ fn remove(key: &str, version: u64) -> Write {
         key: key.to_owned(),
         expected: Expected::At(version),
         change: Change::Remove,
+    }
+}
+
+/// Where a disk's syncs pass, or hang.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<Bars>, std::sync::Condvar)>);
+
+#[derive(Debug, Default)]
+struct Bars {
+    is_shut: bool,
+    is_reached: bool,
+}
+
+impl Gate {
+    pub(crate) fn shut(&self) {
+        self.0.0.lock().unwrap().is_shut = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.lock().unwrap().is_shut = false;
+        self.0.1.notify_all();
+    }
+
+    /// Until somebody hangs there.
+    pub(crate) fn until_reached(&self) {
+        let bars = self.0.0.lock().unwrap();
+        let wait = Duration::from_secs(30);
+        let reached = self
+            .0
+            .1
+            .wait_timeout_while(bars, wait, |bars| !bars.is_reached);
+        assert!(reached.unwrap().0.is_reached);
+    }
+
+    pub(crate) fn is_reached(&self) -> bool {
+        self.0.0.lock().unwrap().is_reached
+    }
+
+    fn pass(&self) {
+        let mut bars = self.0.0.lock().unwrap();
+        bars.is_reached = bars.is_shut;
+        self.0.1.notify_all();
+        drop(self.0.1.wait_while(bars, |bars| bars.is_shut));
+    }
+}
+
+#[derive(Debug)]
+struct GatedDisk(redb::backends::InMemoryBackend, Gate);
+
+impl redb::StorageBackend for GatedDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+impl Store {
+    /// With a writer's thread, in memory, behind a gate.
+    pub(crate) fn gated(gate: &Gate, fields: Fields) -> Self {
+        let disk = GatedDisk(redb::backends::InMemoryBackend::new(), gate.clone());
+        let (disk, state) = Disk::backend(disk, fields).unwrap();
+        Self::with_thread(disk, state, fields).unwrap()
     }
 }
 
@@ -324,6 +415,71 @@ async fn a_watch_from_before_the_log_is_told_so() {
     assert_eq!(fresh.next().await.unwrap()[0].version, oldest + 1);
     // A quiet storage knows of itself.
     assert!(store.watch("others", 1).is_ok());
+}
+
+/// A pod of node `n0` or `n1`, or a volume, that names one of three secrets.
+fn naming(dice: &mut Dice) -> (&'static str, Value) {
+    let (node, secret) = (dice.roll(3), dice.roll(3));
+    let named = serde_json::json!({"name": format!("s{secret}"), "namespace": "ns"});
+    if dice.roll(3) == 0 {
+        let claim = serde_json::json!({"namespace": "ns", "name": format!("c{node}")});
+        let spec = serde_json::json!({"claimRef": claim, "csi": {"nodeStageSecretRef": named}});
+        return (
+            "persistentvolumes",
+            serde_json::json!({"metadata": {}, "spec": spec}),
+        );
+    }
+    let node = if node == 2 {
+        String::new()
+    } else {
+        format!("n{node}")
+    };
+    let spec = serde_json::json!({"nodeName": node, "imagePullSecrets": [named.clone(), named]});
+    let metadata = serde_json::json!({"namespace": "ns"});
+    (
+        "pods",
+        serde_json::json!({"metadata": metadata, "spec": spec}),
+    )
+}
+
+#[tokio::test]
+async fn ties_are_those_of_the_objects_after_any_changes_and_after_an_opening() {
+    let path = std::env::temp_dir().join(format!("hyperkube-ties-{}", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    let agree = |store: &Store| {
+        let state = store.0.shared.read();
+        let ties = Ties::of(state.objects.values());
+        assert_eq!(state.ties, ties);
+        ties
+    };
+    let store = Store::open(&path, no_fields).unwrap();
+    let mut dice = Dice(9);
+    for _ in 0..60 {
+        let (storage, mut value) = naming(&mut dice);
+        let name = format!("o{}", dice.roll(4));
+        value["metadata"]["name"] = name.clone().into();
+        let key = format!("{storage}/ns/{name}");
+        let found = store.get(&key).map(|object| object.version);
+        let change = match found {
+            Some(_) if dice.roll(3) == 0 => Change::Remove,
+            _ => Change::Put(Box::new(value)),
+        };
+        let expected = found.map_or(Expected::Absent, Expected::At);
+        let write = Write {
+            key,
+            expected,
+            change,
+        };
+        store.write(write).await.unwrap();
+        agree(&store);
+    }
+    let before = agree(&store);
+    assert_ne!(before, Ties::default());
+    drop(store);
+    let again = Store::open(&path, no_fields).unwrap();
+    assert_eq!(agree(&again), before);
+    drop(again);
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]

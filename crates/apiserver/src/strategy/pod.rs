@@ -6,9 +6,9 @@
 //! Holds: pure
 //! Upstream: pkg/registry/core/pod/strategy.go, pkg/apis/core/validation (1.36); differences: only what is named here is validated
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kubelet_model::emptiness::{plain, says_same};
+use kubelet_model::emptiness::plain;
 use serde_json::{Map, Value, json};
 
 use super::names;
@@ -18,6 +18,7 @@ use crate::object::{as_map, list, list_mut, map_mut, number, text};
 use crate::resources::NameRule;
 
 mod defaults;
+mod file_keys;
 
 pub(super) use defaults::default;
 
@@ -102,6 +103,7 @@ pub(super) fn validate(new: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     validate_deadline(new, old, &mut causes);
+    file_keys::validate(new, &mut causes);
     if let Some(old) = old {
         causes.extend(validate_update(new, old));
     }
@@ -145,11 +147,7 @@ fn validate_container(
         let field = format!("{field}.volumeMounts[{index}]");
         let volume = text(mount, "/name");
         if !volumes.contains(volume) {
-            causes.push(Cause {
-                reason: "FieldValueNotFound",
-                field: format!("{field}.name"),
-                message: format!("Not found: {volume:?}"),
-            });
+            causes.push(Cause::missing(format!("{field}.name"), &volume.into()));
         }
         if text(mount, "/mountPath").is_empty() {
             causes.push(Cause::required(format!("{field}.mountPath"), ""));
@@ -218,13 +216,11 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             causes.push(Cause::forbidden(format!("spec.{which}"), detail));
         }
     }
-    let added = list(new, "/spec/tolerations");
-    let kept = |toleration: &Value| {
-        added
-            .iter()
-            .any(|one| says_same("", Some(one), Some(toleration)))
-    };
-    let tolerations_kept = list(old, "/spec/tolerations").iter().all(kept);
+    let tolerated = tolerations(new);
+    if !tolerations(old).is_subset(&tolerated) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        causes.push(Cause::forbidden("spec.tolerations", detail));
+    }
     let mut comparable = new_spec.clone();
     for free in ["activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
         copy(&mut comparable, &old_spec, free);
@@ -234,9 +230,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         number(new, "/spec/terminationGracePeriodSeconds"),
     );
     let grace_kept = grace.0 == grace.1 || (grace.0.is_some_and(|g| g < 0) && grace.1 == Some(1));
-    if tolerations_kept {
-        copy(&mut comparable, &old_spec, "tolerations");
-    }
+    copy(&mut comparable, &old_spec, "tolerations");
     for which in ["containers", "initContainers"] {
         let images = list(old, &format!("/spec/{which}"))
             .iter()
@@ -252,6 +246,21 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         causes.push(Cause::forbidden("spec", CHANGED));
     }
     causes
+}
+
+/// What each says, but for how long.
+fn tolerations(pod: &Value) -> BTreeSet<String> {
+    let said = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        as_map(&mut toleration).remove("tolerationSeconds");
+        said(toleration)
+    };
+    list(pod, "/spec/tolerations").iter().map(said).collect()
+}
+
+/// What a part of an object says, to be found among many.
+fn said(part: Value) -> String {
+    plain(part).to_string()
 }
 
 fn spec(pod: &Value) -> Map<String, Value> {
@@ -279,14 +288,16 @@ pub(crate) fn only_ephemeral_containers(new: &mut Value, old: &Value) -> Vec<Cau
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
+    let names: BTreeSet<&str> = now.iter().map(name_of).collect();
+    let all: BTreeSet<String> = now.iter().map(|one| said(one.clone())).collect();
     for (index, before) in list(old, "/spec/ephemeralContainers").iter().enumerate() {
-        if !now.iter().any(|one| name_of(one) == name_of(before)) {
+        if !names.contains(name_of(before)) {
             let detail = format!(
                 "existing ephemeral containers {:?} may not be removed\n",
                 name_of(before)
             );
             causes.push(Cause::forbidden("spec.ephemeralContainers", &detail));
-        } else if !now.iter().any(|one| says_same("", Some(one), Some(before))) {
+        } else if !all.contains(&said(before.clone())) {
             let detail = format!(
                 "existing ephemeral containers {:?} may not be changed\n",
                 name_of(before)
@@ -310,9 +321,14 @@ pub(crate) fn only_resources(new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     for which in ["containers", "initContainers"] {
         let pointer = format!("/spec/{which}");
-        let wanted: Vec<Value> = list(new, &pointer).to_vec();
+        // Of two with one name the first counts.
+        let wanted: BTreeMap<&str, &Value> = list(new, &pointer)
+            .iter()
+            .rev()
+            .map(|one| (name_of(one), one))
+            .collect();
         for container in list_mut(&mut kept, &pointer) {
-            let Some(from) = wanted.iter().find(|one| name_of(one) == name_of(container)) else {
+            let Some(from) = wanted.get(name_of(container)) else {
                 continue;
             };
             for part in ["resources", "resizePolicy"] {

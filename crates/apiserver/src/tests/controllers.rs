@@ -210,6 +210,7 @@ async fn events_go_after_an_hour() {
         .await;
     world.settle().await;
     world.get("/api/v1/namespaces/default/events/e").await;
+    // The dates in it belong to the wall clock, and to the time before the start.
     world.advance(3700);
     world.settle().await;
     assert_eq!(
@@ -219,6 +220,31 @@ async fn events_go_after_an_hour() {
             .0,
         404
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_ages_no_event_and_keeps_none() {
+    let world = World::new().await;
+    let (server, stop) = (world.server.clone(), world.stop.clone());
+    proxy::spawn(async move { server.run(stop).await });
+    let path = "/api/v1/namespaces/default/events";
+    let event = |name: &str| json!({"metadata": {"name": name}, "involvedObject": {}, "reason": "R", "type": "Normal"});
+    let is_there = async |name: &str| {
+        let line = format!("GET {path}/{name}");
+        world.ask(&line, Value::Null).await.0 == 200
+    };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.do_it(&format!("POST {path}"), event("a")).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    // Two days forth: it is not older for that.
+    world.advance(2 * 86_400);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(is_there("a").await);
+    // And four back: it does not live longer.
+    world.advance(-4 * 86_400);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(!is_there("a").await);
+    world.stop.cancel();
 }
 
 async fn events_of(world: &World, reason: &str) -> Vec<String> {

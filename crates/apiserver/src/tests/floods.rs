@@ -4,11 +4,15 @@
 //! Out:   429 beyond the bounds, administrators served meanwhile, the memory of the process
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight_test.go (1.36)
 
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::{StreamExt as _, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::proxy::{Served, spawn};
 use super::*;
+use crate::pace::{Pace, SLICE};
 
 /// What a flood may cost.
 const BOUND: usize = 64 << 20;
@@ -231,4 +235,90 @@ async fn long_lists_do_not_wait_for_long_writes() {
     let created = tokio::time::timeout(Duration::from_millis(500), create).await;
     assert!(created.is_err(), "a long write waits for its turn");
     drop(held);
+}
+
+#[tokio::test]
+async fn a_long_write_whose_disk_hangs_holds_no_turn() {
+    let gate = crate::store::tests::Gate::default();
+    let world = World::made(Limits::default(), |parts| {
+        parts.store = Store::gated(&gate, selectable_fields);
+    });
+    world.settle().await;
+    gate.shut();
+    let large = |name: &str| config_map(name, &json!({"x": "x".repeat(100 << 10)}));
+    let (admin, line) = (User::admin(), format!("POST {CONFIG_MAPS}"));
+    let (a, b, c) = (large("a"), large("b"), large("c"));
+    let mut hanging = std::pin::pin!(futures_util::future::join_all([
+        world.send(&admin, &line, &a, ""),
+        world.send(&admin, &line, &b, ""),
+        world.send(&admin, &line, &c, ""),
+    ]));
+    // As large as they, but for the disk.
+    let (dry, other) = (format!("{line}?dryRun=All"), large("d"));
+    let free = async {
+        while !gate.is_reached() {
+            tokio::task::yield_now().await;
+        }
+        world.send(&admin, &dry, &other, "").await
+    };
+    let free = tokio::time::timeout(Duration::from_secs(20), free);
+    let code = tokio::select! {
+        biased;
+        _ = &mut hanging => None,
+        done = free => done.ok().map(|(code, _)| code),
+    };
+    gate.open();
+    assert_eq!(code, Some(201), "it waited for the disk");
+    let done = tokio::time::timeout(Duration::from_secs(30), hanging).await;
+    let codes: Vec<u16> = done.unwrap().into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, [201; 3]);
+}
+
+/// So many answers of six slices each; the third of them is not read on after its first.
+fn read_long_answers(pace: &Arc<Pace>, given: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) {
+    for number in 0..50 {
+        let (given, ended) = (Arc::clone(given), Arc::clone(ended));
+        let parts = stream::iter((0..4).map(|_| Bytes::from(vec![7; 3 * SLICE / 2])));
+        let slices = Pace::slices(Arc::clone(pace), parts.boxed());
+        spawn(async move {
+            let mut slices = std::pin::pin!(slices);
+            let mut bytes = 0;
+            while let Some(slice) = slices.next().await {
+                assert!(slice.len() <= SLICE);
+                given.fetch_add(slice.len(), Ordering::Relaxed);
+                bytes += slice.len();
+                if number == 3 {
+                    std::future::pending().await
+                }
+            }
+            assert_eq!(bytes, 6 * SLICE);
+            ended.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_short_answer_waits_for_few_slices_of_long_ones_and_all_get_on() {
+    let (pace, given, ended) = (Arc::<Pace>::default(), Arc::default(), Arc::default());
+    let runs = Arc::clone(&pace);
+    spawn(async move { runs.run().await });
+    tokio::task::yield_now().await;
+    read_long_answers(&pace, &given, &ended);
+    // The first slice of each is free.
+    while given.load(Ordering::Relaxed) < 50 * SLICE {
+        tokio::task::yield_now().await;
+    }
+    let (mut most, mut rounds) = (0, 0);
+    while ended.load(Ordering::Relaxed) < 49 {
+        let before = given.load(Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        most = most.max(given.load(Ordering::Relaxed) - before);
+        rounds += 1;
+    }
+    assert!(most <= 2 * SLICE, "{most} bytes in one of {rounds} rounds");
+    assert!(rounds > 100, "all was given in {rounds} rounds");
+    // Where nobody gives leave, nobody waits.
+    let parts = stream::iter([Bytes::from(vec![7; 3 * SLICE])]);
+    let slices = Pace::slices(Arc::default(), parts.boxed());
+    assert_eq!(slices.count().await, 3);
 }

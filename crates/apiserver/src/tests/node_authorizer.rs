@@ -4,7 +4,7 @@
 //! Out:   the decision and its reason
 //! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer_test,graph_test}.go (1.36): TestNodeAuthorizer, TestNodeAuthorizerSharedResources;
 //!           left out, since nothing serves the kinds: resourceclaims, resourceslices, podcertificaterequests; since a gate is not
-//!           one here: the rows with selectors or credential providers' tokens off; since no index is kept: TestIndex, TestIndex2
+//!           one here: the rows with selectors or credential providers' tokens off; TestIndex and TestIndex2 are about another index
 
 use super::*;
 use crate::authz::{self, Asked, Decision};
@@ -505,4 +505,23 @@ async fn lists_by_name_are_in_a_namespace_and_mean_what_they_select() {
             .await;
         assert_eq!(got, code, "{path}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_question_reads_no_object_however_many_pods_the_node_has() {
+    let world = two_nodes().await;
+    for number in 0..5_000 {
+        let mut pod = pod_on(&format!("m{number}"), "node0");
+        pod["metadata"]["namespace"] = "ns0".into();
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        pod["spec"]["imagePullSecrets"] = json!([{"name": "by-a-mirror"}]);
+        world.put("pods", pod).await;
+    }
+    let before = crate::store::tests::parses();
+    for (line, answer) in QUESTIONS {
+        assert_eq!(world.allows("node0", line), *answer == OK, "{line}");
+    }
+    assert!(!world.allows("node0", "get secrets ns0/by-a-mirror"));
+    assert!(world.allows("node0", "get pods ns0/m7"));
+    assert_eq!(crate::store::tests::parses() - before, 0);
 }

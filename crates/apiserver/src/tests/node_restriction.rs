@@ -722,3 +722,67 @@ async fn of_a_claim_a_kubelet_writes_the_size_in_its_status() {
         world.expect(&mynode(), &row, "claim", words);
     }
 }
+
+#[tokio::test]
+async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
+    use Operation::{Create, Delete};
+    let world = with_pods().await;
+    let most = admission::MIRROR_PODS;
+    // One was there, and those of others do not count.
+    for number in 1..most {
+        let pod = test_pod(&format!("m{number}"), "mynode", true);
+        world.put("pods", pod).await;
+    }
+    let one = |operation, name| Row {
+        operation,
+        place: ("pods", "ns", name),
+        sub: "",
+        new: test_pod(name, "mynode", true),
+        old: Value::Null,
+    };
+    let words = format!("node \"mynode\" has {most} mirror pods, and can not create more");
+    world.expect(&mynode(), &one(Create, "more"), "beyond", &words);
+    world.expect(&mynode(), &one(Delete, "m1"), "deletion", "");
+    let key = "pods/ns/m1";
+    let version = world.server.0.registry.store.get(key).unwrap().version;
+    let write = Write {
+        key: key.to_owned(),
+        expected: Expected::At(version),
+        change: crate::store::Change::Remove,
+    };
+    world.server.0.registry.store.write(write).await.unwrap();
+    world.expect(&mynode(), &one(Create, "more"), "room again", "");
+}
+
+#[tokio::test]
+async fn mirror_pods_beyond_so_many_bytes_are_not_made_and_do_not_grow() {
+    use Operation::{Create, Update};
+    let world = with_pods().await;
+    let large = 1 << 20;
+    for number in 0..admission::MIRROR_BYTES / large {
+        let mut pod = test_pod(&format!("m{number}"), "mynode", true);
+        pod["status"] = json!({"message": "x".repeat(large)});
+        world.put("pods", pod).await;
+    }
+    let with = |message: &str| {
+        let mut pod = test_pod("mymirrorpod", "mynode", true);
+        pod["status"] = json!({"message": message});
+        pod
+    };
+    let row = |operation, sub, new, old| Row {
+        operation,
+        place: ("pods", "ns", "mymirrorpod"),
+        sub,
+        new,
+        old,
+    };
+    let words = "bytes of mirror pods, and can not have more than 67108864";
+    for (operation, sub, new, old, words) in [
+        (Create, "", with("a"), Value::Null, words),
+        (Update, "status", with("ab"), with("a"), words),
+        (Update, "status", with("b"), with("a"), ""),
+        (Update, "status", with("a"), with("ab"), ""),
+    ] {
+        world.expect(&mynode(), &row(operation, sub, new, old), "full", words);
+    }
+}

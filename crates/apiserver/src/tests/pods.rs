@@ -434,3 +434,95 @@ async fn a_pod_takes_over_what_its_runtime_class_says() {
         assert!(code == 403 && message.contains(why), "{code} {message}");
     }
 }
+
+#[tokio::test]
+async fn variables_from_files_name_a_key_a_path_and_a_volume_of_the_pod_itself() {
+    let world = World::new().await;
+    let volumes = json!([
+        {"name": "config", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "secret", "secret": {"secretName": "s"}},
+    ]);
+    let field = "spec.containers[0].env[0].valueFrom.fileKeyRef";
+    let key = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+    let wrong = |part: &str, what: &str| format!("{field}.{part}: {what}");
+    let not_empty_dir = "Invalid value: \"secret\": referenced volume must be of type emptyDir";
+    for (selector, words) in [
+        (("config", "KEY", "file.env"), vec![]),
+        (("memory", "a key!", "a/b..c/file"), vec![]),
+        (
+            ("secret", "KEY", "f"),
+            vec![wrong("volumeName", not_empty_dir)],
+        ),
+        (
+            ("gone", "KEY", "f"),
+            vec![wrong("volumeName", "Not found: \"gone\"")],
+        ),
+        (("config", "", "f"), vec![wrong("key", "Required value")]),
+        (("config", "K", ""), vec![wrong("path", "Required value")]),
+        (
+            ("config", "bad=key", "../etc"),
+            vec![
+                wrong("key", &format!("Invalid value: \"bad=key\": {key}")),
+                wrong("path", "Invalid value: \"../etc\": must not contain '..'"),
+            ],
+        ),
+        (
+            ("", "K", "f"),
+            vec![
+                wrong("volumeName", "Required value"),
+                wrong("volumeName", "Not found: \"\""),
+            ],
+        ),
+    ] {
+        for which in ["containers", "initContainers"] {
+            let mut pod = pod("a");
+            pod["spec"]["volumes"] = volumes.clone();
+            let (volume, key, path) = selector;
+            let selector = json!({"volumeName": volume, "key": key, "path": path});
+            let env = json!([{"name": "V", "valueFrom": {"fileKeyRef": selector}}]);
+            let container = json!({"name": "x", "image": "i", "env": env});
+            pod["spec"]["initContainers"] = json!([{"name": "y", "image": "i"}]);
+            pod["spec"][which][0] = container;
+            let line = format!("POST {PODS}?dryRun=All");
+            let (code, answer) = world.ask(&line, pod).await;
+            let said = answer["message"].as_str().unwrap_or_default();
+            assert_eq!(
+                code,
+                if words.is_empty() { 201 } else { 422 },
+                "{selector}: {said}"
+            );
+            for word in &words {
+                let word = word.replace("containers", which);
+                assert!(said.contains(&word), "{selector}: {said}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tolerations_can_be_added_and_last_otherwise_and_many_are_compared_quickly() {
+    let world = World::new().await;
+    let one = |n: i32| json!({"key": format!("k{n}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
+    let mut many = pod("a");
+    many["spec"]["tolerations"] = (0..4_000).map(one).collect();
+    let made = world.do_it(&format!("POST {PODS}"), many).await;
+    // Two are everybody's.
+    let mut all = made["spec"]["tolerations"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 4_002);
+    all.iter_mut()
+        .for_each(|one| one["tolerationSeconds"] = 2.into());
+    let line = format!("PATCH:merge {PODS}/a");
+    let patch = |tolerations: &[Value]| json!({"spec": {"tolerations": tolerations}});
+    let began = std::time::Instant::now();
+    let (code, answer) = world.ask(&line, patch(&all[1..])).await;
+    let said = answer["message"].as_str().unwrap_or_default();
+    let why = "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds";
+    assert_eq!(code, 422);
+    assert!(said.contains(why), "{said}");
+    all.push(one(4_000));
+    let changed = world.do_it(&line, patch(&all)).await;
+    assert_eq!(changed["spec"]["tolerations"][7]["tolerationSeconds"], 2);
+    // Compared one by one it is minutes.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

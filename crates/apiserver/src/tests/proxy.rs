@@ -112,7 +112,12 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) async fn new() -> (Self, Pair) {
-        let world = World::new().await;
+        Self::limited(Limits::default()).await
+    }
+
+    async fn limited(limits: Limits) -> (Self, Pair) {
+        let world = World::limited(limits);
+        world.settle().await;
         let port = kubelet().await;
         let mut node = ready_node("n");
         node["status"]["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
@@ -364,5 +369,72 @@ async fn a_connection_has_no_rights_after_the_end_of_its_certificate() {
         let line = on(&mut stream).await;
         assert!(line.starts_with(&format!("http/1.1 {status}")), "{line}");
     }
+    served.world.stop.cancel();
+}
+
+/// Begins an exec and reads its head; the stand-in waits for five bytes.
+async fn exec(served: &Served, who: &Pair) -> (tokio_rustls::client::TlsStream<TcpStream>, String) {
+    let path = "/api/v1/namespaces/default/pods/a/exec?command=cat&stdin=true&stdout=true";
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut stream = served.connect(Some(who)).await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    (stream, String::from_utf8(head).unwrap().to_lowercase())
+}
+
+/// What an event makes true soon.
+async fn becomes(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    assert!(waited.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn streams_beyond_the_bound_are_told_429_at_once_and_each_holds_its_place_in_flight() {
+    let (served, admin) = Served::limited(Limits {
+        proxied: 2,
+        ..Limits::default()
+    })
+    .await;
+    let staying = || served.world.server.0.in_flight.staying();
+    let (mut first, head) = exec(&served, &admin).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    let (_second, head) = exec(&served, &admin).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    assert_eq!(staying(), 2);
+    let third = tokio::time::timeout(Duration::from_secs(20), exec(&served, &admin)).await;
+    let (_, head) = third.expect("an answer at once");
+    assert!(head.starts_with("http/1.1 429"), "{head}");
+    assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
+    // The end of one makes room.
+    first.write_all(b"hello").await.unwrap();
+    drop(first.read_to_end(&mut Vec::new()).await);
+    becomes("its place is given back", || staying() == 1).await;
+    let (_fourth, head) = exec(&served, &admin).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    served.world.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_that_began_it() {
+    let (served, admin) = Served::new().await;
+    served.world.advance(crate::authority::LEAF_SECONDS - 1);
+    let (mut stream, head) = exec(&served, &admin).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut said)).await;
+    assert!(ended.is_ok(), "the stream goes on");
+    assert!(said.is_empty());
+    let staying = || served.world.server.0.in_flight.staying();
+    becomes("its place is given back", || staying() == 0).await;
     served.world.stop.cancel();
 }

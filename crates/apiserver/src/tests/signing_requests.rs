@@ -839,3 +839,39 @@ async fn a_kubelet_asks_for_a_certificate_in_its_own_name() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn who_is_no_administrator_has_so_many_requests_at_a_time() {
+    let world = World::new().await;
+    let node = User::node("n");
+    let storage = "certificatesigningrequests.certificates.k8s.io";
+    for number in 0..500 {
+        let metadata = json!({"name": format!("r{number}")});
+        let made =
+            json!({"metadata": metadata, "spec": {"username": node.name, "signerName": "a/b"}});
+        world.put(storage, made).await;
+    }
+    let line = "POST /apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let request = json!({"metadata": {"name": "more"}, "spec": {"signerName": "a/b", "usages": ["client auth"]}});
+    let codes = async || {
+        let mut codes = Vec::new();
+        for who in [&node, &User::node("other"), &User::admin()] {
+            codes.push(world.ask_as(who, line, request.clone()).await.0);
+        }
+        codes
+    };
+    let (code, answer) = world.ask_as(&node, line, request.clone()).await;
+    assert_eq!(code, 429, "{answer}");
+    let said = answer["message"].as_str().unwrap();
+    assert!(
+        said.contains("has 500 certificate signing requests"),
+        "{said}"
+    );
+    let others = codes().await;
+    assert_eq!(others[0], 429);
+    assert_ne!(others[1], 429);
+    assert_ne!(others[2], 429);
+    let gone = format!("DELETE {}/r7", line.split_once(' ').unwrap().1);
+    world.do_it(&gone, Value::Null).await;
+    assert_ne!(codes().await[0], 429);
+}

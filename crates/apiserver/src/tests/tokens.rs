@@ -447,3 +447,17 @@ async fn a_token_ends_with_its_account_and_its_time() {
         "service account token has expired"
     );
 }
+
+#[tokio::test]
+async fn a_token_is_believed_without_reading_what_it_is_bound_to() {
+    let world = world().await;
+    let made = world.do_it(TOKEN, bound("foo", "foo-uid", &[])).await;
+    let token = made["status"]["token"].as_str().unwrap();
+    let before = crate::store::tests::parses();
+    for _ in 0..10 {
+        let (user, _) = world.server.0.authenticate_token(token, &[]).unwrap();
+        assert_eq!(user.name, "system:serviceaccount:ns:mysa");
+        assert_eq!(user.uid, "sauid");
+    }
+    assert_eq!(crate::store::tests::parses() - before, 0);
+}

@@ -257,3 +257,45 @@ async fn a_reader_of_the_log_takes_few_bytes_at_a_time() {
     assert_eq!(watcher.ready().unwrap().len(), 2);
     assert_eq!(watcher.seen(), store.version());
 }
+
+#[tokio::test]
+async fn large_objects_in_another_form_are_read_on_a_thread() {
+    let world = World::new().await;
+    let large = json!({"x": "x".repeat(100 << 10)});
+    let count = 6;
+    for n in 0..count {
+        let made = config_map(&format!("n{n}"), &large);
+        world.do_it(&format!("POST {CONFIG_MAPS}"), made).await;
+    }
+    let parses = crate::store::tests::parses;
+    for form in ["Table", "PartialObjectMetadata"] {
+        let accept = format!("application/json;as={form};v=v1;g=meta.k8s.io");
+        let before = parses();
+        let path = format!("{CONFIG_MAPS}?watch=1&labelSelector=app");
+        let mut lines = Lines::with(&world, &path, &accept).await;
+        for _ in 0..count {
+            assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
+        }
+        for path in [
+            format!("{CONFIG_MAPS}?labelSelector=app"),
+            format!("{CONFIG_MAPS}/n1"),
+        ] {
+            let line = format!("GET {path}");
+            let admin = User::admin();
+            let (code, body) = world.send(&admin, &line, &Value::Null, &accept).await;
+            assert_eq!(code, 200);
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let shown: Value = serde_json::from_slice(&bytes).unwrap();
+            assert!(shown["kind"].as_str().unwrap().starts_with(form), "{path}");
+        }
+        assert_eq!(parses() - before, 0, "on the server's thread, as {form}");
+        // A change of a large one too.
+        let change = json!({"data": {"y": form}});
+        world
+            .do_it(&format!("PATCH {CONFIG_MAPS}/n1"), change)
+            .await;
+        let before = parses();
+        assert_eq!(lines.next().await.unwrap()["type"], "MODIFIED");
+        assert_eq!(parses() - before, 0, "on the server's thread, as {form}");
+    }
+}

@@ -7,6 +7,9 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences: a
 //!           version that may be old is answered with the newest state, which is in memory anyway
 
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use hyper::body::Bytes;
 use serde_json::json;
 
@@ -14,9 +17,10 @@ use super::{Call, Reply};
 use crate::encoding::{base64_url, from_base64_url};
 use crate::failure::Failure;
 use crate::form::Form;
+use crate::heavy;
 use crate::object::text;
 use crate::server::Inner;
-use crate::store::{Snapshot, TooOld};
+use crate::store::{Object, Snapshot, TooOld};
 
 /// A shorter list is sent whole.
 const SHORT: usize = 64 << 10;
@@ -24,7 +28,7 @@ const SHORT: usize = 64 << 10;
 const TAIL: usize = 2;
 
 /// The parts of a list, each made when it is asked for.
-pub(crate) type Parts = Box<dyn Iterator<Item = Bytes> + Send>;
+pub(crate) type Parts = BoxStream<'static, Bytes>;
 
 /// Which version to show.
 enum At {
@@ -83,17 +87,27 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let around = form.list(resource, &[], metadata, now);
     let (head, tail) = around.split_at(around.len().saturating_sub(TAIL));
     let (head, tail) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail));
-    let objects = page
-        .into_iter()
-        .enumerate()
-        .flat_map(move |(index, object)| {
-            let comma = (index > 0).then(|| Bytes::from_static(b","));
-            comma
-                .into_iter()
-                .chain([form.object(resource, &object, now)])
-        });
-    let parts = std::iter::once(head).chain(objects).chain([tail]);
-    Ok(Reply::Listed(Box::new(parts)))
+    let turns = Arc::clone(server.turns.of("list"));
+    let show = move |(index, object): (usize, Arc<Object>)| {
+        let turns = Arc::clone(&turns);
+        let size = if form.reads(resource) {
+            object.bytes.len()
+        } else {
+            0
+        };
+        async move {
+            let show = move || form.object(resource, &object, now);
+            let shown = heavy::shown(&turns, size, show).await;
+            let comma = Bytes::from_static(if index > 0 { b"," } else { b"" });
+            // After a panic the client finds a broken list.
+            stream::iter([comma, shown.unwrap_or_default()])
+        }
+    };
+    let objects = stream::iter(page.into_iter().enumerate()).then(show);
+    let parts = stream::iter([head])
+        .chain(objects.flatten())
+        .chain(stream::iter([tail]));
+    Ok(Reply::Listed(parts.boxed()))
 }
 
 fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {

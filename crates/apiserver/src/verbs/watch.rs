@@ -3,8 +3,9 @@
 //! In:    selectors, `resourceVersion`, `allowWatchBookmarks`, `sendInitialEvents`, `timeoutSeconds`
 //! Out:   [`Watch`], whose `next` gives the lines of the stream
 //! Calls: `verbs`; `http` streams it
-//! Holds: nothing is written before it is taken, so a watch that nobody reads holds one line; a change is told of once, in the order of versions, and in terms of the selector: what starts to match is added, what
-//!        stops to match is deleted; who is too slow gets 410 as the last event; a watch ends with the credential that began it
+//! Holds: nothing is written before it is taken, so a watch that nobody reads holds one line, or 64 KiB of objects that are shown
+//!        otherwise than they are kept, which is done on a thread where it may take long; a change is told of once, in the order of
+//!        versions, and in terms of the selector: what starts to match is added, what stops to match is deleted; who is too slow gets 410 as the last event; a watch ends with the credential that began it
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go, pkg/storage/cacher/cache_watcher.go (1.36);
 //!           differences: see `store`
 
@@ -12,15 +13,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Call, Reply};
 use crate::clock::Now;
 use crate::failure::Failure;
 use crate::form::{Form, bytes};
+use crate::heavy;
+use crate::pace::SLICE;
 use crate::resources::Resource;
 use crate::selectors::Selection;
 use crate::server::Inner;
@@ -32,6 +37,9 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 const SHORTEST_SECONDS: u64 = 1800;
 /// The longest end that a clock is set to; no connection lives that long.
 const LONGEST_SECONDS: u64 = 365 * 24 * 3600;
+
+/// Objects and changes that are looked at in one go.
+const SCANNED: usize = 512;
 
 /// A watch that has begun.
 pub(crate) struct Watch {
@@ -45,7 +53,10 @@ pub(crate) struct Watch {
     /// The bookmark after them.
     initial_end: bool,
     pending: VecDeque<Event>,
-    /// The next line, and one after it.
+    /// What is being written.
+    showing: Option<BoxFuture<'static, Option<Vec<Bytes>>>>,
+    turns: Arc<Semaphore>,
+    /// The next lines.
     ready: VecDeque<Bytes>,
     watcher: Watcher,
     /// True until the columns of a table were told.
@@ -54,6 +65,15 @@ pub(crate) struct Watch {
     next_bookmark: Instant,
     ended: bool,
     now: Now,
+}
+
+/// What there is to be told.
+enum Next {
+    /// It is being written.
+    Told,
+    /// Nothing among so many, and there are more.
+    More,
+    Nothing,
 }
 
 pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
@@ -72,7 +92,7 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     if wanted > store.version() {
         return Err(Failure::too_large_version(wanted, store.version()));
     }
-    let asks_initial = call.query.get("sendInitialEvents").is_some();
+    let asks_initial = call.query.all("sendInitialEvents").next().is_some();
     let initial = if asks_initial {
         call.query.is_set("sendInitialEvents")
     } else {
@@ -94,12 +114,8 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
         seconds => seconds.min(LONGEST_SECONDS),
     };
-    // What a credential began ends with it.
-    let left = call.until.map(|until| {
-        let left = until.saturating_sub(server.registry.now().as_second());
-        u64::try_from(left).unwrap_or(0).saturating_add(1)
-    });
-    let seconds = left.map_or(seconds, |left| left.min(seconds));
+    let left = call.time_left(server.registry.now());
+    let seconds = left.map_or(seconds, |left| left.as_secs().min(seconds));
     let objects = if initial {
         snapshot.objects
     } else {
@@ -114,6 +130,8 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         initial: objects.into_iter(),
         initial_end: initial && asks_initial && bookmarks,
         pending: VecDeque::new(),
+        showing: None,
+        turns: Arc::clone(server.turns.of("watch")),
         ready: VecDeque::new(),
         watcher,
         headers: matches!(form, Form::Table(_)),
@@ -135,8 +153,22 @@ impl Watch {
             if self.ended {
                 return None;
             }
-            if self.tell_next() {
+            if let Some(showing) = &mut self.showing {
+                match showing.await {
+                    Some(lines) => self.ready.extend(lines),
+                    // It panicked: nothing that comes after what is missing is told.
+                    None => self.ended = true,
+                }
+                self.showing = None;
                 continue;
+            }
+            match self.tell_next() {
+                Next::Told => continue,
+                Next::More => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Next::Nothing => {}
             }
             let bookmark = self.next_bookmark.min(self.ends);
             tokio::select! {
@@ -146,7 +178,8 @@ impl Watch {
                     Ok(events) => self.pending = events.into(),
                     Err(TooOld { oldest }) => {
                         let failure = Failure::too_old(self.watcher.seen(), oldest);
-                        self.line("ERROR", &bytes(&failure.status()));
+                        self.ready
+                            .push_back(line("ERROR", &bytes(&failure.status())));
                         self.ended = true;
                     }
                 },
@@ -167,28 +200,50 @@ impl Watch {
         self.next_bookmark = now + BOOKMARK;
     }
 
-    /// Writes what comes next, if that is known; false when there is nothing to be told.
-    fn tell_next(&mut self) -> bool {
-        if let Some(object) = self.initial.next() {
-            if self.selection.matches(&object) {
-                self.tell("ADDED", &object);
+    /// Begins to show what comes next, if that is known.
+    fn tell_next(&mut self) -> Next {
+        let (mut due, mut size) = (Vec::new(), 0);
+        for _ in 0..SCANNED {
+            let told = if let Some(object) = self.initial.next() {
+                let matches = self.selection.matches(&object);
+                matches.then_some(("ADDED", object))
+            } else if self.initial_end {
+                break;
+            } else if let Some(event) = self.pending.pop_front() {
+                self.kind_of(&event).map(|kind| (kind, event.object))
+            } else {
+                break;
+            };
+            if let Some((kind, object)) = told {
+                size += object.bytes.len();
+                due.push((kind, object));
+                // What goes out as it is kept is told one by one.
+                if !self.form.reads(self.resource) || size >= SLICE {
+                    break;
+                }
             }
-            return true;
+        }
+        if !due.is_empty() {
+            self.show(due, size);
+            return Next::Told;
+        }
+        if self.initial.len() > 0 {
+            return Next::More;
         }
         if std::mem::take(&mut self.initial_end) {
             self.bookmark(true);
-            return true;
+            return Next::Told;
         }
-        match self.pending.pop_front() {
-            Some(event) => self.take(&event),
-            None => return false,
+        match self.pending.is_empty() {
+            true => Next::Nothing,
+            false => Next::More,
         }
-        true
     }
 
-    fn take(&mut self, event: &Event) {
+    /// What a change is in terms of the selector.
+    fn kind_of(&self, event: &Event) -> Option<&'static str> {
         if !event.object.key.starts_with(&self.prefix) {
-            return;
+            return None;
         }
         let matched = event
             .before
@@ -196,37 +251,48 @@ impl Watch {
             .is_some_and(|b| self.selection.matches(b));
         let matches = !event.removed && self.selection.matches(&event.object);
         match (matched, matches) {
-            (false, true) => self.tell("ADDED", &event.object),
-            (true, true) => self.tell("MODIFIED", &event.object),
-            (true, false) => self.tell("DELETED", &event.object),
-            (false, false) => {}
+            (false, true) => Some("ADDED"),
+            (true, true) => Some("MODIFIED"),
+            (true, false) => Some("DELETED"),
+            (false, false) => None,
         }
     }
 
-    fn tell(&mut self, kind: &str, object: &Object) {
+    fn show(&mut self, due: Vec<(&'static str, Arc<Object>)>, size: usize) {
+        let (form, resource): (_, &'static Resource) = (self.form, self.resource);
         let now: Timestamp = (self.now)();
-        let mut shown = self.form.object(self.resource, object, now);
-        if let Form::Table(_) = self.form
-            && !std::mem::take(&mut self.headers)
-            && let Ok(mut table) = crate::bounds::read_kept(&shown)
-        {
-            table["columnDefinitions"] = Value::Null;
-            shown = bytes(&table);
-        }
-        self.line(kind, &shown);
+        let mut headers = std::mem::take(&mut self.headers);
+        let turns = Arc::clone(&self.turns);
+        let size = if form.reads(resource) { size } else { 0 };
+        let show = move || {
+            let lines = due.into_iter().map(|(kind, object)| {
+                let mut shown = form.object(resource, &object, now);
+                if let Form::Table(_) = form
+                    && !std::mem::take(&mut headers)
+                    && let Ok(mut table) = crate::bounds::read_kept(&shown)
+                {
+                    table["columnDefinitions"] = Value::Null;
+                    shown = bytes(&table);
+                }
+                line(kind, &shown)
+            });
+            lines.collect()
+        };
+        let showing = async move { heavy::shown(&turns, size, show).await };
+        self.showing = Some(Box::pin(showing));
     }
 
     fn bookmark(&mut self, initial_end: bool) {
         let version = self.watcher.seen();
         let shown = self.form.bookmark(self.resource, version, initial_end);
-        self.line("BOOKMARK", &shown);
+        self.ready.push_back(line("BOOKMARK", &shown));
     }
+}
 
-    fn line(&mut self, kind: &str, object: &[u8]) {
-        let mut line = Vec::with_capacity(object.len() + 40);
-        line.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
-        line.extend_from_slice(object);
-        line.extend_from_slice(b"}\n");
-        self.ready.push_back(line.into());
-    }
+fn line(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
 }

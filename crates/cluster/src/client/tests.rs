@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::testing::{Server as TestServer, answer, raw, status};
+use crate::testing::{Seen, Server as TestServer, answer, raw, status};
 
 fn call(lane: LaneKind) -> Call {
     Call {
@@ -215,6 +215,39 @@ async fn a_lane_opens_another_connection_when_its_streams_are_taken() {
         }
     }));
     opened.await;
+    assert_eq!(server.dials.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_streams_are_opened_than_the_server_says() {
+    let server = TestServer::new(async |seen: Seen| {
+        if seen.path.contains("watch") {
+            std::future::pending::<()>().await;
+        }
+        answer(200, &json!({}))
+    });
+    server.streams.store(3, Ordering::SeqCst);
+    let client = server.client();
+    // Six that never end take two connections, so that what comes after them has a third.
+    let mut watches: Vec<_> = (0..6)
+        .map(|_| {
+            let mut watch = call(LaneKind::Watches);
+            watch.path = "/watch".to_owned();
+            Box::pin(client.call(watch))
+        })
+        .collect();
+    let watching = futures_util::future::join_all(&mut watches);
+    let began = Instant::now();
+    let short = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        client.call(call(LaneKind::Watches)).await
+    };
+    tokio::select! {
+        biased;
+        answered = short => drop(answered.unwrap()),
+        _ = watching => panic!("watches do not end"),
+    }
+    assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(server.dials.load(Ordering::SeqCst), 3);
 }
 

@@ -416,6 +416,38 @@ async fn a_set_that_is_not_had_is_told_of_after_ten_seconds_with_the_servers_wor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_set_that_may_be_listed_and_not_watched_stays_behind_until_its_watch_lasts() {
+    let is_open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let opens = Arc::clone(&is_open);
+    let server = Server::new(move |seen| {
+        let is_open = opens.load(std::sync::atomic::Ordering::SeqCst);
+        let response = match seen.parameter("watch") {
+            None => list(),
+            Some(_) if is_streamed(&seen) || !is_open => status(403, "Forbidden"),
+            Some(_) => stream(Vec::new(), true),
+        };
+        async { response }
+    });
+    let (reflector, _snapshots, sets) = reflector(&server);
+    let script = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        for _ in 0..600 {
+            let behind = sets.behind();
+            assert!(behind.first().is_some_and(|one| one.was_had), "{behind:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        is_open.store(true, std::sync::atomic::Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(sets.behind(), []);
+        assert_eq!(sets.to_json()[0]["current"], true);
+    };
+    tokio::select! {
+        () = reflector.run() => unreachable!("a reflector does not end"),
+        () = script => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_not_there_is_not_held_against_a_set() {
     let server = Server::new(|_| async { status(500, "InternalError") });
     server

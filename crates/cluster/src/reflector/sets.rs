@@ -3,7 +3,7 @@
 //! In:    what the reflectors of these sets go through
 //! Out:   the sets that are behind, for the node's status, `/debug/tasks`, `hyperkube_api_set_behind_seconds` and the log
 //! Calls: reflector; act/node_status and wiring read
-//! Holds: a set is current when it was had and its watch lasts; the log says of a set that is behind after 10 s, then seldom; a server
+//! Holds: a set is current when it was had and its watch lasts: one that may be listed and not watched stays behind; the log says of a set that is behind after 10 s, then seldom; a server
 //!        that cannot be reached at all is not held against one set
 //! Upstream: client-go/tools/cache (DefaultWatchErrorHandler); differences: upstream logs each failure, and the node's status says
 //!           nothing
@@ -192,7 +192,16 @@ impl Reporter {
         });
     }
 
-    /// The whole set is there, or a change of it.
+    /// The whole set is there. One that was had before is not current for that: its watch may be refused again.
+    pub(super) fn listed(&self) {
+        let Some(state) = &self.0 else { return };
+        let was_had = state.borrow().was_had;
+        if !was_had {
+            self.had();
+        }
+    }
+
+    /// Its watch tells of it.
     pub(super) fn had(&self) {
         let Some(state) = &self.0 else { return };
         state.send_if_modified(|state| {

@@ -8,16 +8,8 @@
 //!           apimachinery/pkg/util/strategicpatch
 
 use k8s_openapi::api::core::v1::Node;
-use kubelet_model::emptiness::{says_nothing, says_same};
+use kubelet_model::emptiness::{is_map, says_nothing, says_same};
 use serde_json::{Map, Value, json};
-
-/// Maps of names and values: an empty value is one.
-const MAPS: [&str; 4] = [
-    "metadata.annotations",
-    "metadata.labels",
-    "status.allocatable",
-    "status.capacity",
-];
 
 /// The patch; `None` when nothing differs.
 pub fn node_patch(existing: &Node, wanted: &Node) -> Option<Value> {
@@ -42,7 +34,8 @@ fn difference(existing: &Value, wanted: &Value, at: &str) -> Option<Value> {
     let (Some(old), Some(new)) = (existing.as_object(), wanted.as_object()) else {
         return Some(wanted.clone());
     };
-    let is_map = MAPS.contains(&at);
+    // An empty value of a map is one.
+    let is_map = is_map(name);
     let same = |field: &str, one: &Value, other: &Value| {
         one == other || !is_map && says_same(field, Some(one), Some(other))
     };

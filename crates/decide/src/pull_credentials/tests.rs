@@ -218,3 +218,65 @@ fn a_secret_of_another_type_is_passed_over_and_a_broken_one_fails_the_pull() {
     assert!(found.credentials.is_empty());
     assert_eq!(found.missing, ["gone"]);
 }
+
+/// All texts of up to `length` of these characters.
+fn texts(alphabet: &str, length: usize) -> Vec<Vec<char>> {
+    let mut all = vec![Vec::new()];
+    let mut last = all.clone();
+    for _ in 0..length {
+        let longer = last
+            .iter()
+            .flat_map(|text| alphabet.chars().map(move |c| [text, &[c][..]].concat()));
+        last = longer.collect();
+        all.extend(last.iter().cloned());
+    }
+    all
+}
+
+/// What wildcards mean, without regard to time.
+fn means(glob: &[char], text: &[char]) -> bool {
+    match (glob, text) {
+        ([], text) => text.is_empty(),
+        (['*', rest @ ..], text) => (0..=text.len()).any(|at| means(rest, &text[at..])),
+        (['?', rest @ ..], [_, text @ ..]) => means(rest, text),
+        ([same, rest @ ..], [c, text @ ..]) => same == c && means(rest, text),
+        (_, []) => false,
+    }
+}
+
+#[test]
+fn wildcards_mean_what_they_say() {
+    for glob in texts("ab*?", 5) {
+        for text in texts("ab", 4) {
+            assert_eq!(
+                is_like(&glob, &text),
+                means(&glob, &text),
+                "{glob:?} {text:?}"
+            );
+        }
+    }
+    for (glob, text, expected) in [
+        ("[a-c]*[^x]", "azzz", true),
+        ("[a-c]*[^x]", "azzx", false),
+        ("[a-cx-z]", "y", true),
+        ("[^a]", "a", false),
+        ("[*]", "*", true),
+        ("*[", "a[", false),
+        ("[]a]", "a", false),
+    ] {
+        let [glob, text] = [glob, text].map(|text| text.chars().collect::<Vec<_>>());
+        assert_eq!(is_like(&glob, &text), expected, "{glob:?} {text:?}");
+    }
+}
+
+#[test]
+fn a_hostile_pattern_takes_neither_time_nor_stack() {
+    // Each `*` tried at each place would take longer than anybody lives.
+    let slow = keyring(&[&format!("{}b/x", "*a".repeat(100))]);
+    assert_eq!(users(&slow, &format!("{}/x", "a".repeat(240))), "");
+    // A step of recursion for each `*` ended the process.
+    let deep = keyring(&[&format!("{}/x", "*".repeat(1 << 20))]);
+    assert_eq!(users(&deep, "a/x"), "");
+    let class = keyring(&[&format!("[{}]/x", "b".repeat(1 << 20))]);
+    assert_eq!(users(&class, "a/x"), "");
+}

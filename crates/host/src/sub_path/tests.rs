@@ -26,13 +26,16 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
     std::fs::create_dir(root.join("/outside")).unwrap();
     symlink("real", volume.join("inside")).unwrap();
     symlink(volume.join("real"), volume.join("absolute")).unwrap();
+    // The volume is named by a way with a link in it, as /var/run is one.
+    symlink(&volume, root.join("/by-link")).unwrap();
+    symlink(root.join("/by-link/real"), volume.join("as-named")).unwrap();
     symlink(root.join("/outside"), volume.join("escape")).unwrap();
     symlink("../../outside", volume.join("real/escape")).unwrap();
     symlink("nowhere", volume.join("dangling")).unwrap();
     std::fs::write(volume.join("file"), "x").unwrap();
     let try_prepare = |part: &str, index: u32| {
         let target = root.join(format!("/pod/volume-subpaths/v/c/{index}"));
-        prepare(&root, &volume, Path::new(part), &target).map(|()| target)
+        prepare(&root, &volume, Path::new(part), &target, Mounts::Refused).map(|()| target)
     };
     for (index, part) in (0..).zip(["new/er", "inside/made", "absolute/deep", "real", "file"]) {
         let target = try_prepare(part, index).unwrap();
@@ -63,6 +66,11 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
             .is_none()
     );
     assert_eq!(mount_table(&root).unwrap().len(), 5);
+    let target = root.join("/pod/volume-subpaths/v/c/5");
+    let named = root.join("/by-link");
+    let part = Path::new("as-named/deep");
+    prepare(&root, &named, part, &target, Mounts::Refused).unwrap();
+    assert_eq!(mount_table(&root).unwrap().len(), 6);
     unmount_parts(&root, &root.join("/pod")).unwrap();
     unmount_parts(&root, &root.join("/pod")).unwrap();
     assert_eq!(mount_table(&root).unwrap().len(), 0);
@@ -82,7 +90,7 @@ fn a_part_of_another_kind_than_last_time_is_mounted_all_the_same() {
         if is_file {
             std::fs::write(volume.join("part"), "x").unwrap();
         }
-        prepare(&root, &volume, Path::new("part"), &target).unwrap();
+        prepare(&root, &volume, Path::new("part"), &target, Mounts::Refused).unwrap();
         assert_eq!(target.is_file(), is_file);
         assert_eq!(mount_table(&root).unwrap().len(), 1);
     }
@@ -104,7 +112,7 @@ fn the_kernel_shows_the_part_and_only_the_part() {
     let target = pod.join("volume-subpaths/v/c/0");
     let read = || std::fs::read_to_string(&target).unwrap();
     for _ in 0..2 {
-        prepare(&root, &volume, Path::new("key"), &target).unwrap();
+        prepare(&root, &volume, Path::new("key"), &target, Mounts::Refused).unwrap();
         assert_eq!(read(), "one");
         assert_eq!(mounts_at_or_below(&root, &pod).unwrap().len(), 1);
     }
@@ -114,10 +122,43 @@ fn the_kernel_shows_the_part_and_only_the_part() {
     std::fs::remove_file(volume.join("..data")).unwrap();
     symlink("..2", volume.join("..data")).unwrap();
     assert_eq!(read(), "one");
-    prepare(&root, &volume, Path::new("key"), &target).unwrap();
+    prepare(&root, &volume, Path::new("key"), &target, Mounts::Refused).unwrap();
     assert_eq!(read(), "two");
     assert_eq!(mounts_at_or_below(&root, &pod).unwrap().len(), 1);
     unmount_parts(&root, &pod).unwrap();
     assert!(mounts_at_or_below(&root, &pod).unwrap().is_empty());
     assert_eq!(std::fs::read(volume.join("..2/key")).unwrap(), b"two");
+}
+
+/// A volume of a pod in which a container mounted something, and whose links lead to it and to elsewhere on the node.
+#[test]
+fn another_file_system_is_entered_only_when_that_is_asked_for_and_nothing_outside_ever() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    let root = HostRoot::real();
+    let (volume, other) = (dir.path().join("volume"), dir.path().join("other"));
+    std::fs::create_dir_all(volume.join("mounted")).unwrap();
+    std::fs::create_dir_all(other.join("deep")).unwrap();
+    symlink("mounted/deep", volume.join("inside")).unwrap();
+    symlink(&other, volume.join("outside")).unwrap();
+    symlink("itself", volume.join("itself")).unwrap();
+    crate::mounts::bind(&root, &other, &volume.join("mounted")).unwrap();
+    let pod = dir.path().join("pod");
+    let target = pod.join("volume-subpaths/v/c/0");
+    let prepare = |part: &str, mounts| prepare(&root, &volume, Path::new(part), &target, mounts);
+    for part in ["mounted", "mounted/deep", "inside", "mounted/new"] {
+        let error = prepare(part, Mounts::Refused).unwrap_err();
+        assert!(error.is_foreign(), "{part}: {}", chain(&error));
+        prepare(part, Mounts::Passed).unwrap();
+    }
+    assert!(other.join("new").is_dir());
+    // Not even looked at: what a link out of the volume leads to may hang.
+    for part in ["outside", "outside/deep", "itself"] {
+        let error = prepare(part, Mounts::Passed).unwrap_err();
+        assert!(!error.is_foreign(), "{part}: {}", chain(&error));
+    }
+    unmount_parts(&root, &pod).unwrap();
+    unmount(&root, &volume.join("mounted"), Unmount::Plain).unwrap();
 }

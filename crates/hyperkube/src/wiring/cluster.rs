@@ -200,6 +200,8 @@ pub(crate) struct Member<'a> {
     pub(crate) runtime: watch::Receiver<RuntimeState>,
     /// Why work on the node's disk does not get on.
     pub(crate) host: watch::Receiver<Option<String>>,
+    /// What hangs there and keeps only some pods waiting.
+    pub(crate) host_warning: watch::Receiver<Option<String>>,
     pub(crate) images: watch::Receiver<Option<ImageSet>>,
     pub(crate) events: Events,
     pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
@@ -305,6 +307,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
         pace,
         runtime: member.runtime,
         host: member.host,
+        host_warning: member.host_warning,
         own_node,
         images: member.images,
         pleg: member.path.pleg.clone(),

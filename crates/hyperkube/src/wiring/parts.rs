@@ -105,6 +105,20 @@ pub(crate) async fn lock(config: &Config) -> anyhow::Result<Option<HeldLock>> {
     }
 }
 
+/// Longest that one part of the disk may take at the start; then the process ends with what hangs, and whoever started it sees it.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Work on the disk without which nothing begins: on a thread of its own, with an end.
+pub(crate) async fn on_disk<T: Send + 'static>(
+    blocking: &Blocking,
+    what: &'static str,
+    call: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let blocking = blocking.lane(Lane::Pods);
+    let done = blocking.run(START_DEADLINE, what, call).await;
+    done.with_context(|| format!("{what}: the disk does not answer"))?
+}
+
 /// Root, pods, plugins, logs and the like.
 pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> {
     let has_checkpoints = config.gates.is_enabled("ContainerCheckpoint");
@@ -292,6 +306,7 @@ pub(crate) fn host_progress(
     let shown = ShownProgress {
         last_good: check.last_good(),
         problem: check.problem(),
+        warning: check.warning(),
     };
     reconcilers.spawn(check, HostProgress::pace());
     shown
@@ -304,6 +319,8 @@ pub(crate) struct ShownProgress {
     pub(crate) last_good: watch::Receiver<Option<Instant>>,
     /// For the Node's status.
     pub(crate) problem: watch::Receiver<Option<String>>,
+    /// For its Ready condition's message.
+    pub(crate) warning: watch::Receiver<Option<String>>,
 }
 
 /// `makeIPTablesUtilChains`.

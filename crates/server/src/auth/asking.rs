@@ -3,11 +3,13 @@
 //! In:    a question, and how to ask it
 //! Out:   the answer, or at once that too much is being asked
 //! Calls: `auth`
-//! Holds: no more questions under way than there are slots, and nobody waits for one; a question that nobody waits for any more is not
-//!        asked on; a no never drives out a yes; who had a yes lately has slots that nobody else gets
+//! Holds: no more questions under way than there are turns, a source address has a quarter of them, and only a source that has none waits
+//!        for one; a question that nobody waits for any more is not asked on; a no never drives out a yes; who had a yes lately has slots
+//!        that nobody else gets
 //! Upstream: apiserver pkg/authentication/token/cache (1.36); differences: bounded, both in answers and in questions under way
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +18,13 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::memory::{Digests, Key, Memory};
+use super::turns::{Place, Turn, Turns};
 use super::{REVIEW_DEADLINE, ReviewError};
 
 /// How long a question that was answered by a yes is known to come from somebody.
 const TRUSTED: Duration = Duration::from_secs(3600);
+/// How long the first question of a source waits while others have all turns.
+const IN_LINE: Duration = Duration::from_secs(2);
 
 type Outcome<V> = Result<V, ReviewError>;
 type Asked<V> = Shared<BoxFuture<'static, Outcome<V>>>;
@@ -29,7 +34,7 @@ type Asked<V> = Shared<BoxFuture<'static, Outcome<V>>>;
 pub(super) struct Bounds {
     /// Answers kept: yes, and no.
     pub(super) answers: (usize, usize),
-    /// Questions under way: of anybody, and of those who had a yes lately.
+    /// Questions under way: of anybody (a quarter of them at an address), and of those who had a yes lately.
     pub(super) slots: (usize, usize),
 }
 
@@ -45,8 +50,28 @@ pub(super) struct Asking<V> {
     digests: Option<Digests>,
     kept: Arc<Kept<V>>,
     under_way: Mutex<BTreeMap<Key, WeakShared<BoxFuture<'static, Outcome<V>>>>>,
-    slots: Arc<Semaphore>,
+    turns: Turns,
     trusted_slots: Arc<Semaphore>,
+}
+
+/// What lets a question be asked.
+enum Slot {
+    Turn(Place),
+    Trusted(OwnedSemaphorePermit),
+}
+
+impl Slot {
+    /// Waits for the turn, if it has not come.
+    async fn held(self) -> Outcome<(Option<Turn>, Option<OwnedSemaphorePermit>)> {
+        match self {
+            Self::Turn(Place::Turn(turn)) => Ok((Some(turn), None)),
+            Self::Turn(Place::Line(coming)) => match tokio::time::timeout(IN_LINE, coming).await {
+                Ok(Ok(turn)) => Ok((Some(turn), None)),
+                Ok(Err(_)) | Err(_) => Err(ReviewError::Busy),
+            },
+            Self::Trusted(slot) => Ok((None, Some(slot))),
+        }
+    }
 }
 
 struct Kept<V> {
@@ -78,15 +103,15 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
                 trusted: Memory::new(yes),
             }),
             under_way: Mutex::default(),
-            slots: Arc::new(Semaphore::new(anybody)),
+            turns: Turns::new(anybody),
             trusted_slots: Arc::new(Semaphore::new(trusted)),
         }
     }
 
-    /// The answer to a question; `holds` says of an answer how long it is believed.
+    /// The answer to a question of somebody at an address; `holds` says of an answer how long it is believed.
     pub(super) async fn ask(
         &self,
-        question: &[u8],
+        (question, source): (&[u8], IpAddr),
         ask: impl FnOnce() -> BoxFuture<'static, Outcome<V>>,
         holds: impl FnOnce(&V) -> Holds + Send + 'static,
     ) -> Outcome<V> {
@@ -100,13 +125,13 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         {
             return Ok(known);
         }
-        self.asked(key, ask, holds)?.await
+        self.asked((key, source), ask, holds)?.await
     }
 
     /// The same question under way, or a new one.
     fn asked(
         &self,
-        key: Option<Key>,
+        (key, source): (Option<Key>, IpAddr),
         ask: impl FnOnce() -> BoxFuture<'static, Outcome<V>>,
         holds: impl FnOnce(&V) -> Holds + Send + 'static,
     ) -> Result<Asked<V>, ReviewError> {
@@ -118,10 +143,10 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         if let Some(same) = same.filter(|same| same.peek().is_none()) {
             return Ok(same);
         }
-        let slot = self.slot(key.as_ref()).ok_or(ReviewError::Busy)?;
+        let slot = self.slot(key.as_ref(), source).ok_or(ReviewError::Busy)?;
         let (kept, answer) = (Arc::clone(&self.kept), ask());
         let asked = async move {
-            let _slot = slot;
+            let _slot = slot.held().await?;
             let answer = tokio::time::timeout(REVIEW_DEADLINE, answer).await;
             let answer = answer.unwrap_or(Err(ReviewError::Late))?;
             if let Some(key) = key {
@@ -131,7 +156,7 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         };
         let asked = asked.boxed().shared();
         if let (Some(key), Some(weak)) = (key, asked.downgrade()) {
-            // No more than there are slots stay.
+            // No more stay than there are turns and places in the line.
             under_way
                 .retain(|_, asked| asked.upgrade().is_some_and(|asked| asked.peek().is_none()));
             under_way.insert(key, weak);
@@ -139,11 +164,14 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         Ok(asked)
     }
 
-    fn slot(&self, key: Option<&Key>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(slot);
+    fn slot(&self, key: Option<&Key>, source: IpAddr) -> Option<Slot> {
+        let place = self.turns.take(source);
+        if let Some(Place::Turn(turn)) = place {
+            return Some(Slot::Turn(Place::Turn(turn)));
         }
-        self.kept.trusted.recall(key?)?;
-        Arc::clone(&self.trusted_slots).try_acquire_owned().ok()
+        let is_trusted = key.is_some_and(|key| self.kept.trusted.recall(key).is_some());
+        let slots = is_trusted.then(|| Arc::clone(&self.trusted_slots));
+        let trusted = slots.and_then(|slots| slots.try_acquire_owned().ok());
+        trusted.map(Slot::Trusted).or(place.map(Slot::Turn))
     }
 }

@@ -10,6 +10,13 @@ use hyper::header::HeaderValue;
 
 use super::*;
 
+/// Where callers come from, unless it matters.
+const HERE: IpAddr = from(1);
+
+const fn from(number: u8) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, number))
+}
+
 fn auth(anonymous: Anonymous, tokens: TokenAuthentication, authorization: Authorization) -> Auth {
     Auth::new("node1", anonymous, tokens, authorization)
 }
@@ -38,7 +45,7 @@ async fn check(certificate: &Certificate, value: Option<&str>) -> Vec<String> {
     for anonymous in [Anonymous::Allowed, Anonymous::Refused] {
         for tokens in [TokenAuthentication::Ignored, standalone()] {
             let auth = auth(anonymous, tokens, Authorization::AlwaysAllow);
-            let found = auth.authenticate(certificate, &header(value)).await;
+            let found = auth.authenticate(certificate, &header(value), HERE).await;
             answers.push(found.map_or_else(|no| no.text, |user| user.name));
         }
     }
@@ -139,7 +146,7 @@ async fn a_token_is_asked_for_once_in_two_minutes_and_failures_are_not_kept() {
     );
     let user = async |certificate: &Certificate, token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(certificate, &headers)
+        auth.authenticate(certificate, &headers, HERE)
             .await
             .map_err(|no| no.status)
     };
@@ -171,16 +178,21 @@ async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_onc
         asked.tokens(),
         Authorization::AlwaysAllow,
     );
-    let user = async |token: String| {
+    let user_at = async |token: String, source: IpAddr| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(&Certificate::Absent, &headers).await
+        auth.authenticate(&Certificate::Absent, &headers, source)
+            .await
     };
+    let user = async |token: String| user_at(token, HERE).await;
     let began = tokio::time::Instant::now();
     assert!(user("good".to_owned()).await.is_ok());
     tokio::time::advance(Duration::from_secs(121)).await;
     {
         let mut junk: Vec<_> = (0..500)
-            .map(|number| Box::pin(user(format!("slow-{number}"))))
+            .map(|number| {
+                let source = from(u8::try_from(number % 4).unwrap());
+                Box::pin(user_at(format!("slow-{number}"), source))
+            })
             .collect();
         let answered: Vec<_> = junk
             .iter_mut()
@@ -207,12 +219,57 @@ async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_onc
 }
 
 #[tokio::test(start_paused = true)]
+async fn junk_from_some_addresses_does_not_send_an_honest_caller_at_another_away() {
+    let asked = Asked::default();
+    let auth = auth(Anonymous::Allowed, asked.tokens(), asked.access());
+    let user = async |token: String, source: u8| {
+        let headers = header(Some(&format!("Bearer {token}")));
+        auth.authenticate(&Certificate::Absent, &headers, from(source))
+            .await
+            .map(|user| user.name)
+            .map_err(|no| no.status)
+    };
+    // One address has a quarter, however much it sends.
+    let mut junk: Vec<_> = (0..100)
+        .map(|number| Box::pin(user(format!("slow-{number}"), 1)))
+        .collect();
+    junk.retain_mut(|one| one.now_or_never().is_none());
+    assert_eq!(junk.len(), 4);
+    let honest = user("good".to_owned(), 2).now_or_never();
+    assert_eq!(honest, Some(Ok("u".to_owned())), "was never seen before");
+    tokio::time::advance(Duration::from_secs(4000)).await;
+    asked.take();
+    // Three more have all turns: the next to be free is that of who has none.
+    let others = (2..5).flat_map(|source| (0..100).map(move |number| (source, number)));
+    let mut more: Vec<_> = others
+        .map(|(source, number)| Box::pin(user(format!("slow-{source}-{number}"), source)))
+        .collect();
+    more.retain_mut(|one| one.now_or_never().is_none());
+    assert_eq!(junk.len() + more.len(), 16);
+    let mut honest = Box::pin(user("good".to_owned(), 5));
+    assert_eq!((&mut honest).now_or_never(), None, "stands in the line");
+    drop(junk.pop());
+    assert_eq!(honest.await, Ok("u".to_owned()));
+    // It waits for two seconds and no longer.
+    let mut again = Box::pin(user("slow-again".to_owned(), 1));
+    assert!(
+        (&mut again).now_or_never().is_none(),
+        "the turn is free again"
+    );
+    let began = tokio::time::Instant::now();
+    assert_eq!(user("bad".to_owned(), 6).await, Err(429));
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn equal_questions_of_one_moment_are_asked_once_and_a_fault_is_known_for_ten_seconds() {
     let asked = Asked::default();
     let auth = auth(Anonymous::Allowed, asked.tokens(), asked.access());
     let user = async |token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        let found = auth.authenticate(&Certificate::Absent, &headers).await;
+        let found = auth
+            .authenticate(&Certificate::Absent, &headers, HERE)
+            .await;
         found.map_err(|no| no.status)
     };
     let slow = join_all((0..100).map(|_| user("slow"))).await;
@@ -238,7 +295,8 @@ async fn junk_does_not_drive_out_what_is_known() {
     );
     let user = async |token: &str| {
         let headers = header(Some(&format!("Bearer {token}")));
-        auth.authenticate(&Certificate::Absent, &headers).await
+        auth.authenticate(&Certificate::Absent, &headers, HERE)
+            .await
     };
     assert!(user("good").await.is_ok());
     for number in 0..6000 {
@@ -267,14 +325,18 @@ async fn what_cannot_be_a_token_is_refused_without_a_question() {
     ] {
         let value = HeaderValue::from_bytes(value).unwrap();
         let headers = [(AUTHORIZATION, value)].into_iter().collect();
-        let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+        let refused = auth
+            .authenticate(&Certificate::Absent, &headers, HERE)
+            .await;
         assert_eq!(refused.unwrap_err().status, 401);
     }
     // "a b" as a protocol.
     let value = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YSBi";
     let value = HeaderValue::from_static(value);
     let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
-    let refused = auth.authenticate(&Certificate::Absent, &headers).await;
+    let refused = auth
+        .authenticate(&Certificate::Absent, &headers, HERE)
+        .await;
     assert_eq!(refused.unwrap_err().status, 401);
     assert_eq!(asked.take(), [""; 0]);
 }
@@ -290,7 +352,7 @@ async fn a_token_may_come_as_a_protocol_of_a_websocket() {
     let with = async |protocols: &str| {
         let value = HeaderValue::from_str(protocols).unwrap();
         let headers = [(SEC_WEBSOCKET_PROTOCOL, value)].into_iter().collect();
-        auth.authenticate(&Certificate::Absent, &headers)
+        auth.authenticate(&Certificate::Absent, &headers, HERE)
             .await
             .map(|user| user.name)
             .map_err(|no| no.status)
@@ -324,7 +386,7 @@ async fn permission_is_asked_narrow_first_and_kept_as_long_as_configured() {
         asked.access(),
     );
     let may = async |name: &str, method: &str, path: &str| {
-        auth.authorize(&named(name), method, path).await
+        auth.authorize((&named(name), HERE), method, path).await
     };
     assert_eq!(may("u", "GET", "/pods").await, Ok(()));
     assert_eq!(asked.take(), ["u get nodes/pods", "u get nodes/proxy"]);
@@ -377,7 +439,7 @@ async fn a_mode_without_its_backend_forbids_everything_in_upstreams_words() {
     };
     let closed = auth(Anonymous::Allowed, standalone(), webhook);
     let refusal = closed
-        .authorize(&named("u"), "GET", "/pods")
+        .authorize((&named("u"), HERE), "GET", "/pods")
         .await
         .unwrap_err();
     assert_eq!(
@@ -388,7 +450,10 @@ async fn a_mode_without_its_backend_forbids_everything_in_upstreams_words() {
         )
     );
     let open = auth(Anonymous::Allowed, standalone(), Authorization::AlwaysAllow);
-    assert_eq!(open.authorize(&named("u"), "HEAD", "/exec/a").await, Ok(()));
+    assert_eq!(
+        open.authorize((&named("u"), HERE), "HEAD", "/exec/a").await,
+        Ok(())
+    );
 }
 
 /// Upstream's table of paths with the fine-grained gate, which 1.36 locks on.

@@ -4,12 +4,20 @@
 //! Out:   answers, and the errors of bind with their causes
 //! Upstream: none
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use hyper_util::rt::TokioExecutor;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName};
 
 use super::*;
+use crate::auth::Certificate;
+use crate::upgrade::Peer;
 
 pub(super) async fn tls_stream(
     address: SocketAddr,
@@ -551,4 +559,93 @@ async fn a_taken_port_and_bad_tls_files_are_named_at_bind() {
         std::fs::read(path("k/kubelet.key")).unwrap(),
         std::fs::read(path("a/kubelet.key")).unwrap()
     );
+}
+
+/// The authorities, and how often they were asked.
+#[derive(Debug)]
+struct Counting(Arc<dyn ClientCertVerifier>, AtomicUsize);
+
+impl ClientCertVerifier for Counting {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.verify_client_cert(leaf, rest, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, leaf, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+fn counting(authority: &Authority) -> (Arc<dyn ClientCertVerifier>, Arc<Counting>) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&authority.1).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let counting = Arc::new(Counting(verifier.build().unwrap(), AtomicUsize::new(0)));
+    let authorities: Arc<dyn ClientCertVerifier> = Arc::<Counting>::clone(&counting);
+    (authorities, counting)
+}
+
+#[test]
+fn a_chain_is_verified_once_in_a_second_and_at_once_by_other_authorities() {
+    let scratch = Scratch::new("chain");
+    let [ours, others] = ["ours", "others"].map(|name| Authority::new(&scratch.0, name));
+    let [(first, count), (second, other_count)] = [counting(&ours), counting(&others)];
+    let peer = |authority: &Authority| {
+        let (chain, _) = authority.client("admin");
+        Peer::new(loopback(), chain, CancellationToken::new())
+    };
+    let begin = UnixTime::now().as_secs().try_into().unwrap();
+    let begin = jiff::Timestamp::from_second(begin).unwrap();
+    let good = peer(&ours);
+    let later = |milliseconds| begin + jiff::SignedDuration::from_millis(milliseconds);
+    for (moment, verified) in [(0, 1), (10, 1), (999, 1), (1000, 2), (1999, 2), (-1, 3)] {
+        let said = good.certificate(Some(&first), later(moment));
+        assert!(matches!(said, Certificate::Of(_)), "{moment}");
+        assert_eq!(count.1.load(Ordering::SeqCst), verified, "{moment}");
+    }
+    let said = good.certificate(Some(&second), later(-1));
+    assert_eq!(
+        said,
+        Certificate::Invalid,
+        "nobody waits for other authorities"
+    );
+    assert_eq!(good.certificate(None, later(-1)), Certificate::Absent);
+    // What is good for nothing is looked at less often still.
+    let bad = peer(&ours);
+    let before = other_count.1.load(Ordering::SeqCst);
+    for moment in [0, 1000, 9999, 10_000] {
+        let said = bad.certificate(Some(&second), later(moment));
+        assert_eq!(said, Certificate::Invalid, "{moment}");
+    }
+    assert_eq!(other_count.1.load(Ordering::SeqCst), before + 2);
 }

@@ -96,6 +96,7 @@ impl State {
             asked: self.asked,
             created,
             started: Some(created),
+            cut_off: false,
             ended: None,
             exit_code: None,
             ended_by: None,
@@ -207,6 +208,7 @@ impl State {
             asked: self.asked,
             created,
             started: None,
+            cut_off: false,
             ended: None,
             exit_code: None,
             ended_by: None,
@@ -302,6 +304,33 @@ impl State {
             wire::ContainerEventType::ContainerStartedEvent,
         );
         Ok(())
+    }
+
+    /// The caller or the runtime went while a container was being started, as containerd has it: a caller's end is the start's, and of a
+    /// runtime's the container knows nothing, but its next start finds what is left of this one.
+    pub(super) fn cut_off_start(&mut self, id: &str) {
+        let wall = self.wall();
+        let is_up = self.life.is_some();
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        if container.state != wire::ContainerState::ContainerCreated {
+            return;
+        }
+        if let Some(instance) = self.instances.get_mut(container.instance) {
+            instance.cut_off = true;
+        }
+        let left = "failed to create containerd task: task already exists";
+        container.behaviour.start_error = Some(left.to_owned());
+        if is_up {
+            container.state = wire::ContainerState::ContainerExited;
+            container.finished = wall;
+            container.exit_code = 128;
+            "StartError".clone_into(&mut container.reason);
+            "context canceled".clone_into(&mut container.message);
+            container.exit_seen.cancel();
+        }
+        self.effect("start cut off", || id.to_owned());
     }
 
     /// The token to wait for if the container runs, `None` if there is nothing to stop.

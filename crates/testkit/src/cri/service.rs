@@ -56,6 +56,21 @@ impl Drop for OpenCall<'_> {
     }
 }
 
+/// A start that has not come to its end yet.
+struct OpenStart<'a> {
+    runtime: &'a StandInRuntime,
+    id: &'a str,
+    is_over: bool,
+}
+
+impl Drop for OpenStart<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.runtime.lock().cut_off_start(self.id);
+        }
+    }
+}
+
 fn failed(code: Code) -> Status {
     Status::new(
         code,
@@ -455,12 +470,22 @@ impl RuntimeService for StandInRuntime {
         request: Request<wire::StartContainerRequest>,
     ) -> Answer<wire::StartContainerResponse> {
         let id = request.into_inner().container_id;
-        self.instant(narrow("StartContainer", &id), |state| {
-            state
-                .start_container(&id)
-                .map(|()| wire::StartContainerResponse {})
-        })
-        .await
+        let mut open = OpenStart {
+            runtime: self,
+            id: &id,
+            is_over: false,
+        };
+        let life = self.lock().life.clone();
+        let answer = self
+            .instant(narrow("StartContainer", &id), |state| {
+                state
+                    .start_container(&id)
+                    .map(|()| wire::StartContainerResponse {})
+            })
+            .await;
+        // Whatever it is, the caller is told, unless the runtime went.
+        open.is_over = life.is_none_or(|life| !life.is_cancelled());
+        answer
     }
 
     async fn stop_container(

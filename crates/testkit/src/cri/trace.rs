@@ -95,6 +95,8 @@ pub struct Instance {
     pub created: i64,
     /// When it was started.
     pub started: Option<i64>,
+    /// Its start was cut off: the caller or the runtime went before it had an effect.
+    pub cut_off: bool,
     /// When its process ended (the truth, which the runtime notes later).
     pub ended: Option<i64>,
     /// Exit code of the process.

@@ -12,6 +12,7 @@ mod clocks;
 mod ends;
 mod figures;
 mod names;
+mod starts;
 mod untidy;
 
 use std::collections::BTreeSet;

@@ -225,6 +225,48 @@ async fn the_writers_thread_gets_the_disk_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_disk_that_hangs_is_waited_for_only_so_long_and_loses_nothing() {
+    let gate = Gate::default();
+    let store = Store::gated(&gate, no_fields);
+    let write = |name: &str| store.write(put(&format!("things/ns/{name}"), Expected::Absent, 1));
+    write("a").await.unwrap();
+    gate.shut();
+    let mut begun = Box::pin(write("begun"));
+    assert!(futures_util::poll!(&mut begun).is_pending());
+    gate.until_reached();
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let (begun, queued) = tokio::join!(begun, write("queued"));
+    for unknown in [begun, queued] {
+        let Err(WriteError::Failed(trouble)) = unknown else {
+            panic!("{unknown:?}");
+        };
+        assert!(trouble.is_hung && !trouble.is_settled, "{trouble:?}");
+    }
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_secs(31), "{waited:?}");
+    let Err(WriteError::Failed(refused)) = write("refused").await else {
+        panic!("written");
+    };
+    assert!(refused.is_hung && refused.is_settled, "{refused:?}");
+    assert_eq!(began.elapsed(), waited, "at once");
+    assert!(store.failed().is_some());
+    assert!(store.get("things/ns/a").is_some(), "reads go on");
+    tokio::time::resume();
+    gate.open();
+    let until_well = async {
+        while store.failed().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let well = tokio::time::timeout(Duration::from_secs(30), until_well).await;
+    well.unwrap();
+    write("c").await.unwrap();
+    let names: Vec<String> = held(&store).into_keys().collect();
+    assert_eq!(names, ["things/ns/a", "things/ns/begun", "things/ns/c"]);
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_else_changed_meanwhile_is_not_taken_up_again() {
     let disk = SickDisk::new();
     let store = Store::backend(disk.clone(), no_fields).unwrap();

@@ -1,0 +1,116 @@
+//! Starts that are cut off: the kubelet, the runtime or both end between the call and its answer.
+//!
+//! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted) in what it does about created containers
+
+use super::*;
+
+/// It ends well by itself, and says that it is started once.
+fn never(uid: &str) -> Arc<Pod> {
+    with_spec(
+        &pod(uid, HERE, &["sh", "-c", "sleep 5; exit 0"], 5),
+        |spec| spec.restart_policy = Some("Never".to_owned()),
+    )
+}
+
+/// Who ends while a container is being started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Kubelet,
+    Runtime,
+    Both,
+}
+
+/// A node on which the first start of the pod's container was cut off.
+async fn cut_off(ends: Ends, pods: &[Arc<Pod>]) -> Node {
+    let mut node = Node::new();
+    let fault = match ends {
+        Ends::Kubelet | Ends::Both => Fault::Hang,
+        Ends::Runtime => Fault::Crash(Duration::from_secs(3)),
+    };
+    node.runtime
+        .faults(|plan| plan.add("StartContainer", 1, fault));
+    node.send(pods);
+    node.run_for(2).await;
+    if ends == Ends::Both {
+        let down = Duration::from_secs(3);
+        node.runtime.crash(down, testkit::cri::CrashScope::Runtime);
+    }
+    if ends != Ends::Runtime {
+        node.restart().await;
+        node.send(pods);
+    }
+    node
+}
+
+fn made(node: &Node) -> Vec<(u32, bool, bool)> {
+    let instances = node.instances();
+    let containers = instances.iter().filter(|i| !i.name.is_empty());
+    containers
+        .map(|i| (i.attempt, i.cut_off, i.removed.is_some()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_cut_off_is_made_again_even_if_the_pod_says_never() {
+    for ends in [Ends::Kubelet, Ends::Runtime, Ends::Both] {
+        let node = cut_off(ends, &[never("a")]).await;
+        node.run_for(60).await;
+        let status = node.status("a").unwrap();
+        assert_eq!(status.phase.as_deref(), Some("Succeeded"), "{ends:?}");
+        let main = &status.container_statuses.as_ref().unwrap()[0];
+        assert_eq!(main.restart_count, 0, "{ends:?}");
+        assert!(
+            main.last_state
+                .as_ref()
+                .is_none_or(|s| s.terminated.is_none())
+        );
+        assert_eq!(node.runs_of("a", "main"), [(0, Some(5))], "{ends:?}");
+        let expected = [(0, true, true), (0, false, false)];
+        assert_eq!(made(&node), expected, "{ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_runtime_does_not_remove_of_a_start_that_was_cut_off_holds_nothing_up() {
+    let node = cut_off(Ends::Both, &[never("a")]).await;
+    node.runtime.faults(|plan| {
+        for call in 1..=2 {
+            let refused = Fault::FailBefore(tonic::Code::Unknown);
+            plan.add("RemoveContainer", call, refused);
+        }
+    });
+    node.run_for(30).await;
+    let phase = || node.status("a").unwrap().phase.clone().unwrap_or_default();
+    assert_eq!(phase(), "Succeeded");
+    assert_eq!(made(&node), [(0, true, false), (1, false, false)]);
+    node.run_for(200).await;
+    assert_eq!(phase(), "Succeeded");
+    assert_eq!(made(&node), [(0, true, true), (1, false, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_the_runtime_refuses_has_failed() {
+    let mut node = Node::new();
+    let pods = [with_spec(
+        &pod("a", HERE, &["start-fails", "9"], 5),
+        |spec| spec.restart_policy = Some("Never".to_owned()),
+    )];
+    node.send(&pods);
+    for _ in 0..2 {
+        node.run_for(30).await;
+        let status = node.status("a").unwrap();
+        assert_eq!(status.phase.as_deref(), Some("Failed"));
+        assert_eq!(made(&node), [(0, false, false)]);
+        node.restart().await;
+        node.send(&pods);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_pod_leaves_nothing_of_a_start_that_was_cut_off() {
+    let node = cut_off(Ends::Both, &[never("a")]).await;
+    node.send(&[]);
+    node.run_for(60).await;
+    assert!(node.instances().iter().all(|i| i.removed.is_some()));
+    assert_eq!(node.status("a"), None);
+}
