@@ -322,7 +322,6 @@ fn cgroups(c: &KubeletConfiguration, flags: &Flags) -> CgroupsConfig {
             .max_open_files
             .and_then(|files| u64::try_from(files).ok())
             .unwrap_or(0),
-        fail_on_v1: on(c.fail_cgroup_v1),
         fail_on_swap: on(c.fail_swap_on),
         swap_behavior: text(&c.memory_swap.swap_behavior),
         single_process_oom_kill: c.single_process_oom_kill,

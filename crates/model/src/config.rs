@@ -340,8 +340,6 @@ pub struct CgroupsConfig {
     pub oom_score_adj: i32,
     /// Open file limit of this process.
     pub max_open_files: u64,
-    /// Whether a v1 host is an error.
-    pub fail_on_v1: bool,
     /// Whether swap on the node is an error.
     pub fail_on_swap: bool,
     /// `NoSwap`, `LimitedSwap` or empty.

@@ -8,11 +8,9 @@
 
 use std::fmt;
 
-use serde::de::{
-    Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy};
+use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 pub use serde_saphyr::options::DuplicateKeyPolicy as Duplicates;
 
@@ -57,7 +55,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     limits.max_alias_expansions_per_anchor = 10_000;
     serde_saphyr::options! {
         legacy_octal_numbers: true,
-        reject_non_finite_typeless_float: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::Reject,
         duplicate_keys: duplicate_keys,
         with_snippet: false,
         alias_limits: limits,

@@ -71,7 +71,8 @@ impl Settings {
                 .strip_prefix("    pub ")
                 .and_then(|rest| rest.split_once(": "));
             // The flags are the raw form; each becomes a setting of a component, or is in the table by its own name.
-            if let Some((field, _)) = field.filter(|_| holder.ends_with("Config")) {
+            let is_part = holder.ends_with("Config") && holder != "Config";
+            if let Some((field, _)) = field.filter(|_| is_part) {
                 let place = format!("{holder}.{field}");
                 self.fields.entry(field.to_owned()).or_default().push(place);
             }
