@@ -419,7 +419,7 @@ impl Negotiation {
             let wanted: Vec<CipherSuite> = wanted.into_iter().flatten().collect();
             if wanted.is_empty() {
                 return Err(TlsError::Negotiation(format!(
-                    "tlsCipherSuites: {} are weak, and not available here; these are: {}",
+                    "tlsCipherSuites: no suite is left of {}: weak, and not available here; these are: {}",
                     self.cipher_suites.join(", "),
                     names_of_suites()
                 )));
@@ -628,7 +628,10 @@ mod tests {
             );
         }
         let text = provider_of(&WEAK[..2], &[]).unwrap_err();
-        let start = format!("tlsCipherSuites: {}, {} are weak, and", WEAK[0], WEAK[1]);
+        let start = format!(
+            "tlsCipherSuites: no suite is left of {}, {}: weak",
+            WEAK[0], WEAK[1]
+        );
         assert!(text.starts_with(&start), "{text}");
         let text = provider_of(&["X"], &[]).unwrap_err();
         assert!(
