@@ -87,13 +87,8 @@ pub enum Effect {
     Image(String, ResolvedImage),
     /// Variables from files for the next start of a container.
     EnvFiles(String, EnvFileValues),
-    /// A container was started.
-    Started {
-        /// Its name.
-        name: String,
-        /// When the run before it ended, if this is a restart.
-        after_failure: Option<Timestamp>,
-    },
+    /// The container of this name was started.
+    Started(String),
 }
 
 /// Why a step is not done.
@@ -247,9 +242,7 @@ impl Executor {
                 self.read_env_files(pod, container, reads, until.0).await
             }
             Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
-            Action::StartCreated { id, name, .. } => {
-                self.start_created(pod, id, name, None, look).await
-            }
+            Action::StartCreated { id, name, .. } => self.start_created(pod, id, name, look).await,
             Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
             Action::StopSandbox(id) => {
                 let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
@@ -442,7 +435,7 @@ impl Executor {
         };
         self.tell(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
-        let starting = self.start_created(pod, id.clone(), start.name, start.after_failure, look);
+        let starting = self.start_created(pod, id.clone(), start.name, look);
         let outcome = slot.during(starting).await;
         drop(slot);
         if let Some(link) = start.log_link
@@ -458,7 +451,6 @@ impl Executor {
         pod: &Pod,
         id: ContainerId,
         name: String,
-        after_failure: Option<Timestamp>,
         look: &mut Option<Scope>,
     ) -> Outcome {
         let started = self.cri.start_container(id.as_str()).await;
@@ -470,10 +462,7 @@ impl Executor {
         };
         self.tell(pod, event);
         see(look, Scope::container(id));
-        let effect = Effect::Started {
-            name: name.clone(),
-            after_failure,
-        };
+        let effect = Effect::Started(name.clone());
         of_call(
             started.map(|()| effect),
             Some(name),

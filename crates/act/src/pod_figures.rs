@@ -191,7 +191,7 @@ impl PodFigures {
     /// Attempts to start a container: one that has no image was tried, too.
     fn count_container(&self, pod: &Pod, outcome: &Outcome) {
         let (name, code) = match outcome {
-            Outcome::Done(Effect::Started { name, .. }) => (name, None),
+            Outcome::Done(Effect::Started(name)) => (name, None),
             Outcome::Failed(failure) | Outcome::Unknown(failure) => match &failure.container {
                 Some(name) => (name, Some(failure.reason.as_str())),
                 None => return,

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_decide::adopt::record_of_status;
-use kubelet_decide::container_start::back_off_key;
 use kubelet_decide::cut_off::Starts;
 use kubelet_decide::deadline::end_of;
 use kubelet_decide::events::{ToldWaits, made_to_end};
@@ -26,7 +25,6 @@ use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
 use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status, shown_waits};
-use kubelet_decide::restart::BackOff;
 use kubelet_decide::view::{
     Desire, Ended, NetworkState, PodRecord, PodView, Prepared, ResolvedImage, TerminatingRecord,
     Waiting,
@@ -114,6 +112,7 @@ pub struct PodWorker {
     resolved: BTreeMap<String, ResolvedImage>,
     waiting: BTreeMap<String, Waiting>,
     held: BTreeMap<String, Timestamp>,
+    tries: BTreeMap<String, u32>,
     pod_waiting: Option<Waiting>,
     prepared: Prepared,
     dirs: Option<PodDirs>,
@@ -198,6 +197,7 @@ impl PodWorker {
             resolved: BTreeMap::new(),
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
+            tries: BTreeMap::new(),
             pod_waiting: None,
             prepared: Prepared::No,
             dirs: None,
@@ -253,7 +253,7 @@ impl PodWorker {
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
-            let starts = self.note_starts(&thought.plan);
+            let starts = self.note_starts(&order.pod, &thought.plan);
             self.show(&order.pod, &observed, &thought.plan).await;
             self.tell_refused(&order, &observed);
             if thought.plan.steps.is_empty() {
@@ -368,12 +368,14 @@ impl PodWorker {
                 *known = (*known).max(count);
             }
             self.note_run(&spec.name, observed);
+            self.leave_to_back_off(&spec.name, observed);
             let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
             if runs {
                 // Started, whatever its call said: the next start asks for its image anew.
                 self.resolved.remove(&spec.name);
                 self.waiting.remove(&spec.name);
                 self.held.remove(&spec.name);
+                self.tries.remove(&spec.name);
             }
         }
         let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
@@ -577,7 +579,7 @@ impl PodWorker {
         for outcome in executed.outcomes {
             self.tell_unkilled(pod, &outcome);
             match outcome {
-                Outcome::Done(effect) => self.remember_effect(pod, effect),
+                Outcome::Done(effect) => self.remember_effect(effect),
                 Outcome::Failed(failure) if failure.is_garbage => {
                     tracing::warn!(uid = %self.uid, why = %failure.message, "What nobody needs could not be removed");
                     self.garbage_at = self.now().checked_add(GARBAGE_PAUSE).ok();
@@ -618,7 +620,7 @@ impl PodWorker {
         }
     }
 
-    fn remember_effect(&mut self, pod: &Pod, effect: Effect) {
+    fn remember_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Nothing => {}
             Effect::Prepared(written) => {
@@ -644,21 +646,11 @@ impl PodWorker {
                     image.env_files = Some(values);
                 }
             }
-            Effect::Started {
-                name,
-                after_failure,
-            } => {
+            Effect::Started(name) => {
                 self.resolved.remove(&name);
                 self.waiting.remove(&name);
                 self.held.remove(&name);
-                if let Some(failed_at) = after_failure {
-                    let spec = pod.all_containers().find(|c| c.name == name);
-                    let key = spec.map(back_off_key).unwrap_or_default();
-                    let old = self.record.restart_back_off.get(&name);
-                    let cap = self.parts.node.max_backoff_seconds;
-                    let next = BackOff::next(old, key, failed_at, self.now(), cap);
-                    self.record.restart_back_off.insert(name, next);
-                }
+                self.tries.remove(&name);
             }
         }
     }

@@ -1,15 +1,20 @@
 //! Whether an ended container is started again, and how long to wait before that.
 //!
 //! In:    restart policy, newest instance, back-off as data, now
-//! Out:   `RestartDecision`; the back-off to keep when it is started
+//! Out:   whether a container is wanted running; the back-off to keep before it is started again
 //! Calls: pod_plan, init containers, phase
 //! Holds: gaps between restarts are 0, 10, 20, 40, 80, 160, 300 s; a run of 2 × the cap resets them
 //! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted), client-go/util/flowcontrol/backoff.go
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use kubelet_model::observed::{ContainerState, ObservedContainer};
-use kubelet_model::pod::RestartPolicy;
+use kubelet_model::pod::{Pod, RestartPolicy};
 use serde::{Deserialize, Serialize};
+
+use crate::container_start::back_off_key;
+use crate::plan::{Action, PodPlan};
 
 /// First gap, seconds.
 pub const INITIAL_BACK_OFF_SECONDS: i64 = 10;
@@ -71,6 +76,28 @@ impl BackOff {
     fn is_stale(&self, failed_at: Timestamp, cap_seconds: i64) -> bool {
         failed_at.duration_since(self.updated)
             > SignedDuration::from_secs(cap_seconds.saturating_mul(2))
+    }
+}
+
+/// Lengthens the back-off of every container that a plan starts again. Before the start, as upstream does: what fails after it, the
+/// creation or the start itself, waits no less than what ran and ended.
+pub fn lengthen(
+    back_offs: &mut BTreeMap<String, BackOff>,
+    pod: &Pod,
+    plan: &PodPlan,
+    now: Timestamp,
+    cap_seconds: i64,
+) {
+    for step in &plan.steps {
+        let Action::StartContainer(start) = &step.action else {
+            continue;
+        };
+        let spec = pod.all_containers().find(|spec| spec.name == start.name);
+        if let (Some(failed_at), Some(spec)) = (start.after_failure, spec) {
+            let old = back_offs.get(&start.name);
+            let next = BackOff::next(old, back_off_key(spec), failed_at, now, cap_seconds);
+            back_offs.insert(start.name.clone(), next);
+        }
     }
 }
 

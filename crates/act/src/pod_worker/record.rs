@@ -15,9 +15,11 @@ use kubelet_decide::cut_off::{Starts, starts_of};
 use kubelet_decide::lifecycle::Lifecycle;
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_status::exit_of_lost;
+use kubelet_decide::restart::lengthen;
 use kubelet_decide::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::view::{Desire, PodRecord};
 use kubelet_model::observed::ObservedPod;
+use kubelet_model::pod::Pod;
 
 use super::{Order, PodWorker};
 use crate::clock::Clock;
@@ -70,13 +72,17 @@ impl PodWorker {
     }
 
     /// Kept before the runtime is asked to start anything: should nobody be here to be answered, it is known what came to nothing.
-    pub(super) fn note_starts(&mut self, plan: &PodPlan) -> Starts {
+    pub(super) fn note_starts(&mut self, pod: &Pod, plan: &PodPlan) -> Starts {
         let starts = starts_of(plan);
-        let forgets = self.parts.executor.faults.planted() == Planted::ForgetsStarts;
-        if !starts.is_empty() && !forgets {
-            self.record.begin_starts(&starts);
-            self.save();
+        if starts.is_empty() {
+            return starts;
         }
+        if self.parts.executor.faults.planted() != Planted::ForgetsStarts {
+            self.record.begin_starts(&starts);
+        }
+        let (now, cap) = (self.now(), self.parts.node.max_backoff_seconds);
+        lengthen(&mut self.record.restart_back_off, pod, plan, now, cap);
+        self.save();
         starts
     }
 

@@ -114,3 +114,49 @@ async fn a_removed_pod_leaves_nothing_of_a_start_that_was_cut_off() {
     assert!(node.instances().iter().all(|i| i.removed.is_some()));
     assert_eq!(node.status("a"), None);
 }
+
+/// Statuses of the pod's container that were shown, second by second.
+async fn waits(node: &Node, seconds: u64) -> Vec<String> {
+    let mut shown: Vec<String> = Vec::new();
+    for _ in 0..seconds {
+        node.run_for(1).await;
+        let status = node.status("a").unwrap();
+        let main = &status.container_statuses.as_ref().unwrap()[0];
+        let waiting = main.state.as_ref().and_then(|s| s.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.clone());
+        shown.push(reason.unwrap_or_else(|| "-".to_owned()));
+    }
+    shown
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_never_starts_backs_off_like_one_that_ends() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["start-fails", "9"], 5)]);
+    let shown = waits(&node, 60).await;
+    // At once, at once again, and after 10, 20 and 40 seconds.
+    let starts = made(&node).len();
+    assert!((4..=5).contains(&starts), "{starts}: {shown:?}");
+    let backs_off = shown.iter().filter(|reason| *reason == "CrashLoopBackOff");
+    assert!(backs_off.count() > 45, "{shown:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_made_is_tried_less_and_less_often() {
+    let node = Node::new();
+    node.runtime.faults(|plan| {
+        for call in 1..=60 {
+            let refused = Fault::FailBefore(tonic::Code::Unknown);
+            plan.add("CreateContainer", call, refused);
+        }
+    });
+    node.send(&[pod("a", HERE, &["sleep", "100"], 5)]);
+    let shown = waits(&node, 60).await;
+    // After 1, 2, 4, 8 and then 10 seconds each.
+    let calls = node.calls_since(0);
+    let tries = calls.iter().filter(|c| c.starts_with("CreateContainer"));
+    let tries = tries.count();
+    assert!((7..=10).contains(&tries), "{tries}: {shown:?}");
+    let says_so = shown.iter().filter(|r| *r == "CreateContainerError");
+    assert!(says_so.count() > 50, "{shown:?}");
+}
