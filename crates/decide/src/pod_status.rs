@@ -242,10 +242,10 @@ fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
 /// A pod that was stopped: failed when any container did not end with 0.
 fn terminal_phase(view: &PodView<'_>) -> Phase {
     let failed = view.pod.containers().iter().any(|c| {
-        let newest = view
-            .observed
-            .instances(&c.name)
-            .find_map(|i| i.state.exit().map(|e| e.code));
+        let newest = view.observed.instances(&c.name).find_map(|i| {
+            let code = i.state.exit()?.code;
+            Some(view.record.later_exit(i).map_or(code, |later| later.code))
+        });
         newest.or_else(|| view.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
     });
     if failed {
@@ -280,7 +280,11 @@ enum Kind {
 
 fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1::ContainerStatus {
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
-    let current = view.observed.instances(&spec.name).find(started);
+    let newest = view.observed.instances(&spec.name).find(started);
+    // The runtime may have forgotten the newest one already, and still hold one before it.
+    let is_newest =
+        |c: &&ObservedContainer| c.state.may_run() || view.record.later_exit(c).is_none();
+    let current = newest.filter(is_newest);
     let recorded = view.record.exits.get(&spec.name);
     let current_exit =
         current.and_then(|c| c.state.exit().map(|e| terminated(view, &exit_of(c, e))));
@@ -288,10 +292,10 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
         .observed
         .instances(&spec.name)
         .filter(started)
-        .skip(1)
+        .filter(|c| current.is_none_or(|current| current.id != c.id))
         .find_map(|c| c.state.exit().map(|e| exit_of(c, e)));
     let earlier_recorded = recorded
-        .filter(|r| current.is_none_or(|c| c.id.as_str() != r.id))
+        .filter(|r| current.is_some_and(|c| c.id.as_str() != r.id))
         .cloned();
     let last = earlier.or(earlier_recorded);
     let running = match current.map(|c| &c.state) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kubelet_model::disk::PodDirs;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
-use kubelet_model::observed::ObservedPod;
+use kubelet_model::observed::{ObservedContainer, ObservedPod};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,13 @@ impl PodRecord {
         let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
         let mut held = observed.sandboxes.iter();
         ends && held.any(|sandbox| is_unknown(sandbox.id.as_str()))
+    }
+
+    /// The exit of a later instance than this one. While what is left of a pod is removed, an earlier instance may outlive a later one in
+    /// the runtime.
+    pub fn later_exit(&self, instance: &ObservedContainer) -> Option<&RecordedExit> {
+        let recorded = self.exits.get(&instance.name);
+        recorded.filter(|exit| exit.attempt > instance.attempt)
     }
 
     /// The pod ends: what was seen to run and is not there any more has ended, with a code that nobody knows.

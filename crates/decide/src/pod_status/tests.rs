@@ -207,3 +207,46 @@ fn of_a_status_only_the_words_of_others_are_read() {
         );
     }
 }
+
+/// A container of which the runtime still holds an earlier instance while the newest is removed already: nothing goes back.
+#[test]
+fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
+    use kubelet_model::observed::Exit;
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let exit = |code| Exit {
+        started_at: at(5),
+        finished_at: at(9),
+        code,
+        reason: "Error".to_owned(),
+        message: String::new(),
+    };
+    let shown = |recorded_attempt: Option<u32>, observed: bool| {
+        let pod = pod("{spec: {restartPolicy: Always, containers: [{name: a, image: i}]}}");
+        let mut seen = Seen::new(pod, PodObjects::default()).running();
+        let mut one = seen.observed.containers.remove(0);
+        (one.attempt, one.restart_count) = (1, 1);
+        one.state = ContainerState::Exited(exit(255));
+        if let Some(attempt) = recorded_attempt {
+            let mut later = exit_of(&one, &exit(137));
+            if attempt != one.attempt {
+                "later".clone_into(&mut later.id);
+            }
+            later.attempt = attempt;
+            seen.record.exits.insert("a".to_owned(), later);
+        }
+        if observed {
+            seen.observed.containers = vec![one];
+        }
+        let status = seen.see(|view| pod_status(view).status);
+        let of = |state: Option<&v1::ContainerState>| {
+            state.and_then(|s| s.terminated.as_ref().map(|t| t.exit_code))
+        };
+        let main = &status.container_statuses.unwrap()[0];
+        (of(main.state.as_ref()), of(main.last_state.as_ref()))
+    };
+    assert_eq!(shown(Some(2), true), (Some(137), Some(255)));
+    assert_eq!(shown(Some(2), false), (Some(137), None));
+    assert_eq!(shown(Some(1), true), (Some(255), None), "the same instance");
+    assert_eq!(shown(Some(0), true), (Some(255), Some(137)));
+    assert_eq!(shown(None, true), (Some(255), None));
+}
