@@ -61,7 +61,7 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
             return Standing::Running;
         }
         if let Some(exit) = instance.state.exit() {
-            let later = view.record.later_exit(instance);
+            let later = view.later_exit(instance);
             let later = later.filter(|exit| still_counts(view, exit));
             return Standing::Ended(later.map_or(exit.code, |later| later.code));
         }

@@ -244,7 +244,7 @@ fn terminal_phase(view: &PodView<'_>) -> Phase {
     let failed = view.pod.containers().iter().any(|c| {
         let newest = view.observed.instances(&c.name).find_map(|i| {
             let code = i.state.exit()?.code;
-            Some(view.record.later_exit(i).map_or(code, |later| later.code))
+            Some(view.later_exit(i).map_or(code, |later| later.code))
         });
         newest.or_else(|| view.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
     });
@@ -282,8 +282,7 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
     let newest = view.observed.instances(&spec.name).find(started);
     // The runtime may have forgotten the newest one already, and still hold one before it.
-    let is_newest =
-        |c: &&ObservedContainer| c.state.may_run() || view.record.later_exit(c).is_none();
+    let is_newest = |c: &&ObservedContainer| c.state.may_run() || view.later_exit(c).is_none();
     let current = newest.filter(is_newest);
     let recorded = view.record.exits.get(&spec.name);
     let current_exit =

@@ -138,13 +138,6 @@ impl PodRecord {
         ends && held.any(|sandbox| is_unknown(sandbox.id.as_str()))
     }
 
-    /// The exit of a later instance than this one. While what is left of a pod is removed, an earlier instance may outlive a later one in
-    /// the runtime.
-    pub fn later_exit(&self, instance: &ObservedContainer) -> Option<&RecordedExit> {
-        let recorded = self.exits.get(&instance.name);
-        recorded.filter(|exit| exit.attempt > instance.attempt)
-    }
-
     /// The pod ends: what was seen to run and is not there any more has ended, with a code that nobody knows.
     pub fn give_up_lost(&mut self, observed: &ObservedPod, now: Timestamp) {
         let is_lost = |name: &str, run: &RecordedExit| {
@@ -265,6 +258,16 @@ pub struct ImageBackOff {
     pub message: String,
     /// When its presence was last looked at.
     pub looked_at: Timestamp,
+}
+
+impl<'a> PodView<'a> {
+    /// The exit of a later instance than this one, of a pod that ends: while what is left of it is removed, an earlier instance may
+    /// outlive a later one in the runtime. Before that the record may still be of an earlier life, whose instances bear higher numbers.
+    pub fn later_exit(&self, instance: &ObservedContainer) -> Option<&'a RecordedExit> {
+        let ends = self.lifecycle.rank() > 0;
+        let recorded = self.record.exits.get(&instance.name).filter(|_| ends);
+        recorded.filter(|exit| exit.attempt > instance.attempt)
+    }
 }
 
 /// The input of every decision about one pod.

@@ -220,7 +220,10 @@ fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
         reason: "Error".to_owned(),
         message: String::new(),
     };
-    let shown = |recorded_attempt: Option<u32>, observed: bool| {
+    let ended = Lifecycle::Terminated {
+        cause: crate::lifecycle::TerminationCause::Removed,
+    };
+    let shown_of = |life: &Lifecycle, recorded_attempt: Option<u32>, observed: bool| {
         let pod = pod("{spec: {restartPolicy: Always, containers: [{name: a, image: i}]}}");
         let mut seen = Seen::new(pod, PodObjects::default()).running();
         let mut one = seen.observed.containers.remove(0);
@@ -237,6 +240,7 @@ fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
         if observed {
             seen.observed.containers = vec![one];
         }
+        seen.life = life.clone();
         let status = seen.see(|view| pod_status(view).status);
         let of = |state: Option<&v1::ContainerState>| {
             state.and_then(|s| s.terminated.as_ref().map(|t| t.exit_code))
@@ -244,7 +248,10 @@ fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
         let main = &status.container_statuses.unwrap()[0];
         (of(main.state.as_ref()), of(main.last_state.as_ref()))
     };
+    let shown = |attempt, observed| shown_of(&ended, attempt, observed);
     assert_eq!(shown(Some(2), true), (Some(137), Some(255)));
+    let of_another_life = shown_of(&Lifecycle::Syncing, Some(2), true);
+    assert_eq!(of_another_life.0, Some(255));
     assert_eq!(shown(Some(2), false), (Some(137), None));
     assert_eq!(shown(Some(1), true), (Some(255), None), "the same instance");
     assert_eq!(shown(Some(0), true), (Some(255), Some(137)));

@@ -47,6 +47,7 @@ pub(crate) struct Seen {
     pub(crate) active_since: Option<Timestamp>,
     pub(crate) handlers: Option<RuntimeHandlers>,
     pub(crate) wall: Timestamp,
+    pub(crate) life: Lifecycle,
 }
 
 impl Seen {
@@ -62,6 +63,7 @@ impl Seen {
             active_since: None,
             handlers: None,
             wall: Timestamp::UNIX_EPOCH,
+            life: Lifecycle::Syncing,
         }
     }
 
@@ -104,7 +106,7 @@ impl Seen {
         of(&PodView {
             pod: &self.pod,
             desire: &Desire::Run,
-            lifecycle: &Lifecycle::Syncing,
+            lifecycle: &self.life,
             observed: &self.observed,
             dirs: Some(&DIRS),
             record: &self.record,
