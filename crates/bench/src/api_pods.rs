@@ -132,34 +132,17 @@ pub(crate) fn many(
             widths.again(floor, recording, &cluster.kubelet)?;
         }
     }
-    if let Some(best) = widths.best() {
-        let ratios = started.by(&best.start);
-        table.judge(
-            &format!("cluster, {count} pods at once: POSTs to all Ready seen by a watcher"),
-            format!(
-                "{}; {}; {:.1} pods/s",
-                started.spread("s"),
-                ratios.times("floor"),
-                f64::from(count) / started.median()
-            ),
-            format!(
-                "{} at width {}; {:.1} pods/s",
-                best.start.spread("s"),
-                best.width,
-                f64::from(count) / best.start.median()
-            ),
-            ("<= 1.2 x floor", ratios.median() <= 1.2),
-        );
-        table.note(
-            &format!("cluster, {count} pods at once: floor by width, one run each (s)"),
-            "",
-            widths.scouted.clone(),
-        );
-        table.note(
-            &format!("cluster, {count} pods at once: DELETEs to all DELETED"),
-            ended.spread("s"),
-            best.end.spread("s"),
-        );
-    }
+    let title = format!("cluster, {count} pods at once");
+    let words = (
+        "POSTs to all Ready seen by a watcher",
+        "DELETEs to all DELETED",
+    );
+    widths.report(
+        table,
+        &title,
+        words,
+        (&started, &ended),
+        ("<= 1.2 x floor", 1.2),
+    );
     Ok(())
 }

@@ -248,34 +248,14 @@ pub(crate) fn many(
             widths.again(floor, recording, &kubelet.program)?;
         }
     }
-    if let Some(best) = widths.best() {
-        let ratios = started.by(&best.start);
-        table.judge(
-            &format!("{count} pods at once: manifests to all Ready"),
-            format!(
-                "{}; {}; {:.1} pods/s",
-                started.spread("s"),
-                ratios.times("floor"),
-                f64::from(count) / started.median()
-            ),
-            format!(
-                "{} at width {}; {:.1} pods/s",
-                best.start.spread("s"),
-                best.width,
-                f64::from(count) / best.start.median()
-            ),
-            ("<= 1.15 x floor", ratios.median() <= 1.15),
-        );
-        table.note(
-            &format!("{count} pods at once: floor by width, one run each (s)"),
-            "",
-            widths.scouted.clone(),
-        );
-        table.note(
-            &format!("{count} pods at once: removed to gone from /pods"),
-            ended.spread("s"),
-            best.end.spread("s"),
-        );
-    }
+    let title = format!("{count} pods at once");
+    let words = ("manifests to all Ready", "removed to gone from /pods");
+    widths.report(
+        table,
+        &title,
+        words,
+        (&started, &ended),
+        ("<= 1.15 x floor", 1.15),
+    );
     Ok(())
 }

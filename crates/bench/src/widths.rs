@@ -1,14 +1,14 @@
 //! The floor of many pods at once: its best width, and its samples there.
 //!
 //! In:    the floor, a recording, the process that must not run meanwhile
-//! Out:   the width with the lowest median, with its starts and ends, a sample a round
+//! Out:   the width with the lowest median, with its starts and ends, a sample a round; rows of the table
 //! Calls: pods, api_pods
 //! Holds: every width is tried once, only to choose: the best goes on, and the second too when one run each is not enough to choose
 //!        between them. A machine grows slower while pods come and go (cgroups linger), so each run is held against the floor's run
 //!        of the same round, and who goes first alternates
 //! Upstream: none
 
-use crate::figures::Samples;
+use crate::figures::{Samples, Table};
 use crate::floor::Floor;
 use crate::program::Program;
 use crate::recording::Recording;
@@ -31,7 +31,7 @@ pub(crate) struct Width {
 #[derive(Debug)]
 pub(crate) struct Widths {
     /// What one run of each width said.
-    pub(crate) scouted: String,
+    scouted: String,
     count: u32,
     going_on: Vec<Width>,
 }
@@ -94,9 +94,51 @@ impl Widths {
     }
 
     /// The width with the lowest median.
-    pub(crate) fn best(&self) -> Option<&Width> {
+    fn best(&self) -> Option<&Width> {
         let medians =
             |one: &&Width, other: &&Width| one.start.median().total_cmp(&other.start.median());
         self.going_on.iter().min_by(medians)
+    }
+
+    /// Rows of the table: starts against the floor with the pods that each makes in a second, how the width was chosen, ends.
+    pub(crate) fn report(
+        &self,
+        table: &mut Table,
+        title: &str,
+        (start, end): (&str, &str),
+        (started, ended): (&Samples, &Samples),
+        (target, limit): (&str, f64),
+    ) {
+        let Some(best) = self.best() else {
+            return;
+        };
+        let ratios = started.by(&best.start);
+        let pace = |samples: &Samples| f64::from(self.count) / samples.median();
+        table.judge(
+            &format!("{title}: {start}"),
+            format!(
+                "{}; {}; {:.1} pods/s",
+                started.spread("s"),
+                ratios.times("floor"),
+                pace(started)
+            ),
+            format!(
+                "{} at width {}; {:.1} pods/s",
+                best.start.spread("s"),
+                best.width,
+                pace(&best.start)
+            ),
+            (target, ratios.median() <= limit),
+        );
+        table.note(
+            &format!("{title}: floor by width, one run each (s)"),
+            "",
+            self.scouted.clone(),
+        );
+        table.note(
+            &format!("{title}: {end}"),
+            ended.spread("s"),
+            best.end.spread("s"),
+        );
     }
 }
