@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use kubelet_model::config::truth;
 use kubelet_model::duration::GoDuration;
 use kubelet_model::quantity::Quantity;
 
@@ -121,15 +122,6 @@ fn grace(_: &str, value: &str) -> Result<(), String> {
 /// Whether a threshold never acts: upstream drops these.
 fn is_ignored(value: &str) -> bool {
     matches!(value, "0%" | "100%")
-}
-
-/// Go's `strconv.ParseBool`.
-fn truth(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 impl Examination<'_> {

@@ -8,6 +8,7 @@
 
 use super::Kind;
 use crate::config_files::joined;
+use kubelet_model::config::truth;
 use kubelet_model::duration::{DurationParseError, GoDuration};
 use kubelet_model::quantity::{Quantity, QuantityParseError};
 use serde_json::{Map, Value, json};
@@ -107,15 +108,7 @@ fn pairs(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn boolean(text: &str) -> Result<bool, ValueError> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(ValueError::Syntax(
-            "ParseBool",
-            text.to_owned(),
-            "invalid syntax",
-        )),
-    }
+    truth(text).ok_or_else(|| ValueError::Syntax("ParseBool", text.to_owned(), "invalid syntax"))
 }
 
 /// Go's `ParseInt` with base 0: `0x`, `0o`, `0b`, a leading zero for octal, underscores between digits.
