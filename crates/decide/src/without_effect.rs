@@ -7,7 +7,6 @@
 //!        and one that is read is in it only with the part that works
 //! Upstream: none (there each of these settings has its effect)
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kubelet_api::config::KubeletConfiguration;
@@ -260,8 +259,7 @@ pub fn document() -> String {
             .to_owned(),
     );
     line("\n## Feature gates\n\nOf all gates these switch something here; `kubernetes_feature_enabled` shows upstream's value of every gate:\n".to_owned());
-    let by_name: BTreeMap<&str, ()> = GATES.iter().map(|name| (*name, ())).collect();
-    for name in by_name.keys() {
+    for name in GATES {
         line(format!("- `{name}`"));
     }
     text

@@ -35,9 +35,8 @@ pub(super) struct Settings {
     fields: BTreeMap<String, Vec<String>>,
     /// Rows of the table: what holds the setting, and whether a part of it works.
     rows: BTreeMap<String, bool>,
-    /// Names of fields that are read somewhere.
-    read: BTreeSet<String>,
-    words: Vec<(String, BTreeSet<String>)>,
+    /// Every word that follows a dot in a reader.
+    words: BTreeSet<String>,
 }
 
 impl Settings {
@@ -58,7 +57,7 @@ impl Settings {
         let product = text
             .split_once("#[cfg(test)]\nmod tests {")
             .map_or(text, |(product, _)| product);
-        self.words.push((file.to_owned(), after_dots(product)));
+        self.words.extend(after_dots(product));
     }
 
     fn declared(&mut self, text: &str) {
@@ -89,18 +88,10 @@ impl Settings {
     }
 
     /// What is wrong, once all files were taken in.
-    pub(super) fn findings(mut self) -> Vec<String> {
-        for (_, words) in &self.words {
-            self.read.extend(
-                words
-                    .iter()
-                    .filter(|w| self.fields.contains_key(*w))
-                    .cloned(),
-            );
-        }
+    pub(super) fn findings(&self) -> Vec<String> {
         let mut findings = Vec::new();
         for (field, places) in &self.fields {
-            let is_read = self.read.contains(field);
+            let is_read = self.words.contains(field);
             for place in places {
                 match (is_read, self.rows.get(place)) {
                     (false, None) => findings.push(format!(
@@ -124,7 +115,7 @@ impl Settings {
 }
 
 /// Every word that follows a dot: names of fields that are read, and of methods.
-fn after_dots(text: &str) -> BTreeSet<String> {
+fn after_dots(text: &str) -> impl Iterator<Item = String> {
     let rest = text.split('.').skip(1);
     let word = |rest: &str| {
         let end = rest
@@ -132,7 +123,7 @@ fn after_dots(text: &str) -> BTreeSet<String> {
             .unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default().to_owned()
     };
-    rest.map(word).filter(|word| !word.is_empty()).collect()
+    rest.map(word).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
