@@ -430,12 +430,12 @@ impl SyncLoop {
             let grace_seconds = (!pod.is_static() && is_deleted(pod)).then_some(0);
             self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
         } else {
-            let silent: Vec<&str> = self
-                .sources
-                .difference(&self.desired.seen)
-                .map(|source| source.as_str())
-                .collect();
-            tracing::info!(pod = %pod.full_name, uid = %pod.uid, silent = silent.join(", "), "Pod is named no more; it stays until every source has spoken");
+            let silent = self.sources.difference(&self.desired.seen);
+            let mut waits_for: Vec<&str> = silent.map(|source| source.as_str()).collect();
+            if !self.listed {
+                waits_for.push("container runtime");
+            }
+            tracing::info!(pod = %pod.full_name, uid = %pod.uid, waits_for = waits_for.join(", "), "No source names the pod any more; it stays until every source has spoken and the container runtime was listed");
             self.kept.insert(pod.uid.clone());
         }
     }

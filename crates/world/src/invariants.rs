@@ -83,7 +83,7 @@ impl<'a> Truth<'a> {
             .life(uid, 0)
             .map_or(life.since, |life| life.since);
         let since = if self.losses.is_empty() {
-            life.since
+            self.ledger.active_since(uid, life)
         } else {
             first
         };

@@ -4,7 +4,8 @@
 //! Out:   whether a pod was wanted all the time, and as what
 //! Calls: run writes; watch and invariants read
 //! Holds: what changed while the kubelet was down and changed back was never asked; a pod that no source names any more is wanted
-//!        until every source has spoken in this life of the kubelet; of a UID that two sources name the first counts
+//!        until every source has spoken in this life of the kubelet; of a UID that two sources name the first counts; a pod that is
+//!        back before the kubelet may let go of anything may have gone on
 //! Upstream: none
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub struct Life {
     pub until: Option<i64>,
     /// What was asked, in order.
     pub versions: Vec<Version>,
+    /// The life before may have gone on as this one: the kubelet could not let go of the pod in between.
+    pub goes_on: bool,
 }
 
 impl Life {
@@ -68,13 +71,21 @@ pub struct Ledger {
     named: BTreeMap<SourceKind, BTreeMap<String, Arc<Pod>>>,
     /// Whose word counts for a UID.
     counts: BTreeMap<String, SourceKind>,
+    /// When the kubelet started, while it has not let go of anything yet: it has not heard every source, or not listed the runtime.
+    holds_since: Option<i64>,
 }
 
 impl Ledger {
     /// A new life of the kubelet: no source has spoken to it yet.
-    pub fn kubelet_starts(&mut self) {
+    pub fn kubelet_starts(&mut self, at: i64) {
         self.named.clear();
         self.counts.clear();
+        self.holds_since = Some(at);
+    }
+
+    /// From here on the kubelet stops what no source names.
+    pub fn kubelet_lets_go(&mut self) {
+        self.holds_since = None;
     }
 
     /// A source's whole set was handed over. `all` are the sources that there are.
@@ -106,6 +117,10 @@ impl Ledger {
                     since_wall: now.wall,
                     until: None,
                     versions: vec![version],
+                    goes_on: lives.last().is_some_and(|before| {
+                        self.holds_since
+                            .is_some_and(|held| before.until >= Some(held))
+                    }),
                 }),
             }
         }
@@ -141,6 +156,20 @@ impl Ledger {
             .find(|(_, life)| life.since <= at)
     }
 
+    /// When the pod of this life may have become active: where lives may have gone on as one, the first of them began it.
+    pub fn active_since(&self, uid: &str, life: &Life) -> i64 {
+        let lives = self.lives.get(uid).map_or(&[][..], Vec::as_slice);
+        let so_far = lives.iter().rev().skip_while(|of| of.since > life.since);
+        let mut first = life.since;
+        for of in so_far {
+            first = of.since;
+            if !of.goes_on {
+                break;
+            }
+        }
+        first
+    }
+
     /// The life of this number.
     pub fn life(&self, uid: &str, number: usize) -> Option<&Life> {
         self.lives.get(uid)?.get(number)
@@ -158,5 +187,48 @@ impl Ledger {
     pub fn wanted_throughout(&self, uid: &str, from: i64, to: i64) -> bool {
         self.life_at(uid, from)
             .is_some_and(|(_, life)| life.until.is_none_or(|until| until > to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods;
+    use testkit::prng::Prng;
+
+    const FILE: SourceKind = SourceKind::File;
+
+    /// When the pod's third life may have begun, where the kubelet starts at 10 and lets go of pods from this moment on.
+    fn active_since(lets_go_at: i64) -> i64 {
+        let pod = pods::pod(FILE, 0, "uid1", &mut Prng::new(1));
+        let all = BTreeSet::from([FILE]);
+        let mut ledger = Ledger::default();
+        for (at, is_named) in [(1, true), (2, false), (11, true), (12, false), (13, true)] {
+            if at == 11 {
+                ledger.kubelet_starts(10);
+            }
+            if at >= lets_go_at {
+                ledger.kubelet_lets_go();
+            }
+            let set = if is_named {
+                vec![Arc::clone(&pod)]
+            } else {
+                Vec::new()
+            };
+            let now = Now {
+                truth: at,
+                wall: at,
+            };
+            ledger.sent(now, FILE, &set, &all);
+        }
+        let (number, life) = ledger.wanted("uid1").unwrap();
+        assert_eq!((number, life.since), (2, 13));
+        ledger.active_since("uid1", life)
+    }
+
+    #[test]
+    fn a_pod_that_is_back_before_the_kubelet_lets_go_may_have_gone_on() {
+        assert_eq!(active_since(i64::MAX), 11);
+        assert_eq!(active_since(13), 13);
     }
 }

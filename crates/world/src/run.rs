@@ -653,6 +653,9 @@ impl World {
         if self.silent.contains_key(&source) {
             return Ok(());
         }
+        if *kubelet.path.all_sources_seen.borrow() {
+            self.ledger.kubelet_lets_go();
+        }
         let pods = self.manifests.of(source);
         self.ledger.sent(self.now(), source, &pods, &self.sources);
         // A dead one takes nothing; it is buried at the next wait.
@@ -710,7 +713,7 @@ impl World {
         self.watch.kubelet_starts();
         self.shown = Some(kubelet.status.subscribe());
         self.kubelet = Some(kubelet);
-        self.ledger.kubelet_starts();
+        self.ledger.kubelet_starts(self.now().truth);
         self.draw_silence();
         self.send_all()
     }
