@@ -8,20 +8,20 @@
 //!        it is taken; a stop ends early for an order that leaves less grace, a pull and work on the disk for one that stops the pod
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use kubelet_cri::{Client, CriError, Happened};
-use kubelet_decide::env_file::{EnvFileRead, EnvFileValues};
+use kubelet_decide::env_file::EnvFileRead;
 use kubelet_decide::events::{self, ImageMoment, Kill, PodEvent};
+use kubelet_decide::outcome::{Effect, Failure, ImageFailure, Outcome};
 use kubelet_decide::plan::{
     Action, HostWork, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
 };
 use kubelet_decide::pod_plan::leaves_less_grace;
-use kubelet_decide::view::{Desire, ResolvedImage};
-use kubelet_decide::volumes::{Leaving, Mark};
+use kubelet_decide::view::{Desire, Now, Order};
 use kubelet_host::blocking::Lane;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
@@ -34,7 +34,6 @@ use crate::faults::{FaultPoint, Faults, Planted};
 use crate::host_work::{Host, HostWorkError};
 use crate::images::Images;
 use crate::pleg::Scope;
-use crate::pod_worker::Order;
 use crate::start_width::StartWidth;
 use crate::timeline::{Stage, Timeline};
 
@@ -59,64 +58,6 @@ pub struct Executor {
     pub faults: Faults,
 }
 
-/// What became of one step.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It is done.
-    Done(Effect),
-    /// It did not happen.
-    Failed(Failure),
-    /// It may have happened: no answer came.
-    Unknown(Failure),
-    /// It may have happened: a newer order, or the end of the pod's time, did not wait for the answer.
-    GivenUp,
-}
-
-/// What a done step brought.
-#[derive(Debug)]
-pub enum Effect {
-    /// Nothing to remember.
-    Nothing,
-    /// The host side stands; what the files of volumes are.
-    Prepared(BTreeMap<String, Mark>),
-    /// What the files of volumes are that were written.
-    Written(BTreeMap<String, Mark>),
-    /// The host side is down, all of it or what only a running pod needs.
-    Released(Leaving),
-    /// An image for the next start of a container.
-    Image(String, ResolvedImage),
-    /// Variables from files for the next start of a container.
-    EnvFiles(String, EnvFileValues),
-    /// The container of this name was started.
-    Started(String),
-}
-
-/// Why a step is not done.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// Container it is about; `None` is the pod.
-    pub container: Option<String>,
-    /// The reason that status shows.
-    pub reason: Reason,
-    /// The text that status shows.
-    pub message: String,
-    /// An image pull failed: its back-off applies, not the pod's.
-    pub image: Option<ImageFailure>,
-    /// What could not be stopped, as the event of a pod that is ending tells it.
-    pub unkilled: Vec<String>,
-    /// Nothing waits for it.
-    pub is_garbage: bool,
-}
-
-/// A failed image.
-#[derive(Clone, Debug)]
-pub struct ImageFailure {
-    /// Name as the spec has it.
-    pub image: String,
-    /// Whether a pull was tried.
-    pub pull_failed: bool,
-}
-
 /// A plan's end.
 #[derive(Debug)]
 pub struct Executed {
@@ -137,6 +78,14 @@ impl Executor {
         match self.faults.planted() {
             Planted::WallClock => self.clock.now(),
             _ => self.clock.steady(),
+        }
+    }
+
+    /// This moment by both clocks.
+    pub(crate) fn both_clocks(&self) -> Now {
+        Now {
+            steady: self.now(),
+            wall: self.clock.now(),
         }
     }
 
@@ -344,17 +293,13 @@ impl Executor {
                 let reason = error.reason.as_str();
                 let event = events::start_failed(pod, &wanted.container, None, reason);
                 self.tell(pod, event);
-                Outcome::Failed(Failure {
-                    container: Some(wanted.container),
-                    reason: error.reason,
-                    message: error.message,
-                    image: Some(ImageFailure {
-                        image: wanted.image,
-                        pull_failed: error.pull_failed,
-                    }),
-                    unkilled: Vec::new(),
-                    is_garbage: false,
-                })
+                let container = Some(wanted.container);
+                let mut failure = Failure::of(container, error.reason, error.message);
+                failure.image = Some(ImageFailure {
+                    image: wanted.image,
+                    pull_failed: error.pull_failed,
+                });
+                Outcome::Failed(failure)
             }
         }
     }
@@ -376,17 +321,10 @@ impl Executor {
             Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
             Err(problem) => problem,
         };
-        tracing::error!(pod = %pod.full_name, uid = %pod.uid, container, why = problem.detail, "Variables could not be had from a file");
+        tracing::error!(container, why = problem.detail, "Variables could not be had from a file");
         let event = events::start_failed(pod, &container, None, &problem.message);
         self.tell(pod, event);
-        Outcome::Failed(Failure {
-            container: Some(container),
-            reason: Reason::CreateContainerConfigError,
-            message: problem.message,
-            image: None,
-            unkilled: Vec::new(),
-            is_garbage: false,
-        })
+        Outcome::Failed(Failure::of(Some(container), Reason::CreateContainerConfigError, problem.message))
     }
 
     async fn start(
@@ -406,14 +344,7 @@ impl Executor {
         if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
             self.tell(pod, event);
-            return Outcome::Failed(Failure {
-                container: Some(start.name),
-                reason: Reason::CreateContainerConfigError,
-                message: error.message,
-                image: None,
-                unkilled: Vec::new(),
-                is_garbage: false,
-            });
+            return Outcome::Failed(Failure::of(Some(start.name), Reason::CreateContainerConfigError, error.message));
         }
         let mut slot = self.width.for_container().await;
         let created = slot.during(self.cri.create_container(start.request)).await;
@@ -441,7 +372,7 @@ impl Executor {
         if let Some(link) = start.log_link
             && let Err(error) = self.host.link_log(pod, &link, id.as_str()).await
         {
-            tracing::warn!(pod = %pod.full_name, container = %id, error = %error, "Link to the container's log could not be made");
+            tracing::warn!(container = %id, error = %error, "Link to the container's log could not be made");
         }
         outcome
     }
@@ -558,14 +489,7 @@ fn see(look: &mut Option<Scope>, scope: Scope) {
 fn of_host(done: Result<(), HostWorkError>, effect: Effect) -> Outcome {
     match done {
         Ok(()) => Outcome::Done(effect),
-        Err(error) => Outcome::Failed(Failure {
-            container: None,
-            reason: error.reason,
-            message: error.message,
-            image: None,
-            unkilled: Vec::new(),
-            is_garbage: false,
-        }),
+        Err(error) => Outcome::Failed(Failure::of(None, error.reason, error.message)),
     }
 }
 
@@ -578,14 +502,7 @@ fn of_call(
     match result {
         Ok(effect) => Outcome::Done(effect),
         Err(error) => {
-            let failure = Failure {
-                container,
-                reason,
-                message: message(&error),
-                image: None,
-                unkilled: Vec::new(),
-                is_garbage: false,
-            };
+            let failure = Failure::of(container, reason, message(&error));
             match error.happened() {
                 Happened::No => Outcome::Failed(failure),
                 Happened::Maybe => Outcome::Unknown(failure),

@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::lifecycle::{Lifecycle, TerminationCause};
 use kubelet_decide::plan::{Action, PodPlan};
+use kubelet_decide::outcome::{Effect, Outcome};
 use kubelet_decide::view::Desire;
 use kubelet_decide::volumes::Leaving;
 use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, Pod};
 
-use crate::execute::{Effect, Outcome};
 use crate::worker_metrics::WorkerMetrics;
 
 /// Figures of one worker.

@@ -3,12 +3,11 @@
 //! In:    orders of the sync loop (pod, desire; the latest wins), wake-ups, the network's state
 //! Out:   runtime calls and host work through `Executor`; statuses; `WorkerEvent::Finished` at the end
 //! Calls: started by sync_loop
-//! Holds: never plans on an observation older than the end of its last action; the lifecycle's rank never falls; the record is
-//!        written before what depends on it is shown; a failure waits and says why
+//! Holds: nothing is decided here: what is remembered and how it changes is `PodMemory`; never plans on an observation older than the
+//!        end of its last action; the record is written before what depends on it is shown; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
 mod disk;
-mod failing;
 mod record;
 mod telling;
 
@@ -16,21 +15,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use kubelet_decide::adopt::record_of_status;
+use jiff::Timestamp;
 use kubelet_decide::cut_off::Starts;
-use kubelet_decide::deadline::end_of;
-use kubelet_decide::events::{ToldWaits, made_to_end};
-use kubelet_decide::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
+use kubelet_decide::lifecycle::Lifecycle;
+use kubelet_decide::memory::{FirstLook, NextLook, PodMemory, entry};
+use kubelet_decide::outcome::Outcome;
 use kubelet_decide::plan::PodPlan;
 use kubelet_decide::pod_plan::pod_plan;
-use kubelet_decide::pod_status::{exit_of, pod_ips, pod_status, shown_waits};
-use kubelet_decide::view::{
-    Desire, Ended, NetworkState, PodRecord, PodView, Prepared, ResolvedImage, TerminatingRecord,
-    Waiting,
-};
-use kubelet_decide::volumes::{Leaving, Mark};
-use kubelet_model::disk::PodDirs;
+use kubelet_decide::pod_status::{ShownWaits, pod_status, shown_waits};
+use kubelet_decide::record::PodRecord;
+use kubelet_decide::runtime_class::recursive_read_only_to_remember;
+use kubelet_decide::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
@@ -39,8 +34,9 @@ use kubelet_model::pod::Pod;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::telling::Told;
 use crate::clock::sleep_or_forever;
-use crate::execute::{Effect, Executed, Executor, Outcome};
+use crate::execute::{Executed, Executor};
 use crate::faults::{FaultPoint, Planted};
 use crate::pleg::{PlegHandle, Scope};
 use crate::pod_figures::PodFigures;
@@ -50,18 +46,6 @@ use crate::signal::Signal;
 use crate::status::StatusHandle;
 use crate::timeline::Stage;
 use crate::worker_metrics::WorkerMetrics;
-
-/// Before the runtime is asked again to remove what it could not remove, and nobody waits for.
-const GARBAGE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
-
-/// What a worker is told.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// The pod as desired now.
-    pub pod: Arc<Pod>,
-    /// What is wanted of it.
-    pub desire: Desire,
-}
 
 /// What a worker tells.
 #[derive(Clone, Debug)]
@@ -107,121 +91,60 @@ pub struct PodWorker {
     orders: watch::Receiver<Order>,
     hint: Arc<Notify>,
     uid: PodUid,
-    life: Lifecycle,
-    record: PodRecord,
-    resolved: BTreeMap<String, ResolvedImage>,
-    waiting: BTreeMap<String, Waiting>,
-    held: BTreeMap<String, Timestamp>,
-    tries: BTreeMap<String, u32>,
-    pod_waiting: Option<Waiting>,
-    prepared: Prepared,
-    dirs: Option<PodDirs>,
-    written: BTreeMap<String, Mark>,
-    objects: PodObjects,
-    handlers: Option<Arc<RuntimeHandlers>>,
-    active_since: Option<Timestamp>,
-    retry_at: Option<Timestamp>,
-    failures: u32,
-    garbage_at: Option<Timestamp>,
-    look: Option<Scope>,
-    acted_at: Moment,
-    was_ready: bool,
-    told_end: bool,
-    told_refused: bool,
-    is_doubted: bool,
-    had_directory: bool,
-    told_waits: ToldWaits,
-    figures: PodFigures,
+    memory: PodMemory,
+    inputs: PodInputs,
+    sight: Sight,
+    told: Told,
 }
 
 impl std::fmt::Debug for PodWorker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PodWorker")
             .field("uid", &self.uid)
-            .field("life", &self.life)
+            .field("life", &self.memory.life)
             .finish_non_exhaustive()
     }
 }
 
-/// What one round of thinking brought.
-struct Thought {
-    plan: PodPlan,
-    life: Lifecycle,
+/// Which observations are good enough to plan on.
+#[derive(Debug, Default)]
+struct Sight {
+    /// What must be looked at first.
+    look: Option<Scope>,
+    /// When the worker last touched the runtime: what was seen before it is old.
+    acted_at: Moment,
 }
 
 impl PodWorker {
     /// A worker for the pod of the first order; picks up the record of an earlier process.
     pub fn new(parts: WorkerParts, orders: watch::Receiver<Order>, hint: Arc<Notify>) -> Self {
-        let uid = orders.borrow().pod.uid.clone();
-        let cause = match orders.borrow().desire {
-            Desire::Stop { cause, .. } => cause,
-            Desire::Run | Desire::Wait(_) | Desire::Reject(_) => TerminationCause::Removed,
-        };
+        let order = orders.borrow().clone();
+        let uid = order.pod.uid.clone();
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
-        // The node may have room for a static pod by now; one of the API has failed for good.
-        let is_static = orders.borrow().pod.is_static();
-        let record = record.filter(|record| record.rejected.is_none() || !is_static);
-        // Another kubelet may have run it before this one: what the API shows of it does not go back.
-        let record = record.or_else(|| {
-            let order = orders.borrow();
-            let status = order.pod.object.status.as_ref();
-            status
-                .filter(|_| !order.pod.is_static())
-                .and_then(record_of_status)
-        });
-        let left = record
-            .as_ref()
-            .and_then(|r| r.terminating.as_ref())
-            .filter(|t| t.leaving);
-        // An earlier process was removing it: that goes on, and only then may it live again.
-        let life = left.map_or(Lifecycle::Syncing, |terminating| {
-            Lifecycle::Terminating(Terminating {
-                cause,
-                since: terminating.since,
-                grace_seconds: terminating.grace_seconds,
-            })
-        });
-        let now = parts.executor.clock.steady();
-        let active_since = record
-            .as_ref()
-            .and_then(|record| record::active_since(&parts.executor.clock, record));
+        let clock = parts.executor.clock;
+        let now = parts.executor.both_clocks();
+        let memory =
+            PodMemory::taken_over(&order, record, now, |moment| clock.steady_of_boot(moment));
         Self {
-            active_since,
             uid,
-            life,
-            record: record.unwrap_or_default().taken_over(now),
-            figures: PodFigures::new(parts.metrics.clone()),
+            memory,
+            inputs: PodInputs {
+                objects: PodObjects::default(),
+                handlers: None,
+                network: parts.network.look(Clone::clone),
+            },
+            sight: Sight::default(),
+            told: Told::new(PodFigures::new(parts.metrics.clone())),
             parts,
             orders,
             hint,
-            resolved: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            held: BTreeMap::new(),
-            tries: BTreeMap::new(),
-            pod_waiting: None,
-            prepared: Prepared::No,
-            dirs: None,
-            written: BTreeMap::new(),
-            objects: PodObjects::default(),
-            handlers: None,
-            retry_at: None,
-            failures: 0,
-            garbage_at: None,
-            look: None,
-            acted_at: Moment::default(),
-            was_ready: false,
-            told_end: false,
-            told_refused: false,
-            is_doubted: false,
-            had_directory: false,
-            told_waits: ToldWaits::default(),
         }
     }
 
     /// Looks at the pod before anything else: the worker before this one panicked, and nobody knows what it had done.
     #[must_use]
     pub fn looking_first(mut self) -> Self {
-        self.look = Some(Scope::Whole);
+        self.sight.look = Some(Scope::Whole);
         self
     }
 
@@ -236,34 +159,32 @@ impl PodWorker {
                 continue;
             };
             self.parts.executor.faults.reach(FaultPoint::Observed).await;
-            let stop_failed = self.life.rank() > 0 && self.failures > 0;
+            let stop_failed = self.memory.life.rank() > 0 && self.memory.retry.failures > 0;
             let observed = self.parts.executor.faults.tamper(observed, stop_failed);
             let order = self.orders.borrow_and_update().clone();
-            self.doubt_record(&observed);
+            self.doubt_record(&order, &observed);
             let observed = self.settle_starts(observed);
             self.absorb(&order.pod, &observed);
-            self.objects = self.parts.objects.current(&self.uid);
-            self.handlers = self.parts.handlers.borrow().clone();
-            self.remember_handler(&order, &observed);
-            let thought = self.think(&order, &observed).await;
-            self.figures.stands(&order.pod, &order.desire, &self.life);
-            if let Lifecycle::Finished { cause } = &thought.life {
-                tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = cause.as_str(), "Pod is gone");
+            self.take_inputs(&order, &observed);
+            let plan = self.think(&order, &observed).await;
+            self.told.stands(&order, &self.memory.life);
+            if let Lifecycle::Finished { cause } = &self.memory.life {
+                tracing::info!(why = cause.as_str(), "Pod is gone");
                 self.end().await;
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
-            let starts = self.note_starts(&order.pod, &thought.plan);
-            self.show(&order.pod, &observed, &thought.plan).await;
+            let starts = self.note_starts(&order.pod, &plan);
+            self.show(&order.pod, &observed, &plan).await;
             self.tell_refused(&order, &observed);
-            if thought.plan.steps.is_empty() {
+            if plan.steps.is_empty() {
                 self.tell_end();
                 // Taken anew at the next turn: a pod waits nearly all its life, and would hold what has grown old meanwhile.
-                self.objects = PodObjects::default();
+                self.inputs.objects = PodObjects::default();
                 drop((order, observed));
-                self.wait(thought.plan.wake_at, &stop).await;
+                self.wait(plan.wake_at, &stop).await;
             } else {
-                self.act(&order.pod, thought.plan, &starts).await;
+                self.act(&order.pod, plan, &starts).await;
             }
         }
     }
@@ -271,26 +192,29 @@ impl PodWorker {
     /// A pod that is new to this node is shown at once; one that ran before is first looked at, so that nothing flips.
     async fn begin(&mut self) {
         let order = self.orders.borrow().clone();
-        self.find_directory(&order.pod).await;
-        let now = self.wall();
-        let mark = |stage| {
-            self.parts
-                .executor
-                .timeline
-                .mark(&self.uid, &order.pod.full_name, stage, now)
-        };
-        mark(Stage::Admitted);
-        let is_new = self.record.start_time.is_none();
-        self.figures.begins(&order.pod, &order.desire, is_new, now);
-        self.figures.stands(&order.pod, &order.desire, &self.life);
-        if self.record.start_time.is_none() && !matches!(order.desire, Desire::Stop { .. }) {
-            self.take_up();
+        let had_directory = self.has_directory(&order.pod).await;
+        self.memory.first_look = FirstLook::Due { had_directory };
+        let now = self.now();
+        self.parts.executor.timeline.mark(
+            &self.uid,
+            &order.pod.full_name,
+            Stage::Admitted,
+            now.wall,
+        );
+        let is_new = self.memory.record.start_time.is_none();
+        self.told.begins(&order, is_new, now.wall);
+        self.told.stands(&order, &self.memory.life);
+        if is_new && !matches!(order.desire, Desire::Stop { .. }) {
+            let boot = self.parts.executor.clock.boot_moment();
+            self.memory.take_up(now, boot);
             self.save();
             self.parts.records.settled().await;
-            let absent = ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
-            if self.parts.pleg.current(&self.uid).is_none() && !self.had_directory {
-                let network = self.parts.network.look(Clone::clone);
-                let status = pod_status(&self.view(&order, &absent, &self.life, &network)).status;
+            if self.parts.pleg.current(&self.uid).is_none() && !had_directory {
+                let absent =
+                    ObservedPod::absent(self.uid.clone(), self.parts.executor.clock.moment());
+                self.inputs.network = self.parts.network.look(Clone::clone);
+                let view = self.view(&order, &absent);
+                let status = pod_status(&view, &ShownWaits::default()).status;
                 self.parts
                     .status
                     .report(&self.uid, &order.pod.object, status);
@@ -307,14 +231,14 @@ impl PodWorker {
         }
         let planted = self.parts.executor.faults.planted() == Planted::NoFreshness;
         let current = self.parts.pleg.current(&self.uid);
-        let fresh = |pod: &Arc<ObservedPod>| planted || pod.observed_at >= self.acted_at;
-        if self.look.is_none() || planted {
+        let acted_at = self.sight.acted_at;
+        let fresh = |pod: &Arc<ObservedPod>| planted || pod.observed_at >= acted_at;
+        if self.sight.look.is_none() || planted {
             match current {
                 Some(pod) if fresh(&pod) => return Some(pod),
                 // Not in the first list and never touched by us since: seen to be absent.
                 None if planted
-                    || self.acted_at == Moment::default()
-                        && !self.parts.pleg.is_unseen(&self.uid) =>
+                    || acted_at == Moment::default() && !self.parts.pleg.is_unseen(&self.uid) =>
                 {
                     return Some(Arc::new(ObservedPod::absent(
                         self.uid.clone(),
@@ -324,196 +248,85 @@ impl PodWorker {
                 Some(_) | None => {}
             }
         }
-        let scope = self.look.take().unwrap_or(Scope::Whole);
+        let scope = self.sight.look.take().unwrap_or(Scope::Whole);
         match self.parts.pleg.look(&self.uid, scope).await {
             Ok(pod) => Some(pod),
             Err(error) => {
-                self.look = Some(Scope::Whole);
-                tracing::debug!(uid = %self.uid, error = %error, "Pod could not be observed");
+                self.sight.look = Some(Scope::Whole);
+                tracing::debug!(error = %error, "Pod could not be observed");
                 self.tell_unobserved(&error);
-                let pause = self.next_retry();
-                self.wait(Some(pause), stop).await;
+                self.memory.retry_later(self.now());
+                self.wait(self.memory.retry.at, stop).await;
                 None
             }
         }
     }
 
-    /// Keeps what must not be forgotten of what was seen: exits, counts, addresses.
-    fn absorb(&mut self, pod: &Pod, observed: &ObservedPod) {
-        let before = self.record.clone();
-        for spec in pod.all_containers() {
-            let newest_exit = observed
-                .instances(&spec.name)
-                .find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
-            if let Some(mut exit) = newest_exit {
-                let old = self.record.exits.get(&spec.name);
-                if old.is_none_or(|old| old.attempt <= exit.attempt) {
-                    let known = old.filter(|old| old.id == exit.id);
-                    exit.counts_from = known
-                        .and_then(|old| old.counts_from)
-                        .or_else(|| Some(self.steady_of(exit.finished_at)));
-                    self.record.exits.insert(spec.name.clone(), exit);
-                }
-            }
-            if let Some(count) = observed
-                .instances(&spec.name)
-                .map(|c| c.restart_count.max(c.attempt))
-                .max()
-            {
-                let known = self
-                    .record
-                    .restart_counts
-                    .entry(spec.name.clone())
-                    .or_default();
-                *known = (*known).max(count);
-            }
-            self.note_run(&spec.name, observed);
-            self.leave_to_back_off(&spec.name, observed);
-            let runs = observed.instances(&spec.name).any(|c| c.state.may_run());
-            if runs {
-                // Started, whatever its call said: the next start asks for its image anew.
-                self.resolved.remove(&spec.name);
-                self.waiting.remove(&spec.name);
-                self.held.remove(&spec.name);
-                self.tries.remove(&spec.name);
-            }
-        }
-        let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
-        self.record.sandboxes = Some(sandboxes.collect());
-        if let Some(ips) = observed
-            .sandboxes
-            .iter()
-            .find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()))
-        {
-            self.record.ips = ips;
-        }
-        self.note_lost(observed);
-        if self.record != before {
-            self.save();
-        }
+    /// What others know at the begin of a turn.
+    fn take_inputs(&mut self, order: &Order, observed: &ObservedPod) {
+        self.inputs = PodInputs {
+            objects: self.parts.objects.current(&self.uid),
+            handlers: self.parts.handlers.borrow().clone(),
+            network: self.parts.network.look(Clone::clone),
+        };
+        let said = recursive_read_only_to_remember(&self.view(order, observed));
+        self.remembering(|memory| memory.note_handler(said));
     }
 
-    /// Steps 4 to 6: view, life, plan.
-    async fn think(&mut self, order: &Order, observed: &ObservedPod) -> Thought {
-        let network = self.parts.network.look(Clone::clone);
+    /// Steps the life on, and plans.
+    async fn think(&mut self, order: &Order, observed: &ObservedPod) -> PodPlan {
         self.parts.executor.faults.reach(FaultPoint::Viewed).await;
-        loop {
-            let next = step(&self.view(order, observed, &self.life, &network));
-            if next == self.life {
-                break;
-            }
-            if next.rank() < self.life.rank() {
-                tracing::error!(uid = %self.uid, from = self.life.word(), to = next.word(), "Lifecycle would go back; refused");
+        while let Some(entry) = entry(&self.view(order, observed)) {
+            let (from, to) = (&self.memory.life, &entry.next);
+            if to.rank() < from.rank() {
+                tracing::error!(from = from.word(), to = to.word(), "Lifecycle would go back; refused");
                 break;
             }
             self.parts.executor.faults.reach(FaultPoint::Stepped).await;
-            self.enter(next, order, observed, &network);
+            self.tell_entry(order, &entry);
+            self.remembering(|memory| memory.enter(entry));
+            self.note_lost(observed);
         }
         self.see_dirs(&order.pod).await;
-        let plan = pod_plan(&self.view(order, observed, &self.life, &network));
-        self.tell_plan(order, observed, &network, &plan);
+        let plan = pod_plan(&self.view(order, observed));
+        self.tell_plan(order, observed, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
         if plan.steps.is_empty() {
-            tracing::debug!(pod = %order.pod.full_name, seen = %observed, plan = %plan, "Nothing to do");
+            tracing::debug!(seen = %observed, plan = %plan, "Nothing to do");
         } else {
-            tracing::info!(pod = %order.pod.full_name, uid = %self.uid, life = self.life.word(), seen = %observed, plan = %plan, "Plan");
+            tracing::info!(life = self.memory.life.word(), seen = %observed, plan = %plan, "Plan");
         }
-        Thought {
-            plan,
-            life: self.life.clone(),
-        }
+        plan
     }
 
-    fn enter(
-        &mut self,
-        next: Lifecycle,
-        order: &Order,
-        observed: &ObservedPod,
-        network: &NetworkState,
-    ) {
-        if let Lifecycle::Terminating(terminating) = &next {
-            if let Desire::Reject(rejection) = &order.desire
-                && self.record.ended.is_none()
-            {
-                self.record.rejected = Some(rejection.clone());
-                self.record.ended = Some(Ended {
-                    succeeded: false,
-                    why: None,
-                });
-            }
-            if terminating.cause == TerminationCause::Ended && self.record.ended.is_none() {
-                let ended = end_of(&self.view(order, observed, &self.life, network));
-                if let Some(why) = &ended.why {
-                    let events = &self.parts.executor.events;
-                    events.pod(&order.pod, made_to_end(why));
-                }
-                self.record.ended = Some(ended);
-            }
-            self.record.terminating = Some(TerminatingRecord {
-                since: terminating.since,
-                grace_seconds: terminating.grace_seconds,
-                leaving: next.is_leaving(),
-            });
-            self.save();
-            tracing::info!(pod = %order.pod.full_name, uid = %self.uid, why = terminating.cause.as_str(), grace = terminating.grace_seconds, "Pod is being stopped");
-        }
-        if next.is_leaving()
-            && let Some(record) = self.record.terminating.as_mut().filter(|r| !r.leaving)
-        {
-            record.leaving = true;
-            self.save();
-        }
-        if next.rank() > self.life.rank() {
-            self.retry_at = None;
-            self.failures = 0;
-            self.pod_waiting = None;
-        }
-        self.life = next;
-        self.keep_lost(observed);
-    }
-
-    /// Steps 9 and 10: status, shown.
+    /// Makes the status, and shows it.
     async fn show(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, plan: &PodPlan) {
-        if self.life.cause() == Some(TerminationCause::Orphaned) || self.told_refused {
-            // Nobody asked for it, and its spec is not known: there is nothing true to show. Or it is done but for garbage.
+        if self.is_not_shown() {
             return;
         }
         let order = Order {
             pod: Arc::clone(pod),
             desire: self.orders.borrow().desire.clone(),
         };
-        let network = self.parts.network.look(Clone::clone);
-        let mut view = self.view(&order, observed, &self.life, &network);
-        let (waiting, pod_waiting) = shown_waits(&view, plan);
-        view.waiting = &waiting;
-        view.pod_waiting = pod_waiting.as_ref();
-        let outcome = pod_status(&view);
-        let ips = pod_ips(&view);
+        let view = self.view(&order, observed);
+        let outcome = pod_status(&view, &shown_waits(&view, plan));
         self.parts
             .executor
             .faults
             .reach(FaultPoint::StatusMade)
             .await;
-        if self.record.conditions != outcome.conditions
-            || (!pod.is_host_network() && self.record.ips != ips)
-        {
-            self.record.conditions = outcome.conditions;
-            self.save();
-        }
+        self.remembering(|memory| memory.record.conditions = outcome.conditions);
         self.parts.records.settled().await;
-        let ready = self
-            .record
-            .conditions
-            .get("Ready")
-            .is_some_and(|(ready, _)| *ready);
         self.parts
             .executor
             .faults
             .reach(FaultPoint::BeforeReport)
             .await;
         let before = self.parts.status.shown(&self.uid).map(|pod| pod.status);
-        let (now, images) = (self.wall(), &self.parts.executor.images);
-        self.figures
+        let now = self.now().wall;
+        let images = &self.parts.executor.images;
+        self.told
+            .figures
             .shows(pod, before.as_deref(), &outcome.status, now, || {
                 images.pulling_time(&self.uid)
             });
@@ -524,16 +337,14 @@ impl PodWorker {
                 .status
                 .report(&self.uid, &newest.pod.object, outcome.status);
         }
-        if ready && !self.was_ready {
-            self.parts
-                .executor
-                .timeline
-                .mark(&self.uid, &pod.full_name, Stage::Ready, self.wall());
+        let conditions = &self.memory.record.conditions;
+        if self.told.is_first_ready(conditions) {
+            let timeline = &self.parts.executor.timeline;
+            timeline.mark(&self.uid, &pod.full_name, Stage::Ready, self.now().wall);
         }
-        self.was_ready = ready;
     }
 
-    /// Step 7, and what to remember of it.
+    /// Carries the plan out, and remembers what became of it.
     async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan, starts: &Starts) {
         let acting = PodFigures::acts(&plan);
         self.parts.records.settled().await;
@@ -554,111 +365,50 @@ impl PodWorker {
                 // A step may take long; what happens to other containers meanwhile is shown all the same. Nothing is planned on it.
                 () = hint.notified() => {
                     if let Some(observed) = self.parts.pleg.current(&self.uid) {
-                        let observed = self.record.set_apart_cut_off(observed);
+                        let observed = self.memory.record.set_apart_cut_off(observed);
                         self.absorb(pod, &observed);
                         self.show(pod, &observed, &waits).await;
                     }
                 }
             }
         };
-        self.figures
-            .acted(pod, &self.life, acting, &executed.outcomes);
+        let life = &self.memory.life;
+        self.told
+            .figures
+            .acted(pod, life, acting, &executed.outcomes);
         self.remember(pod, executed, starts);
     }
 
     fn remember(&mut self, pod: &Pod, executed: Executed, starts: &Starts) {
-        let touched = executed.look.is_some();
         if let Some(scope) = executed.look {
-            self.look.get_or_insert_with(Scope::nothing).join(scope);
+            let look = &mut self.sight.look;
+            look.get_or_insert_with(Scope::nothing).join(scope);
+            self.sight.acted_at = self.parts.executor.clock.moment();
         }
-        if touched {
-            self.acted_at = self.parts.executor.clock.moment();
-        }
-        let before = self.record.clone();
-        let mut clean = true;
-        for outcome in executed.outcomes {
-            self.tell_unkilled(pod, &outcome);
-            match outcome {
-                Outcome::Done(effect) => self.remember_effect(effect),
-                Outcome::Failed(failure) if failure.is_garbage => {
-                    tracing::warn!(uid = %self.uid, why = %failure.message, "What nobody needs could not be removed");
-                    self.garbage_at = self.now().checked_add(GARBAGE_PAUSE).ok();
-                }
-                Outcome::Failed(failure) => {
-                    clean = false;
-                    let name = failure.container.as_deref().unwrap_or_default();
-                    self.record.end_start(name, starts);
-                    self.remember_failure(failure);
-                }
-                Outcome::Unknown(failure)
-                    if self.parts.executor.faults.planted() == Planted::UnknownIsFailure =>
-                {
-                    self.look = None;
-                    self.acted_at = Moment::default();
-                    clean = false;
-                    self.remember_failure(failure);
-                }
-                Outcome::GivenUp => {
-                    tracing::info!(uid = %self.uid, "Step given up for a newer order, or at the end of the pod's time; looking before anything else");
-                    self.look = Some(Scope::Whole);
-                }
-                Outcome::Unknown(failure) => {
-                    clean = false;
-                    tracing::warn!(uid = %self.uid, why = %failure.message, "Outcome unknown; looking before anything else");
-                    self.look = Some(Scope::Whole);
-                    self.retry_at = Some(self.next_retry());
-                }
+        let (mut outcomes, mut forgets) = (executed.outcomes, false);
+        for outcome in &mut outcomes {
+            self.tell_outcome(pod, outcome);
+            if self.parts.executor.faults.planted() == Planted::UnknownIsFailure
+                && let Outcome::Unknown(failure) = outcome
+            {
+                *outcome = Outcome::Failed(failure.clone());
+                forgets = true;
             }
         }
-        if clean {
-            self.failures = 0;
-            self.retry_at = None;
-            self.pod_waiting = None;
+        let (now, node) = (self.now(), Arc::clone(&self.parts.node));
+        let next = self.remembering(|memory| memory.remember(outcomes, starts, &node, now));
+        if next == NextLook::Whole {
+            self.sight.look = Some(Scope::Whole);
         }
-        if self.record != before {
-            self.save();
-        }
-    }
-
-    fn remember_effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Nothing => {}
-            Effect::Prepared(written) => {
-                self.prepared = Prepared::Yes;
-                self.written = written;
-            }
-            Effect::Written(written) => self.written.extend(written),
-            Effect::Released(leaving) => {
-                self.written.clear();
-                self.dirs = None;
-                self.prepared = match leaving {
-                    Leaving::No => Prepared::Ended,
-                    Leaving::Yes => Prepared::Released,
-                };
-            }
-            Effect::Image(name, image) => {
-                self.record.image_back_off.remove(&name);
-                self.waiting.remove(&name);
-                self.resolved.insert(name, image);
-            }
-            Effect::EnvFiles(name, values) => {
-                if let Some(image) = self.resolved.get_mut(&name) {
-                    image.env_files = Some(values);
-                }
-            }
-            Effect::Started(name) => {
-                self.resolved.remove(&name);
-                self.waiting.remove(&name);
-                self.held.remove(&name);
-                self.tries.remove(&name);
-            }
+        if forgets {
+            self.sight = Sight::default();
         }
     }
 
     /// Until something may have changed.
     async fn wait(&mut self, wake_at: Option<Timestamp>, stop: &CancellationToken) {
         let pause = wake_at.map(|at| {
-            let left = at.duration_since(self.now());
+            let left = at.duration_since(self.now().steady);
             Duration::try_from(left)
                 .unwrap_or(Duration::ZERO)
                 .max(Duration::from_millis(1))
@@ -677,7 +427,7 @@ impl PodWorker {
                     // The sync loop is gone: the process is stopping.
                     stop.cancelled().await;
                 }
-                self.retry_at = None;
+                self.memory.retry.at = None;
             }
             () = self.hint.notified() => {}
             () = self.parts.network.changed(), if waits_for_network => {}
@@ -685,53 +435,20 @@ impl PodWorker {
         }
     }
 
-    fn view<'a>(
-        &'a self,
-        order: &'a Order,
-        observed: &'a ObservedPod,
-        life: &'a Lifecycle,
-        network: &'a NetworkState,
-    ) -> PodView<'a> {
+    fn view<'a>(&'a self, order: &'a Order, observed: &'a ObservedPod) -> PodView<'a> {
         PodView {
             pod: &order.pod,
             desire: &order.desire,
-            lifecycle: life,
             observed,
-            dirs: self.dirs.as_ref(),
-            record: &self.record,
-            resolved: &self.resolved,
-            waiting: &self.waiting,
-            held: &self.held,
-            pod_waiting: self.pod_waiting.as_ref(),
-            prepared: self.prepared,
-            written: &self.written,
-            objects: &self.objects,
-            retry_at: self.retry_at,
-            failures: self.failures,
-            garbage_at: self.garbage_at,
-            active_since: self.active_since,
-            handlers: self.handlers.as_deref(),
+            memory: &self.memory,
+            inputs: &self.inputs,
             node: &self.parts.node,
-            network,
             now: self.now(),
-            wall: self.wall(),
         }
     }
 
-    /// Steady time: what waits is measured by it.
-    fn now(&self) -> Timestamp {
-        self.parts.executor.now()
-    }
-
-    /// Wall time: what is shown.
-    fn wall(&self) -> Timestamp {
-        self.parts.executor.clock.now()
-    }
-
-    fn save(&self) {
-        self.parts
-            .records
-            .put(&format!("{POD_PREFIX}{}", self.uid), &self.record);
+    fn now(&self) -> Now {
+        self.parts.executor.both_clocks()
     }
 
     /// Nothing is left: not here either.
@@ -742,7 +459,7 @@ impl PodWorker {
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);
         // When nobody listens the process is stopping.
-        let counts = self.record.restart_counts.clone();
+        let counts = self.memory.record.restart_counts.clone();
         let _sent = self
             .parts
             .events

@@ -28,7 +28,8 @@ use kubelet_decide::desired::{DesiredPods, PodChange, merge};
 use kubelet_decide::events::duplicate_name;
 use kubelet_decide::lifecycle::TerminationCause;
 use kubelet_decide::pod_status::reads_same;
-use kubelet_decide::view::{Desire, PodRecord};
+use kubelet_decide::record::PodRecord;
+use kubelet_decide::view::{Desire, Order};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use kubelet_model::reason::Reason;
@@ -36,13 +37,14 @@ use prometheus::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use self::admit::AdmissionParts;
 use crate::faults::{FaultPoint, Planted};
 use crate::health::LoopBeat;
 use crate::loop_metrics::LoopMetrics;
 use crate::orphan::orphan_pod;
-use crate::pod_worker::{Order, PodWorker, WorkerEvent, WorkerParts};
+use crate::pod_worker::{PodWorker, WorkerEvent, WorkerParts};
 use crate::records::POD_PREFIX;
 use crate::supervisor::{Supervisor, TaskKind};
 use crate::timeline::Stage;
@@ -349,11 +351,14 @@ impl SyncLoop {
         }
         // Moved into its loop it would be in there twice.
         let mut task = Box::new(task);
+        // Every line of the log that is written on the way carries both.
+        let span = tracing::info_span!("pod", pod = %worker.pod.full_name, uid = %worker.pod.uid);
+        let run = async move {
+            task.run(stop).await;
+            end.has_returned();
+        };
         self.supervisor
-            .spawn(TaskKind::PodWorker, name, async move {
-                task.run(stop).await;
-                end.has_returned();
-            });
+            .spawn(TaskKind::PodWorker, name, run.instrument(span));
     }
 
     /// A newer version of a pod that is known. One that leaves keeps what it was; its next life takes what is desired then.

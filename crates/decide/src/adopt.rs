@@ -13,7 +13,7 @@ use kubelet_model::reason::Reason;
 
 use crate::admission::{REJECTED_PREFIX, Rejection};
 use crate::pod_status::{LOST_CODE, LOST_MESSAGE};
-use crate::view::{EndReason, Ended, PodRecord, RecordedExit};
+use crate::record::{EndReason, Ended, PodRecord, RecordedExit};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
 pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {

@@ -29,7 +29,8 @@ use crate::restart::gap_text;
 use crate::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::sandbox_config::sandbox_config;
 use crate::security::ImageUser;
-use crate::view::{PodView, RecordedExit, ResolvedImage, Waiting};
+use crate::record::RecordedExit;
+use crate::view::{PodView, ResolvedImage, Waiting};
 use crate::volumes::{hosts_path, log_dir, pod_dir, sub_path_target, volume_paths};
 
 /// While a pull is held back, presence of the image is looked at again this often.
@@ -59,12 +60,8 @@ pub fn container_start(
     container: &v1::Container,
 ) -> Readiness {
     let newest = view.observed.instances(&container.name).next();
-    if let (Some(until), Some(waiting)) = (
-        view.held.get(&container.name),
-        view.waiting.get(&container.name),
-    ) && *until > view.now
-    {
-        return Readiness::Later(*until, waiting.clone());
+    if let Some((until, waiting)) = view.memory.held(&container.name, view.now) {
+        return Readiness::Later(until, waiting.clone());
     }
     let failed_at = failed_at(view, container, newest);
     if let Some(held) = held_back(view, container, failed_at) {
@@ -78,7 +75,7 @@ pub fn container_start(
         };
         return Readiness::Now(Box::new(action), "created and never started".to_owned());
     }
-    let resolved = view.resolved.get(&container.name);
+    let resolved = view.memory.image(&container.name);
     // The spec may have changed since it was asked for.
     let Some(image) = resolved.filter(|r| r.wanted == back_off_key(container)) else {
         return image_step(view, sandbox, container);
@@ -88,8 +85,8 @@ pub fn container_start(
             reason: Reason::ContainerCreating,
             message: String::new(),
         };
-        let again = view.now.saturating_add(HANDLERS_RECHECK);
-        return Readiness::Later(again.unwrap_or(view.now), waiting);
+        let again = view.now.steady.saturating_add(HANDLERS_RECHECK);
+        return Readiness::Later(again.unwrap_or(view.now.steady), waiting);
     }
     if image.env_files.is_none()
         && let Some(step) = env_file_step(view, container)
@@ -136,10 +133,7 @@ fn env_file_step(view: &PodView<'_>, container: &v1::Container) -> Option<Readin
 fn startable(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &ObservedContainer) -> bool {
     container.state == ContainerState::Created
         && container.sandbox == sandbox.id
-        && view
-            .waiting
-            .get(&container.name)
-            .is_none_or(|w| w.reason != Reason::RunContainerError)
+        && !view.memory.is_refused(&container.name)
 }
 
 /// When the newest run ended, by steady time, if there was one in any sandbox.
@@ -148,7 +142,7 @@ fn failed_at(
     container: &v1::Container,
     newest: Option<&ObservedContainer>,
 ) -> Option<Timestamp> {
-    let recorded = view.record.exits.get(&container.name);
+    let recorded = view.memory.record.exits.get(&container.name);
     let counts_from = |exit: &RecordedExit| exit.counts_from.unwrap_or(exit.finished_at);
     let observed = newest.and_then(|c| {
         let exit = c.state.exit()?;
@@ -157,7 +151,7 @@ fn failed_at(
     });
     observed
         .or_else(|| recorded.map(counts_from))
-        .map(|at| at.min(view.now))
+        .map(|at| at.min(view.now.steady))
 }
 
 fn held_back(
@@ -166,11 +160,11 @@ fn held_back(
     failed_at: Option<Timestamp>,
 ) -> Option<Readiness> {
     let failed_at = failed_at?;
-    let back_off = view.record.restart_back_off.get(&container.name)?;
+    let back_off = view.memory.record.restart_back_off.get(&container.name)?;
     let until = back_off.until(
         back_off_key(container),
         failed_at,
-        view.now,
+        view.now.steady,
         view.node.max_backoff_seconds,
     )?;
     let message = format!(
@@ -202,6 +196,7 @@ fn image_step(
 ) -> Readiness {
     let image = container.image.clone().unwrap_or_default();
     let back_off = view
+        .memory
         .record
         .image_back_off
         .get(&container.name)
@@ -211,18 +206,19 @@ fn image_step(
             b.back_off
                 .updated
                 .saturating_add(SignedDuration::from_secs(b.back_off.seconds))
-                .unwrap_or(view.now)
+                .unwrap_or(view.now.steady)
         })
-        .filter(|until| *until > view.now);
+        .filter(|until| *until > view.now.steady);
     if let (Some(back_off), Some(until)) = (back_off, held_until) {
         // Held as a pull; all the same its presence is looked at every now and then: somebody may have loaded it.
         let looked = view
-            .record
+            .memory
+        .record
             .image_back_off
             .get(&container.name)
-            .map_or(view.now, |b| b.looked_at);
+            .map_or(view.now.steady, |b| b.looked_at);
         let recheck = looked.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
-        if recheck > view.now {
+        if recheck > view.now.steady {
             let message = format!(
                 "Back-off pulling image \"{image}\": ErrImagePull: {}",
                 back_off.message
@@ -268,12 +264,12 @@ fn image_step(
 
 /// Until when a new pod waits for the first word on its pull secrets: not for long, for it may do without them.
 fn pull_secrets_wait(view: &PodView<'_>) -> Option<Timestamp> {
-    let start = view.record.start_time?;
+    let start = view.memory.record.start_time?;
     let until = start.saturating_add(PULL_SECRETS_PATIENCE).ok()?;
     // What is shown is wall time: should somebody set the clock meanwhile, nothing is waited for.
-    let is_new = start <= view.wall && view.wall < until;
-    let again = view.now.saturating_add(until.duration_since(view.wall));
-    (is_new && waits_for_pull_secrets(view)).then(|| again.unwrap_or(view.now))
+    let is_new = start <= view.now.wall && view.now.wall < until;
+    let again = view.now.steady.saturating_add(until.duration_since(view.now.wall));
+    (is_new && waits_for_pull_secrets(view)).then(|| again.unwrap_or(view.now.steady))
 }
 
 fn pull_policy(container: &v1::Container) -> PullPolicy {
@@ -311,7 +307,7 @@ fn start_step(
         container,
         node: view.node,
         pod_ips: &pod_ips,
-        objects: view.objects,
+        objects: &view.inputs.objects,
         env_files: image.env_files.as_ref(),
     })
     .map_err(waiting)?;
@@ -332,7 +328,7 @@ fn start_step(
         image_id: &image.id,
         image_user: ImageUser::of_image(image.uid, &image.username),
         pod_ips: &pod_ips,
-        objects: view.objects,
+        objects: &view.inputs.objects,
         env_files: image.env_files.as_ref(),
         // A container that asks for it is not started before it is known.
         recursive_read_only: recursive_read_only(view).unwrap_or(RecursiveReadOnly::Unsupported),
@@ -403,7 +399,7 @@ fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
     // One whose start was cut off, and that the runtime does not remove, keeps its number.
     let held = view.observed.all_instances().filter(|c| c.name == name);
     let observed = held.map(|c| c.restart_count.max(c.attempt)).max();
-    let recorded = view.record.restart_counts.get(name).copied();
+    let recorded = view.memory.record.restart_counts.get(name).copied();
     observed
         .max(recorded)
         .map_or(0, |highest| highest.saturating_add(1))
@@ -421,7 +417,7 @@ fn termination_message_path(
         .filter(|path| !path.is_empty())?;
     let seed = format!(
         "{}/{}/{restart_count}/{}",
-        view.pod.uid, container.name, view.now
+        view.pod.uid, container.name, view.now.steady
     );
     let digits = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -481,3 +477,6 @@ fn hosts_file(view: &PodView<'_>, pod_ips: &[String]) -> Result<HostWork, Config
         content,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedPod};
 
 use crate::plan::{Action, PodPlan};
-use crate::view::PodRecord;
+use crate::record::PodRecord;
 
 /// The runtime's code of a container whose start failed.
 const START_ERROR_CODE: i32 = 128;
@@ -126,8 +126,7 @@ mod tests {
     use super::*;
     use crate::pod_plan::pod_plan;
     use crate::testing::pod_of;
-    use crate::testing::seen::{Seen, image};
-    use crate::view::Prepared;
+    use crate::testing::seen::Seen;
 
     fn exited(started: i64, code: i32, reason: &str) -> ContainerState {
         let at = |second| Timestamp::from_second(second).unwrap();
@@ -145,15 +144,13 @@ mod tests {
         let pod = pod_of(&format!(
             "{{restartPolicy: {policy}, containers: [{{name: a, image: i}}]}}"
         ));
-        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running();
-        seen.prepared = Prepared::Yes;
-        seen.resolved.insert("a".to_owned(), image());
+        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running().prepared();
         seen.observed.containers[0].state = state.clone();
         if under_way {
-            seen.record.begin_starts(&[("a".to_owned(), 0)].into());
+            seen.memory.record.begin_starts(&[("a".to_owned(), 0)].into());
         }
-        seen.record.settle_starts(&seen.observed);
-        let apart = seen.record.set_apart_cut_off(Arc::new(seen.observed));
+        seen.memory.record.settle_starts(&seen.observed);
+        let apart = seen.memory.record.set_apart_cut_off(Arc::new(seen.observed));
         seen.observed = (*apart).clone();
         let life = seen.see(crate::lifecycle::step);
         let plan = seen.see(pod_plan);
@@ -194,26 +191,21 @@ mod tests {
     #[test]
     fn what_stays_of_a_cut_off_start_keeps_its_number() {
         let pod = pod_of("{restartPolicy: Never, containers: [{name: a, image: i}]}");
-        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running();
-        seen.prepared = Prepared::Yes;
-        seen.resolved.insert("a".to_owned(), image());
+        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running().prepared();
         let mut cut_off = seen.observed.containers.remove(0);
         cut_off.state = ContainerState::Created;
         seen.observed.cut_off = vec![cut_off];
-        assert_eq!(seen.see(|view| start_number(view, None)), None);
-        let later = Timestamp::from_second(60).unwrap();
-        assert_eq!(seen.see(|view| start_number(view, Some(later))), Some(1));
-        seen.observed.cut_off.clear();
-        assert_eq!(seen.see(|view| start_number(view, None)), Some(0));
-    }
-
-    /// The number that the container would be started with, by a plan made while the runtime refuses removals until then.
-    fn start_number(view: &crate::view::PodView<'_>, garbage_at: Option<Timestamp>) -> Option<u32> {
-        let view = crate::view::PodView {
-            garbage_at,
-            ..view.clone()
+        let number = |seen: &Seen| {
+            let starts = starts_of(&seen.see(pod_plan));
+            starts.get("a").copied()
         };
-        starts_of(&pod_plan(&view)).get("a").copied()
+        assert_eq!(number(&seen), None);
+        // The runtime refuses removals until then.
+        seen.memory.garbage_at = Some(Timestamp::from_second(60).unwrap());
+        assert_eq!(number(&seen), Some(1));
+        seen.memory.garbage_at = None;
+        seen.observed.cut_off.clear();
+        assert_eq!(number(&seen), Some(0));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::phase::{Phase, current_phase, is_ended};
-use crate::view::{Desire, EndReason, Ended, PodView};
+use crate::record::{EndReason, Ended};
+use crate::view::{Desire, PodView};
 
 /// Reason of the status and of the event.
 pub const DEADLINE_REASON: &str = "DeadlineExceeded";
@@ -25,14 +26,14 @@ pub fn deadline(view: &PodView<'_>) -> Option<Timestamp> {
         return None;
     }
     let allowed = view.pod.spec().active_deadline_seconds?;
-    let since = view.active_since?;
+    let since = view.memory.active_since?;
     // What lies beyond the end of time does not come.
     since.checked_add(SignedDuration::from_secs(allowed)).ok()
 }
 
 /// Whether its time is over.
 pub fn is_past_deadline(view: &PodView<'_>) -> bool {
-    deadline(view).is_some_and(|at| at <= view.now)
+    deadline(view).is_some_and(|at| at <= view.now.steady)
 }
 
 /// How a pod ends that ends now.

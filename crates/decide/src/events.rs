@@ -23,7 +23,8 @@ use crate::config_problem::pod_text;
 use crate::dns::pod_dns;
 use crate::downward::quoted;
 use crate::plan::{Action, PodPlan, StopContainer, StopWhy};
-use crate::view::{EndReason, PodView, Waiting};
+use crate::record::EndReason;
+use crate::view::{PodView, Waiting};
 
 #[cfg(test)]
 mod tests;
@@ -364,11 +365,11 @@ impl ToldWaits {
     /// What is told of the waits of a plan: those that are new or changed. What an earlier step's failure left was told with it.
     pub fn events(&mut self, view: &PodView<'_>, plan: &PodPlan) -> Vec<PodEvent> {
         let mut events = Vec::new();
-        if view.objects.is_asking() {
+        if view.inputs.objects.is_asking() {
             // What is missing may be here in a moment; what then still is in the way is told then.
             return events;
         }
-        let failed = view.pod_waiting;
+        let failed = view.memory.retry.waiting.as_ref();
         if let Some(waiting) = plan.pod_waiting.as_ref()
             && failed != Some(waiting)
             && self.pod.as_ref() != Some(waiting)
@@ -376,7 +377,7 @@ impl ToldWaits {
             events.extend(pod_wait(view.pod, waiting));
         }
         for (name, waiting) in &plan.waiting {
-            let is_known = view.waiting.get(name) == Some(waiting)
+            let is_known = view.memory.waiting(name) == Some(waiting)
                 || self.containers.get(name) == Some(waiting);
             if !is_known {
                 events.extend(container_wait(view.pod, name, waiting));

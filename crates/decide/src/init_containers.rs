@@ -68,7 +68,7 @@ fn init_standing(view: &PodView<'_>, name: &str) -> Standing {
             .exit()
             .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code)),
         // Forgotten by the runtime; what was recorded of this very sandbox still counts.
-        None => match view.record.exits.get(name) {
+        None => match view.memory.record.exits.get(name) {
             Some(exit) if exit.sandbox == sandbox.id.as_str() => Standing::Ended(exit.code),
             Some(_) | None => Standing::NotStarted,
         },

@@ -78,10 +78,10 @@ const REMOVAL_TRIES: u32 = 3;
 /// the deletion; the same pod does not come back before it is gone.
 pub fn is_refused(view: &PodView<'_>) -> bool {
     let is_done =
-        matches!(view.lifecycle, Lifecycle::Terminated { .. }) && view.lifecycle.is_leaving();
+        matches!(view.memory.life, Lifecycle::Terminated { .. }) && view.memory.life.is_leaving();
     is_done
-        && view.failures >= REMOVAL_TRIES
-        && view.prepared == Prepared::Released
+        && view.memory.retry.failures >= REMOVAL_TRIES
+        && view.memory.prepared == Prepared::Released
         && !view.observed.is_running()
 }
 
@@ -129,7 +129,7 @@ impl Lifecycle {
 
 /// The next lifecycle. Moves at most one state on; call it before every plan.
 pub fn step(view: &PodView<'_>) -> Lifecycle {
-    match view.lifecycle {
+    match &view.memory.life {
         Lifecycle::Syncing => from_syncing(view),
         Lifecycle::Terminating(terminating) => from_terminating(terminating, view),
         Lifecycle::Terminated { cause } => from_terminated(cause_now(*cause, view.desire), view),
@@ -141,7 +141,7 @@ fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     let cause = match view.desire {
         Desire::Stop { cause, .. } => *cause,
         Desire::Reject(_) => TerminationCause::Ended,
-        Desire::Run | Desire::Wait(_) if view.record.ended.is_some() || is_ended(view) => {
+        Desire::Run | Desire::Wait(_) if view.memory.record.ended.is_some() || is_ended(view) => {
             TerminationCause::Ended
         }
         Desire::Run if is_past_deadline(view) => TerminationCause::Ended,
@@ -149,7 +149,7 @@ fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     };
     Lifecycle::Terminating(Terminating {
         cause,
-        since: view.wall,
+        since: view.now.wall,
         grace_seconds: grace(view),
     })
 }
@@ -168,7 +168,7 @@ fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle 
 
 /// A pod that ended by itself stays, for its status and logs, until it is removed; then nothing may be left of it.
 fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
-    let gone = view.observed.is_absent() && view.prepared == Prepared::Released;
+    let gone = view.observed.is_absent() && view.memory.prepared == Prepared::Released;
     if cause != TerminationCause::Ended && gone {
         Lifecycle::Finished { cause }
     } else {
@@ -190,9 +190,12 @@ fn grace(view: &PodView<'_>) -> i64 {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
         Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
     };
-    let recorded = view.record.terminating.as_ref().map(|t| t.grace_seconds);
+    let recorded = view.memory.record.terminating.as_ref().map(|t| t.grace_seconds);
     let own = view.pod.grace_seconds();
     asked
         .unwrap_or_else(|| recorded.map_or(own, |recorded| recorded.min(own)))
         .max(1)
 }
+
+#[cfg(test)]
+mod tests;

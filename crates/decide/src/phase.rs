@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::pod::RestartPolicy;
 
 use crate::restart::policy_restarts;
-use crate::view::{PodView, RecordedExit};
+use crate::record::RecordedExit;
+use crate::view::PodView;
 
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,7 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
         }
     }
     let recorded = view
+        .memory
         .record
         .exits
         .get(name)

@@ -40,7 +40,7 @@ const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
-    match view.lifecycle {
+    match &view.memory.life {
         Lifecycle::Syncing => {
             let mut plan = sync_plan(view);
             if let Some(at) = deadline(view) {
@@ -71,13 +71,12 @@ fn sync_plan(view: &PodView<'_>) -> PodPlan {
         });
         return plan;
     }
-    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
         plan.wake_at = Some(retry_at);
-        plan.pod_waiting = view.pod_waiting.cloned();
-        plan.waiting = view
-            .waiting
-            .iter()
-            .map(|(name, waiting)| (name.clone(), waiting.clone()))
+        plan.pod_waiting.clone_from(&view.memory.retry.waiting);
+        let waits = view.memory.waits();
+        plan.waiting = waits
+            .map(|(name, waiting)| (name.to_owned(), waiting.clone()))
             .collect();
         return plan;
     }
@@ -139,7 +138,7 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         plan.push(why, Action::StopSandbox(sandbox.id.clone()));
     }
     if !view.pod.is_host_network()
-        && let NetworkState::NotReady(message) = view.network
+        && let NetworkState::NotReady(message) = &view.inputs.network
     {
         plan.pod_waiting = Some(Waiting {
             reason: Reason::NetworkNotReady,
@@ -147,7 +146,7 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         });
         return;
     }
-    if view.prepared != Prepared::Yes && !prepare(view, "first start", plan) {
+    if view.memory.prepared != Prepared::Yes && !prepare(view, "first start", plan) {
         return;
     }
     let attempt = view
@@ -159,8 +158,8 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         Ok(handler) => handler,
         Err(waiting) => {
             plan.pod_waiting = Some(waiting);
-            let again = view.now.saturating_add(OBJECT_RECHECK);
-            plan.wake_by(again.unwrap_or(view.now));
+            let again = view.now.steady.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now.steady));
             return;
         }
     };
@@ -195,8 +194,8 @@ fn prepare(view: &PodView<'_>, why: &str, plan: &mut PodPlan) -> bool {
         Err(waiting) => {
             plan.pod_waiting = Some(waiting);
             // A change of the object wakes the pod; this is for one that got lost.
-            let again = view.now.saturating_add(OBJECT_RECHECK);
-            plan.wake_by(again.unwrap_or(view.now));
+            let again = view.now.steady.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now.steady));
             false
         }
     }
@@ -250,7 +249,7 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
 /// Removes what never ran because its start was cut off; the next plan makes it again, under the same number. What the runtime refused
 /// to remove a moment ago waits for its next turn, and another instance is made beside it.
 fn remove_cut_off(view: &PodView<'_>, plan: &mut PodPlan) -> bool {
-    let is_held = view.garbage_at.is_some_and(|at| at > view.now);
+    let is_held = view.memory.garbage_at.is_some_and(|at| at > view.now.steady);
     if view.observed.cut_off.is_empty() || is_held {
         return false;
     }
@@ -293,8 +292,9 @@ fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
         .chain(removals_of_cut_off(view))
         .collect();
     if let Some(at) = view
+        .memory
         .garbage_at
-        .filter(|at| *at > view.now && !garbage.is_empty())
+        .filter(|at| *at > view.now.steady && !garbage.is_empty())
     {
         plan.wake_by(at);
         return;
@@ -421,7 +421,7 @@ fn start(
     container: &v1::Container,
     plan: &mut PodPlan,
 ) {
-    if view.prepared != Prepared::Yes
+    if view.memory.prepared != Prepared::Yes
         && !prepare(view, "first start since the kubelet started", plan)
     {
         return;
@@ -443,7 +443,7 @@ fn start(
 /// Stops all that runs, then the sandboxes. Ends only when nothing is seen running.
 fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
     let mut plan = PodPlan::default();
-    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
         plan.wake_at = Some(retry_at);
         return plan;
     }
@@ -492,14 +492,14 @@ pub fn leaves_less_grace(desire: &Desire, pod: &Pod, grace_seconds: i64) -> bool
 /// Nothing runs: takes down the host side, and for a pod that leaves, what the runtime still holds of it.
 fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     let mut plan = PodPlan::default();
-    if let Some(retry_at) = view.retry_at.filter(|at| *at > view.now) {
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
         plan.wake_at = Some(retry_at);
         return plan;
     }
     let seen = view.observed.observed_at;
     let leaves = cause != TerminationCause::Ended;
     let leaving = if leaves { Leaving::Yes } else { Leaving::No };
-    let is_done = match view.prepared {
+    let is_done = match view.memory.prepared {
         Prepared::No | Prepared::Yes => false,
         Prepared::Ended => !leaves,
         Prepared::Released => true,
@@ -507,9 +507,9 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     // First, and with it the end of what runs in the pod's cgroup though the runtime takes it for ended: such a container it can
     // not remove (containerd 1.6 after a start whose client went).
     if !is_done {
-        let Some(dirs) = view.dirs else {
+        let Some(dirs) = view.memory.dirs.as_ref() else {
             // What is not seen is not removed, and not forgotten either: its worker looks again.
-            plan.wake_at = view.retry_at;
+            plan.wake_at = view.memory.retry.at;
             return plan;
         };
         plan.push(
@@ -563,7 +563,7 @@ impl PodPlan {
     }
 
     fn wake_now(&mut self, view: &PodView<'_>) {
-        self.wake_by(view.now);
+        self.wake_by(view.now.steady);
     }
 
     /// An image or a file is asked for: what follows for later containers waits for the answer, so that they start in order.
@@ -577,3 +577,6 @@ impl PodPlan {
         self.steps.iter().any(|step| asks(&step.action))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,8 @@ use crate::plan::PodPlan;
 use crate::resources::qos_class;
 use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
-use crate::view::{Ended, PodView, RecordedExit, Waiting};
+use crate::record::{Ended, RecordedExit};
+use crate::view::{PodView, Waiting};
 
 /// Of a container that ended unseen.
 pub(crate) const LOST_CODE: i32 = 137;
@@ -49,29 +50,38 @@ fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
         phase: Some(Phase::Failed.as_str().to_owned()),
         reason: Some(rejection.reason.clone()),
         message: Some(rejection.status_message()),
-        start_time: view.record.start_time.map(whole_second),
+        start_time: view.memory.record.start_time.map(whole_second),
         qos_class: Some(qos_class(view.pod).as_str().to_owned()),
         observed_generation: view.pod.object.metadata.generation,
         ..v1::PodStatus::default()
     }
 }
 
-/// What is shown to hold a pod back, its containers by name and itself as a whole: what failed before, and what the plan waits for.
-/// Not a wait for objects while the API server's first answer is on its way: it is mostly over before anybody could read of it.
-pub fn shown_waits(
-    view: &PodView<'_>,
-    plan: &PodPlan,
-) -> (BTreeMap<String, Waiting>, Option<Waiting>) {
-    let is_asking = view.objects.is_asking();
+/// What is shown to hold a pod back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShownWaits {
+    /// Its containers, by name.
+    pub containers: BTreeMap<String, Waiting>,
+    /// The pod as a whole.
+    pub pod: Option<Waiting>,
+}
+
+/// What failed before, and what the plan waits for. Not a wait for objects while the API server's first answer is on its way: it is
+/// mostly over before anybody could read of it.
+pub fn shown_waits(view: &PodView<'_>, plan: &PodPlan) -> ShownWaits {
+    let is_asking = view.inputs.objects.is_asking();
     let is_shown = |waiting: &&Waiting| {
         let is_for_objects = [Reason::FailedMount, Reason::CreateContainerConfigError];
         !(is_asking && is_for_objects.contains(&waiting.reason))
     };
-    let mut containers = view.waiting.clone();
+    let failed = view.memory.waits();
+    let failed = failed.map(|(name, waiting)| (name.to_owned(), waiting.clone()));
     let planned = plan.waiting.iter().filter(|(_, why)| is_shown(&why));
-    containers.extend(planned.cloned());
     let of_pod = plan.pod_waiting.as_ref().filter(is_shown);
-    (containers, of_pod.or(view.pod_waiting).cloned())
+    ShownWaits {
+        containers: failed.chain(planned.cloned()).collect(),
+        pod: of_pod.or(view.memory.retry.waiting.as_ref()).cloned(),
+    }
 }
 
 /// Whether two states of an object say the same where its status is read here: in the conditions of others, and in whether its phase
@@ -87,9 +97,9 @@ fn foreign_conditions(pod: &v1::Pod) -> impl Iterator<Item = &v1::PodCondition> 
     conditions.into_iter().flatten().filter(is_foreign)
 }
 
-/// The status of the pod of this view.
-pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
-    if let Some(rejection) = &view.record.rejected {
+/// The status of the pod of this view, with what holds it back.
+pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
+    if let Some(rejection) = &view.memory.record.rejected {
         return StatusOutcome {
             status: rejected_status(view, rejection),
             conditions: BTreeMap::new(),
@@ -100,13 +110,13 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         .pod
         .init_containers()
         .iter()
-        .map(|c| container_status(view, c, Kind::Init))
+        .map(|c| container_status(view, c, Kind::Init, waits))
         .collect();
     let regular: Vec<_> = view
         .pod
         .containers()
         .iter()
-        .map(|c| container_status(view, c, Kind::Regular))
+        .map(|c| container_status(view, c, Kind::Regular, waits))
         .collect();
     let mut conditions = Conditions {
         view,
@@ -123,8 +133,8 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
     let waits_behind = |w: &&Waiting| {
         phase == Phase::Pending || phase == Phase::Running && w.reason == Reason::WaitingForName
     };
-    let waiting = view.pod_waiting.filter(waits_behind);
-    let ended = view.record.ended.as_ref();
+    let waiting = waits.pod.as_ref().filter(waits_behind);
+    let ended = view.memory.record.ended.as_ref();
     let why = ended
         .and_then(|ended| ended.why.as_ref())
         .filter(|_| matches!(phase, Phase::Failed | Phase::Succeeded));
@@ -146,7 +156,7 @@ pub fn pod_status(view: &PodView<'_>) -> StatusOutcome {
         ),
         pod_ip: ips.first().cloned(),
         pod_ips: some_list(ips.iter().map(|ip| v1::PodIP { ip: ip.clone() }).collect()),
-        start_time: view.record.start_time.map(whole_second),
+        start_time: view.memory.record.start_time.map(whole_second),
         init_container_statuses: some_list(init),
         container_statuses: some_list(regular),
         qos_class: Some(qos_class(view.pod).as_str().to_owned()),
@@ -204,7 +214,7 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
 
 /// Held back while anything may run; never leaves a terminal phase.
 fn phase_of(view: &PodView<'_>) -> Phase {
-    if let Some(ended) = &view.record.ended
+    if let Some(ended) = &view.memory.record.ended
         && !is_still_ending(view, ended)
     {
         return if ended.succeeded {
@@ -215,7 +225,7 @@ fn phase_of(view: &PodView<'_>) -> Phase {
     }
     let phase = current_phase(view);
     let leaving_done = matches!(
-        view.lifecycle,
+        view.memory.life,
         Lifecycle::Terminated { .. } | Lifecycle::Finished { .. }
     );
     match phase {
@@ -232,7 +242,7 @@ fn phase_of(view: &PodView<'_>) -> Phase {
 fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
     ended.why.is_some()
         && matches!(
-            view.lifecycle,
+            view.memory.life,
             Lifecycle::Syncing | Lifecycle::Terminating(_)
         )
         && view.observed.live_containers().next().is_some()
@@ -246,7 +256,7 @@ fn terminal_phase(view: &PodView<'_>) -> Phase {
             let code = i.state.exit()?.code;
             Some(view.later_exit(i).map_or(code, |later| later.code))
         });
-        newest.or_else(|| view.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
+        newest.or_else(|| view.memory.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
     });
     if failed {
         Phase::Failed
@@ -265,7 +275,7 @@ pub fn pod_ips(view: &PodView<'_>) -> Vec<String> {
         .sandboxes
         .iter()
         .find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()));
-    let all = of_sandbox.unwrap_or_else(|| view.record.ips.clone());
+    let all = of_sandbox.unwrap_or_else(|| view.memory.record.ips.clone());
     let node_is_v6 = view.node.ips.first().is_some_and(|ip| ip.contains(':'));
     let first = all.iter().find(|ip| ip.contains(':') == node_is_v6);
     let second = all.iter().find(|ip| ip.contains(':') != node_is_v6);
@@ -278,13 +288,18 @@ enum Kind {
     Regular,
 }
 
-fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1::ContainerStatus {
+fn container_status(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    kind: Kind,
+    waits: &ShownWaits,
+) -> v1::ContainerStatus {
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
     let newest = view.observed.instances(&spec.name).find(started);
     // The runtime may have forgotten the newest one already, and still hold one before it.
     let is_newest = |c: &&ObservedContainer| c.state.may_run() || view.later_exit(c).is_none();
     let current = newest.filter(is_newest);
-    let recorded = view.record.exits.get(&spec.name);
+    let recorded = view.memory.record.exits.get(&spec.name);
     let current_exit =
         current.and_then(|c| c.state.exit().map(|e| terminated(view, &exit_of(c, e))));
     let earlier = view
@@ -307,7 +322,16 @@ fn container_status(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> v1:
             .then(|| recorded.map(|exit| terminated(view, exit)))
             .flatten()
     });
-    let (state, last_state) = state_and_last(view, spec, kind, running, ended, last.as_ref());
+    let waiting = waits.containers.get(&spec.name);
+    let waiting = waiting.filter(|_| view.memory.life == Lifecycle::Syncing);
+    let (state, last_state) = state_and_last(
+        view,
+        running,
+        ended,
+        last.as_ref(),
+        waiting,
+        not_started(view, spec, kind),
+    );
     let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     let is_running = state.running.is_some();
     let image = current
@@ -357,6 +381,7 @@ fn restart_count(
     current: Option<&ObservedContainer>,
 ) -> i32 {
     let recorded = view
+        .memory
         .record
         .restart_counts
         .get(&spec.name)
@@ -368,11 +393,11 @@ fn restart_count(
 /// Running shows running; a held-back or failing start shows waiting with the last exit behind it; else the exit itself.
 fn state_and_last(
     view: &PodView<'_>,
-    spec: &v1::Container,
-    kind: Kind,
     running: Option<Timestamp>,
     ended: Option<v1::ContainerStateTerminated>,
     earlier: Option<&RecordedExit>,
+    waiting: Option<&Waiting>,
+    not_started: Reason,
 ) -> (v1::ContainerState, v1::ContainerState) {
     let as_state = |t: v1::ContainerStateTerminated| v1::ContainerState {
         terminated: Some(t),
@@ -395,26 +420,27 @@ fn state_and_last(
             earlier_state(),
         );
     }
-    let syncing = matches!(view.lifecycle, Lifecycle::Syncing);
-    if let Some(waiting) = view.waiting.get(&spec.name).filter(|_| syncing) {
+    if let Some(waiting) = waiting {
         let state = waiting_state(waiting.reason.as_str(), Some(waiting.message.clone()));
         return (state, ended.map(as_state).unwrap_or_else(earlier_state));
     }
     if let Some(terminated) = ended {
         return (as_state(terminated), earlier_state());
     }
+    (
+        waiting_state(not_started.as_str(), None),
+        v1::ContainerState::default(),
+    )
+}
+
+/// What a container waits for that has not been tried yet.
+fn not_started(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> Reason {
     let init_first = !view.pod.init_containers().is_empty();
-    let reason = if init_first && (kind == Kind::Regular || !is_next_init(view, spec))
-        || kind == Kind::Init
-    {
+    if init_first && (kind == Kind::Regular || !is_next_init(view, spec)) || kind == Kind::Init {
         Reason::PodInitializing
     } else {
         Reason::ContainerCreating
-    };
-    (
-        waiting_state(reason.as_str(), None),
-        v1::ContainerState::default(),
-    )
+    }
 }
 
 fn is_next_init(view: &PodView<'_>, spec: &v1::Container) -> bool {
@@ -606,9 +632,9 @@ impl Conditions<'_> {
     }
 
     fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
-        let since = match self.view.record.conditions.get(name) {
+        let since = match self.view.memory.record.conditions.get(name) {
             Some((old, since)) if *old == value => *since,
-            Some(_) | None => self.view.wall,
+            Some(_) | None => self.view.now.wall,
         };
         self.next.insert(name.to_owned(), (value, since));
         let (reason, message) = why.map_or((None, None), |(reason, message)| {

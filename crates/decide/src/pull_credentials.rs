@@ -305,7 +305,7 @@ pub fn pull_secrets(view: &PodView<'_>, image: &str) -> PullSecrets {
     let mut keyring = Keyring::default();
     let mut found = PullSecrets::default();
     for name in named(view) {
-        let Some(ObjectState::Known(secret)) = view.objects.secrets.get(name) else {
+        let Some(ObjectState::Known(secret)) = view.inputs.objects.secrets.get(name) else {
             found.missing.push(name.to_owned());
             continue;
         };
@@ -331,7 +331,7 @@ pub fn pull_secrets(view: &PodView<'_>, image: &str) -> PullSecrets {
 pub fn waits_for_pull_secrets(view: &PodView<'_>) -> bool {
     named(view).any(|name| {
         matches!(
-            view.objects.secrets.get(name),
+            view.inputs.objects.secrets.get(name),
             Some(ObjectState::Unknown { .. })
         )
     })

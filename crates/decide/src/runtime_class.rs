@@ -22,7 +22,7 @@ pub(crate) fn runtime_handler(view: &PodView<'_>) -> Result<String, Waiting> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(String::new());
     };
-    let why = match &view.objects.runtime_classes {
+    let why = match &view.inputs.objects.runtime_classes {
         RuntimeClasses::Known(classes) => match classes.get(name) {
             Some(handler) => return Ok(handler.clone()),
             None => format!("runtimeclass.node.k8s.io \"{name}\" not found"),
@@ -54,7 +54,7 @@ pub(crate) fn asks_recursive_read_only(container: &v1::Container) -> bool {
 
 /// Whether the pod's handler can make mounts read-only with all below them; `None` while nobody said so.
 pub(crate) fn recursive_read_only(view: &PodView<'_>) -> Option<RecursiveReadOnly> {
-    let remembered = view.record.recursive_read_only;
+    let remembered = view.memory.record.recursive_read_only;
     let is_supported = said_of_handler(view).or(remembered)?;
     Some(if is_supported {
         RecursiveReadOnly::Supported
@@ -64,7 +64,7 @@ pub(crate) fn recursive_read_only(view: &PodView<'_>) -> Option<RecursiveReadOnl
 }
 
 fn said_of_handler(view: &PodView<'_>) -> Option<bool> {
-    let handlers = view.handlers?;
+    let handlers = view.inputs.handlers.as_deref()?;
     let handler = runtime_handler(view).ok()?;
     Some(handlers.recursive_read_only.contains(&handler))
 }
@@ -89,8 +89,6 @@ mod tests {
     use crate::pod_plan::pod_plan;
     use crate::testing::pod_of;
     use crate::testing::seen::Seen;
-    use crate::testing::seen::image;
-    use crate::view::Prepared;
 
     /// The handler of the sandbox that is made, or what the pod waits for.
     fn planned(spec: &str, runtime_classes: RuntimeClasses) -> Result<String, String> {
@@ -157,12 +155,13 @@ mod tests {
             )
         };
         let started = |mode: &str, handlers: Option<&[&str]>| {
-            let mut seen = Seen::new(pod_of(&spec(mode)), PodObjects::default()).running();
+            let seen = Seen::new(pod_of(&spec(mode)), PodObjects::default());
+            let mut seen = seen.running().prepared();
             seen.observed.containers.clear();
-            seen.prepared = Prepared::Yes;
-            seen.resolved = [("c".to_owned(), image())].into();
-            seen.handlers = handlers.map(|names| RuntimeHandlers {
-                recursive_read_only: names.iter().map(ToString::to_string).collect(),
+            seen.inputs.handlers = handlers.map(|names| {
+                Arc::new(RuntimeHandlers {
+                    recursive_read_only: names.iter().map(ToString::to_string).collect(),
+                })
             });
             let plan = seen.see(pod_plan);
             let made = plan.steps.into_iter().find_map(|step| match step.action {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::node::{CgroupView, DnsView, NodeView};
 use kubelet_model::pod::{Pod, SourceKind};
 
+pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod recorded;
 pub(crate) mod seen;

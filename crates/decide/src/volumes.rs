@@ -124,7 +124,7 @@ pub fn payload_updates(view: &PodView<'_>) -> VolumeWork {
     let mut updates = VolumeWork::default();
     for volume in volumes(view.pod) {
         if let Some(Ok(payload)) = payload_of(view, volume)
-            && view.written.get(&volume.name) != Some(&Mark::of(&payload))
+            && view.memory.written.get(&volume.name) != Some(&Mark::of(&payload))
         {
             add_payload(view, volume, payload, &mut updates);
         }
@@ -136,7 +136,7 @@ fn payload_of(view: &PodView<'_>, volume: &v1::Volume) -> Option<Result<Payload,
     let view = PayloadView {
         pod: view.pod,
         node: view.node,
-        objects: view.objects,
+        objects: &view.inputs.objects,
     };
     volume_payload(&view, volume)
 }
@@ -176,7 +176,7 @@ fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &m
         payload,
         group,
         nested: nested_mount_points(pod, name),
-        at: view.now,
+        at: view.now.steady,
     }));
 }
 

@@ -2,13 +2,12 @@
 //!
 //! Upstream: none
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::lifecycle::Lifecycle;
-use kubelet_decide::view::{Desire, NetworkState, PodRecord, PodView, Prepared};
+use kubelet_decide::memory::PodMemory;
+use kubelet_decide::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
 use kubelet_decide::volumes::{
     Leaving, VolumeWork, payload_updates, prepare_work, release_work, sub_path_target,
 };
@@ -106,29 +105,26 @@ fn see<T>(
     objects: &PodObjects,
     of: impl FnOnce(&PodView<'_>) -> T,
 ) -> T {
+    let now = Now {
+        steady: Timestamp::from_second(1_795_423_443).unwrap(),
+        wall: Timestamp::from_second(1_795_423_443).unwrap(),
+    };
+    let order = Order {
+        pod: Arc::new(pod.clone()),
+        desire: Desire::Run,
+    };
     of(&PodView {
         pod,
-        desire: &Desire::Run,
-        lifecycle: &Lifecycle::Syncing,
-        dirs: None,
+        desire: &order.desire,
         observed: &ObservedPod::absent(pod.uid.clone(), Moment::default()),
-        record: &PodRecord::default(),
-        resolved: &BTreeMap::new(),
-        waiting: &BTreeMap::new(),
-        held: &BTreeMap::new(),
-        pod_waiting: None,
-        prepared: Prepared::No,
-        written: &BTreeMap::new(),
-        objects,
-        retry_at: None,
-        failures: 0,
-        garbage_at: None,
-        active_since: None,
-        handlers: None,
+        memory: &PodMemory::taken_over(&order, None, now, |_| None),
+        inputs: &PodInputs {
+            objects: objects.clone(),
+            handlers: None,
+            network: NetworkState::Ready,
+        },
         node,
-        network: &NetworkState::Ready,
-        now: Timestamp::from_second(1_795_423_443).unwrap(),
-        wall: Timestamp::from_second(1_795_423_443).unwrap(),
+        now,
     })
 }
 

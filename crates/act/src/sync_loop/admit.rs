@@ -19,7 +19,8 @@ use kubelet_decide::admission::{AdmissionRules, AdmissionView, Claim, admission,
 use kubelet_decide::desired::PodChange;
 use kubelet_decide::events::rejected;
 use kubelet_decide::phase::is_final;
-use kubelet_decide::view::{Desire, PodRecord};
+use kubelet_decide::record::PodRecord;
+use kubelet_decide::view::Desire;
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::pod::Pod;
 use tokio::time::Instant;

@@ -8,7 +8,7 @@ use kubelet_model::observed::{ContainerState, Exit};
 use super::*;
 use crate::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
 use crate::pod_plan::pod_plan;
-use crate::pod_status::pod_status;
+use crate::pod_status::{ShownWaits, pod_status};
 use crate::testing::pod_of;
 use crate::testing::seen::Seen;
 
@@ -20,7 +20,7 @@ fn second(second: i64) -> Timestamp {
 fn active_for(seconds: i64, spec: &str) -> Seen {
     let pod = pod_of(&format!("{{containers: [{{name: c, image: i}}], {spec}}}"));
     let mut seen = Seen::new(pod, PodObjects::default()).running();
-    seen.active_since = Some(second(-seconds));
+    seen.memory.active_since = Some(second(-seconds));
     seen
 }
 
@@ -51,7 +51,7 @@ fn a_pod_ends_when_its_time_is_over_and_wakes_for_it() {
         assert!(plan.wake_at == at.map(second), "{active} {spec}");
     }
     let mut seen = active_for(99, "activeDeadlineSeconds: 1");
-    seen.active_since = None;
+    seen.memory.active_since = None;
     assert_eq!(seen.see(deadline), None, "nobody took it up");
 }
 
@@ -83,9 +83,9 @@ fn a_pod_that_ended_by_itself_was_not_too_late() {
 #[test]
 fn it_shows_failed_once_nothing_runs() {
     let mut seen = active_for(60, "activeDeadlineSeconds: 30");
-    seen.record.ended = Some(seen.see(end_of));
+    seen.memory.record.ended = Some(seen.see(end_of));
     let shown = |seen: &Seen| {
-        let status = seen.see(|view| pod_status(view).status);
+        let status = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
         [status.phase, status.reason, status.message].map(Option::unwrap_or_default)
     };
     assert_eq!(shown(&seen), ["Running", "", ""]);

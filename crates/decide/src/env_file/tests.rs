@@ -6,9 +6,8 @@ use kubelet_model::objects::PodObjects;
 
 use super::*;
 use crate::pod_plan::pod_plan;
-use crate::testing::seen::{Seen, image};
+use crate::testing::seen::Seen;
 use crate::testing::{node, pod_of};
-use crate::view::Prepared;
 
 fn text(content: &str) -> EnvFileText {
     EnvFileText {
@@ -211,10 +210,9 @@ fn files_are_read_before_a_start_and_those_after_it_wait() {
         "{volumes: [{name: v, emptyDir: {}}], containers: [{name: a, image: i, env: [{name: A, valueFrom: {fileKeyRef:
           {volumeName: v, path: f, key: K}}}]}, {name: b, image: i}]}",
     );
-    let mut seen = Seen::new(pod, PodObjects::default()).running();
+    let seen = Seen::new(pod, PodObjects::default());
+    let mut seen = seen.running().prepared();
     seen.observed.containers.clear();
-    seen.prepared = Prepared::Yes;
-    seen.resolved = ["a", "b"].map(|name| (name.to_owned(), image())).into();
     let plan = |seen: &Seen| seen.see(pod_plan).to_string();
     assert_eq!(
         plan(&seen),
@@ -222,7 +220,8 @@ fn files_are_read_before_a_start_and_those_after_it_wait() {
     );
     let mut values = EnvFileValues::default();
     values.insert(0, Some(b"1".to_vec()));
-    seen.resolved.get_mut("a").unwrap().env_files = Some(values);
+    let attempt = seen.memory.attempts.get_mut("a").unwrap();
+    attempt.image.as_mut().unwrap().env_files = Some(values);
     assert_eq!(
         plan(&seen),
         "start a[0] (not started yet); start b[0] (not started yet)"

@@ -9,14 +9,12 @@
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::ids::ContainerId;
 use kubelet_model::objects::PodObjects;
-use kubelet_model::observed::{Moment, ObservedPod};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::lifecycle::Lifecycle;
 use crate::plan::{OnFailure, Step};
+use crate::testing::seen::Seen;
 use crate::testing::{node, pod, pod_of};
-use crate::view::{Desire, NetworkState, PodRecord, Prepared};
 
 const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 
@@ -56,31 +54,10 @@ fn sandbox_plan(pod: &Pod, attempt: u32) -> PodPlan {
 }
 
 fn waits(pod: &Pod, told: &mut ToldWaits, plan: &PodPlan, failed: Option<&Waiting>) -> Vec<Value> {
-    let view = PodView {
-        pod,
-        desire: &Desire::Run,
-        lifecycle: &Lifecycle::Syncing,
-        observed: &ObservedPod::absent(pod.uid.clone(), Moment::default()),
-        dirs: None,
-        record: &PodRecord::default(),
-        resolved: &BTreeMap::new(),
-        waiting: &BTreeMap::new(),
-        held: &BTreeMap::new(),
-        pod_waiting: failed,
-        prepared: Prepared::Yes,
-        written: &BTreeMap::new(),
-        objects: &PodObjects::default(),
-        retry_at: None,
-        failures: 0,
-        garbage_at: None,
-        active_since: None,
-        handlers: None,
-        node: &node(),
-        network: &NetworkState::Ready,
-        now: jiff::Timestamp::UNIX_EPOCH,
-        wall: jiff::Timestamp::UNIX_EPOCH,
-    };
-    told.events(&view, plan).iter().map(shown).collect()
+    let mut seen = Seen::new(pod.clone(), PodObjects::default());
+    seen.memory.retry.waiting = failed.cloned();
+    let events = seen.see(|view| told.events(view, plan));
+    events.iter().map(shown).collect()
 }
 
 fn container_waits(name: &str, reason: Reason, message: &str) -> PodPlan {

@@ -1,5 +1,9 @@
 //! Readiness gates by upstream's table, and what others wrote into the status.
 
+mod tables;
+
+use std::sync::Arc;
+
 use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
@@ -16,7 +20,7 @@ fn shown(conditions: &str) -> (String, String, String) {
     ));
     let status = Seen::new(pod, PodObjects::default())
         .running()
-        .see(|view| pod_status(view).status);
+        .see(|view| pod_status(view, &ShownWaits::default()).status);
     let conditions = status.conditions.unwrap_or_default();
     let of = |type_: &str| {
         let c = conditions.iter().find(|c| c.type_ == type_).unwrap();
@@ -75,7 +79,7 @@ fn conditions_of_others_are_shown_as_they_are_and_ours_are_made_anew() {
 fn containers_that_are_not_ready_are_told_before_gates() {
     let pod =
         pod("{spec: {containers: [{name: c, image: i}], readinessGates: [{conditionType: a/b}]}}");
-    let status = Seen::new(pod, PodObjects::default()).see(|view| pod_status(view).status);
+    let status = Seen::new(pod, PodObjects::default()).see(|view| pod_status(view, &ShownWaits::default()).status);
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!(ready.reason.as_deref(), Some("ContainersNotReady"));
@@ -90,7 +94,7 @@ fn mounts_show_whether_all_below_them_is_read_only() {
     );
     let mut seen = Seen::new(pod, PodObjects::default()).running();
     let shown = |seen: &Seen| {
-        let status = seen.see(|view| pod_status(view).status);
+        let status = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
         let mounts = status.container_statuses.unwrap().remove(0).volume_mounts;
         let modes = mounts.into_iter().flatten().map(|m| m.recursive_read_only);
         modes
@@ -104,22 +108,22 @@ fn mounts_show_whether_all_below_them_is_read_only() {
         (shown(&seen), remembered(&seen)),
         (none.map(str::to_owned).to_vec(), None)
     );
-    seen.handlers = Some(RuntimeHandlers {
+    seen.inputs.handlers = Some(Arc::new(RuntimeHandlers {
         recursive_read_only: ["runc".to_owned()].into(),
-    });
+    }));
     assert_eq!(
         (shown(&seen), remembered(&seen)),
         (none.map(str::to_owned).to_vec(), Some(false))
     );
-    seen.handlers = Some(RuntimeHandlers {
+    seen.inputs.handlers = Some(Arc::new(RuntimeHandlers {
         recursive_read_only: [String::new()].into(),
-    });
+    }));
     assert_eq!(
         (shown(&seen), remembered(&seen)),
         (all.map(str::to_owned).to_vec(), Some(true))
     );
-    seen.handlers = None;
-    seen.record.recursive_read_only = Some(true);
+    seen.inputs.handlers = None;
+    seen.memory.record.recursive_read_only = Some(true);
     assert_eq!(shown(&seen), all, "as before a restart");
 }
 
@@ -141,7 +145,7 @@ fn a_wait_for_an_answer_is_shown_once_there_is_one() {
         };
         let (planned, shown) = Seen::new(pod, objects).see(|view| {
             let plan = crate::pod_plan::pod_plan(view);
-            let (_, shown) = shown_waits(view, &plan);
+            let shown = shown_waits(view, &plan).pod;
             (plan.pod_waiting, shown)
         });
         let planned = planned.expect("it waits in either case");
@@ -173,10 +177,10 @@ fn while_an_answer_is_on_its_way_all_other_waits_are_shown() {
         ..PodPlan::default()
     };
     let pod = pod("{spec: {containers: [{name: a, image: i}, {name: b, image: i}]}}");
-    let (containers, of_pod) = Seen::new(pod, objects).see(|view| shown_waits(view, &plan));
-    let names: Vec<_> = containers.keys().map(String::as_str).collect();
+    let waits = Seen::new(pod, objects).see(|view| shown_waits(view, &plan));
+    let names: Vec<_> = waits.containers.keys().map(String::as_str).collect();
     assert_eq!(names, ["a"]);
-    assert_eq!(of_pod, plan.pod_waiting);
+    assert_eq!(waits.pod, plan.pod_waiting);
 }
 
 #[test]
@@ -235,13 +239,13 @@ fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
                 "later".clone_into(&mut later.id);
             }
             later.attempt = attempt;
-            seen.record.exits.insert("a".to_owned(), later);
+            seen.memory.record.exits.insert("a".to_owned(), later);
         }
         if observed {
             seen.observed.containers = vec![one];
         }
-        seen.life = life.clone();
-        let status = seen.see(|view| pod_status(view).status);
+        seen.memory.life = life.clone();
+        let status = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
         let of = |state: Option<&v1::ContainerState>| {
             state.and_then(|s| s.terminated.as_ref().map(|t| t.exit_code))
         };

@@ -5,22 +5,24 @@
 //! Calls: tests of what decides on views
 //! Upstream: none
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
 use kubelet_model::disk::{FileId, PodDirs};
 use kubelet_model::ids::SandboxId;
-use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{
     ContainerState, Moment, ObservedContainer, ObservedPod, ObservedSandbox, SandboxState,
 };
 use kubelet_model::pod::Pod;
 
-use crate::lifecycle::Lifecycle;
+use crate::container_start::back_off_key;
+use crate::memory::PodMemory;
 use crate::testing::node;
-use crate::view::{Desire, NetworkState, PodRecord, PodView, Prepared, ResolvedImage};
-use crate::volumes::Mark;
+use crate::view::{
+    Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage,
+};
 
 /// Both directories of a pod are there.
 pub(crate) const DIRS: PodDirs = PodDirs {
@@ -34,37 +36,51 @@ pub(crate) const DIRS: PodDirs = PodDirs {
     }),
 };
 
-/// A pod with a sandbox whose containers run, or with nothing yet.
+/// A pod with a sandbox whose containers run, or with nothing yet; both clocks show zero.
 #[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) pod: Pod,
+    pub(crate) desire: Desire,
     pub(crate) observed: ObservedPod,
-    pub(crate) objects: PodObjects,
-    pub(crate) prepared: Prepared,
-    pub(crate) written: BTreeMap<String, Mark>,
-    pub(crate) record: PodRecord,
-    pub(crate) resolved: BTreeMap<String, ResolvedImage>,
-    pub(crate) active_since: Option<Timestamp>,
-    pub(crate) handlers: Option<RuntimeHandlers>,
-    pub(crate) wall: Timestamp,
-    pub(crate) life: Lifecycle,
+    pub(crate) memory: PodMemory,
+    pub(crate) inputs: PodInputs,
+    pub(crate) now: Now,
 }
 
 impl Seen {
     pub(crate) fn new(pod: Pod, objects: PodObjects) -> Self {
+        let now = Now {
+            steady: Timestamp::UNIX_EPOCH,
+            wall: Timestamp::UNIX_EPOCH,
+        };
+        let order = Order {
+            pod: Arc::new(pod.clone()),
+            desire: Desire::Run,
+        };
+        let mut memory = PodMemory::taken_over(&order, None, now, |_| None);
+        memory.dirs = Some(DIRS);
         Self {
             observed: ObservedPod::absent(pod.uid.clone(), Moment::default()),
             pod,
-            objects,
-            prepared: Prepared::No,
-            written: BTreeMap::new(),
-            record: PodRecord::default(),
-            resolved: BTreeMap::new(),
-            active_since: None,
-            handlers: None,
-            wall: Timestamp::UNIX_EPOCH,
-            life: Lifecycle::Syncing,
+            desire: Desire::Run,
+            memory,
+            inputs: PodInputs {
+                objects,
+                handlers: None,
+                network: NetworkState::Ready,
+            },
+            now,
         }
+    }
+
+    /// Its host side stands, and its images were made sure of.
+    pub(crate) fn prepared(mut self) -> Self {
+        self.memory.prepared = Prepared::Yes;
+        for spec in self.pod.all_containers() {
+            let attempt = self.memory.attempts.entry(spec.name.clone()).or_default();
+            attempt.image = Some(image(spec));
+        }
+        self
     }
 
     pub(crate) fn running(mut self) -> Self {
@@ -105,35 +121,20 @@ impl Seen {
     pub(crate) fn see<T>(&self, of: impl FnOnce(&PodView<'_>) -> T) -> T {
         of(&PodView {
             pod: &self.pod,
-            desire: &Desire::Run,
-            lifecycle: &self.life,
+            desire: &self.desire,
             observed: &self.observed,
-            dirs: Some(&DIRS),
-            record: &self.record,
-            resolved: &self.resolved,
-            waiting: &BTreeMap::new(),
-            held: &BTreeMap::new(),
-            pod_waiting: None,
-            prepared: self.prepared,
-            written: &self.written,
-            objects: &self.objects,
-            retry_at: None,
-            failures: 0,
-            garbage_at: None,
-            active_since: self.active_since,
-            handlers: self.handlers.as_ref(),
+            memory: &self.memory,
+            inputs: &self.inputs,
             node: &node(),
-            network: &NetworkState::Ready,
-            now: Timestamp::UNIX_EPOCH,
-            wall: self.wall,
+            now: self.now,
         })
     }
 }
 
-/// An image named `i`, as it was made sure of.
-pub(crate) fn image() -> ResolvedImage {
+/// The image that a container names, as it was made sure of.
+fn image(spec: &v1::Container) -> ResolvedImage {
     ResolvedImage {
-        wanted: "i".to_owned(),
+        wanted: back_off_key(spec).to_owned(),
         id: "sha256:1".to_owned(),
         uid: None,
         username: String::new(),

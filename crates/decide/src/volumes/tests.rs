@@ -22,10 +22,10 @@ impl Seen {
         for step in plan.steps {
             match step.action {
                 Action::Prepare(volumes) => {
-                    self.prepared = Prepared::Yes;
-                    self.written = volumes.written;
+                    self.memory.prepared = Prepared::Yes;
+                    self.memory.written = volumes.written;
                 }
-                Action::WritePayloads(volumes) => self.written.extend(volumes.written),
+                Action::WritePayloads(volumes) => self.memory.written.extend(volumes.written),
                 _ => {}
             }
         }
@@ -176,7 +176,7 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     seen.wrote(first);
     let mut seen = seen.running();
     assert_eq!(seen.plan().to_string(), "nothing to do");
-    seen.objects
+    seen.inputs.objects
         .config_maps
         .insert("cm".to_owned(), config_map("two"));
     let update = seen.plan();
@@ -186,12 +186,12 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     // An object that is gone or out of reach leaves the files; the same content again is no change.
     let at = Timestamp::UNIX_EPOCH;
     for state in [ObjectState::Absent { at }, config_map("two")] {
-        seen.objects.config_maps.insert("cm".to_owned(), state);
+        seen.inputs.objects.config_maps.insert("cm".to_owned(), state);
         assert_eq!(seen.plan().to_string(), "nothing to do");
     }
     // After a restart of the kubelet nobody remembers: it is looked at once, beside the running container.
-    seen.prepared = Prepared::No;
-    seen.written.clear();
+    seen.memory.prepared = Prepared::No;
+    seen.memory.written.clear();
     let again = seen.plan();
     assert_eq!(again.to_string(), "write v (its content changed)");
     seen.wrote(again);
@@ -213,7 +213,7 @@ fn a_pod_waits_for_its_objects_and_says_so() {
         message: text,
     };
     assert_eq!(plan.pod_waiting, Some(expected));
-    seen.objects
+    seen.inputs.objects
         .config_maps
         .insert("cm".to_owned(), config_map("one"));
     assert_eq!(seen.plan().steps.len(), 2);
