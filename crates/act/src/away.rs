@@ -20,7 +20,7 @@ pub(crate) const MOST: Duration = Duration::from_secs(10);
 const SAY_AGAIN: Duration = Duration::from_secs(300);
 
 /// Whether the server is there, as far as one task knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Away {
     failures: u32,
     /// Since when, until when, and when it was said.

@@ -2,7 +2,7 @@
 //!
 //! In:    reported pods (the static ones among them), the mirrors that the API holds, the node's identity, whether all sources spoke
 //! Out:   creations and deletions at the API
-//! Calls: one reconciler task, in a cluster only
+//! Calls: one reconciler, in a cluster only
 //! Holds: `decide/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits for it; while
 //!        the server is away one step is tried for all
 //! Upstream: pkg/kubelet/pod/mirror_client.go, pkg/kubelet/kubelet.go (tryReconcileMirrorPods)
@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
@@ -21,18 +22,20 @@ use kubelet_model::reason::Reason;
 use kubelet_model::reported::ReportedPods;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::away::{Away, is_of_server};
+use crate::reconciler::{Pace, Reconciler, RoundError, RoundResult, WakeReason};
 
 /// After a step that was refused; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Without news it is looked again this often.
+const IDLE: Duration = Duration::from_secs(600);
 /// What the log calls this.
 const WHAT: &str = "mirror pods";
 
 /// What the keeper listens to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MirrorInputs {
     /// What workers report.
     pub reported: watch::Receiver<ReportedPods>,
@@ -47,26 +50,116 @@ pub struct MirrorInputs {
 /// Static pods that have a worker, without their statuses: they change less often.
 type Statics = BTreeMap<PodUid, Arc<v1::Pod>>;
 
-/// Keeps them until the stop.
-pub async fn keep(client: Client, mut inputs: MirrorInputs, stop: CancellationToken) {
-    let mut waits = Waits::default();
-    loop {
-        let steps = steps(&mut inputs);
-        let statics = statics(&inputs.reported.borrow());
-        waits.round(&client, steps).await;
-        let again = waits.over_at();
-        let is_away = waits.away.is_away();
-        tokio::select! {
-            // Every arm only says "look again"; while the server is away there is nothing that news could change.
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
-            Ok(()) = inputs.held.changed(), if !is_away => {}
-            Ok(()) = inputs.node.changed(), if !is_away => {}
-            Ok(()) = inputs.all_seen.changed(), if !is_away => {}
-            () = other_statics(&mut inputs.reported, &statics), if !is_away => {}
-            else => return,
+/// The reconciler of mirror pods.
+#[derive(Clone, Debug)]
+pub struct MirrorPods {
+    client: Client,
+    inputs: MirrorInputs,
+    waits: Waits,
+    /// The static pods of the last round.
+    known: Statics,
+}
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct MirrorSeen {
+    statics: Statics,
+    held: Option<Arc<PodSet>>,
+    node: Option<(String, String)>,
+    all_seen: bool,
+}
+
+/// What is to be done, of what is not refused at the moment.
+#[derive(Debug)]
+pub struct MirrorPlan(Vec<MirrorStep>);
+
+impl std::fmt::Display for MirrorPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for step in &self.0 {
+            let (namespace, name) = name_of(step);
+            let word = match step {
+                MirrorStep::Delete { .. } => "delete",
+                MirrorStep::Create(_) => "create",
+            };
+            write!(f, "{word} {namespace}/{name} ")?;
         }
+        Ok(())
+    }
+}
+
+impl MirrorPods {
+    /// Nothing is tried yet.
+    pub fn new(client: Client, inputs: MirrorInputs) -> Self {
+        Self {
+            client,
+            inputs,
+            waits: Waits::default(),
+            known: Statics::new(),
+        }
+    }
+
+    /// By changes; what was refused says when it is tried again.
+    pub fn pace() -> Pace {
+        Pace {
+            gap: Duration::ZERO,
+            ..Pace::every(IDLE)
+        }
+    }
+}
+
+impl Reconciler for MirrorPods {
+    const NAME: &'static str = "mirror_pods";
+    type Seen = MirrorSeen;
+    type Plan = MirrorPlan;
+
+    async fn observe(&mut self, _why: WakeReason) -> Result<MirrorSeen, RoundError> {
+        self.known = statics(&self.inputs.reported.borrow());
+        Ok(MirrorSeen {
+            statics: self.known.clone(),
+            held: self.inputs.held.borrow_and_update().clone(),
+            node: self.inputs.node.borrow_and_update().clone(),
+            all_seen: *self.inputs.all_seen.borrow_and_update(),
+        })
+    }
+
+    fn decide(&self, seen: MirrorSeen, _now: Timestamp) -> MirrorPlan {
+        let Some(held) = seen.held else {
+            return MirrorPlan(Vec::new());
+        };
+        let statics: Vec<Arc<v1::Pod>> = seen.statics.into_values().collect();
+        let node = seen.node.as_ref();
+        MirrorPlan(mirror_steps(&MirrorView {
+            statics: &statics,
+            mirrors: &held.mirrors,
+            node: node.map(|(name, uid)| NodeIdentity { name, uid }),
+            all_seen: seen.all_seen,
+        }))
+    }
+
+    async fn act(&mut self, plan: MirrorPlan) -> RoundResult {
+        self.waits.round(&self.client, plan.0).await;
+        Ok(())
+    }
+
+    async fn changed(&mut self) {
+        let inputs = &mut self.inputs;
+        if self.waits.away.is_away() {
+            // While the server is away there is nothing that news could change.
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            // Every arm only says "look again".
+            biased;
+            Ok(()) = inputs.held.changed() => {}
+            Ok(()) = inputs.node.changed() => {}
+            Ok(()) = inputs.all_seen.changed() => {}
+            () = other_statics(&mut inputs.reported, &self.known) => {}
+        }
+    }
+
+    fn wait(&self, _result: &RoundResult) -> Option<Duration> {
+        let again = self.waits.over_at()?;
+        Some(again.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -74,7 +167,7 @@ pub async fn keep(client: Client, mut inputs: MirrorInputs, stop: CancellationTo
 type Name = (String, String);
 
 /// What is not tried now.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Waits {
     away: Away,
     /// Pods of whom a step was refused: how often, and until when they wait.
@@ -165,20 +258,6 @@ fn statics(reported: &ReportedPods) -> Statics {
         .filter(|(_, pod)| is_static(&pod.object) && pod.status.reason.as_deref() != Some(waits))
         .map(|(uid, pod)| (uid.clone(), Arc::clone(&pod.object)))
         .collect()
-}
-
-fn steps(inputs: &mut MirrorInputs) -> Vec<MirrorStep> {
-    let Some(held) = inputs.held.borrow_and_update().clone() else {
-        return Vec::new();
-    };
-    let statics: Vec<Arc<v1::Pod>> = statics(&inputs.reported.borrow()).into_values().collect();
-    let node = inputs.node.borrow_and_update().clone();
-    mirror_steps(&MirrorView {
-        statics: &statics,
-        mirrors: &held.mirrors,
-        node: node.as_ref().map(|(name, uid)| NodeIdentity { name, uid }),
-        all_seen: *inputs.all_seen.borrow_and_update(),
-    })
 }
 
 async fn take(client: &Client, step: MirrorStep) -> Result<(), ClusterError> {

@@ -2,7 +2,7 @@
 //!
 //! In:    the node's facts; the runtime's state, the images; the object as the watch of the own Node shows it, read where it is behind
 //! Out:   the Node object's status, its lease, its CSINode; the node's name and UID for those that need an owner
-//! Calls: two reconciler tasks, in a cluster only
+//! Calls: two reconcilers, in a cluster only
 //! Holds: registration is tried until it succeeds; a status is sent when it differs or is old; a heartbeat waits for no status
 //! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer, syncNodeStatus, fastNodeStatusUpdate),
 //!           component-helpers/apimachinery/lease/controller.go (1.36)
@@ -23,13 +23,13 @@ use kubelet_decide::node_status::{
 use prometheus::{Gauge, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::image_list::ImageSet;
 use crate::node_facts::ClusterFacts;
 use crate::pleg::PlegHandle;
+use crate::reconciler::{Pace, Reconciler, RoundError, RoundResult, WakeReason};
 use crate::runtime_up::RuntimeState;
 use crate::worker_metrics::{Making, opts};
 
@@ -61,7 +61,7 @@ pub struct NodePace {
 }
 
 /// What the task works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeStatusParts {
     /// The API server.
     pub client: Client,
@@ -97,14 +97,173 @@ pub struct NodeStatusParts {
     pub identity: watch::Sender<Option<(String, String)>>,
 }
 
-/// The task.
-#[derive(Debug)]
+/// The reconciler of the Node object.
+#[derive(Clone, Debug)]
 pub struct NodeStatus {
     parts: NodeStatusParts,
+    /// The object as it was last read or written; `None` before it is registered.
+    node: Option<Box<Node>>,
+    /// When it was registered.
+    began: Option<Instant>,
+    /// It was registered by the last round.
+    is_new: bool,
     was_ready: bool,
     reported: Option<Instant>,
-    /// The last try failed: the object is read, for what the watch shows may be why.
-    is_doubted: bool,
+    /// After a failure the object is read, for what the watch shows may be why.
+    trouble: Trouble,
+}
+
+/// What the last calls came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    failures: u32,
+    /// How long the server asked to be left alone.
+    asked_for: Duration,
+}
+
+impl Trouble {
+    fn note<T>(&mut self, result: &Result<T, ClusterError>) {
+        self.asked_for = asked_for(result.as_ref().err());
+        self.failures = match result {
+            Ok(_) => 0,
+            Err(_) => self.failures.saturating_add(1),
+        };
+    }
+
+    fn is_any(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(10);
+        (FIRST_TRY * 2_u32.pow(doublings)).min(LONGEST_TRY)
+    }
+}
+
+/// What a round looks at.
+#[derive(Debug)]
+pub struct NodeSeen {
+    /// The object at the API server; `None` before the registration.
+    existing: Option<Box<Node>>,
+    runtime: RuntimeState,
+    images: Option<Vec<ImageView>>,
+    not_ready: Vec<String>,
+    warning: Option<String>,
+    times: ReportTimes,
+}
+
+/// What a round does.
+#[derive(Debug)]
+pub enum NodePlan {
+    /// Makes the object, or takes it over; without `registerNode` it is waited for.
+    Register(Box<NodeStatusPlan>),
+    /// Writes the status.
+    Report(Box<NodeStatusPlan>),
+    /// The object says what is true.
+    Nothing(Box<NodeStatusPlan>),
+}
+
+impl std::fmt::Display for NodePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Register(_) => f.write_str("register the node"),
+            Self::Report(_) => f.write_str("write the node's status"),
+            Self::Nothing(_) => Ok(()),
+        }
+    }
+}
+
+impl Reconciler for NodeStatus {
+    const NAME: &'static str = "node_status";
+    type Seen = Box<NodeSeen>;
+    type Plan = NodePlan;
+
+    async fn observe(&mut self, _why: WakeReason) -> Result<Self::Seen, RoundError> {
+        self.is_new = false;
+        if let Some(known) = self.node.take() {
+            let name = known.metadata.name.clone().unwrap_or_default();
+            let node = match self.watched(&name, &known) {
+                Some(newer) => Box::new(Node::clone(&newer)),
+                None if self.is_known(&name) => known,
+                None => {
+                    let read = self.read(&name).await;
+                    self.trouble.note(&read);
+                    match read {
+                        Ok(node) => Box::new(node),
+                        Err(error) => {
+                            self.node = Some(known);
+                            return Err(failed("Node could not be read", &error));
+                        }
+                    }
+                }
+            };
+            self.show_identity(&node).await;
+            self.node = Some(node);
+        }
+        Ok(Box::new(self.look()))
+    }
+
+    fn decide(&self, seen: Self::Seen, now: Timestamp) -> NodePlan {
+        let Some(existing) = &seen.existing else {
+            let initial = &self.parts.facts.initial;
+            return NodePlan::Register(Box::new(self.plan(initial, &seen, now)));
+        };
+        let plan = Box::new(self.plan(existing, &seen, now));
+        if must_report(existing, &plan.node, &seen.times) {
+            NodePlan::Report(plan)
+        } else {
+            NodePlan::Nothing(plan)
+        }
+    }
+
+    async fn act(&mut self, plan: NodePlan) -> RoundResult {
+        let plan = match plan {
+            NodePlan::Register(plan) => return self.register(*plan).await,
+            NodePlan::Report(plan) => {
+                self.note_ready(&plan.node);
+                plan
+            }
+            NodePlan::Nothing(plan) => {
+                self.note_ready(&plan.node);
+                self.trouble = Trouble::default();
+                return Ok(());
+            }
+        };
+        for problem in &plan.problems {
+            tracing::warn!(problem, "Part of the node's status is not known");
+        }
+        let Some(existing) = &self.node else {
+            return Ok(());
+        };
+        if let Some(patch) = node_patch(existing, &plan.node) {
+            let name = existing.metadata.name.clone().unwrap_or_default();
+            let written = self.parts.client.write_node_status(&name, &patch).await;
+            self.trouble.note(&written);
+            match written {
+                Ok(node) => self.node = Some(Box::new(node)),
+                Err(error) => return Err(failed("Node status could not be written", &error)),
+            }
+            self.reported = Some(Instant::now());
+            self.tell(plan.events);
+        }
+        Ok(())
+    }
+
+    async fn changed(&mut self) {
+        // While it is looked at often anyway, a change is no news.
+        if self.is_fast() || self.parts.runtime.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn wait(&self, result: &RoundResult) -> Option<Duration> {
+        Some(match &self.node {
+            None => self.trouble.pause().max(self.trouble.asked_for),
+            Some(_) if self.is_new => Duration::ZERO,
+            Some(_) if result.is_ok() && self.is_fast() => FAST,
+            Some(_) => self.parts.pace.update.max(self.trouble.asked_for),
+        })
+    }
 }
 
 impl NodeStatus {
@@ -112,78 +271,72 @@ impl NodeStatus {
     pub fn new(parts: NodeStatusParts) -> Self {
         Self {
             parts,
+            node: None,
+            began: None,
             was_ready: false,
+            is_new: false,
             reported: None,
-            is_doubted: false,
+            trouble: Trouble::default(),
         }
     }
 
-    /// Registers, then keeps the status until the stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        // On the heap: a Node is a large thing to hold across calls.
-        stop.run_until_cancelled(Box::pin(async {
-            let mut node = self.register().await;
-            let began = Instant::now();
-            loop {
-                let result = self.once(&mut node).await;
-                self.is_doubted = result.is_err();
-                if let Err(error) = &result {
-                    tracing::warn!(error = %error, "Node status could not be written; tried again");
-                }
-                let is_fast = !self.was_ready && began.elapsed() < FAST_FOR && result.is_ok();
-                let pause = if is_fast {
-                    FAST
-                } else {
-                    self.parts.pace.update.max(asked_for(result.as_ref().err()))
-                };
-                tokio::select! {
-                    // Both arms only say "look again".
-                    biased;
-                    Ok(()) = self.parts.runtime.changed(), if !is_fast => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-        }))
-        .await;
-    }
-
-    /// The node's object, made or taken over. Without `registerNode` it is waited for.
-    async fn register(&mut self) -> Node {
-        let mut pause = FIRST_TRY;
-        loop {
-            match self.try_register().await {
-                Ok(node) => {
-                    self.show_identity(&node).await;
-                    return node;
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, "Unable to register node with API server; tried again");
-                    tokio::time::sleep(pause.max(asked_for(Some(&error)))).await;
-                }
-            }
-            pause = (pause * 2).min(LONGEST_TRY);
+    /// The reconciler itself says when it looks again.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            gap: Duration::ZERO,
+            ..Pace::every(self.parts.pace.update)
         }
     }
 
-    async fn try_register(&mut self) -> Result<Node, ClusterError> {
+    /// A node that was not ready yet is looked at often, for some time.
+    fn is_fast(&self) -> bool {
+        !self.was_ready
+            && !self.trouble.is_any()
+            && self.began.is_some_and(|began| began.elapsed() < FAST_FOR)
+    }
+
+    fn note_ready(&mut self, node: &Node) {
+        if is_ready(node) {
+            self.was_ready = true;
+            self.parts.startup.ready(self.parts.clock.now());
+        }
+    }
+
+    async fn register(&mut self, plan: NodeStatusPlan) -> RoundResult {
         self.parts.startup.tries(self.parts.clock.now());
-        let initial = self.parts.facts.initial.clone();
-        let name = initial.metadata.name.clone().unwrap_or_default();
-        if !self.parts.is_registering {
-            return self.parts.client.read_node(&name).await;
+        let registered = self.try_register(&plan).await;
+        self.trouble.note(&registered);
+        let node = match registered {
+            Ok(node) => node,
+            Err(error) => {
+                return Err(failed("Unable to register node with API server", &error));
+            }
+        };
+        if self.parts.is_registering {
+            // Taken over or made: what it was in the eyes of this kubelet from the start is told.
+            self.tell(plan.events);
         }
-        let plan = self.plan(&initial);
-        let wanted = plan.node;
+        self.show_identity(&node).await;
+        self.began = Some(Instant::now());
+        self.is_new = true;
+        self.node = Some(Box::new(node));
+        Ok(())
+    }
+
+    async fn try_register(&mut self, plan: &NodeStatusPlan) -> Result<Node, ClusterError> {
+        let initial = &self.parts.facts.initial;
+        let name = initial.metadata.name.as_deref().unwrap_or_default();
+        if !self.parts.is_registering {
+            return self.parts.client.read_node(name).await;
+        }
         let capacity = &self.parts.facts.resources.capacity;
         let registered = self
             .parts
             .client
-            .register_node(&wanted, |existing| {
-                node_patch(existing, &adopted_node(existing, &initial, capacity, false))
+            .register_node(&plan.node, |existing| {
+                node_patch(existing, &adopted_node(existing, initial, capacity, false))
             })
             .await?;
-        // Taken over or made: what it was in the eyes of this kubelet from the start is told.
-        self.tell(plan.events);
         Ok(match registered {
             Registered::Created(node) => {
                 self.parts.startup.registered(self.parts.clock.now());
@@ -224,39 +377,6 @@ impl NodeStatus {
         }
     }
 
-    /// One look at the object and at the node, and what differs is written.
-    async fn once(&mut self, node: &mut Node) -> Result<(), ClusterError> {
-        let name = node.metadata.name.clone().unwrap_or_default();
-        match self.watched(&name, node) {
-            Some(newer) => *node = Node::clone(&newer),
-            None if self.is_known(&name) => {}
-            None => *node = self.read(&name).await?,
-        }
-        self.show_identity(node).await;
-        let plan = self.plan(node);
-        let times = ReportTimes {
-            since_last: self.reported.map(|at| at.elapsed()),
-            frequency: self.parts.pace.report,
-            fraction: self.parts.pace.fraction,
-        };
-        if is_ready(&plan.node) {
-            self.was_ready = true;
-            self.parts.startup.ready(self.parts.clock.now());
-        }
-        if !must_report(node, &plan.node, &times) {
-            return Ok(());
-        }
-        for problem in &plan.problems {
-            tracing::warn!(problem, "Part of the node's status is not known");
-        }
-        if let Some(patch) = node_patch(node, &plan.node) {
-            *node = self.parts.client.write_node_status(&name, &patch).await?;
-            self.reported = Some(Instant::now());
-            self.tell(plan.events);
-        }
-        Ok(())
-    }
-
     /// The object, read; who may not read it, but watch it, goes on with what the watch shows.
     async fn read(&self, name: &str) -> Result<Node, ClusterError> {
         let error = match self.parts.client.read_node(name).await {
@@ -277,21 +397,22 @@ impl NodeStatus {
     /// The watch shows the node, and the last try went well: there is nothing to read.
     fn is_known(&self, name: &str) -> bool {
         let set = self.parts.own_node.borrow();
-        !self.is_doubted && set.as_ref().is_some_and(|set| set.get("", name).is_some())
+        !self.trouble.is_any() && set.as_ref().is_some_and(|set| set.get("", name).is_some())
     }
 
     /// The object of the watch, where it is newer than what the last answer said.
     fn watched(&self, name: &str, last: &Node) -> Option<Arc<Node>> {
         let set = self.parts.own_node.borrow();
-        let shown = set.as_ref()?.get("", name).filter(|_| !self.is_doubted)?;
+        let shown = set.as_ref()?.get("", name).filter(|_| !self.trouble.is_any())?;
         let is_newer = shown.metadata.uid != last.metadata.uid || version(shown) > version(last);
         is_newer.then(|| Arc::clone(shown))
     }
 
-    fn plan(&mut self, existing: &Node) -> NodeStatusPlan {
+    /// What is known on the node.
+    fn look(&mut self) -> NodeSeen {
         let runtime = self.parts.runtime.borrow_and_update().clone();
         let images = self.parts.images.borrow().clone();
-        let images: Option<Vec<ImageView>> = images.map(|set| {
+        let images = images.map(|set| {
             let view = |image: &crate::image_list::ImageOnNode| ImageView {
                 names: image.names.clone(),
                 size: i64::try_from(image.size_bytes).unwrap_or(i64::MAX),
@@ -306,7 +427,21 @@ impl NodeStatus {
         not_ready.extend(vital.iter().map(ToString::to_string));
         let mut warning: Vec<String> = others.iter().map(ToString::to_string).collect();
         warning.extend(self.parts.host_warning.borrow().clone());
-        let warning = (!warning.is_empty()).then(|| warning.join("; "));
+        NodeSeen {
+            existing: self.node.clone(),
+            runtime,
+            images,
+            not_ready,
+            warning: (!warning.is_empty()).then(|| warning.join("; ")),
+            times: ReportTimes {
+                since_last: self.reported.map(|at| at.elapsed()),
+                frequency: self.parts.pace.report,
+                fraction: self.parts.pace.fraction,
+            },
+        }
+    }
+
+    fn plan(&self, existing: &Node, seen: &NodeSeen, now: Timestamp) -> NodeStatusPlan {
         let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
         node_status(
             existing,
@@ -314,16 +449,16 @@ impl NodeStatus {
                 addresses: &self.parts.facts.addresses,
                 system: &self.parts.facts.system,
                 resources: &self.parts.facts.resources,
-                images: images.as_deref(),
+                images: seen.images.as_deref(),
                 max_images: self.parts.max_images,
-                runtime: &features(&runtime),
+                runtime: &features(&seen.runtime),
                 port: self.parts.port,
                 pressure: PressureView::default(),
-                not_ready: &not_ready,
-                warning: warning.as_deref(),
+                not_ready: &seen.not_ready,
+                warning: seen.warning.as_deref(),
                 volumes_in_use: None,
                 was_unschedulable: was_unschedulable.unwrap_or(false),
-                now: self.parts.clock.now(),
+                now,
             },
         )
     }
@@ -380,7 +515,7 @@ fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
 /// How long a node that is new takes to be Ready, by stage. Each moment counts once.
 ///
 /// Upstream: pkg/kubelet/util/node_startup_latency_tracker.go
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Startup {
     booted: Option<Timestamp>,
     started: Timestamp,
@@ -458,50 +593,113 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
+fn failed(what: &str, error: &ClusterError) -> RoundError {
+    RoundError(format!("{what}: {error}"))
+}
+
 /// How long the server asked to be left alone.
 fn asked_for(error: Option<&ClusterError>) -> Duration {
     let asked = error.and_then(ClusterError::retry_after);
     asked.unwrap_or_default()
 }
 
-/// Renews the node's lease from its registration on, until the stop.
-pub async fn keep_lease(
+/// Renews the node's lease from its registration on.
+#[derive(Clone, Debug)]
+pub struct NodeLease {
     client: Client,
     clock: Clock,
     lasts: Duration,
-    mut identity: watch::Receiver<Option<(String, String)>>,
-    stop: CancellationToken,
-) {
-    stop.run_until_cancelled(async {
-        let Ok(known) = identity
-            .wait_for(Option::is_some)
-            .await
-            .map(|known| known.clone())
-        else {
-            return;
-        };
-        let (name, uid) = known.unwrap_or_default();
-        let seconds = i32::try_from(lasts.as_secs()).unwrap_or(i32::MAX);
-        let mut keeper = LeaseKeeper::new(client, initial_lease(&name, &uid, seconds));
-        let mut failures = 0_u32;
-        loop {
-            let pause = match keeper.renew(clock.now()).await {
-                Ok(()) => {
-                    failures = 0;
-                    lasts / 4
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, "Lease could not be renewed; tried again");
-                    failures = failures.saturating_add(1);
-                    let pause = (FIRST_TRY * 2_u32.pow(failures.min(10))).min(LONGEST_TRY);
-                    // Not as long as it takes to be thought dead.
-                    pause.max(asked_for(Some(&error)).min(lasts / 4))
-                }
-            };
-            tokio::time::sleep(pause).await;
+    identity: watch::Receiver<Option<(String, String)>>,
+    keeper: Option<LeaseKeeper>,
+    trouble: Trouble,
+}
+
+/// What is done about the lease: it is renewed for this node, once the node is registered.
+#[derive(Debug)]
+pub struct LeasePlan(Option<(String, String)>);
+
+impl std::fmt::Display for LeasePlan {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Every ten seconds the same is no line of a log.
+        Ok(())
+    }
+}
+
+impl NodeLease {
+    /// The lease of the node of this identity; it lasts so long.
+    pub fn new(
+        client: Client,
+        clock: Clock,
+        lasts: Duration,
+        identity: watch::Receiver<Option<(String, String)>>,
+    ) -> Self {
+        Self {
+            client,
+            clock,
+            lasts,
+            identity,
+            keeper: None,
+            trouble: Trouble::default(),
         }
-    })
-    .await;
+    }
+
+    /// A quarter of it lies between two renewals.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            gap: Duration::ZERO,
+            ..Pace::every(self.lasts / 4)
+        }
+    }
+}
+
+impl Reconciler for NodeLease {
+    const NAME: &'static str = "node_lease";
+    type Seen = Option<(String, String)>;
+    type Plan = LeasePlan;
+
+    async fn observe(&mut self, _why: WakeReason) -> Result<Self::Seen, RoundError> {
+        Ok(self.identity.borrow_and_update().clone())
+    }
+
+    fn decide(&self, seen: Self::Seen, _now: Timestamp) -> LeasePlan {
+        LeasePlan(seen)
+    }
+
+    async fn act(&mut self, plan: LeasePlan) -> RoundResult {
+        let Some((name, uid)) = plan.0 else {
+            return Ok(());
+        };
+        let seconds = i32::try_from(self.lasts.as_secs()).unwrap_or(i32::MAX);
+        let wanted = initial_lease(&name, &uid, seconds);
+        let keeper = match &mut self.keeper {
+            Some(keeper) => {
+                keeper.set_wanted(wanted);
+                keeper
+            }
+            None => self
+                .keeper
+                .insert(LeaseKeeper::new(self.client.clone(), wanted)),
+        };
+        let renewed = keeper.renew(self.clock.now()).await;
+        self.trouble.note(&renewed);
+        renewed.map_err(|error| failed("Lease could not be renewed", &error))
+    }
+
+    async fn changed(&mut self) {
+        if self.identity.changed().await.is_err() {
+            // The node's task is gone: the process is stopping.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn wait(&self, result: &RoundResult) -> Option<Duration> {
+        let pause = match result {
+            Ok(()) => return None,
+            Err(_) => self.trouble.pause(),
+        };
+        // Not as long as it takes to be thought dead.
+        Some(pause.max(self.trouble.asked_for.min(self.lasts / 4)))
+    }
 }
 
 #[cfg(test)]
@@ -510,6 +708,8 @@ mod tests {
     use testkit::cluster::{Fault, TestCluster};
 
     use super::*;
+    use crate::reconciler::Reconcilers;
+    use crate::supervisor::Supervisor;
 
     #[test]
     fn the_start_of_a_new_node_is_told_by_stage_and_once() {
@@ -559,13 +759,14 @@ mod tests {
             let client = cluster.client(User::node("n"), cluster.clock());
             let clock = Clock::simulated(cluster.clock().now());
             let (_known, identity) = watch::channel(Some(("n".to_owned(), "u".to_owned())));
-            let stop = CancellationToken::new();
-            let lease = keep_lease(client, clock, Duration::from_secs(40), identity, stop);
-            assert!(
-                tokio::time::timeout(Duration::from_secs(120), lease)
-                    .await
-                    .is_err()
-            );
+            let lease = NodeLease::new(client, clock, Duration::from_secs(40), identity);
+            let supervisor = Supervisor::new(clock);
+            let reconcilers =
+                Reconcilers::new(supervisor.clone(), clock, 1, &Registry::new()).unwrap();
+            let pace = lease.pace();
+            reconcilers.spawn(lease, pace);
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            supervisor.stop().cancel();
             let asked = cluster.line.asked_since(Duration::ZERO);
             let gaps = asked
                 .windows(2)

@@ -1,13 +1,13 @@
 //! The loop of everything that is not a pod: observe, decide, act, wait. Timer, jitter, back-off, status and figures come from here.
 //!
 //! In:    a `Reconciler`, its `Pace`
-//! Out:   rounds; a table of how the last ones went (`/debug/tasks` material), `hyperkube_reconciler_*`
+//! Out:   rounds; a table of the last ones (`/debug/tasks`), `hyperkube_reconciler_*`
 //! Calls: wiring through [`Reconcilers::spawn`]
-//! Holds: one round at a time; a panic ends the round, not the process; a failure waits longer each time, never beyond the period;
-//!        changes that come fast share a round
+//! Holds: one round at a time; a panic ends the round, not the process; a failure waits longer each time, never beyond the period,
+//!        unless the reconciler knows better; changes that come fast share a round
 //! Upstream: none (there each loop is its own `wait.Until`)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
@@ -25,6 +25,9 @@ use crate::supervisor::Supervisor;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RoundError(pub String);
+
+/// How a round went.
+pub type RoundResult = Result<(), RoundError>;
 
 impl RoundError {
     /// With the causes of an error, outermost first.
@@ -50,6 +53,16 @@ pub enum WakeReason {
     Changed,
 }
 
+impl WakeReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Clock => "clock",
+            Self::Changed => "changed",
+        }
+    }
+}
+
 /// Something that is brought to where it should be again and again. A clone begins anew after a panic.
 pub trait Reconciler: Clone + Send + 'static {
     /// Its name, for people and figures.
@@ -69,11 +82,21 @@ pub trait Reconciler: Clone + Send + 'static {
     fn decide(&self, seen: Self::Seen, now: Timestamp) -> Self::Plan;
 
     /// Does it, and publishes.
-    fn act(&mut self, plan: Self::Plan) -> impl Future<Output = Result<(), RoundError>> + Send;
+    fn act(&mut self, plan: Self::Plan) -> impl Future<Output = RoundResult> + Send;
 
     /// Resolves when a round is worth it before its time. Cancel: must lose nothing.
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// How long to wait after a round that went so; `None` leaves it to the pace.
+    fn wait(&self, _result: &RoundResult) -> Option<Duration> {
+        None
+    }
+
+    /// What is still to be done when the process stops. Bounded by itself.
+    fn last_words(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
 }
 
@@ -127,8 +150,11 @@ impl Dice {
     }
 }
 
+/// This many rounds are shown.
+const SHOWN_ROUNDS: usize = 8;
+
 /// How the rounds of one reconciler went.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rounds {
     /// All so far.
     pub total: u64,
@@ -136,8 +162,34 @@ pub struct Rounds {
     pub failures: u32,
     /// What the last failure said, until a success.
     pub error: Option<String>,
-    /// End of the last round.
-    pub last: Timestamp,
+    /// How often it was begun anew after a panic.
+    pub restarts: u32,
+    /// The last ones, the newest last.
+    pub last: VecDeque<RoundOutcome>,
+}
+
+/// One round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundOutcome {
+    /// Why it began.
+    pub why: WakeReason,
+    /// Its end.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What did not work.
+    pub error: Option<String>,
+}
+
+impl RoundOutcome {
+    fn to_json(&self) -> Value {
+        json!({
+            "why": self.why.as_str(),
+            "at": self.at.to_string(),
+            "seconds": self.took.as_secs_f64(),
+            "error": self.error,
+        })
+    }
 }
 
 /// After this many failures in a row it counts as unhealthy.
@@ -197,7 +249,12 @@ impl Reconcilers {
         let name_seed = R::NAME.bytes().fold(self.seed, |seed, byte| {
             seed.wrapping_mul(31).wrapping_add(u64::from(byte))
         });
+        let mut begun = 0_u32;
         self.supervisor.spawn_reconciler(R::NAME, move || {
+            this.table.send_modify(|table| {
+                table.entry(R::NAME).or_default().restarts = begun;
+            });
+            begun = begun.saturating_add(1);
             // Boxed: the future holds a round of any size.
             Box::pin(this.clone().run(reconciler.clone(), pace, Dice(name_seed)))
         });
@@ -209,22 +266,28 @@ impl Reconcilers {
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
             let began = self.clock.moment();
-            let result = self.round(&mut reconciler, why).await;
+            let round = self.round(&mut reconciler, why);
+            // Cancel: a round has no more to do with a process that stops than with one that crashes.
+            let Some(result) = stop.run_until_cancelled(round).await else {
+                break;
+            };
             let took = self.clock.moment().0.saturating_sub(began.0);
-            failures = self.ended::<R>(result, failures, took);
-            let wait = pace.wait(failures, &mut dice);
+            failures = self.ended::<R>(why, &result, failures, took);
+            let wait = reconciler.wait(&result);
+            let wait = wait.unwrap_or_else(|| pace.wait(failures, &mut dice));
             let Some(next) = pause(&mut reconciler, wait, pace.gap, &stop).await else {
-                return;
+                break;
             };
             why = next;
         }
+        reconciler.last_words().await;
     }
 
     async fn round<R: Reconciler>(
         &self,
         reconciler: &mut R,
         why: WakeReason,
-    ) -> Result<(), RoundError> {
+    ) -> RoundResult {
         let seen = reconciler.observe(why).await?;
         let plan = reconciler.decide(seen, self.clock.now());
         let text = plan.to_string();
@@ -237,7 +300,8 @@ impl Reconcilers {
     /// Notes a round; failures in a row with it.
     fn ended<R: Reconciler>(
         &self,
-        result: Result<(), RoundError>,
+        why: WakeReason,
+        result: &RoundResult,
         before: u32,
         took: Duration,
     ) -> u32 {
@@ -246,20 +310,14 @@ impl Reconcilers {
         self.seconds
             .with_label_values(&[R::NAME])
             .inc_by(took.as_secs_f64());
-        let error = result.err().map(|error| error.0);
-        let failures = if error.is_some() {
-            before.saturating_add(1)
-        } else {
-            0
+        let error = result.as_ref().err().map(|error| error.0.clone());
+        let failures = match error {
+            Some(_) => before.saturating_add(1),
+            None => 0,
         };
-        let last = self.clock.now();
+        let at = self.clock.now();
         self.table.send_modify(|table| {
-            let rounds = table.entry(R::NAME).or_insert_with(|| Rounds {
-                total: 0,
-                failures: 0,
-                error: None,
-                last,
-            });
+            let rounds = table.entry(R::NAME).or_default();
             // The same failure again is no news.
             if let Some(error) = &error
                 && rounds.error.as_ref() != Some(error)
@@ -269,12 +327,18 @@ impl Reconcilers {
             if error.is_none() && before > 0 {
                 tracing::info!(reconciler = R::NAME, failures = before, "Round succeeded again");
             }
-            *rounds = Rounds {
-                total: rounds.total + 1,
-                failures,
+            rounds.total += 1;
+            rounds.failures = failures;
+            rounds.error.clone_from(&error);
+            if rounds.last.len() == SHOWN_ROUNDS {
+                rounds.last.pop_front();
+            }
+            rounds.last.push_back(RoundOutcome {
+                why,
+                at,
+                took,
                 error,
-                last,
-            };
+            });
         });
         failures
     }
@@ -293,7 +357,8 @@ impl Reconcilers {
                 "failures": rounds.failures,
                 "healthy": rounds.failures < UNHEALTHY_FAILURES,
                 "error": rounds.error,
-                "last": rounds.last.to_string(),
+                "restarts": rounds.restarts,
+                "last": rounds.last.iter().map(RoundOutcome::to_json).collect::<Vec<_>>(),
             });
             ((*name).to_owned(), row)
         });

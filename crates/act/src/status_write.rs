@@ -2,7 +2,7 @@
 //!
 //! In:    reported pods; the sets that the API server holds for this node
 //! Out:   status patches and deletions, each with the UID it means
-//! Calls: one core task, in a cluster only
+//! Calls: one reconciler, in a cluster only; a round begins calls, and each answer begins a round
 //! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; what may wait for the status after it
 //!        waits a second; a failure waits and is tried again, while the server is away one pod for all; a patch that changed nothing is
 //!        not sent again, and one that is refused for good holds no deletion up; nothing waits for an answer but the next call about the
@@ -16,20 +16,22 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
-use kubelet_model::reported::{Progress, ReportedPod, ReportedPods};
+use kubelet_model::reported::{Progress, ReportedPod};
 use prometheus::{Histogram, Registry};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::away::{Away, is_of_server};
+use crate::reconciler::{self, Reconciler, RoundError, RoundResult, WakeReason};
+use crate::status::StatusHandle;
 use crate::worker_metrics::{Making, histogram};
 
 /// Calls in flight, over all pods.
@@ -43,18 +45,18 @@ const REFUSALS: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Buckets of `kubelet_pod_status_sync_duration_seconds`.
 const SYNC_SECONDS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
+/// Without news it is looked again this often.
+const IDLE: Duration = Duration::from_secs(600);
 /// What the log calls this.
 const WHAT: &str = "pod statuses";
 /// What is on its way when the process stops has this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the writer listens to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StatusInputs {
-    /// What workers report.
-    pub reported: watch::Receiver<ReportedPods>,
-    /// Which pods of it are new, changed or gone.
-    pub changes: mpsc::UnboundedReceiver<PodUid>,
+    /// Where workers report.
+    pub status: StatusHandle,
     /// What the API holds.
     pub held: watch::Receiver<Option<Arc<PodSet>>>,
     /// How long it takes.
@@ -83,10 +85,14 @@ impl StatusFigures {
     }
 }
 
-/// The writer.
+/// The reconciler of statuses. A clone begins anew: with every pod that is reported then, and no call on its way.
 pub struct StatusWriter {
     client: Client,
     inputs: StatusInputs,
+    /// Which pods are new, changed or gone.
+    changes: mpsc::UnboundedReceiver<PodUid>,
+    /// Calls on their way.
+    flights: FuturesUnordered<Flight>,
     held: Held,
     slots: BTreeMap<PodUid, Slot>,
     /// Pods to decide on: what is known of them has changed, or their time has come.
@@ -165,47 +171,72 @@ struct Landed {
 
 type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
 
-impl StatusWriter {
-    /// A writer that has written nothing yet.
-    pub fn new(client: Client, inputs: StatusInputs) -> Self {
-        Self {
-            client,
-            inputs,
-            held: Held::default(),
-            slots: BTreeMap::new(),
-            due: BTreeSet::new(),
-            retries: BTreeSet::new(),
-            away: Away::default(),
+impl Clone for StatusWriter {
+    fn clone(&self) -> Self {
+        Self::new(self.client.clone(), self.inputs.clone())
+    }
+}
+
+/// What a round does: it decides on every pod that is due, and begins as many calls as there is room for.
+#[derive(Debug)]
+pub struct BeginCalls;
+
+impl std::fmt::Display for BeginCalls {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Each write is told of where it is made.
+        Ok(())
+    }
+}
+
+impl Reconciler for StatusWriter {
+    const NAME: &'static str = "pod_status_writer";
+    type Seen = ();
+    type Plan = BeginCalls;
+
+    async fn observe(&mut self, why: WakeReason) -> Result<(), RoundError> {
+        if why == WakeReason::Start {
+            self.take_held();
+        }
+        self.take_changes();
+        self.retry();
+        Ok(())
+    }
+
+    fn decide(&self, _seen: (), _now: Timestamp) -> BeginCalls {
+        BeginCalls
+    }
+
+    async fn act(&mut self, _plan: BeginCalls) -> RoundResult {
+        self.start_calls(Pace::Patient);
+        Ok(())
+    }
+
+    async fn changed(&mut self) {
+        tokio::select! {
+            // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
+            biased;
+            Some(landed) = self.flights.next() => self.land(landed),
+            Some(uid) = self.changes.recv() => drop(self.due.insert(uid)),
+            Ok(()) = self.inputs.held.changed() => self.take_held(),
+            // Nobody tells anything any more: the process is stopping.
+            else => std::future::pending().await,
         }
     }
 
-    /// Runs until the stop, and a little longer for what is not written yet.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut flights: FuturesUnordered<Flight> = FuturesUnordered::new();
-        self.take_held();
-        loop {
-            self.take_changes();
-            self.start_calls(&flights, Pace::Patient);
-            let retry_at = self.looks_again_at();
-            tokio::select! {
-                // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
-                biased;
-                () = stop.cancelled() => break,
-                Some(landed) = flights.next() => self.land(landed),
-                Some(uid) = self.inputs.changes.recv() => drop(self.due.insert(uid)),
-                Ok(()) = self.inputs.held.changed() => self.take_held(),
-                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => self.retry(),
-                else => break,
-            }
-        }
+    fn wait(&self, _result: &RoundResult) -> Option<Duration> {
+        let again = self.looks_again_at()?;
+        Some(again.saturating_duration_since(Instant::now()))
+    }
+
+    async fn last_words(&mut self) {
         let patient = self.slots.iter();
         let patient = patient.filter(|(_, slot)| slot.patient_until.is_some());
         self.due.extend(patient.map(|(uid, _)| uid.clone()));
         let last_words = async {
             loop {
                 self.take_changes();
-                self.start_calls(&flights, Pace::Last);
-                match flights.next().await {
+                self.start_calls(Pace::Last);
+                match self.flights.next().await {
                     Some(landed) => self.land(landed),
                     None => return,
                 }
@@ -215,10 +246,36 @@ impl StatusWriter {
             tracing::warn!("Not every pod status could be written before the stop");
         }
     }
+}
+
+impl StatusWriter {
+    /// A writer that has written nothing yet.
+    pub fn new(client: Client, inputs: StatusInputs) -> Self {
+        let changes = inputs.status.changes();
+        Self {
+            client,
+            inputs,
+            changes,
+            flights: FuturesUnordered::new(),
+            held: Held::default(),
+            slots: BTreeMap::new(),
+            due: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            away: Away::default(),
+        }
+    }
+
+    /// By changes and answers alone.
+    pub fn pace() -> reconciler::Pace {
+        reconciler::Pace {
+            gap: Duration::ZERO,
+            ..reconciler::Pace::every(IDLE)
+        }
+    }
 
     /// All that has been reported meanwhile, so that changes that come fast share a look.
     fn take_changes(&mut self) {
-        while let Ok(uid) = self.inputs.changes.try_recv() {
+        while let Ok(uid) = self.changes.try_recv() {
             self.due.insert(uid);
         }
     }
@@ -251,17 +308,17 @@ impl StatusWriter {
     }
 
     /// Begins what is to be done of what is due, as far as there is room.
-    fn start_calls(&mut self, flights: &FuturesUnordered<Flight>, pace: Pace) {
+    fn start_calls(&mut self, pace: Pace) {
         if self.away.until().is_some() {
             return;
         }
         let now = Instant::now();
         // Of a server that was away one call finds out whether it is back.
         let width = if self.away.is_away() { 1 } else { WIDTH };
-        while flights.len() < width
+        while self.flights.len() < width
             && let Some(uid) = self.due.pop_first()
         {
-            let Some(pod) = self.inputs.reported.borrow().get(&uid).cloned() else {
+            let Some(pod) = self.inputs.status.shown(&uid) else {
                 // It is shown no more; a call that is on its way brings its slot back to this.
                 if self.slots.get(&uid).is_some_and(|slot| !slot.is_busy) {
                     self.slots.remove(&uid);
@@ -304,7 +361,7 @@ impl StatusWriter {
                 slot.changed_at = None;
             } else {
                 slot.is_busy = true;
-                flights.push(call(self.client.clone(), uid, object, write));
+                self.flights.push(call(self.client.clone(), uid, object, write));
             }
         }
     }

@@ -162,13 +162,14 @@ impl Supervisor {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
+        let (this, stop) = (self.clone(), self.stop.clone());
         self.spawn(TaskKind::Reconciler, name, async move {
             loop {
                 let ended = AssertUnwindSafe(make()).catch_unwind().await;
                 if stop.is_cancelled() {
                     return;
                 }
+                this.restarts(name, ended.is_err());
                 match ended {
                     Ok(()) => tracing::warn!(task = name, "Task ended and is started again"),
                     Err(panic) => {
@@ -186,6 +187,16 @@ impl Supervisor {
                 }
             }
         });
+    }
+
+    /// Notes that a loop is begun anew.
+    fn restarts(&self, name: &str, has_panicked: bool) {
+        let mut table = self.lock();
+        table.panics += u64::from(has_panicked);
+        let mut tasks = table.tasks.values_mut();
+        if let Some(task) = tasks.find(|t| t.kind == TaskKind::Reconciler && t.name == name) {
+            task.restarts = task.restarts.saturating_add(1);
+        }
     }
 
     /// Ends every task at once, as a crash would.

@@ -147,7 +147,7 @@ impl Client {
 }
 
 /// Keeps the node's lease. One owner; renewals do not overlap.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LeaseKeeper {
     client: Client,
     /// Namespace, name, owner and duration; without a time.

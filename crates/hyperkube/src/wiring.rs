@@ -163,6 +163,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 snapshots: snapshots_out.clone(),
                 started,
                 registry: &registry,
+                reconcilers: &reconcilers,
             },
             &supervisor,
         )

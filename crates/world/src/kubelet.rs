@@ -76,7 +76,10 @@ pub struct Outside {
 /// A running kubelet.
 #[derive(Debug)]
 pub struct SimKubelet {
-    supervisor: Supervisor,
+    /// Starts its tasks.
+    pub supervisor: Supervisor,
+    /// Its clock.
+    pub clock: Clock,
     snapshots: mpsc::Sender<SourceSnapshot>,
     /// What it shows.
     pub status: StatusHandle,
@@ -169,6 +172,7 @@ impl SimKubelet {
         let path = pod_path::start(parts, &supervisor, &registry)?;
         Ok(Self {
             supervisor,
+            clock,
             snapshots,
             status,
             records,

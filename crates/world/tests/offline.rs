@@ -22,7 +22,8 @@ use kubelet_act::cluster_source::follow;
 use kubelet_act::events::{Events, send};
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
-use kubelet_act::mirror_pods::{MirrorInputs, keep};
+use kubelet_act::mirror_pods::{MirrorInputs, MirrorPods};
+use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_apiserver::user::User;
@@ -130,12 +131,14 @@ impl Node {
         });
         let status = &self.kubelet.status;
         let inputs = StatusInputs {
-            reported: status.subscribe(),
-            changes: status.changes(),
+            status: status.clone(),
             held: sets.clone(),
             figures: StatusFigures::new(&Registry::new()).unwrap(),
         };
-        self.run(StatusWriter::new(client.clone(), inputs).run(self.stop.clone()));
+        let supervisor = self.kubelet.supervisor.clone();
+        let clock = self.kubelet.clock;
+        let reconcilers = Reconcilers::new(supervisor, clock, 1, &Registry::new()).unwrap();
+        reconcilers.spawn(StatusWriter::new(client.clone(), inputs), StatusWriter::pace());
         let identity = watch::Sender::new(Some(("node".to_owned(), uid.to_owned())));
         let inputs = MirrorInputs {
             reported: status.subscribe(),
@@ -143,9 +146,10 @@ impl Node {
             node: identity.subscribe(),
             all_seen: self.kubelet.path.all_sources_seen.clone(),
         };
-        let keeping = keep(client, inputs, self.stop.clone());
+        reconcilers.spawn(MirrorPods::new(client, inputs), MirrorPods::pace());
+        let stop = self.stop.clone();
         self.run(async move {
-            keeping.await;
+            stop.cancelled().await;
             drop(identity);
         });
     }

@@ -138,6 +138,30 @@ async fn a_panic_begins_anew_from_the_clone() {
         *rounds.borrow(),
         [(0, WakeReason::Start), (5, WakeReason::Start)]
     );
+    let shown = bench.reconcilers.to_json();
+    assert_eq!(shown["counter"]["restarts"], 1);
+    let table = bench.supervisor.to_json();
+    assert_eq!((&table["tasks"][0]["restarts"], &table["panics"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_rounds_are_shown_with_why_when_and_how() {
+    let mut bench = bench();
+    bench.counter.fail_first = 1;
+    let pace = Pace::every(Duration::from_secs(10));
+    bench.reconcilers.spawn(bench.counter, pace);
+    seconds(105).await;
+    let shown = bench.reconcilers.to_json();
+    let last = shown["counter"]["last"].as_array().unwrap();
+    let told = |round: &Value| {
+        let part = |name: &str| round[name].as_str().unwrap_or("-").to_owned();
+        [part("why"), part("at"), part("error")].join(" ")
+    };
+    assert_eq!(shown["counter"]["rounds"], 11);
+    assert_eq!(last.len(), 8);
+    assert_eq!(told(&last[0]), "clock 1970-01-01T00:00:30Z -");
+    assert_eq!(told(&last[7]), "clock 1970-01-01T00:01:40Z -");
+    assert_eq!(last[7]["seconds"], 0.0);
 }
 
 #[test]

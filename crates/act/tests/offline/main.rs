@@ -12,7 +12,7 @@
 //! | `statuses` | status_write |
 //! | `sources` | cluster_source |
 //! | `mirrors` | mirror_pods |
-//! | `node` | node_status, keep_lease |
+//! | `node` | node_status |
 //! | `objects` | pod_objects |
 //! | `told` | events |
 
@@ -31,6 +31,8 @@ use std::time::Duration;
 
 use hyper::Method;
 use kubelet_act::clock::Clock;
+use kubelet_act::reconciler::{Pace, Reconciler, Reconcilers};
+use kubelet_act::supervisor::Supervisor;
 use kubelet_apiserver::user::User;
 use kubelet_cluster::{Client, WallClock};
 use serde_json::{Value, json};
@@ -47,6 +49,7 @@ struct Site {
     clock: Clock,
     set_by: &'static AtomicI64,
     stop: CancellationToken,
+    reconcilers: Reconcilers,
 }
 
 impl Site {
@@ -55,11 +58,15 @@ impl Site {
         let cluster = TestCluster::new(start).unwrap();
         cluster.run_controllers();
         let set_by: &'static AtomicI64 = Box::leak(Box::default());
+        let clock = Clock::simulated_and_set(start, set_by);
+        let supervisor = Supervisor::new(clock);
         let site = Self {
             cluster,
-            clock: Clock::simulated_and_set(start, set_by),
+            clock,
             set_by,
-            stop: CancellationToken::new(),
+            stop: supervisor.stop().clone(),
+            reconcilers: Reconcilers::new(supervisor, clock, 1, &prometheus::Registry::new())
+                .unwrap(),
         };
         // Namespaces and accounts are made.
         seconds(2).await;
@@ -112,6 +119,10 @@ impl Site {
             .ask(Method::GET, path, &Value::Null)
             .await
             .unwrap()
+    }
+
+    fn keep(&self, reconciler: impl Reconciler, pace: Pace) {
+        self.reconcilers.spawn(reconciler, pace);
     }
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {

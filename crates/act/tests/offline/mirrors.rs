@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1;
-use kubelet_act::mirror_pods::{MirrorInputs, keep};
+use kubelet_act::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::status::StatusHandle;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
@@ -44,9 +44,10 @@ impl Keeper {
             all_seen: all_seen.subscribe(),
         };
         site.run(pods.run());
-        let keeping = keep(client, inputs, site.stop.clone());
+        site.keep(MirrorPods::new(client, inputs), MirrorPods::pace());
+        let stop = site.stop.clone();
         site.run(async move {
-            keeping.await;
+            stop.cancelled().await;
             drop((node, all_seen));
         });
         let keeper = Self { site, status };

@@ -1,4 +1,4 @@
-//! node_status and keep_lease: a node whose readiness changes while the server is in trouble.
+//! node_status: a node whose readiness changes while the server is in trouble.
 //!
 //! In:    a runtime whose network goes and comes
 //! Out:   the Node and the lease that the server holds, and held
@@ -12,7 +12,7 @@ use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::Faults;
 use kubelet_act::node_facts::ClusterFacts;
-use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, Startup, keep_lease};
+use kubelet_act::node_status::{NodeLease, NodePace, NodeStatus, NodeStatusParts, Startup};
 use kubelet_act::pleg::{Pleg, PlegParts};
 use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::termination_message::MessageReader;
@@ -130,14 +130,11 @@ impl OneNode {
             startup: Startup::new(&registry, None, site.clock.now()).unwrap(),
             identity,
         });
-        site.run(status.run(site.stop.clone()));
-        site.run(keep_lease(
-            client.clone(),
-            site.clock,
-            lease,
-            known.clone(),
-            site.stop.clone(),
-        ));
+        let pace = status.pace();
+        site.keep(status, pace);
+        let lease = NodeLease::new(client.clone(), site.clock, lease, known.clone());
+        let pace = lease.pace();
+        site.keep(lease, pace);
         Self {
             site,
             client,

@@ -32,13 +32,12 @@ impl Writer {
         let client = site.client();
         let (watch, held) = PodWatch::new(client.clone(), NODE, built, Dice::new(1));
         let inputs = StatusInputs {
-            reported: status.subscribe(),
-            changes: status.changes(),
+            status: status.clone(),
             held,
             figures: StatusFigures::new(&prometheus::Registry::new()).unwrap(),
         };
         site.run(watch.run());
-        site.run(StatusWriter::new(client, inputs).run(site.stop.clone()));
+        site.keep(StatusWriter::new(client, inputs), StatusWriter::pace());
         let mut writer = Self {
             site,
             status,

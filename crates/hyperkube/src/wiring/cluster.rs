@@ -17,15 +17,17 @@ use kubelet_act::clock::Clock;
 use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
 use kubelet_act::node_facts::cluster_facts;
-use kubelet_act::node_status::{NodePace, NodeStatus, NodeStatusParts, Startup, keep_lease};
+use kubelet_act::node_status::{NodeLease, NodePace, NodeStatus, NodeStatusParts, Startup};
 use kubelet_act::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_act::pod_path::PodPath;
+use kubelet_act::reconciler::Reconcilers;
 use kubelet_act::runtime_up::RuntimeState;
 use kubelet_act::status::StatusHandle;
 use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
-use kubelet_act::{cluster_source, mirror_pods};
+use kubelet_act::cluster_source;
+use kubelet_act::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{
     NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
@@ -208,6 +210,7 @@ pub(crate) struct Member<'a> {
     /// When this process began to start.
     pub(crate) started: Timestamp,
     pub(crate) registry: &'a Registry,
+    pub(crate) reconcilers: &'a Reconcilers,
 }
 
 /// Counts the calls to the API server, if there is to be one.
@@ -266,22 +269,21 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
     let follow = cluster_source::follow(sets.clone(), member.snapshots);
     supervisor.spawn(TaskKind::Core, "cluster source", stopped(Box::pin(follow)));
     let inputs = StatusInputs {
-        reported: member.status.subscribe(),
-        changes: member.status.changes(),
+        status: member.status.clone(),
         held: sets.clone(),
         figures: StatusFigures::new(member.registry)?,
     };
-    let writer = StatusWriter::new(client.clone(), inputs).run(stop.clone());
-    supervisor.spawn(TaskKind::Core, "status write", writer);
+    let writer = StatusWriter::new(client.clone(), inputs);
+    member.reconcilers.spawn(writer, StatusWriter::pace());
     let (identity, known) = watch::channel(None);
-    let mirrors = mirror_pods::MirrorInputs {
+    let mirrors = MirrorInputs {
         reported: member.status.subscribe(),
         held: sets,
         node: known.clone(),
         all_seen: member.path.all_sources_seen.clone(),
     };
-    let mirrors = mirror_pods::keep(client.clone(), mirrors, stop.clone());
-    supervisor.spawn(TaskKind::Core, "mirror pods", mirrors);
+    let mirrors = MirrorPods::new(client.clone(), mirrors);
+    member.reconcilers.spawn(mirrors, MirrorPods::pace());
     let loops = &member.config.loops;
     let pace = NodePace {
         update: loops.node_status_update_frequency,
@@ -319,14 +321,10 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
         )?,
         identity,
     });
-    supervisor.spawn(TaskKind::Core, "node status", node.run(stop.clone()));
-    let lease = keep_lease(
-        client.clone(),
-        member.clock,
-        pace.lease,
-        known,
-        stop.clone(),
-    );
-    supervisor.spawn(TaskKind::Core, "node lease", lease);
+    let node_pace = node.pace();
+    member.reconcilers.spawn(node, node_pace);
+    let lease = NodeLease::new(client.clone(), member.clock, pace.lease, known);
+    let lease_pace = lease.pace();
+    member.reconcilers.spawn(lease, lease_pace);
     Ok(())
 }
