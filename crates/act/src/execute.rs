@@ -208,7 +208,12 @@ impl Executor {
                 );
                 with_unkilled(outcome, unkilled)
             }
-            Action::RemoveContainer { id, .. } => {
+            Action::RemoveContainer { id, logs, .. } => {
+                // First, as long as somebody knows of them.
+                let done = self.host.work(pod, Lane::Removals, vec![logs]).await;
+                if done.is_err() {
+                    return of_host(done, Effect::Nothing);
+                }
                 let removed = self.cri.remove_container(id.as_str()).await;
                 see(look, Scope::container(id.clone()));
                 of_call(
@@ -321,10 +326,18 @@ impl Executor {
             Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
             Err(problem) => problem,
         };
-        tracing::error!(container, why = problem.detail, "Variables could not be had from a file");
+        tracing::error!(
+            container,
+            why = problem.detail,
+            "Variables could not be had from a file"
+        );
         let event = events::start_failed(pod, &container, None, &problem.message);
         self.tell(pod, event);
-        Outcome::Failed(Failure::of(Some(container), Reason::CreateContainerConfigError, problem.message))
+        Outcome::Failed(Failure::of(
+            Some(container),
+            Reason::CreateContainerConfigError,
+            problem.message,
+        ))
     }
 
     async fn start(
@@ -344,7 +357,11 @@ impl Executor {
         if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
             self.tell(pod, event);
-            return Outcome::Failed(Failure::of(Some(start.name), Reason::CreateContainerConfigError, error.message));
+            return Outcome::Failed(Failure::of(
+                Some(start.name),
+                Reason::CreateContainerConfigError,
+                error.message,
+            ));
         }
         let mut slot = self.width.for_container().await;
         let created = slot.during(self.cri.create_container(start.request)).await;

@@ -274,10 +274,7 @@ impl Host {
     /// # Errors
     /// The disk's, or that it does not answer.
     pub async fn link_log(&self, pod: &Pod, link: &LogLink, id: &str) -> std::io::Result<()> {
-        // The name of a link is cut so that the id always stays whole.
-        let room = 250_usize.saturating_sub(id.len());
-        let stem: String = link.stem.chars().take(room).collect();
-        let name = PathPart::parse(format!("{stem}-{id}.log"))
+        let name = PathPart::parse(LogLink::name(&link.stem, id))
             .map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
         let directory = self.root.join(&self.container_logs_dir);
         let target = link.target.clone();
@@ -340,6 +337,14 @@ impl Host {
             HostWork::RemoveTree { top, below } => {
                 self.remove_seen(top, below, Turn::whole()).map(drop)
             }
+            HostWork::RemoveInstanceLogs {
+                logs,
+                below,
+                attempt,
+                link,
+            } => self
+                .remove_instance_logs((logs, below), *attempt, link)
+                .map_err(|e| failed(&e)),
             HostWork::RemoveLogLinks { stem, log_dir } => {
                 self.remove_links(stem, log_dir).map_err(|e| failed(&e))
             }

@@ -204,6 +204,12 @@ impl PodWorker {
         let is_new = self.memory.record.start_time.is_none();
         self.told.begins(&order, is_new, now.wall);
         self.told.stands(&order, &self.memory.life);
+        if is_new {
+            // Another kubelet may have run it, or the record is lost: its logs still tell how often it was started.
+            let host = &self.parts.executor.host;
+            let attempts = host.logged_attempts(&order.pod, &self.parts.node).await;
+            self.memory.note_logged(attempts);
+        }
         if is_new && !matches!(order.desire, Desire::Stop { .. }) {
             let boot = self.parts.executor.clock.boot_moment();
             self.memory.take_up(now, boot);
@@ -279,7 +285,11 @@ impl PodWorker {
         while let Some(entry) = entry(&self.view(order, observed)) {
             let (from, to) = (&self.memory.life, &entry.next);
             if to.rank() < from.rank() {
-                tracing::error!(from = from.word(), to = to.word(), "Lifecycle would go back; refused");
+                tracing::error!(
+                    from = from.word(),
+                    to = to.word(),
+                    "Lifecycle would go back; refused"
+                );
                 break;
             }
             self.parts.executor.faults.reach(FaultPoint::Stepped).await;
@@ -395,8 +405,8 @@ impl PodWorker {
                 forgets = true;
             }
         }
-        let (now, node) = (self.now(), Arc::clone(&self.parts.node));
-        let next = self.remembering(|memory| memory.remember(outcomes, starts, &node, now));
+        let now = self.now();
+        let next = self.remembering(|memory| memory.remember(outcomes, starts, now));
         if next == NextLook::Whole {
             self.sight.look = Some(Scope::Whole);
         }

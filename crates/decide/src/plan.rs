@@ -90,12 +90,14 @@ pub enum Action {
     StopContainers(Vec<StopContainer>),
     /// Stop a sandbox and all in it.
     StopSandbox(SandboxId),
-    /// Remove a container that does not run.
+    /// Remove a container that does not run, with its logs.
     RemoveContainer {
         /// Which.
         id: ContainerId,
         /// Its name.
         name: String,
+        /// Its log, rotated parts of it and the link to it; they go before it does.
+        logs: HostWork,
         /// When it was seen not running.
         seen: Moment,
     },
@@ -152,6 +154,8 @@ pub struct StartContainer {
     pub name: String,
     /// Restart count it is made with.
     pub restart_count: u32,
+    /// Its attempt: as the restart count, unless starts were cut off.
+    pub attempt: u32,
     /// The finished request.
     pub request: cri::CreateContainerRequest,
     /// Directories and files to make first.
@@ -169,6 +173,15 @@ pub struct LogLink {
     pub stem: String,
     /// Host path of the log.
     pub target: String,
+}
+
+impl LogLink {
+    /// The link's name; what comes before the id is cut so that the id always stays whole.
+    pub fn name(stem: &str, id: &str) -> String {
+        let room = 250_usize.saturating_sub(id.len());
+        let stem: String = stem.chars().take(room).collect();
+        format!("{stem}-{id}.log")
+    }
 }
 
 /// A stop of a container.
@@ -277,6 +290,17 @@ pub enum HostWork {
         /// What goes of it; empty for all of it.
         below: String,
     },
+    /// Remove the files of one instance's log, and the link to it.
+    RemoveInstanceLogs {
+        /// Directory of the logs of all pods.
+        logs: String,
+        /// Directory of the container's logs, below it.
+        below: String,
+        /// Its attempt: `<attempt>.log` and what begins with that goes.
+        attempt: u32,
+        /// `<pod>_<namespace>_<container>-<id>.log`
+        link: String,
+    },
     /// Remove links of the container log directory that begin with this.
     RemoveLogLinks {
         /// `<pod>_<namespace>_`.
@@ -351,7 +375,7 @@ impl fmt::Display for Action {
             Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
             Self::ReadEnvFiles { container, .. } => write!(f, "read variables of {container}"),
             Self::StartContainer(start) => {
-                write!(f, "start {}[{}]", start.name, start.restart_count)
+                write!(f, "start {}[{}]", start.name, start.attempt)
             }
             Self::StartCreated { name, .. } => write!(f, "start created {name}"),
             Self::StopContainers(stops) => {

@@ -11,7 +11,7 @@
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
-use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedSandbox};
+use kubelet_model::observed::{ContainerState, Moment, ObservedContainer, ObservedSandbox};
 use kubelet_model::pod::{Pod, RestartPolicy};
 use kubelet_model::reason::Reason;
 
@@ -26,7 +26,7 @@ use crate::restart::should_start;
 use crate::runtime_class::runtime_handler;
 use crate::sandbox_config::sandbox_config;
 use crate::view::{Desire, NetworkState, PodView, Prepared, Waiting};
-use crate::volumes::{Leaving, payload_updates, prepare_work, release_work};
+use crate::volumes::{Leaving, instance_logs, payload_updates, prepare_work, release_work};
 
 /// The least that a container gets to end, seconds.
 const MINIMUM_GRACE_SECONDS: i64 = 2;
@@ -249,7 +249,10 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
 /// Removes what never ran because its start was cut off; the next plan makes it again, under the same number. What the runtime refused
 /// to remove a moment ago waits for its next turn, and another instance is made beside it.
 fn remove_cut_off(view: &PodView<'_>, plan: &mut PodPlan) -> bool {
-    let is_held = view.memory.garbage_at.is_some_and(|at| at > view.now.steady);
+    let is_held = view
+        .memory
+        .garbage_at
+        .is_some_and(|at| at > view.now.steady);
     if view.observed.cut_off.is_empty() || is_held {
         return false;
     }
@@ -261,23 +264,26 @@ fn removals_of_cut_off(view: &PodView<'_>) -> impl Iterator<Item = Step> {
     let seen = view.observed.observed_at;
     view.observed.cut_off.iter().map(move |cut_off| Step {
         why: "its start was cut off".to_owned(),
-        action: Action::RemoveContainer {
-            id: cut_off.id.clone(),
-            name: cut_off.name.clone(),
-            seen,
-        },
+        action: remove_container(view, cut_off, seen),
         on_failure: OnFailure::Later,
     })
+}
+
+fn remove_container(view: &PodView<'_>, container: &ObservedContainer, seen: Moment) -> Action {
+    Action::RemoveContainer {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        logs: instance_logs(view.pod, view.node, container),
+        seen,
+    }
 }
 
 /// Dead instances and sandboxes that nobody needs. Nothing of the pod waits for their going.
 fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
     let seen = view.observed.observed_at;
-    let instances = dead_instances(view.observed).into_iter().map(|dead| {
-        let (id, name) = (dead.id.clone(), dead.name.clone());
-        let action = Action::RemoveContainer { id, name, seen };
-        ("an older instance", action)
-    });
+    let instances = dead_instances(view.observed)
+        .into_iter()
+        .map(|dead| ("an older instance", remove_container(view, dead, seen)));
     let sandboxes = dead_sandboxes(view.observed).into_iter().map(|dead| {
         let id = dead.id.clone();
         ("an older sandbox", Action::RemoveSandbox { id, seen })
@@ -534,14 +540,7 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
         let has_sandbox =
             |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
         for container in view.observed.all_instances().filter(|c| !has_sandbox(c)) {
-            plan.push(
-                "the pod is gone",
-                Action::RemoveContainer {
-                    id: container.id.clone(),
-                    name: container.name.clone(),
-                    seen,
-                },
-            );
+            plan.push("the pod is gone", remove_container(view, container, seen));
         }
     } else {
         remove_garbage(view, &mut plan);

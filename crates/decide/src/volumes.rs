@@ -17,11 +17,12 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::disk::{FileId, PodDirs, SeenDir};
 use kubelet_model::node::NodeView;
 use kubelet_model::objects::Payload;
+use kubelet_model::observed::ObservedContainer;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 use crate::cgroups::{every_pod_cgroup_path, pod_cgroup, pod_memory_limit};
-use crate::plan::{HostWork, Medium, PayloadWork};
+use crate::plan::{HostWork, LogLink, Medium, PayloadWork};
 use crate::projected::{PayloadView, volume_payload};
 use crate::resources::quantity_bytes;
 use crate::view::{PodView, Waiting};
@@ -41,10 +42,13 @@ pub fn hosts_path(pod: &Pod, node: &NodeView) -> String {
 
 /// `<pod logs dir>/<namespace>_<name>_<uid>`.
 pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
-    format!(
-        "{}/{}_{}_{}",
-        node.pod_logs_dir, pod.full_name.namespace, pod.full_name.name, pod.uid
-    )
+    format!("{}/{}", node.pod_logs_dir, log_dir_name(pod))
+}
+
+/// The last part of [`log_dir`].
+pub fn log_dir_name(pod: &Pod) -> String {
+    let name = &pod.full_name;
+    format!("{}_{}_{}", name.namespace, name.name, pod.uid)
 }
 
 /// Where each volume lies on the host, by volume name.
@@ -372,6 +376,22 @@ pub fn release_work(pod: &Pod, node: &NodeView, leaving: Leaving, dirs: &PodDirs
         work.push(HostWork::RemoveLogLinks { stem, log_dir });
     }
     work
+}
+
+/// What the name of a link to a container's log begins with.
+pub(crate) fn log_link_stem(pod: &Pod, container: &str) -> String {
+    let name = &pod.full_name;
+    format!("{}_{}_{container}", name.name, name.namespace)
+}
+
+/// What goes with an instance of a container: its log, and the link to it.
+pub(crate) fn instance_logs(pod: &Pod, node: &NodeView, container: &ObservedContainer) -> HostWork {
+    HostWork::RemoveInstanceLogs {
+        logs: node.pod_logs_dir.clone(),
+        below: format!("{}/{}", log_dir_name(pod), container.name),
+        attempt: container.attempt,
+        link: LogLink::name(&log_link_stem(pod, &container.name), container.id.as_str()),
+    }
 }
 
 /// The pod's cgroup; of a pod that only the runtime knew, every place where it may be.

@@ -31,6 +31,7 @@ pub mod cgroup_v2;
 pub mod empty_dir;
 pub mod files;
 pub mod host_path;
+pub mod instance_logs;
 pub mod journal;
 pub mod kernel;
 pub mod links;

@@ -45,6 +45,28 @@ pub fn make(directory: &Path, name: &PathPart, target: &str) -> io::Result<()> {
     }
 }
 
+/// Removes a link by its name; what is no link stays.
+///
+/// # Errors
+/// The system call's.
+pub fn remove(directory: &Path, name: &PathPart) -> io::Result<()> {
+    let directory = match open(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let seen = match rustix::fs::statat(&directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    if !FileType::from_raw_mode(seen.st_mode).is_symlink() {
+        return Ok(());
+    }
+    match rustix::fs::unlinkat(&directory, name.as_str(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Removes links whose names begin with `stem` and that lead to something in the directory `into`.
 ///
 /// # Errors
@@ -106,6 +128,10 @@ mod tests {
         }
         std::fs::write(at("web_default_file.log"), "").unwrap();
         std::fs::create_dir(at("web_default_directory")).unwrap();
+        symlink("/pods/default_web_u1/c/7.log", at("web_default_c-7.log")).unwrap();
+        for name in ["web_default_c-7.log", "web_default_file.log", "gone"] {
+            remove(dir.path(), &PathPart::parse(name).unwrap()).unwrap();
+        }
         let into = Path::new("/pods/default_web_u1");
         remove_into(dir.path(), "web_default_", into).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(dir.path())

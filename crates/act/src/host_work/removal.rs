@@ -6,13 +6,15 @@
 //! Holds: what bears a pod's name but is not what was seen stays, and is named in the log
 //! Upstream: pkg/kubelet/kubelet_volumes.go (cleanupOrphanedPodDirs), pkg/kubelet/kuberuntime/kuberuntime_gc.go (evictPodLogsDirectories)
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use kubelet_decide::volumes::{log_dir, pod_dir};
+use kubelet_decide::volumes::{log_dir, log_dir_name, pod_dir};
 use kubelet_host::blocking::Lane;
-use kubelet_host::links;
 use kubelet_host::remove::{self, Kept, Removed, Turn};
+use kubelet_host::{instance_logs, links};
 use kubelet_model::disk::{PodDirs, SeenDir};
+use kubelet_model::names::PathPart;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
@@ -56,6 +58,37 @@ impl Host {
             tracing::warn!(directory = %path.display(), below, "Something else has taken the place of what was to be removed; it stays");
         }
         Ok(removed != Removed::More)
+    }
+
+    pub(super) fn remove_instance_logs(
+        &self,
+        (logs, below): (&str, &str),
+        attempt: u32,
+        link: &str,
+    ) -> std::io::Result<()> {
+        instance_logs::remove(&self.root.join(logs), Path::new(below), attempt)?;
+        let link = PathPart::parse(link.to_owned())
+            .map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
+        links::remove(&self.root.join(&self.container_logs_dir), &link)
+    }
+
+    /// The highest attempt of each container that has left a log; none where that cannot be looked at.
+    pub async fn logged_attempts(&self, pod: &Pod, node: &NodeView) -> BTreeMap<String, u32> {
+        let logs = self.root.join(&node.pod_logs_dir);
+        let names = pod.all_containers().map(|spec| spec.name.clone());
+        let places: Vec<(String, String)> = names
+            .map(|name| (format!("{}/{name}", log_dir_name(pod)), name))
+            .collect();
+        let look = move || {
+            let attempt = |(below, name): (String, String)| {
+                let highest = instance_logs::highest_attempt(&logs, Path::new(&below));
+                Some((name, highest.ok().flatten()?))
+            };
+            places.into_iter().filter_map(attempt).collect()
+        };
+        let blocking = self.blocking.lane(Lane::Pods);
+        let looked = blocking.run_about(about(pod), DEADLINE, "logs of a pod", look);
+        looked.await.unwrap_or_default()
     }
 
     pub(super) fn remove_links(&self, stem: &str, log_dir: &str) -> std::io::Result<()> {

@@ -176,7 +176,8 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     seen.wrote(first);
     let mut seen = seen.running();
     assert_eq!(seen.plan().to_string(), "nothing to do");
-    seen.inputs.objects
+    seen.inputs
+        .objects
         .config_maps
         .insert("cm".to_owned(), config_map("two"));
     let update = seen.plan();
@@ -186,7 +187,10 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     // An object that is gone or out of reach leaves the files; the same content again is no change.
     let at = Timestamp::UNIX_EPOCH;
     for state in [ObjectState::Absent { at }, config_map("two")] {
-        seen.inputs.objects.config_maps.insert("cm".to_owned(), state);
+        seen.inputs
+            .objects
+            .config_maps
+            .insert("cm".to_owned(), state);
         assert_eq!(seen.plan().to_string(), "nothing to do");
     }
     // After a restart of the kubelet nobody remembers: it is looked at once, beside the running container.
@@ -213,7 +217,8 @@ fn a_pod_waits_for_its_objects_and_says_so() {
         message: text,
     };
     assert_eq!(plan.pod_waiting, Some(expected));
-    seen.inputs.objects
+    seen.inputs
+        .objects
         .config_maps
         .insert("cm".to_owned(), config_map("one"));
     assert_eq!(seen.plan().steps.len(), 2);
