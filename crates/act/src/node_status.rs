@@ -65,6 +65,8 @@ pub struct NodePace {
 pub struct NodeStatusParts {
     /// The API server.
     pub client: Client,
+    /// The runtime, which may be another version by now.
+    pub cri: kubelet_cri::Client,
     /// The clock.
     pub clock: Clock,
     /// What does not change.
@@ -146,6 +148,8 @@ pub struct NodeSeen {
     /// The object at the API server; `None` before the registration.
     existing: Option<Box<Node>>,
     runtime: RuntimeState,
+    /// `containerd://1.7.0`, when it answered just now.
+    runtime_version: Option<String>,
     images: Option<Vec<ImageView>>,
     not_ready: Vec<String>,
     warning: Option<String>,
@@ -200,7 +204,9 @@ impl Reconciler for NodeStatus {
             self.show_identity(&node).await;
             self.node = Some(node);
         }
-        Ok(Box::new(self.look()))
+        let version = self.parts.cri.version().await.ok();
+        let version = version.map(|of| format!("{}://{}", of.runtime_name, of.runtime_version));
+        Ok(Box::new(self.look(version)))
     }
 
     fn decide(&self, seen: Self::Seen, now: Timestamp) -> NodePlan {
@@ -403,13 +409,16 @@ impl NodeStatus {
     /// The object of the watch, where it is newer than what the last answer said.
     fn watched(&self, name: &str, last: &Node) -> Option<Arc<Node>> {
         let set = self.parts.own_node.borrow();
-        let shown = set.as_ref()?.get("", name).filter(|_| !self.trouble.is_any())?;
+        let shown = set
+            .as_ref()?
+            .get("", name)
+            .filter(|_| !self.trouble.is_any())?;
         let is_newer = shown.metadata.uid != last.metadata.uid || version(shown) > version(last);
         is_newer.then(|| Arc::clone(shown))
     }
 
     /// What is known on the node.
-    fn look(&mut self) -> NodeSeen {
+    fn look(&mut self, runtime_version: Option<String>) -> NodeSeen {
         let runtime = self.parts.runtime.borrow_and_update().clone();
         let images = self.parts.images.borrow().clone();
         let images = images.map(|set| {
@@ -430,6 +439,7 @@ impl NodeStatus {
         NodeSeen {
             existing: self.node.clone(),
             runtime,
+            runtime_version,
             images,
             not_ready,
             warning: (!warning.is_empty()).then(|| warning.join("; ")),
@@ -443,11 +453,16 @@ impl NodeStatus {
 
     fn plan(&self, existing: &Node, seen: &NodeSeen, now: Timestamp) -> NodeStatusPlan {
         let was_unschedulable = existing.spec.as_ref().and_then(|spec| spec.unschedulable);
+        let mut system = self.parts.facts.system.clone();
+        if let Some(version) = &seen.runtime_version {
+            // While it does not answer, it is what it was.
+            system.runtime_version = Some(version.clone());
+        }
         node_status(
             existing,
             &NodeStatusView {
                 addresses: &self.parts.facts.addresses,
-                system: &self.parts.facts.system,
+                system: &system,
                 resources: &self.parts.facts.resources,
                 images: seen.images.as_deref(),
                 max_images: self.parts.max_images,

@@ -283,11 +283,7 @@ impl Reconcilers {
         reconciler.last_words().await;
     }
 
-    async fn round<R: Reconciler>(
-        &self,
-        reconciler: &mut R,
-        why: WakeReason,
-    ) -> RoundResult {
+    async fn round<R: Reconciler>(&self, reconciler: &mut R, why: WakeReason) -> RoundResult {
         let seen = reconciler.observe(why).await?;
         let plan = reconciler.decide(seen, self.clock.now());
         let text = plan.to_string();

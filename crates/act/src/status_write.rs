@@ -361,7 +361,8 @@ impl StatusWriter {
                 slot.changed_at = None;
             } else {
                 slot.is_busy = true;
-                self.flights.push(call(self.client.clone(), uid, object, write));
+                self.flights
+                    .push(call(self.client.clone(), uid, object, write));
             }
         }
     }

@@ -45,6 +45,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let config = Arc::new(loaded.effective.clone());
     parts::greet(&loaded);
+    parts::check_user();
     let mut stop_signals = StopSignals::new()?;
     signals::end_at_the_second(logs.clone())?;
 
@@ -151,6 +152,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
                 root: &root,
                 machine: &machine,
                 node: &node,
+                cri: &runtime,
                 runtime_version: &format!("{}://{}", identity.name, identity.version),
                 clock,
                 path: &path,

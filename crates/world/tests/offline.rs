@@ -138,7 +138,10 @@ impl Node {
         let supervisor = self.kubelet.supervisor.clone();
         let clock = self.kubelet.clock;
         let reconcilers = Reconcilers::new(supervisor, clock, 1, &Registry::new()).unwrap();
-        reconcilers.spawn(StatusWriter::new(client.clone(), inputs), StatusWriter::pace());
+        reconcilers.spawn(
+            StatusWriter::new(client.clone(), inputs),
+            StatusWriter::pace(),
+        );
         let identity = watch::Sender::new(Some(("node".to_owned(), uid.to_owned())));
         let inputs = MirrorInputs {
             reported: status.subscribe(),

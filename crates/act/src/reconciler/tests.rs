@@ -141,7 +141,10 @@ async fn a_panic_begins_anew_from_the_clone() {
     let shown = bench.reconcilers.to_json();
     assert_eq!(shown["counter"]["restarts"], 1);
     let table = bench.supervisor.to_json();
-    assert_eq!((&table["tasks"][0]["restarts"], &table["panics"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&table["tasks"][0]["restarts"], &table["panics"]),
+        (&json!(1), &json!(1))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,8 +86,9 @@ impl OneNode {
         let registry = Registry::new();
         let metrics = kubelet_cri::Metrics::new(&registry).unwrap();
         let timeouts = kubelet_cri::Timeouts { request: MINUTE };
+        let cri = kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics);
         let parts = PlegParts {
-            cri: kubelet_cri::Client::from_channels(channel.clone(), channel, timeouts, metrics),
+            cri: cri.clone(),
             clock: site.clock,
             exits: ExitSource::None,
             messages: MessageReader::new(
@@ -109,6 +110,7 @@ impl OneNode {
         let lease = Duration::from_secs(40);
         let status = NodeStatus::new(NodeStatusParts {
             client: client.clone(),
+            cri: cri.clone(),
             clock: site.clock,
             facts: facts(),
             port: 10250,

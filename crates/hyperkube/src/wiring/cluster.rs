@@ -14,8 +14,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kubelet_act::clock::Clock;
+use kubelet_act::cluster_source;
 use kubelet_act::events::{self as act_events, Events};
 use kubelet_act::image_list::ImageSet;
+use kubelet_act::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::node_facts::cluster_facts;
 use kubelet_act::node_status::{NodeLease, NodePace, NodeStatus, NodeStatusParts, Startup};
 use kubelet_act::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
@@ -26,8 +28,6 @@ use kubelet_act::status::StatusHandle;
 use kubelet_act::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::supervisor::{Supervisor, TaskKind};
 use kubelet_act::sync_loop::SourceSnapshot;
-use kubelet_act::cluster_source;
-use kubelet_act::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{
     NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
@@ -194,6 +194,7 @@ pub(crate) struct Member<'a> {
     pub(crate) root: &'a HostRoot,
     pub(crate) machine: &'a Machine,
     pub(crate) node: &'a Arc<NodeView>,
+    pub(crate) cri: &'a kubelet_cri::Client,
     /// `containerd://1.7.0`.
     pub(crate) runtime_version: &'a str,
     pub(crate) clock: Clock,
@@ -301,6 +302,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
     );
     let node = NodeStatus::new(NodeStatusParts {
         client: client.clone(),
+        cri: member.cri.clone(),
         clock: member.clock,
         facts,
         port: i32::from(member.config.server.port),

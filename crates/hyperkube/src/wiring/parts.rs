@@ -64,6 +64,18 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest for the cgroup tree and the kernel's settings at start.
 const NODE_PREPARATION: Duration = Duration::from_secs(30);
 
+/// As upstream: it is told, and whatever needs more fails by itself.
+pub(crate) fn check_user() {
+    let uid = rustix::process::getuid();
+    if !uid.is_root() {
+        let uid = uid.as_raw();
+        tracing::error!(
+            err = format!("kubelet needs to run as uid `0`. It is being run as {uid}"),
+            "Kubelet running with insufficient permissions"
+        );
+    }
+}
+
 /// What people see first in the log.
 pub(crate) fn greet(loaded: &Loaded) {
     for warning in &loaded.warnings {
