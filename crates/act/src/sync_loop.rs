@@ -507,6 +507,10 @@ impl SyncLoop {
             worker.claim = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
+            if !self.desired.pods.contains_key(uid) {
+                // Its source dropped it before: nobody else takes it out of what is shown.
+                self.parts.status.forget(uid);
+            }
             self.show_refused(uid);
         }
     }

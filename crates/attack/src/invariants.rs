@@ -137,12 +137,17 @@ fn ledger_entry(name: &str, entry: &Entry, pod: Option<&Value>, found: &mut Find
     }
 }
 
-/// Whether the runtime gave up this start because whoever asked for it died.
+/// Whether the runtime gave up this start because whoever asked for it died, or it did itself.
 fn is_cut(end: Option<&Value>) -> bool {
     let end = end.unwrap_or(&Value::Null);
     let message = text(end, "/message");
-    text(end, "/reason") == "StartError"
-        && (message.contains("context canceled") || message.contains("signal: killed"))
+    let code = end.pointer("/exitCode").and_then(Value::as_i64);
+    let is_refused = text(end, "/reason") == "StartError"
+        && (message.contains("context canceled") || message.contains("signal: killed"));
+    // The runtime itself died: it lost the task, or ended it before it had told of its start.
+    let is_lost = text(end, "/reason") == "Unknown" && code == Some(255);
+    let never_told = text(end, "/startedAt").starts_with("1970-") && code == Some(137);
+    is_refused || is_lost || never_told
 }
 
 /// Whether its container did what it was to do.

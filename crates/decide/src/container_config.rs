@@ -41,6 +41,8 @@ pub struct ContainerSpecView<'a> {
     pub node: &'a NodeView,
     /// How often this container had been started before.
     pub restart_count: u32,
+    /// Attempt; no other instance of the container bears it.
+    pub attempt: u32,
     /// Hash of the container's spec, hex.
     pub hash: &'a str,
     /// The image as the runtime identifies it.
@@ -107,7 +109,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: container.name.clone(),
-            attempt: view.restart_count,
+            attempt: view.attempt,
         }),
         image: Some(ImageSpec {
             image: view.image_id.to_owned(),
@@ -127,7 +129,7 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
         mounts,
         labels: container_labels(pod, container),
         annotations: container_annotations(pod, container, view.restart_count, view.hash),
-        log_path: container_log_path(&container.name, view.restart_count),
+        log_path: container_log_path(&container.name, view.attempt),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
@@ -145,8 +147,8 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
 }
 
 /// Path of a container's log below its pod's log directory, `<name>/<restarts>.log`.
-pub fn container_log_path(name: &str, restart_count: u32) -> String {
-    format!("{name}/{restart_count}.log")
+pub fn container_log_path(name: &str, attempt: u32) -> String {
+    format!("{name}/{attempt}.log")
 }
 
 /// Which part of its volume a mount shows, with variables replaced; `None` for all of it.

@@ -29,7 +29,7 @@ pub type Starts = BTreeMap<String, u32>;
 /// The starts that a plan will ask for.
 pub fn starts_of(plan: &PodPlan) -> Starts {
     let starts = plan.steps.iter().filter_map(|step| match &step.action {
-        Action::StartContainer(start) => Some((start.name.clone(), start.restart_count)),
+        Action::StartContainer(start) => Some((start.name.clone(), start.attempt)),
         Action::StartCreated { name, attempt, .. } => Some((name.clone(), *attempt)),
         Action::Prepare(_)
         | Action::WritePayloads(_)
@@ -144,13 +144,20 @@ mod tests {
         let pod = pod_of(&format!(
             "{{restartPolicy: {policy}, containers: [{{name: a, image: i}}]}}"
         ));
-        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running().prepared();
+        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default())
+            .running()
+            .prepared();
         seen.observed.containers[0].state = state.clone();
         if under_way {
-            seen.memory.record.begin_starts(&[("a".to_owned(), 0)].into());
+            seen.memory
+                .record
+                .begin_starts(&[("a".to_owned(), 0)].into());
         }
         seen.memory.record.settle_starts(&seen.observed);
-        let apart = seen.memory.record.set_apart_cut_off(Arc::new(seen.observed));
+        let apart = seen
+            .memory
+            .record
+            .set_apart_cut_off(Arc::new(seen.observed));
         seen.observed = (*apart).clone();
         let life = seen.see(crate::lifecycle::step);
         let plan = seen.see(pod_plan);
@@ -191,7 +198,9 @@ mod tests {
     #[test]
     fn what_stays_of_a_cut_off_start_keeps_its_number() {
         let pod = pod_of("{restartPolicy: Never, containers: [{name: a, image: i}]}");
-        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default()).running().prepared();
+        let mut seen = Seen::new(pod, kubelet_model::objects::PodObjects::default())
+            .running()
+            .prepared();
         let mut cut_off = seen.observed.containers.remove(0);
         cut_off.state = ContainerState::Created;
         seen.observed.cut_off = vec![cut_off];

@@ -507,7 +507,7 @@ fn pod_is_as_wanted(
             return Err(format!("(d) {dead} dead instances of {}", container.name));
         }
     }
-    statuses_are_true(&here, pod, status)?;
+    statuses_are_true(truth, &here, pod, status)?;
     if has_ended {
         // What was removed from the runtime is remembered in the record.
         if status.reason.as_deref() == Some("DeadlineExceeded") {
@@ -538,6 +538,7 @@ fn runs(i: &Instance) -> bool {
 }
 
 fn statuses_are_true(
+    of: &Truth<'_>,
     here: &[&Instance],
     pod: &Pod,
     status: &k8s_openapi::api::core::v1::PodStatus,
@@ -550,10 +551,16 @@ fn statuses_are_true(
             return Err(format!("{} shows {word}, runs: {is_running}", shown.name));
         }
         let attempt = truth.map_or(0, |i| i.attempt);
-        if u32::try_from(shown.restart_count).unwrap_or(0) < attempt {
+        // A start that was cut off takes a number, and is no restart.
+        let uid = pod.uid.as_str();
+        let of_name = of.instances.iter();
+        let of_name = of_name.filter(|i| i.pod_uid == uid && i.name == shown.name);
+        let never_ran = of_name.filter(|i| i.started.is_none()).count();
+        let restarts = u32::try_from(shown.restart_count).unwrap_or(0);
+        if restarts.saturating_add(u32::try_from(never_ran).unwrap_or(0)) < attempt {
             return Err(format!(
-                "{} shows {} restarts at attempt {attempt}",
-                shown.name, shown.restart_count
+                "{} shows {restarts} restarts at attempt {attempt}, {never_ran} never ran",
+                shown.name
             ));
         }
     }

@@ -64,6 +64,7 @@ fn containers_of_recorded_pods_equal_what_was_sent() {
                 container,
                 node: &node(),
                 restart_count: 0,
+                attempt: 0,
                 hash: sent["annotations"]["io.kubernetes.container.hash"]
                     .as_str()
                     .unwrap(),
@@ -94,6 +95,7 @@ fn check(spec: &str, mounts: &ResolvedMounts) -> Result<ContainerConfig, String>
         container: &pod.containers()[0],
         node: &node(),
         restart_count: 2,
+        attempt: 2,
         hash: "abc",
         image_id: "sha256:1",
         image_user: ImageUser::of_image(Some(7), ""),
@@ -234,6 +236,7 @@ fn only_volumes_of_the_pods_own_are_relabeled() {
         container: &pod.containers()[0],
         node: &node,
         restart_count: 0,
+        attempt: 0,
         hash: "abc",
         image_id: "sha256:1",
         image_user: ImageUser::of_image(None, ""),

@@ -225,6 +225,22 @@ async fn what_the_runtime_refuses_to_remove_holds_nothing_up() {
     assert!(is_ready(&node.status("b").unwrap()));
 }
 
+/// The API server dropped it first: nobody else takes it out of what is shown.
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_the_api_whose_removal_is_refused_is_shown_no_more_once_it_is_gone_there() {
+    let node = Node::with_sources(&[SourceKind::Api]);
+    node.send_from(SourceKind::Api, &[api_pod("a", &["serve"]).0]);
+    node.run_for(10).await;
+    let refused = Fault::FailBefore(tonic::Code::FailedPrecondition);
+    node.runtime.faults(|plan| {
+        (1..=8).for_each(|nth| plan.add("RemovePodSandbox", nth, refused.clone()));
+    });
+    node.send_from(SourceKind::Api, &[]);
+    node.run_for(20).await;
+    assert_eq!(node.instances()[0].removed, None);
+    assert_eq!(node.status("a"), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_comes_back_is_shown_while_the_runtime_refuses_to_remove_its_past() {
     let node = Node::new();
