@@ -98,6 +98,7 @@ pub fn node_view(
         seccomp_default: config.runtime.seccomp_default,
         extra_masked_paths: thermal_throttle_paths(root),
         max_backoff_seconds: max_backoff_seconds(config),
+        first_backoff_seconds: first_backoff_seconds(config),
         env_files: config.gates.is_enabled(gates::name::ENV_FILES),
         selinux_enabled: root.join("/sys/fs/selinux/enforce").exists(),
         runtime_name: runtime_name.to_owned(),
@@ -169,6 +170,7 @@ fn cgroup_view(config: &Config, root: &HostRoot, version: CgroupVersion) -> Cgro
         },
         per_qos: settings.per_qos,
         v2: version == CgroupVersion::V2,
+        oom_group: settings.single_process_oom_kill != Some(true),
         has_swap: has_swap(root, version),
         cfs_quota: settings.cpu_quota,
         cfs_period_us: i64::try_from(settings.cpu_quota_period.as_micros()).unwrap_or(i64::MAX),
@@ -242,6 +244,16 @@ fn thermal_throttle_paths(root: &HostRoot) -> Vec<String> {
         .map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"))
         .filter(|path| root.join(path).exists())
         .collect()
+}
+
+fn first_backoff_seconds(config: &Config) -> i64 {
+    match config
+        .gates
+        .is_enabled(gates::name::REDUCE_DEFAULT_CRASH_LOOP_BACK_OFF_DECAY)
+    {
+        true => 1,
+        false => 10,
+    }
 }
 
 fn max_backoff_seconds(config: &Config) -> i64 {

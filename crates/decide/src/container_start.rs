@@ -24,14 +24,14 @@ use crate::hosts_file::{
 };
 use crate::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
 use crate::pull_credentials::{pull_secrets, waits_for_pull_secrets};
+use crate::record::RecordedExit;
 use crate::resources::SwapController;
-use crate::restart::gap_text;
+use crate::restart::{back_off_key, gap_text};
 use crate::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::sandbox_config::sandbox_config;
 use crate::security::ImageUser;
-use crate::record::RecordedExit;
 use crate::view::{PodView, ResolvedImage, Waiting};
-use crate::volumes::{hosts_path, log_dir, pod_dir, sub_path_target, volume_paths};
+use crate::volumes::{hosts_path, log_dir, log_link_stem, pod_dir, sub_path_target, volume_paths};
 
 /// While a pull is held back, presence of the image is looked at again this often.
 const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
@@ -77,7 +77,7 @@ pub fn container_start(
     }
     let resolved = view.memory.image(&container.name);
     // The spec may have changed since it was asked for.
-    let Some(image) = resolved.filter(|r| r.wanted == back_off_key(container)) else {
+    let Some(image) = resolved.filter(|r| r.wanted == image_of(container)) else {
         return image_step(view, sandbox, container);
     };
     if asks_recursive_read_only(container) && recursive_read_only(view).is_none() {
@@ -162,7 +162,7 @@ fn held_back(
     let failed_at = failed_at?;
     let back_off = view.memory.record.restart_back_off.get(&container.name)?;
     let until = back_off.until(
-        back_off_key(container),
+        &back_off_key(container),
         failed_at,
         view.now.steady,
         view.node.max_backoff_seconds,
@@ -184,8 +184,8 @@ fn held_back(
     ))
 }
 
-/// What a crash-loop back-off is about: another image starts anew.
-pub fn back_off_key(container: &v1::Container) -> &str {
+/// The image as the spec names it.
+pub(crate) fn image_of(container: &v1::Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }
 
@@ -195,12 +195,7 @@ fn image_step(
     container: &v1::Container,
 ) -> Readiness {
     let image = container.image.clone().unwrap_or_default();
-    let back_off = view
-        .memory
-        .record
-        .image_back_off
-        .get(&container.name)
-        .filter(|b| b.image == image);
+    let back_off = view.memory.record.image_back_off.get(&image);
     let held_until = back_off
         .map(|b| {
             b.back_off
@@ -211,13 +206,10 @@ fn image_step(
         .filter(|until| *until > view.now.steady);
     if let (Some(back_off), Some(until)) = (back_off, held_until) {
         // Held as a pull; all the same its presence is looked at every now and then: somebody may have loaded it.
-        let looked = view
-            .memory
-        .record
-            .image_back_off
-            .get(&container.name)
-            .map_or(view.now.steady, |b| b.looked_at);
-        let recheck = looked.saturating_add(HELD_IMAGE_RECHECK).unwrap_or(until);
+        let recheck = back_off
+            .looked_at
+            .saturating_add(HELD_IMAGE_RECHECK)
+            .unwrap_or(until);
         if recheck > view.now.steady {
             let message = format!(
                 "Back-off pulling image \"{image}\": ErrImagePull: {}",
@@ -268,7 +260,10 @@ fn pull_secrets_wait(view: &PodView<'_>) -> Option<Timestamp> {
     let until = start.saturating_add(PULL_SECRETS_PATIENCE).ok()?;
     // What is shown is wall time: should somebody set the clock meanwhile, nothing is waited for.
     let is_new = start <= view.now.wall && view.now.wall < until;
-    let again = view.now.steady.saturating_add(until.duration_since(view.now.wall));
+    let again = view
+        .now
+        .steady
+        .saturating_add(until.duration_since(view.now.wall));
     (is_new && waits_for_pull_secrets(view)).then(|| again.unwrap_or(view.now.steady))
 }
 
@@ -291,11 +286,12 @@ fn start_step(
         message: problem.message,
     };
     let restart_count = next_restart_count(view, &container.name);
+    let attempt = next_attempt(view, &container.name);
     let hash = format!(
         "{:x}",
-        crate::identity::container_hash(&container.name, back_off_key(container))
+        crate::identity::container_hash(&container.name, image_of(container))
     );
-    let message_path = termination_message_path(view, container, restart_count);
+    let message_path = termination_message_path(view, container, attempt);
     // The runtime knows no address of a sandbox on the node's network.
     let pod_ips = if view.pod.is_host_network() {
         view.node.ips.clone()
@@ -324,6 +320,7 @@ fn start_step(
         container,
         node: view.node,
         restart_count,
+        attempt,
         hash: &hash,
         image_id: &image.id,
         image_user: ImageUser::of_image(image.uid, &image.username),
@@ -343,10 +340,7 @@ fn start_step(
     let sandbox_config = sandbox_config(view.pod, view.node, sandbox.attempt).map_err(waiting)?;
     let log_dir = log_dir(view.pod, view.node);
     let log_link = LogLink {
-        stem: format!(
-            "{}_{}_{}",
-            view.pod.full_name.name, view.pod.full_name.namespace, container.name
-        ),
+        stem: log_link_stem(view.pod, &container.name),
         target: format!("{log_dir}/{}", config.log_path),
     };
     let mut before = files_before(view, container, message_path, &pod_ips).map_err(waiting)?;
@@ -354,6 +348,7 @@ fn start_step(
     Ok(StartContainer {
         name: container.name.clone(),
         restart_count,
+        attempt,
         before,
         request: cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.as_str().to_owned(),
@@ -394,29 +389,40 @@ fn sub_path_place((index, work): &(usize, HostWork)) -> Option<(usize, String)> 
     Some((*index, target.clone()))
 }
 
-/// One more than any instance ever had; 0 when there was none.
+/// One more than any instance that ran ever had; 0 when there was none. A start that was cut off is no run.
 fn next_restart_count(view: &PodView<'_>, name: &str) -> u32 {
-    // One whose start was cut off, and that the runtime does not remove, keeps its number.
-    let held = view.observed.all_instances().filter(|c| c.name == name);
-    let observed = held.map(|c| c.restart_count.max(c.attempt)).max();
+    let observed = view.observed.instances(name).map(|c| c.restart_count).max();
     let recorded = view.memory.record.restart_counts.get(name).copied();
-    observed
-        .max(recorded)
-        .map_or(0, |highest| highest.saturating_add(1))
+    let highest = observed.max(recorded);
+    highest.map_or(0, |highest| highest.saturating_add(1))
+}
+
+/// A number that no instance bears: the runtime may hold one whose start was cut off, and of two exits the higher attempt is newer.
+fn next_attempt(view: &PodView<'_>, name: &str) -> u32 {
+    let record = &view.memory.record;
+    let held = view.observed.all_instances().filter(|c| c.name == name);
+    let known = [
+        held.map(|c| c.attempt).max(),
+        record.exits.get(name).map(|exit| exit.attempt),
+        record.running.get(name).map(|run| run.attempt),
+    ];
+    let highest = known.into_iter().flatten().max();
+    let after = highest.map_or(0, |highest| highest.saturating_add(1));
+    after.max(next_restart_count(view, name))
 }
 
 /// A file name of its own for every start, as upstream's eight hex digits.
 fn termination_message_path(
     view: &PodView<'_>,
     container: &v1::Container,
-    restart_count: u32,
+    attempt: u32,
 ) -> Option<String> {
     container
         .termination_message_path
         .as_deref()
         .filter(|path| !path.is_empty())?;
     let seed = format!(
-        "{}/{}/{restart_count}/{}",
+        "{}/{}/{attempt}/{}",
         view.pod.uid, container.name, view.now.steady
     );
     let digits = seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| {

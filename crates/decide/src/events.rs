@@ -404,6 +404,9 @@ fn pod_wait(pod: &Pod, waiting: &Waiting) -> Option<PodEvent> {
         ))
     } else if waiting.reason == Reason::FailedMount {
         Some(host_failed(waiting.reason, message))
+    } else if waiting.reason == Reason::UnsupportedField {
+        let reason = Reason::UnsupportedField.as_str();
+        Some(about_pod(EventType::Warning, reason, message))
     } else {
         None
     }

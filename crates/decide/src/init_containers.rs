@@ -8,7 +8,7 @@
 
 use k8s_openapi::api::core::v1;
 
-use crate::phase::{Standing, init_policy};
+use crate::phase::{Standing, init_code, init_policy, is_initialized};
 use crate::restart::policy_restarts;
 use crate::view::PodView;
 
@@ -25,16 +25,14 @@ pub enum InitPlan<'a> {
 
 /// The init part of the plan.
 pub fn init_plan<'a>(view: &PodView<'a>) -> InitPlan<'a> {
-    let in_sandbox = view.observed.sandboxes.first().map(|s| &s.id);
-    let any_regular_started = view.pod.containers().iter().any(|c| {
-        view.observed
-            .instances(&c.name)
-            .any(|i| Some(&i.sandbox) == in_sandbox && i.started_at().is_some())
-    });
-    if any_regular_started {
+    if is_initialized(view) {
         return InitPlan::Done;
     }
-    for container in view.pod.init_containers() {
+    let all = view.pod.init_containers();
+    // What comes before the last one that was started has done its part, even where the runtime has forgotten it.
+    let is_known = |c: &v1::Container| init_standing(view, &c.name) != Standing::NotStarted;
+    let last = all.iter().rposition(is_known).unwrap_or(0);
+    for container in all.iter().skip(last) {
         match init_standing(view, &container.name) {
             Standing::Ended(0) => {}
             Standing::Running => return InitPlan::Wait,
@@ -63,13 +61,14 @@ fn init_standing(view: &PodView<'_>, name: &str) -> Standing {
         .find(|i| i.sandbox == sandbox.id);
     match newest {
         Some(instance) if instance.state.may_run() => Standing::Running,
-        Some(instance) => instance
-            .state
-            .exit()
-            .map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code)),
+        Some(instance) => instance.state.exit().map_or(Standing::NotStarted, |exit| {
+            Standing::Ended(init_code(exit.code, &exit.reason))
+        }),
         // Forgotten by the runtime; what was recorded of this very sandbox still counts.
         None => match view.memory.record.exits.get(name) {
-            Some(exit) if exit.sandbox == sandbox.id.as_str() => Standing::Ended(exit.code),
+            Some(exit) if exit.sandbox == sandbox.id.as_str() => {
+                Standing::Ended(init_code(exit.code, &exit.reason))
+            }
             Some(_) | None => Standing::NotStarted,
         },
     }

@@ -190,7 +190,12 @@ fn grace(view: &PodView<'_>) -> i64 {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
         Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
     };
-    let recorded = view.memory.record.terminating.as_ref().map(|t| t.grace_seconds);
+    let recorded = view
+        .memory
+        .record
+        .terminating
+        .as_ref()
+        .map(|t| t.grace_seconds);
     let own = view.pod.grace_seconds();
     asked
         .unwrap_or_else(|| recorded.map_or(own, |recorded| recorded.min(own)))

@@ -27,7 +27,7 @@ use crate::outcome::{Effect, Failure, ImageFailure, Outcome};
 use crate::plan::PodPlan;
 use crate::pod_status::{exit_of, exit_of_lost};
 use crate::record::{BootMoment, Ended, ImageBackOff, PodRecord, TerminatingRecord};
-use crate::restart::{BackOff, lengthen};
+use crate::restart::{BackOff, Gaps, lengthen};
 use crate::view::{Desire, Now, Order, PodView, Prepared, ResolvedImage, Waiting};
 use crate::volumes::{Leaving, Mark};
 
@@ -234,7 +234,11 @@ impl PodMemory {
         let is_being_removed = matches!(order.desire, Desire::Stop { .. });
         // It tells of sandboxes, and neither the runtime nor the disk has anything of the pod: it was removed, and what was written
         // of that got lost. A UID of the API is given once: what is gone there comes again as another run of the same life.
-        let had_sandboxes = self.record.sandboxes.as_ref().is_some_and(|s| !s.is_empty());
+        let had_sandboxes = self
+            .record
+            .sandboxes
+            .as_ref()
+            .is_some_and(|s| !s.is_empty());
         let is_of_nothing =
             order.pod.is_static() && had_sandboxes && observed.is_absent() && !had_directory;
         if is_being_removed || !is_of_nothing && !self.record.is_outlived(observed) {
@@ -272,7 +276,7 @@ impl PodMemory {
                 self.record.exits.insert(name.to_owned(), exit);
             }
         }
-        if let Some(count) = instances().map(|c| c.restart_count.max(c.attempt)).max() {
+        if let Some(count) = instances().map(|c| c.restart_count).max() {
             let known = self.record.restart_counts.entry(name.to_owned());
             let known = known.or_default();
             *known = (*known).max(count);
@@ -304,6 +308,13 @@ impl PodMemory {
         }
     }
 
+    /// Keeps the highest attempts that logs tell of, where nothing else is known.
+    pub fn note_logged(&mut self, attempts: BTreeMap<String, u32>) {
+        for (name, attempt) in attempts {
+            self.record.restart_counts.entry(name).or_insert(attempt);
+        }
+    }
+
     /// Keeps what was said of the pod's handler, for the status after a restart.
     pub fn note_handler(&mut self, recursive_read_only: Option<bool>) {
         if recursive_read_only.is_some() {
@@ -329,7 +340,12 @@ impl PodMemory {
                 leaving: next.is_leaving(),
             });
         }
-        if let Some(record) = self.record.terminating.as_mut().filter(|_| next.is_leaving()) {
+        if let Some(record) = self
+            .record
+            .terminating
+            .as_mut()
+            .filter(|_| next.is_leaving())
+        {
             record.leaving = true;
         }
         if next.rank() > self.life.rank() {
@@ -343,19 +359,20 @@ impl PodMemory {
     pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Starts {
         let starts = starts_of(plan);
         self.record.begin_starts(&starts);
-        let (back_offs, cap) = (&mut self.record.restart_back_off, node.max_backoff_seconds);
-        lengthen(back_offs, pod, plan, now.steady, cap);
+        for spec in pod
+            .all_containers()
+            .filter(|c| starts.contains_key(&c.name))
+        {
+            let resources = spec.resources.clone().unwrap_or_default();
+            self.record.applied.insert(spec.name.clone(), resources);
+        }
+        let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
+        lengthen(back_offs, pod, plan, now.steady, gaps);
         starts
     }
 
     /// What became of the steps of a plan that began with these starts.
-    pub fn remember(
-        &mut self,
-        outcomes: Vec<Outcome>,
-        starts: &Starts,
-        node: &NodeView,
-        now: Now,
-    ) -> NextLook {
+    pub fn remember(&mut self, outcomes: Vec<Outcome>, starts: &Starts, now: Now) -> NextLook {
         let mut next_look = NextLook::AsTouched;
         let mut is_clean = true;
         for outcome in outcomes {
@@ -371,13 +388,13 @@ impl PodMemory {
                         self.record.end_start(name, starts);
                         self.attempts.entry(name.clone()).or_default().is_refused = is_refused;
                     }
-                    self.remember_failure(failure, node, now);
+                    self.remember_failure(failure, now);
                 }
                 Outcome::GivenUp => next_look = NextLook::Whole,
                 Outcome::Unknown(failure) => {
                     is_clean = false;
                     next_look = NextLook::Whole;
-                    self.remember_failure(failure, node, now);
+                    self.remember_failure(failure, now);
                 }
             }
         }
@@ -404,7 +421,7 @@ impl PodMemory {
                 };
             }
             Effect::Image(name, image) => {
-                self.record.image_back_off.remove(&name);
+                self.record.image_back_off.remove(&image.wanted);
                 let attempt = self.attempts.entry(name).or_default();
                 attempt.waiting = None;
                 attempt.is_refused = false;
@@ -422,7 +439,7 @@ impl PodMemory {
         }
     }
 
-    fn remember_failure(&mut self, failure: Failure, node: &NodeView, now: Now) {
+    fn remember_failure(&mut self, failure: Failure, now: Now) {
         let waiting = Waiting {
             reason: failure.reason,
             message: failure.message,
@@ -434,11 +451,11 @@ impl PodMemory {
         };
         match failure.image {
             Some(image) if image.pull_failed => {
-                self.lengthen_image_back_off(&name, image, &waiting.message, node, now);
+                self.lengthen_image_back_off(image, &waiting.message, now);
             }
             // Only what is held back waits for its next look; any other failure is tried again by itself.
-            Some(_) if waiting.reason == Reason::ImagePullBackOff => {
-                if let Some(back_off) = self.record.image_back_off.get_mut(&name) {
+            Some(image) if waiting.reason == Reason::ImagePullBackOff => {
+                if let Some(back_off) = self.record.image_back_off.get_mut(&image.image) {
                     back_off.looked_at = now.steady;
                 }
             }
@@ -449,24 +466,16 @@ impl PodMemory {
         attempt.waiting = Some(waiting);
     }
 
-    fn lengthen_image_back_off(
-        &mut self,
-        name: &str,
-        image: ImageFailure,
-        message: &str,
-        node: &NodeView,
-        now: Now,
-    ) {
-        let old = self.record.image_back_off.get(name).map(|b| &b.back_off);
-        let cap = node.max_backoff_seconds.max(300);
-        let back_off = BackOff::next(old, &image.image, now.steady, now.steady, cap);
+    fn lengthen_image_back_off(&mut self, image: ImageFailure, message: &str, now: Now) {
+        let image = image.image;
+        let old = self.record.image_back_off.get(&image).map(|b| &b.back_off);
         let entry = ImageBackOff {
-            image: image.image,
-            back_off,
+            back_off: BackOff::next(old, &image, now.steady, now.steady, Gaps::IMAGES),
+            image: image.clone(),
             message: message.to_owned(),
             looked_at: now.steady,
         };
-        self.record.image_back_off.insert(name.to_owned(), entry);
+        self.record.image_back_off.insert(image, entry);
     }
 
     /// The pod as a whole is tried again later.
@@ -541,7 +550,9 @@ impl Now {
     }
 
     fn in_seconds(self, seconds: i64) -> Timestamp {
-        let later = self.steady.saturating_add(SignedDuration::from_secs(seconds));
+        let later = self
+            .steady
+            .saturating_add(SignedDuration::from_secs(seconds));
         later.unwrap_or(self.steady)
     }
 }

@@ -8,10 +8,14 @@
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::RestartPolicy;
+use kubelet_model::reason::Reason;
 
-use crate::restart::policy_restarts;
 use crate::record::RecordedExit;
+use crate::restart::policy_restarts;
 use crate::view::PodView;
+
+/// The code of a process that was killed.
+const KILLED_CODE: i32 = 137;
 
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +59,26 @@ pub enum Standing {
     Ended(i32),
 }
 
-/// How a container stands: its newest instance that was started, else the recorded exit.
+/// How a regular container stands: its newest instance that was started, else the recorded exit; what was seen to run and is not there
+/// any more has ended, nobody knows how.
 pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
+    standing_by(view, name, |code, _| code)
+}
+
+/// How an init container stands.
+fn init_standing(view: &PodView<'_>, name: &str) -> Standing {
+    standing_by(view, name, init_code)
+}
+
+/// What the exit of an init container counts as: one that the kernel killed for memory has failed, whatever its main process made of it.
+pub(crate) fn init_code(code: i32, reason: &str) -> i32 {
+    match code {
+        0 if reason == Reason::OomKilled.as_str() => KILLED_CODE,
+        code => code,
+    }
+}
+
+fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) -> Standing {
     for instance in view.observed.instances(name) {
         if instance.state.may_run() {
             return Standing::Running;
@@ -64,7 +86,11 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
         if let Some(exit) = instance.state.exit() {
             let later = view.later_exit(instance);
             let later = later.filter(|exit| still_counts(view, exit));
-            return Standing::Ended(later.map_or(exit.code, |later| later.code));
+            let (code, reason) = match later {
+                Some(later) => (later.code, &later.reason),
+                None => (exit.code, &exit.reason),
+            };
+            return Standing::Ended(code_of(code, reason));
         }
     }
     let recorded = view
@@ -73,7 +99,11 @@ pub fn standing(view: &PodView<'_>, name: &str) -> Standing {
         .exits
         .get(name)
         .filter(|exit| still_counts(view, exit));
-    recorded.map_or(Standing::NotStarted, |exit| Standing::Ended(exit.code))
+    recorded
+        .or_else(|| view.lost(name))
+        .map_or(Standing::NotStarted, |exit| {
+            Standing::Ended(code_of(exit.code, &exit.reason))
+        })
 }
 
 /// An exit that only we remember counts while its sandbox stands; in a new one everything runs again, unless the pod says Never.
@@ -84,16 +114,20 @@ fn still_counts(view: &PodView<'_>, exit: &RecordedExit) -> bool {
         || newest.is_some_and(|sandbox| sandbox.id.as_str() == exit.sandbox)
 }
 
-/// The phase by upstream's table.
-pub fn phase(policy: RestartPolicy, init: &[Standing], regular: &[Standing]) -> Phase {
+/// The phase by upstream's table. `is_initialized`: a regular container was started in the newest sandbox.
+pub fn phase(
+    policy: RestartPolicy,
+    init: &[Standing],
+    regular: &[Standing],
+    is_initialized: bool,
+) -> Phase {
     let init_failed_for_good =
         init.iter().any(|s| matches!(s, Standing::Ended(code) if *code != 0 && !policy_restarts(init_policy(policy), *code)));
     if init_failed_for_good {
         return Phase::Failed;
     }
-    let any_regular_started = regular.iter().any(|s| *s != Standing::NotStarted);
     let init_pending = init.iter().any(|s| !matches!(s, Standing::Ended(0)));
-    if init_pending && !any_regular_started {
+    if init_pending && !is_initialized {
         return Phase::Pending;
     }
     if regular.contains(&Standing::NotStarted) {
@@ -123,15 +157,33 @@ pub fn init_policy(policy: RestartPolicy) -> RestartPolicy {
     }
 }
 
+/// Whether a regular container was started in the newest sandbox, as far as anybody knows: then init containers are done.
+pub(crate) fn is_initialized(view: &PodView<'_>) -> bool {
+    let Some(newest) = view.observed.sandboxes.first() else {
+        // Without a sandbox what is recorded is all there is.
+        let is_recorded = |name: &str| view.memory.record.exits.contains_key(name);
+        return view.pod.containers().iter().any(|c| is_recorded(&c.name));
+    };
+    view.pod.containers().iter().any(|c| {
+        let mut held = view.observed.instances(&c.name);
+        let in_newest = held.any(|i| i.sandbox == newest.id && i.started_at().is_some());
+        let recorded = [&view.memory.record.exits, &view.memory.record.running];
+        let mut recorded = recorded.into_iter().filter_map(|all| all.get(&c.name));
+        in_newest || recorded.any(|run| run.sandbox == newest.id.as_str())
+    })
+}
+
 /// The phase that the containers of the view have.
 pub fn current_phase(view: &PodView<'_>) -> Phase {
-    let stand = |containers: &[v1::Container]| -> Vec<Standing> {
-        containers.iter().map(|c| standing(view, &c.name)).collect()
-    };
+    let init = view.pod.init_containers().iter();
+    let regular = view.pod.containers().iter();
     phase(
         view.pod.restart_policy(),
-        &stand(view.pod.init_containers()),
-        &stand(view.pod.containers()),
+        &init
+            .map(|c| init_standing(view, &c.name))
+            .collect::<Vec<_>>(),
+        &regular.map(|c| standing(view, &c.name)).collect::<Vec<_>>(),
+        is_initialized(view),
     )
 }
 
@@ -172,7 +224,12 @@ mod tests {
         ];
         for (policy, init, regular, expected) in rows {
             assert_eq!(
-                phase(*policy, init, regular),
+                phase(
+                    *policy,
+                    init,
+                    regular,
+                    regular.iter().any(|s| *s != NotStarted)
+                ),
                 *expected,
                 "{policy:?} {init:?} {regular:?}"
             );

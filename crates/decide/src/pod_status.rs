@@ -22,10 +22,10 @@ use crate::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::lifecycle::Lifecycle;
 use crate::phase::{Phase, current_phase, is_final};
 use crate::plan::PodPlan;
+use crate::record::{Ended, RecordedExit};
 use crate::resources::qos_class;
 use crate::runtime_class::recursive_read_only;
 use crate::status_write::OWN_CONDITIONS;
-use crate::record::{Ended, RecordedExit};
 use crate::view::{PodView, Waiting};
 
 /// Of a container that ended unseen.
@@ -56,6 +56,9 @@ fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
         ..v1::PodStatus::default()
     }
 }
+
+/// Bytes of the termination messages of a pod together; each container has the same part.
+const MESSAGES_OF_A_POD: usize = 12 << 10;
 
 /// What is shown to hold a pod back.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -294,6 +297,7 @@ fn container_status(
     kind: Kind,
     waits: &ShownWaits,
 ) -> v1::ContainerStatus {
+    let is_syncing = view.memory.life == Lifecycle::Syncing;
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
     let newest = view.observed.instances(&spec.name).find(started);
     // The runtime may have forgotten the newest one already, and still hold one before it.
@@ -311,19 +315,19 @@ fn container_status(
     let earlier_recorded = recorded
         .filter(|r| current.is_some_and(|c| c.id.as_str() != r.id))
         .cloned();
-    let last = earlier.or(earlier_recorded);
+    // Of a pod that goes on; of one that ends the record has it as an exit.
+    let lost = view.lost(&spec.name).filter(|_| is_syncing);
+    let last = earlier.or(earlier_recorded).or_else(|| lost.cloned());
     let running = match current.map(|c| &c.state) {
         Some(ContainerState::Running { started_at }) => Some(*started_at),
         _ => None,
     };
     let ended = current_exit.or_else(|| {
-        current
-            .is_none()
-            .then(|| recorded.map(|exit| terminated(view, exit)))
-            .flatten()
+        let known = recorded.filter(|_| current.is_none() && lost.is_none());
+        known.map(|exit| terminated(view, exit))
     });
     let waiting = waits.containers.get(&spec.name);
-    let waiting = waiting.filter(|_| view.memory.life == Lifecycle::Syncing);
+    let waiting = waiting.filter(|_| is_syncing);
     let (state, last_state) = state_and_last(
         view,
         running,
@@ -344,7 +348,10 @@ fn container_status(
         .map(|c| c.id.to_string())
         .or_else(|| recorded.map(|r| r.id.clone()));
     let known = current.is_some() || recorded.is_some();
-    let resources = spec.resources.clone().unwrap_or_default();
+    // What the newest instance was made with: a spec that changed since then is not in force.
+    let applied = view.memory.record.applied.get(&spec.name);
+    let resources = applied.or(spec.resources.as_ref());
+    let resources = resources.cloned().unwrap_or_default();
     v1::ContainerStatus {
         name: spec.name.clone(),
         state: Some(state),
@@ -355,7 +362,7 @@ fn container_status(
             is_running
         },
         started: Some(is_running),
-        restart_count: restart_count(view, spec, current),
+        restart_count: restart_count(view, spec, current, lost),
         image: image
             .filter(|i| !i.is_empty())
             .or_else(|| spec.image.clone())
@@ -371,14 +378,29 @@ fn container_status(
             ..resources
         }),
         volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
+        user: current.and_then(user_of),
         ..v1::ContainerStatus::default()
     }
 }
 
+/// Who the first process runs as, where the runtime tells.
+fn user_of(container: &ObservedContainer) -> Option<v1::ContainerUser> {
+    let (uid, gid, groups) = container.user.clone()?;
+    Some(v1::ContainerUser {
+        linux: Some(v1::LinuxContainerUser {
+            uid,
+            gid,
+            supplemental_groups: some_list(groups),
+        }),
+    })
+}
+
+/// One that vanished counts as restarted: the next instance bears the next number.
 fn restart_count(
     view: &PodView<'_>,
     spec: &v1::Container,
     current: Option<&ObservedContainer>,
+    lost: Option<&RecordedExit>,
 ) -> i32 {
     let recorded = view
         .memory
@@ -387,7 +409,9 @@ fn restart_count(
         .get(&spec.name)
         .copied()
         .unwrap_or(0);
-    i32::try_from(current.map_or(0, |c| c.restart_count).max(recorded)).unwrap_or(i32::MAX)
+    let after_lost = lost.map_or(0, |run| run.attempt.saturating_add(1));
+    let held = current.map_or(0, |c| c.restart_count);
+    i32::try_from(held.max(recorded).max(after_lost)).unwrap_or(i32::MAX)
 }
 
 /// Running shows running; a held-back or failing start shows waiting with the last exit behind it; else the exit itself.
@@ -427,10 +451,7 @@ fn state_and_last(
     if let Some(terminated) = ended {
         return (as_state(terminated), earlier_state());
     }
-    (
-        waiting_state(not_started.as_str(), None),
-        v1::ContainerState::default(),
-    )
+    (waiting_state(not_started.as_str(), None), earlier_state())
 }
 
 /// What a container waits for that has not been tried yet.
@@ -498,14 +519,25 @@ fn full_id(view: &PodView<'_>, id: &str) -> String {
     format!("{}://{id}", view.node.runtime_name)
 }
 
+/// The begin of a text, of at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let mut ends = (0..=most.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
+}
+
 fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerminated {
     // Of an end that nobody saw the time is not known.
     let was_seen = exit.reason != Reason::ContainerStatusUnknown.as_str();
     let time = |at| was_seen.then(|| whole_second(at));
+    let message = cut(
+        &exit.message,
+        MESSAGES_OF_A_POD / view.pod.count_of_containers(),
+    );
     v1::ContainerStateTerminated {
         exit_code: exit.code,
         reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
-        message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
+        message: Some(message.to_owned()).filter(|m| !m.is_empty()),
         started_at: time(exit.started_at),
         finished_at: time(exit.finished_at),
         container_id: Some(full_id(view, &exit.id)),

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
 use kubelet_model::observed::ObservedPod;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ pub struct PodRecord {
     pub recursive_read_only: Option<bool>,
     /// Crash-loop back-off by container name.
     pub restart_back_off: BTreeMap<String, BackOff>,
-    /// Image back-off by container name.
+    /// Image back-off by image: containers of a pod share it.
     pub image_back_off: BTreeMap<String, ImageBackOff>,
     /// Highest restart count ever seen, by container name: it never goes back.
     pub restart_counts: BTreeMap<String, u32>,
@@ -48,6 +49,9 @@ pub struct PodRecord {
     /// Containers that were seen to run, and not to end, by name: what is said of one that is never seen again.
     #[serde(default)]
     pub running: BTreeMap<String, RecordedExit>,
+    /// Resources that the newest instance was made with, by container name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<String, v1::ResourceRequirements>,
     /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<String, BTreeSet<u32>>,
@@ -90,6 +94,9 @@ impl PodRecord {
     /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
     #[must_use]
     pub fn taken_over(mut self, now: Timestamp) -> Self {
+        // An older version kept it by container.
+        let images = std::mem::take(&mut self.image_back_off).into_values();
+        self.image_back_off = images.map(|held| (held.image.clone(), held)).collect();
         let restarts = self.restart_back_off.values_mut();
         let images = self.image_back_off.values_mut();
         let held = images.flat_map(|image| [&mut image.back_off.updated, &mut image.looked_at]);
@@ -175,10 +182,10 @@ pub struct RecordedExit {
     pub counts_from: Option<Timestamp>,
 }
 
-/// Image pulls of one container are held back until a time.
+/// Pulls of one image are held back until a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageBackOff {
-    /// The image it is about; another image starts anew.
+    /// The image it is about.
     pub image: String,
     /// The back-off itself.
     pub back_off: BackOff,

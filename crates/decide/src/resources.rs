@@ -388,7 +388,7 @@ fn linux_resources(need: &Need, node: &NodeView) -> LinuxContainerResources {
         resources.cpu_period = node.cgroups.cfs_period_us;
         resources.cpu_quota = milli_cpu_to_quota(need.limit_milli_cpu, node.cgroups.cfs_period_us);
     }
-    if node.cgroups.v2 {
+    if node.cgroups.v2 && node.cgroups.oom_group {
         // One process too many ends the whole container, so that none is left half alive.
         resources
             .unified

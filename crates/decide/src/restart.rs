@@ -3,21 +3,45 @@
 //! In:    restart policy, newest instance, back-off as data, now
 //! Out:   whether a container is wanted running; the back-off to keep before it is started again
 //! Calls: pod_plan, init containers, phase
-//! Holds: gaps between restarts are 0, 10, 20, 40, 80, 160, 300 s; a run of 2 × the cap resets them
+//! Holds: gaps between restarts are 0, 10, 20, 40, 80, 160, 300 s (0, 1, 2, 4, 8, 16, 32, 60 s where they are reduced); a run of 2 × the
+//!        cap resets them, and so does another image or other resources of the container
 //! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted), client-go/util/flowcontrol/backoff.go
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1;
+use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedContainer};
 use kubelet_model::pod::{Pod, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
-use crate::container_start::back_off_key;
 use crate::plan::{Action, PodPlan};
 
-/// First gap, seconds.
-pub const INITIAL_BACK_OFF_SECONDS: i64 = 10;
+/// Bounds of a back-off, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gaps {
+    /// The first.
+    pub first: i64,
+    /// The longest.
+    pub cap: i64,
+}
+
+impl Gaps {
+    /// Between pulls of an image.
+    pub const IMAGES: Self = Self {
+        first: 10,
+        cap: 300,
+    };
+
+    /// Between starts of a container, on this node.
+    pub fn of_starts(node: &NodeView) -> Self {
+        Self {
+            first: node.first_backoff_seconds.min(node.max_backoff_seconds),
+            cap: node.max_backoff_seconds,
+        }
+    }
+}
 
 /// A doubling back-off as data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,14 +62,13 @@ impl BackOff {
         key: &str,
         failed_at: Timestamp,
         now: Timestamp,
-        cap_seconds: i64,
+        gaps: Gaps,
     ) -> Self {
-        let first = INITIAL_BACK_OFF_SECONDS.min(cap_seconds);
         let seconds = match previous {
-            Some(old) if old.key == key && !old.is_stale(failed_at, cap_seconds) => {
-                old.seconds.saturating_mul(2).min(cap_seconds)
+            Some(old) if old.key == key && !old.is_stale(failed_at, gaps.cap) => {
+                old.seconds.saturating_mul(2).min(gaps.cap)
             }
-            Some(_) | None => first,
+            Some(_) | None => gaps.first,
         };
         Self {
             key: key.to_owned(),
@@ -79,6 +102,21 @@ impl BackOff {
     }
 }
 
+/// What a crash-loop back-off is about: another image or other resources start anew.
+pub fn back_off_key(container: &v1::Container) -> String {
+    let image = container.image.clone().unwrap_or_default();
+    let resources = container.resources.as_ref();
+    let says = |of: &&v1::ResourceRequirements| {
+        let amounts = [&of.limits, &of.requests].into_iter().flatten();
+        amounts.flatten().next().is_some() || of.claims.iter().flatten().next().is_some()
+    };
+    let resources = resources.filter(says);
+    match resources.and_then(|of| serde_json::to_string(of).ok()) {
+        Some(resources) => format!("{image} {resources}"),
+        None => image,
+    }
+}
+
 /// Lengthens the back-off of every container that a plan starts again. Before the start, as upstream does: what fails after it, the
 /// creation or the start itself, waits no less than what ran and ended.
 pub fn lengthen(
@@ -86,7 +124,7 @@ pub fn lengthen(
     pod: &Pod,
     plan: &PodPlan,
     now: Timestamp,
-    cap_seconds: i64,
+    gaps: Gaps,
 ) {
     for step in &plan.steps {
         let Action::StartContainer(start) = &step.action else {
@@ -95,7 +133,7 @@ pub fn lengthen(
         let spec = pod.all_containers().find(|spec| spec.name == start.name);
         if let (Some(failed_at), Some(spec)) = (start.after_failure, spec) {
             let old = back_offs.get(&start.name);
-            let next = BackOff::next(old, back_off_key(spec), failed_at, now, cap_seconds);
+            let next = BackOff::next(old, &back_off_key(spec), failed_at, now, gaps);
             back_offs.insert(start.name.clone(), next);
         }
     }
@@ -138,22 +176,48 @@ mod tests {
         Timestamp::from_second(1_000_000 + seconds).unwrap()
     }
 
-    #[test]
-    fn gaps_double_to_the_cap() {
-        let mut gaps = Vec::new();
+    /// The gaps before the first starts of a container that fails at once.
+    fn waited(gaps: Gaps) -> Vec<i64> {
+        let mut waited = Vec::new();
         let mut back_off: Option<BackOff> = None;
         let mut now = at(0);
         for _ in 0..8 {
             let failed_at = now;
             let until = back_off
                 .as_ref()
-                .and_then(|b| b.until("k", failed_at, now, 300))
+                .and_then(|b| b.until("k", failed_at, now, gaps.cap))
                 .unwrap_or(now);
-            gaps.push(until.duration_since(failed_at).as_secs());
+            waited.push(until.duration_since(failed_at).as_secs());
             now = until;
-            back_off = Some(BackOff::next(back_off.as_ref(), "k", failed_at, now, 300));
+            back_off = Some(BackOff::next(back_off.as_ref(), "k", failed_at, now, gaps));
         }
-        assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 300, 300]);
+        waited
+    }
+
+    #[test]
+    fn gaps_double_to_the_cap() {
+        assert_eq!(waited(Gaps::IMAGES), [0, 10, 20, 40, 80, 160, 300, 300]);
+        let mut node = crate::testing::node();
+        (node.first_backoff_seconds, node.max_backoff_seconds) = (1, 60);
+        let reduced = Gaps::of_starts(&node);
+        assert_eq!(waited(reduced), [0, 1, 2, 4, 8, 16, 32, 60]);
+        // A longest gap below the first is the first.
+        (node.first_backoff_seconds, node.max_backoff_seconds) = (10, 3);
+        assert_eq!(waited(Gaps::of_starts(&node))[1..4], [3, 3, 3]);
+    }
+
+    #[test]
+    fn another_image_or_other_resources_are_another_matter() {
+        let key = |spec: &str| {
+            let pod = crate::testing::pod_of(&format!("{{containers: [{spec}]}}"));
+            back_off_key(&pod.containers()[0])
+        };
+        let plain = key("{name: a, image: i}");
+        assert_eq!(plain, "i");
+        assert_eq!(plain, key("{name: a, image: i, resources: {}}"));
+        let small = key("{name: a, image: i, resources: {limits: {memory: 1Mi}}}");
+        let large = key("{name: a, image: i, resources: {limits: {memory: 2Mi}}}");
+        assert!(small != plain && small != large);
     }
 
     #[test]
@@ -165,12 +229,12 @@ mod tests {
         };
         assert_eq!(old.until("k", at(601), at(601), 300), None);
         assert_eq!(
-            BackOff::next(Some(&old), "k", at(601), at(601), 300).seconds,
+            BackOff::next(Some(&old), "k", at(601), at(601), Gaps::IMAGES).seconds,
             10
         );
         assert_eq!(old.until("other", at(1), at(1), 300), None);
         assert_eq!(
-            BackOff::next(Some(&old), "other", at(1), at(1), 300).seconds,
+            BackOff::next(Some(&old), "other", at(1), at(1), Gaps::IMAGES).seconds,
             10
         );
     }

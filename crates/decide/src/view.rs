@@ -142,4 +142,13 @@ impl<'a> PodView<'a> {
         let recorded = exits.get(&instance.name).filter(|_| ends);
         recorded.filter(|exit| exit.attempt > instance.attempt)
     }
+
+    /// The run of a container that was seen to run, and of which neither the runtime nor the record holds anything since.
+    pub fn lost(&self, name: &str) -> Option<&'a RecordedExit> {
+        let record = &self.memory.record;
+        let run = record.running.get(name)?;
+        let is_known = |exit: &RecordedExit| exit.attempt >= run.attempt;
+        let is_held = self.observed.instances(name).next().is_some();
+        (!is_held && !record.exits.get(name).is_some_and(is_known)).then_some(run)
+    }
 }

@@ -108,7 +108,6 @@ pub const FIELDS: &[Setting] = &[
     all("/shutdownGracePeriod", "ShutdownConfig.grace_period"),
     all("/shutdownGracePeriodByPodPriority", "ShutdownConfig.by_priority"),
     all("/shutdownGracePeriodCriticalPods", "ShutdownConfig.grace_period_critical_pods"),
-    all("/singleProcessOOMKill", "CgroupsConfig.single_process_oom_kill"),
     but("/syncFrequency", "LoopsConfig.sync_frequency", "decides when the sync loop counts as dead; pods are synced when something changes"),
     all("/systemCgroups", "CgroupsConfig.system"),
     all("/topologyManagerPolicy", "PlacementConfig.topology_policy"),

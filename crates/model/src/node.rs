@@ -38,6 +38,8 @@ pub struct NodeView {
     pub extra_masked_paths: Vec<String>,
     /// Most a crash-loop back-off grows to, seconds.
     pub max_backoff_seconds: i64,
+    /// First gap between two starts of a container that crashes, seconds.
+    pub first_backoff_seconds: i64,
     /// Whether variables may come from files (`EnvFiles`); else they are empty.
     pub env_files: bool,
     /// Whether SELinux is enabled on the host.
@@ -62,6 +64,8 @@ pub struct CgroupView {
     pub per_qos: bool,
     /// cgroup v2 rules (memory.oom.group, swap) apply.
     pub v2: bool,
+    /// Whether the kernel ends all of a container that runs out of memory, not one process; with cgroup v2 alone.
+    pub oom_group: bool,
     /// Whether swap can be limited per cgroup.
     pub has_swap: bool,
     /// Whether cpu limits become CFS quota.

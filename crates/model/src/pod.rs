@@ -215,6 +215,13 @@ impl Pod {
         self.init_containers().iter().chain(self.containers())
     }
 
+    /// How many containers of any kind the spec has; at least one.
+    pub fn count_of_containers(&self) -> usize {
+        let ephemeral = self.spec().ephemeral_containers.as_ref();
+        let all = self.all_containers().count() + ephemeral.map_or(0, Vec::len);
+        all.max(1)
+    }
+
     /// Annotations; empty when there are none.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.object

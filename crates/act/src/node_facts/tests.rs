@@ -124,6 +124,7 @@ fn the_default_configuration_gives_the_machine_itself() {
         root: "/".into(),
         per_qos: true,
         v2: false,
+        oom_group: true,
         has_swap: true,
         cfs_quota: true,
         cfs_period_us: 100_000,

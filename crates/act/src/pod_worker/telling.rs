@@ -122,7 +122,11 @@ impl PodWorker {
             events.pod(&order.pod, made_to_end(why));
         }
         if let Lifecycle::Terminating(terminating) = &entry.next {
-            tracing::info!(why = terminating.cause.as_str(), grace = terminating.grace_seconds, "Pod is being stopped");
+            tracing::info!(
+                why = terminating.cause.as_str(),
+                grace = terminating.grace_seconds,
+                "Pod is being stopped"
+            );
         }
     }
 
@@ -151,7 +155,9 @@ impl PodWorker {
                 tracing::warn!(container, reason = %failure.reason, why = %failure.message, "Step failed");
             }
             Outcome::GivenUp => {
-                tracing::info!("Step given up for a newer order, or at the end of the pod's time; looking before anything else");
+                tracing::info!(
+                    "Step given up for a newer order, or at the end of the pod's time; looking before anything else"
+                );
             }
             Outcome::Unknown(failure) => {
                 tracing::warn!(why = %failure.message, "Outcome unknown; looking before anything else");

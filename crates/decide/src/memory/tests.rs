@@ -75,9 +75,18 @@ fn tell(seen: &Seen) -> String {
     for (name, attempt) in &memory.attempts {
         let why = attempt.waiting.as_ref().map_or("-", |w| w.reason.as_str());
         let held = attempt.held_until.map_or_else(String::new, at);
-        let image = if attempt.image.is_some() { "image " } else { "" };
+        let image = if attempt.image.is_some() {
+            "image "
+        } else {
+            ""
+        };
         let refused = if attempt.is_refused { "refused " } else { "" };
-        write!(out, "; {name}: {image}{refused}{held} ×{} {why}", attempt.tries).unwrap();
+        write!(
+            out,
+            "; {name}: {image}{refused}{held} ×{} {why}",
+            attempt.tries
+        )
+        .unwrap();
     }
     let record = &memory.record;
     for (name, back_off) in &record.restart_back_off {
@@ -85,14 +94,29 @@ fn tell(seen: &Seen) -> String {
     }
     for (name, back_off) in &record.image_back_off {
         let looked = at(back_off.looked_at);
-        write!(out, "; image of {name} {}s looked {looked}", back_off.back_off.seconds).unwrap();
+        write!(
+            out,
+            "; image of {name} {}s looked {looked}",
+            back_off.back_off.seconds
+        )
+        .unwrap();
     }
     for (name, exit) in &record.exits {
         let from = exit.counts_from.map_or_else(String::new, at);
-        write!(out, "; {name}[{}] ended {} from {from}", exit.attempt, exit.code).unwrap();
+        write!(
+            out,
+            "; {name}[{}] ended {} from {from}",
+            exit.attempt, exit.code
+        )
+        .unwrap();
     }
     if !record.running.is_empty() {
-        write!(out, "; runs {:?}", record.running.keys().collect::<Vec<_>>()).unwrap();
+        write!(
+            out,
+            "; runs {:?}",
+            record.running.keys().collect::<Vec<_>>()
+        )
+        .unwrap();
     }
     if !record.starts.is_empty() {
         write!(out, "; starts {:?}", record.starts).unwrap();
@@ -109,7 +133,12 @@ fn tell(seen: &Seen) -> String {
     }
     if let Some(terminating) = &record.terminating {
         let grace = terminating.grace_seconds;
-        write!(out, "; terminating {grace}s leaving: {}", terminating.leaving).unwrap();
+        write!(
+            out,
+            "; terminating {grace}s leaving: {}",
+            terminating.leaving
+        )
+        .unwrap();
     }
     if let Some(garbage_at) = memory.garbage_at {
         write!(out, "; garbage {}", at(garbage_at)).unwrap();
@@ -127,7 +156,7 @@ fn happen(seen: &mut Seen, event: Event) {
             let named = starts.into_iter().map(|(name, n)| (name.to_owned(), n));
             let starts: Starts = named.collect();
             seen.memory.record.begin_starts(&starts);
-            let look = seen.memory.remember(outcomes, &starts, &node(), seen.now);
+            let look = seen.memory.remember(outcomes, &starts, seen.now);
             if look == NextLook::AsTouched {
                 seen.memory.record.settle_starts(&seen.observed);
             }
@@ -167,15 +196,49 @@ fn a_failure_holds_back_what_it_is_about_and_nothing_else() {
         vec![
             ("a's creation fails", Plan(vec![("a", 0)], vec![create()])),
             ("and again", Plan(vec![("a", 0)], vec![create()])),
-            ("its image is there, as before", Plan(vec![], vec![Outcome::Done(image())])),
+            (
+                "its image is there, as before",
+                Plan(vec![], vec![Outcome::Done(image())]),
+            ),
             ("and again", Plan(vec![("a", 0)], vec![create()])),
-            ("the sandbox fails", Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)])),
-            ("and again", Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)])),
-            ("a fails; nothing is known of the sandbox", Plan(vec![], vec![create()])),
-            ("a plan succeeds", Plan(vec![], vec![Outcome::Done(Effect::Nothing)])),
+            (
+                "the sandbox fails",
+                Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)]),
+            ),
+            (
+                "and again",
+                Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)]),
+            ),
+            (
+                "a fails; nothing is known of the sandbox",
+                Plan(vec![], vec![create()]),
+            ),
+            (
+                "a plan succeeds",
+                Plan(vec![], vec![Outcome::Done(Effect::Nothing)]),
+            ),
             ("a runs", Look("sandbox[0]:ready a[0]:running")),
         ],
-        expect![[""]],
+        expect![[r#"
+            a's creation fails
+                syncing; a: +1s ×1 CreateContainerError
+            and again
+                syncing; a: +2s ×2 CreateContainerError
+            its image is there, as before
+                syncing; a: image +2s ×2 -
+            and again
+                syncing; a: +4s ×3 CreateContainerError
+            the sandbox fails
+                syncing; retry +1s ×1 CreatePodSandboxError; a: +4s ×3 CreateContainerError
+            and again
+                syncing; retry +2s ×2 CreatePodSandboxError; a: +4s ×3 CreateContainerError
+            a fails; nothing is known of the sandbox
+                syncing; retry +2s ×2 CreatePodSandboxError; a: +8s ×4 CreateContainerError
+            a plan succeeds
+                syncing; a: +8s ×4 CreateContainerError
+            a runs
+                syncing; runs ["a"]; counts {"a": 0}
+        "#]],
     );
 }
 
@@ -185,13 +248,39 @@ fn what_may_have_happened_is_looked_at_and_tried_again() {
     check(
         TWO,
         vec![
-            ("a's start is not answered", Plan(vec![("a", 0)], vec![maybe(Some("a"), Reason::RunContainerError)])),
-            ("and again", Plan(vec![("a", 0)], vec![maybe(Some("a"), Reason::RunContainerError)])),
-            ("the sandbox's is not", Plan(vec![], vec![maybe(None, Reason::CreatePodSandboxError)])),
+            (
+                "a's start is not answered",
+                Plan(
+                    vec![("a", 0)],
+                    vec![maybe(Some("a"), Reason::RunContainerError)],
+                ),
+            ),
+            (
+                "and again",
+                Plan(
+                    vec![("a", 0)],
+                    vec![maybe(Some("a"), Reason::RunContainerError)],
+                ),
+            ),
+            (
+                "the sandbox's is not",
+                Plan(vec![], vec![maybe(None, Reason::CreatePodSandboxError)]),
+            ),
             ("a step is given up", Plan(vec![], vec![Outcome::GivenUp])),
             ("a ran after all", Look("sandbox[0]:ready a[0]:exited(3)")),
         ],
-        expect![[""]],
+        expect![[r#"
+            a's start is not answered
+                syncing; a: +1s ×1 RunContainerError; starts {"a": {0}}
+            and again
+                syncing; a: +2s ×2 RunContainerError; starts {"a": {0}}
+            the sandbox's is not
+                syncing; retry +1s ×1 CreatePodSandboxError; a: +2s ×2 RunContainerError; starts {"a": {0}}
+            a step is given up
+                syncing; a: +2s ×2 RunContainerError; starts {"a": {0}}
+            a ran after all
+                syncing; a:  ×2 RunContainerError; a[0] ended 3 from -80s; starts {"a": {0}}; counts {"a": 0}
+        "#]],
     );
 }
 
@@ -200,15 +289,42 @@ fn images_back_off_by_themselves() {
     check(
         TWO,
         vec![
-            ("a pull fails", Plan(vec![], vec![no_image(true, Reason::ErrImagePull)])),
+            (
+                "a pull fails",
+                Plan(vec![], vec![no_image(true, Reason::ErrImagePull)]),
+            ),
             ("5 s", Wait(5)),
-            ("it is held, and not there", Plan(vec![], vec![no_image(false, Reason::ImagePullBackOff)])),
+            (
+                "it is held, and not there",
+                Plan(vec![], vec![no_image(false, Reason::ImagePullBackOff)]),
+            ),
             ("10 s", Wait(10)),
-            ("a pull fails again", Plan(vec![], vec![no_image(true, Reason::ErrImagePull)])),
-            ("its name is bad", Plan(vec![], vec![no_image(false, Reason::InvalidImageName)])),
+            (
+                "a pull fails again",
+                Plan(vec![], vec![no_image(true, Reason::ErrImagePull)]),
+            ),
+            (
+                "its name is bad",
+                Plan(vec![], vec![no_image(false, Reason::InvalidImageName)]),
+            ),
             ("it is there", Plan(vec![], vec![Outcome::Done(image())])),
         ],
-        expect![[""]],
+        expect![[r#"
+            a pull fails
+                syncing; a:  ×0 ErrImagePull; image of i 10s looked +0s
+            5 s
+                syncing; a:  ×0 ErrImagePull; image of i 10s looked -5s
+            it is held, and not there
+                syncing; a:  ×0 ImagePullBackOff; image of i 10s looked +0s
+            10 s
+                syncing; a:  ×0 ImagePullBackOff; image of i 10s looked -10s
+            a pull fails again
+                syncing; a:  ×0 ErrImagePull; image of i 20s looked +0s
+            its name is bad
+                syncing; a: +1s ×1 InvalidImageName; image of i 20s looked +0s
+            it is there
+                syncing; a: image +1s ×1 -
+        "#]],
     );
 }
 
@@ -219,15 +335,46 @@ fn exits_and_counts_never_go_back() {
         vec![
             ("a runs", Look("sandbox[0]:ready a[0]:running")),
             ("a ended", Look("sandbox[0]:ready a[0]:exited(3)")),
-            ("its second run", Look("sandbox[0]:ready a[1]:running a[0]:exited(3)")),
-            ("that ended", Look("sandbox[0]:ready a[1]:exited(4) a[0]:exited(3)")),
-            ("the runtime forgot it", Look("sandbox[0]:ready a[0]:exited(3)")),
+            (
+                "its second run",
+                Look("sandbox[0]:ready a[1]:running a[0]:exited(3)"),
+            ),
+            (
+                "that ended",
+                Look("sandbox[0]:ready a[1]:exited(4) a[0]:exited(3)"),
+            ),
+            (
+                "the runtime forgot it",
+                Look("sandbox[0]:ready a[0]:exited(3)"),
+            ),
             ("and all", Look("nothing")),
-            ("a start that failed leaves its instance to the back-off",
-             Plan(vec![("a", 2)], vec![no(Some("a"), Reason::RunContainerError)])),
+            (
+                "a start that failed leaves its instance to the back-off",
+                Plan(
+                    vec![("a", 2)],
+                    vec![no(Some("a"), Reason::RunContainerError)],
+                ),
+            ),
             ("seen", Look("sandbox[0]:ready a[2]:exited(128,StartError)")),
         ],
-        expect![[""]],
+        expect![[r#"
+            a runs
+                syncing; runs ["a"]; counts {"a": 0}
+            a ended
+                syncing; a[0] ended 3 from -80s; counts {"a": 0}
+            its second run
+                syncing; a[0] ended 3 from -80s; runs ["a"]; counts {"a": 1}
+            that ended
+                syncing; a[1] ended 4 from -80s; counts {"a": 1}
+            the runtime forgot it
+                syncing; a[1] ended 4 from -80s; counts {"a": 1}
+            and all
+                syncing; a[1] ended 4 from -80s; counts {"a": 1}
+            a start that failed leaves its instance to the back-off
+                syncing; a: refused +1s ×1 RunContainerError; a[1] ended 4 from -80s; counts {"a": 1}
+            seen
+                syncing; a: refused  ×1 RunContainerError; a[2] ended 128 from -80s; counts {"a": 2}
+        "#]],
     );
 }
 
@@ -244,20 +391,54 @@ fn what_ran_and_vanished_of_a_pod_that_ends_has_ended() {
     check(
         TWO,
         vec![
-            ("both run", Look("sandbox[0]:ready a[0]:running b[0]:running")),
-            ("a vanishes, and the pod goes on", Look("sandbox[0]:ready b[0]:running")),
-            ("the sandbox failed before", Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)])),
+            (
+                "both run",
+                Look("sandbox[0]:ready a[0]:running b[0]:running"),
+            ),
+            (
+                "a vanishes, and the pod goes on",
+                Look("sandbox[0]:ready b[0]:running"),
+            ),
+            (
+                "the sandbox failed before",
+                Plan(vec![], vec![no(None, Reason::CreatePodSandboxError)]),
+            ),
             ("it is removed", Event::Desire(stop)),
             ("a stop fails", Plan(vec![], vec![no(None, Reason::Error)])),
             ("with less grace", Event::Desire(shorter)),
             ("nothing runs", Look("sandbox[0]:notready b[0]:exited(0)")),
             ("so it is terminated", Event::Desire(Desire::Run)),
-            ("an older instance cannot be removed", Plan(vec![], vec![Outcome::Failed(Failure {
-                is_garbage: true,
-                ..failed(None, Reason::Error)
-            })])),
+            (
+                "an older instance cannot be removed",
+                Plan(
+                    vec![],
+                    vec![Outcome::Failed(Failure {
+                        is_garbage: true,
+                        ..failed(None, Reason::Error)
+                    })],
+                ),
+            ),
         ],
-        expect![[""]],
+        expect![[r#"
+            both run
+                syncing; runs ["a", "b"]; counts {"a": 0, "b": 0}
+            a vanishes, and the pod goes on
+                syncing; runs ["a", "b"]; counts {"a": 0, "b": 0}
+            the sandbox failed before
+                syncing; retry +1s ×1 CreatePodSandboxError; runs ["a", "b"]; counts {"a": 0, "b": 0}
+            it is removed
+                terminating; a[0] ended 137 from +0s; runs ["b"]; counts {"a": 0, "b": 0}; terminating 30s leaving: true
+            a stop fails
+                terminating; retry +1s ×1 Error; a[0] ended 137 from +0s; runs ["b"]; counts {"a": 0, "b": 0}; terminating 30s leaving: true
+            with less grace
+                terminating; retry +1s ×1 Error; a[0] ended 137 from +0s; runs ["b"]; counts {"a": 0, "b": 0}; terminating 2s leaving: true
+            nothing runs
+                terminating; retry +1s ×1 Error; a[0] ended 137 from +0s; b[0] ended 0 from -80s; counts {"a": 0, "b": 0}; terminating 2s leaving: true
+            so it is terminated
+                terminated; a[0] ended 137 from +0s; b[0] ended 0 from -80s; counts {"a": 0, "b": 0}; terminating 2s leaving: true
+            an older instance cannot be removed
+                terminated; a[0] ended 137 from +0s; b[0] ended 0 from -80s; counts {"a": 0, "b": 0}; terminating 2s leaving: true; garbage +60s
+        "#]],
     );
 }
 
@@ -267,7 +448,14 @@ fn a_pod_that_may_not_begin_has_ended_for_good() {
         reason: "OutOfcpu".to_owned(),
         message: "no".to_owned(),
     });
-    check(TWO, vec![("it is rejected", Event::Desire(reject))], expect![[""]]);
+    check(
+        TWO,
+        vec![("it is rejected", Event::Desire(reject))],
+        expect![[r#"
+            it is rejected
+                terminated; ended well: false ; rejected OutOfcpu; terminating 30s leaving: false
+        "#]],
+    );
 }
 
 #[test]
@@ -275,11 +463,21 @@ fn a_deadline_ends_a_pod_in_its_own_words() {
     check(
         "{activeDeadlineSeconds: 60, restartPolicy: Never, containers: [{name: a, image: i}, {name: b, image: i}]}",
         vec![
-            ("a is done", Look("sandbox[0]:ready a[0]:exited(0) b[0]:running")),
+            (
+                "a is done",
+                Look("sandbox[0]:ready a[0]:exited(0) b[0]:running"),
+            ),
             ("60 s", Wait(60)),
             ("it thinks", Event::Desire(Desire::Run)),
         ],
-        expect![[""]],
+        expect![[r#"
+            a is done
+                syncing; a[0] ended 0 from -80s; runs ["b"]; counts {"a": 0, "b": 0}
+            60 s
+                syncing; a[0] ended 0 from -140s; runs ["b"]; counts {"a": 0, "b": 0}
+            it thinks
+                terminating; a[0] ended 0 from -140s; runs ["b"]; counts {"a": 0, "b": 0}; ended well: false DeadlineExceeded; terminating 30s leaving: false
+        "#]],
     );
 }
 
@@ -297,10 +495,19 @@ fn starts_are_noted_and_back_off_lengthened_before_they_are_asked_for() {
         writeln!(out, "{plan} {starts:?}\n    {}", tell(&seen)).unwrap();
         happen(&mut seen, Wait(30));
         let next = attempt + 1;
-        seen.hold(&format!("sandbox[0]:ready a[{next}]:exited(1) b[{next}]:exited(0)"));
+        seen.hold(&format!(
+            "sandbox[0]:ready a[{next}]:exited(1) b[{next}]:exited(0)"
+        ));
         seen = seen.prepared();
     }
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        start a[1] (it ended); start b[1] (it ended) {"a": 1, "b": 1}
+            syncing; a backs off 10s; b backs off 10s; a[0] ended 1 from -80s; b[0] ended 0 from -80s; starts {"a": {1}, "b": {1}}; counts {"a": 0, "b": 0}
+        start a[2] (it ended); start b[2] (it ended) {"a": 2, "b": 2}
+            syncing; a backs off 20s; b backs off 20s; a[1] ended 1 from -110s; b[1] ended 0 from -110s; starts {"a": {1, 2}, "b": {1, 2}}; counts {"a": 1, "b": 1}
+        start a[3] (it ended); start b[3] (it ended) {"a": 3, "b": 3}
+            syncing; a backs off 40s; b backs off 40s; a[2] ended 1 from -140s; b[2] ended 0 from -140s; starts {"a": {1, 2, 3}, "b": {1, 2, 3}}; counts {"a": 2, "b": 2}
+    "#]].assert_eq(&out);
 }
 
 /// What a new process begins with, of a pod of this source with this record, wanted so; and whether it uses the record after a look.
@@ -323,7 +530,11 @@ fn taken_over(
     let again = seen.memory.doubt(&order, &seen.observed, now, None);
     assert!(!again, "once");
     let since = seen.memory.active_since.map(Timestamp::as_second);
-    let after = if is_doubted { tell(&seen) } else { "kept".to_owned() };
+    let after = if is_doubted {
+        tell(&seen)
+    } else {
+        "kept".to_owned()
+    };
     format!("{before}\n    {after}, active since {since:?}\n")
 }
 
@@ -368,20 +579,108 @@ fn a_record_is_used_unless_it_is_of_a_life_that_is_over() {
     let (file, api) = (SourceKind::File, SourceKind::Api);
     let rows = [
         ("runs", file, &lived, Desire::Run, "sandbox[0]:ready", true),
-        ("by this boot's count", file, &counted, Desire::Run, "sandbox[0]:ready", true),
-        ("nothing is left", file, &lived, Desire::Run, "nothing", false),
-        ("nothing is left but its directory", file, &lived, Desire::Run, "nothing", true),
-        ("nothing is left, of the API", api, &lived, Desire::Run, "nothing", false),
-        ("nothing is left, to be removed", file, &lived, stop(), "nothing", false),
+        (
+            "by this boot's count",
+            file,
+            &counted,
+            Desire::Run,
+            "sandbox[0]:ready",
+            true,
+        ),
+        (
+            "nothing is left",
+            file,
+            &lived,
+            Desire::Run,
+            "nothing",
+            false,
+        ),
+        (
+            "nothing is left but its directory",
+            file,
+            &lived,
+            Desire::Run,
+            "nothing",
+            true,
+        ),
+        (
+            "nothing is left, of the API",
+            api,
+            &lived,
+            Desire::Run,
+            "nothing",
+            false,
+        ),
+        (
+            "nothing is left, to be removed",
+            file,
+            &lived,
+            stop(),
+            "nothing",
+            false,
+        ),
         ("leaves", file, &left, Desire::Run, "sandbox[0]:ready", true),
-        ("left, and lives again", file, &left, Desire::Run, "sandbox[1]:ready", true),
-        ("left, and is to go", file, &left, stop(), "sandbox[1]:ready", true),
-        ("rejected, by the file", file, &rejected, Desire::Run, "nothing", false),
-        ("rejected, of the API", api, &rejected, Desire::Run, "nothing", false),
+        (
+            "left, and lives again",
+            file,
+            &left,
+            Desire::Run,
+            "sandbox[1]:ready",
+            true,
+        ),
+        (
+            "left, and is to go",
+            file,
+            &left,
+            stop(),
+            "sandbox[1]:ready",
+            true,
+        ),
+        (
+            "rejected, by the file",
+            file,
+            &rejected,
+            Desire::Run,
+            "nothing",
+            false,
+        ),
+        (
+            "rejected, of the API",
+            api,
+            &rejected,
+            Desire::Run,
+            "nothing",
+            false,
+        ),
     ];
-    let line = |(what, source, record, desire, held, had): (&str, _, &PodRecord, Desire, &str, bool)| {
-        format!("{what}: {}", taken_over(source, record, desire, held, had))
-    };
+    let line =
+        |(what, source, record, desire, held, had): (&str, _, &PodRecord, Desire, &str, bool)| {
+            format!("{what}: {}", taken_over(source, record, desire, held, had))
+        };
     let out: String = rows.into_iter().map(line).collect();
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        runs: syncing
+            kept, active since Some(50)
+        by this boot's count: syncing
+            kept, active since Some(40)
+        nothing is left: syncing
+            syncing, active since Some(100)
+        nothing is left but its directory: syncing
+            kept, active since Some(50)
+        nothing is left, of the API: syncing
+            kept, active since Some(50)
+        nothing is left, to be removed: syncing
+            kept, active since Some(50)
+        leaves: terminating; terminating 7s leaving: true
+            kept, active since Some(50)
+        left, and lives again: terminating; terminating 7s leaving: true
+            syncing, active since Some(100)
+        left, and is to go: terminating; terminating 7s leaving: true
+            kept, active since Some(50)
+        rejected, by the file: syncing
+            kept, active since None
+        rejected, of the API: syncing; ended well: false ; rejected OutOfcpu
+            kept, active since Some(50)
+    "#]]
+    .assert_eq(&out);
 }

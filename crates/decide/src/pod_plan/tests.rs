@@ -24,8 +24,7 @@ fn check(containers: &str, rows: &[&str], expected: Expect) {
     expected.assert_eq(&lines.collect::<String>());
 }
 
-const THREE: &str =
-    "containers: [{name: a, image: i}, {name: b, image: i}, {name: c, image: i}]";
+const THREE: &str = "containers: [{name: a, image: i}, {name: b, image: i}, {name: c, image: i}]";
 
 #[test]
 fn regular_containers_are_planned_as_upstream_does() {
@@ -51,7 +50,44 @@ fn regular_containers_are_planned_as_upstream_does() {
             "Never | sandbox[0]:ready a[0]:running b[0]:unknown c[0]:running",
             "Never | sandbox[0]:ready a[0]:running b[0]:created c[0]:running",
         ],
-        expect![[""]],
+        expect![[r#"
+            Always | sandbox[0]:ready a[0]:running b[0]:running c[0]:running
+                syncing: nothing to do
+            Always | nothing
+                syncing: run sandbox[0] (no sandbox)
+            Always | sandbox[0]:ready
+                syncing: start a[0] (not started yet); start b[0] (not started yet); start c[0] (not started yet)
+            Always | sandbox[0]:ready a[0]:exited(0) b[0]:exited(111) c[0]:running
+                syncing: start a[1] (it ended); start b[1] (it ended)
+            OnFailure | sandbox[0]:ready a[0]:exited(0) b[0]:exited(111) c[0]:running
+                syncing: start b[1] (it ended)
+            OnFailure | sandbox[0]:ready a[0]:exited(0) b[0]:created c[0]:running
+                syncing: start created b (created and never started)
+            Never | sandbox[0]:ready a[0]:exited(0) b[0]:exited(111) c[0]:running
+                syncing: nothing to do
+            Always | sandbox[0]:notready a[0]:running b[0]:running c[0]:running
+                syncing: stop a/30s b/30s c/30s (its sandbox is replaced); run sandbox[1] (the newest sandbox is not ready)
+            Always | sandbox[1]:ready sandbox[0]:notready a[0]:exited(137)@0 b[0]:exited(137)@0 c[0]:exited(137)@0
+                syncing: start a[1] (it ended); start b[1] (it ended); start c[1] (it ended)
+            OnFailure | sandbox[0]:notready a[0]:running b[0]:exited(0) c[0]:running
+                syncing: stop a/30s c/30s (its sandbox is replaced); run sandbox[1] (the newest sandbox is not ready)
+            OnFailure | sandbox[1]:ready sandbox[0]:notready a[0]:exited(137)@0 b[0]:exited(0)@0 c[0]:exited(137)@0
+                syncing: start a[1] (it ended); start c[1] (it ended)
+            Always | sandbox[0]:ready/no-ip a[0]:running b[0]:running c[0]:running
+                syncing: stop a/30s b/30s c/30s (its sandbox is replaced); stop sandbox (it has no address); run sandbox[1] (it has no address)
+            Always | sandbox[0]:ready a[0]:running b[0]:running! c[0]:running
+                syncing: stop b/30s (definition changed)
+            Never | sandbox[1]:notready a[0]:exited(0) b[0]:exited(0) c[0]:exited(0)
+                terminated: release (nothing of it runs)
+            OnFailure | sandbox[1]:notready a[0]:exited(0) b[0]:exited(0) c[0]:exited(0)
+                terminated: release (nothing of it runs)
+            Never | sandbox[2]:notready
+                syncing: run sandbox[3] (the newest sandbox is not ready)
+            Never | sandbox[0]:ready a[0]:running b[0]:unknown c[0]:running
+                syncing: stop b/30s (in an unknown state)
+            Never | sandbox[0]:ready a[0]:running b[0]:created c[0]:running
+                syncing: start created b (created and never started)
+        "#]],
     );
 }
 
@@ -78,9 +114,49 @@ fn init_containers_are_planned_as_upstream_does() {
             "Never | sandbox[0]:notready",
             "OnFailure | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)",
             "Always | sandbox[0]:ready init3[0]:running",
+            // Killed by the kernel for memory it has failed, whatever its main process made of it.
+            "Always | sandbox[0]:ready init1[0]:exited(0,OOMKilled)",
+            "Never | sandbox[0]:ready init1[0]:exited(0,OOMKilled)",
             "Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:created",
         ],
-        expect![[""]],
+        expect![[r#"
+            Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(0)
+                syncing: start a[0] (not started yet); start b[0] (not started yet); start c[0] (not started yet)
+            Always | sandbox[0]:ready
+                syncing: start init1[0] (not started yet)
+            Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:running
+                syncing: nothing to do
+            Always | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(0)
+                syncing: run sandbox[1] (the newest sandbox is not ready)
+            Always | sandbox[1]:ready sandbox[0]:notready init1[0]:exited(0)@0 init2[0]:exited(0)@0 init3[0]:exited(0)@0
+                syncing: start init1[1] (it ended)
+            Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
+                syncing: start init3[1] (it ended)
+            OnFailure | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
+                syncing: start init3[1] (it ended)
+            Never | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
+                terminating: stop sandbox (its containers have ended, or its time is over)
+            Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
+                syncing: stop init3/30s (in an unknown state)
+            OnFailure | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
+                syncing: stop init3/30s (in an unknown state)
+            Never | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
+                syncing: stop init3/30s (in an unknown state)
+            Never | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
+                terminated: release (nothing of it runs)
+            Never | sandbox[0]:notready
+                syncing: run sandbox[1] (the newest sandbox is not ready)
+            OnFailure | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
+                syncing: run sandbox[1] (the newest sandbox is not ready)
+            Always | sandbox[0]:ready init3[0]:running
+                syncing: nothing to do
+            Always | sandbox[0]:ready init1[0]:exited(0,OOMKilled)
+                syncing: start init1[1] (it ended)
+            Never | sandbox[0]:ready init1[0]:exited(0,OOMKilled)
+                terminating: stop sandbox (its containers have ended, or its time is over)
+            Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:created
+                syncing: start created init3 (created and never started)
+        "#]],
     );
 }
 
@@ -107,7 +183,20 @@ fn a_pod_that_is_removed_is_stopped_then_taken_down() {
         "sandbox[0]:notready a[0]:exited(0)",
         "nothing",
     ];
-    expect![[""]].assert_eq(&stopping(TerminationCause::Removed, &rows));
+    expect![[r#"
+        sandbox[0]:ready a[0]:running b[0]:exited(1) c[0]:created
+            terminating: stop a/5s (removed from its source); stop sandbox (removed from its source)
+        sandbox[1]:ready sandbox[0]:ready a[1]:running a[0]:running@0
+            terminating: stop a/5s a/5s (removed from its source); stop sandbox (removed from its source); stop sandbox (removed from its source)
+        sandbox[0]:ready a[0]:unknown
+            terminating: stop a/5s (removed from its source); stop sandbox (removed from its source)
+        sandbox[0]:ready a[0]:exited(0)
+            terminating: stop sandbox (removed from its source)
+        sandbox[0]:notready a[0]:exited(0)
+            terminated: release (nothing of it runs); remove sandbox (the pod is gone)
+        nothing
+            terminated: release (nothing of it runs)
+    "#]].assert_eq(&stopping(TerminationCause::Removed, &rows));
 }
 
 fn after(seen: &mut Seen, change: impl FnOnce(&mut Seen)) -> String {
@@ -126,14 +215,24 @@ fn what_is_removed_needs_every_look_before_it_counts_as_gone() {
             grace_seconds: None,
         };
     });
-    story += &after(&mut seen, |seen| seen.hold("sandbox[0]:notready a[0]:exited(0)"));
+    story += &after(&mut seen, |seen| {
+        seen.hold("sandbox[0]:notready a[0]:exited(0)")
+    });
     story += &after(&mut seen, |seen| {
         seen.memory.dirs = Some(crate::testing::seen::DIRS);
     });
     story += &after(&mut seen, |seen| seen.memory.prepared = Prepared::Released);
     story += &after(&mut seen, |seen| seen.hold("sandbox[0]:notready"));
     story += &after(&mut seen, |seen| seen.hold("nothing"));
-    expect![[""]].assert_eq(&story);
+    expect![[r#"
+        terminating: stop a/30s (removed from its source); stop sandbox (removed from its source)
+        terminated: nothing to do
+        terminated: release (nothing of it runs); remove sandbox (the pod is gone)
+        terminated: remove sandbox (the pod is gone)
+        terminated: remove sandbox (the pod is gone)
+        finished: nothing to do
+    "#]]
+    .assert_eq(&story);
 }
 
 #[test]
@@ -174,6 +273,25 @@ fn a_pod_waits_for_its_turn_its_network_and_its_retry() {
     row("its host side does not stand", all, |seen| {
         seen.memory.prepared = Prepared::No;
     });
-    row("older instances are garbage", &format!("{all} a[2]:running a[1]:exited(1)").replace("a[0]:running ", ""), |_| {});
-    expect![[""]].assert_eq(&rows);
+    row(
+        "older instances are garbage",
+        &format!("{all} a[3]:running a[2]:exited(1) a[1]:exited(1)").replace("a[0]:running ", ""),
+        |_| {},
+    );
+    expect![[r#"
+        waits for its name, unseen
+            syncing: nothing to do
+        waits for its name
+            syncing: nothing to do; pod waits: WaitingForName web_default
+        network not ready
+            syncing: nothing to do; pod waits: NetworkNotReady network is not ready: no CNI configuration
+        network not ready, but it runs
+            syncing: nothing to do
+        the last plan failed
+            syncing: nothing to do; pod waits: CreatePodSandboxError no
+        its host side does not stand
+            syncing: nothing to do
+        older instances are garbage
+            syncing: remove a (an older instance)
+    "#]].assert_eq(&rows);
 }

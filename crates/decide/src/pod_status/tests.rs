@@ -79,7 +79,8 @@ fn conditions_of_others_are_shown_as_they_are_and_ours_are_made_anew() {
 fn containers_that_are_not_ready_are_told_before_gates() {
     let pod =
         pod("{spec: {containers: [{name: c, image: i}], readinessGates: [{conditionType: a/b}]}}");
-    let status = Seen::new(pod, PodObjects::default()).see(|view| pod_status(view, &ShownWaits::default()).status);
+    let status = Seen::new(pod, PodObjects::default())
+        .see(|view| pod_status(view, &ShownWaits::default()).status);
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!(ready.reason.as_deref(), Some("ContainersNotReady"));

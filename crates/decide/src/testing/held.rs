@@ -68,7 +68,9 @@ impl Seen {
             let (state, of) = state.split_once('@').unwrap_or((state, ""));
             let of = of.parse().unwrap_or(newest);
             let image = self.pod.all_containers().find(|spec| spec.name == name);
-            let image = image.and_then(|spec| spec.image.clone()).unwrap_or_default();
+            let image = image
+                .and_then(|spec| spec.image.clone())
+                .unwrap_or_default();
             let container = container((name, attempt), state, of, image);
             if state == "cut-off" {
                 observed.cut_off.push(container);

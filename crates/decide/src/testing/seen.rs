@@ -17,12 +17,10 @@ use kubelet_model::observed::{
 };
 use kubelet_model::pod::Pod;
 
-use crate::container_start::back_off_key;
+use crate::container_start::image_of;
 use crate::memory::PodMemory;
 use crate::testing::node;
-use crate::view::{
-    Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage,
-};
+use crate::view::{Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage};
 
 /// Both directories of a pod are there.
 pub(crate) const DIRS: PodDirs = PodDirs {
@@ -134,7 +132,7 @@ impl Seen {
 /// The image that a container names, as it was made sure of.
 fn image(spec: &v1::Container) -> ResolvedImage {
     ResolvedImage {
-        wanted: back_off_key(spec).to_owned(),
+        wanted: image_of(spec).to_owned(),
         id: "sha256:1".to_owned(),
         uid: None,
         username: String::new(),
