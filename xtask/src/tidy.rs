@@ -7,6 +7,8 @@
 //! Holds: checks read, they never write
 //! Upstream: none; the idea is rust-analyzer's tidy
 
+mod blocking;
+mod headers;
 mod opens;
 mod settings;
 
@@ -94,6 +96,8 @@ fn findings() -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     let mut opens = opens::Opens::default();
     let mut settings = settings::Settings::default();
+    let mut blocking = blocking::Blocking::default();
+    let mut headers = headers::Headers::default();
     let tracked = output("git", &["ls-files", "*.rs"])?;
     for file in tracked.lines().filter(|file| Path::new(file).exists()) {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
@@ -101,6 +105,8 @@ fn findings() -> anyhow::Result<Vec<String>> {
             findings.push(format!("{file}: has no header"));
         }
         findings.extend(opens.look(file, &text));
+        findings.extend(blocking.look(file, &text));
+        findings.extend(headers.look(file, &text));
         settings.look(file, &text);
         let lines = text.lines().count();
         if lines > LONGEST_FILE && !file.contains("tests") {
@@ -108,6 +114,8 @@ fn findings() -> anyhow::Result<Vec<String>> {
         }
     }
     findings.extend(opens.unused());
+    findings.extend(blocking.unused());
+    findings.extend(headers.unused());
     findings.extend(settings.findings());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);

@@ -2,7 +2,7 @@
 //!
 //! In:    a client, the node's name, where certificates are kept; for serving ones the node's names and addresses
 //! Out:   files (`kubelet-client-current.pem`, `kubelet-server-current.pem`), a kubeconfig; word to the client that they changed
-//! Calls: wiring (bootstrap), act/certificates (rotation), one task per certificate
+//! Calls: wiring (bootstrap), hyperkube/wiring/certificates (rotation), one task per certificate
 //! Holds: the key is made here and never leaves the machine; a pair is in force only whole; a request that was cut off is taken up
 //!        again with the same key; a request waits 15 min for somebody to approve it
 //! Upstream: pkg/kubelet/certificate (bootstrap/bootstrap.go, kubelet.go), client-go/util/certificate (certificate_manager.go,

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub(crate) struct Credentials {
     state: Mutex<State>,
     /// A file with certificate and key that goes before the kubeconfig's as soon as it is there and good.
     preferred: OnceLock<PathBuf>,
+    /// The last certificate came from there.
+    is_preferred: AtomicBool,
     /// Why there are none yet; nobody looks before that is over.
     waits: watch::Sender<Option<String>>,
     looking: Arc<Semaphore>,
@@ -93,6 +96,7 @@ impl Credentials {
             clock,
             state: Mutex::default(),
             preferred: OnceLock::new(),
+            is_preferred: AtomicBool::new(false),
             waits: watch::Sender::new(None),
             looking: Arc::new(Semaphore::new(1)),
             figures,
@@ -121,7 +125,8 @@ impl Credentials {
 
     /// Where the client certificate is.
     fn place(&self) -> String {
-        let preferred = self.preferred.get().filter(|path| path.exists());
+        let is_preferred = self.is_preferred.load(Ordering::Relaxed);
+        let preferred = self.preferred.get().filter(|_| is_preferred);
         let pair = self.config.pair.as_ref().map(|pair| &pair.certificate);
         match (preferred, pair) {
             (Some(path), _) | (None, Some(Material::File(path))) => path.display().to_string(),
@@ -263,7 +268,10 @@ impl Credentials {
     }
 
     async fn look(&self) -> Result<Arc<Identity>, String> {
-        let mut pair = match (self.preferred_pair().await, &self.config.pair) {
+        let preferred = self.preferred_pair().await;
+        self.is_preferred
+            .store(preferred.is_some(), Ordering::Relaxed);
+        let mut pair = match (preferred, &self.config.pair) {
             (Some(preferred), _) => Some(preferred),
             (None, Some(pair)) => {
                 let certificate = read_material(&pair.certificate).await?;

@@ -2,7 +2,7 @@
 //!
 //! In:    a directory
 //! Out:   names that changed, "look at everything again", or "the directory is gone"
-//! Calls: act/sources.rs (manifest directory), act/plugins.rs later
+//! Calls: act/sources.rs (manifest directory)
 //! Holds: events are hints: they may be doubled, merged or (overflow) lost, and the caller lists again anyway;
 //!        an idle watch costs no wake-ups; a directory that vanishes ends the watch with an event, not an error
 //! Upstream: pkg/kubelet/config/file_linux.go

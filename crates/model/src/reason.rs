@@ -44,8 +44,6 @@ pub enum Reason {
     FailedMount,
     /// Pod level: the pod's cgroup could not be made.
     FailedToCreatePodContainer,
-    /// Terminated: exit code 0.
-    Completed,
     /// Terminated: exit code not 0.
     Error,
     /// Terminated: the kernel killed it.
@@ -87,7 +85,6 @@ impl Reason {
             Self::WaitingForRemoval => "WaitingForRemoval",
             Self::FailedMount => "FailedMount",
             Self::FailedToCreatePodContainer => "FailedToCreatePodContainer",
-            Self::Completed => "Completed",
             Self::Error => "Error",
             Self::OomKilled => "OOMKilled",
             Self::ContainerStatusUnknown => "ContainerStatusUnknown",
