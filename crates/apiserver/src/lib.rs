@@ -36,6 +36,7 @@ mod references;
 mod registry;
 pub mod resources;
 mod reviews;
+mod schema;
 mod selectors;
 mod server;
 pub mod store;
