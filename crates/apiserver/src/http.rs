@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use kubelet_ports::{PAGER, Patience, Refusal};
@@ -31,11 +31,13 @@ use crate::form::bytes;
 use crate::heavy;
 use crate::impersonation;
 use crate::inflight::{Class, Place};
+use crate::options::timeout;
 use crate::pace::Pace;
 use crate::path::{Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
 use crate::verbs::{Call, Parts, Reply, Watch};
+use crate::warnings::Warnings;
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES: usize = 3 << 20;
@@ -96,18 +98,20 @@ where
         raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
     };
+    let warnings = Warnings::default();
     let done = match head.accepted(server, peer) {
         Ok(Accepted::Now(reply)) => Ok(reply),
         Ok(Accepted::Target(caller, target)) => {
-            head.on_target(server, &caller, &target, body, upgrade)
+            head.on_target(server, &caller, &target, body, (upgrade, warnings.clone()))
                 .await
         }
         Err(failure) => Err(failure),
     };
-    match done {
-        Ok(response) => response,
-        Err(failure) => refused(&failure),
+    let mut response = done.unwrap_or_else(|failure| refused(&failure));
+    for warning in warnings.headers() {
+        response.headers_mut().append(WARNING, warning);
     }
+    response
 }
 
 /// The head of a request.
@@ -202,6 +206,20 @@ impl Head {
         response
     }
 
+    /// How long the answer may take: not longer than the client waits, where it says so. What stays open asks nobody.
+    fn deadline(&self, target: &Target, verb: &str) -> Result<Duration, Failure> {
+        let streams = ["attach", "exec", "log", "portforward", "proxy"];
+        let stays = verb == "watch"
+            || target
+                .subresource
+                .is_some_and(|sub| streams.contains(&sub.name));
+        if stays {
+            return Ok(DEADLINE);
+        }
+        let asked = timeout(&self.query)?;
+        Ok(asked.map_or(DEADLINE, |asked| asked.min(DEADLINE)))
+    }
+
     /// Reads the body and does what is asked.
     async fn on_target<B>(
         &self,
@@ -209,7 +227,7 @@ impl Head {
         caller: &Caller,
         target: &Target,
         body: B,
-        upgrade: hyper::upgrade::OnUpgrade,
+        (upgrade, warnings): (hyper::upgrade::OnUpgrade, Warnings),
     ) -> Result<Response<Body>, Failure>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -218,6 +236,7 @@ impl Head {
         let Caller { user, until } = caller;
         let verb = target.verb(self.method.as_str(), &self.query);
         let class = Class::of(target, verb);
+        let deadline = self.deadline(target, verb)?;
         let work = async {
             let body = server.uploads.read(body, &user.name, BODY_BYTES).await;
             let body = match body {
@@ -240,6 +259,7 @@ impl Head {
                 method: self.method.clone(),
                 headers: &self.headers,
                 raw_query: &self.raw_query,
+                warnings,
                 upgrade: Mutex::new(Some(upgrade)),
             };
             let answer = match heavy::serve(server, call).await? {
@@ -255,7 +275,7 @@ impl Head {
             };
             Ok(answer.map(|body| Placed { body, place }.boxed_unsync()))
         };
-        let reply = tokio::time::timeout(DEADLINE, work).await;
+        let reply = tokio::time::timeout(deadline, work).await;
         reply.unwrap_or_else(|_| Err(Failure::timeout()))
     }
 }

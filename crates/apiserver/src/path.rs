@@ -31,6 +31,12 @@ impl Query {
         found.filter(|value| !value.is_empty())
     }
 
+    /// The first value of a parameter, also an empty one.
+    pub(crate) fn first(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.iter();
+        pairs.find(|(n, _)| n == name).map(|(_, value)| &**value)
+    }
+
     /// Every value of a parameter.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(n, _)| n == name);

@@ -37,6 +37,7 @@ use crate::authority::Pair;
 use crate::failure::Failure;
 use crate::http::Body;
 use crate::object::{annotation, list, number, text};
+use crate::options::{LogOptions, check_ports};
 use crate::resources::Subresource;
 use crate::server::Inner;
 use crate::verbs::{Call, Reply};
@@ -191,6 +192,9 @@ impl Inner {
             "nodes" => self.node_destination(call)?,
             _ => self.pod_destination(call, sub.name)?,
         };
+        if ["attach", "exec", "portforward"].contains(&sub.name) && !asks_upgrade(call.headers) {
+            return Err(Failure::bad_request("Upgrade request required"));
+        }
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = destination
@@ -290,6 +294,12 @@ impl Inner {
     }
 
     fn pod_destination(&self, call: &Call<'_>, sub: &str) -> Result<Destination, Failure> {
+        // What is asked is read before it is looked for.
+        match sub {
+            "log" => drop(LogOptions::read(call.query, &call.target.name)?),
+            "portforward" => check_ports(call.query)?,
+            _ => {}
+        }
         let pod = self.registry.get(call.place())?.value();
         let (namespace, name) = (&*call.target.namespace, &*call.target.name);
         let node = text(&pod, "/spec/nodeName");
@@ -314,9 +324,13 @@ impl Inner {
             }
             "log" => {
                 let container = container(call, &pod)?;
+                let options = LogOptions::read(call.query, name)?.0.into_iter();
+                let options: Vec<String> = options
+                    .map(|(name, value)| format!("{name}={}", encode(&value)))
+                    .collect();
                 with_query(
                     format!("/containerLogs/{namespace}/{name}/{container}"),
-                    &log_options(call),
+                    &options,
                 )
             }
             _ => {
@@ -393,29 +407,6 @@ fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
     }
 }
 
-/// Options of a log that the kubelet takes under the same names.
-fn log_options(call: &Call<'_>) -> Vec<String> {
-    let names = [
-        "follow",
-        "previous",
-        "sinceSeconds",
-        "sinceTime",
-        "timestamps",
-        "tailLines",
-        "limitBytes",
-        "stream",
-    ];
-    let given = names.into_iter().filter_map(|name| {
-        if ["follow", "previous", "timestamps"].contains(&name) {
-            return call.query.is_set(name).then_some((name, "true"));
-        }
-        Some((name, call.query.get(name)?))
-    });
-    given
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect()
-}
-
 /// Options of exec and attach in the kubelet's names.
 fn stream_options(call: &Call<'_>) -> Vec<String> {
     let names = [
@@ -481,6 +472,16 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
+/// Whether the client wants to speak something else on its connection.
+fn asks_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let mut words = values.flat_map(|value| value.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+}
+
 /// Waits for it, until then at most.
 async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match end {
@@ -515,24 +516,10 @@ async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
         .unwrap_or_default();
     match status {
         400 => Failure::bad_request(said),
-        404 => {
-            let mut failure = Failure::no_such_path();
-            failure.message = format!(
-                "the server could not find the requested resource ( {} {})",
-                call.target.written(),
-                call.target.name
-            );
-            failure
-        }
-        _ => {
-            let mut failure = Failure::internal(&said);
-            failure.message = format!(
-                "an error on the server ({said:?}) has prevented the request from succeeding ({} {} {})",
-                call.verb,
-                call.target.written(),
-                call.target.name
-            );
-            failure
+        500 => Failure::internal(said),
+        status => {
+            let asked = ("", &*call.target.written(), &*call.target.name);
+            Failure::of_server(status, asked, &said)
         }
     }
 }
