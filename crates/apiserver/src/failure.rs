@@ -407,6 +407,11 @@ impl Failure {
         failure
     }
 
+    /// 503.
+    pub(crate) fn unavailable(message: String) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
     /// 500 for a kubelet that cannot be reached.
     pub fn dialing(why: impl std::fmt::Display) -> Self {
         Self::new(500, "", format!("error dialing backend: {why}"))

@@ -18,9 +18,11 @@ mod discovery;
 mod duplicates;
 mod encoding;
 pub mod failure;
+mod figures;
 mod form;
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod heavy;
 pub mod http;
 pub mod identity;

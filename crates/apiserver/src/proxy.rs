@@ -1,7 +1,7 @@
 //! Logs, exec, attach, port-forward and the node's own paths: passed on to the kubelet.
 //!
-//! In:    a request on `pods/log` and the like, or on `nodes/proxy`
-//! Out:   the kubelet's answer; after an upgrade, bytes both ways
+//! In:    a request on `pods/log` and the like, on `nodes/proxy`, or on `pods/proxy`
+//! Out:   the kubelet's or the pod's answer; after an upgrade, bytes both ways
 //! Calls: `subresources`
 //! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number before
 //!        the kubelet is called, end with the server, with the credential that began them, and when nothing moves for 4 h
@@ -28,6 +28,7 @@ use kubelet_tls::{Anybody, provider};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -41,6 +42,10 @@ use crate::options::{LogOptions, check_ports};
 use crate::resources::Subresource;
 use crate::server::Inner;
 use crate::verbs::{Call, Reply};
+
+mod pods;
+
+use pods::Scheme;
 
 /// Until the kubelet has taken the connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -104,11 +109,11 @@ impl Proxy {
 
     async fn connect(
         &self,
-        host: &str,
-        port: u16,
+        via: Via,
+        (host, port): (&str, u16),
         place: Held,
     ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
-        let failed = |why: String| Failure::dialing(format!("dial tcp {host}:{port}: {why}"));
+        let failed = |why: String| via.failed(&format!("dial tcp {host}:{port}: {why}"));
         let open = async {
             let stream = TcpStream::connect((host, port)).await.map_err(|e| {
                 failed(match e.kind() {
@@ -119,32 +124,78 @@ impl Proxy {
                     _ => e.to_string(),
                 })
             })?;
+            let connector = match via {
+                Via::Kubelet => self.tls.borrow().clone(),
+                Via::Pod(Scheme::Https) => anonymous().map_err(failed)?,
+                Via::Pod(Scheme::Http) => {
+                    return shaken(stream).await.map_err(|e| failed(e.to_string()));
+                }
+            };
             let name = match host.parse::<IpAddr>() {
                 Ok(ip) => ServerName::IpAddress(ip.into()),
                 Err(_) => {
                     ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
                 }
             };
-            let tls = self.tls.borrow().clone();
-            let stream = tls
+            let stream = connector
                 .connect(name, stream)
                 .await
                 .map_err(|e| failed(e.to_string()))?;
-            let shaken = http1::handshake(TokioIo::new(stream)).await;
-            shaken.map_err(|e| failed(e.to_string()))
+            shaken(stream).await.map_err(|e| failed(e.to_string()))
         };
         let opened = tokio::time::timeout(CONNECT, open).await;
         let (sender, connection) =
             opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
         let connection = async move {
             let _place = place;
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to the kubelet ended");
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of a proxied request ended");
             }
         };
         self.keep_going(Box::pin(connection))?;
         Ok(sender)
     }
+}
+
+/// To whom a request is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    Kubelet,
+    Pod(Scheme),
+}
+
+impl Via {
+    fn failed(self, why: &str) -> Failure {
+        match self {
+            Self::Kubelet => Failure::dialing(why),
+            Self::Pod(_) => pods::unreachable(why),
+        }
+    }
+}
+
+type Shaken = (
+    http1::SendRequest<Full<Bytes>>,
+    BoxFuture<'static, Result<(), hyper::Error>>,
+);
+
+async fn shaken<T>(stream: T) -> Result<Shaken, hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, Box::pin(connection.with_upgrades())))
+}
+
+/// To whatever listens in a pod: its certificate is not checked, as upstream's proxy transport does not, and ours is not shown.
+fn anonymous() -> Result<TlsConnector, String> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// To any kubelet, with this client certificate.
@@ -188,13 +239,25 @@ struct Destination {
 impl Inner {
     /// Passes the request on.
     pub(crate) async fn proxy(&self, call: &Call<'_>, sub: &Subresource) -> Result<Reply, Failure> {
-        let destination = match call.target.resource.storage {
-            "nodes" => self.node_destination(call)?,
-            _ => self.pod_destination(call, sub.name)?,
+        let to = match (call.target.resource.storage, sub.name) {
+            ("nodes", _) => (Via::Kubelet, self.node_destination(call)?),
+            (_, "proxy") => {
+                let (scheme, to) = pods::destination(self, call)?;
+                (Via::Pod(scheme), to)
+            }
+            (_, name) => (Via::Kubelet, self.pod_destination(call, name)?),
         };
         if ["attach", "exec", "portforward"].contains(&sub.name) && !asks_upgrade(call.headers) {
             return Err(Failure::bad_request("Upgrade request required"));
         }
+        self.pass_on(call, to).await
+    }
+
+    async fn pass_on(
+        &self,
+        call: &Call<'_>,
+        (via, destination): (Via, Destination),
+    ) -> Result<Reply, Failure> {
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = destination
@@ -209,14 +272,19 @@ impl Inner {
         let place = self.kubelets.place()?;
         let mut sender = self
             .kubelets
-            .connect(&destination.host, destination.port, Arc::clone(&place))
+            .connect(
+                via,
+                (&destination.host, destination.port),
+                Arc::clone(&place),
+            )
             .await?;
         let answered = sender.send_request(request).await;
-        let answer = answered.map_err(Failure::dialing)?;
+        let answer = answered.map_err(|why| via.failed(&why.to_string()))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(call, answer, place);
         }
-        if !answer.status().is_success() && call.target.resource.storage == "pods" {
+        let is_own = via == Via::Kubelet && call.target.resource.storage == "pods";
+        if !answer.status().is_success() && is_own {
             return Err(refusal(call, answer).await);
         }
         let (mut parts, body) = answer.into_parts();

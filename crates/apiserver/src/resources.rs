@@ -42,6 +42,7 @@ const fn sub(
 
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
 const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 const ALL: &[&str] = &[
     "create",
     "delete",
@@ -221,11 +222,7 @@ pub static RESOURCES: &[Resource] = &[
         short_names: &["no"],
         namespaced: false,
         subresources: &[
-            sub(
-                "proxy",
-                "NodeProxyOptions",
-                &["create", "delete", "get", "patch", "update"],
-            ),
+            sub("proxy", "NodeProxyOptions", PROXY),
             sub("status", "Node", READ_WRITE),
         ],
         selectable: &["spec.unschedulable"],
@@ -284,6 +281,7 @@ pub static RESOURCES: &[Resource] = &[
             sub("exec", "PodExecOptions", CONNECT),
             sub("log", "Pod", &["get"]),
             sub("portforward", "PodPortForwardOptions", CONNECT),
+            sub("proxy", "PodProxyOptions", PROXY),
             sub("resize", "Pod", READ_WRITE),
             sub("status", "Pod", READ_WRITE),
         ],

@@ -34,6 +34,7 @@ mod lists;
 mod node;
 mod node_authorizer;
 mod node_restriction;
+mod paths;
 mod pods;
 mod proxy;
 mod requests;
