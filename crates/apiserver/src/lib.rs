@@ -40,6 +40,7 @@ mod references;
 mod registry;
 pub mod resources;
 mod reviews;
+mod rfc3339;
 mod schema;
 mod selectors;
 mod server;

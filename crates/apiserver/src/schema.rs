@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 use kubelet_model::quantity::Quantity;
 use serde_json::{Number, Value};
 
+use crate::rfc3339;
+
 /// One line a message: `package.Name field=number:type …`; one a named type: `package.Name = type`. Before a type, `*` is a pointer,
 /// `!` a field that is written though it is empty; `-` is the name of a field whose own fields stand in its place.
 const FIELDS: &str = include_str!("schema/fields.txt");
@@ -242,8 +244,9 @@ fn in_value(
             what(other)
         )),
         (Kind::Quantity, given) => bad_quantity(given),
-        // Whether it is one is told by the reader of times.
-        (Kind::Time | Kind::MicroTime, Value::String(_)) => None,
+        (Kind::Time, Value::String(text)) => rfc3339::read(text).err(),
+        // Whether it is one is told by the kind's own reader.
+        (Kind::MicroTime, Value::String(_)) => None,
         (Kind::Time | Kind::MicroTime, other) => Some(format!(
             "json: cannot unmarshal {} into Go value of type string",
             what(other)
@@ -484,6 +487,8 @@ mod tests {
         }
         let quantity = check("Pod", json!({"spec": {"overhead": {"cpu": "x"}}})).unwrap();
         assert!(quantity.starts_with("quantities must match"), "{quantity}");
+        let time = check("Pod", json!({"metadata": {"creationTimestamp": "now"}})).unwrap();
+        assert!(time.starts_with("parsing time \"now\" as"), "{time}");
         let secret = check("Secret", json!({"data": {"k": "ab%d"}}));
         assert_eq!(
             secret.as_deref(),
