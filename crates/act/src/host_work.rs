@@ -29,6 +29,8 @@ use kubelet_model::names::PathPart;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
+use crate::reconciler::RoundError;
+
 mod removal;
 #[cfg(test)]
 mod tests;
@@ -66,11 +68,13 @@ pub struct HostWorkError {
 }
 
 impl HostWorkError {
-    fn new(reason: Reason, error: impl std::fmt::Display) -> Self {
-        Self {
-            reason,
-            message: error.to_string(),
-        }
+    /// With the causes of an error: without them nobody learns why.
+    fn new(reason: Reason, error: &dyn std::error::Error) -> Self {
+        Self::said(reason, RoundError::of(error).0)
+    }
+
+    fn said(reason: Reason, message: String) -> Self {
+        Self { reason, message }
     }
 }
 
@@ -134,7 +138,7 @@ impl Host {
         let blocking = self.blocking.lane(lane);
         let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
         done.await
-            .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))?
+            .map_err(|overdue| HostWorkError::new(Reason::FailedMount, &overdue))?
     }
 
     /// In as many calls as it takes: after each the lane's other calls have their turn, and large trees show that they get on.
@@ -154,7 +158,7 @@ impl Host {
             let done = blocking.run_about(about(pod), DEADLINE, "host side of a pod", call);
             begin = done
                 .await
-                .map_err(|overdue| HostWorkError::new(Reason::FailedMount, overdue))??;
+                .map_err(|overdue| HostWorkError::new(Reason::FailedMount, &overdue))??;
         }
         Ok(())
     }
@@ -258,7 +262,7 @@ impl Host {
                 let volume = root.join(&read.volume_path);
                 let file = files::read_as_root(&volume, Path::new(&read.path), READ_LIMIT);
                 let file = file.map(|(content, is_cut)| EnvFileText { content, is_cut });
-                let value = env_file_value(read, file.map_err(|error| error.to_string()))?;
+                let value = env_file_value(read, file.map_err(|error| RoundError::of(&error).0))?;
                 values.insert(read.index, value);
             }
             Ok(values)
@@ -289,7 +293,7 @@ impl Host {
     }
 
     fn one(&self, work: &HostWork) -> Result<(), HostWorkError> {
-        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        let failed = |error: &dyn std::error::Error| HostWorkError::new(Reason::FailedMount, error);
         match work {
             HostWork::MakeDir { path, mode } => {
                 files::create_dir_all(&self.root.join(path), *mode).map_err(|e| failed(&e))
@@ -373,7 +377,7 @@ impl Host {
     }
 
     fn host_path(&self, volume: &str, path: &str, kind: &str) -> Result<(), HostWorkError> {
-        let text = |error: &dyn std::fmt::Display| set_up_failed(volume, error);
+        let text = |error: &dyn std::error::Error| set_up_failed(volume, error);
         let kind = kind
             .parse::<host_path::HostPathType>()
             .map_err(|e| text(&e))?;
@@ -386,13 +390,15 @@ impl Host {
         };
         let limits = limits_of(pod);
         let unset = cgroups.create(&pod.path, &limits).map_err(|error| {
-            HostWorkError::new(
+            let why = RoundError::of(&error);
+            HostWorkError::said(
                 Reason::FailedToCreatePodContainer,
-                format!("unable to ensure pod container exists: {error}"),
+                format!("unable to ensure pod container exists: {why}"),
             )
         })?;
         for error in unset {
-            tracing::warn!(cgroup = pod.path, error = %error, "A limit of the pod's cgroup could not be set");
+            let why = RoundError::of(&error);
+            tracing::warn!(cgroup = pod.path, error = %why, "A limit of the pod's cgroup could not be set");
         }
         Ok(())
     }
@@ -415,13 +421,13 @@ impl Host {
     }
 
     fn write_payload(&self, work: &PayloadWork) -> Result<(), HostWorkError> {
-        let failed = |error: &dyn std::fmt::Display| set_up_failed(&work.volume, error);
+        let failed = |error: &dyn std::error::Error| set_up_failed(&work.volume, error);
         let path = self.root.join(&work.path);
         for nested in &work.nested {
             files::create_dir_all(&path.join(nested), 0o755).map_err(|error| {
-                failed(&format!(
-                    "unable to create nested volume mountpoints: {error}"
-                ))
+                let why = RoundError::of(&error);
+                let why = format!("unable to create nested volume mountpoints: {why}");
+                failed(&RoundError(why))
             })?;
         }
         let set_group = || {
@@ -439,7 +445,7 @@ impl Host {
 
     /// Unmounts parts of volumes and the volumes in memory of a pod, and nothing else.
     fn unmount_below(&self, pod_dir: &Path) -> Result<(), HostWorkError> {
-        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        let failed = |error: &dyn std::error::Error| HostWorkError::new(Reason::FailedMount, error);
         sub_path::unmount_parts(&self.root, pod_dir).map_err(|e| failed(&e))?;
         for kind in IN_MEMORY {
             let volumes = pod_dir.join("volumes").join(kind);
@@ -521,10 +527,13 @@ fn about(pod: &Pod) -> About {
 }
 
 /// Upstream's event for a volume that can not be set up.
-fn set_up_failed(volume: &str, error: &dyn std::fmt::Display) -> HostWorkError {
-    HostWorkError::new(
+fn set_up_failed(volume: &str, error: &dyn std::error::Error) -> HostWorkError {
+    HostWorkError::said(
         Reason::FailedMount,
-        format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"),
+        format!(
+            "MountVolume.SetUp failed for volume \"{volume}\" : {}",
+            RoundError::of(error)
+        ),
     )
 }
 
@@ -535,12 +544,7 @@ fn volume_of(path: &str) -> &str {
 
 /// People are told what was tried; what the host's files are stays in the log.
 fn sub_path_failed(volume: &str, container: &str, error: &sub_path::SubPathError) -> HostWorkError {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
+    let why = RoundError::of(error).0;
     tracing::error!(volume, container, why, "Sub path failed");
     let what = match error {
         sub_path::SubPathError::Create(_) => "create subPath directory",
@@ -548,12 +552,13 @@ fn sub_path_failed(volume: &str, container: &str, error: &sub_path::SubPathError
     };
     let message =
         format!("failed to {what} for volumeMount \"{volume}\" of container \"{container}\"");
-    HostWorkError::new(Reason::CreateContainerConfigError, message)
+    HostWorkError::said(Reason::CreateContainerConfigError, message)
 }
 
 fn warn_unchanged(unchanged: Option<files::FileError>) {
     if let Some(error) = unchanged {
-        tracing::warn!(error = %error, "Owner or mode of a file in a volume could not be changed");
+        let why = RoundError::of(&error);
+        tracing::warn!(error = %why, "Owner or mode of a file in a volume could not be changed");
     }
 }
 

@@ -3,9 +3,12 @@
 //! In:    pods, nodes
 //! Out:   a binding and a `Scheduled` event; or an unschedulable condition and a `FailedScheduling` event that say why
 //! Calls: `controllers`
-//! Holds: nothing is bound to a node that is not Ready, is cordoned, or has no room; a pod of another scheduler is not touched
-//! Upstream: pkg/scheduler (1.36): NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodeResourcesFit; differences: one
-//!           node is the usual case, so the first that fits is taken; no ports, spreading, affinity between pods, preemption
+//! Holds: nothing is bound to a node that is not Ready, is cordoned, has no room or no free port, or whose kubelet is known to refuse
+//!        it; what waits is looked at again with every change; a pod of another scheduler is not touched
+//! Upstream: pkg/scheduler (1.36): NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit;
+//!           differences: one node is the usual case, so the first that fits is taken; no spreading, affinity between pods, preemption
+
+use std::collections::BTreeMap;
 
 use kubelet_model::quantity::Quantity;
 use serde_json::{Value, json};
@@ -65,13 +68,12 @@ pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
         let mut problems = Vec::new();
         let mut chosen = None;
         for node in &nodes {
-            match fit::problem(&pod, node, &pods) {
-                None => {
-                    chosen = Some(object::name(node).to_owned());
-                    break;
-                }
-                Some(problem) => problems.push(problem),
+            let found = fit::problems(&pod, node, &pods);
+            if found.is_empty() {
+                chosen = Some(object::name(node).to_owned());
+                break;
             }
+            problems.extend(found);
         }
         match chosen {
             Some(node) => {
@@ -126,17 +128,15 @@ async fn refuse(
     let message = if nodes == 0 {
         "no nodes available to schedule pods".to_owned()
     } else {
-        let mut counted: Vec<(String, usize)> = Vec::new();
+        let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
         for problem in problems {
-            match counted.iter_mut().find(|(known, _)| known == problem) {
-                Some((_, count)) => *count += 1,
-                None => counted.push((problem.clone(), 1)),
-            }
+            *counted.entry(problem).or_default() += 1;
         }
-        let parts: Vec<String> = counted
+        let mut parts: Vec<String> = counted
             .iter()
-            .map(|(p, count)| format!("{count} {p}"))
+            .map(|(problem, count)| format!("{count} {problem}"))
             .collect();
+        parts.sort();
         format!("0/{nodes} nodes are available: {}.", parts.join(", "))
     };
     let conditions = list(pod, "/status/conditions");

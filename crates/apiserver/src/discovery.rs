@@ -33,6 +33,35 @@ pub(crate) fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
+/// `/`: the paths that are served.
+pub(crate) fn index() -> Value {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/healthz/ping",
+        "/healthz/store",
+        "/livez",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v3",
+        "/readyz",
+        "/readyz/ping",
+        "/readyz/poststarthook/start-system-namespaces-controller",
+        "/readyz/store",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .into();
+    for row in groups() {
+        paths.push(format!("/apis/{}", row.group));
+        paths.push(format!("/apis/{}", row.api_version()));
+    }
+    paths.sort();
+    json!({"paths": paths})
+}
+
 fn groups() -> Vec<&'static Resource> {
     let mut seen: Vec<&Resource> = Vec::new();
     for row in RESOURCES.iter().filter(|row| !row.group.is_empty()) {

@@ -22,6 +22,8 @@ pub struct Failure {
     pub message: String,
     /// `name`, `group`, `kind`, `causes`, `retryAfterSeconds`.
     pub details: Value,
+    /// Where a list goes on that cannot as it began.
+    pub(crate) token: Option<String>,
 }
 
 /// One thing that is wrong with an object.
@@ -128,6 +130,7 @@ impl Failure {
             reason,
             message: message.into(),
             details: Value::Null,
+            token: None,
         }
     }
 
@@ -175,6 +178,24 @@ impl Failure {
         Self::new(409, "Conflict", message).of(resource, name)
     }
 
+    /// 500, as upstream has it: what is to be made has a version already.
+    pub(crate) fn version_at_creation() -> Self {
+        let why = "resourceVersion should not be set on objects to be created";
+        Self::new(500, "", why)
+    }
+
+    /// 409: a precondition of a deletion does not hold; upstream names the kind here, not the resource.
+    pub(crate) fn precondition(resource: &Resource, name: &str, why: &str) -> Self {
+        let qualified = match resource.group {
+            "" => resource.kind.to_owned(),
+            group => format!("{}.{group}", resource.kind),
+        };
+        let mut failure = Self::conflict(resource, name, why);
+        failure.message = format!("Operation cannot be fulfilled on {qualified} {name:?}: {why}");
+        failure.details["kind"] = resource.kind.into();
+        failure
+    }
+
     /// 409 in upstream's words for an old resourceVersion.
     pub fn modified(resource: &Resource, name: &str) -> Self {
         Self::conflict(
@@ -186,26 +207,37 @@ impl Failure {
 
     /// 422 with all that is wrong.
     pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
-        let kind = match resource.group {
-            "" => resource.kind.to_owned(),
-            group => format!("{}.{group}", resource.kind),
+        Self::invalid_kind(resource.group, resource.kind, name, causes)
+    }
+
+    /// 422 for the options of a request.
+    pub(crate) fn invalid_options(kind: &str, causes: &[Cause]) -> Self {
+        Self::invalid_kind("meta.k8s.io", kind, "", causes)
+    }
+
+    /// 422 for an object of any kind.
+    pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
         };
         let lines: Vec<String> = causes.iter().map(Cause::line).collect();
         let what = match lines.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut failure = Self::new(
-            422,
-            "Invalid",
-            format!("{kind} {name:?} is invalid: {what}"),
-        )
-        .of(resource, name);
-        failure.details["kind"] = resource.kind.into();
-        failure.details["causes"] = causes
+        let message = format!("{qualified} {name:?} is invalid: {what}");
+        let mut failure = Self::new(422, "Invalid", message);
+        let causes: Vec<Value> = causes
             .iter()
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
             .collect();
+        failure.details = json!({"kind": kind, "causes": causes});
+        for (field, value) in [("name", name), ("group", group)] {
+            if !value.is_empty() {
+                failure.details[field] = value.into();
+            }
+        }
         failure
     }
 
@@ -257,6 +289,73 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
+    /// 410 of a page, with the token by which the rest can be had as it is now.
+    pub(crate) fn expired_page(token: String) -> Self {
+        let mut failure = Self::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        );
+        failure.token = Some(token);
+        failure
+    }
+
+    /// An answer of the kubelet that is no success, in the words of upstream's generic client.
+    pub(crate) fn of_server(
+        code: u16,
+        (verb, resource, name): (&str, &str, &str),
+        said: &str,
+    ) -> Self {
+        let (reason, what) = match code {
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials",
+            ),
+            403 => ("Forbidden", said),
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource",
+            ),
+            405 => (
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ),
+            406 => ("NotAcceptable", said),
+            409 => ("Conflict", "the server reported a conflict"),
+            415 => ("UnsupportedMediaType", said),
+            422 => (
+                "Invalid",
+                "the server rejected our request due to an error in our request",
+            ),
+            429 => (
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later",
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request",
+            ),
+            504 => (
+                "Timeout",
+                "the server was unable to return a response in the time allotted, but may still be processing the request",
+            ),
+            code if code >= 500 => ("InternalError", ""),
+            _ => ("", ""),
+        };
+        let what = match what {
+            "" if code >= 500 => {
+                format!(
+                    "an error on the server ({said:?}) has prevented the request from succeeding"
+                )
+            }
+            "" => format!(
+                "the server responded with the status code {code} but did not return more information"
+            ),
+            what => what.to_owned(),
+        };
+        let mut failure = Self::new(code, reason, format!("{what} ({verb} {resource} {name})"));
+        failure.details = json!({"name": name, "kind": resource});
+        failure
+    }
+
     /// 410 of a watch whose start is too old.
     pub fn too_old(asked: u64, oldest: u64) -> Self {
         Self::expired(format!("too old resource version: {asked} ({oldest})"))
@@ -306,6 +405,11 @@ impl Failure {
         );
         failure.details = json!({"causes": [{"message": what.to_string()}]});
         failure
+    }
+
+    /// 503.
+    pub(crate) fn unavailable(message: String) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
     }
 
     /// 500 for a kubelet that cannot be reached.
@@ -365,6 +469,9 @@ impl Failure {
         }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
+        }
+        if let Some(token) = &self.token {
+            status["metadata"]["continue"] = token.clone().into();
         }
         status
     }

@@ -34,7 +34,15 @@ impl Form {
         let found = clauses
             .map(str::trim)
             .find_map(|clause| Self::of(clause, query));
-        found.ok_or_else(Failure::not_acceptable)
+        let form = found.ok_or_else(Failure::not_acceptable)?;
+        let include = query.first("includeObject").unwrap_or_default();
+        let is_known = ["", "Object", "Metadata", "None"].contains(&include);
+        if matches!(form, Self::Table(_)) && !is_known {
+            return Err(Failure::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {include:?}: must be 'Metadata', 'Object', 'None', or empty"
+            )));
+        }
+        Ok(form)
     }
 
     fn of(clause: &str, query: &Query) -> Option<Self> {

@@ -114,6 +114,7 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     let (headers, raw_query) = (call.headers.clone(), call.raw_query.to_owned());
     let (verb, body, method) = (call.verb, call.body.clone(), call.method.clone());
     let (upgrade, until) = (call.take_upgrade(), call.until);
+    let warnings = call.warnings.clone();
     let work = async move {
         let call = Call {
             user: &user,
@@ -127,6 +128,7 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
             method,
             headers: &headers,
             raw_query: &raw_query,
+            warnings,
             upgrade: Mutex::new(upgrade),
         };
         verbs::serve(&server, &call).await

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use kubelet_ports::{PAGER, Patience, Refusal};
@@ -28,14 +28,17 @@ use crate::authz::{self, Asked, Decision};
 use crate::discovery;
 use crate::failure::Failure;
 use crate::form::bytes;
+use crate::health;
 use crate::heavy;
 use crate::impersonation;
 use crate::inflight::{Class, Place};
+use crate::options::timeout;
 use crate::pace::Pace;
-use crate::path::{Query, Route, Target, route};
+use crate::path::{Absent, Query, Route, Target, route};
 use crate::server::{ApiServer, Inner, Peer};
 use crate::user::User;
 use crate::verbs::{Call, Parts, Reply, Watch};
+use crate::warnings::Warnings;
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES: usize = 3 << 20;
@@ -96,18 +99,28 @@ where
         raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
     };
+    let warnings = Warnings::default();
     let done = match head.accepted(server, peer) {
         Ok(Accepted::Now(reply)) => Ok(reply),
         Ok(Accepted::Target(caller, target)) => {
-            head.on_target(server, &caller, &target, body, upgrade)
-                .await
+            let done = head
+                .on_target(server, &caller, &target, body, (upgrade, warnings.clone()))
+                .await;
+            let code = match &done {
+                Ok(response) => response.status().as_u16(),
+                Err(failure) => failure.code,
+            };
+            let verb = target.verb(head.method.as_str(), &head.query);
+            server.figures.count(&target, verb, code);
+            done
         }
         Err(failure) => Err(failure),
     };
-    match done {
-        Ok(response) => response,
-        Err(failure) => refused(&failure),
+    let mut response = done.unwrap_or_else(|failure| refused(&failure));
+    for warning in warnings.headers() {
+        response.headers_mut().append(WARNING, warning);
     }
+    response
 }
 
 /// The head of a request.
@@ -142,7 +155,7 @@ impl Head {
     fn accepted(&self, server: &Inner, peer: &Peer) -> Result<Accepted, Failure> {
         let route = route(&self.path);
         match route {
-            Route::Health => return Ok(Accepted::Now(self.health(server))),
+            Route::Health => return self.health(server).map(Accepted::Now),
             Route::Version => return Ok(Accepted::Now(json(200, bytes(&discovery::version())))),
             _ => {}
         }
@@ -162,9 +175,19 @@ impl Head {
             authorize(server, &user, &Asked::of(&target, verb, &self.query))?;
             return Ok(Accepted::Target(Caller { user, until }, Box::new(target)));
         }
+        if let Route::Absent(kind, namespace) = route {
+            let list = self.absent(server, &user, (kind, &namespace))?;
+            return Ok(Accepted::Now(list));
+        }
         let verb = self.method.as_str().to_lowercase();
         authorize(server, &user, &Asked::of_path(&self.path, &verb))?;
         let found = match route {
+            Route::Index => discovery::index(),
+            Route::Metrics => {
+                let running = server.in_flight.running();
+                let text = server.figures.text(&server.registry.store, running);
+                return Ok(Accepted::Now(plain(text)));
+            }
             Route::CoreVersions => discovery::core_versions(),
             Route::Groups => discovery::all_groups(),
             Route::Group(group) => discovery::group(&group)?,
@@ -179,27 +202,59 @@ impl Head {
         Ok(Accepted::Now(json(200, bytes(&found))))
     }
 
-    fn health(&self, server: &Inner) -> Response<Body> {
-        let check = self.path.split('/').nth(1).unwrap_or_default();
-        let wrong = match check {
-            "readyz" => server.not_ready(),
-            // Alive means that a restart would not help: the store opens its file again by itself.
-            "livez" => None,
-            _ => server
-                .registry
-                .store
-                .failed()
-                .map(|why| format!("[-]store failed: {why}")),
-        };
-        let (code, text) = match wrong {
-            None => (200, "ok".to_owned()),
-            Some(why) => (500, format!("{why}\n{check} check failed\n")),
-        };
-        let mut response = Response::new(full(text.into()));
+    fn health(&self, server: &Inner) -> Result<Response<Body>, Failure> {
+        let of = self.path.split('/').find(|part| !part.is_empty());
+        let checks = server.checks(of.unwrap_or_default());
+        let answer = health::answer(&self.path, &self.query, &checks);
+        let (code, text) = answer.ok_or_else(Failure::no_such_path)?;
+        let mut response = plain(text);
         *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, plain);
-        response
+        Ok(response)
+    }
+
+    /// The empty list of a kind of which there are none here.
+    fn absent(
+        &self,
+        server: &Inner,
+        user: &User,
+        (kind, namespace): (&Absent, &str),
+    ) -> Result<Response<Body>, Failure> {
+        let asked = Asked {
+            verb: "list".to_owned(),
+            group: kind.group.to_owned(),
+            resource: kind.plural.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Asked::default()
+        };
+        authorize(server, user, &asked)?;
+        let reads = [Method::GET, Method::HEAD].contains(&self.method);
+        if !reads || self.query.is_set("watch") {
+            return Err(Failure::method_not_allowed());
+        }
+        let version = match kind.group {
+            "" => "v1".to_owned(),
+            group => format!("{group}/v1"),
+        };
+        let now = server.registry.store.version().to_string();
+        let list = serde_json::json!({
+            "kind": format!("{}List", kind.kind), "apiVersion": version,
+            "metadata": {"resourceVersion": now}, "items": [],
+        });
+        Ok(json(200, bytes(&list)))
+    }
+
+    /// How long the answer may take: not longer than the client waits, where it says so. What stays open asks nobody.
+    fn deadline(&self, target: &Target, verb: &str) -> Result<Duration, Failure> {
+        let streams = ["attach", "exec", "log", "portforward", "proxy"];
+        let stays = verb == "watch"
+            || target
+                .subresource
+                .is_some_and(|sub| streams.contains(&sub.name));
+        if stays {
+            return Ok(DEADLINE);
+        }
+        let asked = timeout(&self.query)?;
+        Ok(asked.map_or(DEADLINE, |asked| asked.min(DEADLINE)))
     }
 
     /// Reads the body and does what is asked.
@@ -209,7 +264,7 @@ impl Head {
         caller: &Caller,
         target: &Target,
         body: B,
-        upgrade: hyper::upgrade::OnUpgrade,
+        (upgrade, warnings): (hyper::upgrade::OnUpgrade, Warnings),
     ) -> Result<Response<Body>, Failure>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -218,6 +273,7 @@ impl Head {
         let Caller { user, until } = caller;
         let verb = target.verb(self.method.as_str(), &self.query);
         let class = Class::of(target, verb);
+        let deadline = self.deadline(target, verb)?;
         let work = async {
             let body = server.uploads.read(body, &user.name, BODY_BYTES).await;
             let body = match body {
@@ -240,6 +296,7 @@ impl Head {
                 method: self.method.clone(),
                 headers: &self.headers,
                 raw_query: &self.raw_query,
+                warnings,
                 upgrade: Mutex::new(Some(upgrade)),
             };
             let answer = match heavy::serve(server, call).await? {
@@ -255,7 +312,7 @@ impl Head {
             };
             Ok(answer.map(|body| Placed { body, place }.boxed_unsync()))
         };
-        let reply = tokio::time::timeout(DEADLINE, work).await;
+        let reply = tokio::time::timeout(deadline, work).await;
         reply.unwrap_or_else(|_| Err(Failure::timeout()))
     }
 }
@@ -304,16 +361,21 @@ fn unread(refusal: Refusal) -> Result<Response<Body>, Failure> {
 
 /// Upstream's answer when enough is in flight.
 fn busy() -> Response<Body> {
-    let mut response = Response::new(full(Bytes::from_static(
-        b"Too many requests, please try again later.\n",
-    )));
+    let mut response = plain("Too many requests, please try again later.\n".to_owned());
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let later = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, later);
+    response
+}
+
+fn plain(text: String) -> Response<Body> {
+    let mut response = Response::new(full(text.into()));
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(CONTENT_TYPE, plain);
+    response.headers_mut().insert(CONTENT_TYPE, plain);
     let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 

@@ -96,6 +96,12 @@ impl InFlight {
         }
     }
 
+    /// Requests that read and that change, which run now.
+    pub(crate) fn running(&self) -> (usize, usize) {
+        let running = lock(&self.running);
+        (running.reading, running.changing)
+    }
+
     /// Streams that run now.
     #[cfg(test)]
     pub(crate) fn staying(&self) -> usize {

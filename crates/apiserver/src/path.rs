@@ -31,6 +31,12 @@ impl Query {
         found.filter(|value| !value.is_empty())
     }
 
+    /// The first value of a parameter, also an empty one.
+    pub(crate) fn first(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.iter();
+        pairs.find(|(n, _)| n == name).map(|(_, value)| &**value)
+    }
+
     /// Every value of a parameter.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(n, _)| n == name);
@@ -69,6 +75,41 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A kind that `kubectl cluster-info dump` asks for whatever there is; its list is empty, and nothing else is known of it.
+#[derive(Debug)]
+pub(crate) struct Absent {
+    pub(crate) group: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) kind: &'static str,
+}
+
+const fn absent(group: &'static str, plural: &'static str, kind: &'static str) -> Absent {
+    Absent {
+        group,
+        plural,
+        kind,
+    }
+}
+
+static ABSENT: [Absent; 4] = [
+    absent("", "replicationcontrollers", "ReplicationController"),
+    absent("apps", "daemonsets", "DaemonSet"),
+    absent("apps", "deployments", "Deployment"),
+    absent("apps", "replicasets", "ReplicaSet"),
+];
+
+fn absent_of(group: &str, rest: &[&str]) -> Option<Route> {
+    let (namespace, plural) = match rest {
+        ["namespaces", namespace, plural] => (*namespace, plural),
+        [plural] => ("", plural),
+        _ => return None,
+    };
+    let found = ABSENT
+        .iter()
+        .find(|one| one.group == group && one.plural == *plural);
+    found.map(|one| Route::Absent(one, namespace.to_owned()))
+}
+
 /// What a request is about.
 #[derive(Debug)]
 pub(crate) enum Route {
@@ -76,6 +117,12 @@ pub(crate) enum Route {
     Health,
     /// `/version`.
     Version,
+    /// `/`.
+    Index,
+    /// `/metrics`.
+    Metrics,
+    /// The collection of a kind of which there are none here, by its kind's place in [`ABSENT`], and its namespace.
+    Absent(&'static Absent, String),
     /// `/api`.
     CoreVersions,
     /// `/apis`.
@@ -151,6 +198,8 @@ pub(crate) fn route(path: &str) -> Route {
     let found = match words.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Route::Health,
         ["version"] => Route::Version,
+        [] | ["index.html"] => Route::Index,
+        ["metrics"] => Route::Metrics,
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,
         ["openapi", "v3"] => Route::OpenApi,
@@ -161,6 +210,8 @@ pub(crate) fn route(path: &str) -> Route {
         ["apis", group] => Route::Group((*group).to_owned()),
         ["api", version] => Route::Resources(String::new(), (*version).to_owned()),
         ["apis", group, version] => Route::Resources((*group).to_owned(), (*version).to_owned()),
+        ["api", "v1", rest @ ..] => absent_of("", rest).unwrap_or_else(|| target("", "v1", rest)),
+        ["apis", "apps", "v1", rest @ ..] => absent_of("apps", rest).unwrap_or(Route::Unknown),
         ["api", version, rest @ ..] => target("", version, rest),
         ["apis", group, version, rest @ ..] => target(group, version, rest),
         _ => Route::Unknown,

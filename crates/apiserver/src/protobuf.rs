@@ -4,7 +4,7 @@
 //! Out:   the object as JSON
 //! Calls: `verbs` for bodies of this content type
 //! Holds: bounded by the body, in depth and in memory; every length is checked; a field that the schema does not know is skipped;
-//!        a kind that it does not know is refused
+//!        a kind that it does not know is refused; what Go's JSON leaves out when it is empty is left out
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf (1.36); differences: requests only, answers are JSON
 
 use std::cell::Cell;
@@ -14,13 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::bounds::{ENTRY, MAP, MEMORY, VALUE};
 use crate::encoding::base64;
-
-mod schema;
-
-use schema::{Field, Kind, Message};
+use crate::object;
+use crate::schema::{self, Field, Kind, Message};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// Messages inside messages.
+/// Messages inside messages; the deepest of a pod are nine.
 const DEPTH: u8 = 16;
 
 /// How deep a message may still go, and how much memory it may still take: a few bytes make a map.
@@ -116,14 +114,15 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
             _ => {}
         }
     }
-    let message = schema::of(&version, &kind)
+    let message = schema::of_kind(&version, &kind)
         .ok_or_else(|| format!("{kind} in version {version:?} can be sent as JSON only"))?;
     let left = Cell::new(MEMORY);
     let room = Room {
         depth: DEPTH,
         left: &left,
     };
-    let mut object = message_of(message, raw, room).ok_or_else(|| match left.get() {
+    let mut object = Map::new();
+    fill(&mut object, message, raw, room).ok_or_else(|| match left.get() {
         0 => "the object has too many values".to_owned(),
         _ => malformed(),
     })?;
@@ -132,43 +131,44 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     Ok(Value::Object(object))
 }
 
-fn message_of(message: Message, bytes: &[u8], room: Room<'_>) -> Option<Map<String, Value>> {
-    let mut map = Map::new();
+/// Reads a message into a map.
+fn fill(
+    map: &mut Map<String, Value>,
+    message: &Message,
+    bytes: &[u8],
+    room: Room<'_>,
+) -> Option<()> {
     room.pay(if bytes.is_empty() { VALUE } else { MAP })?;
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.field()? {
-        let Some(Field(_, name, kind)) = message.iter().find(|field| field.0 == number) else {
+        let Some(field) = message.numbered(number) else {
             continue;
         };
         room.pay(ENTRY + VALUE)?;
-        put(&mut map, name, *kind, &wire, room.deeper()?)?;
+        put(map, field, &wire, room.deeper()?)?;
     }
-    Some(map)
+    Some(())
 }
 
-fn put(
-    map: &mut Map<String, Value>,
-    name: &str,
-    kind: Kind,
-    wire: &Wire<'_>,
-    room: Room<'_>,
-) -> Option<()> {
-    match kind {
-        Kind::List(inner) => {
-            let value = single(*inner, wire, room)?;
+fn put(map: &mut Map<String, Value>, field: &Field, wire: &Wire<'_>, room: Room<'_>) -> Option<()> {
+    let (name, kind) = (field.name, &field.kind);
+    match (kind, wire) {
+        // Its fields stand in its place.
+        (Kind::Message(inner), Wire::Bytes(bytes)) if name.is_empty() => {
+            fill(map, schema::message(inner)?, bytes, room)?;
+        }
+        (Kind::List(inner), _) => {
+            let value = single(inner, wire, room)?;
             let list = map.entry(name).or_insert_with(|| Value::Array(Vec::new()));
             list.as_array_mut()?.push(value);
         }
-        Kind::Map(inner) => {
-            let Wire::Bytes(bytes) = wire else {
-                return None;
-            };
-            let (mut key, mut value) = (String::new(), single(*inner, &Wire::Bytes(&[]), room)?);
+        (Kind::Map(inner), Wire::Bytes(bytes)) => {
+            let (mut key, mut value) = (String::new(), empty(inner));
             let mut reader = Reader(bytes);
             while let Some((number, wire)) = reader.field()? {
                 match (number, &wire) {
                     (1, Wire::Bytes(text)) => key = std::str::from_utf8(text).ok()?.to_owned(),
-                    (2, wire) => value = single(*inner, wire, room)?,
+                    (2, wire) => value = single(inner, wire, room)?,
                     _ => {}
                 }
             }
@@ -176,15 +176,10 @@ fn put(
             all.as_object_mut()?.insert(key, value);
         }
         // Upstream's encoder writes what is empty; its JSON does not have it.
-        single_kind => {
-            let value = single(single_kind, wire, room)?;
-            let is_empty = match &value {
-                Value::Null => true,
-                Value::String(text) => text.is_empty(),
-                Value::Object(map) => map.is_empty(),
-                _ => false,
-            };
-            if !is_empty {
+        _ => {
+            let value = single(kind, wire, room)?;
+            let left_out = value.is_null() || (field.omits_empty && value == empty(kind));
+            if !left_out {
                 map.insert(name.to_owned(), value);
             }
         }
@@ -192,36 +187,86 @@ fn put(
     Some(())
 }
 
-fn single(kind: Kind, wire: &Wire<'_>, room: Room<'_>) -> Option<Value> {
+/// The value of a kind that says nothing.
+fn empty(kind: &Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Bytes => "".into(),
+        Kind::Int32 | Kind::Int64 | Kind::IntOrText => 0.into(),
+        Kind::Bool => false.into(),
+        Kind::Quantity => "0".into(),
+        Kind::Message(_) | Kind::Map(_) => Value::Object(Map::new()),
+        Kind::Words | Kind::List(_) => Value::Array(Vec::new()),
+        Kind::Time | Kind::MicroTime => Value::Null,
+    }
+}
+
+fn single(kind: &Kind, wire: &Wire<'_>, room: Room<'_>) -> Option<Value> {
     Some(match (kind, wire) {
-        (Kind::Text, Wire::Bytes(bytes)) => std::str::from_utf8(bytes).ok()?.into(),
+        (Kind::Text, Wire::Bytes(bytes)) => text(bytes)?.into(),
         (Kind::Bytes, Wire::Bytes(bytes)) => base64(bytes).into(),
-        (Kind::Int, Wire::Number(number)) => number.cast_signed().into(),
+        (Kind::Int64, Wire::Number(number)) => number.cast_signed().into(),
+        // As Go reads it: the lower half.
+        (Kind::Int32, Wire::Number(number)) => low(*number).into(),
         (Kind::Bool, Wire::Number(number)) => (*number != 0).into(),
         (Kind::Message(message), Wire::Bytes(bytes)) => {
-            Value::Object(message_of(message, bytes, room)?)
+            let mut map = Map::new();
+            fill(&mut map, schema::message(message)?, bytes, room)?;
+            Value::Object(map)
         }
-        (Kind::Time, Wire::Bytes(bytes)) => time(bytes)?,
+        (Kind::Time | Kind::MicroTime, Wire::Bytes(bytes)) => time(kind, bytes)?,
+        (Kind::Quantity, Wire::Bytes(bytes)) => quantity(bytes)?,
         (Kind::Words, Wire::Bytes(bytes)) => {
-            let words = message_of(schema::WORDS, bytes, room)?;
-            words
-                .get("items")
-                .cloned()
-                .unwrap_or_else(|| Value::Array(Vec::new()))
-        }
-        (Kind::IntOrText, Wire::Bytes(bytes)) => {
-            let parts = message_of(schema::INT_OR_TEXT, bytes, room)?;
-            match parts.get("type").and_then(Value::as_i64) {
-                Some(1) => parts.get("text").cloned().unwrap_or_default(),
-                _ => parts.get("int").cloned().unwrap_or_else(|| 0.into()),
+            let (mut words, mut reader) = (Vec::new(), Reader(bytes));
+            while let Some((number, wire)) = reader.field()? {
+                if let (1, Wire::Bytes(word)) = (number, wire) {
+                    room.pay(VALUE + word.len())?;
+                    words.push(text(word)?.into());
+                }
             }
+            Value::Array(words)
         }
+        (Kind::IntOrText, Wire::Bytes(bytes)) => int_or_text(bytes)?,
         _ => return None,
     })
 }
 
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn low(number: u64) -> i32 {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
+}
+
+/// A message of one text; what is not said is zero.
+fn quantity(bytes: &[u8]) -> Option<Value> {
+    let (mut found, mut reader) = ("0", Reader(bytes));
+    while let Some((number, wire)) = reader.field()? {
+        if let (1, Wire::Bytes(bytes)) = (number, wire) {
+            found = text(bytes)?;
+        }
+    }
+    Some(found.into())
+}
+
+/// Which of the two it is, a number, a text.
+fn int_or_text(bytes: &[u8]) -> Option<Value> {
+    let (mut is_text, mut whole, mut word) = (false, 0, "");
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.field()? {
+        match (number, wire) {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(number)) => whole = low(number),
+            (3, Wire::Bytes(bytes)) => word = text(bytes)?,
+            _ => {}
+        }
+    }
+    Some(if is_text { word.into() } else { whole.into() })
+}
+
 /// Seconds and nanoseconds; a time of nothing is none.
-fn time(bytes: &[u8]) -> Option<Value> {
+fn time(kind: &Kind, bytes: &[u8]) -> Option<Value> {
     let (mut seconds, mut nanos, mut reader) = (0, 0, Reader(bytes));
     while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
@@ -233,77 +278,13 @@ fn time(bytes: &[u8]) -> Option<Value> {
     if (seconds, nanos) == (0, 0) || bytes.is_empty() {
         return Some(Value::Null);
     }
-    Some(Timestamp::new(seconds, nanos).ok()?.to_string().into())
+    let at = Timestamp::new(seconds, nanos).ok()?;
+    let shown = match kind {
+        Kind::MicroTime => object::micro_time(at),
+        _ => object::time(at),
+    };
+    Some(shown.into())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes_field(number: u8, content: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
-        out.extend_from_slice(content);
-        out
-    }
-
-    fn body(version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        let meta = [
-            bytes_field(1, version.as_bytes()),
-            bytes_field(2, kind.as_bytes()),
-        ]
-        .concat();
-        [MAGIC.to_vec(), bytes_field(1, &meta), bytes_field(2, raw)].concat()
-    }
-
-    #[test]
-    fn an_object_is_read_and_no_cut_body_is() {
-        let entry = [bytes_field(1, b"k"), bytes_field(2, b"v")].concat();
-        let raw = [
-            bytes_field(1, &bytes_field(1, b"n")),
-            bytes_field(2, &entry),
-            vec![4 << 3, 1],
-            bytes_field(15, b"unknown"),
-        ]
-        .concat();
-        let whole = body("v1", "ConfigMap", &raw);
-        assert_eq!(
-            decode(&whole),
-            Ok(serde_json::json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"k": "v"}, "immutable": true,
-            }))
-        );
-        for cut in 0..whole.len() {
-            assert!(
-                decode(&whole[..cut]).is_err() || cut == whole.len() - raw.len() - 2,
-                "{cut}"
-            );
-        }
-        assert!(
-            decode(&body("v1", "Pod", &raw))
-                .unwrap_err()
-                .contains("JSON only")
-        );
-    }
-    #[test]
-    fn small_messages_pay_for_the_maps_that_they_make() {
-        // Owner references of one letter, in a megabyte: some 150 in memory.
-        let owner = bytes_field(13, &bytes_field(1, b"a"));
-        let owners = owner.repeat(200_000);
-        let long_field = |number: u8, content: Vec<u8>| {
-            let (mut out, mut length) = (vec![number << 3 | 2], content.len());
-            while length > 0x7f {
-                out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-                length >>= 7;
-            }
-            out.push(u8::try_from(length).unwrap());
-            [out, content].concat()
-        };
-        let raw = long_field(2, long_field(1, owners));
-        let meta = [bytes_field(1, b"v1"), bytes_field(2, b"ConfigMap")].concat();
-        let body = [MAGIC.to_vec(), bytes_field(1, &meta), raw].concat();
-        assert_eq!(
-            decode(&body),
-            Err("the object has too many values".to_owned())
-        );
-    }
-}
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! Logs, exec, attach, port-forward and the node's own paths: passed on to the kubelet.
 //!
-//! In:    a request on `pods/log` and the like, or on `nodes/proxy`
-//! Out:   the kubelet's answer; after an upgrade, bytes both ways
+//! In:    a request on `pods/log` and the like, on `nodes/proxy`, or on `pods/proxy`
+//! Out:   the kubelet's or the pod's answer; after an upgrade, bytes both ways
 //! Calls: `subresources`
 //! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number before
 //!        the kubelet is called, end with the server, with the credential that began them, and when nothing moves for 4 h
@@ -28,6 +28,7 @@ use kubelet_tls::{Anybody, provider};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -37,9 +38,14 @@ use crate::authority::Pair;
 use crate::failure::Failure;
 use crate::http::Body;
 use crate::object::{annotation, list, number, text};
+use crate::options::{LogOptions, check_ports};
 use crate::resources::Subresource;
 use crate::server::Inner;
 use crate::verbs::{Call, Reply};
+
+mod pods;
+
+use pods::Scheme;
 
 /// Until the kubelet has taken the connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -103,11 +109,11 @@ impl Proxy {
 
     async fn connect(
         &self,
-        host: &str,
-        port: u16,
+        via: Via,
+        (host, port): (&str, u16),
         place: Held,
     ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
-        let failed = |why: String| Failure::dialing(format!("dial tcp {host}:{port}: {why}"));
+        let failed = |why: String| via.failed(&format!("dial tcp {host}:{port}: {why}"));
         let open = async {
             let stream = TcpStream::connect((host, port)).await.map_err(|e| {
                 failed(match e.kind() {
@@ -118,32 +124,78 @@ impl Proxy {
                     _ => e.to_string(),
                 })
             })?;
+            let connector = match via {
+                Via::Kubelet => self.tls.borrow().clone(),
+                Via::Pod(Scheme::Https) => anonymous().map_err(failed)?,
+                Via::Pod(Scheme::Http) => {
+                    return shaken(stream).await.map_err(|e| failed(e.to_string()));
+                }
+            };
             let name = match host.parse::<IpAddr>() {
                 Ok(ip) => ServerName::IpAddress(ip.into()),
                 Err(_) => {
                     ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
                 }
             };
-            let tls = self.tls.borrow().clone();
-            let stream = tls
+            let stream = connector
                 .connect(name, stream)
                 .await
                 .map_err(|e| failed(e.to_string()))?;
-            let shaken = http1::handshake(TokioIo::new(stream)).await;
-            shaken.map_err(|e| failed(e.to_string()))
+            shaken(stream).await.map_err(|e| failed(e.to_string()))
         };
         let opened = tokio::time::timeout(CONNECT, open).await;
         let (sender, connection) =
             opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
         let connection = async move {
             let _place = place;
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to the kubelet ended");
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of a proxied request ended");
             }
         };
         self.keep_going(Box::pin(connection))?;
         Ok(sender)
     }
+}
+
+/// To whom a request is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    Kubelet,
+    Pod(Scheme),
+}
+
+impl Via {
+    fn failed(self, why: &str) -> Failure {
+        match self {
+            Self::Kubelet => Failure::dialing(why),
+            Self::Pod(_) => pods::unreachable(why),
+        }
+    }
+}
+
+type Shaken = (
+    http1::SendRequest<Full<Bytes>>,
+    BoxFuture<'static, Result<(), hyper::Error>>,
+);
+
+async fn shaken<T>(stream: T) -> Result<Shaken, hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, Box::pin(connection.with_upgrades())))
+}
+
+/// To whatever listens in a pod: its certificate is not checked, as upstream's proxy transport does not, and ours is not shown.
+fn anonymous() -> Result<TlsConnector, String> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// To any kubelet, with this client certificate.
@@ -187,10 +239,25 @@ struct Destination {
 impl Inner {
     /// Passes the request on.
     pub(crate) async fn proxy(&self, call: &Call<'_>, sub: &Subresource) -> Result<Reply, Failure> {
-        let destination = match call.target.resource.storage {
-            "nodes" => self.node_destination(call)?,
-            _ => self.pod_destination(call, sub.name)?,
+        let to = match (call.target.resource.storage, sub.name) {
+            ("nodes", _) => (Via::Kubelet, self.node_destination(call)?),
+            (_, "proxy") => {
+                let (scheme, to) = pods::destination(self, call)?;
+                (Via::Pod(scheme), to)
+            }
+            (_, name) => (Via::Kubelet, self.pod_destination(call, name)?),
         };
+        if ["attach", "exec", "portforward"].contains(&sub.name) && !asks_upgrade(call.headers) {
+            return Err(Failure::bad_request("Upgrade request required"));
+        }
+        self.pass_on(call, to).await
+    }
+
+    async fn pass_on(
+        &self,
+        call: &Call<'_>,
+        (via, destination): (Via, Destination),
+    ) -> Result<Reply, Failure> {
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = destination
@@ -205,14 +272,19 @@ impl Inner {
         let place = self.kubelets.place()?;
         let mut sender = self
             .kubelets
-            .connect(&destination.host, destination.port, Arc::clone(&place))
+            .connect(
+                via,
+                (&destination.host, destination.port),
+                Arc::clone(&place),
+            )
             .await?;
         let answered = sender.send_request(request).await;
-        let answer = answered.map_err(Failure::dialing)?;
+        let answer = answered.map_err(|why| via.failed(&why.to_string()))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(call, answer, place);
         }
-        if !answer.status().is_success() && call.target.resource.storage == "pods" {
+        let is_own = via == Via::Kubelet && call.target.resource.storage == "pods";
+        if !answer.status().is_success() && is_own {
             return Err(refusal(call, answer).await);
         }
         let (mut parts, body) = answer.into_parts();
@@ -290,6 +362,12 @@ impl Inner {
     }
 
     fn pod_destination(&self, call: &Call<'_>, sub: &str) -> Result<Destination, Failure> {
+        // What is asked is read before it is looked for.
+        match sub {
+            "log" => drop(LogOptions::read(call.query, &call.target.name)?),
+            "portforward" => check_ports(call.query)?,
+            _ => {}
+        }
         let pod = self.registry.get(call.place())?.value();
         let (namespace, name) = (&*call.target.namespace, &*call.target.name);
         let node = text(&pod, "/spec/nodeName");
@@ -314,9 +392,13 @@ impl Inner {
             }
             "log" => {
                 let container = container(call, &pod)?;
+                let options = LogOptions::read(call.query, name)?.0.into_iter();
+                let options: Vec<String> = options
+                    .map(|(name, value)| format!("{name}={}", encode(&value)))
+                    .collect();
                 with_query(
                     format!("/containerLogs/{namespace}/{name}/{container}"),
-                    &log_options(call),
+                    &options,
                 )
             }
             _ => {
@@ -393,29 +475,6 @@ fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
     }
 }
 
-/// Options of a log that the kubelet takes under the same names.
-fn log_options(call: &Call<'_>) -> Vec<String> {
-    let names = [
-        "follow",
-        "previous",
-        "sinceSeconds",
-        "sinceTime",
-        "timestamps",
-        "tailLines",
-        "limitBytes",
-        "stream",
-    ];
-    let given = names.into_iter().filter_map(|name| {
-        if ["follow", "previous", "timestamps"].contains(&name) {
-            return call.query.is_set(name).then_some((name, "true"));
-        }
-        Some((name, call.query.get(name)?))
-    });
-    given
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect()
-}
-
 /// Options of exec and attach in the kubelet's names.
 fn stream_options(call: &Call<'_>) -> Vec<String> {
     let names = [
@@ -481,6 +540,16 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
+/// Whether the client wants to speak something else on its connection.
+fn asks_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let mut words = values.flat_map(|value| value.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+}
+
 /// Waits for it, until then at most.
 async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match end {
@@ -515,24 +584,10 @@ async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
         .unwrap_or_default();
     match status {
         400 => Failure::bad_request(said),
-        404 => {
-            let mut failure = Failure::no_such_path();
-            failure.message = format!(
-                "the server could not find the requested resource ( {} {})",
-                call.target.written(),
-                call.target.name
-            );
-            failure
-        }
-        _ => {
-            let mut failure = Failure::internal(&said);
-            failure.message = format!(
-                "an error on the server ({said:?}) has prevented the request from succeeding ({} {} {})",
-                call.verb,
-                call.target.written(),
-                call.target.name
-            );
-            failure
+        500 => Failure::internal(said),
+        status => {
+            let asked = ("", &*call.target.written(), &*call.target.name);
+            Failure::of_server(status, asked, &said)
         }
     }
 }

@@ -42,6 +42,7 @@ const fn sub(
 
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
 const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 const ALL: &[&str] = &[
     "create",
     "delete",
@@ -97,6 +98,8 @@ pub struct Resource {
     pub storage: &'static str,
     /// Fields for field selectors besides name and namespace.
     pub selectable: &'static [&'static str],
+    /// What every client is told that uses it; empty where it is not deprecated.
+    pub deprecated: &'static str,
     /// Which names are right.
     pub names: NameRule,
     /// The value as the kind's types have it, without what they do not know; or what does not fit.
@@ -134,6 +137,7 @@ const fn row(
         subresources: &[],
         storage,
         selectable: &[],
+        deprecated: "",
         names: NameRule::Subdomain,
         check,
         strategy: strategy::PLAIN,
@@ -171,6 +175,7 @@ pub static RESOURCES: &[Resource] = &[
     },
     Resource {
         short_names: &["ep"],
+        deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         columns: table::ENDPOINTS,
         cells: table::endpoints,
         ..row(
@@ -217,11 +222,7 @@ pub static RESOURCES: &[Resource] = &[
         short_names: &["no"],
         namespaced: false,
         subresources: &[
-            sub(
-                "proxy",
-                "NodeProxyOptions",
-                &["create", "delete", "get", "patch", "update"],
-            ),
+            sub("proxy", "NodeProxyOptions", PROXY),
             sub("status", "Node", READ_WRITE),
         ],
         selectable: &["spec.unschedulable"],
@@ -280,6 +281,7 @@ pub static RESOURCES: &[Resource] = &[
             sub("exec", "PodExecOptions", CONNECT),
             sub("log", "Pod", &["get"]),
             sub("portforward", "PodPortForwardOptions", CONNECT),
+            sub("proxy", "PodProxyOptions", PROXY),
             sub("resize", "Pod", READ_WRITE),
             sub("status", "Pod", READ_WRITE),
         ],
@@ -334,6 +336,7 @@ pub static RESOURCES: &[Resource] = &[
         short_names: &["svc"],
         categories: &["all"],
         subresources: &[sub("status", "Service", READ_WRITE)],
+        selectable: &["spec.clusterIP", "spec.type"],
         names: NameRule::Label1035,
         strategy: strategy::SERVICE,
         columns: table::SERVICE,

@@ -23,6 +23,7 @@ pub(crate) fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let resource = call.target.resource;
     let mut review = call.object()?;
     check_kind(resource, &mut review)?;
+    crate::typed::fits(&resource.api_version(), resource.kind, &review)?;
     (resource.check)(&review).map_err(Failure::bad_request)?;
     let status = match resource.kind {
         "TokenReview" => token_review(server, &review),

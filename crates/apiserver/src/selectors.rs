@@ -2,7 +2,7 @@
 //!
 //! In:    `labelSelector`, `fieldSelector`
 //! Out:   [`Selection`]; whether an object matches
-//! Calls: `verbs` for list, watch and deletecollection; `authz`
+//! Calls: `options` for list, watch and deletecollection; `authz`
 //! Holds: matching parses no object
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/{labels,fields}/selector.go (1.36); differences: none known
 
@@ -66,15 +66,9 @@ impl Selection {
         bounded(fields.unwrap_or_default())?;
         let labels = parse_labels(labels.unwrap_or_default())
             .map_err(|why| Failure::bad_request(format!("unable to parse requirement: {why}")))?;
-        let fields = parse_fields(fields.unwrap_or_default()).map_err(Failure::bad_request)?;
-        for requirement in &fields {
-            let known = ["metadata.name", "metadata.namespace"];
-            let field = &*requirement.field;
-            if !known.contains(&field) && !resource.selectable.contains(&field) {
-                return Err(Failure::bad_request(format!(
-                    "field label not supported: {field}"
-                )));
-            }
+        let mut fields = parse_fields(fields.unwrap_or_default()).map_err(Failure::bad_request)?;
+        for requirement in &mut fields {
+            requirement.field = kept_field(resource, &requirement.field)?.to_owned();
         }
         Ok(Self { labels, fields })
     }
@@ -97,6 +91,52 @@ impl Selection {
                 (found == one.value) == one.equal
             })
     }
+}
+
+/// What `events.k8s.io` calls the fields of an event, and what they are called where they are kept.
+const EVENT_FIELDS: [(&str, &str); 10] = [
+    ("reason", "reason"),
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    (
+        "regarding.resourceVersion",
+        "involvedObject.resourceVersion",
+    ),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
+
+/// The field that a label means, by the rules of its kind.
+fn kept_field<'a>(resource: &Resource, label: &'a str) -> Result<&'a str, Failure> {
+    let is_own = |label: &str| {
+        label == "metadata.name" || (label == "metadata.namespace" && resource.namespaced)
+    };
+    // Kinds without rules of their own take both, and say so.
+    if resource.selectable.is_empty() {
+        return match label {
+            "metadata.name" | "metadata.namespace" => Ok(label),
+            _ => Err(Failure::bad_request(format!(
+                "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            ))),
+        };
+    }
+    let found = match (resource.kind, label) {
+        _ if is_own(label) => Some(label),
+        // What old clients say.
+        ("Pod", "spec.host") => Some("spec.nodeName"),
+        // Known, and of no object.
+        ("Pod", "status.podIPs") => Some(label),
+        ("Event", label) if resource.group == "events.k8s.io" => EVENT_FIELDS
+            .iter()
+            .find(|(theirs, _)| *theirs == label)
+            .map(|(_, kept)| *kept),
+        _ => resource.selectable.contains(&label).then_some(label),
+    };
+    found.ok_or_else(|| Failure::bad_request(format!("field label not supported: {label}")))
 }
 
 /// Every requirement and every value but the first follows a comma.

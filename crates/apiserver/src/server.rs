@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use crate::authority::{Authority, LEAF_SECONDS, Pair};
 use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
+use crate::figures::Figures;
 use crate::form::bytes;
+use crate::health::Check;
 use crate::http::Service;
 use crate::inflight::{InFlight, Limits};
 use crate::object::{self, list, number, text};
@@ -104,6 +106,7 @@ pub(crate) struct Inner {
     pub(crate) event_room: crate::controllers::EventRoom,
     pub(crate) limits: Limits,
     pub(crate) in_flight: InFlight,
+    pub(crate) figures: Figures,
     pub(crate) uploads: Uploads,
     /// Taken by whoever runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
@@ -164,6 +167,7 @@ impl ApiServer {
             event_room: crate::controllers::EventRoom::default(),
             limits,
             in_flight: InFlight::new(limits),
+            figures: Figures::default(),
             uploads: Uploads::new(UPLOADS),
             streams: tokio::sync::Mutex::new(streams),
         })))
@@ -194,15 +198,31 @@ impl ApiServer {
 }
 
 impl Inner {
+    /// What is looked at for `/healthz`, `/livez` and `/readyz`.
+    pub(crate) fn checks(&self, of: &str) -> Vec<Check> {
+        let check = |name, wrong| Check { name, wrong };
+        let mut checks = vec![check("ping", None)];
+        // Alive means that a restart would not help: the store opens its file again by itself.
+        if of != "livez" {
+            let failed = self.registry.store.failed();
+            checks.push(check("store", failed.map(|why| why.to_string())));
+        }
+        if of == "readyz" {
+            let begun = self.begun.load(Ordering::Relaxed);
+            let wrong = (!begun).then(|| "not finished".to_owned());
+            let hook = "poststarthook/start-system-namespaces-controller";
+            checks.push(check(hook, wrong));
+        }
+        checks
+    }
+
     /// Why the server is not ready, as `/readyz` shows it.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        if let Some(why) = self.registry.store.failed() {
-            return Some(format!("[-]store failed: {why}"));
-        }
-        let begun = self.begun.load(Ordering::Relaxed);
-        (!begun).then(|| {
-            "[-]poststarthook/start-system-namespaces-controller failed: not finished".to_owned()
-        })
+        let checks = self.checks("readyz");
+        let wrong = checks
+            .iter()
+            .find_map(|check| Some((check.name, check.wrong.as_ref()?)));
+        wrong.map(|(name, why)| format!("[-]{name} failed: {why}"))
     }
 
     /// The user of a request, and the last second at which the credential counts, since 1970, if it ends.

@@ -19,6 +19,9 @@ use crate::server::Inner;
 use crate::strategy::pod;
 use crate::verbs::{Call, Reply, change_with};
 
+/// What the kubelet answers.
+const PASSED_ON: [&str; 5] = ["attach", "exec", "portforward", "proxy", "log"];
+
 pub(crate) async fn serve(
     server: &Inner,
     call: &Call<'_>,
@@ -28,11 +31,14 @@ pub(crate) async fn serve(
         return Err(Failure::method_not_allowed());
     }
     let resource = call.target.resource;
-    if call.verb == "get"
-        && ["status", "ephemeralcontainers", "resize", "approval"].contains(&sub.name)
-    {
-        let object = server.registry.get(call.place())?;
+    let is_passed_on = PASSED_ON.contains(&sub.name);
+    if ["create", "update", "patch"].contains(&call.verb) && !is_passed_on {
+        call.write_options()?;
+    }
+    if call.verb == "get" && !is_passed_on {
         let form = crate::form::Form::negotiate(call.accept, call.query)?;
+        crate::options::check_get(call.query, server.registry.store.version())?;
+        let object = server.registry.get(call.place())?;
         return Ok(Reply::Json(
             200,
             form.object(resource, &object, server.registry.now()),
@@ -109,14 +115,18 @@ fn admit(server: &Inner, call: &Call<'_>, sub: &Subresource) -> Result<(), Failu
         "delete" => Operation::Delete,
         _ => return Ok(()),
     };
-    let streams = ["attach", "exec", "portforward", "proxy", "log"];
-    if streams.contains(&sub.name) || (sub.name == "status" && operation == Operation::Update) {
+    if PASSED_ON.contains(&sub.name) || (sub.name == "status" && operation == Operation::Update) {
         return Ok(());
     }
     let sent = match sub.name {
-        "token" | "eviction" => call.object()?,
+        "token" | "eviction" | "binding" => call.object()?,
         _ => Value::Null,
     };
+    let version = match sub.group_version {
+        Some((group, version)) => format!("{group}/{version}"),
+        None => call.target.resource.api_version(),
+    };
+    crate::typed::fits(&version, sub.kind, &sent)?;
     let (place, what) = (call.place(), (operation, sub.name));
     admission::subresource(&server.registry, place, what, &sent, call.user)
 }

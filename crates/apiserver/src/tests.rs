@@ -30,15 +30,19 @@ mod controllers;
 mod floods;
 mod identity;
 mod impersonation;
+mod lists;
 mod node;
 mod node_authorizer;
 mod node_restriction;
+mod paths;
 mod pods;
 mod proxy;
+mod requests;
 mod rights;
 mod signing_requests;
 mod tokens;
 mod verbs;
+mod warnings;
 mod watch;
 
 /// 2026-11-25T12:00:00Z.

@@ -2,17 +2,20 @@
 //!
 //! In:    an object and its row
 //! Out:   the object with known fields only, or why it is not taken
-//! Calls: `registry` for everything that is kept; `verbs` for `fieldValidation=Strict`
+//! Calls: `registry` for everything that is kept; `verbs` and `subresources` for what is sent
 //! Holds: nothing is kept that the kind's types do not know, so that nobody hides a tree in a field of his own; what is kept is
 //!        within `bounds`
 //! Upstream: typed decoding, staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,patch}.go (1.36); differences: an
 //!           unknown field that is null stays
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::bounds::{Excess, MEMORY, Measure};
 use crate::failure::Failure;
 use crate::resources::Resource;
+use crate::schema;
 
 /// Refuses what does not fit the kind's types, and drops what they do not know.
 pub(crate) fn conform(resource: &Resource, object: &mut Value) -> Result<(), Failure> {
@@ -57,59 +60,28 @@ fn drop_unknown(object: &mut Value, known: &Value) {
     }
 }
 
-/// For `fieldValidation=Strict`: refuses what the kind's types do not know.
-pub(crate) fn check_strictly(
-    resource: &Resource,
-    sent: &Value,
-    old: Option<&Value>,
-) -> Result<(), Failure> {
-    let all_unknown = |object: &Value| {
-        let mut unknown = Vec::new();
-        // What does not fit at all is told of later, with all else that is wrong.
-        if let Ok(known) = (resource.check)(object) {
-            unknown_fields(object, &known, "", &mut unknown);
+/// Refuses what a client sent if it does not fit its kind, before anything is done with it.
+pub(crate) fn fits(api_version: &str, kind: &str, sent: &Value) -> Result<(), Failure> {
+    let message = schema::of_kind(api_version, kind);
+    match message.and_then(|message| schema::mismatch(message, sent)) {
+        None => Ok(()),
+        Some(why) => {
+            let version = api_version.rsplit('/').next().unwrap_or_default();
+            Err(Failure::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+            )))
         }
-        unknown
-    };
-    let before = old.map(all_unknown).unwrap_or_default();
-    let before: std::collections::BTreeSet<String> = before.into_iter().collect();
-    let mut unknown = all_unknown(sent);
-    // What somebody else put there is not this request's fault.
-    unknown.retain(|field| !before.contains(field));
-    if unknown.is_empty() {
-        return Ok(());
     }
-    let (kind, version) = (resource.kind, resource.version);
-    let fields: Vec<String> = unknown
-        .iter()
-        .map(|f| format!("unknown field {f:?}"))
-        .collect();
-    Err(Failure::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
-        fields.join(", ")
-    )))
 }
 
-fn unknown_fields(sent: &Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
-    match (sent, known) {
-        (Value::Object(sent), Value::Object(known)) => {
-            for (name, value) in sent.iter().filter(|(_, value)| !value.is_null()) {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                match known.get(name) {
-                    Some(known) => unknown_fields(value, known, &path, unknown),
-                    None => unknown.push(path),
-                }
-            }
-        }
-        (Value::Array(sent), Value::Array(known)) => {
-            for (index, (sent, known)) in sent.iter().zip(known).enumerate() {
-                unknown_fields(sent, known, &format!("{path}[{index}]"), unknown);
-            }
-        }
-        _ => {}
-    }
+/// What of an object its kind does not know; what somebody else put there is not this request's fault.
+pub(crate) fn unknown(resource: &Resource, sent: &Value, old: Option<&Value>) -> Vec<String> {
+    let Some(message) = schema::of_kind(&resource.api_version(), resource.kind) else {
+        return Vec::new();
+    };
+    let before = old.map(|old| schema::unknown(message, old));
+    let before: BTreeSet<String> = before.unwrap_or_default().into_iter().collect();
+    let mut unknown = schema::unknown(message, sent);
+    unknown.retain(|field| !before.contains(field));
+    unknown
 }

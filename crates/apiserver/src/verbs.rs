@@ -17,20 +17,22 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::bounds::{self, Excess, Unread};
+use crate::duplicates::duplicates;
 use crate::failure::{self, Failure};
 use crate::form::Form;
 use crate::http::Body;
 use crate::inflight::Place as InFlightPlace;
 use crate::object;
+use crate::options::{self, FieldValidation, ListOptions, WriteOptions};
 use crate::patch;
 use crate::path::{Query, Target};
 use crate::protobuf;
 use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
-use crate::selectors::Selection;
 use crate::server::Inner;
 use crate::subresources;
 use crate::typed;
 use crate::user::User;
+use crate::warnings::{self, Warnings};
 
 mod list;
 mod watch;
@@ -53,6 +55,8 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) raw_query: &'a str,
+    /// What is told beside the answer.
+    pub(crate) warnings: Warnings,
     /// The connection itself, for who speaks something else on it.
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
 }
@@ -93,51 +97,23 @@ impl Call<'_> {
         Some(Duration::from_secs(left))
     }
 
+    /// The options of a write.
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Failure> {
+        WriteOptions::read(self.verb, self.query)
+    }
+
     /// Whether `dryRun` is asked for in the query.
     pub(crate) fn run(&self) -> Result<Run, Failure> {
-        let mut asked = self.query.all("dryRun");
-        match asked.find(|value| !value.is_empty()) {
-            None => Ok(Run::Real),
-            Some("All") => Ok(Run::Dry),
-            Some(other) => Err(Failure::bad_request(format!(
-                "invalid dryRun: Unsupported value: {other:?}: supported values: \"All\""
-            ))),
-        }
+        self.write_options().map(|options| options.run)
     }
 
     fn form(&self) -> Result<Form, Failure> {
         Form::negotiate(self.accept, self.query)
     }
 
-    /// A whole number of the query, as upstream reads it.
-    fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
-        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-        let Some(text) = self.query.get(name) else {
-            return Ok(None);
-        };
-        text.parse()
-            .map(Some)
-            .map_err(|error: std::num::ParseIntError| {
-                let why = match error.kind() {
-                    PosOverflow | NegOverflow => "value out of range",
-                    _ => "invalid syntax",
-                };
-                Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
-            })
-    }
-
-    /// The same; what is negative counts as nothing.
-    fn count(&self, name: &str) -> Result<u64, Failure> {
-        let number = self.integer(name)?.unwrap_or(0);
-        Ok(u64::try_from(number).unwrap_or(0))
-    }
-
-    fn selection(&self) -> Result<Selection, Failure> {
-        Selection::parse(
-            self.target.resource,
-            self.query.get("labelSelector"),
-            self.query.get("fieldSelector"),
-        )
+    /// The options of a list, a watch or a deletion of many.
+    fn list_options(&self) -> Result<ListOptions, Failure> {
+        ListOptions::read(self.target.resource, self.query)
     }
 
     /// The body as an object.
@@ -176,64 +152,92 @@ impl Call<'_> {
         })
     }
 
-    /// Refuses unknown fields where the client asks for that.
-    fn check_strictly(&self, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
-        if self.query.get("fieldValidation") != Some("Strict") {
-            return Ok(());
+    /// The body as an object of the resource's own kind.
+    fn sent(&self) -> Result<Value, Failure> {
+        let (resource, object) = (self.target.resource, self.object()?);
+        // What is of another kind is told of as such.
+        let kind = object::text(&object, "/kind");
+        if kind.is_empty() || kind == resource.kind {
+            typed::fits(&resource.api_version(), resource.kind, &object)?;
         }
-        let mut object = object.clone();
-        // Kind and version may be left out, and are checked elsewhere.
-        let resource = self.target.resource;
-        object::fill_text(object::as_map(&mut object), "kind", resource.kind);
-        object::fill_text(
-            object::as_map(&mut object),
-            "apiVersion",
-            &resource.api_version(),
-        );
-        typed::check_strictly(resource, &object, old)
+        self.check_fields(&object, None)?;
+        Ok(object)
     }
 
-    /// The options of a deletion: body first, then query.
-    fn delete_options(&self) -> Result<DeleteOptions, Failure> {
-        let body = if self.body.is_empty() {
-            json!({})
-        } else {
-            self.object()?
+    /// Tells of fields that the kind does not have and of those that stand twice, or refuses them, as the client wants it.
+    fn check_fields(&self, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
+        let validation = self.write_options()?.validation;
+        if validation == FieldValidation::Ignore {
+            return Ok(());
+        }
+        let resource = self.target.resource;
+        let unknown = typed::unknown(resource, object, old).into_iter();
+        let twice = match self.content_type.contains("json") {
+            true => duplicates(&self.body),
+            false => Vec::new(),
         };
-        let mut options = DeleteOptions::parse(&body)?;
-        if let Some(seconds) = self.integer("gracePeriodSeconds")? {
-            let asked = json!({"gracePeriodSeconds": seconds});
-            let asked = DeleteOptions::parse(&asked)?.grace_seconds;
-            options.grace_seconds = options.grace_seconds.or(asked);
+        let unknown = unknown.map(|field| format!("unknown field {field:?}"));
+        let twice = twice.into_iter();
+        let wrong = unknown.chain(twice.map(|field| format!("duplicate field {field:?}")));
+        let wrong: Vec<String> = wrong.collect();
+        if validation == FieldValidation::Strict && !wrong.is_empty() {
+            let (kind, version) = (resource.kind, resource.version);
+            return Err(Failure::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+                wrong.join(", ")
+            )));
         }
-        if options.propagation.is_none() {
-            options.propagation = self.query.get("propagationPolicy").map(str::to_owned);
+        wrong.into_iter().for_each(|text| self.warnings.add(text));
+        Ok(())
+    }
+
+    /// Tells what is odd with an object.
+    fn warn_of(&self, new: &Value, old: Option<&Value>) {
+        if let Some(of) = warnings::of(self.target.resource) {
+            of(new, old)
+                .into_iter()
+                .for_each(|text| self.warnings.add(text));
         }
-        options.dry |= self.run()? == Run::Dry;
-        Ok(options)
+    }
+
+    /// The options of a deletion: of the body, or of the query where there is none.
+    fn delete_options(&self) -> Result<DeleteOptions, Failure> {
+        if self.body.is_empty() {
+            return DeleteOptions::of_query(self.query);
+        }
+        let body = self.object()?;
+        if !["", "DeleteOptions"].contains(&object::text(&body, "/kind")) {
+            let why = "decoded object cannot be converted to DeleteOptions";
+            return Err(Failure::bad_request(why));
+        }
+        DeleteOptions::parse(&body)
     }
 }
 
 /// Does what is asked.
 pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let resource = call.target.resource;
+    call.warnings.add(resource.deprecated.to_owned());
     if let Some(sub) = call.target.subresource {
         return subresources::serve(server, call, sub).await;
     }
     if !resource.verbs.contains(&call.verb) {
         return Err(Failure::method_not_allowed());
     }
+    if ["create", "update", "patch"].contains(&call.verb) {
+        // Before the body is read: what is wrong with the request is told first.
+        call.write_options()?;
+    }
     if resource.is_virtual() {
         return crate::reviews::serve(server, call);
     }
     match call.verb {
         "get" => {
+            let form = call.form()?;
+            options::check_get(call.query, server.registry.store.version())?;
             let object = server.registry.get(call.place())?;
-            Ok(Reply::Json(
-                200,
-                call.form()?
-                    .object(resource, &object, server.registry.now()),
-            ))
+            let now = server.registry.now();
+            Ok(Reply::Json(200, form.object(resource, &object, now)))
         }
         "list" => list(server, call),
         "watch" => watch(server, call),
@@ -249,8 +253,7 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
 
 async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
-    let object = call.object()?;
-    call.check_strictly(&object, None)?;
+    let object = call.sent()?;
     server.event_room.admit(resource, call.body.len())?;
     let created = server
         .registry
@@ -263,6 +266,9 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         )
         .await?;
     server.event_room.note(&created);
+    if warnings::of(resource).is_some() {
+        call.warn_of(&created.value(), None);
+    }
     Ok(Reply::Json(
         201,
         form.object(resource, &created, server.registry.now()),
@@ -293,32 +299,37 @@ pub(crate) async fn change_with(
 ) -> Result<Reply, Failure> {
     let (resource, form, run) = (call.target.resource, call.form()?, call.run()?);
     server.event_room.admit(resource, call.body.len())?;
-    let changed = if call.verb == "patch" {
-        let kind = patch::Kind::of(call.content_type)?;
-        let patch = call.json()?;
-        let apply = |old: &Value| {
-            let mut new = patch::apply(resource, &call.target.name, kind, old, &patch)?;
-            call.check_strictly(&new, Some(old))?;
-            fit(&mut new, old)?;
-            Ok(new)
-        };
-        server
-            .registry
-            .change(call.place(), through, call.user, run, apply)
-            .await?
-    } else {
-        let sent = call.object()?;
-        call.check_strictly(&sent, None)?;
-        let replace = |old: &Value| {
-            let mut new = sent.clone();
-            fit(&mut new, old)?;
-            Ok(new)
-        };
-        server
-            .registry
-            .change(call.place(), through, call.user, run, replace)
-            .await?
+    let is_patch = call.verb == "patch";
+    let kind = is_patch.then(|| patch::Kind::of(call.content_type));
+    let kind = kind.transpose()?;
+    let sent = match kind {
+        Some(_) => call.json()?,
+        None => call.sent()?,
     };
+    let mut before = None;
+    let apply = |old: &Value| {
+        let mut new = match kind {
+            Some(kind) => {
+                let new = patch::apply(resource, &call.target.name, kind, old, &sent)?;
+                typed::fits(&resource.api_version(), resource.kind, &new)?;
+                call.check_fields(&new, Some(old))?;
+                new
+            }
+            None => sent.clone(),
+        };
+        fit(&mut new, old)?;
+        if warnings::of(resource).is_some() {
+            before = Some(old.clone());
+        }
+        Ok(new)
+    };
+    let changed = server
+        .registry
+        .change(call.place(), through, call.user, run, apply)
+        .await?;
+    if let (Some(old), Through::Object) = (before, through) {
+        call.warn_of(&changed.value(), Some(&old));
+    }
     server.event_room.note(&changed);
     Ok(Reply::Json(
         200,
@@ -353,16 +364,16 @@ async fn delete(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
-    let (resource, selection) = (call.target.resource, call.selection()?);
+    let (resource, wanted) = (call.target.resource, call.list_options()?);
     let (options, form) = (call.delete_options()?, call.form()?);
     let namespace = Some(&*call.target.namespace).filter(|_| resource.namespaced);
     let found = server.registry.store.list(&resource.prefix(namespace));
     let mut deleted = Vec::new();
-    for object in found
+    let matching = found
         .objects
         .iter()
-        .filter(|object| selection.matches(object))
-    {
+        .filter(|object| wanted.selection.matches(object));
+    for object in matching.take(wanted.limit.unwrap_or(usize::MAX)) {
         let (namespace, name) = object.place();
         let place = Place {
             resource,

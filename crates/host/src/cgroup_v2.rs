@@ -197,7 +197,11 @@ impl Cgroups for CgroupV2 {
                 .filter(|name| !enabled.contains(*name))
                 .map(str::to_owned)
                 .collect(),
-            Err(error) => vec![error.to_string()],
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(|cause| format!(": {cause}"));
+                vec![format!("{error}{}", cause.unwrap_or_default())]
+            }
         }
     }
 

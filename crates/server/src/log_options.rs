@@ -176,6 +176,18 @@ fn instant(text: &str) -> Result<Option<Timestamp>, ()> {
     if text.is_empty() || text == "null" {
         return Ok(None);
     }
+    // The library reads more forms than Go's RFC 3339: a blank for the T, no dashes, small letters.
+    let form = b"dddd-dd-ddTdd:dd:dd";
+    let begin = text.as_bytes().get(..form.len()).ok_or(())?;
+    let fits = |(byte, part): (&u8, &u8)| match part {
+        b'd' => byte.is_ascii_digit(),
+        part => byte == part,
+    };
+    let is_utc = text.ends_with('Z');
+    let has_offset = text.len() > 6 && text.as_bytes().get(text.len() - 3) == Some(&b':');
+    if !begin.iter().zip(form).all(fits) || !(is_utc || has_offset) || text.contains('[') {
+        return Err(());
+    }
     text.parse().map(Some).map_err(|_| ())
 }
 
@@ -248,6 +260,11 @@ mod tests {
             ("tailLines=x", 400, unreadable),
             ("limitBytes=", 400, unreadable),
             ("sinceTime=yesterday", 400, unreadable),
+            ("sinceTime=2026-01-01+00:00:00Z", 400, unreadable),
+            ("sinceTime=20260101T000000Z", 400, unreadable),
+            ("sinceTime=2026-01-01t00:00:00Z", 400, unreadable),
+            ("sinceTime=2026-01-01T00:00:00z", 400, unreadable),
+            ("sinceTime=2026-01-01T00:00Z", 400, unreadable),
             ("tailLines=-1", 422, senseless),
             ("limitBytes=0", 422, senseless),
             ("sinceSeconds=0", 422, senseless),

@@ -172,11 +172,14 @@ fn enforce_reserved(
             continue;
         };
         let wanted = reserved_cgroup(path, amounts, is_compressible);
-        let mut problems = cgroups.missing(&wanted.path);
-        if problems.is_empty() {
+        let missing = cgroups.missing(&wanted.path);
+        let problems: Vec<String> = if missing.is_empty() {
             let unset: Vec<CgroupError> = cgroups.update(&wanted.path, &limits_of(&wanted));
-            problems.extend(unset.iter().map(|error| RoundError::of(error).0));
-        }
+            let why = unset.iter().map(|error| RoundError::of(error).0);
+            why.collect()
+        } else {
+            vec![absent(&wanted.path, &missing)]
+        };
         if !problems.is_empty() {
             return Err(ContainerManagerError::Reserved {
                 what,
@@ -189,6 +192,19 @@ fn enforce_reserved(
         events.push(limits_enforced(&format!("{whose} cgroup {path}")));
     }
     Ok(events)
+}
+
+/// What of a cgroup is not there, in upstream's words: directories (v1), controllers or the whole of it (v2).
+fn absent(path: &str, missing: &[String]) -> String {
+    let name: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let what = missing.join(", ");
+    if missing.iter().all(|one| one.starts_with('/')) {
+        format!("cgroup {name:?} has some missing paths: {what}")
+    } else if missing.iter().any(|one| one.contains(' ')) {
+        format!("could not read controllers for cgroup {name:?}: {what}")
+    } else {
+        format!("cgroup {name:?} has some missing controllers: {what}")
+    }
 }
 
 fn reserved_cgroup(

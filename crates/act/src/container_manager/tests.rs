@@ -253,7 +253,9 @@ fn what_the_configuration_demands_of_the_node_is_an_error_when_it_is_not_there()
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("Failed to enforce System Reserved Cgroup Limits on \"/system.slice\": "),
+        error.starts_with(
+            "Failed to enforce System Reserved Cgroup Limits on \"/system.slice\": cgroup [\"system.slice\"] has some missing paths: /"
+        ),
         "{error}"
     );
     bench

@@ -37,7 +37,7 @@ impl Host {
         };
         let blocking = self.blocking.lane(Lane::Removals);
         let looked = blocking.run_about(about(pod), DEADLINE, "directories of a pod", look);
-        let failed = |error: &dyn std::fmt::Display| HostWorkError::new(Reason::FailedMount, error);
+        let failed = |error: &dyn std::error::Error| HostWorkError::new(Reason::FailedMount, error);
         let looked: Result<_, kubelet_host::files::FileError> =
             looked.await.map_err(|overdue| failed(&overdue))?;
         looked.map_err(|error| failed(&error))
@@ -53,7 +53,7 @@ impl Host {
         let path = self.root.join(&top.path);
         let at = (path.as_path(), top.id);
         let removed = remove::remove_seen(&self.root, &self.kept, at, Path::new(below), turn)
-            .map_err(|error| HostWorkError::new(Reason::FailedMount, error))?;
+            .map_err(|error| HostWorkError::new(Reason::FailedMount, &error))?;
         if removed == Removed::Replaced {
             tracing::warn!(directory = %path.display(), below, "Something else has taken the place of what was to be removed; it stays");
         }

@@ -309,6 +309,21 @@ fn a_volume_that_can_not_be_written_is_named() {
         error.message,
         "MountVolume.SetUp failed for volume \"v\" : invalid path: must not contain '..': ../x"
     );
+    // What cannot be made is told with the kernel's reason.
+    let work = HostWork::HostPath {
+        volume: "v".into(),
+        path: "/v/none/file".into(),
+        kind: "FileOrCreate".into(),
+    };
+    let error = host.one(&work).unwrap_err();
+    let at = scratch.path().join("v/none/file");
+    assert_eq!(
+        error.message,
+        format!(
+            "MountVolume.SetUp failed for volume \"v\" : cannot create {}: No such file or directory (os error 2)",
+            at.display()
+        )
+    );
     let work = HostWork::SubPath {
         volume: "v".into(),
         container: "c".into(),

@@ -1,11 +1,11 @@
 //! Whether a pod fits a node.
 //!
 //! In:    the pod, the node, all pods
-//! Out:   nothing, or the reason in upstream's words
+//! Out:   nothing, or the reasons in upstream's words
 //! Calls: `binder`
 //! Holds: pure
-//! Upstream: pkg/scheduler/framework/plugins/{nodeunschedulable,tainttoleration,nodeaffinity,noderesources} (1.36); differences: see
-//!           `binder`
+//! Upstream: pkg/scheduler/framework/plugins/{nodeunschedulable,nodename,tainttoleration,nodeaffinity,nodeports,noderesources} (1.36);
+//!           differences: what the kubelet's admission is known to refuse is not bound either
 
 use std::collections::BTreeMap;
 
@@ -13,42 +13,127 @@ use kubelet_model::quantity::Quantity;
 use serde_json::Value;
 
 use super::quantity;
-use crate::object::{list, text};
+use crate::object::{list, number, text};
 use crate::strategy::pod::is_finished;
 
-/// Why the pod cannot be there.
-pub(super) fn problem(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
-    let tolerated = |taint: &Value| {
-        list(pod, "/spec/tolerations")
-            .iter()
-            .any(|t| tolerates(t, taint))
-    };
-    if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
-        let cordon =
-            serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
-        if !tolerated(&cordon) {
-            return Some("node(s) were unschedulable".to_owned());
-        }
+/// Why the pod cannot be there: all reasons of the first rule that it breaks.
+pub(super) fn problems(pod: &Value, node: &Value, pods: &[Value]) -> Vec<String> {
+    let rules = [
+        cordon, name, taint, readiness, selection, system, groups, ports,
+    ];
+    let first = rules.into_iter().find_map(|rule| rule(pod, node, pods));
+    match first {
+        Some(reason) => vec![reason.to_owned()],
+        None => resources(pod, node, pods),
     }
-    for taint in list(node, "/spec/taints") {
-        let hard = ["NoSchedule", "NoExecute"].contains(&text(taint, "/effect"));
-        if hard && !tolerated(taint) {
-            let (key, value) = (text(taint, "/key"), text(taint, "/value"));
-            return Some(format!(
-                "node(s) had untolerated taint(s) {{{key}: {value}}}"
-            ));
-        }
-    }
+}
+
+type Reason = Option<&'static str>;
+
+fn is_tolerated(pod: &Value, taint: &Value) -> bool {
+    let tolerations = list(pod, "/spec/tolerations");
+    tolerations.iter().any(|t| tolerates(t, taint))
+}
+
+fn cordon(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    let cordon =
+        serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+    let is_cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+    (is_cordoned && !is_tolerated(pod, &cordon)).then_some("node(s) were unschedulable")
+}
+
+fn name(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    let wanted = text(pod, "/spec/nodeName");
+    let is_other = !wanted.is_empty() && wanted != text(node, "/metadata/name");
+    is_other.then_some("node(s) didn't match the requested node name")
+}
+
+fn taint(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    let mut hard = list(node, "/spec/taints")
+        .iter()
+        .filter(|taint| ["NoSchedule", "NoExecute"].contains(&text(taint, "/effect")));
+    let is_kept_off = hard.any(|taint| !is_tolerated(pod, taint));
+    is_kept_off.then_some("node(s) had untolerated taint(s)")
+}
+
+fn readiness(_: &Value, node: &Value, _: &[Value]) -> Reason {
     let ready = list(node, "/status/conditions")
         .iter()
         .any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True");
-    if !ready {
-        return Some("node(s) were not ready".to_owned());
+    (!ready).then_some("node(s) were not ready")
+}
+
+fn selection(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    (!selected(pod, node)).then_some("node(s) didn't match Pod's node affinity/selector")
+}
+
+/// The kubelet refuses such a pod; upstream's scheduler binds it all the same.
+fn system(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    let of_node = text(node, "/status/nodeInfo/operatingSystem");
+    let label = pod.pointer("/metadata/labels/kubernetes.io~1os");
+    let label = label.and_then(Value::as_str).unwrap_or_default();
+    let wanted = [text(pod, "/spec/os/name"), label];
+    let is_other = |wanted: &&str| !wanted.is_empty() && *wanted != of_node;
+    let is_refused = !of_node.is_empty() && wanted.iter().any(is_other);
+    is_refused.then_some("node(s) had another operating system than the pod asks for")
+}
+
+/// As [`system`].
+fn groups(pod: &Value, node: &Value, _: &[Value]) -> Reason {
+    let policy = text(pod, "/spec/securityContext/supplementalGroupsPolicy");
+    let is_offered = node.pointer("/status/features/supplementalGroupsPolicy");
+    let is_refused = policy == "Strict" && is_offered != Some(&Value::Bool(true));
+    is_refused.then_some("node(s) didn't support SupplementalGroupsPolicy=Strict")
+}
+
+/// Address, protocol and number; no address is every one.
+type HostPort<'a> = (&'a str, &'a str, i64);
+
+/// Ports of the host that a pod has as long as it runs.
+fn host_ports(pod: &Value) -> Vec<HostPort<'_>> {
+    let init = list(pod, "/spec/initContainers").iter();
+    let sidecars = init.filter(|one| text(one, "/restartPolicy") == "Always");
+    let containers = sidecars.chain(list(pod, "/spec/containers"));
+    let ports = containers.flat_map(|container| list(container, "/ports"));
+    ports
+        .filter_map(|port| {
+            let wanted = number(port, "/hostPort").filter(|wanted| *wanted > 0)?;
+            let protocol = match text(port, "/protocol") {
+                "" => "TCP",
+                protocol => protocol,
+            };
+            let ip = match text(port, "/hostIP") {
+                "0.0.0.0" => "",
+                ip => ip,
+            };
+            Some((ip, protocol, wanted))
+        })
+        .collect()
+}
+
+fn ports(pod: &Value, node: &Value, pods: &[Value]) -> Reason {
+    let wanted = host_ports(pod);
+    if wanted.is_empty() {
+        return None;
     }
-    if !selected(pod, node) {
-        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
-    }
-    resources(pod, node, pods)
+    let name = text(node, "/metadata/name");
+    let clashes = |(ip, protocol, port): &HostPort<'_>, other: &HostPort<'_>| {
+        let same_place = *ip == other.0 || ip.is_empty() || other.0.is_empty();
+        (*protocol, *port) == (other.1, other.2) && same_place
+    };
+    let is_taken = there(name, pods).any(|other| {
+        let taken = host_ports(other);
+        wanted
+            .iter()
+            .any(|one| taken.iter().any(|t| clashes(one, t)))
+    });
+    is_taken.then_some("node(s) didn't have free ports for the requested pod ports")
+}
+
+/// The pods on a node that have not ended.
+fn there<'a>(node: &'a str, pods: &'a [Value]) -> impl Iterator<Item = &'a Value> {
+    let on_it = move |pod: &&Value| text(pod, "/spec/nodeName") == node && !is_finished(pod);
+    pods.iter().filter(on_it)
 }
 
 fn tolerates(toleration: &Value, taint: &Value) -> bool {
@@ -163,22 +248,19 @@ fn raise(to: &mut Amounts, other: &Amounts) {
     }
 }
 
-fn resources(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
-    let name = text(node, "/metadata/name");
-    let there: Vec<&Value> = pods
-        .iter()
-        .filter(|other| text(other, "/spec/nodeName") == name && !is_finished(other))
-        .collect();
+fn resources(pod: &Value, node: &Value, pods: &[Value]) -> Vec<String> {
+    let there: Vec<&Value> = there(text(node, "/metadata/name"), pods).collect();
     let allocatable = amounts(node, "/status/allocatable");
     let room = allocatable.get("pods").map_or(110, Quantity::value);
+    let mut short = Vec::new();
     if i64::try_from(there.len()).unwrap_or(i64::MAX) >= room {
-        return Some("Too many pods".to_owned());
+        short.push("Too many pods".to_owned());
     }
     let mut used = Amounts::new();
     there
         .iter()
         .for_each(|other| add(&mut used, &requests(other)));
-    let short: Vec<String> = requests(pod)
+    let missing = requests(pod)
         .into_iter()
         .filter(|(_, amount)| !amount.is_zero())
         .filter(|(resource, amount)| {
@@ -186,8 +268,7 @@ fn resources(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
                 .get(resource)
                 .map_or_else(|| amount.clone(), |used| used.plus(amount));
             allocatable.get(resource).is_none_or(|all| total > *all)
-        })
-        .map(|(resource, _)| format!("Insufficient {resource}"))
-        .collect();
-    (!short.is_empty()).then(|| short.join(", "))
+        });
+    short.extend(missing.map(|(resource, _)| format!("Insufficient {resource}")));
+    short
 }

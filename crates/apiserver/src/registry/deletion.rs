@@ -13,8 +13,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ATTEMPTS, Place, Registry, Run, may_go};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::object::{self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text};
+use crate::options::{integer, wrong_dry_run};
+use crate::path::Query;
+use crate::schema;
 use crate::store::{Expected, Object, WriteError};
 use crate::strategy::pod;
 
@@ -32,57 +35,90 @@ pub(crate) struct DeleteOptions {
 }
 
 impl DeleteOptions {
-    /// From the request's body; the query is read by the caller.
+    /// From a body, or from a part of one.
     pub(crate) fn parse(body: &Value) -> Result<Self, Failure> {
         let word = |pointer: &str| {
             let found = body.pointer(pointer).and_then(Value::as_str);
             found.map(str::to_owned)
         };
-        let given = body
-            .get("gracePeriodSeconds")
-            .filter(|given| !given.is_null());
-        if given.is_some_and(|given| given.as_i64().is_none()) {
-            return Err(Failure::bad_request(
-                "invalid DeleteOptions: gracePeriodSeconds must be a whole number of 64 bits",
-            ));
+        let message = schema::message("meta.DeleteOptions");
+        if let Some(why) = message.and_then(|message| schema::mismatch(message, body)) {
+            return Err(Failure::bad_request(why));
         }
-        let grace_seconds = number(body, "/gracePeriodSeconds").map(|s| s.min(LONGEST_GRACE));
-        if grace_seconds.is_some_and(|seconds| seconds < 0) {
-            return Err(Failure::bad_request(
-                "invalid DeleteOptions: gracePeriodSeconds must be greater than or equal to 0",
-            ));
-        }
-        let propagation = match body.get("orphanDependents").and_then(Value::as_bool) {
-            Some(true) => Some("Orphan".to_owned()),
-            Some(false) => Some("Background".to_owned()),
-            None => word("/propagationPolicy"),
-        };
-        Ok(Self {
-            grace_seconds,
+        let dry = object::list(body, "/dryRun").iter().map(Value::as_str);
+        let dry: Vec<&str> = dry.map(Option::unwrap_or_default).collect();
+        let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+        let options = Self {
+            grace_seconds: number(body, "/gracePeriodSeconds"),
             uid: word("/preconditions/uid"),
             version: word("/preconditions/resourceVersion"),
-            propagation,
-            dry: !object::list(body, "/dryRun").is_empty(),
-        })
+            propagation: word("/propagationPolicy"),
+            dry: false,
+        };
+        options.checked(orphan, &dry)
+    }
+
+    /// From a query.
+    pub(crate) fn of_query(query: &Query) -> Result<Self, Failure> {
+        let word = |name: &str| query.first(name).map(str::to_owned);
+        let precondition = |name: &str| query.get(name).map(str::to_owned);
+        let orphan = query.first("orphanDependents");
+        let orphan = orphan.map(|_| query.is_set("orphanDependents"));
+        let dry: Vec<&str> = query.all("dryRun").collect();
+        let options = Self {
+            grace_seconds: integer(query, "gracePeriodSeconds")?,
+            uid: precondition("uid"),
+            version: precondition("resourceVersion"),
+            propagation: word("propagationPolicy"),
+            dry: false,
+        };
+        options.checked(orphan, &dry)
+    }
+
+    /// Refuses what makes no sense, and settles what has two names.
+    fn checked(mut self, orphan: Option<bool>, dry: &[&str]) -> Result<Self, Failure> {
+        let mut causes = Vec::new();
+        let field = "propagationPolicy";
+        if let Some(policy) = &self.propagation {
+            if orphan.is_some() {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                causes.push(Cause::invalid(field, &policy.clone().into(), detail));
+            }
+            if !["Foreground", "Background", "Orphan"].contains(&&**policy) {
+                let allowed = ["Foreground", "Background", "Orphan", "nil"];
+                let policy = policy.clone().into();
+                causes.push(Cause::unsupported(field, &policy, &allowed));
+            }
+        }
+        causes.extend(wrong_dry_run(dry));
+        if !causes.is_empty() {
+            return Err(Failure::invalid_options("DeleteOptions", &causes));
+        }
+        if let Some(orphan) = orphan {
+            let policy = if orphan { "Orphan" } else { "Background" };
+            self.propagation = Some(policy.to_owned());
+        }
+        self.dry = !dry.is_empty();
+        // Quirk: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go BeforeDelete takes a negative period for one second.
+        let grace = |seconds: i64| if seconds < 0 { 1 } else { seconds };
+        self.grace_seconds = self.grace_seconds.map(|s| grace(s).min(LONGEST_GRACE));
+        Ok(self)
     }
 
     fn holds_for(&self, place: Place<'_>, object: &Value) -> Result<(), Failure> {
-        let check = |what: &str, wanted: &Option<String>, found: &str| match wanted {
-            Some(wanted) if wanted != found => Err(Failure::conflict(
-                place.resource,
-                place.name,
-                &format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-                ),
-            )),
+        let check = |what: &str, wanted: &Option<String>, found: &str, since: &str| match wanted {
+            Some(wanted) if wanted != found => {
+                let why = format!(
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {since}"
+                );
+                Err(Failure::precondition(place.resource, place.name, &why))
+            }
             _ => Ok(()),
         };
-        check("UID", &self.uid, object::uid(object))?;
-        check(
-            "ResourceVersion",
-            &self.version,
-            text(object, "/metadata/resourceVersion"),
-        )
+        let uid = object::uid(object);
+        check("UID", &self.uid, uid, "deleted and then recreated")?;
+        let version = text(object, "/metadata/resourceVersion");
+        check("ResourceVersion", &self.version, version, "modified")
     }
 }
 

@@ -276,13 +276,18 @@ async fn numbers_of_a_query_are_clamped_or_refused() {
         ("watch=1&timeoutSeconds=-5", 200),
         ("watch=1&timeoutSeconds=9223372036854775808", 400),
         ("watch=1&resourceVersion=18446744073709551615", 504),
-        ("watch=1&resourceVersion=99999999999999999999", 400),
+        ("watch=1&resourceVersion=99999999999999999999", 422),
         ("limit=9223372036854775807", 200),
         ("limit=-1", 200),
         ("limit=many", 400),
         ("resourceVersion=-1", 400),
         (
             "continue=eyJydiI6MTg0NDY3NDQwNzM3MDk1NTE2MTUsInN0YXJ0IjoiIn0",
+            400,
+        ),
+        (
+            // A version of 9007199254740993, which nobody has reached.
+            "continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6OTAwNzE5OTI1NDc0MDk5Mywic3RhcnQiOiJhIn0",
             504,
         ),
     ] {

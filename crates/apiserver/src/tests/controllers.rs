@@ -325,6 +325,102 @@ async fn a_pod_gets_the_node_when_it_fits_and_is_told_why_when_not() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_a_port_of_the_host_and_for_whatever_the_kubelet_would_refuse() {
+    let world = World::new().await;
+    let mut node = ready_node("n");
+    node["status"]["nodeInfo"] = json!({"operatingSystem": "linux"});
+    world.do_it("POST /api/v1/nodes", node).await;
+    let with_port = |name: &str, port: Value| {
+        let mut pod = pod(name);
+        pod["spec"]["containers"][0]["ports"] = json!([port]);
+        pod
+    };
+    let web = json!({"containerPort": 80, "hostPort": 8080});
+    let udp = json!({"containerPort": 80, "hostPort": 8080, "protocol": "UDP"});
+    let own = json!({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"});
+    let mut hungry = pod("hungry");
+    hungry["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "3", "memory": "9Gi"}});
+    let mut foreign = pod("foreign");
+    foreign["spec"]["os"] = json!({"name": "windows"});
+    let mut strict = pod("strict");
+    strict["spec"]["securityContext"] = json!({"supplementalGroupsPolicy": "Strict"});
+    let first = with_port("first", web.clone());
+    world.do_it(&format!("POST {PODS}"), first).await;
+    world.settle().await;
+    for sent in [
+        with_port("second", web),
+        with_port("udp", udp),
+        with_port("own", own),
+        hungry,
+        foreign,
+        strict,
+    ] {
+        world.advance(1);
+        world.do_it(&format!("POST {PODS}"), sent).await;
+    }
+    world.settle().await;
+    let taken = "1 node(s) didn't have free ports for the requested pod ports";
+    for (name, why) in [
+        ("first", ""),
+        ("udp", ""),
+        ("second", taken),
+        ("own", taken),
+        ("hungry", "1 Insufficient cpu, 1 Insufficient memory"),
+        (
+            "foreign",
+            "1 node(s) had another operating system than the pod asks for",
+        ),
+        (
+            "strict",
+            "1 node(s) didn't support SupplementalGroupsPolicy=Strict",
+        ),
+    ] {
+        let found = world.get(&format!("{PODS}/{name}")).await;
+        let condition = &found["status"]["conditions"][0];
+        if why.is_empty() {
+            assert_eq!(found["spec"]["nodeName"], "n", "{name}");
+            continue;
+        }
+        let why = format!("0/1 nodes are available: {why}.");
+        assert_eq!(found["spec"]["nodeName"], Value::Null, "{name}");
+        assert_eq!(found["status"]["phase"], "Pending", "{name}");
+        assert_eq!(condition["message"], why, "{name}");
+        assert_eq!(
+            (
+                &condition["type"],
+                &condition["status"],
+                &condition["reason"]
+            ),
+            (
+                &json!("PodScheduled"),
+                &json!("False"),
+                &json!("Unschedulable")
+            )
+        );
+        assert!(events_of(&world, "FailedScheduling").await.contains(&why));
+    }
+    // The port is free when its pod has ended; of the two that wait the older gets it.
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    world
+        .do_it(&format!("PATCH {PODS}/first/status"), ended)
+        .await;
+    world.settle().await;
+    for (name, node) in [("second", json!("n")), ("own", Value::Null)] {
+        let found = world.get(&format!("{PODS}/{name}")).await;
+        assert_eq!(found["spec"]["nodeName"], node, "{name}");
+    }
+    let gone = json!({"gracePeriodSeconds": 0});
+    world.do_it(&format!("DELETE {PODS}/second"), gone).await;
+    world.settle().await;
+    let own = world.get(&format!("{PODS}/own")).await;
+    assert_eq!(own["spec"]["nodeName"], "n");
+    let conditions = own["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 1);
+    assert_eq!(conditions[0]["status"], "True");
+}
+
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 fn request_for(name: &str, node: &str, signer: &str, names: &[&str]) -> Value {

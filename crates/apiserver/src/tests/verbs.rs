@@ -153,12 +153,12 @@ async fn refusals_have_upstreams_codes_and_words() {
             "GET /api/v1/pods?continue=x",
             Value::Null,
             400,
-            "continue key is not valid",
+            "invalid continue token: continue key is not valid: illegal base64 data",
         ),
         (
             "POST /api/v1/namespaces/default/configmaps?dryRun=Some",
             config_map("b", &json!({})),
-            400,
+            422,
             "",
         ),
     ] {

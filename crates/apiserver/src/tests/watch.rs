@@ -134,7 +134,7 @@ async fn a_streamed_list_ends_with_its_bookmark_and_later_ones_tell_the_version(
     let version = world.server.0.registry.store.version().to_string();
     assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], version);
     let bad = format!("GET {CONFIG_MAPS}?watch=1&sendInitialEvents=true");
-    assert_eq!(world.refused(&bad, Value::Null).await.0, 400);
+    assert_eq!(world.refused(&bad, Value::Null).await.0, 422);
 }
 
 #[tokio::test(start_paused = true)]

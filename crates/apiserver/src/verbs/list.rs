@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::form::Form;
 use crate::heavy;
 use crate::object::text;
+use crate::options::{ListOptions, Match, version};
 use crate::server::Inner;
 use crate::store::{Object, Snapshot, TooOld};
 
@@ -31,45 +32,68 @@ const TAIL: usize = 2;
 pub(crate) type Parts = BoxStream<'static, Bytes>;
 
 /// Which version to show.
+#[derive(Clone, Copy)]
 enum At {
     Newest,
+    NotOlderThan(u64),
     Exactly(u64),
 }
 
 pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
-    let (resource, selection) = (call.target.resource, call.selection()?);
-    let form = call.form()?;
+    let resource = call.target.resource;
+    let (form, options) = (call.form()?, call.list_options()?);
+    let selection = &options.selection;
     let store = &server.registry.store;
     let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
     let prefix = resource.prefix(namespace);
-    let after = call.query.get("continue").map(read_continue).transpose()?;
-    let at = match &after {
-        Some((version, _)) if *version > store.version() => {
-            return Err(Failure::too_large_version(*version, store.version()));
-        }
-        Some((version, _)) => At::Exactly(*version),
-        None => version_wanted(call, store.version())?,
+    let after = match &*options.continues {
+        "" => None,
+        token => Some(Page::read(token, &prefix)?),
     };
+    let at = match &after {
+        Some(_) if !["", "0"].contains(&&*options.version) => {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(Failure::bad_request(why));
+        }
+        Some(page) => page.at,
+        None => version_wanted(&options)?,
+    };
+    if let At::Exactly(version) = at
+        && version > store.version()
+    {
+        return Err(Failure::too_large_version(version, store.version()));
+    }
     let Snapshot { version, objects } = match at {
         At::Newest => store.list(&prefix),
-        At::Exactly(version) => store
-            .list_at(&prefix, version)
-            .map_err(|TooOld { .. }| expired(after.is_some()))?,
+        At::NotOlderThan(oldest) => {
+            let found = store.list(&prefix);
+            if oldest > found.version {
+                return Err(Failure::too_large_version(oldest, found.version));
+            }
+            found
+        }
+        At::Exactly(version) => store.list_at(&prefix, version).map_err(|TooOld { .. }| {
+            match &after {
+                // The rest can be had as it is now.
+                Some(page) => Failure::expired_page(write_continue(-1, &prefix, &page.start)),
+                None => Failure::expired("The resourceVersion for the provided list is too old."),
+            }
+        })?,
     };
-    let start = after.as_ref().map_or("", |(_, key)| key);
+    let start = after.as_ref().map_or("", |page| &*page.start);
     let mut matching = objects
         .into_iter()
         .filter(|object| &*object.key > start && selection.matches(object));
-    let limit = Some(call.count("limit")?).filter(|limit| *limit > 0);
+    let limit = options.limit;
     let mut metadata = json!({"resourceVersion": version.to_string()});
     let page: Vec<_> = match limit {
         None => matching.collect(),
         Some(limit) => {
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let page: Vec<_> = matching.by_ref().take(limit).collect();
             let left = matching.count();
             if let Some(last) = page.last().filter(|_| left > 0) {
-                metadata["continue"] = write_continue(version, &last.key).into();
+                let version = i64::try_from(version).unwrap_or(-1);
+                metadata["continue"] = write_continue(version, &prefix, &last.key).into();
                 if selection.is_all() {
                     metadata["remainingItemCount"] = left.into();
                 }
@@ -110,51 +134,58 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(Reply::Listed(parts.boxed()))
 }
 
-fn version_wanted(call: &Call<'_>, current: u64) -> Result<At, Failure> {
-    let wanted = call.query.get("resourceVersion");
-    let matching = call.query.get("resourceVersionMatch");
-    let bad = |why: &str| Failure::bad_request(why.to_owned());
-    let version: u64 = match wanted {
-        None if matching.is_some() => {
-            return Err(bad(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-        None => return Ok(At::Newest),
-        Some(text) => text
-            .parse()
-            .map_err(|_| bad("resourceVersion: Invalid value"))?,
-    };
-    if version > current {
-        return Err(Failure::too_large_version(version, current));
-    }
-    match matching {
-        Some("Exact") if version == 0 => Err(bad(
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        Some("Exact") => Ok(At::Exactly(version)),
-        Some("NotOlderThan") | None => Ok(At::Newest),
-        Some(_) => Err(bad("resourceVersionMatch: Unsupported value")),
-    }
-}
-
-fn expired(paging: bool) -> Failure {
-    Failure::expired(if paging {
-        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter."
-    } else {
-        "The resourceVersion for the provided list is too old."
+fn version_wanted(options: &ListOptions) -> Result<At, Failure> {
+    let version = version(&options.version)?;
+    Ok(match options.matching {
+        Match::Exact => At::Exactly(version),
+        // Quirk: storage/interfaces.go ValidateListOptions shows the pages of a list at just the version that is named.
+        Match::Unset if version > 0 && options.limit.is_some() => At::Exactly(version),
+        Match::Unset | Match::NotOlderThan if version > 0 => At::NotOlderThan(version),
+        Match::Unset | Match::NotOlderThan => At::Newest,
     })
 }
 
-fn write_continue(version: u64, key: &str) -> String {
-    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": key});
+/// Where a page begins.
+struct Page {
+    at: At,
+    /// The last key of the page before.
+    start: String,
+}
+
+fn write_continue(version: i64, prefix: &str, key: &str) -> String {
+    let start = key.strip_prefix(prefix).unwrap_or(key);
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": start});
     base64_url(token.to_string().as_bytes())
 }
 
-fn read_continue(token: &str) -> Result<(u64, String), Failure> {
-    let bytes = from_base64_url(token);
-    let value = bytes.and_then(|bytes| crate::bounds::read(&bytes).ok());
-    let read =
-        value.and_then(|value| Some((value["rv"].as_u64()?, text(&value, "/start").to_owned())));
-    read.ok_or_else(|| Failure::bad_request("continue key is not valid"))
+impl Page {
+    /// Reads a token. It begins below the prefix of this list, whatever it says.
+    fn read(token: &str, prefix: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| {
+            let key = "continue key is not valid";
+            Failure::bad_request(format!("invalid continue token: {key}: {why}"))
+        };
+        let bytes = from_base64_url(token).ok_or_else(|| bad("illegal base64 data"))?;
+        let value = crate::bounds::read(&bytes).map_err(|_| bad("it is no JSON object"))?;
+        let version = text(&value, "/v");
+        if version != "meta.k8s.io/v1" {
+            let why = format!("server does not recognize this encoded version {version}");
+            return Err(bad(&why));
+        }
+        // Below zero is the newest: the token of a page whose version was gone.
+        let at = match value["rv"].as_i64() {
+            Some(version @ 1..) => At::Exactly(version.unsigned_abs()),
+            Some(..=-1) => At::Newest,
+            Some(0) | None => {
+                let why = "incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+                return Err(bad(why));
+            }
+        };
+        let start = text(&value, "/start");
+        if start.is_empty() {
+            return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
+        }
+        let start = format!("{prefix}{start}");
+        Ok(Self { at, start })
+    }
 }

@@ -25,6 +25,7 @@ use crate::clock::Now;
 use crate::failure::Failure;
 use crate::form::{Form, bytes};
 use crate::heavy;
+use crate::options::watch_version;
 use crate::pace::SLICE;
 use crate::resources::Resource;
 use crate::selectors::Selection;
@@ -81,28 +82,12 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let store = &server.registry.store;
     let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
     let prefix = resource.prefix(namespace);
-    let (selection, form) = (call.selection()?, call.form()?);
-    let bookmarks = call.query.is_set("allowWatchBookmarks");
-    let wanted: u64 = match call.query.get("resourceVersion") {
-        None => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| Failure::bad_request("resourceVersion: Invalid value"))?,
-    };
+    let (form, options) = (call.form()?, call.list_options()?);
+    let wanted = watch_version(resource, &options.version)?;
     if wanted > store.version() {
         return Err(Failure::too_large_version(wanted, store.version()));
     }
-    let asks_initial = call.query.all("sendInitialEvents").next().is_some();
-    let initial = if asks_initial {
-        call.query.is_set("sendInitialEvents")
-    } else {
-        wanted == 0
-    };
-    if asks_initial && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        return Err(Failure::bad_request(
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
-    }
+    let initial = options.initial.unwrap_or(false);
     let snapshot = store.list(&prefix);
     let from = if initial { snapshot.version } else { wanted };
     let from = if from == 0 { snapshot.version } else { from };
@@ -110,7 +95,7 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         .watch(resource.storage, from)
         .map_err(|TooOld { oldest }| Failure::too_old(from, oldest))?;
     let now = Instant::now();
-    let seconds = match call.count("timeoutSeconds")? {
+    let seconds = match options.seconds {
         0 => SHORTEST_SECONDS + server.registry.chance.bits() % SHORTEST_SECONDS,
         seconds => seconds.min(LONGEST_SECONDS),
     };
@@ -124,11 +109,11 @@ pub(crate) fn watch(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let watch = Watch {
         resource,
         prefix,
-        selection,
+        selection: options.selection,
         form,
-        bookmarks,
+        bookmarks: options.bookmarks,
         initial: objects.into_iter(),
-        initial_end: initial && asks_initial && bookmarks,
+        initial_end: initial && options.bookmarks,
         pending: VecDeque::new(),
         showing: None,
         turns: Arc::clone(server.turns.of("watch")),

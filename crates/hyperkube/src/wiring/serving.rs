@@ -117,10 +117,8 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         node: node_access(serving.config, serving.runtime),
         verbosity,
     };
-    let listeners = kubelet_server::bind(config, state).await.map_err(|error| {
-        let context = error.to_string();
-        anyhow::Error::new(error).context(context)
-    })?;
+    // It says itself what it was about to do.
+    let listeners = kubelet_server::bind(config, state).await?;
     for listener in [listeners.healthz, listeners.read_only, listeners.main]
         .into_iter()
         .flatten()

@@ -271,6 +271,52 @@ fn a_node_is_cordoned_and_drained() {
     ctl("wait --for=condition=Ready pod/b --timeout=20s");
 }
 
+/// What kubectl sends as protobuf, and what it asks for whatever there is.
+#[test]
+fn a_node_and_a_pod_are_debugged_and_the_whole_is_dumped() {
+    if !has_kubectl("kubectl::a_node_and_a_pod_are_debugged_and_the_whole_is_dumped") {
+        return;
+    }
+    let cluster = Cluster::running("kubectl-debug");
+    let ctl = |words: &str| cluster.says(&words.split(' ').collect::<Vec<_>>());
+    let image = format!("--image={}", variable("HK_BUSYBOX_IMAGE"));
+    let told = ctl(&format!("debug node/n1 {image} -- ls /host"));
+    let name = told
+        .split(' ')
+        .find(|word| word.starts_with("node-debugger-n1-"));
+    let name = name.unwrap_or_else(|| panic!("{told}"));
+    until("the end of the node's debugger", SOON, || {
+        let phase = ctl(&format!("get pod {name} -o jsonpath={{.status.phase}}"));
+        (phase == "Succeeded").then_some(())
+    });
+    assert!(ctl(&format!("logs {name}")).contains("etc"));
+    cluster.says_to(
+        &["create", "-f", "-"],
+        &text(&pod("a", &[shell("c", LOOP)])),
+    );
+    ctl("wait --for=condition=Ready pod/a --timeout=20s");
+    ctl(&format!(
+        "debug a --copy-to=b {image} --container=d -- sleep 1000"
+    ));
+    ctl("wait --for=condition=Ready pod/b --timeout=20s");
+    let copied = ctl("get pod b -o jsonpath={.spec.containers[*].name}");
+    assert_eq!(copied, "c d");
+    let dump = ctl("cluster-info dump");
+    for part in [
+        "\"NodeList\"",
+        "\"DeploymentList\"",
+        "START logs for container c of pod default/a",
+    ] {
+        assert!(dump.contains(part), "{part}: {dump}");
+    }
+    let raw = "get --raw /api/v1/namespaces/default/pods/a/log?tailLines=-5";
+    let refused = cluster
+        .kubectl(&raw.split(' ').collect::<Vec<_>>())
+        .output();
+    let why = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(why.contains("tailLines: Invalid value: -5"), "{why}");
+}
+
 /// Pods are made and deleted while the process is killed again and again: what was acknowledged stays so.
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
