@@ -6,10 +6,10 @@
 //! Holds: exactly one kind for each volume, whatever kinds the API grows
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateVolumes, ValidateVolumeMounts, ValidateVolumeDevices)
 
-use super::super::quantity::Quantity;
 use super::payloads::{validate_downward, validate_projected};
 use super::{Problems, names, text};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
+use kubelet_model::quantity::Quantity;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub(super) fn validate_volumes<'a>(spec: &'a PodSpec, problems: &mut Problems) -
     let mut good = Volumes::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let path = format!("spec.volumes[{index}]");
-        let before = problems.0.len();
+        let before = problems.len();
         validate_source(&path, volume, problems);
         let at = format!("{path}.name");
         if volume.name.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn validate_volumes<'a>(spec: &'a PodSpec, problems: &mut Problems) -
         if good.contains_key(volume.name.as_str()) {
             problems.duplicate(at, &volume.name);
         }
-        if problems.0.len() == before {
+        if problems.len() == before {
             let claim = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
             good.insert(&volume.name, claim);
         }

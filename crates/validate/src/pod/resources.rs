@@ -6,10 +6,10 @@
 //! Holds: what cannot be overcommitted (huge pages, extended resources) needs equal request and limit
 //! Upstream: pkg/apis/core/validation/validation.go (validateResourceRequirements), pkg/apis/core/helper/helpers.go
 
-use super::super::quantity::Quantity;
 use super::{Problems, names};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
+use kubelet_model::quantity::Quantity;
 use std::collections::BTreeMap;
 
 const HUGE_PAGES: &str = "hugepages-";
@@ -107,7 +107,7 @@ fn validate_amount(at: &str, name: &str, amount: &Quantity, problems: &mut Probl
     if let Some(size) = name.strip_prefix(HUGE_PAGES)
         && !size
             .parse::<Quantity>()
-            .is_ok_and(|page| amount.divisible_by(&page))
+            .is_ok_and(|page| amount.is_multiple_of(&page))
     {
         let detail = format!("{amount} is not positive integer multiple of {name}");
         problems.invalid(at, amount.to_string(), &detail);

@@ -6,12 +6,12 @@
 //! Holds: names are unique over both kinds; init containers that end have neither probes nor hooks
 //! Upstream: pkg/apis/core/validation/validation.go (validateContainers, validateInitContainers, ValidateEnv)
 
-use super::super::quantity::Quantity;
 use super::volumes::{Volumes, validate_mounts};
 use super::{Problems, names, probes, resources, security, text};
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, ResourceFieldSelector,
 };
+use kubelet_model::quantity::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an environment variable can take from the pod.
@@ -335,7 +335,7 @@ pub(super) fn validate_resource_ref(
     };
     let at = format!("{path}.divisor");
     let Ok(amount) = divisor.0.parse::<Quantity>() else {
-        let detail = super::super::quantity::NotAQuantity.to_string();
+        let detail = kubelet_model::quantity::QuantityParseError::Format.to_string();
         problems.invalid(at, &divisor.0, &detail);
         return;
     };

@@ -1,8 +1,8 @@
 //! What the API would refuse in a pod, all at once.
 //!
-//! In:    a static pod with its defaults and its identity
+//! In:    a pod with its defaults and its identity
 //! Out:   every problem, with the field's path and upstream's message
-//! Calls: the static pod sources (a pod with problems does not run), and `hyperkube validate`
+//! Calls: `decide/manifest` (a static pod with problems does not run)
 //! Holds: order is stable; nothing here depends on the node
 //! Gap:   affinity, topology spread, Windows options, pod-level resources, seccomp annotations and the inner fields
 //!        of volumes other than emptyDir, hostPath and NFS are not looked into; none of them takes effect yet
@@ -11,127 +11,43 @@
 //! Upstream: pkg/apis/core/validation/validation.go, apimachinery/pkg/api/validation/objectmeta.go
 
 mod containers;
-mod names;
 mod payloads;
 mod probes;
 mod resources;
 mod security;
 mod volumes;
 
-use super::api_references::refuse_api_references;
-use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec, Toleration};
+use crate::names;
+use crate::problem::{FieldProblem, Problems, text};
+use k8s_openapi::api::core::v1::{Container, Pod, PodDNSConfig, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
 
-/// One thing that is wrong with a pod. Prints as `path: message`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FieldProblem {
-    /// The field, such as `spec.containers[0].image`.
-    pub path: String,
-    /// Upstream's message, such as `Required value`.
-    pub message: String,
+/// Init containers and containers with their paths.
+pub fn containers_of(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.map(|(index, held)| (format!("spec.initContainers[{index}]"), held));
+    let regular = spec.containers.iter().enumerate();
+    init.chain(regular.map(|(index, held)| (format!("spec.containers[{index}]"), held)))
 }
 
-impl fmt::Display for FieldProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
-
-/// Problems found so far; the methods are upstream's kinds of errors.
-#[derive(Debug, Default)]
-pub(super) struct Problems(Vec<FieldProblem>);
-
-impl Problems {
-    fn push(&mut self, path: impl Into<String>, kind: &str, value: &str, detail: &str) {
-        let mut message = kind.to_owned();
-        for part in [value, detail] {
-            if !part.is_empty() {
-                message.push_str(": ");
-                message.push_str(part);
-            }
-        }
-        let path = path.into();
-        self.0.push(FieldProblem { path, message });
-    }
-
-    fn required(&mut self, path: impl Into<String>, detail: &str) {
-        self.push(path, "Required value", "", detail);
-    }
-
-    fn invalid(&mut self, path: impl Into<String>, value: impl Serialize, detail: &str) {
-        self.push(path, "Invalid value", &shown(value), detail);
-    }
-
-    /// One problem for each reason.
-    fn reasons(&mut self, path: impl Into<String>, value: impl Serialize, reasons: Vec<String>) {
-        let (path, value) = (path.into(), shown(value));
-        for reason in reasons {
-            self.push(path.as_str(), "Invalid value", &value, &reason);
-        }
-    }
-
-    fn unsupported(&mut self, path: impl Into<String>, value: &str, known: &[&str]) {
-        let known: Vec<String> = known.iter().map(shown).collect();
-        let detail = format!("supported values: {}", known.join(", "));
-        self.push(path, "Unsupported value", &shown(value), &detail);
-    }
-
-    /// Required when blank, unsupported when not known.
-    fn one_of(&mut self, path: impl Into<String>, value: Option<&str>, known: &[&str]) {
-        match value {
-            None | Some("") => self.required(path, ""),
-            Some(value) if !known.contains(&value) => self.unsupported(path, value, known),
-            Some(_) => {}
-        }
-    }
-
-    fn duplicate(&mut self, path: impl Into<String>, value: &str) {
-        self.push(path, "Duplicate value", &shown(value), "");
-    }
-
-    fn not_found(&mut self, path: impl Into<String>, value: &str) {
-        self.push(path, "Not found", &shown(value), "");
-    }
-
-    pub(super) fn forbidden(&mut self, path: impl Into<String>, detail: &str) {
-        self.push(path, "Forbidden", "", detail);
-    }
-
-    fn too_long(&mut self, path: impl Into<String>, limit: usize) {
-        let detail = format!("may not be more than {limit} bytes");
-        self.push(path, "Too long", "", &detail);
-    }
-}
-
-fn shown(value: impl Serialize) -> String {
-    serde_json::to_string(&value).unwrap_or_default()
-}
-
-fn text(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|value| !value.is_empty())
-}
-
-/// Every problem of a static pod that has its defaults and its identity. Empty means it may run.
-pub fn validate_static_pod(pod: &Pod) -> Vec<FieldProblem> {
+/// Every problem of a pod that has its defaults and its identity. Empty means the API would take it.
+pub fn pod(pod: &Pod) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     validate_metadata(&pod.metadata, &mut problems);
     match &pod.spec {
         Some(spec) => {
             validate_spec(spec, &mut problems);
             security::validate_app_armor_annotations(&pod.metadata, spec, &mut problems);
-            refuse_api_references(spec, &mut problems);
         }
         None => problems.required("spec.containers", ""),
     }
-    problems.0
+    problems.found()
 }
 
 fn validate_metadata(meta: &ObjectMeta, problems: &mut Problems) {

@@ -97,7 +97,7 @@ fn validate_user_namespace(spec: &PodSpec, problems: &mut Problems) {
             problems.forbidden(format!("spec.{field}"), detail);
         }
     }
-    for (path, container) in super::super::containers_of(spec) {
+    for (path, container) in super::containers_of(spec) {
         if container
             .volume_devices
             .as_ref()
@@ -262,7 +262,7 @@ pub(super) fn validate_app_armor_annotations(
             continue;
         };
         let at = format!("metadata.annotations[{key}]");
-        if !super::super::containers_of(spec).any(|(_, container)| container.name == name) {
+        if !super::containers_of(spec).any(|(_, container)| container.name == name) {
             problems.invalid(at.as_str(), name, "container not found");
         }
         let known = matches!(profile.as_str(), "" | "runtime/default" | "unconfined");
