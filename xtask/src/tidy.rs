@@ -60,7 +60,12 @@ const EDGES: [(&str, &[&str]); 13] = [
     ),
     (
         "kubelet-apiserver",
-        &["kubelet-model", "kubelet-tls", "kubelet-ports", "kubelet-validate"],
+        &[
+            "kubelet-model",
+            "kubelet-tls",
+            "kubelet-ports",
+            "kubelet-validate",
+        ],
     ),
     (
         "hyperkube",
