@@ -11,6 +11,8 @@ use k8s_openapi::api;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use kubelet_validate::NameRule;
+
 use crate::strategy::{self, Strategy};
 use crate::table::{self, Column};
 
@@ -56,19 +58,6 @@ const NO_COLLECTION: &[&str] = &[
     "create", "delete", "get", "list", "patch", "update", "watch",
 ];
 const CREATE: &[&str] = &["create"];
-
-/// Which names an object may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// Lower case, digits, `-` and `.`, at most 253.
-    Subdomain,
-    /// The same without `.`, at most 63.
-    Label,
-    /// A label that starts with a letter.
-    Label1035,
-    /// Anything that can stand in a path.
-    PathSegment,
-}
 
 /// One kind.
 #[derive(Debug)]
@@ -173,6 +162,7 @@ pub static RESOURCES: &[Resource] = &[
         short_names: &["ep"],
         columns: table::ENDPOINTS,
         cells: table::endpoints,
+        strategy: strategy::ENDPOINTS,
         ..row(
             "",
             ("endpoints", "endpoints", "Endpoints"),
@@ -186,6 +176,7 @@ pub static RESOURCES: &[Resource] = &[
         columns: table::EVENT,
         cells: table::event,
         strategy: strategy::EVENT,
+        names: NameRule::PathSegment,
         ..row(
             "",
             ("events", "event", "Event"),
@@ -334,7 +325,7 @@ pub static RESOURCES: &[Resource] = &[
         short_names: &["svc"],
         categories: &["all"],
         subresources: &[sub("status", "Service", READ_WRITE)],
-        names: NameRule::Label1035,
+        names: NameRule::Label,
         strategy: strategy::SERVICE,
         columns: table::SERVICE,
         cells: table::service,
@@ -409,6 +400,7 @@ pub static RESOURCES: &[Resource] = &[
         strategy: strategy::SIGNING_REQUEST,
         columns: table::SIGNING_REQUEST,
         cells: table::signing_request,
+        names: NameRule::PathSegment,
         ..row(
             "certificates.k8s.io",
             (
@@ -423,6 +415,7 @@ pub static RESOURCES: &[Resource] = &[
     Resource {
         columns: table::LEASE,
         cells: table::lease,
+        strategy: strategy::LEASE,
         ..row(
             "coordination.k8s.io",
             ("leases", "lease", "Lease"),
@@ -447,6 +440,7 @@ pub static RESOURCES: &[Resource] = &[
         namespaced: false,
         columns: table::RUNTIME_CLASS,
         cells: table::runtime_class,
+        strategy: strategy::RUNTIME_CLASS,
         ..row(
             "node.k8s.io",
             ("runtimeclasses", "runtimeclass", "RuntimeClass"),
@@ -483,6 +477,7 @@ pub static RESOURCES: &[Resource] = &[
         namespaced: false,
         columns: table::CSI_NODE,
         cells: table::csi_node,
+        strategy: strategy::CSI_NODE,
         ..row(
             "storage.k8s.io",
             ("csinodes", "csinode", "CSINode"),

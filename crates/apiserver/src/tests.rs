@@ -38,6 +38,7 @@ mod proxy;
 mod rights;
 mod signing_requests;
 mod tokens;
+mod validation;
 mod verbs;
 mod watch;
 
