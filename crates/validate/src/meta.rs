@@ -51,6 +51,9 @@ pub(crate) fn labels(
     problems: &mut Problems,
 ) {
     for (key, value) in labels.into_iter().flatten() {
+        if problems.is_full() {
+            return;
+        }
         problems.reasons(path, key, names::label_key(key));
         problems.reasons(path, value, names::label_value(value));
     }
@@ -65,7 +68,9 @@ pub(crate) fn annotations(
     let mut size = 0;
     for (key, value) in annotations.into_iter().flatten() {
         size += key.len() + value.len();
-        problems.reasons(path, key, names::label_key(&key.to_lowercase()));
+        if !problems.is_full() {
+            problems.reasons(path, key, names::label_key(&key.to_lowercase()));
+        }
     }
     if size > ANNOTATIONS_LIMIT {
         problems.too_long(path, ANNOTATIONS_LIMIT);

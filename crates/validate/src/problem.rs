@@ -111,6 +111,11 @@ impl Problems {
         self.0.len()
     }
 
+    /// Whether nothing more is kept, so that nothing more is worth looking for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_PROBLEMS
+    }
+
     pub(crate) fn append(&mut self, others: Self) {
         let room = MAX_PROBLEMS.saturating_sub(self.0.len());
         self.0.extend(others.0.into_iter().take(room));
@@ -124,7 +129,7 @@ impl Problems {
     }
 
     fn push(&mut self, kind: ProblemKind, path: impl Into<String>, value: &str, detail: &str) {
-        if self.0.len() >= MAX_PROBLEMS {
+        if self.is_full() {
             return;
         }
         let mut message = kind.words().to_owned();
@@ -156,7 +161,7 @@ impl Problems {
         value: impl Serialize,
         reasons: Vec<String>,
     ) {
-        if reasons.is_empty() {
+        if reasons.is_empty() || self.is_full() {
             return;
         }
         let (path, value) = (path.into(), shown(value));

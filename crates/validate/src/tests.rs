@@ -128,7 +128,7 @@ fn metadata_is_that_of_its_kind() {
         ),
         ("{generateName: 'a-'}", &[]),
         (
-            "{generateName: 'A-'}",
+            "{generateName: 'AB-'}",
             &["metadata.generateName|a lowercase RFC 1123 subdomain"],
         ),
         ("{namespace: ''}", &["metadata.namespace|Required value"]),

@@ -146,7 +146,7 @@ fn volumes_and_claims() {
         ("{spec: {volumeMode: invalid}}", &["spec.volumeMode|Unsupported value: \"invalid\": supported values: \"Block\", \"Filesystem\""]),
         ("{spec: {dataSource: {kind: VolumeSnapshot, name: a}}}", &["spec.dataSource|must be 'PersistentVolumeClaim' when referencing the default apiGroup"]),
         ("{spec: {dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: ''}}}", &["spec.dataSource.name|Required"]),
-        ("{spec: {dataSource: {apiGroup: a.b, kind: K, name: n}, dataSourceRef: {apiGroup: a.b, kind: K, name: m}}}", &["spec|must match dataSourceRef"]),
+        ("{spec: {dataSource: {apiGroup: a.b, kind: K, name: nx}, dataSourceRef: {apiGroup: a.b, kind: K, name: m}}}", &["spec|must match dataSourceRef"]),
     ]);
     check_changes::<PersistentVolumeClaim>(&claim, &[
         ("{}", "{spec: {volumeName: v}}", &[]),
@@ -207,7 +207,7 @@ fn storage() {
         ("{}", &[]),
         ("{spec: {attachRequired: null, podInfoOnMount: null, storageCapacity: null, seLinuxMount: null}}", &["spec.attachedRequired|Required", "spec.podInfoOnMount|Required", "spec.storageCapacity|Required", "spec.seLinuxMount|Required"]),
         ("{spec: {volumeLifecycleModes: [no-such-mode]}}", &["spec.volumeLifecycleModes|Unsupported value: \"no-such-mode\""]),
-        ("{spec: {fsGroupPolicy: no}}", &["spec.fsGroupPolicy|Unsupported value"]),
+        ("{spec: {fsGroupPolicy: x}}", &["spec.fsGroupPolicy|Unsupported value"]),
         ("{spec: {tokenRequests: [{audience: a, expirationSeconds: 10}, {audience: a}]}}", &["spec.tokenRequests[0].expirationSeconds|may not specify a duration less than 10 minutes", "spec.tokenRequests[1].audience|Duplicate value: \"a\""]),
         ("{spec: {serviceAccountTokenInSecrets: true}}", &["spec.serviceAccountTokenInSecrets|no tokenRequests are specified"]),
         ("{spec: {nodeAllocatableUpdatePeriodSeconds: 9}}", &["spec.nodeAllocatableUpdatePeriodSeconds|must be greater than or equal to 10 seconds"]),

@@ -146,7 +146,7 @@ fn variables() {
     check_containers(&[
         ("{env: [{name: abc, value: value}, {name: ABC.xyz, value: ''}, {name: 'a=c'}]}", &["spec.containers[0].env[2].name|a valid environment variable name must consist only of printable ASCII characters other than '='"]),
         ("{env: [{name: ''}]}", &["spec.containers[0].env[0].name|Required"]),
-        ("{env: [{name: a, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.annotations['key']}}}, {name: b, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: status.podIPs}}}]}", &[]),
+        ("{env: [{name: a, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: \"metadata.annotations['key']\"}}}, {name: b, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: status.podIPs}}}]}", &[]),
         ("{env: [{name: a, valueFrom: {secretKeyRef: {name: some-secret, key: secret-key}}}, {name: b, valueFrom: {configMapKeyRef: {name: some-config-map, key: some-key}}}]}", &[]),
         ("{env: [{name: a, value: foo, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}}]}", &["spec.containers[0].env[0].valueFrom|may not be specified when `value` is not empty"]),
         ("{env: [{name: a, valueFrom: {}}]}", &["spec.containers[0].env[0].valueFrom|must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"]),

@@ -49,7 +49,7 @@ fn a_pod_changes_in_few_places() {
         (terms(one), terms(&format!("{one}, {one}")), vec![format!("{at}|no additions/deletions to non-empty NodeSelectorTerms list are allowed")]),
         ("{metadata: {annotations: {container.apparmor.security.beta.kubernetes.io/ctr: runtime/default}}}".to_owned(), "{}".to_owned(), vec!["metadata.annotations[container.apparmor.security.beta.kubernetes.io/ctr]|may not remove or update AppArmor annotations".to_owned()]),
         ("{}".to_owned(), "{metadata: {annotations: {container.apparmor.security.beta.kubernetes.io/ctr: runtime/default}}}".to_owned(), vec!["metadata.annotations[container.apparmor.security.beta.kubernetes.io/ctr]|may not add AppArmor annotations".to_owned()]),
-        ("{spec: {nodeName: n}}".to_owned(), "{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: n}}".to_owned(), vec!["metadata.annotations[kubernetes.io/config.mirror]|may not add mirror pod annotation".to_owned()]),
+        ("{spec: {nodeName: nx}}".to_owned(), "{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: nx}}".to_owned(), vec!["metadata.annotations[kubernetes.io/config.mirror]|may not add mirror pod annotation".to_owned()]),
     ]
     .into();
     for (old, new, expected) in &rows {
@@ -70,7 +70,7 @@ fn what_a_kubelet_may_say() {
         ("{}".into(), "{status: {observedGeneration: -1}}".into(), vec!["status.observedGeneration|must be a non-negative integer"]),
         ("{}".into(), "{status: {nominatedNodeName: node1}}".into(), vec![]),
         ("{}".into(), "{status: {nominatedNodeName: 'a b'}}".into(), vec!["status.nominatedNodeName|subdomain"]),
-        ("{spec: {nodeName: n}}".into(), "{spec: {nodeName: n}, status: {nominatedNodeName: node1}}".into(), vec!["status.nominatedNodeName|may not be set on pods that are already bound to a node"]),
+        ("{spec: {nodeName: nx}}".into(), "{spec: {nodeName: nx}, status: {nominatedNodeName: node1}}".into(), vec!["status.nominatedNodeName|may not be set on pods that are already bound to a node"]),
         ("{status: {qosClass: Burstable}}".into(), "{status: {qosClass: Guaranteed}}".into(), vec!["status.qosClass|field is immutable"]),
         (ended(0), running.into(), vec![]),
         (policy("Never", &ended(0)), policy("Never", running), vec!["status.containerStatuses[0].state|may not be transitioned to non-terminated state"]),
@@ -105,7 +105,7 @@ fn containers_that_are_added_to_a_running_pod() {
         ("{}".into(), e("").replace("name: debugger", "name: ctr"), vec!["spec.ephemeralContainers[0].name|Duplicate value: \"ctr\""]),
         ("{}".into(), e("").replace("image: busybox", "image: ''"), vec!["spec.ephemeralContainers[0].image|Required"]),
         ("{}".into(), e("").replace("image: busybox", "image: ' a'"), vec!["spec.ephemeralContainers[0].image|must not have leading or trailing whitespace"]),
-        ("{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: n}}".into(), e(""), vec!["|static pods do not support ephemeral containers"]),
+        ("{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: nx}}".into(), e(""), vec!["|static pods do not support ephemeral containers"]),
     ];
     for (old, new, expected) in &rows {
         let (old_pod, new_pod): (Pod, Pod) = (read(&laid(&base(), old)), read(&laid(&base(), new)));
@@ -125,7 +125,7 @@ fn a_resize_changes_processor_and_memory_alone() {
         (r("{requests: {cpu: 100m}}"), r("{requests: {cpu: '-1'}}"), vec!["spec.containers[0].resources.requests[cpu]|must be greater than or equal to 0"]),
         ("{}".into(), "{spec: {containers: []}}".into(), vec!["spec.containers|Required", "spec.containers|containers may not be added or removed on resize"]),
         ("{}".into(), with("other", ""), vec!["spec|only cpu and memory resources are mutable"]),
-        ("{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: n}}".into(), "{}".into(), vec!["|static pods cannot be resized"]),
+        ("{metadata: {annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: nx}}".into(), "{}".into(), vec!["|static pods cannot be resized"]),
         ("{spec: {os: {name: windows}}}".into(), "{spec: {os: {name: windows}}}".into(), vec!["|windows pods cannot be resized"]),
         ("{spec: {resources: {requests: {cpu: 100m}}}}".into(), "{spec: {resources: {requests: {cpu: 200m}}}}".into(), vec![]),
         ("{spec: {resources: {requests: {cpu: 100m}}}}".into(), "{}".into(), vec!["spec.resources|pod-level resources cannot be removed", "spec|only cpu and memory resources are mutable at pod-level"]),
