@@ -24,12 +24,16 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("kubelet-api", &[]),
     ("kubelet-tls", &[]),
     ("kubelet-ports", &[]),
     ("kubelet-model", &["kubelet-api"]),
-    ("kubelet-decide", &["kubelet-model", "kubelet-api"]),
+    ("kubelet-validate", &["kubelet-model"]),
+    (
+        "kubelet-decide",
+        &["kubelet-model", "kubelet-api", "kubelet-validate"],
+    ),
     ("kubelet-cri", &["kubelet-model", "kubelet-api"]),
     ("kubelet-host", &["kubelet-model"]),
     ("kubelet-cluster", &["kubelet-model", "kubelet-tls"]),
@@ -58,7 +62,12 @@ const EDGES: [(&str, &[&str]); 12] = [
     ),
     (
         "kubelet-apiserver",
-        &["kubelet-model", "kubelet-tls", "kubelet-ports"],
+        &[
+            "kubelet-model",
+            "kubelet-tls",
+            "kubelet-ports",
+            "kubelet-validate",
+        ],
     ),
     (
         "hyperkube",

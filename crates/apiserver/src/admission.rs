@@ -7,8 +7,6 @@
 //! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::failure::{Cause, Failure};
@@ -22,6 +20,7 @@ use crate::user::User;
 mod audiences;
 mod node_restriction;
 mod runtime_class;
+mod service;
 mod service_account;
 
 #[cfg(test)]
@@ -84,7 +83,7 @@ pub(crate) fn create(
             tolerations(object);
             runtime_class::admit(registry, resource, object)?;
         }
-        "services" => service_address(registry, object),
+        "services" => service::admit(registry, resource, object)?,
         references::SIGNING_REQUESTS => {
             requester(object, who);
             requests_have_room(registry, who)?;
@@ -120,8 +119,12 @@ pub(crate) fn update(
     old: &Value,
     who: &User,
 ) -> Result<(), Failure> {
-    if place.resource.storage == "pods" {
-        keep_mirror(place, new, old)?;
+    match place.resource.storage {
+        "pods" => keep_mirror(place, new, old)?,
+        "services" if through == Through::Object => {
+            service::admit(registry, place.resource, new)?;
+        }
+        _ => {}
     }
     let sub = match through {
         Through::Object => "",
@@ -303,24 +306,4 @@ fn requests_have_room(registry: &Registry, who: &User) -> Result<(), Failure> {
         who.name
     );
     Err(Failure::too_many_requests(why, 10))
-}
-
-/// The first address of 10.96.0.0/16 that no other service has; nothing routes it.
-fn service_address(registry: &Registry, service: &mut Value) {
-    let external = text(service, "/spec/type") == "ExternalName";
-    let given = text(service, "/spec/clusterIP");
-    if external || !given.is_empty() {
-        return;
-    }
-    let services = registry.store.list("services/").objects;
-    let taken: BTreeSet<String> = services
-        .iter()
-        .map(|one| text(&one.value(), "/spec/clusterIP").to_owned())
-        .collect();
-    let mut free = (10..=u16::MAX).map(|n| format!("10.96.{}.{}", n >> 8, n & 0xff));
-    if let Some(ip) = free.find(|ip| !taken.contains(ip)) {
-        let spec = map_mut(service, "spec");
-        spec.insert("clusterIP".to_owned(), ip.clone().into());
-        spec.insert("clusterIPs".to_owned(), json!([ip]));
-    }
 }

@@ -11,7 +11,6 @@ use crate::path::{Query, Target};
 use crate::registry::Registry;
 use crate::resources::NameRule;
 use crate::selectors::{FieldRequirement, parse_fields};
-use crate::strategy::names;
 use crate::user::User;
 
 mod node;
@@ -44,7 +43,7 @@ impl Asked {
             && let Some(only) = fields
                 .iter()
                 .find(|one| one.field == "metadata.name" && one.equal)
-            && names::problem(NameRule::PathSegment, &only.value).is_none()
+            && NameRule::PathSegment.check(&only.value).is_empty()
         {
             name.clone_from(&only.value);
         }

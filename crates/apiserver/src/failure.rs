@@ -6,6 +6,7 @@
 //! Holds: reasons, codes and messages are upstream's, since clients match on them
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/api/errors, pkg/util/validation/field (1.36); differences: none
 
+use kubelet_validate::FieldProblem;
 use serde_json::{Value, json};
 
 use crate::resources::Resource;
@@ -35,6 +36,16 @@ pub struct Cause {
     pub field: String,
     /// What it says after the path.
     pub message: String,
+}
+
+impl From<FieldProblem> for Cause {
+    fn from(problem: FieldProblem) -> Self {
+        Self {
+            reason: problem.kind.reason(),
+            field: problem.path,
+            message: problem.message,
+        }
+    }
 }
 
 impl Cause {

@@ -17,7 +17,6 @@ use crate::authz::{Asked, Decision};
 use crate::failure::Failure;
 use crate::path::decode_segment;
 use crate::resources::NameRule;
-use crate::strategy::names;
 use crate::user::User;
 
 const PREFIX: &str = "impersonate-";
@@ -103,8 +102,8 @@ impl Wanted {
     fn service_account(&self) -> Option<(&str, &str)> {
         let rest = self.name.strip_prefix("system:serviceaccount:")?;
         let (namespace, name) = rest.split_once(':')?;
-        let right = names::problem(NameRule::Label, namespace).is_none()
-            && names::problem(NameRule::Subdomain, name).is_none();
+        let right = NameRule::Label.check(namespace).is_empty()
+            && NameRule::Subdomain.check(name).is_empty();
         right.then_some((namespace, name))
     }
 

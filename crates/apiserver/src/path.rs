@@ -8,7 +8,6 @@
 //!           (deprecated since 1.11)
 
 use crate::resources::{self, NameRule, Resource, Subresource};
-use crate::strategy::names;
 
 /// The parameters of a query, in order.
 #[derive(Clone, Debug, Default)]
@@ -183,7 +182,7 @@ fn segments(path: &str) -> (Vec<(String, usize)>, bool) {
         }
         // A part that holds a slash once it is decoded would be two to whoever decodes first.
         let word = decode_segment(raw);
-        match word.filter(|word| names::problem(NameRule::PathSegment, word).is_none()) {
+        match word.filter(|word| NameRule::PathSegment.check(word).is_empty()) {
             Some(word) => parts.push((word, end)),
             None => return (parts, false),
         }

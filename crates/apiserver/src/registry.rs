@@ -20,9 +20,9 @@ use crate::admission;
 use crate::clock::{Chance, Now};
 use crate::failure::{Cause, Failure};
 use crate::object::{self, as_map, finalizers, is_deleting, metadata, name, text};
-use crate::resources::{NameRule, Resource};
+use crate::resources::Resource;
 use crate::store::{Change, Expected, Object, Store, Write, WriteError};
-use crate::strategy::{Generation, names, sizes};
+use crate::strategy::{Generation, checked};
 use crate::typed;
 use crate::user::User;
 
@@ -141,8 +141,7 @@ impl Registry {
             (resource.strategy.default)(&mut object);
             drop_empty(&mut object);
             typed::conform(resource, &mut object)?;
-            let mut causes = check_name(resource, &object);
-            causes.extend(sizes::annotations(&object));
+            let mut causes = checked::metadata(resource, &object, None);
             causes.extend((resource.strategy.validate)(&object, None));
             if !causes.is_empty() {
                 return Err(Failure::invalid(resource, name(&object), &causes));
@@ -309,14 +308,12 @@ impl Registry {
         }
         admission::update(self, place, through, new, old, who)?;
         typed::conform(resource, new)?;
-        let mut causes = Vec::new();
-        // Every way to write an object may bring annotations. One that was kept with too many can still be changed beside them.
-        let annotations = |of: &Value| of.pointer("/metadata/annotations").cloned();
-        if through == Through::Object || annotations(new) != annotations(old) {
-            causes.extend(sizes::annotations(new));
-        }
-        if through == Through::Object {
-            causes.extend((resource.strategy.validate)(new, Some(old)));
+        // Every way to write an object may bring metadata.
+        let mut causes = checked::metadata(resource, new, Some(old));
+        match through {
+            Through::Object => causes.extend((resource.strategy.validate)(new, Some(old))),
+            Through::Status => causes.extend((resource.strategy.validate_status)(new, old)),
+            Through::Sub => {}
         }
         if is_deleting(old) {
             let before: BTreeSet<&str> = finalizers(old).iter().filter_map(Value::as_str).collect();
@@ -413,26 +410,6 @@ fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<
     }
     metadata(object).insert("namespace".to_owned(), namespace.into());
     Ok(())
-}
-
-fn check_name(resource: &Resource, object: &Value) -> Vec<Cause> {
-    let called = name(object);
-    if called.is_empty() {
-        return vec![Cause::required(
-            "metadata.name",
-            "name or generateName is required",
-        )];
-    }
-    let mut rules = vec![resource.names];
-    if resource.storage == "events" {
-        rules = vec![NameRule::PathSegment];
-    }
-    let problems = rules
-        .into_iter()
-        .filter_map(|rule| names::problem(rule, called));
-    problems
-        .map(|problem| Cause::invalid("metadata.name", &called.into(), &problem))
-        .collect()
 }
 
 /// Name, namespace, UID and version that a change names are those of the object.

@@ -11,6 +11,8 @@ use k8s_openapi::api;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use kubelet_validate::NameRule;
+
 use crate::strategy::{self, Strategy};
 use crate::table::{self, Column};
 
@@ -57,19 +59,6 @@ const NO_COLLECTION: &[&str] = &[
     "create", "delete", "get", "list", "patch", "update", "watch",
 ];
 const CREATE: &[&str] = &["create"];
-
-/// Which names an object may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// Lower case, digits, `-` and `.`, at most 253.
-    Subdomain,
-    /// The same without `.`, at most 63.
-    Label,
-    /// A label that starts with a letter.
-    Label1035,
-    /// Anything that can stand in a path.
-    PathSegment,
-}
 
 /// One kind.
 #[derive(Debug)]
@@ -178,6 +167,7 @@ pub static RESOURCES: &[Resource] = &[
         deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         columns: table::ENDPOINTS,
         cells: table::endpoints,
+        strategy: strategy::ENDPOINTS,
         ..row(
             "",
             ("endpoints", "endpoints", "Endpoints"),
@@ -191,6 +181,7 @@ pub static RESOURCES: &[Resource] = &[
         columns: table::EVENT,
         cells: table::event,
         strategy: strategy::EVENT,
+        names: NameRule::PathSegment,
         ..row(
             "",
             ("events", "event", "Event"),
@@ -337,7 +328,7 @@ pub static RESOURCES: &[Resource] = &[
         categories: &["all"],
         subresources: &[sub("status", "Service", READ_WRITE)],
         selectable: &["spec.clusterIP", "spec.type"],
-        names: NameRule::Label1035,
+        names: NameRule::Label,
         strategy: strategy::SERVICE,
         columns: table::SERVICE,
         cells: table::service,
@@ -412,6 +403,7 @@ pub static RESOURCES: &[Resource] = &[
         strategy: strategy::SIGNING_REQUEST,
         columns: table::SIGNING_REQUEST,
         cells: table::signing_request,
+        names: NameRule::PathSegment,
         ..row(
             "certificates.k8s.io",
             (
@@ -426,6 +418,7 @@ pub static RESOURCES: &[Resource] = &[
     Resource {
         columns: table::LEASE,
         cells: table::lease,
+        strategy: strategy::LEASE,
         ..row(
             "coordination.k8s.io",
             ("leases", "lease", "Lease"),
@@ -450,6 +443,7 @@ pub static RESOURCES: &[Resource] = &[
         namespaced: false,
         columns: table::RUNTIME_CLASS,
         cells: table::runtime_class,
+        strategy: strategy::RUNTIME_CLASS,
         ..row(
             "node.k8s.io",
             ("runtimeclasses", "runtimeclass", "RuntimeClass"),
@@ -486,6 +480,7 @@ pub static RESOURCES: &[Resource] = &[
         namespaced: false,
         columns: table::CSI_NODE,
         cells: table::csi_node,
+        strategy: strategy::CSI_NODE,
         ..row(
             "storage.k8s.io",
             ("csinodes", "csinode", "CSINode"),

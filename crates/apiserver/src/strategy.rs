@@ -4,20 +4,20 @@
 //! Out:   the object as it is to be kept, or what is wrong with it
 //! Calls: `registry`, through the row of the kind
 //! Holds: pure; a status is changed through its own path only, and everything else not through that
-//! Upstream: pkg/registry/*/*/strategy.go, pkg/apis/*/v1/defaults.go, pkg/apis/*/validation (1.36); differences: validation is what
-//!           a kubelet and kubectl depend on, not all of it
+//! Upstream: pkg/registry/*/*/strategy.go, pkg/apis/*/v1/defaults.go (1.36)
 
+use k8s_openapi::api;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Cause;
-use crate::object::{as_map, fill, fill_text, keep, list, list_mut, map_mut, number, text};
+use crate::object::{as_map, fill, fill_text, keep, list_mut, map_mut, text};
 
+pub(crate) mod checked;
 mod event;
-pub(crate) mod names;
 mod node;
 pub(crate) mod pod;
 pub(crate) mod quantities;
-pub(crate) mod sizes;
+pub(crate) mod service;
 
 pub(crate) use event::{from_new as event_from_new, to_new as event_to_new};
 
@@ -34,6 +34,8 @@ pub struct Strategy {
     pub(crate) update_status: fn(&mut Value, &Value),
     /// What is wrong; with the old object where there is one.
     pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<Cause>,
+    /// What is wrong with a change through the path of the status.
+    pub(crate) validate_status: fn(&Value, &Value) -> Vec<Cause>,
     /// What counts as a change of what is wanted, so that the generation grows.
     pub(crate) generation: Generation,
     /// From the stored form to the one of this version, and back.
@@ -85,6 +87,7 @@ pub(crate) const PLAIN: Strategy = Strategy {
     update: no_change,
     update_status: no_change,
     validate: fine,
+    validate_status: |_, _| Vec::new(),
     generation: Generation::Absent,
     convert: None,
 };
@@ -101,7 +104,15 @@ const WITH_STATUS: Strategy = Strategy {
 pub(crate) const POD: Strategy = Strategy {
     create: pod::create,
     default: pod::default,
-    validate: pod::validate,
+    update_status: |new, old| {
+        keep_spec(new, old);
+        let class = text(old, "/status/qosClass").to_owned();
+        if !class.is_empty() {
+            fill_text(map_mut(new, "status"), "qosClass", &class);
+        }
+    },
+    validate: checked::object::<api::core::v1::Pod>,
+    validate_status: checked::status::<api::core::v1::Pod>,
     generation: Generation::OfSpec,
     ..WITH_STATUS
 };
@@ -110,7 +121,8 @@ pub(crate) const POD: Strategy = Strategy {
 pub(crate) const NODE: Strategy = Strategy {
     create: nothing,
     default: node::default,
-    validate: node::validate,
+    validate: checked::object::<api::core::v1::Node>,
+    validate_status: checked::status::<api::core::v1::Node>,
     ..WITH_STATUS
 };
 
@@ -131,16 +143,14 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
         keep(new, old, "status");
         keep(new, old, "spec");
     },
+    validate: checked::object::<api::core::v1::Namespace>,
+    validate_status: checked::status::<api::core::v1::Namespace>,
     ..WITH_STATUS
 };
 
 /// Config maps.
 pub(crate) const CONFIG_MAP: Strategy = Strategy {
-    validate: |new, old| {
-        let mut causes = immutable(new, old, &["data", "binaryData"]);
-        causes.extend(sizes::config_map(new));
-        causes
-    },
+    validate: checked::object::<api::core::v1::ConfigMap>,
     ..PLAIN
 };
 
@@ -158,21 +168,55 @@ pub(crate) const SECRET: Strategy = Strategy {
             }
         }
     },
+    validate: checked::object::<api::core::v1::Secret>,
+    ..PLAIN
+};
+
+/// Endpoints.
+pub(crate) const ENDPOINTS: Strategy = Strategy {
+    default: |endpoints| {
+        for subset in list_mut(endpoints, "/subsets") {
+            for port in list_mut(subset, "/ports") {
+                fill_text(as_map(port), "protocol", "TCP");
+            }
+        }
+    },
     validate: |new, old| {
-        let mut causes = immutable(new, old, &["data"]);
-        causes.extend(sizes::secret(new));
-        if let Some(old) = old
-            && old["type"] != new["type"]
+        let mut causes = checked::object::<api::core::v1::Endpoints>(new, old);
+        // The API server of one machine listens on the loopback address, and says so.
+        if text(new, "/metadata/namespace") == "default"
+            && text(new, "/metadata/name") == "kubernetes"
         {
-            causes.push(Cause::invalid("type", &new["type"], "field is immutable"));
+            causes.retain(|cause| !cause.message.contains("may not be in the loopback range"));
         }
         causes
     },
     ..PLAIN
 };
 
+/// Leases.
+pub(crate) const LEASE: Strategy = Strategy {
+    validate: checked::object::<api::coordination::v1::Lease>,
+    ..PLAIN
+};
+
+/// Runtime classes.
+pub(crate) const RUNTIME_CLASS: Strategy = Strategy {
+    validate: checked::object::<api::node::v1::RuntimeClass>,
+    ..PLAIN
+};
+
+/// What a node has of CSI drivers.
+pub(crate) const CSI_NODE: Strategy = Strategy {
+    validate: checked::object::<api::storage::v1::CSINode>,
+    ..PLAIN
+};
+
 /// Events as the core group has them; the form that is stored.
-pub(crate) const EVENT: Strategy = PLAIN;
+pub(crate) const EVENT: Strategy = Strategy {
+    validate: checked::object::<api::core::v1::Event>,
+    ..PLAIN
+};
 
 /// Events of `events.k8s.io`.
 pub(crate) const NEW_EVENT: Strategy = Strategy {
@@ -180,6 +224,7 @@ pub(crate) const NEW_EVENT: Strategy = Strategy {
         shown: event_to_new,
         stored: event_from_new,
     }),
+    validate: checked::new_event,
     ..PLAIN
 };
 
@@ -188,48 +233,12 @@ pub(crate) const SERVICE: Strategy = Strategy {
     create: |service| {
         as_map(service).insert("status".to_owned(), json!({"loadBalancer": {}}));
     },
-    default: default_service,
-    validate: |new, old| {
-        let mut causes = Vec::new();
-        let external = text(new, "/spec/type") == "ExternalName";
-        let headless = text(new, "/spec/clusterIP") == "None";
-        if list(new, "/spec/ports").is_empty() && !external && !headless {
-            causes.push(Cause::required("spec.ports", ""));
-        }
-        if let Some(old) = old {
-            let (before, after) = (text(old, "/spec/clusterIP"), text(new, "/spec/clusterIP"));
-            if !before.is_empty() && !external && before != after {
-                let after = Value::from(after);
-                causes.push(Cause::invalid(
-                    "spec.clusterIP",
-                    &after,
-                    "field is immutable",
-                ));
-            }
-        }
-        causes
-    },
+    default: service::default,
+    update: service::update,
+    validate: checked::object::<api::core::v1::Service>,
+    validate_status: checked::status::<api::core::v1::Service>,
     ..WITH_STATUS
 };
-
-fn default_service(service: &mut Value) {
-    let spec = map_mut(service, "spec");
-    fill_text(spec, "type", "ClusterIP");
-    fill_text(spec, "sessionAffinity", "None");
-    if spec.get("type").and_then(Value::as_str) != Some("ExternalName") {
-        fill(spec, "internalTrafficPolicy", "Cluster");
-        fill(spec, "ipFamilyPolicy", "SingleStack");
-        fill(spec, "ipFamilies", json!(["IPv4"]));
-        if let Some(ip) = spec.get("clusterIP").cloned() {
-            fill(spec, "clusterIPs", json!([ip]));
-        }
-    }
-    for port in list_mut(service, "/spec/ports") {
-        let target = port.get("port").cloned().unwrap_or_default();
-        fill_text(as_map(port), "protocol", "TCP");
-        fill(as_map(port), "targetPort", target);
-    }
-}
 
 /// Persistent volumes.
 pub(crate) const VOLUME: Strategy = Strategy {
@@ -244,6 +253,7 @@ pub(crate) const VOLUME: Strategy = Strategy {
             quantities::normalize(capacity);
         }
     },
+    validate: checked::object::<api::core::v1::PersistentVolume>,
     ..WITH_STATUS
 };
 
@@ -262,6 +272,8 @@ pub(crate) const CLAIM: Strategy = Strategy {
             quantities::normalize(requests);
         }
     },
+    validate: checked::object::<api::core::v1::PersistentVolumeClaim>,
+    validate_status: checked::status::<api::core::v1::PersistentVolumeClaim>,
     ..WITH_STATUS
 };
 
@@ -274,16 +286,8 @@ pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
             json!(["digital signature", "key encipherment"]),
         );
     },
-    validate: |new, _| {
-        let mut causes = Vec::new();
-        if text(new, "/spec/request").is_empty() {
-            causes.push(Cause::required("spec.request", ""));
-        }
-        if text(new, "/spec/signerName").is_empty() {
-            causes.push(Cause::required("spec.signerName", ""));
-        }
-        causes
-    },
+    validate: checked::object::<api::certificates::v1::CertificateSigningRequest>,
+    validate_status: checked::status::<api::certificates::v1::CertificateSigningRequest>,
     update: |new, old| {
         keep(new, old, "spec");
         keep(new, old, "status");
@@ -294,24 +298,7 @@ pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
 /// Priority classes.
 pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
     default: |class| fill_text(as_map(class), "preemptionPolicy", "PreemptLowerPriority"),
-    validate: |new, old| {
-        let mut causes = Vec::new();
-        let (name, value) = (
-            text(new, "/metadata/name"),
-            number(new, "/value").unwrap_or(0),
-        );
-        if !name.starts_with("system-") && value > 1_000_000_000 {
-            let detail = "maximum allowed value of a user defined priority is 1000000000";
-            causes.push(Cause::forbidden("value", detail));
-        }
-        if old.is_some_and(|old| number(old, "/value") != number(new, "/value")) {
-            causes.push(Cause::forbidden(
-                "value",
-                "may not be changed in an update.",
-            ));
-        }
-        causes
-    },
+    validate: checked::object::<api::scheduling::v1::PriorityClass>,
     ..PLAIN
 };
 
@@ -321,6 +308,7 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
         fill_text(as_map(class), "reclaimPolicy", "Delete");
         fill_text(as_map(class), "volumeBindingMode", "Immediate");
     },
+    validate: checked::object::<api::storage::v1::StorageClass>,
     ..PLAIN
 };
 
@@ -336,6 +324,7 @@ pub(crate) const CSI_DRIVER: Strategy = Strategy {
         fill(spec, "requiresRepublish", false);
         fill(spec, "seLinuxMount", false);
     },
+    validate: checked::object::<api::storage::v1::CSIDriver>,
     ..PLAIN
 };
 
@@ -344,6 +333,8 @@ pub(crate) const ATTACHMENT: Strategy = Strategy {
     create: |attachment| {
         as_map(attachment).insert("status".to_owned(), json!({"attached": false}));
     },
+    validate: checked::object::<api::storage::v1::VolumeAttachment>,
+    validate_status: checked::status::<api::storage::v1::VolumeAttachment>,
     ..WITH_STATUS
 };
 
@@ -351,22 +342,4 @@ pub(crate) const ATTACHMENT: Strategy = Strategy {
 fn map_mut_in<'a>(value: &'a mut Value, outer: &str, name: &str) -> &'a mut Map<String, Value> {
     let outer = map_mut(value, outer).entry(name.to_owned());
     as_map(outer.or_insert(Value::Null))
-}
-
-/// What an object that was made immutable does not let change.
-fn immutable(new: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<Cause> {
-    let Some(old) = old.filter(|old| old["immutable"] == Value::Bool(true)) else {
-        return Vec::new();
-    };
-    let detail = "field is immutable when `immutable` is set";
-    let mut causes = Vec::new();
-    if new["immutable"] != Value::Bool(true) {
-        causes.push(Cause::forbidden("immutable", detail));
-    }
-    for field in fields {
-        if old.get(field) != new.get(field) {
-            causes.push(Cause::forbidden(*field, detail));
-        }
-    }
-    causes
 }

@@ -7,6 +7,8 @@
 //! Upstream: pkg/registry/core/pod/{storage,rest}, pkg/registry/core/serviceaccount/storage/token.go,
 //!           pkg/registry/certificates (1.36); differences: no disruption budgets, so an eviction is a deletion
 
+use k8s_openapi::api::core::v1::Binding;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
@@ -16,7 +18,7 @@ use crate::object::{self, is_deleting, keep, list, map_mut, text};
 use crate::registry::{DeleteOptions, Through};
 use crate::resources::Subresource;
 use crate::server::Inner;
-use crate::strategy::pod;
+use crate::strategy::{checked, pod};
 use crate::verbs::{Call, Reply, change_with};
 
 /// What the kubelet answers.
@@ -49,14 +51,10 @@ pub(crate) async fn serve(
         "status" => change_with(server, call, Through::Status, |_, _| Ok(())).await,
         "ephemeralcontainers" => {
             change_with(server, call, Through::Sub, |new, old| {
-                let mut causes = pod::only_ephemeral_containers(new, old);
-                if pod::is_mirror(old) {
-                    causes.push(Cause::forbidden(
-                        "",
-                        "static pods do not support ephemeral containers",
-                    ));
-                }
-                refuse(call, &causes)
+                pod::only_ephemeral_containers(new, old);
+                (resource.strategy.default)(new);
+                let check = kubelet_validate::pod_ephemeral_containers;
+                refuse(call, &checked::sub(new, old, check))
             })
             .await
         }
@@ -64,7 +62,8 @@ pub(crate) async fn serve(
             change_with(server, call, Through::Sub, |new, old| {
                 pod::only_resources(new, old);
                 let qos = text(old, "/status/qosClass");
-                let mut causes = (resource.strategy.validate)(new, None);
+                (resource.strategy.default)(new);
+                let mut causes = checked::sub(new, old, kubelet_validate::pod_resize);
                 if pod::qos_class(new) != qos {
                     let qos_now = pod::qos_class(new).into();
                     causes.push(Cause::invalid(
@@ -89,7 +88,7 @@ pub(crate) async fn serve(
                 keep(new, old, "spec");
                 keep(new, old, "status");
                 map_mut(new, "status").insert("conditions".to_owned(), conditions.into());
-                Ok(())
+                refuse(call, &(resource.strategy.validate)(new, Some(old)))
             })
             .await
         }
@@ -151,10 +150,11 @@ fn done() -> Reply {
 async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let binding = call.object()?;
     let node = text(&binding, "/target/name").to_owned();
-    if node.is_empty() {
-        let causes = [Cause::required("target.name", "")];
-        refuse(call, &causes)?;
-    }
+    let binding_of = Binding::deserialize(&binding);
+    let problems = binding_of.map(|binding| kubelet_validate::binding(&binding));
+    let problems = problems.map_err(|why| Failure::bad_request(why.to_string()))?;
+    let causes: Vec<Cause> = problems.into_iter().map(Cause::from).collect();
+    refuse(call, &causes)?;
     let now = object::time(server.registry.now());
     let (resource, place) = (call.target.resource, call.place());
     let bind = |old: &Value| {

@@ -41,6 +41,7 @@ mod requests;
 mod rights;
 mod signing_requests;
 mod tokens;
+mod validation;
 mod verbs;
 mod warnings;
 mod watch;

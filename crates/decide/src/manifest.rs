@@ -14,15 +14,14 @@ mod defaults;
 mod image_name;
 mod quantity;
 mod unbuilt;
-mod validate;
 
 pub use decode::{MAX_MANIFEST_BYTES, ManifestProblem, decode_manifest, locate_field};
 pub use defaults::{apply_v1_defaults, canonical_amounts};
+pub use kubelet_validate::FieldProblem;
 pub use unbuilt::{unbuilt_fields, unbuilt_fields_from};
-pub use validate::{FieldProblem, validate_static_pod};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use std::fmt;
 
 /// Annotation with the UID of the manifest.
@@ -112,12 +111,13 @@ fn tolerate_no_execute(spec: &mut PodSpec) {
     }
 }
 
-/// Init containers and containers with their paths.
-fn containers_of(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
-    let init = spec.init_containers.iter().flatten().enumerate();
-    let init = init.map(|(index, held)| (format!("spec.initContainers[{index}]"), held));
-    let regular = spec.containers.iter().enumerate();
-    init.chain(regular.map(|(index, held)| (format!("spec.containers[{index}]"), held)))
+/// Every problem of a static pod that has its defaults and its identity. Empty means it may run.
+pub fn validate_static_pod(pod: &Pod) -> Vec<FieldProblem> {
+    let mut problems = kubelet_validate::pod(pod);
+    if let Some(spec) = &pod.spec {
+        problems.extend(api_references::found_in(spec));
+    }
+    problems
 }
 
 /// Why a file of the manifest directory is not read.

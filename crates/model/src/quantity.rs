@@ -104,6 +104,21 @@ impl Quantity {
         self.format
     }
 
+    /// True below zero.
+    pub const fn is_negative(&self) -> bool {
+        self.nanos < 0
+    }
+
+    /// True without a fraction of a unit.
+    pub const fn is_integer(&self) -> bool {
+        self.nanos % NANO == 0
+    }
+
+    /// Whether it is a whole number of times `page`, which itself must be a positive integer.
+    pub fn is_multiple_of(&self, page: &Self) -> bool {
+        page.nanos > 0 && page.is_integer() && self.nanos % page.nanos == 0
+    }
+
     /// True for nothing at all.
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0

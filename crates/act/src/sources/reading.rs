@@ -185,13 +185,13 @@ fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Ve
             IdentityError::Json(_) => String::new(),
         };
         let message = error.to_string();
-        vec![FieldProblem { path, message }]
+        vec![FieldProblem::invalid(path, message)]
     })?;
     if let Err(why) = PodUid::parse(&uid) {
         // Upstream takes any text of the manifest, and would leave the pods' directory with it.
         let path = "metadata.uid".to_owned();
         let message = format!("Invalid value: {why}: must do as the name of a directory");
-        return Err(vec![FieldProblem { path, message }]);
+        return Err(vec![FieldProblem::invalid(path, message)]);
     }
     let first = seen.known.get(&uid).copied().unwrap_or(seen.now);
     let pod = identify_static_pod(pod, &uid, place.node_name, place.source(), first);
@@ -205,6 +205,6 @@ fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Ve
             error.what.to_owned(),
             format!("Invalid value: {}", error.why),
         );
-        vec![FieldProblem { path, message }]
+        vec![FieldProblem::invalid(path, message)]
     })
 }

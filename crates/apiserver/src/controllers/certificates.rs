@@ -24,7 +24,6 @@ use crate::object::{self, list, map_mut, number, text};
 use crate::registry::{DeleteOptions, Place, Registry, Through};
 use crate::resources::{NameRule, by_storage};
 use crate::server::Inner;
-use crate::strategy::names;
 use crate::user::User;
 
 mod cleaner;
@@ -323,7 +322,7 @@ fn may_be_a_nodes(name: &str) -> bool {
         || name.starts_with("kubernetes.default.");
     let ends = [".svc", ".cluster.local", ".localhost"];
     let is_clusters = is_servers || ends.iter().any(|end| name.ends_with(end));
-    names::problem(NameRule::Subdomain, name).is_none() && !is_clusters
+    NameRule::Subdomain.check(name).is_empty() && !is_clusters
 }
 
 /// The same for addresses: those of this machine alone, and of Services.

@@ -124,28 +124,36 @@ async fn unknown_fields_are_dropped_from_whatever_is_kept() {
 #[tokio::test]
 async fn a_name_that_a_json_library_knows_is_a_name() {
     let world = World::new().await;
+    // Whose names of metadata are anybody's.
+    let attachments = "/apis/storage.k8s.io/v1/volumeattachments";
+    let attachment = json!({"metadata": {"name": "m"},
+        "spec": {"attacher": "a.example", "nodeName": "n", "source": {"persistentVolumeName": "v"}}});
     world
-        .do_it(&format!("POST {CONFIG_MAPS}"), config_map("m", &json!({})))
+        .do_it(&format!("POST {attachments}"), attachment)
         .await;
+    let path = format!("{attachments}/m");
     let key = "$serde_json::private::RawValue";
     for (line, body) in [
         (
             "PATCH:json",
-            json!([{"op": "add", "path": "/metadata/annotations", "value": {}}, {"op": "add", "path": format!("/metadata/annotations/{key}"), "value": "no json"}]),
+            json!([{"op": "add", "path": "/status/attachmentMetadata", "value": {}}, {"op": "add", "path": format!("/status/attachmentMetadata/{key}"), "value": "no json"}]),
         ),
         (
             "PATCH:merge",
-            json!({"metadata": {"annotations": {key: "[[["}}}),
+            json!({"status": {"attachmentMetadata": {key: "[[["}}}),
         ),
     ] {
-        world.do_it(&format!("{line} {MAP}"), body).await;
+        world.do_it(&format!("{line} {path}/status"), body).await;
         assert_readable(&world);
         let (code, body) = world
-            .send(&User::admin(), &format!("GET {MAP}"), &Value::Null, "")
+            .send(&User::admin(), &format!("GET {path}"), &Value::Null, "")
             .await;
         let shown = read_kept(&body.collect().await.unwrap().to_bytes()).unwrap();
         assert_eq!(code, 200);
-        assert!(shown["metadata"]["annotations"][key].is_string(), "{shown}");
+        assert!(
+            shown["status"]["attachmentMetadata"][key].is_string(),
+            "{shown}"
+        );
     }
 }
 
@@ -179,13 +187,16 @@ async fn copies_of_a_json_patch_are_bounded_as_upstream_bounds_them() {
             "\"Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001\""
         )
     );
-    // What comes out is no larger than the store takes.
-    let large: Vec<Value> = (0..20)
-        .map(|n| json!({"op": "copy", "from": "/data/a", "path": format!("/metadata/labels/n{n}")}))
+    // What comes out is no larger than the store takes; the texts of an event of the old form may have any length.
+    let large = event("large", &"x".repeat(1_000_000));
+    world.do_it(&format!("POST {EVENTS}"), large).await;
+    let copies: Vec<Value> = ["reason", "action", "reportingInstance"]
+        .iter()
+        .map(|field| json!({"op": "copy", "from": "/message", "path": format!("/{field}")}))
         .collect();
     assert_eq!(
         world
-            .refused(&format!("PATCH:json {MAP}"), large.into())
+            .refused(&format!("PATCH:json {EVENTS}/large"), copies.into())
             .await
             .0,
         413
@@ -348,6 +359,14 @@ async fn events_go_whatever_their_dates_say() {
     let mut dated = event("dated", "");
     dated["lastTimestamp"] = late.into();
     dated["eventTime"] = "2099-01-01T00:00:00.000000Z".into();
+    for field in [
+        "reportingComponent",
+        "reportingInstance",
+        "action",
+        "reason",
+    ] {
+        dated[field] = "a".into();
+    }
     dated["series"] = json!({"count": 2, "lastObservedTime": "2099-01-01T00:00:00.000000Z"});
     world.do_it(&format!("POST {EVENTS}"), dated).await;
     world

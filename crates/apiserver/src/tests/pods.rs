@@ -111,10 +111,10 @@ async fn a_wrong_pod_is_told_all_that_is_wrong() {
     assert_eq!(
         fields,
         [
-            "spec.restartPolicy",
             "spec.containers[0].image",
             "spec.containers[1].volumeMounts[0].name",
-            "spec.containers[1].name"
+            "spec.containers[1].name",
+            "spec.restartPolicy",
         ]
     );
 }

@@ -341,6 +341,17 @@ async fn every_kind_can_be_made_listed_patched_and_deleted() {
                 json!({"metadata": {"name": "thing"}, "spec": {"request": "eA==", "signerName": "example.com/x"}})
             }
             "CSIDriver" | "CSINode" => json!({"metadata": {"name": "thing"}, "spec": {}}),
+            "PersistentVolumeClaim" => json!({"metadata": {"name": "thing"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+            "PersistentVolume" => json!({"metadata": {"name": "thing"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/a"}}}),
+            "RuntimeClass" => json!({"metadata": {"name": "thing"}, "handler": "h"}),
+            "StorageClass" => {
+                json!({"metadata": {"name": "thing"}, "provisioner": "example.com/p"})
+            }
+            "VolumeAttachment" => json!({"metadata": {"name": "thing"},
+                "spec": {"attacher": "a.example", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+            "Event" if !row.group.is_empty() => new_event("thing"),
             _ => json!({"metadata": {"name": "thing"}}),
         };
         let made = world.do_it(&format!("POST {base}"), body).await;
@@ -383,17 +394,22 @@ async fn every_kind_can_be_made_listed_patched_and_deleted() {
     }
 }
 
+/// An event of the newer group with all that such a one has.
+fn new_event(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}, "note": "hello",
+        "reason": "R", "type": "Normal", "reportingController": "c", "reportingInstance": "c-1", "action": "Look",
+        "eventTime": "2026-11-25T12:00:00.000000Z",
+    })
+}
+
 #[tokio::test]
 async fn an_event_is_the_same_in_both_groups() {
     let world = World::new().await;
-    let event = json!({
-        "metadata": {"name": "e"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}, "note": "hello",
-        "reason": "R", "type": "Normal", "reportingController": "c", "eventTime": "2026-11-25T12:00:00.000000Z",
-    });
     world
         .do_it(
             "POST /apis/events.k8s.io/v1/namespaces/default/events",
-            event,
+            new_event("e"),
         )
         .await;
     let core = world.get("/api/v1/namespaces/default/events/e").await;
@@ -408,12 +424,16 @@ async fn an_event_is_the_same_in_both_groups() {
     let patched = world
         .do_it(
             "PATCH /apis/events.k8s.io/v1/namespaces/default/events/e",
-            json!({"note": "bye"}),
+            json!({"series": {"count": 2, "lastObservedTime": "2026-11-25T12:01:00.000000Z"}}),
         )
         .await;
     assert_eq!(
-        (&patched["note"], &patched["message"]),
-        (&json!("bye"), &Value::Null)
+        (
+            &patched["note"],
+            &patched["message"],
+            &patched["series"]["count"]
+        ),
+        (&json!("hello"), &Value::Null, &json!(2))
     );
 }
 

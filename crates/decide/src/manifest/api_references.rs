@@ -6,13 +6,18 @@
 //! Holds: a static pod starts without an API server, so whatever needs one is refused, not waited for
 //! Upstream: pkg/api/pod/util.go (HasAPIObjectReference, VisitPodSecretNames, VisitPodConfigmapNames)
 
-use super::containers_of;
-use super::validate::Problems;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ProjectedVolumeSource, Volume};
+use kubelet_validate::{FieldProblem, Problems, containers_of};
 use serde_json::Value;
 
-/// Adds a problem for each reference to an API object.
-pub(super) fn refuse_api_references(spec: &PodSpec, problems: &mut Problems) {
+/// A problem for each reference to an API object.
+pub(super) fn found_in(spec: &PodSpec) -> Vec<FieldProblem> {
+    let mut problems = Problems::default();
+    refuse_api_references(spec, &mut problems);
+    problems.found()
+}
+
+fn refuse_api_references(spec: &PodSpec, problems: &mut Problems) {
     let mut refuse = |path: String, what: &str| {
         problems.forbidden(path, &format!("static pods may not reference {what}"));
     };

@@ -4,15 +4,14 @@
 //! Out:   the same pod with every default of v1, and the small repairs of the conversion to the internal type
 //! Calls: the static pod sources, before the UID is computed
 //! Holds: idempotent; requests follow limits before amounts are rounded to thousandths
-//! Gap:   pod-level resources (`spec.resources`) take no defaults yet, and ephemeral containers none, since
-//!        validation refuses them
+//! Gap:   pod-level resources (`spec.resources`) take no defaults yet
 //! Upstream: pkg/apis/core/v1/defaults.go, zz_generated.defaults.go, conversion.go
 
 use super::image_name::is_latest;
 use super::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, HTTPGetAction, ObjectFieldSelector, Pod, PodSpec, Probe,
-    ResourceFieldSelector, ResourceRequirements, Volume, VolumeProjection,
+    Container, EmptyDirVolumeSource, EphemeralContainer, HTTPGetAction, ObjectFieldSelector, Pod,
+    PodSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -50,6 +49,20 @@ pub fn apply_v1_defaults(pod: &mut Pod) {
     {
         default_container(container, host_network);
     }
+    for container in spec.ephemeral_containers.iter_mut().flatten() {
+        default_ephemeral(container);
+    }
+}
+
+/// Validation refuses them in a manifest, and says nothing of what is only left out.
+fn default_ephemeral(container: &mut EphemeralContainer) {
+    let policy = pull_policy(container.image.as_deref());
+    default_text(&mut container.image_pull_policy, policy);
+    default_text(
+        &mut container.termination_message_path,
+        "/dev/termination-log",
+    );
+    default_text(&mut container.termination_message_policy, "File");
 }
 
 /// Puts every amount into the canonical text in which Go prints it, rounded up to thousandths where Go rounds.
@@ -127,12 +140,17 @@ fn default_pod_spec(spec: &mut PodSpec) {
     spec.service_account.clone_from(&spec.service_account_name);
 }
 
-fn default_container(container: &mut Container, host_network: bool) {
-    let policy = if is_latest(container.image.as_deref().unwrap_or_default()) {
+/// A moving tag is always pulled.
+fn pull_policy(image: Option<&str>) -> &'static str {
+    if is_latest(image.unwrap_or_default()) {
         "Always"
     } else {
         "IfNotPresent"
-    };
+    }
+}
+
+fn default_container(container: &mut Container, host_network: bool) {
+    let policy = pull_policy(container.image.as_deref());
     default_text(&mut container.image_pull_policy, policy);
     default_text(
         &mut container.termination_message_path,

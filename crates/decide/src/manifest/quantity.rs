@@ -1,8 +1,8 @@
-//! Amounts in manifests: compared, rounded up to thousandths, printed in canonical form.
+//! Amounts in manifests: rounded up to thousandths, printed in canonical form.
 //!
 //! In:    `100m`, `1.5Gi`, `1e3`
 //! Out:   whole nano-units and the canonical text
-//! Calls: defaults and validation of this directory only; the model's own quantity takes over when it is merged
+//! Calls: defaults of this directory only; everything else uses the model's own quantity
 //! Holds: no floating point
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/api/resource
 
@@ -37,26 +37,6 @@ pub(super) struct Quantity {
 }
 
 impl Quantity {
-    /// Below zero?
-    pub(super) fn is_negative(&self) -> bool {
-        self.nano < 0
-    }
-
-    /// Exactly zero?
-    pub(super) fn is_zero(&self) -> bool {
-        self.nano == 0
-    }
-
-    /// Has no fraction of a unit?
-    pub(super) fn is_integer(&self) -> bool {
-        self.nano % NANO == 0
-    }
-
-    /// Whether it is a whole number of times `page`, which itself must be a positive integer.
-    pub(super) fn divisible_by(&self, page: &Self) -> bool {
-        page.nano > 0 && page.is_integer() && (round_away(self.nano, NANO) % page.nano) == 0
-    }
-
     /// Rounded away from zero to thousandths, which is all the API keeps.
     pub(super) fn rounded_to_milli(self) -> Self {
         Self {

@@ -13,6 +13,74 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+/// Signals of Linux, in upstream's order.
+const SIGNALS: [&str; 65] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMAX-1",
+    "SIGRTMAX-10",
+    "SIGRTMAX-11",
+    "SIGRTMAX-12",
+    "SIGRTMAX-13",
+    "SIGRTMAX-14",
+    "SIGRTMAX-2",
+    "SIGRTMAX-3",
+    "SIGRTMAX-4",
+    "SIGRTMAX-5",
+    "SIGRTMAX-6",
+    "SIGRTMAX-7",
+    "SIGRTMAX-8",
+    "SIGRTMAX-9",
+    "SIGRTMIN",
+    "SIGRTMIN+1",
+    "SIGRTMIN+10",
+    "SIGRTMIN+11",
+    "SIGRTMIN+12",
+    "SIGRTMIN+13",
+    "SIGRTMIN+14",
+    "SIGRTMIN+15",
+    "SIGRTMIN+2",
+    "SIGRTMIN+3",
+    "SIGRTMIN+4",
+    "SIGRTMIN+5",
+    "SIGRTMIN+6",
+    "SIGRTMIN+7",
+    "SIGRTMIN+8",
+    "SIGRTMIN+9",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
 const MAX_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
@@ -34,9 +102,8 @@ pub(super) fn validate_probes(
                 validate_hook(&format!("{at}.{field}"), hook, grace, problems);
             }
         }
-        if lifecycle.stop_signal.is_some() && os.is_none() {
-            let detail = "may not be set for containers with empty `spec.os.name`";
-            problems.forbidden(format!("{at}.stopSignal"), detail);
+        if let Some(signal) = &lifecycle.stop_signal {
+            check_stop_signal(&format!("{at}.stopSignal"), signal, os, problems);
         }
     }
     for (field, probe, restarts) in [
@@ -59,6 +126,18 @@ pub(super) fn validate_probes(
                 detail,
             );
         }
+    }
+}
+
+fn check_stop_signal(at: &str, signal: &str, os: Option<&PodOS>, problems: &mut Problems) {
+    match os.map(|os| os.name.as_str()) {
+        None => {
+            let detail = "may not be set for containers with empty `spec.os.name`";
+            problems.forbidden(at, detail);
+        }
+        Some("windows") => problems.known(at, Some(signal), &["SIGKILL", "SIGTERM"]),
+        Some("linux") => problems.known(at, Some(signal), &SIGNALS),
+        Some(_) => {}
     }
 }
 
@@ -210,8 +289,7 @@ pub(super) fn validate_restart_rules(path: &str, container: &Container, problems
     }
     let at = format!("{path}.restartPolicyRules");
     if rules.len() > MAX_RULES {
-        let detail = format!("must have at most {MAX_RULES} items");
-        problems.push(at.as_str(), "Too many", &rules.len().to_string(), &detail);
+        problems.too_many(at.as_str(), rules.len(), MAX_RULES);
     }
     for (index, rule) in rules.iter().enumerate() {
         let at = format!("{at}[{index}]");
@@ -229,9 +307,7 @@ pub(super) fn validate_restart_rules(path: &str, container: &Container, problems
         }
         let count = codes.values.as_ref().map_or(0, Vec::len);
         if count > MAX_EXIT_CODES {
-            let detail = format!("must have at most {MAX_EXIT_CODES} items");
-            let values = format!("{at}.exitCodes.values");
-            problems.push(values, "Too many", &count.to_string(), &detail);
+            problems.too_many(format!("{at}.exitCodes.values"), count, MAX_EXIT_CODES);
         }
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! In:    the pod's spec and its good volumes
 //! Out:   problems
-//! Calls: validation of this directory
+//! Calls: `pod`, ephemeral containers
 //! Holds: names are unique over both kinds; init containers that end have neither probes nor hooks
 //! Upstream: pkg/apis/core/validation/validation.go (validateContainers, validateInitContainers, ValidateEnv)
 
-use super::super::quantity::Quantity;
 use super::volumes::{Volumes, validate_mounts};
-use super::{Problems, names, probes, resources, security, text};
+use super::{Problems, list, names, probes, resources, security, text};
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, ResourceFieldSelector,
 };
+use kubelet_model::quantity::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an environment variable can take from the pod.
@@ -46,30 +46,47 @@ const DIVISORS: [&str; 13] = [
     "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
 ];
 
+/// What a container's rules need to know of its pod.
+pub(super) struct Around<'a> {
+    pub(super) spec: &'a PodSpec,
+    pub(super) volumes: &'a Volumes<'a>,
+    claims: BTreeSet<&'a str>,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn new(spec: &'a PodSpec, volumes: &'a Volumes<'a>) -> Self {
+        let claims = list(&spec.resource_claims).iter();
+        let claims = claims.map(|claim| claim.name.as_str());
+        Self {
+            spec,
+            volumes,
+            claims: claims.filter(|name| !name.is_empty()).collect(),
+        }
+    }
+}
+
 /// Checks both lists.
 pub(super) fn validate_containers(spec: &PodSpec, volumes: &Volumes<'_>, problems: &mut Problems) {
     if spec.containers.is_empty() {
         problems.required("spec.containers", "");
     }
+    let around = Around::new(spec, volumes);
     let mut seen = BTreeSet::new();
     let mut host_ports = BTreeSet::new();
     let grace = spec.termination_grace_period_seconds;
     for (index, container) in spec.containers.iter().enumerate() {
         let path = format!("spec.containers[{index}]");
-        validate_common(&path, container, spec, volumes, problems);
+        validate_common(&path, container, &around, problems);
         if !seen.insert(container.name.as_str()) {
             problems.duplicate(format!("{path}.name"), &container.name);
         }
         probes::validate_probes(&path, container, grace, spec.os.as_ref(), problems);
         probes::validate_restart_rules(&path, container, problems);
         validate_host_ports(&path, container, &mut host_ports, problems);
-        if spec.host_network == Some(true) {
-            validate_host_network_ports(&path, container, problems);
-        }
     }
-    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+    for (index, container) in list(&spec.init_containers).iter().enumerate() {
         let path = format!("spec.initContainers[{index}]");
-        validate_common(&path, container, spec, volumes, problems);
+        validate_common(&path, container, &around, problems);
         if !container.name.is_empty() && !seen.insert(&container.name) {
             problems.duplicate(format!("{path}.name"), &container.name);
         }
@@ -81,6 +98,27 @@ pub(super) fn validate_containers(spec: &PodSpec, volumes: &Volumes<'_>, problem
         } else {
             validate_plain_init(&path, container, problems);
         }
+    }
+}
+
+/// The ports of containers on the host's network are the host's.
+pub(super) fn check_host_network_ports(spec: &PodSpec, problems: &mut Problems) {
+    if spec.host_network != Some(true) {
+        return;
+    }
+    for (index, container) in spec.containers.iter().enumerate() {
+        let path = format!("spec.containers[{index}]");
+        validate_host_network_ports(&path, container, problems);
+    }
+}
+
+/// An image with blanks around it is none.
+pub(super) fn check_image_spaces(path: &str, container: &Container, problems: &mut Problems) {
+    if let Some(image) = text(&container.image)
+        && image.trim() != image
+    {
+        let detail = "must not have leading or trailing whitespace";
+        problems.invalid(format!("{path}.image"), image, detail);
     }
 }
 
@@ -107,27 +145,16 @@ fn validate_plain_init(path: &str, container: &Container, problems: &mut Problem
     }
 }
 
-fn validate_common(
+/// What holds for containers of every list.
+pub(super) fn validate_common(
     path: &str,
     container: &Container,
-    spec: &PodSpec,
-    volumes: &Volumes<'_>,
+    around: &Around<'_>,
     problems: &mut Problems,
 ) {
-    let name = format!("{path}.name");
-    if container.name.is_empty() {
-        problems.required(name, "");
-    } else {
-        problems.reasons(name, &container.name, names::dns_label(&container.name));
-    }
-    let image = format!("{path}.image");
-    match text(&container.image) {
-        None => problems.required(image, ""),
-        Some(value) if value.trim() != value => {
-            let detail = "must not have leading or trailing whitespace";
-            problems.invalid(image, value, detail);
-        }
-        Some(_) => {}
+    problems.required_name(format!("{path}.name"), &container.name, names::dns_label);
+    if text(&container.image).is_none() {
+        problems.required(format!("{path}.image"), "");
     }
     problems.one_of(
         format!("{path}.terminationMessagePolicy"),
@@ -140,16 +167,17 @@ fn validate_common(
         &["Always", "IfNotPresent", "Never"],
     );
     validate_ports(path, container, problems);
-    for (index, variable) in container.env.iter().flatten().enumerate() {
-        validate_env(&format!("{path}.env[{index}]"), variable, spec, problems);
+    for (index, variable) in list(&container.env).iter().enumerate() {
+        validate_env(&format!("{path}.env[{index}]"), variable, problems);
     }
     validate_env_from(path, container, problems);
-    validate_mounts(path, container, volumes, problems);
+    validate_mounts(path, container, around.volumes, problems);
     if let Some(wanted) = &container.resources {
-        resources::validate_resources(&format!("{path}.resources"), wanted, problems);
+        let at = format!("{path}.resources");
+        resources::validate_resources(&at, wanted, &around.claims, problems);
     }
-    validate_resize_policy(path, container, spec, problems);
-    security::validate_security(path, container, spec.host_users, problems);
+    validate_resize_policy(path, container, around.spec, problems);
+    security::validate_security(path, container, around.spec.host_users, problems);
 }
 
 fn validate_ports(path: &str, container: &Container, problems: &mut Problems) {
@@ -213,7 +241,7 @@ fn validate_host_network_ports(path: &str, container: &Container, problems: &mut
     }
 }
 
-fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Problems) {
+fn validate_env(path: &str, variable: &EnvVar, problems: &mut Problems) {
     let name = format!("{path}.name");
     if variable.name.is_empty() {
         problems.required(name, "");
@@ -230,7 +258,15 @@ fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Pr
     if let Some(selector) = &source.resource_field_ref {
         validate_resource_ref(&format!("{at}.resourceFieldRef"), selector, problems);
     }
-    validate_file_ref(&at, source, spec, problems);
+    if let Some(selector) = &source.config_map_key_ref {
+        let at = format!("{at}.configMapKeyRef");
+        check_key(&at, &selector.name, &selector.key, problems);
+    }
+    if let Some(selector) = &source.secret_key_ref {
+        let at = format!("{at}.secretKeyRef");
+        check_key(&at, &selector.name, &selector.key, problems);
+    }
+    validate_file_ref(&at, source, problems);
     let count = [
         source.field_ref.is_some(),
         source.resource_field_ref.is_some(),
@@ -253,6 +289,12 @@ fn validate_env(path: &str, variable: &EnvVar, spec: &PodSpec, problems: &mut Pr
         let detail = "may not have more than one field specified at a time";
         problems.invalid(at, "", detail);
     }
+}
+
+/// A key of a config map or of a secret.
+fn check_key(path: &str, name: &str, key: &str, problems: &mut Problems) {
+    problems.reasons(format!("{path}.name"), name, names::dns_subdomain(name));
+    problems.required_name(format!("{path}.key"), key, names::config_map_key);
 }
 
 /// A field of a pod that must be one of `known`.
@@ -335,7 +377,7 @@ pub(super) fn validate_resource_ref(
     };
     let at = format!("{path}.divisor");
     let Ok(amount) = divisor.0.parse::<Quantity>() else {
-        let detail = super::super::quantity::NotAQuantity.to_string();
+        let detail = kubelet_model::quantity::QuantityParseError::Format.to_string();
         problems.invalid(at, &divisor.0, &detail);
         return;
     };
@@ -360,7 +402,7 @@ pub(super) fn validate_resource_ref(
     }
 }
 
-fn validate_file_ref(path: &str, source: &EnvVarSource, spec: &PodSpec, problems: &mut Problems) {
+fn validate_file_ref(path: &str, source: &EnvVarSource, problems: &mut Problems) {
     let Some(selector) = &source.file_key_ref else {
         return;
     };
@@ -380,20 +422,37 @@ fn validate_file_ref(path: &str, source: &EnvVarSource, spec: &PodSpec, problems
             problems.reasons(at(field), value, reasons);
         }
     }
-    let volumes: BTreeMap<&str, bool> = spec
-        .volumes
+}
+
+/// A file that gives variables lies in an emptyDir of the pod.
+pub(super) fn check_file_key_volumes(spec: &PodSpec, problems: &mut Problems) {
+    let volumes: BTreeMap<&str, bool> = list(&spec.volumes)
         .iter()
-        .flatten()
         .map(|volume| (volume.name.as_str(), volume.empty_dir.is_some()))
         .collect();
-    match volumes.get(selector.volume_name.as_str()) {
-        None => problems.not_found(at("volumeName"), &selector.volume_name),
-        Some(false) => problems.invalid(
-            at("volumeName"),
-            &selector.volume_name,
-            "referenced volume must be of type emptyDir",
-        ),
-        Some(true) => {}
+    let mut check = |path: &str, variables: &[EnvVar]| {
+        for (index, variable) in variables.iter().enumerate() {
+            let source = variable.value_from.as_ref();
+            let Some(selector) = source.and_then(|source| source.file_key_ref.as_ref()) else {
+                continue;
+            };
+            let at = format!("{path}.env[{index}].valueFrom.fileKeyRef.volumeName");
+            let name = selector.volume_name.as_str();
+            match volumes.get(name) {
+                None => problems.not_found(at, name, ""),
+                Some(false) => {
+                    problems.invalid(at, name, "referenced volume must be of type emptyDir");
+                }
+                Some(true) => {}
+            }
+        }
+    };
+    for (path, container) in super::containers_of(spec) {
+        check(&path, list(&container.env));
+    }
+    for (index, container) in list(&spec.ephemeral_containers).iter().enumerate() {
+        let path = format!("spec.ephemeralContainers[{index}]");
+        check(&path, list(&container.env));
     }
 }
 
@@ -402,6 +461,14 @@ fn validate_env_from(path: &str, container: &Container, problems: &mut Problems)
         let at = format!("{path}.envFrom[{index}]");
         if let Some(prefix) = text(&source.prefix) {
             problems.reasons(format!("{at}.prefix"), prefix, names::env_name(prefix));
+        }
+        if let Some(reference) = &source.config_map_ref {
+            let at = format!("{at}.configMapRef.name");
+            problems.required_name(at, &reference.name, names::dns_subdomain);
+        }
+        if let Some(reference) = &source.secret_ref {
+            let at = format!("{at}.secretRef.name");
+            problems.required_name(at, &reference.name, names::dns_subdomain);
         }
         match (&source.config_map_ref, &source.secret_ref) {
             (None, None) => {

@@ -2,12 +2,12 @@
 //!
 //! In:    the pod's spec; a container
 //! Out:   problems
-//! Calls: validation of this directory
+//! Calls: `pod`, containers of every list
 //! Holds: a sysctl of a namespace that is the host's is never set for a pod
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateSecurityContext, validatePodSpecSecurityContext,
 //!           validateHostUsers, validateSysctls), pkg/util/sysctl namespaces
 
-use super::{Problems, names};
+use super::{Problems, list, names, windows};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
@@ -30,12 +30,27 @@ const IPC_PREFIXES: [&str; 3] = ["kernel.shm.", "kernel.msg.", "fs.mqueue."];
 const MAX_PROFILE_PATH: usize = 4095;
 /// Annotations that named AppArmor profiles before there was a field.
 const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// The same of seccomp.
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const SECCOMP_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const DOCKER_DEFAULT: &str = "docker/default";
+
+/// Every container of a pod: its path, its name, its security context.
+pub(super) fn contexts(
+    spec: &PodSpec,
+) -> impl Iterator<Item = (String, &str, Option<&SecurityContext>)> {
+    let ephemeral = list(&spec.ephemeral_containers).iter().enumerate();
+    let ephemeral = ephemeral.map(|(index, one)| {
+        let path = format!("spec.ephemeralContainers[{index}]");
+        (path, one.name.as_str(), one.security_context.as_ref())
+    });
+    super::containers_of(spec)
+        .map(|(path, one)| (path, one.name.as_str(), one.security_context.as_ref()))
+        .chain(ephemeral)
+}
 
 /// The pod's own security context and its host namespaces.
 pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
-    if spec.host_users == Some(false) {
-        validate_user_namespace(spec, problems);
-    }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         problems.invalid("spec.securityContext.shareProcessNamespace", true, detail);
@@ -62,31 +77,37 @@ pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
         (
             "fsGroupChangePolicy",
             &context.fs_group_change_policy,
-            ["Always", "OnRootMismatch"],
+            &["Always", "OnRootMismatch"][..],
         ),
         (
             "supplementalGroupsPolicy",
             &context.supplemental_groups_policy,
-            ["Merge", "Strict"],
+            &["Merge", "Strict"][..],
         ),
         (
             "seLinuxChangePolicy",
             &context.se_linux_change_policy,
-            ["MountOption", "Recursive"],
+            // The others wait for the gate SELinuxMount, which is off.
+            &["Recursive"][..],
         ),
     ] {
         if let Some(value) = value
             && !known.contains(&value.as_str())
         {
-            problems.unsupported(format!("{path}.{field}"), value, &known);
+            problems.unsupported(format!("{path}.{field}"), value, known);
         }
     }
     validate_sysctls(context, spec, problems);
     check_seccomp(path, context.seccomp_profile.as_ref(), problems);
+    windows::check_options(path, context.windows_options.as_ref(), problems);
     check_app_armor(path, context.app_armor_profile.as_ref(), problems);
 }
 
-fn validate_user_namespace(spec: &PodSpec, problems: &mut Problems) {
+/// A pod with users of its own has its own namespaces.
+pub(super) fn check_host_users(spec: &PodSpec, problems: &mut Problems) {
+    if spec.host_users != Some(false) {
+        return;
+    }
     let detail = "when `hostUsers` is false";
     for (field, host) in [
         ("hostNetwork", spec.host_network),
@@ -97,7 +118,7 @@ fn validate_user_namespace(spec: &PodSpec, problems: &mut Problems) {
             problems.forbidden(format!("spec.{field}"), detail);
         }
     }
-    for (path, container) in super::super::containers_of(spec) {
+    for (path, container) in super::containers_of(spec) {
         if container
             .volume_devices
             .as_ref()
@@ -160,6 +181,7 @@ pub(super) fn validate_security(
     }
     check_seccomp(&path, context.seccomp_profile.as_ref(), problems);
     check_escalation(&path, context, problems);
+    windows::check_options(&path, context.windows_options.as_ref(), problems);
     check_app_armor(&path, context.app_armor_profile.as_ref(), problems);
 }
 
@@ -252,17 +274,22 @@ fn check_app_armor(path: &str, profile: Option<&AppArmorProfile>, problems: &mut
 }
 
 /// The old annotations must name a container of the pod and a profile that can exist.
-pub(super) fn validate_app_armor_annotations(
+pub(super) fn check_app_armor_annotations(
     meta: &ObjectMeta,
     spec: &PodSpec,
     problems: &mut Problems,
 ) {
-    for (key, profile) in meta.annotations.iter().flatten() {
-        let Some(name) = key.strip_prefix(APP_ARMOR_PREFIX) else {
-            continue;
-        };
+    let profiles = || {
+        let all = meta.annotations.iter().flatten();
+        all.filter_map(|(key, profile)| Some((key, key.strip_prefix(APP_ARMOR_PREFIX)?, profile)))
+    };
+    if profiles().next().is_none() {
+        return;
+    }
+    let containers: BTreeSet<&str> = contexts(spec).map(|(_, name, _)| name).collect();
+    for (key, name, profile) in profiles() {
         let at = format!("metadata.annotations[{key}]");
-        if !super::super::containers_of(spec).any(|(_, container)| container.name == name) {
+        if !containers.contains(name) {
             problems.invalid(at.as_str(), name, "container not found");
         }
         let known = matches!(profile.as_str(), "" | "runtime/default" | "unconfined");
@@ -271,4 +298,103 @@ pub(super) fn validate_app_armor_annotations(
             problems.invalid(at, profile, &detail);
         }
     }
+}
+
+/// The old annotations of seccomp name profiles that can exist.
+pub(super) fn check_seccomp_annotations(meta: &ObjectMeta, problems: &mut Problems) {
+    for (key, profile) in meta.annotations.iter().flatten() {
+        if key != SECCOMP_POD && !key.starts_with(SECCOMP_PREFIX) {
+            continue;
+        }
+        let at = format!("metadata.annotations.{key}");
+        match profile.strip_prefix("localhost/") {
+            Some(path) => problems.reasons(at, path, names::descending_path(path)),
+            None if [RUNTIME_DEFAULT, DOCKER_DEFAULT, UNCONFINED].contains(&profile.as_str()) => {}
+            None => problems.invalid(at, profile, "must be a valid seccomp profile"),
+        }
+    }
+}
+
+const RUNTIME_DEFAULT: &str = "runtime/default";
+const UNCONFINED: &str = "unconfined";
+
+/// Where a new pod has both an annotation and a field, they say the same.
+pub(super) fn check_annotations_match(meta: &ObjectMeta, spec: &PodSpec, problems: &mut Problems) {
+    let Some(annotations) = &meta.annotations else {
+        return;
+    };
+    let pod = spec.security_context.as_ref();
+    let seccomp = pod.and_then(|context| context.seccomp_profile.as_ref());
+    if let (Some(profile), Some(said)) = (seccomp, annotations.get(SECCOMP_POD)) {
+        let path = "spec.securityContext.seccompProfile";
+        check_match(path, said, &Profile::seccomp(profile), problems);
+    }
+    for (path, name, context) in contexts(spec) {
+        let seccomp = context.and_then(|context| context.seccomp_profile.as_ref());
+        if let Some(profile) = seccomp
+            && let Some(said) = annotations.get(&format!("{SECCOMP_PREFIX}{name}"))
+        {
+            let path = format!("{path}.securityContext.seccompProfile");
+            check_match(&path, said, &Profile::seccomp(profile), problems);
+        }
+    }
+    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        return;
+    }
+    let of_pod = pod.and_then(|context| context.app_armor_profile.as_ref());
+    for (path, name, context) in contexts(spec) {
+        let own = context.and_then(|context| context.app_armor_profile.as_ref());
+        if let Some(profile) = own.or(of_pod)
+            && let Some(said) = annotations.get(&format!("{APP_ARMOR_PREFIX}{name}"))
+        {
+            let path = format!("{path}.securityContext.appArmorProfile");
+            check_match(&path, said, &Profile::app_armor(profile), problems);
+        }
+    }
+}
+
+/// A profile of either kind.
+struct Profile<'a> {
+    called: &'a str,
+    type_: &'a str,
+    file: Option<&'a str>,
+    /// Another word for the runtime's own.
+    alias: &'a str,
+}
+
+impl<'a> Profile<'a> {
+    fn seccomp(profile: &'a SeccompProfile) -> Self {
+        Self {
+            called: "seccomp",
+            type_: &profile.type_,
+            file: profile.localhost_profile.as_deref(),
+            alias: DOCKER_DEFAULT,
+        }
+    }
+
+    fn app_armor(profile: &'a AppArmorProfile) -> Self {
+        Self {
+            called: "apparmor",
+            type_: &profile.type_,
+            file: profile.localhost_profile.as_deref(),
+            alias: RUNTIME_DEFAULT,
+        }
+    }
+}
+
+fn check_match(path: &str, said: &str, profile: &Profile<'_>, problems: &mut Problems) {
+    let (field, what) = match (profile.type_, said.strip_prefix("localhost/")) {
+        ("Unconfined", _) if said != UNCONFINED => ("type", "type"),
+        ("RuntimeDefault", _) if said != RUNTIME_DEFAULT && said != profile.alias => {
+            ("type", "type")
+        }
+        ("Localhost", None) => ("type", "type"),
+        ("Localhost", file) if file != profile.file => ("localhostProfile", "profile"),
+        _ => return,
+    };
+    let detail = format!(
+        "{} {what} in annotation and field must match",
+        profile.called
+    );
+    problems.forbidden(format!("{path}.{field}"), &detail);
 }

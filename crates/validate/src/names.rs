@@ -2,13 +2,60 @@
 //!
 //! In:    one value
 //! Out:   reasons, in upstream's words (with the regular expression that users search for)
-//! Calls: validation of this directory
+//! Calls: every rule of this crate
 //! Holds: no regular expressions are run: the grammars are few and fixed
-//! Upstream: staging/src/k8s.io/apimachinery/pkg/util/validation, pkg/api/validate/content
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/util/validation, pkg/api/validate/content, pkg/api/validation/generic.go
 
 use std::net::{IpAddr, Ipv4Addr};
 
 type Reasons = Vec<String>;
+
+/// Which names the objects of a kind may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// Lower case, digits, `-` and `.`, at most 253.
+    Subdomain,
+    /// The same without `.`, at most 63.
+    Label,
+    /// Anything that can stand in a path.
+    PathSegment,
+}
+
+impl NameRule {
+    /// What is wrong with a name.
+    pub fn check(self, name: &str) -> Vec<String> {
+        match self {
+            Self::Subdomain => dns_subdomain(name),
+            Self::Label => dns_label(name),
+            Self::PathSegment => path_segment(name),
+        }
+    }
+
+    /// What is wrong with the beginning of a name; it may end in a dash.
+    pub(crate) fn check_prefix(self, prefix: &str) -> Vec<String> {
+        match prefix.strip_suffix('-') {
+            // Quirk: upstream puts one letter in the place of two characters (maskTrailingDash).
+            Some(rest) if !rest.is_empty() && self != Self::PathSegment => {
+                let mut masked: String = rest.to_owned();
+                masked.pop();
+                masked.push('a');
+                self.check(&masked)
+            }
+            _ => self.check(prefix),
+        }
+    }
+}
+
+fn path_segment(name: &str) -> Reasons {
+    if [".", ".."].contains(&name) {
+        return vec![format!("may not be '{name}'")];
+    }
+    ["/", "%"]
+        .iter()
+        .filter(|sign| name.contains(**sign))
+        .map(|sign| format!("may not contain '{sign}'"))
+        .collect()
+}
 
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const LABEL_UNDERSCORE: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
@@ -36,7 +83,7 @@ fn rule(text: &str, expression: &str, examples: &[&str]) -> String {
 }
 
 /// One label of a DNS name (63 characters).
-pub(super) fn dns_label(value: &str) -> Reasons {
+pub(crate) fn dns_label(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 63 {
         reasons.push("must be no more than 63 characters".to_owned());
@@ -56,7 +103,7 @@ pub(super) fn dns_label(value: &str) -> Reasons {
 }
 
 /// Labels joined by dots (253 characters).
-pub(super) fn dns_subdomain(value: &str) -> Reasons {
+pub(crate) fn dns_subdomain(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 253 {
         reasons.push("must be no more than 253 characters".to_owned());
@@ -72,7 +119,7 @@ pub(super) fn dns_subdomain(value: &str) -> Reasons {
 }
 
 /// A search domain: underscores are allowed as well.
-pub(super) fn search_domain(value: &str) -> Reasons {
+pub(crate) fn search_domain(value: &str) -> Reasons {
     let label = |text: &str| {
         let text = text.strip_prefix('_').unwrap_or(text);
         framed(text, lower_alnum, |byte| matches!(byte, b'-' | b'_'))
@@ -100,7 +147,7 @@ fn is_key(text: &str) -> bool {
 }
 
 /// The key of a label: a name of 63 bytes, optionally after a DNS prefix and a slash.
-pub(super) fn label_key(value: &str) -> Reasons {
+pub(crate) fn label_key(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     let examples = ["MyName", "my.name", "123-abc"];
     let parts: Vec<&str> = value.split('/').collect();
@@ -135,7 +182,7 @@ pub(super) fn label_key(value: &str) -> Reasons {
 }
 
 /// The value of a label: empty, or as a key's name.
-pub(super) fn label_value(value: &str) -> Reasons {
+pub(crate) fn label_value(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 63 {
         reasons.push("must be no more than 63 bytes".to_owned());
@@ -154,7 +201,7 @@ pub(super) fn label_value(value: &str) -> Reasons {
 }
 
 /// The name of a port (15 characters with a letter).
-pub(super) fn port_name(value: &str) -> Reasons {
+pub(crate) fn port_name(value: &str) -> Reasons {
     let bytes = value.as_bytes();
     let checks = [
         (value.len() > 15, "must be no more than 15 characters"),
@@ -180,17 +227,17 @@ pub(super) fn port_name(value: &str) -> Reasons {
 }
 
 /// The number of a port.
-pub(super) fn port_number(value: i32) -> Reasons {
+pub(crate) fn port_number(value: i32) -> Reasons {
     in_range(i64::from(value), 1, 65_535)
 }
 
 /// A user's or group's ID.
-pub(super) fn owner_id(value: i64) -> Reasons {
+pub(crate) fn owner_id(value: i64) -> Reasons {
     in_range(value, 0, i64::from(i32::MAX))
 }
 
 /// An inclusive range.
-pub(super) fn in_range(value: i64, low: i64, high: i64) -> Reasons {
+pub(crate) fn in_range(value: i64, low: i64, high: i64) -> Reasons {
     if (low..=high).contains(&value) {
         Reasons::new()
     } else {
@@ -199,7 +246,7 @@ pub(super) fn in_range(value: i64, low: i64, high: i64) -> Reasons {
 }
 
 /// The name of an environment variable: printable ASCII without `=`.
-pub(super) fn env_name(value: &str) -> Reasons {
+pub(crate) fn env_name(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.is_empty() {
         reasons.push("environment variable name must be non-empty".to_owned());
@@ -214,7 +261,7 @@ pub(super) fn env_name(value: &str) -> Reasons {
 }
 
 /// The name of an HTTP header.
-pub(super) fn header_name(value: &str) -> Reasons {
+pub(crate) fn header_name(value: &str) -> Reasons {
     if !value.is_empty()
         && value
             .bytes()
@@ -230,13 +277,140 @@ pub(super) fn header_name(value: &str) -> Reasons {
 }
 
 /// The name of a kernel parameter, with dots or slashes.
-pub(super) fn sysctl_name(value: &str) -> bool {
+pub(crate) fn sysctl_name(value: &str) -> bool {
     let segment = |text: &str| framed(text, lower_alnum, |byte| matches!(byte, b'-' | b'_'));
     value.len() <= 253 && value.split(['.', '/']).all(segment)
 }
 
+/// The key of a config map or of a secret.
+pub(crate) fn config_map_key(value: &str) -> Reasons {
+    let mut reasons = Reasons::new();
+    if value.len() > 253 {
+        reasons.push("must be no more than 253 characters".to_owned());
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if value.is_empty() || !value.bytes().all(known) {
+        reasons.push(rule(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+            "[-._a-zA-Z0-9]+",
+            &["key.name", "KEY_NAME", "key-name"],
+        ));
+    }
+    match value {
+        "." | ".." => reasons.push(format!("must not be '{value}'")),
+        _ if value.starts_with("..") => reasons.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    reasons
+}
+
+/// The name of a CSI driver: a subdomain, in either case.
+pub(crate) fn caseless_subdomain(value: &str) -> Reasons {
+    dns_subdomain(&value.to_lowercase())
+}
+
+/// An address as the API writes it: no leading zeros, no IPv4 inside IPv6.
+pub(crate) fn strict_ip(value: &str) -> Reasons {
+    let reasons = ip(value);
+    if !reasons.is_empty() {
+        return reasons;
+    }
+    match value.parse::<IpAddr>() {
+        Err(_) => vec!["must not have leading 0s".to_owned()],
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            vec!["must not be an IPv4-mapped IPv6 address".to_owned()]
+        }
+        Ok(_) => Reasons::new(),
+    }
+}
+
+/// An address range as the API writes it.
+pub(crate) fn strict_cidr(value: &str) -> Reasons {
+    let wrong =
+        || vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()];
+    let Some((address, length)) = value.split_once('/') else {
+        return wrong();
+    };
+    if !ip(address).is_empty() || length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
+        return wrong();
+    }
+    let (Ok(bits), parsed) = (length.parse::<u32>(), address.parse::<IpAddr>()) else {
+        return wrong();
+    };
+    let zeros = || vec!["must not have leading 0s in IP or prefix length".to_owned()];
+    let (host, most) = match parsed {
+        Ok(IpAddr::V4(v4)) => (u128::from(u32::from(v4)) << 96, 32),
+        Ok(IpAddr::V6(v6)) => (u128::from(v6), 128),
+        Err(_) if bits <= 32 => return zeros(),
+        Err(_) => return wrong(),
+    };
+    if bits > most {
+        return wrong();
+    }
+    if length.len() > 1 && length.starts_with('0') {
+        return zeros();
+    }
+    if let Ok(IpAddr::V6(v6)) = parsed
+        && v6.to_ipv4_mapped().is_some()
+    {
+        return vec!["must not have an IPv4-mapped IPv6 address".to_owned()];
+    }
+    if host.checked_shl(bits).unwrap_or(0) != 0 {
+        return vec!["must not have bits set beyond the prefix length".to_owned()];
+    }
+    Reasons::new()
+}
+
+/// Whether a text is an address of the sixth version.
+pub(crate) fn is_ipv6(value: &str) -> bool {
+    value.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6())
+}
+
+/// Whether the addresses are of both versions.
+pub(crate) fn is_dual_stack<'a>(mut addresses: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let mut others = addresses.clone();
+    addresses.any(is_ipv6) && others.any(|one| !is_ipv6(one))
+}
+
+/// An address that others can reach, which those of the machine itself are not.
+pub(crate) fn endpoint_ip(value: &str) -> Reasons {
+    let Ok(address) = value.parse::<IpAddr>() else {
+        return Reasons::new();
+    };
+    let (link_local, link_multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets().starts_with(&[224, 0, 0])),
+        IpAddr::V6(v6) => {
+            let head = v6.segments().first().copied().unwrap_or_default();
+            (head & 0xffc0 == 0xfe80, head & 0xff0f == 0xff02)
+        }
+    };
+    let mut reasons = Reasons::new();
+    if address.is_unspecified() {
+        reasons.push(format!("may not be unspecified ({value})"));
+    }
+    for (wrong, reason) in [
+        (
+            address.is_loopback(),
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ),
+        (
+            link_local,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ),
+        (
+            link_multicast,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ),
+    ] {
+        if wrong {
+            reasons.push(reason.to_owned());
+        }
+    }
+    reasons
+}
+
 /// An IP address; leading zeros in IPv4 are forgiven, as upstream does in old fields.
-pub(super) fn ip(value: &str) -> Reasons {
+pub(crate) fn ip(value: &str) -> Reasons {
     let forgiven = || {
         let parts: Vec<&str> = value.split('.').collect();
         let number = |text: &&str| {
@@ -264,7 +438,7 @@ pub(super) fn ip(value: &str) -> Reasons {
 }
 
 /// A relative path without `..`.
-pub(super) fn descending_path(value: &str) -> Reasons {
+pub(crate) fn descending_path(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.starts_with('/') {
         reasons.push("must be a relative path".to_owned());
@@ -273,8 +447,17 @@ pub(super) fn descending_path(value: &str) -> Reasons {
     reasons
 }
 
+/// A relative path that does not begin as the links of atomically written volumes do.
+pub(crate) fn unreserved_path(value: &str) -> Reasons {
+    let mut reasons = descending_path(value);
+    if value.starts_with("..") && !value.starts_with("../") {
+        reasons.push("must not start with '..'".to_owned());
+    }
+    reasons
+}
+
 /// A path without `..`.
-pub(super) fn no_backsteps(value: &str) -> Reasons {
+pub(crate) fn no_backsteps(value: &str) -> Reasons {
     if value.split('/').any(|part| part == "..") {
         vec!["must not contain '..'".to_owned()]
     } else {

@@ -2,142 +2,70 @@
 //!
 //! In:    the pod's spec; a container and the names of the good volumes
 //! Out:   problems; the names of the volumes that are good
-//! Calls: validation of this directory
+//! Calls: `pod`, containers of every list
 //! Holds: exactly one kind for each volume, whatever kinds the API grows
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateVolumes, ValidateVolumeMounts, ValidateVolumeDevices)
 
-use super::super::quantity::Quantity;
-use super::payloads::{validate_downward, validate_projected};
-use super::{Problems, names, text};
+use super::sources::{Sources, check_volume};
+use super::{Problems, list, names, text};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
-
-const HOST_PATH_TYPES: [&str; 8] = [
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
 
 /// Good volumes by name; true for those that a claim backs.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, bool>;
 
 /// Checks the volumes; only the good ones can be mounted.
-pub(super) fn validate_volumes<'a>(spec: &'a PodSpec, problems: &mut Problems) -> Volumes<'a> {
+pub(super) fn validate_volumes<'a>(
+    spec: &'a PodSpec,
+    meta: &ObjectMeta,
+    problems: &mut Problems,
+) -> Volumes<'a> {
+    let pod = text(&meta.name);
+    let claims: BTreeSet<String> = list(&spec.volumes)
+        .iter()
+        .filter(|volume| volume.ephemeral.is_some())
+        .filter_map(|volume| Some(format!("{}-{}", pod?, volume.name)))
+        .collect();
     let mut good = Volumes::new();
-    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+    for (index, volume) in list(&spec.volumes).iter().enumerate() {
         let path = format!("spec.volumes[{index}]");
-        let before = problems.0.len();
-        validate_source(&path, volume, problems);
-        let at = format!("{path}.name");
-        if volume.name.is_empty() {
-            problems.required(at.as_str(), "");
-        } else {
-            problems.reasons(at.as_str(), &volume.name, names::dns_label(&volume.name));
-        }
+        let mut own = Problems::default();
+        validate_volume(&path, volume, pod, &mut own);
         if good.contains_key(volume.name.as_str()) {
-            problems.duplicate(at, &volume.name);
+            own.duplicate(format!("{path}.name"), &volume.name);
         }
-        if problems.0.len() == before {
+        if own.len() == 0 {
             let claim = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
             good.insert(&volume.name, claim);
+        }
+        problems.append(own);
+        if let Some(claim) = &volume.persistent_volume_claim
+            && claims.contains(&claim.claim_name)
+        {
+            let detail = "must not reference a PVC that gets created for an ephemeral volume";
+            let at = format!("{path}.persistentVolumeClaim.claimName");
+            problems.invalid(at, &claim.claim_name, detail);
         }
     }
     good
 }
 
-fn validate_source(path: &str, volume: &Volume, problems: &mut Problems) {
-    let mut kinds = match serde_json::to_value(volume) {
-        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
-        _ => Vec::new(),
-    };
-    kinds.retain(|name| name != "name");
-    // Upstream's order begins so; the rest only matters for which of several is named.
-    kinds.sort_by_key(|name| match name.as_str() {
-        "emptyDir" => 0,
-        "hostPath" => 1,
-        _ => 2,
-    });
-    for kind in kinds.iter().skip(1) {
-        let detail = "may not specify more than 1 volume type";
-        problems.forbidden(format!("{path}.{kind}"), detail);
-    }
-    match kinds.first().map(String::as_str) {
-        None => problems.required(path, "must specify a volume type"),
-        Some("emptyDir") => validate_empty_dir(path, volume, problems),
-        Some("hostPath") => validate_host_path(path, volume, problems),
-        Some("nfs") => validate_nfs(path, volume, problems),
-        Some("downwardAPI") => {
-            if let Some(source) = &volume.downward_api {
-                validate_downward(&format!("{path}.downwardAPI"), source, problems);
-            }
-        }
-        Some("projected") => {
-            if let Some(source) = &volume.projected {
-                validate_projected(&format!("{path}.projected"), source, problems);
-            }
-        }
-        Some(_) => {}
-    }
-}
-
-fn validate_empty_dir(path: &str, volume: &Volume, problems: &mut Problems) {
-    let Some(source) = &volume.empty_dir else {
-        return;
-    };
-    if let Some(medium) = text(&source.medium) {
-        let known = ["", "HugePages", "Memory"];
-        if !known.contains(&medium) && !medium.starts_with("HugePages-") {
-            problems.unsupported(format!("{path}.emptyDir.medium"), medium, &known);
-        }
-    }
-    if let Some(limit) = &source.size_limit {
-        let at = format!("{path}.emptyDir.sizeLimit");
-        match limit.0.parse::<Quantity>() {
-            Ok(amount) if amount.is_negative() => {
-                problems.forbidden(at, "SizeLimit field must be a valid resource quantity");
-            }
-            Ok(_) => {}
-            Err(error) => problems.invalid(at, &limit.0, &error.to_string()),
-        }
-    }
-}
-
-fn validate_host_path(path: &str, volume: &Volume, problems: &mut Problems) {
-    let Some(source) = &volume.host_path else {
-        return;
-    };
-    let at = format!("{path}.hostPath.path");
-    if source.path.is_empty() {
-        problems.required(at, "");
-        return;
-    }
-    problems.reasons(at, &source.path, names::no_backsteps(&source.path));
-    if let Some(kind) = &source.type_
-        && !HOST_PATH_TYPES.contains(&kind.as_str())
+fn validate_volume(path: &str, volume: &Volume, pod: Option<&str>, problems: &mut Problems) {
+    let mut sources = Sources::new(path, problems);
+    check_volume(volume, &mut sources);
+    sources.finish();
+    let at = format!("{path}.name");
+    if let (Some(pod), Some(_)) = (pod, &volume.ephemeral)
+        && !volume.name.is_empty()
     {
-        problems.unsupported(format!("{path}.hostPath.type"), kind, &HOST_PATH_TYPES);
-    }
-}
-
-fn validate_nfs(path: &str, volume: &Volume, problems: &mut Problems) {
-    let Some(source) = &volume.nfs else {
-        return;
-    };
-    for (field, value) in [("server", &source.server), ("path", &source.path)] {
-        if value.is_empty() {
-            problems.required(format!("{path}.nfs.{field}"), "");
+        let claim = format!("{pod}-{}", volume.name);
+        for reason in names::dns_subdomain(&claim) {
+            let detail = format!("PVC name {claim:?}: {reason}");
+            problems.invalid(at.as_str(), &volume.name, &detail);
         }
     }
-    if !source.path.starts_with('/') {
-        let at = format!("{path}.nfs.path");
-        problems.invalid(at, &source.path, "must be an absolute path");
-    }
+    problems.required_name(at, &volume.name, names::dns_label);
 }
 
 /// Mounts and devices of one container.
@@ -149,6 +77,9 @@ pub(super) fn validate_mounts(
 ) {
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
     let devices = container.volume_devices.as_deref().unwrap_or_default();
+    let device_names: BTreeSet<&String> = devices.iter().map(|device| &device.name).collect();
+    let device_paths: BTreeSet<&String> =
+        devices.iter().map(|device| &device.device_path).collect();
     let mut paths = BTreeSet::new();
     for (index, mount) in mounts.iter().enumerate() {
         let at = format!("{path}.volumeMounts[{index}]");
@@ -156,7 +87,7 @@ pub(super) fn validate_mounts(
             problems.required(format!("{at}.name"), "");
         }
         if !volumes.contains_key(mount.name.as_str()) {
-            problems.not_found(format!("{at}.name"), &mount.name);
+            problems.not_found(format!("{at}.name"), &mount.name, "");
         }
         let mount_path = format!("{at}.mountPath");
         if mount.mount_path.is_empty() {
@@ -165,11 +96,11 @@ pub(super) fn validate_mounts(
         if !paths.insert(&mount.mount_path) {
             problems.invalid(mount_path.as_str(), &mount.mount_path, "must be unique");
         }
-        if devices.iter().any(|device| device.name == mount.name) {
+        if device_names.contains(&mount.name) {
             let detail = "must not already exist in volumeDevices";
             problems.invalid(format!("{at}.name"), &mount.name, detail);
         }
-        if devices.iter().any(|d| d.device_path == mount.mount_path) {
+        if device_paths.contains(&mount.mount_path) {
             let detail = "must not already exist as a path in volumeDevices";
             problems.invalid(mount_path, &mount.mount_path, detail);
         }
@@ -236,6 +167,9 @@ fn validate_devices(
     volumes: &Volumes<'_>,
     problems: &mut Problems,
 ) {
+    let mounts = list(&container.volume_mounts);
+    let mount_names: BTreeSet<&String> = mounts.iter().map(|mount| &mount.name).collect();
+    let mount_paths: BTreeSet<&String> = mounts.iter().map(|mount| &mount.mount_path).collect();
     let (mut seen_names, mut seen_paths) = (BTreeSet::new(), BTreeSet::new());
     for (index, device) in container.volume_devices.iter().flatten().enumerate() {
         let name = format!("{path}.volumeDevices[{index}].name");
@@ -250,10 +184,18 @@ fn validate_devices(
                 &device.name,
                 "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
             ),
-            None => problems.not_found(name.as_str(), &device.name),
+            None => problems.not_found(name.as_str(), &device.name, ""),
         }
         if !seen_names.insert(&device.name) {
-            problems.invalid(name, &device.name, "must be unique");
+            problems.invalid(name.as_str(), &device.name, "must be unique");
+        }
+        if mount_names.contains(&device.name) {
+            let detail = "must not already exist in volumeMounts";
+            problems.invalid(name, &device.name, detail);
+        }
+        if mount_paths.contains(&device.device_path) {
+            let detail = "must not already exist as a path in volumeMounts";
+            problems.invalid(device_path.as_str(), &device.device_path, detail);
         }
         if device.device_path.is_empty() {
             problems.required(device_path.as_str(), "");
