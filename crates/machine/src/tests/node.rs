@@ -214,7 +214,7 @@ fn a_shorter_grace_ends_a_stop_that_is_under_way() {
     let cluster = Cluster::running("shorter");
     // It never ends by itself.
     let deaf = || shell("c", "trap '' TERM; while :; do sleep 1; done");
-    for name in ["shorter", "forced"] {
+    for name in ["shorter", "forced", "again"] {
         cluster.asked("POST", PODS, Some(&pod(name, &[deaf()])));
         cluster.wait(name, "Ready", is_ready);
     }
@@ -223,31 +223,31 @@ fn a_shorter_grace_ends_a_stop_that_is_under_way() {
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": seconds});
         cluster.asked("DELETE", &format!("{PODS}/{name}"), Some(&options));
     };
+    let is_being_stopped = |name: &str| {
+        let line = format!("Pod is being stopped\" pod=\"default/{name}\"");
+        cluster.kubelet.wait_log(&line);
+    };
     delete("shorter", 90);
-    delete("forced", 90);
-    cluster
-        .kubelet
-        .wait_log("Pod is being stopped\" pod=\"default/forced\"");
-    cluster
-        .kubelet
-        .wait_log("Pod is being stopped\" pod=\"default/shorter\"");
+    is_being_stopped("shorter");
     let began = std::time::Instant::now();
     delete("shorter", 2);
     until("the pod to be gone", GONE, || {
         (cluster.ask("GET", &format!("{PODS}/shorter"), None).0 == 404).then_some(())
     });
     let shortened = began.elapsed();
-    delete("forced", 0);
-    let stops = |pod: &str| {
-        let runtime = &cluster.kubelet.runtime;
-        let running = runtime.running();
-        !running.keys().any(|(name, _)| name == pod)
-    };
-    let began = std::time::Instant::now();
-    until("the container to be stopped", GONE, || {
-        stops("forced").then_some(())
+    assert!(shortened < std::time::Duration::from_secs(20));
+    // By force, a moment after a deletion with its grace. A busy machine may be slow once.
+    let forced = ["forced", "again"].map(|name| {
+        delete(name, 30);
+        is_being_stopped(name);
+        let began = std::time::Instant::now();
+        delete(name, 0);
+        until("the container to be stopped", GONE, || {
+            let running = cluster.kubelet.runtime.running();
+            (!running.keys().any(|(pod, _)| pod == name)).then_some(())
+        });
+        began.elapsed()
     });
-    eprint!("[{shortened:.1?}, forced {:.1?}] ", began.elapsed());
-    let limit = std::time::Duration::from_secs(20);
-    assert!(shortened < limit && began.elapsed() < limit);
+    eprint!("[{shortened:.1?}, forced {forced:.1?}] ");
+    assert!(forced.into_iter().min() < Some(std::time::Duration::from_secs(3)));
 }
