@@ -194,7 +194,14 @@ fn a_storm_of_other_writers_loses_no_status() {
         let label = json!({"metadata": {"labels": {"turn": turn.to_string()}}});
         cluster.asked("PATCH", &format!("{PODS}/a"), Some(&label));
         let old = json!({"status": before["status"]});
-        cluster.asked("PATCH", &format!("{PODS}/a/status"), Some(&old));
+        let (code, answer) = cluster.ask("PATCH", &format!("{PODS}/a/status"), Some(&old));
+        // Once the end of the container is written, nobody takes it back: as upstream, the server refuses that.
+        let is_refused = code == 422
+            && answer["message"]
+                .as_str()
+                .unwrap()
+                .contains("non-terminated");
+        assert!(code == 200 || is_refused, "{code} {answer}");
     }
     let ended = cluster.wait("a", "Failed", |pod| pod["status"]["phase"] == "Failed");
     assert_eq!(container(&ended, "c")["state"]["terminated"]["exitCode"], 7);
