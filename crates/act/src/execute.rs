@@ -209,13 +209,20 @@ impl Executor {
                 with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, logs, .. } => {
-                // First, as long as somebody knows of them.
-                let done = self.host.work(pod, Lane::Removals, vec![logs]).await;
-                if done.is_err() {
-                    return of_host(done, Effect::Nothing);
-                }
                 let removed = self.cri.remove_container(id.as_str()).await;
                 see(look, Scope::container(id.clone()));
+                // Only now: one that the runtime still starts, and does not remove, goes on writing them.
+                if removed.is_ok() {
+                    let done = tokio::select! {
+                        // Cancel: as in `host_step`.
+                        biased;
+                        done = self.host.work(pod, Lane::Pods, vec![logs]) => done,
+                        () = stop_is_ordered(until.0) => return Outcome::GivenUp,
+                    };
+                    if let Err(error) = done {
+                        tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
+                    }
+                }
                 of_call(
                     removed.map(|()| Effect::Nothing),
                     None,

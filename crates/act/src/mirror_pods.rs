@@ -143,8 +143,8 @@ impl Reconciler for MirrorPods {
 
     async fn changed(&mut self) {
         let inputs = &mut self.inputs;
-        if self.waits.away.is_away() {
-            // While the server is away there is nothing that news could change.
+        if self.waits.away.until().is_some() {
+            // While the server is not asked there is nothing that news could change.
             return std::future::pending().await;
         }
         tokio::select! {

@@ -39,6 +39,8 @@ const LONGEST_TRY: Duration = Duration::from_secs(7);
 /// Until the node was ready once it is looked at this often, for this long.
 const FAST: Duration = Duration::from_millis(100);
 const FAST_FOR: Duration = Duration::from_secs(120);
+/// So long a round waits for the runtime's version.
+const VERSION_WAIT: Duration = Duration::from_secs(1);
 /// A runtime that was not listed for so long is not well.
 const LIST_AGE: Duration = Duration::from_secs(180);
 /// A kubelet that never had its pods or Services, and could reach the API server for so long, starts no pod: its node is not ready. The
@@ -204,7 +206,9 @@ impl Reconciler for NodeStatus {
             self.show_identity(&node).await;
             self.node = Some(node);
         }
-        let version = self.parts.cri.version().await.ok();
+        // A runtime that hangs must not hold up what is to be said of that.
+        let asked = tokio::time::timeout(VERSION_WAIT, self.parts.cri.version());
+        let version = asked.await.ok().and_then(Result::ok);
         let version = version.map(|of| format!("{}://{}", of.runtime_name, of.runtime_version));
         Ok(Box::new(self.look(version)))
     }

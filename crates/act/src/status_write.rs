@@ -89,8 +89,8 @@ impl StatusFigures {
 pub struct StatusWriter {
     client: Client,
     inputs: StatusInputs,
-    /// Which pods are new, changed or gone.
-    changes: mpsc::UnboundedReceiver<PodUid>,
+    /// Which pods are new, changed or gone; from the first round on.
+    changes: Option<mpsc::UnboundedReceiver<PodUid>>,
     /// Calls on their way.
     flights: FuturesUnordered<Flight>,
     held: Held,
@@ -195,6 +195,8 @@ impl Reconciler for StatusWriter {
 
     async fn observe(&mut self, why: WakeReason) -> Result<(), RoundError> {
         if why == WakeReason::Start {
+            // Not before: the one that clones are made of would never read them.
+            self.changes = Some(self.inputs.status.changes());
             self.take_held();
         }
         self.take_changes();
@@ -216,7 +218,7 @@ impl Reconciler for StatusWriter {
             // Answers make room for calls, so they go first; every other arm only says "look again" and loses nothing.
             biased;
             Some(landed) = self.flights.next() => self.land(landed),
-            Some(uid) = self.changes.recv() => drop(self.due.insert(uid)),
+            Some(uid) = next(&mut self.changes) => drop(self.due.insert(uid)),
             Ok(()) = self.inputs.held.changed() => self.take_held(),
             // Nobody tells anything any more: the process is stopping.
             else => std::future::pending().await,
@@ -251,11 +253,10 @@ impl Reconciler for StatusWriter {
 impl StatusWriter {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, inputs: StatusInputs) -> Self {
-        let changes = inputs.status.changes();
         Self {
             client,
             inputs,
-            changes,
+            changes: None,
             flights: FuturesUnordered::new(),
             held: Held::default(),
             slots: BTreeMap::new(),
@@ -275,9 +276,9 @@ impl StatusWriter {
 
     /// All that has been reported meanwhile, so that changes that come fast share a look.
     fn take_changes(&mut self) {
-        while let Ok(uid) = self.changes.try_recv() {
-            self.due.insert(uid);
-        }
+        let changes = self.changes.iter_mut();
+        let told = changes.flat_map(|changes| std::iter::from_fn(|| changes.try_recv().ok()));
+        self.due.extend(told);
     }
 
     /// What the API holds now: only pods whose object is another are due.
@@ -552,6 +553,11 @@ impl Held {
         let is_own = held.uid.as_deref() == Some(uid.as_str());
         (is_own || held.name == own.name && held.namespace == own.namespace).then_some(object)
     }
+}
+
+/// The next pod that changed. Cancel: loses nothing.
+async fn next(changes: &mut Option<mpsc::UnboundedReceiver<PodUid>>) -> Option<PodUid> {
+    changes.as_mut()?.recv().await
 }
 
 fn call(client: Client, uid: PodUid, object: Arc<v1::Pod>, write: StatusWrite) -> Flight {

@@ -96,7 +96,7 @@ pub enum Action {
         id: ContainerId,
         /// Its name.
         name: String,
-        /// Its log, rotated parts of it and the link to it; they go before it does.
+        /// Its log, rotated parts of it and the link to it; they go once it is gone.
         logs: HostWork,
         /// When it was seen not running.
         seen: Moment,

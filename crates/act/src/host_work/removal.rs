@@ -19,7 +19,7 @@ use kubelet_model::node::NodeView;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
-use super::{DEADLINE, Host, HostWorkError, about};
+use super::{DEADLINE, Host, HostWorkError, LOOK_DEADLINE, about};
 
 impl Host {
     /// Which directories the pod has now.
@@ -87,7 +87,7 @@ impl Host {
             places.into_iter().filter_map(attempt).collect()
         };
         let blocking = self.blocking.lane(Lane::Pods);
-        let looked = blocking.run_about(about(pod), DEADLINE, "logs of a pod", look);
+        let looked = blocking.run_about(about(pod), LOOK_DEADLINE, "logs of a pod", look);
         looked.await.unwrap_or_default()
     }
 
