@@ -65,8 +65,6 @@ pub struct Executed {
     pub outcomes: Vec<Outcome>,
     /// What must be looked at; `None` when no step touched the runtime.
     pub look: Option<Scope>,
-    /// Looking may wait: nothing of the pod may have changed but by a step whose result is known to the caller.
-    pub finished: bool,
 }
 
 /// What ends a wait that has no deadline of its own: a newer order, or a moment of steady time.
@@ -99,7 +97,6 @@ impl Executor {
         let mut executed = Executed {
             outcomes: Vec::new(),
             look: None,
-            finished: true,
         };
         let give_up_at = plan.give_up_at;
         for step in plan.steps {
@@ -119,7 +116,6 @@ impl Executor {
             };
             executed.outcomes.push(outcome);
             if end {
-                executed.finished = false;
                 break;
             }
         }

@@ -178,13 +178,7 @@ pub(crate) fn check_spec(
     found.take("cinder", &spec.cinder, |at, source, problems| {
         need(at, "volumeID", &source.volume_id, problems);
         if let Some(secret) = &source.secret_ref {
-            need(at, "secretRef.name", plain(&secret.name), problems);
-            need(
-                at,
-                "secretRef.namespace",
-                plain(&secret.namespace),
-                problems,
-            );
+            need_secret(at, (&secret.name, &secret.namespace), problems);
         }
     });
     found.take("fc", &spec.fc, sources::check_fc);
@@ -200,6 +194,16 @@ fn need(at: &str, field: &str, value: &str, problems: &mut Problems) {
     if value.is_empty() {
         problems.required(format!("{at}.{field}"), "");
     }
+}
+
+/// A reference to a secret names it and its namespace.
+fn need_secret(
+    at: &str,
+    (name, namespace): (&Option<String>, &Option<String>),
+    problems: &mut Problems,
+) {
+    need(at, "secretRef.name", plain(name), problems);
+    need(at, "secretRef.namespace", plain(namespace), problems);
 }
 
 fn check_clouds(spec: &PersistentVolumeSpec, found: &mut Sources<'_>) {
@@ -237,13 +241,7 @@ fn check_clouds(spec: &PersistentVolumeSpec, found: &mut Sources<'_>) {
         let (name, namespace) = (&source.volume_name, &source.volume_namespace);
         sources::check_storageos(at, name, namespace, problems);
         if let Some(secret) = &source.secret_ref {
-            need(at, "secretRef.name", plain(&secret.name), problems);
-            need(
-                at,
-                "secretRef.namespace",
-                plain(&secret.namespace),
-                problems,
-            );
+            need_secret(at, (&secret.name, &secret.namespace), problems);
         }
     });
 }

@@ -1,5 +1,8 @@
 //! What is wrong with objects, by the facts of upstream's own tables.
 //!
+//! In:    objects in YAML's short form, by kind
+//! Out:   –
+//! Calls: cargo test
 //! Holds: each row names every problem of its object, in order: `field|part of the message`; an object without problems has none.
 //!        Rows are JSON in YAML's short form, laid over an object that is right
 //! Upstream: pkg/apis/*/validation/*_test.go

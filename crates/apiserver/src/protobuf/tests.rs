@@ -1,4 +1,9 @@
 //! Bodies as a Go client writes them: by hand from the published field numbers, and every kind there and back.
+//!
+//! In:    bytes, and objects with every field set
+//! Out:   –
+//! Calls: cargo test
+//! Upstream: staging/src/k8s.io/api/*/generated.proto (field numbers)
 
 use serde_json::json;
 

@@ -1,5 +1,8 @@
 //! The other kinds, new ones and their changes.
 //!
+//! In:    objects, and what they are changed to
+//! Out:   –
+//! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/{validation,events}_test.go, pkg/apis/{coordination,node,scheduling,storage,certificates}/validation
 
 use super::*;

@@ -1,5 +1,8 @@
 //! New pods.
 //!
+//! In:    specs of pods
+//! Out:   –
+//! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/validation_test.go (TestValidatePod, TestValidatePodSpec, TestValidateVolumes, TestValidateContainers,
 //!           TestValidateInitContainers, TestValidateEnv, TestValidateVolumeMounts, TestValidatePodDNSConfig, …)
 

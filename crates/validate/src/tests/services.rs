@@ -1,5 +1,8 @@
 //! Services and Endpoints, new ones and their changes.
 //!
+//! In:    Services and Endpoints, and what they are changed to
+//! Out:   –
+//! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/validation_test.go (TestValidateServiceCreate, TestValidateServiceUpdate,
 //!           TestValidateServiceExternalTrafficPolicy, TestValidateLoadBalancerStatus, TestValidateEndpointsCreate, TestValidateEndpointIP)
 

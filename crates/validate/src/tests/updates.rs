@@ -1,5 +1,8 @@
 //! Changes of pods: through their own path, their status, their ephemeral containers, their resources.
 //!
+//! In:    pods, and what they are changed to
+//! Out:   –
+//! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/validation_test.go (TestValidatePodUpdate, TestValidatePodStatusUpdate,
 //!           TestValidatePodEphemeralContainersUpdate, TestValidatePodResize)
 

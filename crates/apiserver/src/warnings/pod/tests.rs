@@ -1,4 +1,9 @@
 //! Odd pods, each with what is told of it.
+//!
+//! In:    pods
+//! Out:   –
+//! Calls: cargo test
+//! Upstream: pkg/api/pod/warnings_test.go
 
 use serde_json::json;
 
