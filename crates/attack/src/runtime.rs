@@ -58,8 +58,14 @@ impl Runtime {
     where
         F: Future<Output = Result<T, CriError>>,
     {
+        let mut refusal = None;
         clock::poll(what, 100, 60.0, || {
-            Ok(self.executor.block_on(call(self.client.clone())).ok())
+            let answer = self.executor.block_on(call(self.client.clone()));
+            Ok(answer.map_err(|error| refusal = Some(error)).ok())
+        })
+        .map_err(|late| match refusal {
+            Some(refusal) => late.context(refusal),
+            None => late,
         })
     }
 
@@ -101,12 +107,16 @@ impl Runtime {
     }
 
     /// Ends and removes the sandboxes of a pod.
+    ///
+    /// A refusal is asked again: the kubelet that was killed a moment ago may have left a stop under way,
+    /// and containerd refuses a second one whose shim ends meanwhile ("ttrpc: closed").
     pub(crate) fn remove_pod(&self, uid: &str) -> anyhow::Result<()> {
         for (id, of, _) in self.sandboxes()? {
             if of == uid {
-                self.executor.block_on(async {
-                    self.client.stop_pod_sandbox(&id).await?;
-                    self.client.remove_pod_sandbox(&id).await
+                let id = id.as_str();
+                self.ask(&format!("remove sandbox {id}"), |client| async move {
+                    client.stop_pod_sandbox(id).await?;
+                    client.remove_pod_sandbox(id).await
                 })?;
             }
         }
