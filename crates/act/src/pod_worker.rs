@@ -263,6 +263,8 @@ impl PodWorker {
                 self.tell_unobserved(&error);
                 self.memory.retry_later(self.now());
                 self.wait(self.memory.retry.at, stop).await;
+                // A look that succeeds is good enough to plan on.
+                self.memory.retry.at = None;
                 None
             }
         }
@@ -273,7 +275,8 @@ impl PodWorker {
         self.inputs = PodInputs {
             objects: self.parts.objects.current(&self.uid),
             handlers: self.parts.handlers.borrow().clone(),
-            network: self.parts.network.look(Clone::clone),
+            // Seen by this turn: a change after it wakes the worker.
+            network: self.parts.network.see(Clone::clone),
         };
         let said = recursive_read_only_to_remember(&self.view(order, observed));
         self.remembering(|memory| memory.note_handler(said));
@@ -424,10 +427,7 @@ impl PodWorker {
                 .max(Duration::from_millis(1))
         });
         // Whatever else it waits for: a pod without a sandbox may wait for the network behind an older failure.
-        let waits_for_network = self
-            .parts
-            .network
-            .see(|state| *state != NetworkState::Ready);
+        let waits_for_network = self.inputs.network != NetworkState::Ready;
         tokio::select! {
             // Every arm only says "look again"; which one wins is of no matter.
             biased;

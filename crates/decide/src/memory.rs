@@ -394,7 +394,12 @@ impl PodMemory {
                 Outcome::Unknown(failure) => {
                     is_clean = false;
                     next_look = NextLook::Whole;
-                    self.remember_failure(failure, now);
+                    if failure.container.is_some() {
+                        self.remember_failure(failure, now);
+                    } else {
+                        // It may be there: what the look shows is the truth.
+                        self.retry_later(now);
+                    }
                 }
             }
         }

@@ -409,7 +409,7 @@ fn restart_count(
         .get(&spec.name)
         .copied()
         .unwrap_or(0);
-    let after_lost = lost.map_or(0, |run| run.attempt.saturating_add(1));
+    let after_lost = lost.map_or(0, |_| recorded.saturating_add(1));
     let held = current.map_or(0, |c| c.restart_count);
     i32::try_from(held.max(recorded).max(after_lost)).unwrap_or(i32::MAX)
 }

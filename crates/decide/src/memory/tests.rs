@@ -275,7 +275,7 @@ fn what_may_have_happened_is_looked_at_and_tried_again() {
             and again
                 syncing; a: +2s ×2 RunContainerError; starts {"a": {0}}
             the sandbox's is not
-                syncing; retry +1s ×1 CreatePodSandboxError; a: +2s ×2 RunContainerError; starts {"a": {0}}
+                syncing; retry +1s ×1 -; a: +2s ×2 RunContainerError; starts {"a": {0}}
             a step is given up
                 syncing; a: +2s ×2 RunContainerError; starts {"a": {0}}
             a ran after all
