@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubelet_decide::record::BootMoment;
+use kubelet_decide::shapes::record::BootMoment;
 use kubelet_host::kernel::{boot_id, since_boot};
 use kubelet_model::observed::Moment;
 use tokio::time::Instant;

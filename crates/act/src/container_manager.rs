@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubelet_decide::cgroups::{
+use kubelet_decide::pod::phase::is_final;
+use kubelet_decide::resources::cgroups::{
     Cgroup, PodsAllowance, pods_root_cgroup, pods_root_path, qos_cgroups, tier_path,
 };
-use kubelet_decide::phase::is_final;
 use kubelet_host::Blocking;
 use kubelet_host::blocking::About;
 use kubelet_host::cgroup::{CgroupError, Cgroups, PodCgroup, list_pod_cgroups};

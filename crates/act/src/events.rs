@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kubelet_cluster::events::{EventRecorder, EventSender, node_reference, pod_reference};
-use kubelet_decide::events::{NodeEvent, PodEvent};
+use kubelet_decide::report::events::{NodeEvent, PodEvent};
 use kubelet_model::event::EventType;
 use kubelet_model::pod::Pod;
 use tokio_util::sync::CancellationToken;

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubelet_decide::env_file::{
+use kubelet_decide::container::env_file::{
     EnvFileProblem, EnvFileRead, EnvFileText, EnvFileValues, READ_LIMIT, env_file_value,
 };
-use kubelet_decide::plan::{HostWork, LogLink, Medium, PayloadWork};
+use kubelet_decide::shapes::plan::{HostWork, LogLink, Medium, PayloadWork};
 use kubelet_host::HostRoot;
 use kubelet_host::beneath::Mounts;
 use kubelet_host::blocking::{About, Blocking, Lane};
@@ -384,7 +384,10 @@ impl Host {
         host_path::check_host_path(&self.root, path, kind).map_err(|e| text(&e))
     }
 
-    fn make_cgroup(&self, pod: &kubelet_decide::cgroups::Cgroup) -> Result<(), HostWorkError> {
+    fn make_cgroup(
+        &self,
+        pod: &kubelet_decide::resources::cgroups::Cgroup,
+    ) -> Result<(), HostWorkError> {
         let Some(cgroups) = &self.cgroups else {
             return Ok(());
         };
@@ -563,7 +566,7 @@ fn warn_unchanged(unchanged: Option<files::FileError>) {
 }
 
 /// A decided cgroup as the writer of cgroups takes it.
-pub(crate) fn limits_of(cgroup: &kubelet_decide::cgroups::Cgroup) -> CgroupLimits {
+pub(crate) fn limits_of(cgroup: &kubelet_decide::resources::cgroups::Cgroup) -> CgroupLimits {
     CgroupLimits {
         cpu_shares: cgroup.cpu_shares,
         cpu_quota_us: cgroup.cpu_quota_us,

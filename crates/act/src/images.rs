@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::Client;
-use kubelet_decide::events::ImageMoment;
-use kubelet_decide::plan::{ImageWanted, PullPolicy};
-use kubelet_decide::pull_credentials::{Credential, full_repository};
-use kubelet_decide::view::ResolvedImage;
+use kubelet_decide::images::pull_credentials::{Credential, full_repository};
+use kubelet_decide::report::events::ImageMoment;
+use kubelet_decide::shapes::plan::{ImageWanted, PullPolicy};
+use kubelet_decide::shapes::view::ResolvedImage;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
 use prometheus::{IntCounterVec, Registry};
@@ -603,7 +603,7 @@ impl TokenBucket {
 
 #[cfg(test)]
 mod tests {
-    use kubelet_decide::pull_credentials::PullSecrets;
+    use kubelet_decide::images::pull_credentials::PullSecrets;
     use kubelet_host::HostRoot;
     use kubelet_host::blocking::Blocking;
     use testkit::cri::{StandInConfig, StandInRuntime};

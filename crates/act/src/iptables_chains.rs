@@ -1,6 +1,6 @@
 //! Keeps the kubelet's chains in the kernel's packet filter: made at start, made anew when somebody has flushed the tables.
 //!
-//! In:    `decide/iptables_chains`; whether the canary is there
+//! In:    `decide/node/iptables_chains`; whether the canary is there
 //! Out:   calls of `iptables` and `ip6tables`
 //! Calls: wiring, with `makeIPTablesUtilChains`; one reconciler
 //! Holds: a call waits for the tables' lock and has a deadline; a family that the node does not have is said once; nothing is removed
@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubelet_decide::iptables_chains::{
+use kubelet_decide::node::iptables_chains::{
     CANARY, CANARY_TABLES, ChainStep, Family, RulePlace, chain_steps,
 };
 

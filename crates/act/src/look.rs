@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use kubelet_api::runtime::v1::PodSandboxMetadata;
 use kubelet_cri::{Client, CriError, container_of_status, sandbox_of_status};
-use kubelet_decide::pleg::POD_UID_LABEL;
+use kubelet_decide::observe::pleg::POD_UID_LABEL;
 use kubelet_model::ids::{ContainerId, PodUid, SandboxId};
 use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedPod, ObservedSandbox};
 

@@ -3,7 +3,7 @@
 //! In:    reported pods (the static ones among them), the mirrors that the API holds, the node's identity, whether all sources spoke
 //! Out:   creations and deletions at the API
 //! Calls: one reconciler, in a cluster only
-//! Holds: `decide/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits for it; while
+//! Holds: `decide/report/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits for it; while
 //!        the server is away one step is tried for all
 //! Upstream: pkg/kubelet/pod/mirror_client.go, pkg/kubelet/kubelet.go (tryReconcileMirrorPods)
 
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
-use kubelet_decide::mirror::{MirrorStep, MirrorView, NodeIdentity, mirror_steps};
+use kubelet_decide::report::mirror::{MirrorStep, MirrorView, NodeIdentity, mirror_steps};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_SOURCE_ANNOTATION, SourceKind};
 use kubelet_model::reason::Reason;

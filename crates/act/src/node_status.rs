@@ -15,11 +15,11 @@ use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFea
 use kubelet_cluster::nodes::{LeaseKeeper, Registered};
 use kubelet_cluster::reflector::{Behind, Snapshots};
 use kubelet_cluster::{Client, ClusterError};
-use kubelet_decide::events::NodeEvent;
-use kubelet_decide::node_status::{
+use kubelet_decide::node::node_status::{
     ImageView, NodeStatusPlan, NodeStatusView, PressureView, ReportTimes, RuntimeFeatureView,
     adopted_node, csi_node, initial_lease, must_report, node_patch, node_status,
 };
+use kubelet_decide::report::events::NodeEvent;
 use prometheus::{Gauge, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;

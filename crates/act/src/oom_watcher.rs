@@ -10,7 +10,7 @@
 use std::future::pending;
 use std::path::PathBuf;
 
-use kubelet_decide::events::system_oom;
+use kubelet_decide::report::events::system_oom;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
 use kubelet_host::kernel::{KernelError, LogStart, OomKill, OomLog};

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kubelet_cri::{Client, CriError};
-use kubelet_decide::pleg::{Listing, changed_pods};
+use kubelet_decide::observe::pleg::{Listing, changed_pods};
 use kubelet_model::ids::{ContainerId, PodFullName, PodUid, SandboxId};
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use prometheus::Registry;

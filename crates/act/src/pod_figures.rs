@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::lifecycle::{Lifecycle, TerminationCause};
-use kubelet_decide::outcome::{Effect, Outcome};
-use kubelet_decide::plan::{Action, PodPlan};
-use kubelet_decide::view::Desire;
+use kubelet_decide::pod::lifecycle::{Lifecycle, TerminationCause};
+use kubelet_decide::shapes::outcome::{Effect, Outcome};
+use kubelet_decide::shapes::plan::{Action, PodPlan};
+use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::volumes::Leaving;
 use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, Pod};
 

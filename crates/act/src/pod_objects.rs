@@ -19,7 +19,7 @@ use kubelet_cluster::objects::{Known, NamedObjects, Use};
 use kubelet_cluster::pods::PodSet;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cluster::tokens::{Token, TokenError, TokenKey, Tokens};
-use kubelet_decide::references::referenced_objects;
+use kubelet_decide::volumes::references::referenced_objects;
 use kubelet_model::ids::PodUid;
 use kubelet_model::objects::{
     ApiAccess, ObjectState, PodObjects, RuntimeClasses, Services, TokenRef,

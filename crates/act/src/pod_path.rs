@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kubelet_cri::Client;
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::pod::SourceKind;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kubelet_decide::pull_credentials::{DockerConfigForm, Keyring};
+use kubelet_decide::images::pull_credentials::{DockerConfigForm, Keyring};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::files::read_text_bounded;

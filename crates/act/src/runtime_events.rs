@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use kubelet_cri::Client;
-use kubelet_decide::pleg::POD_UID_LABEL;
+use kubelet_decide::observe::pleg::POD_UID_LABEL;
 use kubelet_model::ids::{ContainerId, PodUid};
 use tokio_util::sync::CancellationToken;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as wire;
 use kubelet_cri::{Client, CriError};
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_model::config::CgroupDriver;
 use kubelet_model::node::RuntimeHandlers;
 use prometheus::{IntGaugeVec, Registry};

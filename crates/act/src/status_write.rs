@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
-use kubelet_decide::status_write::{StatusWrite, StatusWriteView, status_write};
+use kubelet_decide::report::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
 use kubelet_model::reported::{Progress, ReportedPod};

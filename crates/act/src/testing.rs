@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kubelet_api::config::KubeletConfiguration;
-use kubelet_decide::defaults::{defaults, eviction_hard};
-use kubelet_decide::effective::effective;
+use kubelet_decide::config::defaults::{defaults, eviction_hard};
+use kubelet_decide::config::effective::effective;
 use kubelet_model::config::{Config, Flags};
 use kubelet_model::gates::Gates;
 

@@ -2,7 +2,7 @@
 //!
 //! In:    JSON (a YAML file is turned into JSON first), upstream's field names
 //! Out:   serde types in upstream's field order, so that `/configz` prints as upstream prints it
-//! Calls: hyperkube/config_files.rs reads, decide/defaults.rs fills, the server prints
+//! Calls: hyperkube/config_files.rs reads, decide/config/defaults.rs fills, the server prints
 //! Holds: absent is `None`. What upstream keeps in a plain Go field is left out when it is zero (`is_empty`); what it
 //!        keeps behind a pointer is left out only when absent; durations are always printed once they are filled in.
 //!        Unknown fields are ignored here; who reads a file strictly collects them on the way.

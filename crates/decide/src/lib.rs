@@ -23,55 +23,17 @@
     deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]
 
-pub mod admission;
-pub mod adopt;
-pub mod cgroups;
-pub mod config_problem;
-pub mod container_config;
-pub mod container_start;
-pub mod cut_off;
-pub mod deadline;
-pub mod defaults;
-pub mod desired;
-pub mod dns;
-mod downward;
-pub mod effective;
-pub mod env;
-pub mod env_file;
-pub mod events;
-pub mod garbage;
-pub mod hosts_file;
-pub mod identity;
-pub mod init_containers;
-pub mod iptables_chains;
-pub mod labels;
-pub mod lifecycle;
-pub mod manifest;
-pub mod memory;
-pub mod mirror;
-pub mod name_turn;
-pub mod node_status;
-pub mod outcome;
-pub mod phase;
-pub mod plan;
-pub mod pleg;
-pub mod pod_plan;
-pub mod pod_status;
-pub mod projected;
-pub mod pull_credentials;
-pub mod record;
-pub mod references;
+pub mod config;
+pub mod container;
+pub mod images;
+pub mod node;
+pub mod observe;
+pub mod pod;
+pub mod report;
 pub mod resources;
-pub mod restart;
-pub mod runtime_class;
-pub mod sandbox_config;
-pub mod security;
-mod services;
-pub mod status_write;
-pub mod validate;
-pub mod view;
+pub mod shapes;
+pub mod sources;
 pub mod volumes;
-pub mod without_effect;
 
 #[cfg(test)]
 mod testing;

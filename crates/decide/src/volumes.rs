@@ -10,6 +10,9 @@
 //!           pkg/volume/util/nested_volumes.go; differences: a failed update leaves the old files instead of taking the volume down;
 //!           the emptyDir on disk of a pod that ended stays until the pod goes
 
+pub mod projected;
+pub mod references;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -21,11 +24,11 @@ use kubelet_model::observed::ObservedContainer;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
-use crate::cgroups::{every_pod_cgroup_path, pod_cgroup, pod_memory_limit};
-use crate::plan::{HostWork, LogLink, Medium, PayloadWork};
-use crate::projected::{PayloadView, volume_payload};
+use crate::resources::cgroups::{every_pod_cgroup_path, pod_cgroup, pod_memory_limit};
 use crate::resources::quantity_bytes;
-use crate::view::{PodView, Waiting};
+use crate::shapes::plan::{HostWork, LogLink, Medium, PayloadWork};
+use crate::shapes::view::{PodView, Waiting};
+use crate::volumes::projected::{PayloadView, volume_payload};
 
 #[cfg(test)]
 mod tests;

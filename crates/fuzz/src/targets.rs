@@ -14,15 +14,16 @@ use jiff::Timestamp;
 use kubelet_api::config::KubeletConfiguration;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_cluster::Kubeconfig;
-use kubelet_decide::defaults::{defaults, eviction_hard};
-use kubelet_decide::effective::effective;
-use kubelet_decide::manifest::{
+use kubelet_decide::config::defaults::{defaults, eviction_hard};
+use kubelet_decide::config::effective::effective;
+use kubelet_decide::config::validate::{HostFacts, validate};
+use kubelet_decide::container::labels;
+use kubelet_decide::images::pull_credentials::{DockerConfigForm, Keyring};
+use kubelet_decide::resources::{self, admission};
+use kubelet_decide::sources::manifest::{
     StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod, locate_field,
     unbuilt_fields, validate_static_pod,
 };
-use kubelet_decide::pull_credentials::{DockerConfigForm, Keyring};
-use kubelet_decide::validate::{HostFacts, validate};
-use kubelet_decide::{admission, labels, resources};
 use kubelet_host::journal::record::{self, Body, Operation};
 use kubelet_model::config::Flags;
 use kubelet_model::gates::Gates;

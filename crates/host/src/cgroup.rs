@@ -1,6 +1,6 @@
 //! Cgroups by the cgroupfs driver: one trait, two hierarchies (`cgroup_v1.rs`, `cgroup_v2.rs`).
 //!
-//! In:    paths such as `/kubepods/burstable/pod<uid>` and limits, both worked out by decide/cgroups.rs
+//! In:    paths such as `/kubepods/burstable/pod<uid>` and limits, both worked out by decide/resources/cgroups.rs
 //! Out:   directories and control files of the kernel
 //! Calls: act/container_manager and the pod worker, through `Blocking`
 //! Holds: a path never leaves its hierarchy, and the root is never removed; processes are killed by descriptor after

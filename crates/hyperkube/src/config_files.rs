@@ -9,10 +9,10 @@
 
 use crate::flags::{CommandLine, CommandLineError};
 use kubelet_api::config::KubeletConfiguration;
-use kubelet_decide::defaults::{defaults, eviction_hard, without_file};
-use kubelet_decide::effective::effective;
-use kubelet_decide::validate::{self, FieldProblem, HostFacts};
-use kubelet_decide::without_effect;
+use kubelet_decide::config::defaults::{defaults, eviction_hard, without_file};
+use kubelet_decide::config::effective::effective;
+use kubelet_decide::config::validate::{self, FieldProblem, HostFacts};
+use kubelet_decide::config::without_effect;
 use kubelet_model::config::Config;
 use kubelet_model::gates::{GateProblem, Gates};
 use serde_json::Value;

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use config_files::Loaded;
 use flags::Request;
-use kubelet_decide::validate::HostFacts;
+use kubelet_decide::config::validate::HostFacts;
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{self, CgroupVersion};
 use logs::LogHandle;

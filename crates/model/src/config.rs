@@ -2,7 +2,7 @@
 //!
 //! In:    a defaulted and validated `KubeletConfiguration`, the pure flags, the gates
 //! Out:   `Config`; `Option` only where absence means something
-//! Calls: decide/effective.rs makes it, the wiring hands each component its own part by value
+//! Calls: decide/config/effective.rs makes it, the wiring hands each component its own part by value
 //! Holds: nobody but the wiring holds the whole; paths are as given (absolute or relative to the working directory)
 //! Upstream: cmd/kubelet/app/options/options.go (KubeletFlags), pkg/kubelet/apis/config/types.go
 

@@ -2,7 +2,7 @@
 //!
 //! In:    the text of a manifest, a kubeconfig or a configuration file
 //! Out:   its first document as a JSON value
-//! Calls: decide/manifest, cluster/kubeconfig, hyperkube/config_files
+//! Calls: decide/sources/manifest, cluster/kubeconfig, hyperkube/config_files
 //! Holds: numbers, truth values and keys become what `sigs.k8s.io/yaml` makes of them; a budget bounds size, depth, nodes and aliases
 //! Upstream: sigs.k8s.io/yaml (`YAMLToJSON`), its goyaml.v2, and Go's encoding/json for numbers
 

@@ -2,7 +2,7 @@
 //!
 //! In:    a pod with its defaults and its identity
 //! Out:   every problem, with the field's path and upstream's message
-//! Calls: `decide/manifest` (a static pod with problems does not run), the API server
+//! Calls: `decide/sources/manifest` (a static pod with problems does not run), the API server
 //! Holds: order is stable; nothing here depends on the node
 //! Differs: an unknown `emptyDir.medium` is refused here (upstream accepts it and fails later), amounts that do not
 //!        parse are named here (upstream fails to decode), paths name the index of a mount (upstream leaves it out), leading zeros

@@ -22,7 +22,7 @@ use kubelet_act::faults::{FaultPoint, Faults, Planted};
 use kubelet_act::records::POD_PREFIX;
 use kubelet_act::sync_loop::SourceSnapshot;
 use kubelet_cri::{Client, Metrics, Timeouts};
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::ids::PodUid;

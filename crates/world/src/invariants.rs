@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kubelet_act::status::ReportedPods;
-use kubelet_decide::identity::container_hash_hex;
+use kubelet_decide::sources::identity::container_hash_hex;
 use kubelet_host::HostRoot;
 use kubelet_model::pod::{Pod, RestartPolicy};
 use testkit::cri::trace::{EndedBy, Instance, overlapping};

@@ -20,7 +20,7 @@ use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::records::POD_PREFIX;
 use kubelet_act::status::ReportedPods;
 use kubelet_act::sync_loop::SourceSnapshot;
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_model::pod::SourceKind;
 use testkit::cri::trace::Instance;

@@ -32,7 +32,7 @@ use kubelet_apiserver::{ApiServer, Parts};
 use kubelet_cluster::events::{EventSender, events};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Call, Client, ClientConfig, LaneKind, Pipe, Rate, WallClock};
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::pod::{Pod, SourceKind};

@@ -31,7 +31,7 @@ use kubelet_cluster::WallClock;
 use kubelet_cluster::events::events;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
 use kubelet_model::ids::PodUid;

@@ -1,6 +1,6 @@
 //! Every setting of the configuration is read by the product, or stands in the table of those that do nothing yet.
 //!
-//! In:    `model/src/config.rs`, the table in `decide/src/without_effect.rs`, all product files
+//! In:    `model/src/config.rs`, the table in `decide/src/config/without_effect.rs`, all product files
 //! Out:   one line per finding
 //! Calls: tidy
 //! Holds: a reader is a file outside of reading, defaults and validation that names the field; names that several structs share count
@@ -10,17 +10,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 const SETTINGS: &str = "crates/model/src/config.rs";
-const TABLE: &str = "crates/decide/src/without_effect.rs";
+const TABLE: &str = "crates/decide/src/config/without_effect.rs";
 
 /// What makes the settings, checks them or is no product.
 const NO_READERS: [&str; 12] = [
     "crates/api/",
     "crates/attack/",
     "crates/bench/",
-    "crates/decide/src/defaults",
-    "crates/decide/src/effective",
-    "crates/decide/src/validate",
-    "crates/decide/src/without_effect",
+    "crates/decide/src/config/defaults",
+    "crates/decide/src/config/effective",
+    "crates/decide/src/config/validate",
+    "crates/decide/src/config/without_effect",
     "crates/fuzz/",
     "crates/machine/",
     "crates/model/src/config",

@@ -22,7 +22,7 @@ use kubelet_apiserver::user::User;
 use kubelet_apiserver::{ApiServer, Parts};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Client, ClientConfig, Rate, WallClock};
-use kubelet_decide::events::{created, sandbox_failed, started, starting};
+use kubelet_decide::report::events::{created, sandbox_failed, started, starting};
 use kubelet_model::pod::SourceKind;
 
 use super::*;

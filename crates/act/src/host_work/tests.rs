@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::memory::PodMemory;
-use kubelet_decide::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
+use kubelet_decide::pod::memory::PodMemory;
+use kubelet_decide::shapes::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
 use kubelet_decide::volumes::{
     Leaving, VolumeWork, payload_updates, prepare_work, release_work, sub_path_target,
 };

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use kubelet_decide::cgroups::PodsAllowance;
+use kubelet_decide::resources::cgroups::PodsAllowance;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
 use kubelet_host::machine::Machine;

@@ -7,7 +7,7 @@
 //! Upstream: pkg/kubelet/nodestatus/setters.go (NodeAddress, MachineInfo, VersionInfo), cadvisor machine (OSVersion)
 
 use k8s_openapi::api::core::v1::Node;
-use kubelet_decide::node_status::{
+use kubelet_decide::node::node_status::{
     AddressAuthority, AddressView, Registration, ResourceView, SystemView, initial_node,
 };
 use kubelet_host::HostRoot;

@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use kubelet_decide::cut_off::Starts;
-use kubelet_decide::memory::PodMemory;
-use kubelet_decide::plan::PodPlan;
-use kubelet_decide::view::{Desire, Order};
+use kubelet_decide::pod::cut_off::Starts;
+use kubelet_decide::pod::memory::PodMemory;
+use kubelet_decide::shapes::plan::PodPlan;
+use kubelet_decide::shapes::view::{Desire, Order};
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
 

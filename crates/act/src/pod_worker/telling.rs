@@ -1,7 +1,7 @@
 //! What a worker tells of, besides status: waits, sandboxes that are replaced, stops that fail, a runtime that does not answer.
 //!
 //! In:    the plan before it is carried out; outcomes; failed looks
-//! Out:   events, as `decide/events` has them; to the sync loop, that the pod needs its name no more
+//! Out:   events, as `decide/report/events` has them; to the sync loop, that the pod needs its name no more
 //! Calls: pod_worker
 //! Holds: nothing is decided here; what a step brings is told by the executor, at once
 //! Upstream: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod), pod_workers.go (podWorkerLoop)
@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubelet_cri::CriError;
-use kubelet_decide::events::{ToldWaits, kill_failed, made_to_end, not_observed, plan_events};
-use kubelet_decide::lifecycle::{Lifecycle, TerminationCause, is_refused};
-use kubelet_decide::memory::Entry;
-use kubelet_decide::outcome::Outcome;
-use kubelet_decide::plan::PodPlan;
-use kubelet_decide::view::Order;
+use kubelet_decide::pod::lifecycle::{Lifecycle, TerminationCause, is_refused};
+use kubelet_decide::pod::memory::Entry;
+use kubelet_decide::report::events::{
+    ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
+};
+use kubelet_decide::shapes::outcome::Outcome;
+use kubelet_decide::shapes::plan::PodPlan;
+use kubelet_decide::shapes::view::Order;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
 

@@ -20,7 +20,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kubelet_decide::manifest::MAX_MANIFEST_BYTES;
+use kubelet_decide::sources::manifest::MAX_MANIFEST_BYTES;
 use kubelet_host::blocking::About;
 use kubelet_host::{Blocking, HostRoot};
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::identity::{IdentityError, ManifestPlace, static_pod_uid};
-use kubelet_decide::manifest::{
+use kubelet_decide::sources::identity::{IdentityError, ManifestPlace, static_pod_uid};
+use kubelet_decide::sources::manifest::{
     FieldProblem, StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod,
     locate_field, unbuilt_fields, validate_static_pod,
 };

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use kubelet_decide::manifest::{MAX_MANIFEST_BYTES, is_skipped_name};
+use kubelet_decide::sources::manifest::{MAX_MANIFEST_BYTES, is_skipped_name};
 use kubelet_host::HostRoot;
 use kubelet_host::files::{self, FileError};
 use kubelet_host::watch::DirectoryWatch;

@@ -19,7 +19,7 @@ use kubelet_act::termination_message::MessageReader;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::own_node;
 use kubelet_cluster::pods::PodWatch;
-use kubelet_decide::node_status::{
+use kubelet_decide::node::node_status::{
     AddressAuthority, AddressView, Registration, ResourceView, SystemView, initial_node,
 };
 use kubelet_host::HostRoot;

@@ -9,7 +9,7 @@
 use k8s_openapi::api::core::v1;
 use kubelet_act::events::{Events, send};
 use kubelet_cluster::jitter::Dice;
-use kubelet_decide::events::started;
+use kubelet_decide::report::events::started;
 use kubelet_model::pod::{Pod, SourceKind};
 
 use super::*;

@@ -16,11 +16,11 @@ use kubelet_model::observed::{
     ContainerState, Exit, ObservedContainer, ObservedSandbox, SandboxState,
 };
 
-use crate::memory::entry;
-use crate::pod_plan::pod_plan;
+use crate::pod::memory::entry;
+use crate::pod::pod_plan::pod_plan;
+use crate::shapes::view::{Now, Order};
 use crate::testing::pod_of;
 use crate::testing::seen::Seen;
-use crate::view::{Now, Order};
 
 /// This many seconds of either clock.
 pub(crate) fn second(seconds: i64) -> Timestamp {
@@ -122,7 +122,10 @@ fn container(
         Some(state) => (state, true),
         None => (state, false),
     };
-    let of_spec = format!("{:x}", crate::identity::container_hash(name, &image));
+    let of_spec = format!(
+        "{:x}",
+        crate::sources::identity::container_hash(name, &image)
+    );
     ObservedContainer {
         id: format!("{name}-{attempt}").into(),
         sandbox: SandboxId::from(format!("s{sandbox}")),

@@ -17,10 +17,12 @@ use kubelet_model::observed::{
 };
 use kubelet_model::pod::Pod;
 
-use crate::container_start::image_of;
-use crate::memory::PodMemory;
+use crate::pod::container_start::image_of;
+use crate::pod::memory::PodMemory;
+use crate::shapes::view::{
+    Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage,
+};
 use crate::testing::node;
-use crate::view::{Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage};
 
 /// Both directories of a pod are there.
 pub(crate) const DIRS: PodDirs = PodDirs {
@@ -105,7 +107,10 @@ impl Seen {
                 created_at,
                 image: image.to_owned(),
                 image_ref: String::new(),
-                hash: format!("{:x}", crate::identity::container_hash(&spec.name, image)),
+                hash: format!(
+                    "{:x}",
+                    crate::sources::identity::container_hash(&spec.name, image)
+                ),
                 grace_seconds: None,
                 log_path: String::new(),
                 termination_message_host_path: None,

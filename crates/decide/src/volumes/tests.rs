@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
-use crate::plan::{Action, PodPlan};
-use crate::pod_plan::pod_plan;
+use crate::pod::pod_plan::pod_plan;
+use crate::shapes::plan::{Action, PodPlan};
+use crate::shapes::view::Prepared;
 use crate::testing::seen::{DIRS, Seen};
 use crate::testing::{node, pod_of, recorded};
-use crate::view::Prepared;
 
 impl Seen {
     fn plan(&self) -> PodPlan {

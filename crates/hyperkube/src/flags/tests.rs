@@ -3,7 +3,7 @@
 //! Upstream: recorded from `kubelet --help` of 1.36.2; component-base/cli/flag tests
 
 use super::*;
-use kubelet_decide::defaults::{defaults, without_file};
+use kubelet_decide::config::defaults::{defaults, without_file};
 use kubelet_model::gates::Gates;
 use serde_json::json;
 

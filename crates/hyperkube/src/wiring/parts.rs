@@ -39,7 +39,7 @@ use kubelet_act::sync_loop::AdmissionParts;
 use kubelet_cluster::Cluster;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cri::{Client, Metrics, Timeouts};
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{Blocking, Lane};
 use kubelet_host::cgroup::{self, Cgroups};
@@ -629,7 +629,7 @@ fn ends_at(wish: &str) -> Faults {
 mod tests {
     use super::*;
     use crate::logs::tests::captured;
-    use kubelet_decide::validate::HostFacts;
+    use kubelet_decide::config::validate::HostFacts;
 
     #[test]
     fn a_journal_that_never_was_is_no_damage_and_one_that_is_gone_is() {

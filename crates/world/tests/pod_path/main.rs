@@ -27,7 +27,7 @@ use kubelet_act::events::Events;
 use kubelet_act::exits::ExitSource;
 use kubelet_act::faults::{FaultPoint, Faults};
 use kubelet_act::sync_loop::SourceSnapshot;
-use kubelet_decide::view::NetworkState;
+use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::{DiskFault, DiskFaults};
 use kubelet_model::ids::PodUid;

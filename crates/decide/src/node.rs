@@ -1,0 +1,10 @@
+//! What the node says of itself.
+//!
+//! In:    facts of the machine and the runtime
+//! Out:   the Node's status, iptables chains
+//! Calls: act/node_status, act/iptables_chains
+//! Holds: a condition names its reason
+//! Upstream: pkg/kubelet/nodestatus, pkg/kubelet/kubelet_network_linux.go
+
+pub mod iptables_chains;
+pub mod node_status;

@@ -1,0 +1,9 @@
+//! Observations compared.
+//!
+//! In:    two looks at the runtime
+//! Out:   what changed
+//! Calls: act/pleg
+//! Holds: every instance of a container is kept
+//! Upstream: pkg/kubelet/pleg
+
+pub mod pleg;

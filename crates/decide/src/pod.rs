@@ -1,0 +1,20 @@
+//! What becomes of one pod: its life, its memory, its next steps.
+//!
+//! In:    a view
+//! Out:   lifecycle, plan, memory
+//! Calls: act/pod_worker
+//! Holds: no other folder but report asks this one
+//! Upstream: pkg/kubelet/pod_workers.go, pkg/kubelet/kuberuntime
+
+pub mod adopt;
+pub mod container_start;
+pub mod cut_off;
+pub mod deadline;
+pub mod garbage;
+pub mod init_containers;
+pub mod lifecycle;
+pub mod memory;
+pub mod phase;
+pub mod pod_plan;
+pub mod restart;
+pub mod runtime_class;

@@ -1,0 +1,206 @@
+//! The life of a pod here: syncing, terminating, terminated, finished. Never backwards.
+//!
+//! ```text
+//!   Syncing ──(removed, orphan, all containers done, past its deadline)──► Terminating ──(nothing runs, seen)──► Terminated
+//!      └─────────────────(ended before, nothing runs)──────────────────────────────────────────────────────────────▲  │
+//!                                                                     Finished ◄──(host side cleaned up)──────────────┘
+//! ```
+//!
+//! In:    the lifecycle so far and the view
+//! Out:   the lifecycle now
+//! Calls: act/pod_worker.rs before each plan
+//! Holds: no step back; grace only shrinks, never below 1 s; leaving Terminating needs an observation without anything live
+//! Upstream: pkg/kubelet/pod_workers.go (1.36); differences: one enum instead of flags and times
+
+use jiff::Timestamp;
+
+use crate::pod::deadline::is_past_deadline;
+use crate::pod::phase::is_ended;
+use crate::shapes::view::{Desire, PodView, Prepared};
+
+/// Where a pod stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It is kept running.
+    Syncing,
+    /// It is being stopped.
+    Terminating(Terminating),
+    /// Nothing of it runs any more; its host side is being cleaned up.
+    Terminated {
+        /// Why it ended.
+        cause: TerminationCause,
+    },
+    /// Nothing is left to do.
+    Finished {
+        /// Why it ended.
+        cause: TerminationCause,
+    },
+}
+
+/// A stop in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminating {
+    /// Why.
+    pub cause: TerminationCause,
+    /// Since when.
+    pub since: Timestamp,
+    /// Grace in force, seconds, at least 1.
+    pub grace_seconds: i64,
+}
+
+/// Why a pod is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TerminationCause {
+    /// Its source does not name it any more.
+    Removed,
+    /// The runtime holds it and no source knows it.
+    Orphaned,
+    /// Its containers have all ended and none will be started again, or its time is over and they are made to end.
+    Ended,
+}
+
+impl TerminationCause {
+    /// For logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed from its source",
+            Self::Orphaned => "unknown to every source",
+            Self::Ended => "its containers have ended, or its time is over",
+        }
+    }
+}
+
+/// Tries to remove what is left of a pod in the runtime before nobody waits for it any more.
+const REMOVAL_TRIES: u32 = 3;
+
+/// Whether nothing of a pod that leaves runs or lies on the host, and the runtime refuses all the same to remove what it holds of it
+/// (containerd 1.6 does so after a start that was cut short, until its own restart). It holds up neither another pod of the name nor
+/// the deletion; the same pod does not come back before it is gone.
+pub fn is_refused(view: &PodView<'_>) -> bool {
+    let is_done =
+        matches!(view.memory.life, Lifecycle::Terminated { .. }) && view.memory.life.is_leaving();
+    is_done
+        && view.memory.retry.failures >= REMOVAL_TRIES
+        && view.memory.prepared == Prepared::Released
+        && !view.observed.is_running()
+}
+
+impl Lifecycle {
+    /// Order of the states; a worker asserts that it never falls.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Syncing => 0,
+            Self::Terminating(_) => 1,
+            Self::Terminated { .. } => 2,
+            Self::Finished { .. } => 3,
+        }
+    }
+
+    /// Why the pod ends, once it does.
+    pub fn cause(&self) -> Option<TerminationCause> {
+        match self {
+            Self::Syncing => None,
+            Self::Terminating(t) => Some(t.cause),
+            Self::Terminated { cause } | Self::Finished { cause } => Some(*cause),
+        }
+    }
+
+    /// One word for logs and tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Syncing => "syncing",
+            Self::Terminating(_) => "terminating",
+            Self::Terminated { .. } => "terminated",
+            Self::Finished { .. } => "finished",
+        }
+    }
+
+    /// Whether the pod's place is wanted no more: removed or orphaned, whatever the progress.
+    pub fn is_leaving(&self) -> bool {
+        match self {
+            Self::Syncing => false,
+            Self::Terminating(t) => t.cause != TerminationCause::Ended,
+            Self::Terminated { cause } | Self::Finished { cause } => {
+                *cause != TerminationCause::Ended
+            }
+        }
+    }
+}
+
+/// The next lifecycle. Moves at most one state on; call it before every plan.
+pub fn step(view: &PodView<'_>) -> Lifecycle {
+    match &view.memory.life {
+        Lifecycle::Syncing => from_syncing(view),
+        Lifecycle::Terminating(terminating) => from_terminating(terminating, view),
+        Lifecycle::Terminated { cause } => from_terminated(cause_now(*cause, view.desire), view),
+        Lifecycle::Finished { cause } => Lifecycle::Finished { cause: *cause },
+    }
+}
+
+fn from_syncing(view: &PodView<'_>) -> Lifecycle {
+    let cause = match view.desire {
+        Desire::Stop { cause, .. } => *cause,
+        Desire::Reject(_) => TerminationCause::Ended,
+        Desire::Run | Desire::Wait(_) if view.memory.record.ended.is_some() || is_ended(view) => {
+            TerminationCause::Ended
+        }
+        Desire::Run if is_past_deadline(view) => TerminationCause::Ended,
+        Desire::Run | Desire::Wait(_) => return Lifecycle::Syncing,
+    };
+    Lifecycle::Terminating(Terminating {
+        cause,
+        since: view.now.wall,
+        grace_seconds: grace(view),
+    })
+}
+
+fn from_terminating(terminating: &Terminating, view: &PodView<'_>) -> Lifecycle {
+    let cause = cause_now(terminating.cause, view.desire);
+    if !view.observed.is_running() {
+        return Lifecycle::Terminated { cause };
+    }
+    Lifecycle::Terminating(Terminating {
+        cause,
+        since: terminating.since,
+        grace_seconds: terminating.grace_seconds.min(grace(view)),
+    })
+}
+
+/// A pod that ended by itself stays, for its status and logs, until it is removed; then nothing may be left of it.
+fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
+    let gone = view.observed.is_absent() && view.memory.prepared == Prepared::Released;
+    if cause != TerminationCause::Ended && gone {
+        Lifecycle::Finished { cause }
+    } else {
+        Lifecycle::Terminated { cause }
+    }
+}
+
+/// A pod that ended by itself and is removed while that goes on is removed; nothing else changes the cause.
+fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
+    match (cause, desire) {
+        (TerminationCause::Ended, Desire::Stop { cause, .. }) => *cause,
+        (cause, Desire::Stop { .. } | Desire::Run | Desire::Wait(_) | Desire::Reject(_)) => cause,
+    }
+}
+
+/// Grace by rank: what the stop asks for, else the record of an interrupted stop, but no more than the pod's own; at least 1 s.
+fn grace(view: &PodView<'_>) -> i64 {
+    let asked = match view.desire {
+        Desire::Stop { grace_seconds, .. } => *grace_seconds,
+        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
+    };
+    let recorded = view
+        .memory
+        .record
+        .terminating
+        .as_ref()
+        .map(|t| t.grace_seconds);
+    let own = view.pod.grace_seconds();
+    asked
+        .unwrap_or_else(|| recorded.map_or(own, |recorded| recorded.min(own)))
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,587 @@
+//! What a pod's worker remembers, and how an order, a look, an entry into a state of life and the outcome of a plan change it.
+//!
+//! In:    the record of an earlier process; observations, entries, outcomes; the moment of each
+//! Out:   `PodMemory`, which every decision about the pod reads
+//! Calls: act/pod_worker, at each point of a turn; it writes `record` to the disk where it changed
+//! Holds: reads no clock; exits and counts never go back; a failure of one container holds back that container alone; a record of a
+//!        life that is over is not used, but while the pod is being removed there is no other life, and its record keeps its exits
+//!        until the API has them
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod), images/image_manager.go (back-off), pod_workers.go
+//!        (podSyncStatus), 1.36
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use kubelet_model::disk::PodDirs;
+use kubelet_model::node::NodeView;
+use kubelet_model::observed::ObservedPod;
+use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
+
+use crate::pod::adopt::record_of_status;
+use crate::pod::cut_off::{Starts, starts_of};
+use crate::pod::deadline::end_of;
+use crate::pod::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
+use crate::pod::restart::{BackOff, Gaps, lengthen};
+use crate::report::pod_status::{exit_of, exit_of_lost};
+use crate::resources::admission::Rejection;
+use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
+use crate::shapes::plan::PodPlan;
+use crate::shapes::record::{BootMoment, Ended, ImageBackOff, PodRecord, TerminatingRecord};
+use crate::shapes::view::{Desire, Now, Order, PodView, Prepared, ResolvedImage, Waiting};
+use crate::volumes::{Leaving, Mark};
+
+/// Longest wait before something that failed is tried again, seconds.
+const LONGEST_RETRY_SECONDS: i64 = 10;
+
+/// Failures are counted up to here.
+const MOST_FAILURES: u32 = 16;
+
+/// Before the runtime is asked again to remove what it could not remove, and nobody waits for.
+const GARBAGE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a pod's worker remembers.
+#[derive(Clone, Debug)]
+pub struct PodMemory {
+    /// Where the pod stands in its life.
+    pub life: Lifecycle,
+    /// What survives a restart of the kubelet.
+    pub record: PodRecord,
+    /// Whether the record was held against the node.
+    pub first_look: FirstLook,
+    /// Steady time from which the pod's deadline counts; `None` before it is taken up.
+    pub active_since: Option<Timestamp>,
+    /// Containers that are to start, by name.
+    pub attempts: BTreeMap<String, StartAttempt>,
+    /// What failed of the pod as a whole.
+    pub retry: Retry,
+    /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
+    pub garbage_at: Option<Timestamp>,
+    /// Whether its host side stands.
+    pub prepared: Prepared,
+    /// What the disk was seen to hold of the pod; asked for before it is taken down alone.
+    pub dirs: Option<PodDirs>,
+    /// What the files of its volumes were when this process last wrote them, by volume name.
+    pub written: BTreeMap<String, Mark>,
+}
+
+/// The first look of this process at the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstLook {
+    /// Not yet; whether the pod had a directory when its worker began. A record may be lost, what ran here has one all the same.
+    Due {
+        /// It had one.
+        had_directory: bool,
+    },
+    /// Done.
+    Done,
+}
+
+/// What is remembered of a container that is to start, until it runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StartAttempt {
+    /// Its image, made sure of for the next start.
+    pub image: Option<ResolvedImage>,
+    /// Why the last try came to nothing.
+    pub waiting: Option<Waiting>,
+    /// The runtime refused to start its newest instance: that one is not tried again.
+    pub is_refused: bool,
+    /// Not tried before this time.
+    pub held_until: Option<Timestamp>,
+    /// Tries that failed. Only that it runs starts the count anew: an earlier step of the next try that succeeds, such as the look
+    /// at its image, does not.
+    pub tries: u32,
+}
+
+/// What failed of the pod as a whole, and when it is tried again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// Nothing is tried before this time.
+    pub at: Option<Timestamp>,
+    /// How many plans in a row have failed in this state of its life.
+    pub failures: u32,
+    /// Why, as status shows it.
+    pub waiting: Option<Waiting>,
+}
+
+/// What must be looked at after a plan, besides what its steps touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextLook {
+    /// Nothing.
+    AsTouched,
+    /// The whole pod: nobody knows what a step has done.
+    Whole,
+}
+
+/// A state of life that a pod goes over to, with what is decided at that moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The state.
+    pub next: Lifecycle,
+    /// How the pod has ended, where that is settled now.
+    pub ended: Option<Ended>,
+    /// Why it was not let in, where that ends it.
+    pub rejected: Option<Rejection>,
+}
+
+/// The state that the pod goes over to now; `None` where it stays in the one it is in.
+pub fn entry(view: &PodView<'_>) -> Option<Entry> {
+    let next = step(view);
+    if next == view.memory.life {
+        return None;
+    }
+    let ends = match &next {
+        Lifecycle::Terminating(terminating) if view.memory.record.ended.is_none() => {
+            Some(terminating.cause)
+        }
+        Lifecycle::Terminating(_)
+        | Lifecycle::Syncing
+        | Lifecycle::Terminated { .. }
+        | Lifecycle::Finished { .. } => None,
+    };
+    let rejected = match view.desire {
+        Desire::Reject(rejection) if ends.is_some() => Some(rejection.clone()),
+        Desire::Reject(_) | Desire::Run | Desire::Wait(_) | Desire::Stop { .. } => None,
+    };
+    let ended = match (&rejected, ends) {
+        (Some(_), _) => Some(Ended {
+            succeeded: false,
+            why: None,
+        }),
+        (None, Some(TerminationCause::Ended)) => Some(end_of(view)),
+        (None, Some(TerminationCause::Removed | TerminationCause::Orphaned) | None) => None,
+    };
+    Some(Entry {
+        next,
+        ended,
+        rejected,
+    })
+}
+
+/// What the API remembers of a pod that another kubelet may have run: what it shows does not go back.
+fn shown_record(pod: &Pod) -> Option<PodRecord> {
+    let status = pod.object.status.as_ref();
+    status
+        .filter(|_| !pod.is_static())
+        .and_then(record_of_status)
+}
+
+impl PodMemory {
+    /// The memory to begin with. `steady_of` gives the steady time of a moment of this boot, and nothing for one of another boot.
+    pub fn taken_over(
+        order: &Order,
+        record: Option<PodRecord>,
+        now: Now,
+        steady_of: impl FnOnce(&BootMoment) -> Option<Timestamp>,
+    ) -> Self {
+        // The node may have room for a static pod by now; one of the API has failed for good.
+        let is_static = order.pod.is_static();
+        let record = record.filter(|record| record.rejected.is_none() || !is_static);
+        let record = record.or_else(|| shown_record(&order.pod));
+        let active_since = record
+            .as_ref()
+            .and_then(|record| active_since(record, now, steady_of));
+        let record = record.unwrap_or_default().taken_over(now.steady);
+        let left = record.terminating.as_ref().filter(|t| t.leaving);
+        // An earlier process was removing it: that goes on, and only then may it live again.
+        let life = left.map_or(Lifecycle::Syncing, |terminating| {
+            Lifecycle::Terminating(Terminating {
+                cause: match order.desire {
+                    Desire::Stop { cause, .. } => cause,
+                    Desire::Run | Desire::Wait(_) | Desire::Reject(_) => TerminationCause::Removed,
+                },
+                since: terminating.since,
+                grace_seconds: terminating.grace_seconds,
+            })
+        });
+        Self {
+            life,
+            record,
+            first_look: FirstLook::Due {
+                had_directory: false,
+            },
+            active_since,
+            attempts: BTreeMap::new(),
+            retry: Retry::default(),
+            garbage_at: None,
+            prepared: Prepared::No,
+            dirs: None,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// From here on the pod is active.
+    pub fn take_up(&mut self, now: Now, boot: Option<BootMoment>) {
+        self.record.start_time = Some(now.wall);
+        self.record.active_since = boot;
+        self.active_since = Some(now.steady);
+    }
+
+    /// The first look: the record may be of a life that has ended since. Then the pod begins anew, and the answer is true.
+    pub fn doubt(
+        &mut self,
+        order: &Order,
+        observed: &ObservedPod,
+        now: Now,
+        boot: Option<BootMoment>,
+    ) -> bool {
+        let FirstLook::Due { had_directory } =
+            std::mem::replace(&mut self.first_look, FirstLook::Done)
+        else {
+            return false;
+        };
+        // A pod that is to go does not live again, and what is known of its end is of this life.
+        let is_being_removed = matches!(order.desire, Desire::Stop { .. });
+        // It tells of sandboxes, and neither the runtime nor the disk has anything of the pod: it was removed, and what was written
+        // of that got lost. A UID of the API is given once: what is gone there comes again as another run of the same life.
+        let had_sandboxes = self
+            .record
+            .sandboxes
+            .as_ref()
+            .is_some_and(|s| !s.is_empty());
+        let is_of_nothing =
+            order.pod.is_static() && had_sandboxes && observed.is_absent() && !had_directory;
+        if is_being_removed || !is_of_nothing && !self.record.is_outlived(observed) {
+            return false;
+        }
+        self.record = shown_record(&order.pod).unwrap_or_default();
+        self.take_up(now, boot);
+        self.life = Lifecycle::Syncing;
+        true
+    }
+
+    /// Keeps what must not be forgotten of what was seen: exits, counts, addresses, what runs.
+    pub fn absorb(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
+        for spec in pod.all_containers() {
+            self.absorb_container(&spec.name, observed, now);
+        }
+        let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
+        self.record.sandboxes = Some(sandboxes.collect());
+        let mut addresses = observed.sandboxes.iter().filter_map(|s| s.ips.as_ref());
+        if let Some(ips) = addresses.find(|ips| !ips.is_empty()) {
+            self.record.ips.clone_from(ips);
+        }
+    }
+
+    fn absorb_container(&mut self, name: &str, observed: &ObservedPod, now: Now) {
+        let instances = || observed.instances(name);
+        let newest_exit = instances().find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
+        if let Some(mut exit) = newest_exit {
+            let old = self.record.exits.get(name);
+            if old.is_none_or(|old| old.attempt <= exit.attempt) {
+                let known = old.filter(|old| old.id == exit.id);
+                exit.counts_from = known
+                    .and_then(|old| old.counts_from)
+                    .or_else(|| Some(now.steady_of(exit.finished_at)));
+                self.record.exits.insert(name.to_owned(), exit);
+            }
+        }
+        if let Some(count) = instances().map(|c| c.restart_count).max() {
+            let known = self.record.restart_counts.entry(name.to_owned());
+            let known = known.or_default();
+            *known = (*known).max(count);
+        }
+        // What of a container runs is kept until its exit is: should it vanish, that much is known.
+        let newest = instances().next();
+        let has_ended = newest.is_some_and(|container| container.state.exit().is_some());
+        if let Some(run) = newest.and_then(exit_of_lost) {
+            self.record.running.insert(name.to_owned(), run);
+        } else if has_ended {
+            self.record.running.remove(name);
+        }
+        if instances().any(|c| c.state.may_run()) {
+            // Started, whatever its call said: the next start asks for its image anew.
+            self.attempts.remove(name);
+        } else if has_ended
+            && let Some(attempt) = self.attempts.get_mut(name)
+            && matches!(&attempt.waiting, Some(w) if w.reason == Reason::RunContainerError)
+        {
+            // A start that failed and left an instance that ended is a crash like any other: its back-off holds it, and nothing else.
+            attempt.held_until = None;
+        }
+    }
+
+    /// What was seen to run and is nowhere any more, of a pod that ends, has ended.
+    pub fn give_up_lost(&mut self, observed: &ObservedPod, now: Now) {
+        if self.life.rank() > 0 {
+            self.record.give_up_lost(observed, now.steady);
+        }
+    }
+
+    /// Keeps the highest attempts that logs tell of, where nothing else is known.
+    pub fn note_logged(&mut self, attempts: BTreeMap<String, u32>) {
+        for (name, attempt) in attempts {
+            self.record.restart_counts.entry(name).or_insert(attempt);
+        }
+    }
+
+    /// Keeps what was said of the pod's handler, for the status after a restart.
+    pub fn note_handler(&mut self, recursive_read_only: Option<bool>) {
+        if recursive_read_only.is_some() {
+            self.record.recursive_read_only = recursive_read_only;
+        }
+    }
+
+    /// Goes over to a state of life. It must not be of a lower rank.
+    pub fn enter(&mut self, entry: Entry) {
+        let Entry {
+            next,
+            ended,
+            rejected,
+        } = entry;
+        if ended.is_some() {
+            self.record.ended = ended;
+            self.record.rejected = rejected;
+        }
+        if let Lifecycle::Terminating(terminating) = &next {
+            self.record.terminating = Some(TerminatingRecord {
+                since: terminating.since,
+                grace_seconds: terminating.grace_seconds,
+                leaving: next.is_leaving(),
+            });
+        }
+        if let Some(record) = self
+            .record
+            .terminating
+            .as_mut()
+            .filter(|_| next.is_leaving())
+        {
+            record.leaving = true;
+        }
+        if next.rank() > self.life.rank() {
+            self.retry = Retry::default();
+        }
+        self.life = next;
+    }
+
+    /// Before a plan is carried out: should nobody be here to be answered, it is known which starts came to nothing, and what fails
+    /// waits no less than what ran and ended.
+    pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Starts {
+        let starts = starts_of(plan);
+        self.record.begin_starts(&starts);
+        for spec in pod
+            .all_containers()
+            .filter(|c| starts.contains_key(&c.name))
+        {
+            let resources = spec.resources.clone().unwrap_or_default();
+            self.record.applied.insert(spec.name.clone(), resources);
+        }
+        let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
+        lengthen(back_offs, pod, plan, now.steady, gaps);
+        starts
+    }
+
+    /// What became of the steps of a plan that began with these starts.
+    pub fn remember(&mut self, outcomes: Vec<Outcome>, starts: &Starts, now: Now) -> NextLook {
+        let mut next_look = NextLook::AsTouched;
+        let mut is_clean = true;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Done(effect) => self.remember_effect(effect),
+                Outcome::Failed(failure) if failure.is_garbage => {
+                    self.garbage_at = now.steady.checked_add(GARBAGE_PAUSE).ok();
+                }
+                Outcome::Failed(failure) => {
+                    is_clean = false;
+                    let is_refused = failure.reason == Reason::RunContainerError;
+                    if let Some(name) = &failure.container {
+                        self.record.end_start(name, starts);
+                        self.attempts.entry(name.clone()).or_default().is_refused = is_refused;
+                    }
+                    self.remember_failure(failure, now);
+                }
+                Outcome::GivenUp => next_look = NextLook::Whole,
+                Outcome::Unknown(failure) => {
+                    is_clean = false;
+                    next_look = NextLook::Whole;
+                    if failure.container.is_some() {
+                        self.remember_failure(failure, now);
+                    } else {
+                        // It may be there: what the look shows is the truth.
+                        self.retry_later(now);
+                    }
+                }
+            }
+        }
+        if is_clean {
+            self.retry = Retry::default();
+        }
+        next_look
+    }
+
+    fn remember_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Prepared(written) => {
+                self.prepared = Prepared::Yes;
+                self.written = written;
+            }
+            Effect::Written(written) => self.written.extend(written),
+            Effect::Released(leaving) => {
+                self.written.clear();
+                self.dirs = None;
+                self.prepared = match leaving {
+                    Leaving::No => Prepared::Ended,
+                    Leaving::Yes => Prepared::Released,
+                };
+            }
+            Effect::Image(name, image) => {
+                self.record.image_back_off.remove(&image.wanted);
+                let attempt = self.attempts.entry(name).or_default();
+                attempt.waiting = None;
+                attempt.is_refused = false;
+                attempt.image = Some(image);
+            }
+            Effect::EnvFiles(name, values) => {
+                let attempt = self.attempts.get_mut(&name);
+                if let Some(image) = attempt.and_then(|attempt| attempt.image.as_mut()) {
+                    image.env_files = Some(values);
+                }
+            }
+            Effect::Started(name) => {
+                self.attempts.remove(&name);
+            }
+        }
+    }
+
+    fn remember_failure(&mut self, failure: Failure, now: Now) {
+        let waiting = Waiting {
+            reason: failure.reason,
+            message: failure.message,
+        };
+        let Some(name) = failure.container else {
+            self.retry.waiting = Some(waiting);
+            self.retry_later(now);
+            return;
+        };
+        match failure.image {
+            Some(image) if image.pull_failed => {
+                self.lengthen_image_back_off(image, &waiting.message, now);
+            }
+            // Only what is held back waits for its next look; any other failure is tried again by itself.
+            Some(image) if waiting.reason == Reason::ImagePullBackOff => {
+                if let Some(back_off) = self.record.image_back_off.get_mut(&image.image) {
+                    back_off.looked_at = now.steady;
+                }
+            }
+            Some(_) | None => self.hold(&name, now),
+        }
+        let attempt = self.attempts.entry(name).or_default();
+        attempt.image = None;
+        attempt.waiting = Some(waiting);
+    }
+
+    fn lengthen_image_back_off(&mut self, image: ImageFailure, message: &str, now: Now) {
+        let image = image.image;
+        let old = self.record.image_back_off.get(&image).map(|b| &b.back_off);
+        let entry = ImageBackOff {
+            back_off: BackOff::next(old, &image, now.steady, now.steady, Gaps::IMAGES),
+            image: image.clone(),
+            message: message.to_owned(),
+            looked_at: now.steady,
+        };
+        self.record.image_back_off.insert(image, entry);
+    }
+
+    /// The pod as a whole is tried again later.
+    pub fn retry_later(&mut self, now: Now) {
+        self.retry.at = Some(now.in_seconds(retry_seconds(self.retry.failures)));
+        self.retry.failures = self.retry.failures.saturating_add(1).min(MOST_FAILURES);
+    }
+
+    /// The container alone is tried again later.
+    fn hold(&mut self, name: &str, now: Now) {
+        let attempt = self.attempts.entry(name.to_owned()).or_default();
+        attempt.held_until = Some(now.in_seconds(retry_seconds(attempt.tries)));
+        attempt.tries = attempt.tries.saturating_add(1).min(MOST_FAILURES);
+    }
+
+    /// Whether the pod's directories are to be looked at: their removal is decided next, and it carries what was seen.
+    pub fn wants_dirs(&self, now: Now) -> bool {
+        let is_over = matches!(self.life, Lifecycle::Terminated { .. });
+        let is_due = match self.prepared {
+            Prepared::No | Prepared::Yes => is_over,
+            Prepared::Ended => is_over && self.life.is_leaving(),
+            Prepared::Released => false,
+        };
+        is_due && self.dirs.is_none() && self.retry.at.is_none_or(|at| at <= now.steady)
+    }
+
+    /// The directories could not be looked at: nothing of the pod is removed.
+    pub fn could_not_see_dirs(&mut self, why: Waiting, now: Now) {
+        self.retry.waiting = Some(why);
+        self.retry_later(now);
+    }
+
+    /// The image made sure of for the next start of a container.
+    pub fn image(&self, name: &str) -> Option<&ResolvedImage> {
+        self.attempts.get(name)?.image.as_ref()
+    }
+
+    /// Whether the runtime refused to start the newest instance of a container.
+    pub fn is_refused(&self, name: &str) -> bool {
+        self.attempts.get(name).is_some_and(|a| a.is_refused)
+    }
+
+    /// Why the last try to start a container came to nothing.
+    pub fn waiting(&self, name: &str) -> Option<&Waiting> {
+        self.attempts.get(name)?.waiting.as_ref()
+    }
+
+    /// Containers whose last try came to nothing, and why.
+    pub fn waits(&self) -> impl Iterator<Item = (&str, &Waiting)> {
+        let waits = self.attempts.iter();
+        waits.filter_map(|(name, attempt)| Some((name.as_str(), attempt.waiting.as_ref()?)))
+    }
+
+    /// Until when a container is not tried, and why, where that lies ahead.
+    pub fn held(&self, name: &str, now: Now) -> Option<(Timestamp, &Waiting)> {
+        let attempt = self.attempts.get(name)?;
+        let until = attempt.held_until.filter(|until| *until > now.steady)?;
+        Some((until, attempt.waiting.as_ref()?))
+    }
+
+    /// Until when the pod as a whole is not tried, where that lies ahead.
+    pub fn retry_at(&self, now: Now) -> Option<Timestamp> {
+        self.retry.at.filter(|at| *at > now.steady)
+    }
+}
+
+impl Now {
+    /// The steady time of something that is dated by the wall clock, as far as it can be known: never later than now.
+    fn steady_of(self, wall: Timestamp) -> Timestamp {
+        let age = self.wall.duration_since(wall).max(SignedDuration::ZERO);
+        self.steady.saturating_sub(age).unwrap_or(self.steady)
+    }
+
+    fn in_seconds(self, seconds: i64) -> Timestamp {
+        let later = self
+            .steady
+            .saturating_add(SignedDuration::from_secs(seconds));
+        later.unwrap_or(self.steady)
+    }
+}
+
+/// 1, 2, 4, 8, 10, 10 … seconds.
+fn retry_seconds(failures: u32) -> i64 {
+    let doubled = 1_i64.checked_shl(failures);
+    doubled.map_or(LONGEST_RETRY_SECONDS, |seconds| {
+        seconds.clamp(1, LONGEST_RETRY_SECONDS)
+    })
+}
+
+/// Since when the pod of an earlier process's record is active, by steady time: by the machine's own count where that is of this boot,
+/// else as the wall clock has it, never later than now.
+fn active_since(
+    record: &PodRecord,
+    now: Now,
+    steady_of: impl FnOnce(&BootMoment) -> Option<Timestamp>,
+) -> Option<Timestamp> {
+    let counted = record.active_since.as_ref();
+    counted
+        .and_then(steady_of)
+        .or_else(|| Some(now.steady_of(record.start_time?)))
+}
+
+#[cfg(test)]
+mod tests;

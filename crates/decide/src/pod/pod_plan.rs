@@ -1,0 +1,584 @@
+//! What to do now for one pod: sandbox, containers in order, stops, removals, all as finished requests.
+//!
+//! In:    `PodView`
+//! Out:   `PodPlan`; empty when the pod is as it should be
+//! Calls: act/pod_worker.rs, after `lifecycle::step`, on an observation newer than the last action
+//! Holds: a plan on its own result is empty; at most one sandbox and one running instance per name are aimed at; a plan stops
+//!        where the next step would need a result; a step that removes carries when the thing was seen not running
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
+//!        looked at, not the first of a name (k/k#139703); a created container is started unless an earlier start of it was cut off
+
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1;
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::observed::{ContainerState, Moment, ObservedContainer, ObservedSandbox};
+use kubelet_model::pod::{Pod, RestartPolicy};
+use kubelet_model::reason::Reason;
+
+use crate::container::sandbox_config::sandbox_config;
+use crate::pod::container_start::{Readiness, container_start};
+use crate::pod::deadline::deadline;
+use crate::pod::garbage::{dead_instances, dead_sandboxes};
+use crate::pod::init_containers::{InitPlan, init_plan};
+use crate::pod::lifecycle::{Lifecycle, Terminating, TerminationCause};
+use crate::pod::phase::{Standing, standing};
+use crate::pod::restart::should_start;
+use crate::pod::runtime_class::runtime_handler;
+use crate::shapes::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopWhy};
+use crate::shapes::view::{Desire, NetworkState, PodView, Prepared, Waiting};
+use crate::volumes::{Leaving, instance_logs, payload_updates, prepare_work, release_work};
+
+/// The least that a container gets to end, seconds.
+const MINIMUM_GRACE_SECONDS: i64 = 2;
+
+/// Why a container is unwanted, where its event says so, too.
+const DEFINITION_CHANGED: &str = "definition changed";
+const UNKNOWN_STATE: &str = "in an unknown state";
+
+/// How long a pod waits for an object before it looks again by itself.
+const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+
+/// The plan for this view.
+pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
+    match &view.memory.life {
+        Lifecycle::Syncing => {
+            let mut plan = sync_plan(view);
+            if let Some(at) = deadline(view) {
+                plan.wake_by(at);
+                plan.give_up_at = Some(at);
+            }
+            plan
+        }
+        Lifecycle::Terminating(terminating) => stop_plan(view, terminating),
+        Lifecycle::Terminated { cause } => clean_plan(view, *cause),
+        Lifecycle::Finished { .. } => PodPlan::default(),
+    }
+}
+
+fn sync_plan(view: &PodView<'_>) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Desire::Wait(waiting) = view.desire {
+        plan.pod_waiting.clone_from(waiting);
+        return plan;
+    }
+    if let Some(field) = view.pod.unbuilt.first() {
+        plan.pod_waiting = Some(Waiting {
+            reason: Reason::UnsupportedField,
+            message: format!(
+                "pod is held: {} not supported by this kubelet",
+                fields_text(field, view.pod.unbuilt.len())
+            ),
+        });
+        return plan;
+    }
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
+        plan.wake_at = Some(retry_at);
+        plan.pod_waiting.clone_from(&view.memory.retry.waiting);
+        let waits = view.memory.waits();
+        plan.waiting = waits
+            .map(|(name, waiting)| (name.to_owned(), waiting.clone()))
+            .collect();
+        return plan;
+    }
+    match sandbox_choice(view) {
+        SandboxChoice::Replace { why } => replace_sandbox(view, why, &mut plan),
+        SandboxChoice::Keep(sandbox) => sync_containers(view, sandbox, &mut plan),
+    }
+    plan
+}
+
+fn fields_text(first: &str, count: usize) -> String {
+    if count > 1 {
+        format!("{first} (and {} more fields)", count - 1)
+    } else {
+        first.to_owned()
+    }
+}
+
+/// Which sandbox the pod runs in.
+enum SandboxChoice<'a> {
+    Keep(&'a ObservedSandbox),
+    Replace { why: &'static str },
+}
+
+fn sandbox_choice<'a>(view: &PodView<'a>) -> SandboxChoice<'a> {
+    let Some(newest) = view.observed.sandboxes.first() else {
+        return SandboxChoice::Replace { why: "no sandbox" };
+    };
+    if view.observed.ready_sandboxes().count() > 1 {
+        return SandboxChoice::Replace {
+            why: "more than one sandbox is ready",
+        };
+    }
+    if view.observed.ready_sandboxes().all(|s| s.id != newest.id) {
+        return SandboxChoice::Replace {
+            why: "the newest sandbox is not ready",
+        };
+    }
+    if newest.host_network != view.pod.is_host_network() {
+        return SandboxChoice::Replace {
+            why: "its network namespace is another",
+        };
+    }
+    if !newest.host_network && newest.ips.as_ref().is_some_and(Vec::is_empty) {
+        return SandboxChoice::Replace {
+            why: "it has no address",
+        };
+    }
+    SandboxChoice::Keep(newest)
+}
+
+/// Stops what is left of the old sandboxes, then makes a new one; the next plan sees it with its address.
+fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
+    let stops = stops_of(view.observed.live_containers(), view.pod.grace_seconds());
+    if !stops.is_empty() {
+        plan.push("its sandbox is replaced", Action::StopContainers(stops));
+    }
+    for sandbox in view.observed.ready_sandboxes() {
+        plan.push(why, Action::StopSandbox(sandbox.id.clone()));
+    }
+    if !view.pod.is_host_network()
+        && let NetworkState::NotReady(message) = &view.inputs.network
+    {
+        plan.pod_waiting = Some(Waiting {
+            reason: Reason::NetworkNotReady,
+            message: format!("network is not ready: {message}"),
+        });
+        return;
+    }
+    if view.memory.prepared != Prepared::Yes && !prepare(view, "first start", plan) {
+        return;
+    }
+    let attempt = view
+        .observed
+        .sandboxes
+        .first()
+        .map_or(0, |s| s.attempt.saturating_add(1));
+    let runtime_handler = match runtime_handler(view) {
+        Ok(handler) => handler,
+        Err(waiting) => {
+            plan.pod_waiting = Some(waiting);
+            let again = view.now.steady.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now.steady));
+            return;
+        }
+    };
+    match sandbox_config(view.pod, view.node, attempt) {
+        Ok(config) => plan.push(
+            why,
+            Action::RunSandbox(Box::new(cri::RunPodSandboxRequest {
+                config: Some(config),
+                runtime_handler,
+            })),
+        ),
+        Err(problem) => {
+            plan.pod_waiting = Some(Waiting {
+                reason: problem.reason,
+                message: problem.message,
+            });
+        }
+    }
+}
+
+/// Adds the work of the host side, once a plan; `false` when it can not be done now, and the pod waits.
+fn prepare(view: &PodView<'_>, why: &str, plan: &mut PodPlan) -> bool {
+    let is_planned = |step: &Step| matches!(step.action, Action::Prepare(_));
+    if plan.steps.iter().any(is_planned) {
+        return true;
+    }
+    match prepare_work(view) {
+        Ok(work) => {
+            plan.push(why, Action::Prepare(work));
+            true
+        }
+        Err(waiting) => {
+            plan.pod_waiting = Some(waiting);
+            // A change of the object wakes the pod; this is for one that got lost.
+            let again = view.now.steady.saturating_add(OBJECT_RECHECK);
+            plan.wake_by(again.unwrap_or(view.now.steady));
+            false
+        }
+    }
+}
+
+/// Files of volumes follow their objects, before anything is started on them; preparing writes them anyway.
+fn write_payloads(view: &PodView<'_>, plan: &mut PodPlan) {
+    let is_prepare = |step: &Step| matches!(step.action, Action::Prepare(_));
+    if plan.steps.iter().any(is_prepare) {
+        return;
+    }
+    let updates = payload_updates(view);
+    if !updates.work.is_empty() {
+        let step = Step {
+            why: "its content changed".to_owned(),
+            action: Action::WritePayloads(updates),
+            on_failure: OnFailure::Continue,
+        };
+        plan.steps.insert(0, step);
+    }
+}
+
+fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    if sandbox.ips.is_none() {
+        // Listed, not inspected: the worker looks at it before anything is made from it.
+        return;
+    }
+    stop_unwanted(view, sandbox, plan);
+    if remove_cut_off(view, plan) {
+        return;
+    }
+    match init_plan(view) {
+        InitPlan::Start(container) => start(view, sandbox, container, plan),
+        InitPlan::Wait => {}
+        InitPlan::Done => {
+            for container in view.pod.containers() {
+                start_regular(view, sandbox, container, plan);
+                if plan.stops_before_start() {
+                    break;
+                }
+            }
+        }
+    }
+    let is_quiet = plan.steps.is_empty();
+    write_payloads(view, plan);
+    if is_quiet {
+        remove_garbage(view, plan);
+    }
+}
+
+/// Removes what never ran because its start was cut off; the next plan makes it again, under the same number. What the runtime refused
+/// to remove a moment ago waits for its next turn, and another instance is made beside it.
+fn remove_cut_off(view: &PodView<'_>, plan: &mut PodPlan) -> bool {
+    let is_held = view
+        .memory
+        .garbage_at
+        .is_some_and(|at| at > view.now.steady);
+    if view.observed.cut_off.is_empty() || is_held {
+        return false;
+    }
+    plan.steps.extend(removals_of_cut_off(view));
+    true
+}
+
+fn removals_of_cut_off(view: &PodView<'_>) -> impl Iterator<Item = Step> {
+    let seen = view.observed.observed_at;
+    view.observed.cut_off.iter().map(move |cut_off| Step {
+        why: "its start was cut off".to_owned(),
+        action: remove_container(view, cut_off, seen),
+        on_failure: OnFailure::Later,
+    })
+}
+
+fn remove_container(view: &PodView<'_>, container: &ObservedContainer, seen: Moment) -> Action {
+    Action::RemoveContainer {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        logs: instance_logs(view.pod, view.node, container),
+        seen,
+    }
+}
+
+/// Dead instances and sandboxes that nobody needs. Nothing of the pod waits for their going.
+fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
+    let seen = view.observed.observed_at;
+    let instances = dead_instances(view.observed)
+        .into_iter()
+        .map(|dead| ("an older instance", remove_container(view, dead, seen)));
+    let sandboxes = dead_sandboxes(view.observed).into_iter().map(|dead| {
+        let id = dead.id.clone();
+        ("an older sandbox", Action::RemoveSandbox { id, seen })
+    });
+    let garbage: Vec<Step> = instances
+        .chain(sandboxes)
+        .map(|(why, action)| Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::Later,
+        })
+        .chain(removals_of_cut_off(view))
+        .collect();
+    if let Some(at) = view
+        .memory
+        .garbage_at
+        .filter(|at| *at > view.now.steady && !garbage.is_empty())
+    {
+        plan.wake_by(at);
+        return;
+    }
+    plan.steps.extend(garbage);
+}
+
+/// Stops what must not run: instances outside the sandbox, doubles, changed definitions, names the spec does not have.
+fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    let mut why = "";
+    let mut unwanted = Vec::new();
+    for container in view.observed.live_containers() {
+        if let Some(reason) = unwanted_reason(view, sandbox, container) {
+            why = reason;
+            unwanted.push(container);
+        }
+    }
+    let whys: Vec<StopWhy> = unwanted
+        .iter()
+        .map(|container| stop_why(view, sandbox, container))
+        .collect();
+    let mut stops = stops_of(unwanted.into_iter(), view.pod.grace_seconds());
+    for (stop, why) in stops.iter_mut().zip(whys) {
+        stop.why = why;
+    }
+    if !stops.is_empty() {
+        plan.push(why, Action::StopContainers(stops));
+    }
+}
+
+fn stop_why(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &ObservedContainer,
+) -> StopWhy {
+    match unwanted_reason(view, sandbox, container) {
+        Some(DEFINITION_CHANGED) => StopWhy::DefinitionChanged,
+        Some(UNKNOWN_STATE) => StopWhy::UnknownState,
+        Some(_) | None => StopWhy::Unwanted,
+    }
+}
+
+fn unwanted_reason(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &ObservedContainer,
+) -> Option<&'static str> {
+    let spec = view.pod.all_containers().find(|c| c.name == container.name);
+    let newest_live = view
+        .observed
+        .instances(&container.name)
+        .find(|c| c.state.may_run());
+    if spec.is_none() {
+        Some("not in the spec")
+    } else if container.sandbox != sandbox.id {
+        Some("in another sandbox")
+    } else if newest_live.is_some_and(|newest| newest.id != container.id) {
+        Some("a newer instance runs")
+    } else if spec
+        .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
+    {
+        Some(DEFINITION_CHANGED)
+    } else if container.state == ContainerState::Unknown {
+        Some(UNKNOWN_STATE)
+    } else {
+        None
+    }
+}
+
+fn is_regular(view: &PodView<'_>, name: &str) -> bool {
+    view.pod.containers().iter().any(|c| c.name == name)
+}
+
+/// Name and image alone make the hash, so only a changed image restarts a container.
+fn definition_changed(spec: &v1::Container, container: &ObservedContainer) -> bool {
+    let image = spec.image.as_deref().unwrap_or_default();
+    let wanted = format!(
+        "{:x}",
+        crate::sources::identity::container_hash(&spec.name, image)
+    );
+    !container.hash.is_empty() && container.hash != wanted
+}
+
+fn start_regular(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+) {
+    let newest = view.observed.instances(&container.name).next();
+    let will_stop =
+        newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
+    if will_stop {
+        // Stopped by this plan; the next one, on what is then seen, starts it again.
+        plan.wake_now(view);
+        return;
+    }
+    if newest.is_none() && standing(view, &container.name) != Standing::NotStarted {
+        // The runtime forgot it, we did not: policy decides on the recorded exit.
+        let Standing::Ended(code) = standing(view, &container.name) else {
+            return;
+        };
+        if !crate::pod::restart::policy_restarts(view.pod.restart_policy(), code) {
+            return;
+        }
+    } else if !should_start(view.pod.restart_policy(), newest)
+        && !changed_and_done(view, container, newest)
+    {
+        return;
+    }
+    start(view, sandbox, container, plan);
+}
+
+/// An ended container whose definition changed runs once more, unless the pod says Never.
+fn changed_and_done(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    newest: Option<&ObservedContainer>,
+) -> bool {
+    view.pod.restart_policy() != RestartPolicy::Never
+        && newest.is_some_and(|c| c.state.exit().is_some() && definition_changed(spec, c))
+}
+
+fn start(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+) {
+    if view.memory.prepared != Prepared::Yes
+        && !prepare(view, "first start since the kubelet started", plan)
+    {
+        return;
+    }
+    match container_start(view, sandbox, container) {
+        Readiness::Now(action, why) => plan.steps.push(Step {
+            why,
+            action: *action,
+            on_failure: OnFailure::Continue,
+        }),
+        Readiness::Later(at, waiting) => {
+            plan.wake_by(at);
+            plan.waiting.push((container.name.clone(), waiting));
+        }
+        Readiness::Never(waiting) => plan.waiting.push((container.name.clone(), waiting)),
+    }
+}
+
+/// Stops all that runs, then the sandboxes. Ends only when nothing is seen running.
+fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
+        plan.wake_at = Some(retry_at);
+        return plan;
+    }
+    let stops = stops_of(view.observed.live_containers(), terminating.grace_seconds);
+    if !stops.is_empty() {
+        plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
+    }
+    for sandbox in view.observed.ready_sandboxes() {
+        plan.push(
+            terminating.cause.as_str(),
+            Action::StopSandbox(sandbox.id.clone()),
+        );
+    }
+    plan
+}
+
+fn stops_of<'a>(
+    containers: impl Iterator<Item = &'a ObservedContainer>,
+    grace_seconds: i64,
+) -> Vec<StopContainer> {
+    containers
+        .map(|c| StopContainer {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            grace_seconds: grace_seconds.max(MINIMUM_GRACE_SECONDS),
+            why: StopWhy::Unwanted,
+        })
+        .collect()
+}
+
+/// Whether an order leaves containers less time than a stop with this grace that is under way. One that only says that the pod is to
+/// end leaves them what the pod says.
+pub fn leaves_less_grace(desire: &Desire, pod: &Pod, grace_seconds: i64) -> bool {
+    match desire {
+        Desire::Stop {
+            grace_seconds: asked,
+            ..
+        } => {
+            let asked = asked.unwrap_or_else(|| pod.grace_seconds());
+            asked.max(MINIMUM_GRACE_SECONDS) < grace_seconds
+        }
+        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => false,
+    }
+}
+
+/// Nothing runs: takes down the host side, and for a pod that leaves, what the runtime still holds of it.
+fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
+    let mut plan = PodPlan::default();
+    if let Some(retry_at) = view.memory.retry_at(view.now) {
+        plan.wake_at = Some(retry_at);
+        return plan;
+    }
+    let seen = view.observed.observed_at;
+    let leaves = cause != TerminationCause::Ended;
+    let leaving = if leaves { Leaving::Yes } else { Leaving::No };
+    let is_done = match view.memory.prepared {
+        Prepared::No | Prepared::Yes => false,
+        Prepared::Ended => !leaves,
+        Prepared::Released => true,
+    };
+    // First, and with it the end of what runs in the pod's cgroup though the runtime takes it for ended: such a container it can
+    // not remove (containerd 1.6 after a start whose client went).
+    if !is_done {
+        let Some(dirs) = view.memory.dirs.as_ref() else {
+            // What is not seen is not removed, and not forgotten either: its worker looks again.
+            plan.wake_at = view.memory.retry.at;
+            return plan;
+        };
+        plan.push(
+            "nothing of it runs",
+            Action::Release {
+                work: release_work(view.pod, view.node, leaving, dirs),
+                leaving,
+                seen,
+            },
+        );
+    }
+    if leaves {
+        for sandbox in &view.observed.sandboxes {
+            plan.push(
+                "the pod is gone",
+                Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                    seen,
+                },
+            );
+        }
+        let has_sandbox =
+            |c: &ObservedContainer| view.observed.sandboxes.iter().any(|s| s.id == c.sandbox);
+        for container in view.observed.all_instances().filter(|c| !has_sandbox(c)) {
+            plan.push("the pod is gone", remove_container(view, container, seen));
+        }
+    } else {
+        remove_garbage(view, &mut plan);
+    }
+    plan
+}
+
+impl PodPlan {
+    fn push(&mut self, why: &str, action: Action) {
+        self.steps.push(Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::EndPlan,
+        });
+    }
+
+    fn wake_by(&mut self, at: jiff::Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
+    }
+
+    fn wake_now(&mut self, view: &PodView<'_>) {
+        self.wake_by(view.now.steady);
+    }
+
+    /// An image or a file is asked for: what follows for later containers waits for the answer, so that they start in order.
+    fn stops_before_start(&self) -> bool {
+        let asks = |action: &Action| {
+            matches!(
+                action,
+                Action::ResolveImage(_) | Action::ReadEnvFiles { .. }
+            )
+        };
+        self.steps.iter().any(|step| asks(&step.action))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,688 @@
+//! The status of a pod, as the API would show it: containers, conditions, addresses, phase.
+//!
+//! In:    `PodView`
+//! Out:   `v1.PodStatus`, and the conditions to remember
+//! Calls: act/pod_worker.rs after each observation
+//! Holds: a condition's time moves only when its value does; a terminal phase never leaves; times are whole seconds
+//! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go (1.36);
+//!        differences: no probes, no in-place resize yet
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};
+use kubelet_model::quantity::Quantity;
+use kubelet_model::reason::Reason;
+
+use crate::container::container_config::{RecursiveReadOnly, is_recursive_read_only};
+use crate::pod::lifecycle::Lifecycle;
+use crate::pod::phase::{Phase, current_phase, is_final};
+use crate::pod::runtime_class::recursive_read_only;
+use crate::report::status_write::OWN_CONDITIONS;
+use crate::resources::admission::Rejection;
+use crate::resources::qos_class;
+use crate::shapes::plan::PodPlan;
+use crate::shapes::record::{Ended, RecordedExit};
+use crate::shapes::view::{PodView, Waiting};
+
+/// Of a container that ended unseen.
+pub(crate) const LOST_CODE: i32 = 137;
+pub(crate) const LOST_MESSAGE: &str =
+    "The container could not be located when the pod was terminated";
+/// Most bytes of one termination message.
+pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
+
+/// A status and the condition times to keep for the next one.
+#[derive(Debug, Clone)]
+pub struct StatusOutcome {
+    /// What to show.
+    pub status: v1::PodStatus,
+    /// Condition type → (True?, since).
+    pub conditions: BTreeMap<String, (bool, Timestamp)>,
+}
+
+/// The status of a pod that was not let in: it never had containers, so there is nothing else to say.
+fn rejected_status(view: &PodView<'_>, rejection: &Rejection) -> v1::PodStatus {
+    v1::PodStatus {
+        phase: Some(Phase::Failed.as_str().to_owned()),
+        reason: Some(rejection.reason.clone()),
+        message: Some(rejection.status_message()),
+        start_time: view.memory.record.start_time.map(whole_second),
+        qos_class: Some(qos_class(view.pod).as_str().to_owned()),
+        observed_generation: view.pod.object.metadata.generation,
+        ..v1::PodStatus::default()
+    }
+}
+
+/// Bytes of the termination messages of a pod together; each container has the same part.
+const MESSAGES_OF_A_POD: usize = 12 << 10;
+
+/// What is shown to hold a pod back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShownWaits {
+    /// Its containers, by name.
+    pub containers: BTreeMap<String, Waiting>,
+    /// The pod as a whole.
+    pub pod: Option<Waiting>,
+}
+
+/// What failed before, and what the plan waits for. Not a wait for objects while the API server's first answer is on its way: it is
+/// mostly over before anybody could read of it.
+pub fn shown_waits(view: &PodView<'_>, plan: &PodPlan) -> ShownWaits {
+    let is_asking = view.inputs.objects.is_asking();
+    let is_shown = |waiting: &&Waiting| {
+        let is_for_objects = [Reason::FailedMount, Reason::CreateContainerConfigError];
+        !(is_asking && is_for_objects.contains(&waiting.reason))
+    };
+    let failed = view.memory.waits();
+    let failed = failed.map(|(name, waiting)| (name.to_owned(), waiting.clone()));
+    let planned = plan.waiting.iter().filter(|(_, why)| is_shown(&why));
+    let of_pod = plan.pod_waiting.as_ref().filter(is_shown);
+    ShownWaits {
+        containers: failed.chain(planned.cloned()).collect(),
+        pod: of_pod.or(view.memory.retry.waiting.as_ref()).cloned(),
+    }
+}
+
+/// Whether two states of an object say the same where its status is read here: in the conditions of others, and in whether its phase
+/// is final. All else of a status is this kubelet's own word.
+pub fn reads_same(old: &v1::Pod, new: &v1::Pod) -> bool {
+    is_final(old.status.as_ref()) == is_final(new.status.as_ref())
+        && foreign_conditions(old).eq(foreign_conditions(new))
+}
+
+fn foreign_conditions(pod: &v1::Pod) -> impl Iterator<Item = &v1::PodCondition> {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let is_foreign = |c: &&v1::PodCondition| !OWN_CONDITIONS.contains(&c.type_.as_str());
+    conditions.into_iter().flatten().filter(is_foreign)
+}
+
+/// The status of the pod of this view, with what holds it back.
+pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
+    if let Some(rejection) = &view.memory.record.rejected {
+        return StatusOutcome {
+            status: rejected_status(view, rejection),
+            conditions: BTreeMap::new(),
+        };
+    }
+    let phase = phase_of(view);
+    let init: Vec<_> = view
+        .pod
+        .init_containers()
+        .iter()
+        .map(|c| container_status(view, c, Kind::Init, waits))
+        .collect();
+    let regular: Vec<_> = view
+        .pod
+        .containers()
+        .iter()
+        .map(|c| container_status(view, c, Kind::Regular, waits))
+        .collect();
+    let mut conditions = Conditions {
+        view,
+        next: BTreeMap::new(),
+        out: Vec::new(),
+    };
+    conditions.keep_foreign();
+    conditions.add_all(phase, &init, &regular);
+    // It is kept for as long as it is shown.
+    conditions.out.shrink_to_fit();
+    let ips = pod_ips(view);
+    let host_ips = &view.node.ips;
+    let (allocated_resources, resources) = pod_resources(view);
+    let waits_behind = |w: &&Waiting| {
+        phase == Phase::Pending || phase == Phase::Running && w.reason == Reason::WaitingForName
+    };
+    let waiting = waits.pod.as_ref().filter(waits_behind);
+    let ended = view.memory.record.ended.as_ref();
+    let why = ended
+        .and_then(|ended| ended.why.as_ref())
+        .filter(|_| matches!(phase, Phase::Failed | Phase::Succeeded));
+    let status = v1::PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        reason: why
+            .map(|why| why.reason.clone())
+            .or_else(|| waiting.map(|w| w.reason.to_string())),
+        message: why
+            .map(|why| why.message.clone())
+            .or_else(|| waiting.map(|w| w.message.clone())),
+        conditions: Some(conditions.out),
+        host_ip: host_ips.first().cloned(),
+        host_ips: some_list(
+            host_ips
+                .iter()
+                .map(|ip| v1::HostIP { ip: ip.clone() })
+                .collect(),
+        ),
+        pod_ip: ips.first().cloned(),
+        pod_ips: some_list(ips.iter().map(|ip| v1::PodIP { ip: ip.clone() }).collect()),
+        start_time: view.memory.record.start_time.map(whole_second),
+        init_container_statuses: some_list(init),
+        container_statuses: some_list(regular),
+        qos_class: Some(qos_class(view.pod).as_str().to_owned()),
+        observed_generation: view.pod.object.metadata.generation,
+        allocated_resources,
+        resources,
+        ..v1::PodStatus::default()
+    };
+    StatusOutcome {
+        status,
+        conditions: conditions.next,
+    }
+}
+
+type Amounts = BTreeMap<String, ApiQuantity>;
+
+/// Sums over the regular containers: what was allocated, and what is in force.
+fn pod_resources(view: &PodView<'_>) -> (Option<Amounts>, Option<v1::ResourceRequirements>) {
+    let sum = |of: fn(&v1::ResourceRequirements) -> Option<&Amounts>| {
+        let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
+        let lists = view
+            .pod
+            .containers()
+            .iter()
+            .filter_map(|c| c.resources.as_ref().and_then(of));
+        for (name, amount) in lists.flatten() {
+            let Ok(amount) = amount.0.parse::<Quantity>() else {
+                continue;
+            };
+            let sum = total
+                .get(name)
+                .map_or_else(|| amount.clone(), |old| old.plus(&amount));
+            total.insert(name.clone(), sum);
+        }
+        let printed: Amounts = total
+            .into_iter()
+            .map(|(name, amount)| (name, ApiQuantity(amount.to_string())))
+            .collect();
+        (!printed.is_empty()).then_some(printed)
+    };
+    let (requests, limits) = (sum(|r| r.requests.as_ref()), sum(|r| r.limits.as_ref()));
+    (
+        requests.clone(),
+        Some(v1::ResourceRequirements {
+            claims: None,
+            limits,
+            requests,
+        }),
+    )
+}
+
+fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// Held back while anything may run; never leaves a terminal phase.
+fn phase_of(view: &PodView<'_>) -> Phase {
+    if let Some(ended) = &view.memory.record.ended
+        && !is_still_ending(view, ended)
+    {
+        return if ended.succeeded {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        };
+    }
+    let phase = current_phase(view);
+    let leaving_done = matches!(
+        view.memory.life,
+        Lifecycle::Terminated { .. } | Lifecycle::Finished { .. }
+    );
+    match phase {
+        Phase::Succeeded | Phase::Failed if view.observed.live_containers().next().is_some() => {
+            Phase::Running
+        }
+        Phase::Pending | Phase::Running if leaving_done => terminal_phase(view),
+        Phase::Pending | Phase::Running | Phase::Succeeded | Phase::Failed => phase,
+    }
+}
+
+/// Whether the pod was made to end, and something of it may still run: until that is over it shows as before, for whoever takes its
+/// place counts on it that nothing runs. What the API shows as terminal stays so.
+fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
+    ended.why.is_some()
+        && matches!(
+            view.memory.life,
+            Lifecycle::Syncing | Lifecycle::Terminating(_)
+        )
+        && view.observed.live_containers().next().is_some()
+        && !is_final(view.pod.object.status.as_ref())
+}
+
+/// A pod that was stopped: failed when any container did not end with 0.
+fn terminal_phase(view: &PodView<'_>) -> Phase {
+    let failed = view.pod.containers().iter().any(|c| {
+        let newest = view.observed.instances(&c.name).find_map(|i| {
+            let code = i.state.exit()?.code;
+            Some(view.later_exit(i).map_or(code, |later| later.code))
+        });
+        newest.or_else(|| view.memory.record.exits.get(&c.name).map(|e| e.code)) != Some(0)
+    });
+    if failed {
+        Phase::Failed
+    } else {
+        Phase::Succeeded
+    }
+}
+
+/// Addresses: the newest sandbox's, else the remembered ones; the node's own on its network. At most one per family.
+pub fn pod_ips(view: &PodView<'_>) -> Vec<String> {
+    if view.pod.is_host_network() {
+        return view.node.ips.clone();
+    }
+    let of_sandbox = view
+        .observed
+        .sandboxes
+        .iter()
+        .find_map(|s| s.ips.clone().filter(|ips| !ips.is_empty()));
+    let all = of_sandbox.unwrap_or_else(|| view.memory.record.ips.clone());
+    let node_is_v6 = view.node.ips.first().is_some_and(|ip| ip.contains(':'));
+    let first = all.iter().find(|ip| ip.contains(':') == node_is_v6);
+    let second = all.iter().find(|ip| ip.contains(':') != node_is_v6);
+    first.into_iter().chain(second).cloned().collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Init,
+    Regular,
+}
+
+fn container_status(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    kind: Kind,
+    waits: &ShownWaits,
+) -> v1::ContainerStatus {
+    let is_syncing = view.memory.life == Lifecycle::Syncing;
+    let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
+    let newest = view.observed.instances(&spec.name).find(started);
+    // The runtime may have forgotten the newest one already, and still hold one before it.
+    let is_newest = |c: &&ObservedContainer| c.state.may_run() || view.later_exit(c).is_none();
+    let current = newest.filter(is_newest);
+    let recorded = view.memory.record.exits.get(&spec.name);
+    let current_exit =
+        current.and_then(|c| c.state.exit().map(|e| terminated(view, &exit_of(c, e))));
+    let earlier = view
+        .observed
+        .instances(&spec.name)
+        .filter(started)
+        .filter(|c| current.is_none_or(|current| current.id != c.id))
+        .find_map(|c| c.state.exit().map(|e| exit_of(c, e)));
+    let earlier_recorded = recorded
+        .filter(|r| current.is_some_and(|c| c.id.as_str() != r.id))
+        .cloned();
+    // Of a pod that goes on; of one that ends the record has it as an exit.
+    let lost = view.lost(&spec.name).filter(|_| is_syncing);
+    let last = earlier.or(earlier_recorded).or_else(|| lost.cloned());
+    let running = match current.map(|c| &c.state) {
+        Some(ContainerState::Running { started_at }) => Some(*started_at),
+        _ => None,
+    };
+    let ended = current_exit.or_else(|| {
+        let known = recorded.filter(|_| current.is_none() && lost.is_none());
+        known.map(|exit| terminated(view, exit))
+    });
+    let waiting = waits.containers.get(&spec.name);
+    let waiting = waiting.filter(|_| is_syncing);
+    let (state, last_state) = state_and_last(
+        view,
+        running,
+        ended,
+        last.as_ref(),
+        waiting,
+        not_started(view, spec, kind),
+    );
+    let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+    let is_running = state.running.is_some();
+    let image = current
+        .map(|c| c.image.clone())
+        .or_else(|| recorded.map(|r| r.image.clone()));
+    let image_id = current
+        .map(|c| c.image_ref.clone())
+        .or_else(|| recorded.map(|r| r.image_ref.clone()));
+    let id = current
+        .map(|c| c.id.to_string())
+        .or_else(|| recorded.map(|r| r.id.clone()));
+    let known = current.is_some() || recorded.is_some();
+    // What the newest instance was made with: a spec that changed since then is not in force.
+    let applied = view.memory.record.applied.get(&spec.name);
+    let resources = applied.or(spec.resources.as_ref());
+    let resources = resources.cloned().unwrap_or_default();
+    v1::ContainerStatus {
+        name: spec.name.clone(),
+        state: Some(state),
+        last_state: Some(last_state),
+        ready: if kind == Kind::Init {
+            succeeded
+        } else {
+            is_running
+        },
+        started: Some(is_running),
+        restart_count: restart_count(view, spec, current, lost),
+        image: image
+            .filter(|i| !i.is_empty())
+            .or_else(|| spec.image.clone())
+            .unwrap_or_default(),
+        image_id: image_id.unwrap_or_default(),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| full_id(view, &i)),
+        allocated_resources: resources
+            .requests
+            .clone()
+            .filter(|r| known && !r.is_empty()),
+        resources: known.then_some(v1::ResourceRequirements {
+            claims: None,
+            ..resources
+        }),
+        volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
+        user: current.and_then(user_of),
+        ..v1::ContainerStatus::default()
+    }
+}
+
+/// Who the first process runs as, where the runtime tells.
+fn user_of(container: &ObservedContainer) -> Option<v1::ContainerUser> {
+    let (uid, gid, groups) = container.user.clone()?;
+    Some(v1::ContainerUser {
+        linux: Some(v1::LinuxContainerUser {
+            uid,
+            gid,
+            supplemental_groups: some_list(groups),
+        }),
+    })
+}
+
+/// One that vanished counts as restarted: the next instance bears the next number.
+fn restart_count(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    current: Option<&ObservedContainer>,
+    lost: Option<&RecordedExit>,
+) -> i32 {
+    let recorded = view
+        .memory
+        .record
+        .restart_counts
+        .get(&spec.name)
+        .copied()
+        .unwrap_or(0);
+    let after_lost = lost.map_or(0, |_| recorded.saturating_add(1));
+    let held = current.map_or(0, |c| c.restart_count);
+    i32::try_from(held.max(recorded).max(after_lost)).unwrap_or(i32::MAX)
+}
+
+/// Running shows running; a held-back or failing start shows waiting with the last exit behind it; else the exit itself.
+fn state_and_last(
+    view: &PodView<'_>,
+    running: Option<Timestamp>,
+    ended: Option<v1::ContainerStateTerminated>,
+    earlier: Option<&RecordedExit>,
+    waiting: Option<&Waiting>,
+    not_started: Reason,
+) -> (v1::ContainerState, v1::ContainerState) {
+    let as_state = |t: v1::ContainerStateTerminated| v1::ContainerState {
+        terminated: Some(t),
+        ..Default::default()
+    };
+    let earlier_state = || {
+        earlier
+            .map(|e| as_state(terminated(view, e)))
+            .unwrap_or_default()
+    };
+    if let Some(started_at) = running {
+        let running = v1::ContainerStateRunning {
+            started_at: Some(whole_second(started_at)),
+        };
+        return (
+            v1::ContainerState {
+                running: Some(running),
+                ..Default::default()
+            },
+            earlier_state(),
+        );
+    }
+    if let Some(waiting) = waiting {
+        let state = waiting_state(waiting.reason.as_str(), Some(waiting.message.clone()));
+        return (state, ended.map(as_state).unwrap_or_else(earlier_state));
+    }
+    if let Some(terminated) = ended {
+        return (as_state(terminated), earlier_state());
+    }
+    (waiting_state(not_started.as_str(), None), earlier_state())
+}
+
+/// What a container waits for that has not been tried yet.
+fn not_started(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> Reason {
+    let init_first = !view.pod.init_containers().is_empty();
+    if init_first && (kind == Kind::Regular || !is_next_init(view, spec)) || kind == Kind::Init {
+        Reason::PodInitializing
+    } else {
+        Reason::ContainerCreating
+    }
+}
+
+fn is_next_init(view: &PodView<'_>, spec: &v1::Container) -> bool {
+    view.pod
+        .init_containers()
+        .first()
+        .is_some_and(|first| first.name == spec.name)
+}
+
+fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
+    let waiting = v1::ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message: message.filter(|m| !m.is_empty()),
+    };
+    v1::ContainerState {
+        waiting: Some(waiting),
+        ..Default::default()
+    }
+}
+
+/// An observed exit in the form in which exits are kept.
+pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
+    RecordedExit {
+        id: container.id.to_string(),
+        sandbox: container.sandbox.to_string(),
+        code: exit.code,
+        reason: exit.reason.clone(),
+        message: exit.message.clone(),
+        started_at: exit.started_at,
+        finished_at: exit.finished_at,
+        image: container.image.clone(),
+        image_ref: container.image_ref.clone(),
+        attempt: container.attempt,
+        counts_from: None,
+    }
+}
+
+/// What is said of a container that was seen to run, should it never be seen again: upstream's words and code.
+pub fn exit_of_lost(container: &ObservedContainer) -> Option<RecordedExit> {
+    let ContainerState::Running { started_at } = container.state else {
+        return None;
+    };
+    let unknown = Exit {
+        code: LOST_CODE,
+        reason: Reason::ContainerStatusUnknown.to_string(),
+        message: LOST_MESSAGE.to_owned(),
+        started_at,
+        finished_at: started_at,
+    };
+    Some(exit_of(container, &unknown))
+}
+
+/// A container's id as the API has it: the runtime's name, then the runtime's id.
+fn full_id(view: &PodView<'_>, id: &str) -> String {
+    format!("{}://{id}", view.node.runtime_name)
+}
+
+/// The begin of a text, of at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let mut ends = (0..=most.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
+}
+
+fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerminated {
+    // Of an end that nobody saw the time is not known.
+    let was_seen = exit.reason != Reason::ContainerStatusUnknown.as_str();
+    let time = |at| was_seen.then(|| whole_second(at));
+    let message = cut(
+        &exit.message,
+        MESSAGES_OF_A_POD / view.pod.count_of_containers(),
+    );
+    v1::ContainerStateTerminated {
+        exit_code: exit.code,
+        reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
+        message: Some(message.to_owned()).filter(|m| !m.is_empty()),
+        started_at: time(exit.started_at),
+        finished_at: time(exit.finished_at),
+        container_id: Some(full_id(view, &exit.id)),
+        ..Default::default()
+    }
+}
+
+fn volume_mounts(view: &PodView<'_>, spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {
+    let support = recursive_read_only(view).unwrap_or(RecursiveReadOnly::Unsupported);
+    let mode = |mount: &v1::VolumeMount| match is_recursive_read_only(mount, support) {
+        Ok(true) => "Enabled".to_owned(),
+        Ok(false) | Err(_) => "Disabled".to_owned(),
+    };
+    let mounts = spec
+        .volume_mounts
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|m| v1::VolumeMountStatus {
+            name: m.name.clone(),
+            mount_path: m.mount_path.clone(),
+            read_only: m.read_only.filter(|r| *r),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| mode(m)),
+            ..Default::default()
+        });
+    some_list(mounts.collect())
+}
+
+/// Times in status are whole seconds.
+fn whole_second(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+struct Conditions<'a> {
+    view: &'a PodView<'a>,
+    next: BTreeMap<String, (bool, Timestamp)>,
+    out: Vec<v1::PodCondition>,
+}
+
+impl Conditions<'_> {
+    /// In upstream's order.
+    fn add_all(
+        &mut self,
+        phase: Phase,
+        init: &[v1::ContainerStatus],
+        regular: &[v1::ContainerStatus],
+    ) {
+        let has_sandbox = self
+            .view
+            .observed
+            .ready_sandboxes()
+            .any(|s| s.host_network || s.ips.as_ref().is_some_and(|ips| !ips.is_empty()));
+        self.add("PodReadyToStartContainers", has_sandbox, None);
+        let incomplete: Vec<_> = init
+            .iter()
+            .filter(|s| !s.ready)
+            .map(|s| s.name.as_str())
+            .collect();
+        let any_started = regular.iter().any(|s| s.container_id.is_some());
+        match phase {
+            Phase::Succeeded => self.add("Initialized", true, Some((Reason::PodCompleted, None))),
+            _ if incomplete.is_empty() || any_started => self.add("Initialized", true, None),
+            Phase::Pending | Phase::Running | Phase::Failed => self.add(
+                "Initialized",
+                false,
+                Some((
+                    Reason::ContainersNotInitialized,
+                    Some(format!(
+                        "containers with incomplete status: [{}]",
+                        incomplete.join(" ")
+                    )),
+                )),
+            ),
+        }
+        let unready: Vec<_> = regular
+            .iter()
+            .filter(|s| !s.ready)
+            .map(|s| s.name.as_str())
+            .collect();
+        let containers = match phase {
+            Phase::Succeeded => Some((Reason::PodCompleted, None)),
+            Phase::Failed => Some((Reason::PodFailed, None)),
+            Phase::Pending | Phase::Running if unready.is_empty() => None,
+            Phase::Pending | Phase::Running => Some((
+                Reason::ContainersNotReady,
+                Some(format!(
+                    "containers with unready status: [{}]",
+                    unready.join(" ")
+                )),
+            )),
+        };
+        let ready = containers.clone().or_else(|| self.closed_gates());
+        self.add("Ready", ready.is_none(), ready);
+        self.add("ContainersReady", containers.is_none(), containers);
+        self.add("PodScheduled", true, None);
+    }
+
+    /// What others say of the pod, as the API has it; they and nobody else change it.
+    fn keep_foreign(&mut self) {
+        let foreign = foreign_conditions(&self.view.pod.object);
+        self.out.extend(foreign.cloned());
+    }
+
+    /// Readiness gates whose condition is not there or not true: with one of them the pod is not ready.
+    fn closed_gates(&self) -> Option<(Reason, Option<String>)> {
+        let said = |type_: &str| self.out.iter().find(|c| c.type_ == type_);
+        let gates = self.view.pod.spec().readiness_gates.iter().flatten();
+        let closed: Vec<String> = gates
+            .filter_map(|gate| {
+                let name = &gate.condition_type;
+                match said(name) {
+                    None => Some(format!(
+                        "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                    )),
+                    Some(condition) if condition.status == "True" => None,
+                    Some(condition) => Some(format!(
+                        "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                        condition.status
+                    )),
+                }
+            })
+            .collect();
+        (!closed.is_empty()).then(|| (Reason::ReadinessGatesNotReady, Some(closed.join(", "))))
+    }
+
+    fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
+        let since = match self.view.memory.record.conditions.get(name) {
+            Some((old, since)) if *old == value => *since,
+            Some(_) | None => self.view.now.wall,
+        };
+        self.next.insert(name.to_owned(), (value, since));
+        let (reason, message) = why.map_or((None, None), |(reason, message)| {
+            (Some(reason.to_string()), message)
+        });
+        self.out.push(v1::PodCondition {
+            type_: name.to_owned(),
+            status: if value { "True" } else { "False" }.to_owned(),
+            last_transition_time: Some(whole_second(since)),
+            observed_generation: self.view.pod.object.metadata.generation,
+            reason,
+            message,
+            ..Default::default()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The nouns of the pod path: what is seen, planned, done and kept. Everything else in this crate works on them.
+//!
+//! In:    nothing
+//! Out:   types with their plainest questions
+//! Calls: every other folder
+//! Holds: nothing here imports a folder that decides
+//! Upstream: see each file
+
+pub mod outcome;
+pub mod plan;
+pub mod record;
+pub mod view;

@@ -1,0 +1,87 @@
+//! What became of the steps of a plan.
+//!
+//! In:    made by act/execute.rs, one a step
+//! Out:   `Outcome`, for the memory of the pod's worker
+//! Calls: memory
+//! Holds: what may have happened is never called failed
+//! Upstream: none
+
+use std::collections::BTreeMap;
+
+use kubelet_model::reason::Reason;
+
+use crate::container::env_file::EnvFileValues;
+use crate::shapes::view::ResolvedImage;
+use crate::volumes::{Leaving, Mark};
+
+/// What became of one step.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is done.
+    Done(Effect),
+    /// It did not happen.
+    Failed(Failure),
+    /// It may have happened: no answer came.
+    Unknown(Failure),
+    /// It may have happened: a newer order, or the end of the pod's time, did not wait for the answer.
+    GivenUp,
+}
+
+/// What a done step brought.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Nothing to remember.
+    Nothing,
+    /// The host side stands; what the files of volumes are.
+    Prepared(BTreeMap<String, Mark>),
+    /// What the files of volumes are that were written.
+    Written(BTreeMap<String, Mark>),
+    /// The host side is down, all of it or what only a running pod needs.
+    Released(Leaving),
+    /// An image for the next start of a container.
+    Image(String, ResolvedImage),
+    /// Variables from files for the next start of a container.
+    EnvFiles(String, EnvFileValues),
+    /// The container of this name was started.
+    Started(String),
+}
+
+/// Why a step is not done.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Container it is about; `None` is the pod.
+    pub container: Option<String>,
+    /// The reason that status shows.
+    pub reason: Reason,
+    /// The text that status shows.
+    pub message: String,
+    /// An image could not be had: its back-off applies.
+    pub image: Option<ImageFailure>,
+    /// What could not be stopped, as the event of a pod that is ending tells it.
+    pub unkilled: Vec<String>,
+    /// Nothing waits for it.
+    pub is_garbage: bool,
+}
+
+impl Failure {
+    /// Of one container, or of the pod as a whole.
+    pub fn of(container: Option<String>, reason: Reason, message: String) -> Self {
+        Self {
+            container,
+            reason,
+            message,
+            image: None,
+            unkilled: Vec::new(),
+            is_garbage: false,
+        }
+    }
+}
+
+/// A failed image.
+#[derive(Clone, Debug)]
+pub struct ImageFailure {
+    /// Name as the spec has it.
+    pub image: String,
+    /// Whether a pull was tried.
+    pub pull_failed: bool,
+}

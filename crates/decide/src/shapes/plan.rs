@@ -1,0 +1,394 @@
+//! The shape of a plan: what to do for one pod, fully specified, each step with its reason.
+//!
+//! In:    built by `pod_plan`
+//! Out:   carried out by act/execute.rs, in order; `Display` is one log line and the snapshot format of tests
+//! Holds: no meaningful choice is left to the executor; a removal names the observation that justifies it
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (podActions), differences: finished requests instead of intentions
+
+use std::fmt;
+
+use jiff::Timestamp;
+use kubelet_api::runtime::v1 as cri;
+use kubelet_model::disk::SeenDir;
+use kubelet_model::ids::{ContainerId, SandboxId};
+use kubelet_model::objects::Payload;
+use kubelet_model::observed::Moment;
+
+use crate::container::env_file::EnvFileRead;
+use crate::images::pull_credentials::PullSecrets;
+use crate::resources::cgroups::Cgroup;
+use crate::shapes::view::Waiting;
+use crate::volumes::{Leaving, VolumeWork};
+
+/// What to do now for one pod.
+#[derive(Debug, Default)]
+pub struct PodPlan {
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// When to look again although nothing happened.
+    pub wake_at: Option<Timestamp>,
+    /// What has no deadline of its own, a pull, is given up then: the pod's time is over.
+    pub give_up_at: Option<Timestamp>,
+    /// Containers that are held back now, by name: shown in status.
+    pub waiting: Vec<(String, Waiting)>,
+    /// The pod as a whole is held back.
+    pub pod_waiting: Option<Waiting>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct Step {
+    /// Why, for the log.
+    pub why: String,
+    /// What.
+    pub action: Action,
+    /// What a failure of this step means for the steps after it.
+    pub on_failure: OnFailure,
+}
+
+/// What a failure means for the rest of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The rest is left out; the pod is looked at anew.
+    EndPlan,
+    /// The other steps are about other containers.
+    Continue,
+    /// Nothing waits for it: it is tried again later, and the pod goes on meanwhile.
+    Later,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub enum Action {
+    /// Work on the node's disk and cgroups before anything starts.
+    Prepare(VolumeWork),
+    /// Write the files of volumes whose content changed; nothing is started or stopped for it.
+    WritePayloads(VolumeWork),
+    /// Make a sandbox.
+    RunSandbox(Box<cri::RunPodSandboxRequest>),
+    /// Make sure of an image for the next start of a container.
+    ResolveImage(ImageWanted),
+    /// Read the files that variables of a container come from, for its next start.
+    ReadEnvFiles {
+        /// The container.
+        container: String,
+        /// What to look for, and where.
+        reads: Vec<EnvFileRead>,
+    },
+    /// Create and start a container.
+    StartContainer(Box<StartContainer>),
+    /// Start a container that was created and never started.
+    StartCreated {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// Stop containers, all at once.
+    StopContainers(Vec<StopContainer>),
+    /// Stop a sandbox and all in it.
+    StopSandbox(SandboxId),
+    /// Remove a container that does not run, with its logs.
+    RemoveContainer {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+        /// Its log, rotated parts of it and the link to it; they go once it is gone.
+        logs: HostWork,
+        /// When it was seen not running.
+        seen: Moment,
+    },
+    /// Remove a sandbox that is not ready, with the dead containers in it.
+    RemoveSandbox {
+        /// Which.
+        id: SandboxId,
+        /// When it was seen not ready.
+        seen: Moment,
+    },
+    /// Take down the pod's host side.
+    Release {
+        /// What.
+        work: Vec<HostWork>,
+        /// Whether all of it goes, or what only a running pod needs.
+        leaving: Leaving,
+        /// When nothing of the pod was seen running.
+        seen: Moment,
+    },
+}
+
+/// An image that a start needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageWanted {
+    /// Container it is for.
+    pub container: String,
+    /// Name as the spec has it.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub policy: PullPolicy,
+    /// A pull is held back until then; presence is checked all the same.
+    pub pull_held_until: Option<Timestamp>,
+    /// Credentials that the pod brings along.
+    pub pull_secrets: PullSecrets,
+    /// Sandbox of the pull, for the runtime's own credentials and accounting.
+    pub sandbox_config: Box<cri::PodSandboxConfig>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Before every start.
+    Always,
+    /// When it is absent.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+/// A start of a container.
+#[derive(Debug)]
+pub struct StartContainer {
+    /// Its name.
+    pub name: String,
+    /// Restart count it is made with.
+    pub restart_count: u32,
+    /// Its attempt: as the restart count, unless starts were cut off.
+    pub attempt: u32,
+    /// The finished request.
+    pub request: cri::CreateContainerRequest,
+    /// Directories and files to make first.
+    pub before: Vec<HostWork>,
+    /// Link in the directory of container logs: (directory part and name up to the id; log file).
+    pub log_link: Option<LogLink>,
+    /// Back-off key (image) that a start lengthens, when this is a restart, and when it failed.
+    pub after_failure: Option<Timestamp>,
+}
+
+/// The legacy link to a container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLink {
+    /// `<pod>_<namespace>_<container>`; `-<id>.log` is put behind it once the id is known.
+    pub stem: String,
+    /// Host path of the log.
+    pub target: String,
+}
+
+impl LogLink {
+    /// The link's name; what comes before the id is cut so that the id always stays whole.
+    pub fn name(stem: &str, id: &str) -> String {
+        let room = 250_usize.saturating_sub(id.len());
+        let stem: String = stem.chars().take(room).collect();
+        format!("{stem}-{id}.log")
+    }
+}
+
+/// A stop of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopContainer {
+    /// Which.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Seconds before it is killed.
+    pub grace_seconds: i64,
+    /// What people are told of it.
+    pub why: StopWhy,
+}
+
+/// Why a container is stopped, as far as its event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopWhy {
+    /// Neither of the others.
+    Unwanted,
+    /// Another image is wanted in it: it is started again.
+    DefinitionChanged,
+    /// The runtime does not know what it does.
+    UnknownState,
+}
+
+/// Work on the node's own disk, mounts and cgroups. Every kind may be done twice without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostWork {
+    /// Make a directory with its parents; the mode is of the last one.
+    MakeDir {
+        /// Path.
+        path: String,
+        /// Mode.
+        mode: u32,
+    },
+    /// Write a small file, whole.
+    WriteFile {
+        /// Path.
+        path: String,
+        /// Mode.
+        mode: u32,
+        /// Content.
+        content: String,
+    },
+    /// Write the hosts file of a pod on the node's network: a head, the node's own file, a tail.
+    WriteHostsFromNode {
+        /// Path.
+        path: String,
+        /// What comes before the node's own lines.
+        head: String,
+        /// What comes behind them.
+        tail: String,
+    },
+    /// Set up an emptyDir, unless it stands.
+    EmptyDir {
+        /// Path.
+        path: String,
+        /// Directory of its marker.
+        marker: String,
+        /// What it is made of.
+        medium: Medium,
+        /// Group that may write it.
+        group: Option<u32>,
+    },
+    /// Put the files of a volume in place, unless they are there.
+    WritePayload(PayloadWork),
+    /// Mount part of a volume by itself, for one mount of one container.
+    SubPath {
+        /// Volume's name, for the message.
+        volume: String,
+        /// Container's name, for the message.
+        container: String,
+        /// Where the volume lies.
+        volume_path: String,
+        /// The part.
+        part: String,
+        /// Where it is mounted.
+        target: String,
+    },
+    /// Check, and for some types make, a host path.
+    HostPath {
+        /// Volume's name, for the message.
+        volume: String,
+        /// Path.
+        path: String,
+        /// `hostPath.type`.
+        kind: String,
+    },
+    /// Make or update the pod's cgroup.
+    MakeCgroup(Cgroup),
+    /// Kill what is left in the pod's cgroup and remove it.
+    RemoveCgroup {
+        /// Path below the controllers' roots.
+        path: String,
+    },
+    /// Unmount parts of volumes, and volumes in memory.
+    UnmountVolumes {
+        /// The pod's directory.
+        pod_dir: String,
+    },
+    /// Remove a tree of ours, if it is still in the directory that was seen; stops at any mount point.
+    RemoveTree {
+        /// The pod's directory, or that of its logs.
+        top: SeenDir,
+        /// What goes of it; empty for all of it.
+        below: String,
+    },
+    /// Remove the files of one instance's log, and the link to it.
+    RemoveInstanceLogs {
+        /// Directory of the logs of all pods.
+        logs: String,
+        /// Directory of the container's logs, below it.
+        below: String,
+        /// Its attempt: `<attempt>.log` and what begins with that goes.
+        attempt: u32,
+        /// `<pod>_<namespace>_<container>-<id>.log`
+        link: String,
+    },
+    /// Remove links of the container log directory that begin with this.
+    RemoveLogLinks {
+        /// `<pod>_<namespace>_`.
+        stem: String,
+        /// Only those that point below this directory.
+        log_dir: String,
+    },
+}
+
+/// What a directory of ours is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The node's disk.
+    Disk,
+    /// Memory, with this limit in bytes; `None` is the kernel's default.
+    Memory(Option<u64>),
+}
+
+/// Files of a volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PayloadWork {
+    /// Volume's name, for the message.
+    pub volume: String,
+    /// Where it lies.
+    pub path: String,
+    /// Its files.
+    pub payload: Payload,
+    /// Group that may read them.
+    pub group: Option<u32>,
+    /// Directories to make below it, on which other volumes are mounted.
+    pub nested: Vec<String>,
+    /// When it was decided: part of a name on disk.
+    pub at: Timestamp,
+}
+
+impl fmt::Display for PodPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.steps.is_empty() {
+            f.write_str("nothing to do")?;
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{} ({})", step.action, step.why)?;
+        }
+        for (name, waiting) in &self.waiting {
+            write!(f, "; {name} waits: {}", waiting.reason)?;
+        }
+        if let Some(waiting) = &self.pod_waiting {
+            write!(f, "; pod waits: {} {}", waiting.reason, waiting.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare(_) => f.write_str("prepare"),
+            Self::WritePayloads(volumes) => {
+                f.write_str("write")?;
+                for name in volumes.written.keys() {
+                    write!(f, " {name}")?;
+                }
+                Ok(())
+            }
+            Self::RunSandbox(request) => {
+                let metadata = request.config.as_ref().and_then(|c| c.metadata.as_ref());
+                write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))
+            }
+            Self::ResolveImage(wanted) => write!(f, "image {}", wanted.container),
+            Self::ReadEnvFiles { container, .. } => write!(f, "read variables of {container}"),
+            Self::StartContainer(start) => {
+                write!(f, "start {}[{}]", start.name, start.attempt)
+            }
+            Self::StartCreated { name, .. } => write!(f, "start created {name}"),
+            Self::StopContainers(stops) => {
+                f.write_str("stop")?;
+                for stop in stops {
+                    write!(f, " {}/{}s", stop.name, stop.grace_seconds)?;
+                }
+                Ok(())
+            }
+            Self::StopSandbox(_) => f.write_str("stop sandbox"),
+            Self::RemoveContainer { name, .. } => write!(f, "remove {name}"),
+            Self::RemoveSandbox { .. } => f.write_str("remove sandbox"),
+            Self::Release { .. } => f.write_str("release"),
+        }
+    }
+}

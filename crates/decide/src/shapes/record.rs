@@ -1,0 +1,196 @@
+//! What is kept of a pod on the disk, so that a restart of the kubelet changes nothing of it.
+//!
+//! In:    `PodMemory`, which owns it while the kubelet runs
+//! Out:   a value that is written as JSON, and read by the next process
+//! Calls: memory, adopt, cut_off; the views of what decides
+//! Holds: a field that an older version did not write has a default; exits and counts never go back
+//! Upstream: none (there status at the API server takes its place)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use kubelet_model::observed::ObservedPod;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::restart::BackOff;
+use crate::resources::admission::Rejection;
+
+/// What of a worker's memory survives a restart of the kubelet.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct PodRecord {
+    /// `status.startTime`: when the kubelet first took it up.
+    pub start_time: Option<Timestamp>,
+    /// The same moment by the machine's own count; `None` when another kubelet took the pod up.
+    #[serde(default)]
+    pub active_since: Option<BootMoment>,
+    /// Whether its handler could make mounts read-only with all below them, as was last said; of pods that ask for it.
+    #[serde(default)]
+    pub recursive_read_only: Option<bool>,
+    /// Crash-loop back-off by container name.
+    pub restart_back_off: BTreeMap<String, BackOff>,
+    /// Image back-off by image: containers of a pod share it.
+    pub image_back_off: BTreeMap<String, ImageBackOff>,
+    /// Highest restart count ever seen, by container name: it never goes back.
+    pub restart_counts: BTreeMap<String, u32>,
+    /// Condition type → (True?, since).
+    pub conditions: BTreeMap<String, (bool, Timestamp)>,
+    /// Addresses of the last sandbox that had some; they stay after it is gone.
+    pub ips: Vec<String>,
+    /// Once the pod has ended by itself: phase and every container's exit. Never goes back.
+    pub ended: Option<Ended>,
+    /// The pod was not let in; it has ended then, and this is why.
+    #[serde(default)]
+    pub rejected: Option<Rejection>,
+    /// Set while the pod is being terminated, so that a restart goes on with it: cause word, since, grace.
+    pub terminating: Option<TerminatingRecord>,
+    /// Exits of containers that the runtime has forgotten or will be made to forget, newest per name.
+    pub exits: BTreeMap<String, RecordedExit>,
+    /// Containers that were seen to run, and not to end, by name: what is said of one that is never seen again.
+    #[serde(default)]
+    pub running: BTreeMap<String, RecordedExit>,
+    /// Resources that the newest instance was made with, by container name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<String, v1::ResourceRequirements>,
+    /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<String, BTreeSet<u32>>,
+    /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
+    #[serde(default)]
+    pub sandboxes: Option<BTreeSet<String>>,
+}
+
+impl PodRecord {
+    /// Whether it is of an earlier life of the pod: that one was on its way out, and now there is a sandbox that it does not know.
+    /// So it is when the writes that came after it have failed. What such a record says of an end is not true any more.
+    pub fn is_outlived(&self, observed: &ObservedPod) -> bool {
+        let ends = self.ended.is_some() || self.terminating.is_some();
+        let is_unknown = |id: &str| self.sandboxes.as_ref().is_some_and(|ids| !ids.contains(id));
+        let mut held = observed.sandboxes.iter();
+        ends && held.any(|sandbox| is_unknown(sandbox.id.as_str()))
+    }
+
+    /// The pod ends: what was seen to run and is not there any more has ended, with a code that nobody knows.
+    pub fn give_up_lost(&mut self, observed: &ObservedPod, now: Timestamp) {
+        let is_lost = |name: &str, run: &RecordedExit| {
+            let mut held = observed.instances(name);
+            !held.any(|container| container.id.as_str() == run.id)
+        };
+        let running = std::mem::take(&mut self.running);
+        let (lost, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = running
+            .into_iter()
+            .partition(|(name, run)| is_lost(name, run));
+        self.running = rest;
+        for (name, mut run) in lost {
+            let known = self.exits.get(&name);
+            if known.is_none_or(|known| known.id != run.id && known.attempt <= run.attempt) {
+                run.counts_from = Some(now);
+                self.exits.insert(name, run);
+            }
+        }
+    }
+
+    /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without
+    /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
+    #[must_use]
+    pub fn taken_over(mut self, now: Timestamp) -> Self {
+        // An older version kept it by container.
+        let images = std::mem::take(&mut self.image_back_off).into_values();
+        self.image_back_off = images.map(|held| (held.image.clone(), held)).collect();
+        let restarts = self.restart_back_off.values_mut();
+        let images = self.image_back_off.values_mut();
+        let held = images.flat_map(|image| [&mut image.back_off.updated, &mut image.looked_at]);
+        let exits = self.exits.values_mut();
+        let times = restarts
+            .map(|back_off| &mut back_off.updated)
+            .chain(held)
+            .chain(exits.filter_map(|exit| exit.counts_from.as_mut()));
+        for time in times {
+            *time = (*time).min(now);
+        }
+        self
+    }
+}
+
+/// The end of a pod: its containers are all done, or were made to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// `Succeeded` rather than `Failed`.
+    pub succeeded: bool,
+    /// It was this kubelet that ended it, and why.
+    #[serde(default)]
+    pub why: Option<EndReason>,
+}
+
+/// Why a pod was ended, in the status's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReason {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+}
+
+/// A moment of one boot of the machine: nobody can set it, and it means the same to the next process of that boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootMoment {
+    /// Which boot.
+    pub boot: String,
+    /// Since its begin, suspended time included.
+    pub milliseconds: u64,
+}
+
+/// Termination in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminatingRecord {
+    /// Since when.
+    pub since: Timestamp,
+    /// Grace in force, seconds.
+    pub grace_seconds: i64,
+    /// The pod was removed: this life of it is gone through to its end, whatever is wanted after it.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// An exit kept beyond the runtime's own memory of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedExit {
+    /// Container id.
+    pub id: String,
+    /// The sandbox it ran in.
+    #[serde(default)]
+    pub sandbox: String,
+    /// Exit code.
+    pub code: i32,
+    /// `terminated.reason`.
+    pub reason: String,
+    /// `terminated.message`.
+    pub message: String,
+    /// Start.
+    pub started_at: Timestamp,
+    /// End.
+    pub finished_at: Timestamp,
+    /// Image named.
+    pub image: String,
+    /// Image resolved.
+    pub image_ref: String,
+    /// Attempt of the instance: of two exits of a name, the one with the higher attempt is the newer, whatever the clocks say.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Steady time from which a back-off after it counts, set when the exit is first seen.
+    #[serde(default)]
+    pub counts_from: Option<Timestamp>,
+}
+
+/// Pulls of one image are held back until a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageBackOff {
+    /// The image it is about.
+    pub image: String,
+    /// The back-off itself.
+    pub back_off: BackOff,
+    /// The text of the last failure.
+    pub message: String,
+    /// When its presence was last looked at.
+    pub looked_at: Timestamp,
+}

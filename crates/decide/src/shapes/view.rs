@@ -1,0 +1,154 @@
+//! What one pod's decisions are made from: everything that influences the answer, and nothing that is not a value.
+//!
+//! In:    filled by act/pod_worker.rs from its order, its memory and snapshots
+//! Out:   `PodView`; its `Debug` text is a bug report
+//! Calls: memory, lifecycle, pod_plan, pod_status
+//! Holds: the observation is never older than the end of the worker's last action (checked by the worker)
+//! Upstream: none (there the inputs are read live from many owners)
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubelet_model::node::{NodeView, RuntimeHandlers};
+use kubelet_model::objects::PodObjects;
+use kubelet_model::observed::{ObservedContainer, ObservedPod};
+use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
+
+use crate::container::env_file::EnvFileValues;
+use crate::pod::lifecycle::TerminationCause;
+use crate::pod::memory::PodMemory;
+use crate::resources::admission::Rejection;
+use crate::shapes::record::RecordedExit;
+
+/// What the sync loop wants of a pod; the newest order counts.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The pod as desired now.
+    pub pod: Arc<Pod>,
+    /// What is wanted of it.
+    pub desire: Desire,
+}
+
+/// What is wanted of the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Desire {
+    /// It should run.
+    Run,
+    /// It should run when its turn comes; nothing is started or stopped until then. Nothing to show while it is not known for whom.
+    Wait(Option<Waiting>),
+    /// It may not begin here; nothing of it was ever started.
+    Reject(Rejection),
+    /// It should end, with at most this grace.
+    Stop {
+        /// Why.
+        cause: TerminationCause,
+        /// Seconds; `None` takes the pod's own.
+        grace_seconds: Option<i64>,
+    },
+}
+
+/// Whether the runtime's pod network can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkState {
+    /// Pods may start.
+    Ready,
+    /// Only pods on the host's network may start; the text says why.
+    NotReady(String),
+}
+
+/// Whether the pod's cgroup, directories and volumes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Not since this process started; preparing is idempotent.
+    No,
+    /// Done.
+    Yes,
+    /// Taken down after the pod ended, but for what its status and logs need.
+    Ended,
+    /// Taken down again, for good.
+    Released,
+}
+
+/// An image that is known to be present for one start of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedImage {
+    /// Name as the spec had it: another name needs another look.
+    pub wanted: String,
+    /// The runtime's id of it.
+    pub id: String,
+    /// Numeric user of the image, if it says one.
+    pub uid: Option<i64>,
+    /// User by name, if it says one.
+    pub username: String,
+    /// Variables from files, read after it; `None` until then.
+    pub env_files: Option<EnvFileValues>,
+}
+
+/// Why a container or pod waits, as status shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The reason.
+    pub reason: Reason,
+    /// The text.
+    pub message: String,
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Steady time, which never jumps: what waits is measured by it.
+    pub steady: Timestamp,
+    /// The wall clock, which people may set: only shown.
+    pub wall: Timestamp,
+}
+
+/// What a worker takes from others at the begin of a turn.
+#[derive(Clone, Debug)]
+pub struct PodInputs {
+    /// What is known of the objects that the pod refers to.
+    pub objects: PodObjects,
+    /// What the runtime said of its handlers; `None` before it did.
+    pub handlers: Option<Arc<RuntimeHandlers>>,
+    /// The runtime's network.
+    pub network: NetworkState,
+}
+
+/// The input of every decision about one pod.
+#[derive(Clone, Copy, Debug)]
+pub struct PodView<'a> {
+    /// The desired pod.
+    pub pod: &'a Pod,
+    /// What is wanted of it.
+    pub desire: &'a Desire,
+    /// What the runtime holds of it.
+    pub observed: &'a ObservedPod,
+    /// What its worker remembers.
+    pub memory: &'a PodMemory,
+    /// What others know.
+    pub inputs: &'a PodInputs,
+    /// The node.
+    pub node: &'a NodeView,
+    /// The moment of the decision.
+    pub now: Now,
+}
+
+impl<'a> PodView<'a> {
+    /// The exit of a later instance than this one, of a pod that ends: while what is left of it is removed, an earlier instance may
+    /// outlive a later one in the runtime. Before that the record may still be of an earlier life, whose instances bear higher numbers.
+    pub fn later_exit(&self, instance: &ObservedContainer) -> Option<&'a RecordedExit> {
+        let ends = self.memory.life.rank() > 0;
+        let exits = &self.memory.record.exits;
+        let recorded = exits.get(&instance.name).filter(|_| ends);
+        recorded.filter(|exit| exit.attempt > instance.attempt)
+    }
+
+    /// The run of a container that was seen to run, and of which neither the runtime nor the record holds anything since.
+    pub fn lost(&self, name: &str) -> Option<&'a RecordedExit> {
+        let record = &self.memory.record;
+        let run = record.running.get(name)?;
+        let is_known = |exit: &RecordedExit| exit.attempt >= run.attempt;
+        let is_held = self.observed.instances(name).next().is_some();
+        (!is_held && !record.exits.get(name).is_some_and(is_known)).then_some(run)
+    }
+}
