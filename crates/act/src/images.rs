@@ -10,6 +10,9 @@
 //!        registries wait, the sooner a pull leaves its turn, so that however many are dead no image waits much longer than that
 //! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
 
+pub mod image_list;
+pub mod pull_credentials;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,8 +29,8 @@ use prometheus::{IntCounterVec, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::pull_credentials::NodeCredentials;
-use crate::worker_metrics::Making;
+use crate::images::pull_credentials::NodeCredentials;
+use crate::pod::worker_metrics::Making;
 
 /// A pull has the node's turn for so long; after that images of other registries may be pulled beside it.
 const PATIENCE: Duration = Duration::from_secs(30);

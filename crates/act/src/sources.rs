@@ -15,6 +15,8 @@
 //! | `known` | what each manifest last said, and its record |
 //! | `report` | what people see |
 
+pub mod cluster_source;
+
 mod fetch;
 mod file;
 mod known;
@@ -35,10 +37,10 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::Clock;
-use crate::records::Records;
-use crate::supervisor::{Supervisor, TaskKind};
-use crate::sync_loop::SourceSnapshot;
+use crate::frame::clock::Clock;
+use crate::frame::records::Records;
+use crate::frame::supervisor::{Supervisor, TaskKind};
+use crate::pod::sync_loop::SourceSnapshot;
 
 use file::FileSource;
 use report::{Reporter, SourceReport};

@@ -2,7 +2,7 @@
 //!
 //! In:    decided objects and patches
 //! Out:   what the server has now
-//! Calls: act/node_status (registration, status, lease)
+//! Calls: act/node/node_status (registration, status, lease)
 //! Holds: heartbeats go a lane of their own that is never limited; a Node that is there already is adopted, never replaced; the
 //!        lease is written only on top of the version that was read last
 //! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer), component-helpers/apimachinery/lease/controller.go,

@@ -2,7 +2,7 @@
 //!
 //! In:    the node's name; decided statuses and static pods
 //! Out:   [`PodSet`]s; what the server answers
-//! Calls: act/sources (the set), act/status (patch, delete, mirrors)
+//! Calls: act/sources (the set), act/report/status (patch, delete, mirrors)
 //! Holds: only pods bound to this node; a pod keeps its `Arc` until it changes; every write names the UID it means; a pod of
 //!        the API is stamped with source and time of first sight, as the runtime gets to see them
 //! Upstream: pkg/kubelet/config/apiserver.go, pkg/kubelet/status/status_manager.go, pkg/kubelet/pod/mirror_client.go,

@@ -2,7 +2,7 @@
 //!
 //! In:    which account, audience, lifetime and pod
 //! Out:   tokens with the moment from which a newer one should be asked for
-//! Calls: act/pod_objects (projected tokens)
+//! Calls: act/objects/pod_objects (projected tokens)
 //! Holds: one request per token at a time; a token that is still good outlives a server that is away; what was removed with its pod
 //!        is not kept; a clock that jumps costs one renewal, never a storm; tokens never show in `Debug`
 //! Upstream: pkg/kubelet/token/token_manager.go; differences: lifetimes are counted from when a token came, so that a wrong clock

@@ -2,7 +2,7 @@
 //!
 //! In:    finished CRI messages; an endpoint (`unix://…`) or a ready channel (simulation)
 //! Out:   answers, or `CriError`, which says whether the call may have happened; observed sandboxes and containers
-//! Calls: act/execute, act/pleg, act/images
+//! Calls: act/pod/execute, act/observe/pleg, act/images
 //! Holds: no call without a deadline, except a pull, which its caller cancels; no retry in here
 //! Upstream: staging/src/k8s.io/cri-client/pkg, pkg/kubelet/kuberuntime/instrumented_services.go
 

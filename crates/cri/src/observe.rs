@@ -2,7 +2,7 @@
 //!
 //! In:    `PodSandboxStatus`, `ContainerStatus` with its verbose information
 //! Out:   `ObservedSandbox`, `ObservedContainer`
-//! Calls: act/pleg.rs
+//! Calls: act/observe/pleg.rs
 //! Holds: nothing is guessed: what the runtime does not say is absent
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_sandbox.go, kuberuntime_container.go (toKubeContainerStatus)
 

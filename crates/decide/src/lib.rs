@@ -5,15 +5,15 @@
 //! | # | step | here | carried out by |
 //! |---|---|---|---|
 //! | 1 | source | manifest, identity | act/sources |
-//! | 2 | desired | desired | act/sync_loop |
-//! | 3 | admit | (room only: one pod of a name at a time) | act/sync_loop |
-//! | 4 | view | view | act/pod_worker |
-//! | 5 | life | lifecycle | act/pod_worker |
-//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, cut_off, *_config | act/pod_worker |
-//! | 7 | execute | plan (its shape) | act/execute, images, volumes |
-//! | 8 | observe | pleg | act/pleg |
-//! | 9 | status | pod_status, phase | act/pod_worker |
-//! | 10 | report | status_write, mirror | act/status, status_write |
+//! | 2 | desired | desired | act/pod/sync_loop |
+//! | 3 | admit | (room only: one pod of a name at a time) | act/pod/sync_loop |
+//! | 4 | view | view | act/pod/pod_worker |
+//! | 5 | life | lifecycle | act/pod/pod_worker |
+//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, cut_off, *_config | act/pod/pod_worker |
+//! | 7 | execute | plan (its shape) | act/pod/execute, images, volumes |
+//! | 8 | observe | pleg | act/observe/pleg |
+//! | 9 | status | pod_status, phase | act/pod/pod_worker |
+//! | 10 | report | status_write, mirror | act/report/status, status_write |
 //!
 //! Holds: pure means that the same view gives the same plan; what a plan depends on is in its view
 //! Upstream: see each file

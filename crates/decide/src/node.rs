@@ -2,7 +2,7 @@
 //!
 //! In:    facts of the machine and the runtime
 //! Out:   the Node's status, iptables chains
-//! Calls: act/node_status, act/iptables_chains
+//! Calls: act/node/node_status, act/node/iptables_chains
 //! Holds: a condition names its reason
 //! Upstream: pkg/kubelet/nodestatus, pkg/kubelet/kubelet_network_linux.go
 

@@ -2,7 +2,7 @@
 //!
 //! In:    two looks at the runtime
 //! Out:   what changed
-//! Calls: act/pleg
+//! Calls: act/observe/pleg
 //! Holds: every instance of a container is kept
 //! Upstream: pkg/kubelet/pleg
 

@@ -2,7 +2,7 @@
 //!
 //! In:    a view
 //! Out:   lifecycle, plan, memory
-//! Calls: act/pod_worker
+//! Calls: act/pod/pod_worker
 //! Holds: no other folder but report asks this one
 //! Upstream: pkg/kubelet/pod_workers.go, pkg/kubelet/kuberuntime
 

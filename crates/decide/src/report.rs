@@ -2,7 +2,7 @@
 //!
 //! In:    a view; what the API server has
 //! Out:   statuses, patches, mirror pods, events
-//! Calls: act/pod_worker, act/status_write, act/mirror_pods, act/events
+//! Calls: act/pod/pod_worker, act/report/status_write, act/report/mirror_pods, act/report/events
 //! Holds: nothing here decides what a pod does
 //! Upstream: pkg/kubelet/status, pkg/kubelet/kubelet_pods.go
 

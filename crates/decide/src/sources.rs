@@ -2,7 +2,7 @@
 //!
 //! In:    manifests and sets of pods
 //! Out:   desired pods, their identity, whose turn a name is
-//! Calls: act/sources, act/sync_loop
+//! Calls: act/sources, act/pod/sync_loop
 //! Holds: what is not understood is named and kept apart, never dropped
 //! Upstream: pkg/kubelet/config
 

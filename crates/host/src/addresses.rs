@@ -2,7 +2,7 @@
 //!
 //! In:    the kernel's list of interfaces; `/proc/net/route`, `/proc/net/ipv6_route`, `/etc/hosts` below a root
 //! Out:   [`InterfaceAddress`]es in the kernel's order, names of the interfaces of default routes, addresses of a name
-//! Calls: act/node_facts.rs, once at start
+//! Calls: act/node/node_facts.rs, once at start
 //! Holds: no name server is asked; a stand-in root has no interfaces
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/net/interface.go
 

@@ -2,7 +2,7 @@
 //!
 //! In:    a directory, a path below it; how much is wanted
 //! Out:   an opened regular file, or at most so many of its bytes
-//! Calls: files, log_file, sub_path, remove, usage; act/termination_message
+//! Calls: files, log_file, sub_path, remove, usage; act/observe/termination_message
 //! Holds: the directory is found by the administrator's path, which may have links; below it no link is followed and no `..` leads
 //!        out, whoever swaps what meanwhile; a FIFO, a socket or a device is looked at but never opened, so nothing is waited
 //!        for and no device does anything; no read takes more memory than its limit

@@ -2,7 +2,7 @@
 //!
 //! In:    paths such as `/kubepods/burstable/pod<uid>` and limits, both worked out by decide/resources/cgroups.rs
 //! Out:   directories and control files of the kernel
-//! Calls: act/container_manager and the pod worker, through `Blocking`
+//! Calls: act/resources/container_manager and the pod worker, through `Blocking`
 //! Holds: a path never leaves its hierarchy, and the root is never removed; processes are killed by descriptor after
 //!        their membership was read again; under a stand-in root no signal is sent
 //! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go, pod_container_manager_linux.go, helpers_linux.go

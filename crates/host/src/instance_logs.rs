@@ -2,7 +2,7 @@
 //!
 //! In:    the directory of all pods' logs, a container's directory below it
 //! Out:   an instance's files are gone; which attempts have left files
-//! Calls: act/host_work
+//! Calls: act/pod/host_work
 //! Holds: found below an open directory without links: a container that can write there leads nowhere else; only files are removed
 //! Upstream: pkg/kubelet/logs/container_log_manager.go (Clean), pkg/kubelet/kuberuntime/kuberuntime_container.go
 //!        (calcRestartCountByLogDir), 1.36

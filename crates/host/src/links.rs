@@ -2,7 +2,7 @@
 //!
 //! In:    the directory, a link's name, what it leads to
 //! Out:   the link is there, or the links into one directory are gone
-//! Calls: act/host_work
+//! Calls: act/pod/host_work
 //! Holds: only links are replaced or removed, by name below an open directory; no link of another pod's directory goes
 //! Upstream: pkg/kubelet/kuberuntime/legacy.go
 

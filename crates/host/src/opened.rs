@@ -2,7 +2,7 @@
 //!
 //! In:    a file
 //! Out:   one event
-//! Calls: act/data_dirs.rs, for the lock file
+//! Calls: act/frame/data_dirs.rs, for the lock file
 //! Holds: an idle watch costs no wake-ups
 //! Upstream: cmd/kubelet/app/server_linux.go
 

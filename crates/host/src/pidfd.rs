@@ -2,7 +2,7 @@
 //!
 //! In:    a pid that the runtime reported for a container's first process
 //! Out:   one wake-up when it has ended; what tells the process from a later one with the same pid
-//! Calls: act/pleg.rs
+//! Calls: act/observe/pleg.rs
 //! Holds: no polling, one descriptor per process; the pid may have been reused before `open`, so the caller opens,
 //!        then asks the runtime again whether that pid's container still runs (or compares
 //!        [`start_time`] and [`cgroup_of`])

@@ -2,7 +2,7 @@
 //!
 //! In:    a directory made by `HostRoot::join`, how many entries may be looked at
 //! Out:   [`DiskUsage`]
-//! Calls: act/resource_analyzer, always through `Blocking`
+//! Calls: act/volumes/resource_analyzer, always through `Blocking`
 //! Holds: counts blocks, not lengths; hard links once; stays on one mount; follows no link; what vanishes during
 //!        the walk is no error
 //! Upstream: vendor/github.com/google/cadvisor/fs/fs.go (GetDirUsage)

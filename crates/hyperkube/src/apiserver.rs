@@ -317,7 +317,7 @@ impl Renewal {
 
     async fn round(&self) -> anyhow::Result<()> {
         let (pki, names) = (self.pki.clone(), self.names.clone());
-        let now = kubelet_act::clock::Clock::system().now();
+        let now = kubelet_act::frame::clock::Clock::system().now();
         let open = move || Identity::open(&pki, &names, &Chance::System, now);
         let identity = tokio::task::spawn_blocking(open).await??;
         self.serving.show(&identity.server)?;
@@ -341,7 +341,7 @@ pub(crate) fn reached_at(listens_on: IpAddr) -> IpAddr {
 /// # Errors
 /// The first part that cannot be had, and its place.
 pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
-    let clock = kubelet_act::clock::Clock::system();
+    let clock = kubelet_act::frame::clock::Clock::system();
     let now: Now = Arc::new(move || clock.now());
 
     let url_host = reached_at(options.address.ip());

@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kubelet_act::clock::Clock;
-use kubelet_act::pod_objects::ObjectsHandle;
-use kubelet_act::pod_path::{self, PodPathParts};
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::supervisor::Supervisor;
+use kubelet_act::objects::pod_objects::ObjectsHandle;
+use kubelet_act::pod::pod_path::{self, PodPathParts};
+use kubelet_act::pod::timeline::Timeline;
+use kubelet_act::report::status::StatusHandle;
 use kubelet_act::sources::{self, RootsWish, SourcesParts};
-use kubelet_act::status::StatusHandle;
-use kubelet_act::supervisor::Supervisor;
-use kubelet_act::timeline::Timeline;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{Blocking, Lane};
 use tokio::sync::{mpsc, watch};
@@ -125,7 +125,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             cri,
             host,
             clock,
-            exits: kubelet_act::exits::ExitSource::Kernel,
+            exits: kubelet_act::observe::exits::ExitSource::Kernel,
             records: records.clone(),
             status: status.clone(),
             timeline: timeline.clone(),
@@ -219,7 +219,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
 }
 
 /// Readiness and servers go first, workers finish their step, the journal is brought to disk.
-async fn stop(supervisor: &Supervisor, records: &kubelet_act::records::Records) {
+async fn stop(supervisor: &Supervisor, records: &kubelet_act::frame::records::Records) {
     supervisor.stop().cancel();
     if tokio::time::timeout(STOP_WITHIN, supervisor.drained())
         .await

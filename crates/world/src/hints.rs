@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kubelet_act::exits::ExitSource;
+use kubelet_act::observe::exits::ExitSource;
 use testkit::cri::StandInRuntime;
 use testkit::prng::Prng;
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kubelet_act::status::ReportedPods;
+use kubelet_act::report::status::ReportedPods;
 use kubelet_decide::sources::identity::container_hash_hex;
 use kubelet_host::HostRoot;
 use kubelet_model::pod::{Pod, RestartPolicy};

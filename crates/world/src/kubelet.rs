@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
-use kubelet_act::cgroup_metrics::MeasuredCgroups;
-use kubelet_act::clock::Clock;
-use kubelet_act::events::Events;
-use kubelet_act::exits::ExitSource;
-use kubelet_act::faults::Faults;
-use kubelet_act::host_work::{Host, kept};
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::faults::Faults;
+use kubelet_act::frame::records::Records;
+use kubelet_act::frame::supervisor::Supervisor;
 use kubelet_act::images::PullLimits;
-use kubelet_act::pod_path::{self, PodPath, PodPathParts};
-use kubelet_act::records::Records;
-use kubelet_act::status::StatusHandle;
-use kubelet_act::supervisor::Supervisor;
-use kubelet_act::sync_loop::{AdmissionParts, SourceSnapshot};
-use kubelet_act::timeline::Timeline;
+use kubelet_act::observe::exits::ExitSource;
+use kubelet_act::pod::host_work::{Host, kept};
+use kubelet_act::pod::pod_path::{self, PodPath, PodPathParts};
+use kubelet_act::pod::sync_loop::{AdmissionParts, SourceSnapshot};
+use kubelet_act::pod::timeline::Timeline;
+use kubelet_act::report::events::Events;
+use kubelet_act::report::status::StatusHandle;
+use kubelet_act::resources::cgroup_metrics::MeasuredCgroups;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::resources::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
 use kubelet_decide::shapes::view::NetworkState;
@@ -139,7 +139,7 @@ impl SimKubelet {
         let (snapshots, snapshots_out) = mpsc::channel(64);
         let status = StatusHandle::default();
         let parts = PodPathParts {
-            objects: kubelet_act::pod_objects::ObjectsHandle::default(),
+            objects: kubelet_act::objects::pod_objects::ObjectsHandle::default(),
             events: outside.events,
             admission: AdmissionParts {
                 initial: Arc::new(own_node()),

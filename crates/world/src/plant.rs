@@ -6,7 +6,7 @@
 //! Holds: each is found within 2,000 seeds, or the simulation's own test fails
 //! Upstream: none
 
-use kubelet_act::faults::Planted;
+use kubelet_act::frame::faults::Planted;
 
 /// A bug that can be planted: its name and what the kubelet is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

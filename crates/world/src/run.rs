@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kubelet_act::clock::Clock;
-use kubelet_act::events::Events;
-use kubelet_act::faults::{FaultPoint, Faults};
-use kubelet_act::records::POD_PREFIX;
-use kubelet_act::status::ReportedPods;
-use kubelet_act::sync_loop::SourceSnapshot;
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::faults::{FaultPoint, Faults};
+use kubelet_act::frame::records::POD_PREFIX;
+use kubelet_act::pod::sync_loop::SourceSnapshot;
+use kubelet_act::report::events::Events;
+use kubelet_act::report::status::ReportedPods;
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_model::pod::SourceKind;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use kubelet_act::faults::FaultPoint;
+use kubelet_act::frame::faults::FaultPoint;
 use testkit::faults::FaultRates;
 use testkit::prng::Prng;
 

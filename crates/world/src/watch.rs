@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1;
-use kubelet_act::status::ReportedPods;
+use kubelet_act::report::status::ReportedPods;
 use testkit::cri::trace::Instance;
 
 use crate::ledger::{Ledger, Now};

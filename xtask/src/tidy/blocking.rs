@@ -30,12 +30,12 @@ const CALLS: [&str; 7] = [
 /// File, call, where it runs.
 const ELSEWHERE: [(&str, &str, &str); 17] = [
     (
-        "crates/act/src/host_progress.rs",
+        "crates/act/src/frame/host_progress.rs",
         "fs::read_dir(",
         "a blocking thread: whether it answers is the question",
     ),
     (
-        "crates/act/src/node_facts.rs",
+        "crates/act/src/node/node_facts.rs",
         ".exists()",
         "a blocking thread, at the start",
     ),
@@ -65,7 +65,7 @@ const ELSEWHERE: [(&str, &str, &str); 17] = [
         "a blocking thread of the sources",
     ),
     (
-        "crates/act/src/sync_loop/on_disk.rs",
+        "crates/act/src/pod/sync_loop/on_disk.rs",
         "fs::read_dir(",
         "a blocking thread",
     ),

@@ -36,7 +36,7 @@ const CALLS: [&str; 15] = [
 /// What may all the same: file, call, why.
 const EXCEPTIONS: [(&str, &str, &str); 8] = [
     (
-        "crates/act/src/data_dirs.rs",
+        "crates/act/src/frame/data_dirs.rs",
         "File::options(",
         "the lock file, in a place of the administrator's choice",
     ),
@@ -135,10 +135,10 @@ mod tests {
     fn a_call_that_follows_links_is_found_where_it_counts() {
         let mut opens = Opens::default();
         let text = "//! x\nfn f() {\n    let _ = std::fs::File::open(path);\n}\n#[cfg(test)]\nmod tests {\n    fs::read(x);\n}\n";
-        let found = opens.look("crates/act/src/termination_message.rs", text);
+        let found = opens.look("crates/act/src/observe/termination_message.rs", text);
         assert_eq!(found.len(), 1);
         assert!(
-            found[0].starts_with("crates/act/src/termination_message.rs:3: File::open("),
+            found[0].starts_with("crates/act/src/observe/termination_message.rs:3: File::open("),
             "{found:?}"
         );
         for elsewhere in [

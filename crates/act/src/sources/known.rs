@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, Pod, SourceKind};
 use serde::{Deserialize, Serialize};
 
-use crate::records::{MANIFEST_PREFIX, Records};
+use crate::frame::records::{MANIFEST_PREFIX, Records};
 
 use super::reading::{FirstSeen, Place, Reading, fingerprint, pods_of};
 use super::report::Problem;

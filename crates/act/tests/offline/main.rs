@@ -30,9 +30,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
-use kubelet_act::clock::Clock;
-use kubelet_act::reconciler::{Pace, Reconciler, Reconcilers};
-use kubelet_act::supervisor::Supervisor;
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::reconciler::{Pace, Reconciler, Reconcilers};
+use kubelet_act::frame::supervisor::Supervisor;
 use kubelet_apiserver::user::User;
 use kubelet_cluster::{Client, WallClock};
 use serde_json::{Value, json};

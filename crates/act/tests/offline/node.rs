@@ -8,14 +8,14 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-use kubelet_act::events::Events;
-use kubelet_act::exits::ExitSource;
-use kubelet_act::faults::Faults;
-use kubelet_act::node_facts::ClusterFacts;
-use kubelet_act::node_status::{NodeLease, NodePace, NodeStatus, NodeStatusParts, Startup};
-use kubelet_act::pleg::{Pleg, PlegParts};
-use kubelet_act::runtime_up::RuntimeState;
-use kubelet_act::termination_message::MessageReader;
+use kubelet_act::frame::faults::Faults;
+use kubelet_act::node::node_facts::ClusterFacts;
+use kubelet_act::node::node_status::{NodeLease, NodePace, NodeStatus, NodeStatusParts, Startup};
+use kubelet_act::node::runtime_up::RuntimeState;
+use kubelet_act::observe::exits::ExitSource;
+use kubelet_act::observe::pleg::{Pleg, PlegParts};
+use kubelet_act::observe::termination_message::MessageReader;
+use kubelet_act::report::events::Events;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::own_node;
 use kubelet_cluster::pods::PodWatch;

@@ -7,7 +7,7 @@
 //! Upstream: none
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kubelet_act::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
+use kubelet_act::objects::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{NamedObjects, runtime_classes, services};
 use kubelet_cluster::pods::PodWatch;

@@ -2,7 +2,7 @@
 //!
 //! In:    what the reflectors of these sets go through
 //! Out:   the sets that are behind, for the node's status, `/debug/tasks`, `hyperkube_api_set_behind_seconds` and the log
-//! Calls: reflector; act/node_status and wiring read
+//! Calls: reflector; act/node/node_status and wiring read
 //! Holds: a set is current when it was had and its watch lasts: one that may be listed and not watched stays behind; the log says of a set that is behind after 10 s, then seldom; a server
 //!        that cannot be reached at all is not held against one set
 //! Upstream: client-go/tools/cache (DefaultWatchErrorHandler); differences: upstream logs each failure, and the node's status says

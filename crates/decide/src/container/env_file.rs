@@ -2,7 +2,7 @@
 //!
 //! In:    a container's references and where its volumes lie; what was read of each file
 //! Out:   what to read before a start; the value, or why the container can not be made
-//! Calls: container_start; act/execute, which reads
+//! Calls: container_start; act/pod/execute, which reads
 //! Holds: files are read before every start and at no other time; what stands in a file stands in no log; a key whose value is
 //!        empty counts as not there, whatever its file says
 //! Upstream: pkg/kubelet/util/env/env_util.go (ParseEnv), pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables); 1.36; differences:

@@ -2,7 +2,7 @@
 //!
 //! In:    the family of addresses
 //! Out:   `ChainStep`s in the order in which they are made, each harmless when it is there already; the canaries
-//! Calls: act/iptables_chains
+//! Calls: act/node/iptables_chains
 //! Holds: nothing of anybody else's is ever changed or removed; texts are upstream's, for others look for them
 //! Upstream: pkg/kubelet/kubelet_network_linux.go (syncIPTablesRules, initNetworkUtil), 1.36
 

@@ -2,7 +2,7 @@
 //!
 //! In:    what one list said, what the list before said: small states, no inspection
 //! Out:   UIDs whose pods changed, with what to inspect
-//! Calls: act/pleg.rs after each relist
+//! Calls: act/observe/pleg.rs after each relist
 //! Holds: a change that the list shows is never missed; comparing a list with itself gives nothing
 //! Upstream: pkg/kubelet/pleg/generic.go (1.36); differences: whole instances are compared, there is one event: look again
 

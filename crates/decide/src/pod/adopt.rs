@@ -2,7 +2,7 @@
 //!
 //! In:    the status of an API pod, as it was when this kubelet first saw it
 //! Out:   a `PodRecord`, or nothing for a pod that no kubelet had taken up yet
-//! Calls: act/pod_worker.rs, for a pod without a record of its own
+//! Calls: act/pod/pod_worker.rs, for a pod without a record of its own
 //! Holds: what the API shows does not go back: start time, restart counts, times of conditions, a terminal phase, addresses, exits
 //! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses: the old status as input), 1.36
 

@@ -2,7 +2,7 @@
 //!
 //! In:    a plan before it is carried out; the record; what the runtime holds
 //! Out:   which starts are under way; the observation with the instances of those that came to nothing set apart
-//! Calls: act/pod_worker, around each plan and after each look
+//! Calls: act/pod/pod_worker, around each plan and after each look
 //! Holds: an instance that may have run is never set apart; a start that the runtime refused to a living kubelet is a failure, and its
 //!        instance is not set apart either
 //! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted: created and unknown ones are made anew, whatever the policy),

@@ -2,7 +2,7 @@
 //!
 //! In:    `PodView` (since when it is active, by steady time)
 //! Out:   the deadline; the `Ended` to record when a pod ends
-//! Calls: lifecycle, pod_plan; act/pod_worker when a pod ends
+//! Calls: lifecycle, pod_plan; act/pod/pod_worker when a pod ends
 //! Holds: a pod whose containers were all done when its deadline was noticed ended by itself; setting the wall clock neither ends a
 //!        pod nor keeps it: time counts by the machine's own clock, over restarts of the kubelet too. Only after a restart of
 //!        the machine, or for a pod that another kubelet took up, `status.startTime` is all there is, and never later than now

@@ -8,7 +8,7 @@
 //!
 //! In:    the lifecycle so far and the view
 //! Out:   the lifecycle now
-//! Calls: act/pod_worker.rs before each plan
+//! Calls: act/pod/pod_worker.rs before each plan
 //! Holds: no step back; grace only shrinks, never below 1 s; leaving Terminating needs an observation without anything live
 //! Upstream: pkg/kubelet/pod_workers.go (1.36); differences: one enum instead of flags and times
 

@@ -2,7 +2,7 @@
 //!
 //! In:    the record of an earlier process; observations, entries, outcomes; the moment of each
 //! Out:   `PodMemory`, which every decision about the pod reads
-//! Calls: act/pod_worker, at each point of a turn; it writes `record` to the disk where it changed
+//! Calls: act/pod/pod_worker, at each point of a turn; it writes `record` to the disk where it changed
 //! Holds: reads no clock; exits and counts never go back; a failure of one container holds back that container alone; a record of a
 //!        life that is over is not used, but while the pod is being removed there is no other life, and its record keeps its exits
 //!        until the API has them

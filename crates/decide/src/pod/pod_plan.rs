@@ -2,7 +2,7 @@
 //!
 //! In:    `PodView`
 //! Out:   `PodPlan`; empty when the pod is as it should be
-//! Calls: act/pod_worker.rs, after `lifecycle::step`, on an observation newer than the last action
+//! Calls: act/pod/pod_worker.rs, after `lifecycle::step`, on an observation newer than the last action
 //! Holds: a plan on its own result is empty; at most one sandbox and one running instance per name are aimed at; a plan stops
 //!        where the next step would need a result; a step that removes carries when the thing was seen not running
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is

@@ -2,7 +2,7 @@
 //!
 //! In:    the view: `spec.runtimeClassName`, the cluster's RuntimeClasses, what the runtime says of its handlers
 //! Out:   the handler, empty for the runtime's own choice, or why there is none yet; whether its mounts can be read-only with all below
-//! Calls: pod_plan, for each new sandbox; container_start; pod_status; act/pod_worker, which remembers the latter
+//! Calls: pod_plan, for each new sandbox; container_start; pod_status; act/pod/pod_worker, which remembers the latter
 //! Holds: a pod that names a class never runs without it; a class that changes or goes changes nothing that runs; what was once said of a
 //!        handler is shown until it is said anew
 //! Upstream: pkg/kubelet/runtimeclass/runtimeclass_manager.go (LookupRuntimeHandler), kuberuntime_sandbox.go, kubelet_pods.go

@@ -2,7 +2,7 @@
 //!
 //! In:    what happened, as a value; the pod it happened to
 //! Out:   `PodEvent`, `NodeEvent`: type, reason, text, and the part of the pod that it is about
-//! Calls: act/execute, act/images, act/pod_worker, act/sync_loop, act/container_manager, wiring; act/events records them
+//! Calls: act/pod/execute, act/images, act/pod/pod_worker, act/pod/sync_loop, act/resources/container_manager, wiring; act/report/events records them
 //! Holds: reasons and texts are upstream's; a container's id never stands in a text, so that equal events count as equal; a wait is
 //!        told when it begins or changes, not at each look
 //! Upstream: pkg/kubelet/events/event.go, kuberuntime/{kuberuntime_container.go,kuberuntime_manager.go}, images/image_manager.go,

@@ -2,7 +2,7 @@
 //!
 //! In:    static pods that have a worker, mirrors that the API holds for this node, the node's identity
 //! Out:   steps, in order of names: deletions first, then creations
-//! Calls: act/mirror_pods.rs when either set changes, and again after its own steps
+//! Calls: act/report/mirror_pods.rs when either set changes, and again after its own steps
 //! Holds: a mirror is deleted by UID, never by name alone; one of a pod that still has a worker is replaced, not dropped; without
 //!        the node's UID none is made, since the node owns them; nothing is dropped before every source was seen
 //! Upstream: pkg/kubelet/kubelet.go (tryReconcileMirrorPods, HandlePodCleanups), pkg/kubelet/pod/mirror_client.go (1.36)

@@ -2,7 +2,7 @@
 //!
 //! In:    `PodView`
 //! Out:   `v1.PodStatus`, and the conditions to remember
-//! Calls: act/pod_worker.rs after each observation
+//! Calls: act/pod/pod_worker.rs after each observation
 //! Holds: a condition's time moves only when its value does; a terminal phase never leaves; times are whole seconds
 //! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go (1.36);
 //!        differences: no probes, no in-place resize yet

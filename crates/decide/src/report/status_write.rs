@@ -2,7 +2,7 @@
 //!
 //! In:    the object as the API holds it, the status its worker reports, how far the worker is
 //! Out:   `StatusWrite`: a strategic merge patch of exactly what differs (and whether it may wait), the deletion of the object, or nothing
-//! Calls: act/status_write.rs, again after each answer until there is nothing
+//! Calls: act/report/status_write.rs, again after each answer until there is nothing
 //! Holds: what others own is never touched: foreign conditions, claims, the nominated node; a time of transition moves only with its
 //!        condition's value; start time and QoS class never change once they are there; empty equals absent; an object goes only after
 //!        its final status was written, or the server does not take it, and its worker has finished

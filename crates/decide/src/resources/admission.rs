@@ -2,7 +2,7 @@
 //!
 //! In:    the pod, the pods that were admitted before it, what the node has, the own Node, what is allowed at all
 //! Out:   `Admission`: admitted, or rejected with upstream's reason and message
-//! Calls: act/sync_loop/admit, once in the life of a pod
+//! Calls: act/pod/sync_loop/admit, once in the life of a pod
 //! Holds: only a pod that never ran here is asked about; the first failure in upstream's order is what is told
 //! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/scheduler/eventhandlers.go (AdmissionCheck), noderesources/fit.go (Fits),
 //!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods

@@ -1,6 +1,6 @@
 //! What became of the steps of a plan.
 //!
-//! In:    made by act/execute.rs, one a step
+//! In:    made by act/pod/execute.rs, one a step
 //! Out:   `Outcome`, for the memory of the pod's worker
 //! Calls: memory
 //! Holds: what may have happened is never called failed

@@ -1,7 +1,7 @@
 //! The shape of a plan: what to do for one pod, fully specified, each step with its reason.
 //!
 //! In:    built by `pod_plan`
-//! Out:   carried out by act/execute.rs, in order; `Display` is one log line and the snapshot format of tests
+//! Out:   carried out by act/pod/execute.rs, in order; `Display` is one log line and the snapshot format of tests
 //! Holds: no meaningful choice is left to the executor; a removal names the observation that justifies it
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (podActions), differences: finished requests instead of intentions
 

@@ -1,6 +1,6 @@
 //! What one pod's decisions are made from: everything that influences the answer, and nothing that is not a value.
 //!
-//! In:    filled by act/pod_worker.rs from its order, its memory and snapshots
+//! In:    filled by act/pod/pod_worker.rs from its order, its memory and snapshots
 //! Out:   `PodView`; its `Debug` text is a bug report
 //! Calls: memory, lifecycle, pod_plan, pod_status
 //! Holds: the observation is never older than the end of the worker's last action (checked by the worker)

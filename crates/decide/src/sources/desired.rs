@@ -2,7 +2,7 @@
 //!
 //! In:    one source's snapshot (always the whole set), what was desired before
 //! Out:   the new desired set; `PodChange`s in delivery order REMOVE, ADD, UPDATE, DELETE, RECONCILE
-//! Calls: act/sync_loop.rs
+//! Calls: act/pod/sync_loop.rs
 //! Holds: merging a snapshot twice changes nothing; absence from a snapshot removes only pods of that source; the first of
 //!        two pods with one full name in one source wins, and the loser is named
 //! Upstream: pkg/kubelet/config/config.go (1.36)

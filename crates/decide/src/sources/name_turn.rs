@@ -2,7 +2,7 @@
 //!
 //! In:    the pods that want the name in order of their arrival, what runs of each; pods of the name that nobody wants
 //! Out:   one `Turn` per pod
-//! Calls: act/sync_loop.rs whenever a pod of the name comes, goes, ends or changes in the runtime
+//! Calls: act/pod/sync_loop.rs whenever a pod of the name comes, goes, ends or changes in the runtime
 //! Holds: a pod that has the name keeps it until it ends or goes; no pod gets it while another of the name runs; what is wanted
 //!        and does not get it waits, and is told for whom
 //! Upstream: pkg/kubelet/pod_workers.go (allowStaticPodStart, 1.36); differences: there only static pods of this process count, so

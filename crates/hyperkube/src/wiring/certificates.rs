@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use kubelet_act::clock::Clock;
-use kubelet_act::supervisor::{Supervisor, TaskKind};
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::supervisor::{Supervisor, TaskKind};
 use kubelet_cluster::certificates::{
     Bootstrap, CertificateStore, ClientCertificate, Listener, Purpose, Rotation, RotationNews,
     ServingNames,

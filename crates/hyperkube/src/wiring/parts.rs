@@ -13,29 +13,29 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
-use kubelet_act::cgroup_metrics::MeasuredCgroups;
-use kubelet_act::clock::Clock;
-use kubelet_act::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
-use kubelet_act::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
-use kubelet_act::events::Events;
-use kubelet_act::faults::Faults;
-use kubelet_act::host_progress::HostProgress;
-use kubelet_act::host_work::Host;
-use kubelet_act::image_list::{ImageList, ImageSet};
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::data_dirs::{HeldLock, make_data_dirs, take_lock, watch_lock};
+use kubelet_act::frame::faults::Faults;
+use kubelet_act::frame::host_progress::HostProgress;
+use kubelet_act::frame::reconciler::Reconcilers;
+use kubelet_act::frame::records::Records;
+use kubelet_act::frame::supervisor::{Supervisor, TaskKind};
 use kubelet_act::images::PullLimits;
-use kubelet_act::iptables_chains::IptablesChains;
-use kubelet_act::memory::Memory;
-use kubelet_act::node_facts::{admission_rules, cluster_facts, node_view, pods_allowance};
-use kubelet_act::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
-use kubelet_act::pod_cidr::PodCidr;
-use kubelet_act::reconciler::Reconcilers;
-use kubelet_act::records::Records;
-use kubelet_act::resource_analyzer::ResourceAnalyzer;
-use kubelet_act::runtime_up::{RuntimeState, RuntimeUp, cgroup_driver};
+use kubelet_act::images::image_list::{ImageList, ImageSet};
+use kubelet_act::node::iptables_chains::IptablesChains;
+use kubelet_act::node::memory::Memory;
+use kubelet_act::node::node_facts::{admission_rules, cluster_facts, node_view, pods_allowance};
+use kubelet_act::node::oom_watcher::{OomWatcher, is_unreadable_log_tolerated};
+use kubelet_act::node::pod_cidr::PodCidr;
+use kubelet_act::node::runtime_up::{RuntimeState, RuntimeUp, cgroup_driver};
+use kubelet_act::pod::host_work::Host;
+use kubelet_act::pod::sync_loop::AdmissionParts;
+use kubelet_act::report::events::Events;
+use kubelet_act::report::status::StatusHandle;
+use kubelet_act::resources::cgroup_metrics::MeasuredCgroups;
+use kubelet_act::resources::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
 use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
-use kubelet_act::status::StatusHandle;
-use kubelet_act::supervisor::{Supervisor, TaskKind};
-use kubelet_act::sync_loop::AdmissionParts;
+use kubelet_act::volumes::resource_analyzer::ResourceAnalyzer;
 use kubelet_cluster::Cluster;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cri::{Client, Metrics, Timeouts};
@@ -528,7 +528,7 @@ pub(crate) fn host(
 ) -> Host {
     let links = Path::new(CONTAINER_LOGS_DIR);
     Host {
-        kept: kubelet_act::host_work::kept(root, node, links),
+        kept: kubelet_act::pod::host_work::kept(root, node, links),
         root: root.clone(),
         blocking: blocking.clone(),
         cgroups: Some(cgroups),
@@ -605,7 +605,7 @@ fn ends_at(wish: &str) -> Faults {
 
     let (name, nth) = wish.split_once(':').unwrap_or((wish, "1"));
     let (Some(end), Ok(nth)) = (
-        kubelet_act::faults::FaultPoint::from_name(name),
+        kubelet_act::frame::faults::FaultPoint::from_name(name),
         nth.parse::<u64>(),
     ) else {
         tracing::error!(wish, "HYPERKUBE_FAULT names no fault point");

@@ -363,7 +363,11 @@ async fn a_crash_after_a_pods_end_and_before_its_last_status_loses_no_exit() {
     node.send_from(SourceKind::Api, &[]);
     node.run_for(10).await;
     let records = &node.kubelet.as_ref().unwrap().records;
-    assert!(records.keys(kubelet_act::records::POD_PREFIX).is_empty());
+    assert!(
+        records
+            .keys(kubelet_act::frame::records::POD_PREFIX)
+            .is_empty()
+    );
 }
 
 /// The pod as the API has it once it was asked to end with this grace.

@@ -22,11 +22,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
-use kubelet_act::clock::Clock;
-use kubelet_act::events::Events;
-use kubelet_act::exits::ExitSource;
-use kubelet_act::faults::{FaultPoint, Faults};
-use kubelet_act::sync_loop::SourceSnapshot;
+use kubelet_act::frame::clock::Clock;
+use kubelet_act::frame::faults::{FaultPoint, Faults};
+use kubelet_act::observe::exits::ExitSource;
+use kubelet_act::pod::sync_loop::SourceSnapshot;
+use kubelet_act::report::events::Events;
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::{DiskFault, DiskFaults};
@@ -263,7 +263,7 @@ async fn an_exit_shows_as_soon_as_the_runtime_knows() {
     node.send(&[pod("a", HERE, &["sh", "-c", "sleep 50; exit 3"], 30)]);
     node.run_for(40).await;
     let mut shown = node.kubelet.as_ref().unwrap().status.subscribe();
-    let ended = |pods: &kubelet_act::status::ReportedPods| {
+    let ended = |pods: &kubelet_act::report::status::ReportedPods| {
         let status = &pods[&PodUid::parse("a").unwrap()].status;
         let main = &status.container_statuses.as_ref().unwrap()[0];
         main.last_state

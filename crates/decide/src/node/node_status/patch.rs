@@ -2,7 +2,7 @@
 //!
 //! In:    the object as it is, the object as it should be
 //! Out:   a strategic merge patch for `nodes/NAME/status`, or nothing
-//! Calls: act/node_status
+//! Calls: act/node/node_status
 //! Holds: the spec is never part of it; conditions are merged one by one, addresses are replaced as a whole; empty equals absent
 //! Upstream: pkg/util/node, component-helpers/node/util/status.go (PatchNodeStatus, fixupPatchForNodeStatusAddresses),
 //!           apimachinery/pkg/util/strategicpatch

@@ -2,7 +2,7 @@
 //!
 //! In:    configuration, the node's name
 //! Out:   objects to create; an existing Node with the default labels, annotation and resources put right
-//! Calls: act/node_status at start
+//! Calls: act/node/node_status at start
 //! Holds: adoption touches only default labels, the attach-detach annotation and resources that this node does not have any more
 //! Upstream: pkg/kubelet/kubelet_node_status.go (initialNode, tryRegisterWithAPIServer, updateDefaultLabels,
 //!           reconcileExtendedResource, reconcileHugePageResource), component-helpers/apimachinery/lease, pkg/volume/csi/nodeinfomanager

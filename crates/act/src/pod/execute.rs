@@ -1,0 +1,535 @@
+//! Carries out one plan, step by step.
+//!
+//! In:    `PodPlan`, in the order of its steps
+//! Out:   what became of each step; what must be looked at before the next plan
+//! Calls: pod_worker
+//! Holds: no decision about pods; a step's failure ends the plan unless the step says otherwise; an unknown outcome always does;
+//!        starts on one node share a bounded width, so that the runtime is never flooded; work on the disk is done before a slot of
+//!        it is taken; a stop ends early for an order that leaves less grace, a pull and work on the disk for one that stops the pod
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use kubelet_cri::{Client, CriError, Happened};
+use kubelet_decide::container::env_file::EnvFileRead;
+use kubelet_decide::pod::pod_plan::leaves_less_grace;
+use kubelet_decide::report::events::{self, ImageMoment, Kill, PodEvent};
+use kubelet_decide::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
+use kubelet_decide::shapes::plan::{
+    Action, HostWork, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
+};
+use kubelet_decide::shapes::view::{Desire, Now, Order};
+use kubelet_host::blocking::Lane;
+use kubelet_model::ids::{ContainerId, SandboxId};
+use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
+use tokio::sync::watch;
+
+use crate::frame::clock::{Clock, sleep_or_forever};
+use crate::frame::faults::{FaultPoint, Faults, Planted};
+use crate::images::Images;
+use crate::observe::pleg::Scope;
+use crate::pod::host_work::{Host, HostWorkError};
+use crate::pod::start_width::StartWidth;
+use crate::pod::timeline::{Stage, Timeline};
+use crate::report::events::Events;
+
+/// What a plan is carried out with.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    /// The runtime.
+    pub cri: Client,
+    /// The node.
+    pub host: Host,
+    /// Images.
+    pub images: Images,
+    /// The clock.
+    pub clock: Clock,
+    /// Marks of stages.
+    pub timeline: Timeline,
+    /// Sandboxes and containers that are made at once on this node.
+    pub width: StartWidth,
+    /// Where people are told.
+    pub events: Events,
+    /// Points at which tests end the process.
+    pub faults: Faults,
+}
+
+/// A plan's end.
+#[derive(Debug)]
+pub struct Executed {
+    /// Outcomes of the steps that were taken, in order.
+    pub outcomes: Vec<Outcome>,
+    /// What must be looked at; `None` when no step touched the runtime.
+    pub look: Option<Scope>,
+}
+
+/// What ends a wait that has no deadline of its own: a newer order, or a moment of steady time.
+type Until<'a> = (&'a mut watch::Receiver<Order>, Option<Timestamp>);
+
+impl Executor {
+    /// Steady time: what waits is measured by it.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self.faults.planted() {
+            Planted::WallClock => self.clock.now(),
+            _ => self.clock.steady(),
+        }
+    }
+
+    /// This moment by both clocks.
+    pub(crate) fn both_clocks(&self) -> Now {
+        Now {
+            steady: self.now(),
+            wall: self.clock.now(),
+        }
+    }
+
+    /// Takes the steps.
+    pub async fn execute(
+        &self,
+        pod: &Pod,
+        plan: PodPlan,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Executed {
+        let mut executed = Executed {
+            outcomes: Vec::new(),
+            look: None,
+        };
+        let give_up_at = plan.give_up_at;
+        for step in plan.steps {
+            self.faults.reach(FaultPoint::BeforeStep).await;
+            let on_failure = step.on_failure;
+            let mut outcome = self
+                .step(pod, step, &mut executed.look, (&mut *orders, give_up_at))
+                .await;
+            if let Outcome::Failed(failure) = &mut outcome {
+                failure.is_garbage = on_failure == OnFailure::Later;
+            }
+            self.faults.reach(FaultPoint::AfterStep).await;
+            let end = match &outcome {
+                Outcome::Done(_) => false,
+                Outcome::Failed(_) => on_failure == OnFailure::EndPlan,
+                Outcome::Unknown(_) | Outcome::GivenUp => true,
+            };
+            executed.outcomes.push(outcome);
+            if end {
+                break;
+            }
+        }
+        executed
+    }
+
+    async fn step(
+        &self,
+        pod: &Pod,
+        step: Step,
+        look: &mut Option<Scope>,
+        until: Until<'_>,
+    ) -> Outcome {
+        let mark = |stage| {
+            self.timeline
+                .mark(&pod.uid, &pod.full_name, stage, self.clock.now())
+        };
+        match step.action {
+            Action::Prepare(volumes) => {
+                let effect = Effect::Prepared(volumes.written);
+                let outcome = self.host_step(pod, volumes.work, effect, until.0).await;
+                mark(Stage::Volumes);
+                outcome
+            }
+            Action::WritePayloads(volumes) => {
+                let effect = Effect::Written(volumes.written);
+                self.host_step(pod, volumes.work, effect, until.0).await
+            }
+            Action::Release { work, leaving, .. } => {
+                let done = self.host.work(pod, Lane::Removals, work).await;
+                of_host(done, Effect::Released(leaving))
+            }
+            Action::RunSandbox(request) => {
+                let mut slot = self.width.for_sandbox().await;
+                let made = slot.during(self.cri.run_pod_sandbox(*request)).await;
+                drop(slot);
+                mark(Stage::Sandbox);
+                see(
+                    look,
+                    made.as_ref().map_or(Scope::Whole, |id| {
+                        Scope::sandbox(SandboxId::from(id.as_str()))
+                    }),
+                );
+                if let Err(error) = &made {
+                    self.events
+                        .pod(pod, events::sandbox_failed(&error.message()));
+                }
+                of_call(
+                    made.map(|_| Effect::Nothing),
+                    None,
+                    Reason::CreatePodSandboxError,
+                    |error| {
+                        format!(
+                            "Failed to create sandbox for pod \"{}_{}({})\": {}",
+                            pod.full_name.name,
+                            pod.full_name.namespace,
+                            pod.uid,
+                            error.message()
+                        )
+                    },
+                )
+            }
+            Action::ResolveImage(wanted) => {
+                let outcome = self.image(pod, wanted, until).await;
+                mark(Stage::Pull);
+                outcome
+            }
+            Action::ReadEnvFiles { container, reads } => {
+                self.read_env_files(pod, container, reads, until.0).await
+            }
+            Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
+            Action::StartCreated { id, name, .. } => self.start_created(pod, id, name, look).await,
+            Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
+            Action::StopSandbox(id) => {
+                let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
+                see(look, Scope::Whole);
+                let why = stopped.as_ref().err().map(CriError::message);
+                let what = Kill::Sandbox(pod.uid.as_str());
+                let unkilled = why.iter().map(|why| events::kill_failure(what, why));
+                let unkilled = unkilled.collect();
+                let outcome = of_call(
+                    stopped.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("stop sandbox {id}: {}", e.message()),
+                );
+                with_unkilled(outcome, unkilled)
+            }
+            Action::RemoveContainer { id, logs, .. } => {
+                let removed = self.cri.remove_container(id.as_str()).await;
+                see(look, Scope::container(id.clone()));
+                // Only now: one that the runtime still starts, and does not remove, goes on writing them.
+                if removed.is_ok() {
+                    let done = tokio::select! {
+                        // Cancel: as in `host_step`.
+                        biased;
+                        done = self.host.work(pod, Lane::Pods, vec![logs]) => done,
+                        () = stop_is_ordered(until.0) => return Outcome::GivenUp,
+                    };
+                    if let Err(error) = done {
+                        tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
+                    }
+                }
+                of_call(
+                    removed.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("remove container {id}: {}", e.message()),
+                )
+            }
+            Action::RemoveSandbox { id, .. } => {
+                let removed = self.cri.remove_pod_sandbox(id.as_str()).await;
+                see(look, Scope::Whole);
+                of_call(
+                    removed.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("remove sandbox {id}: {}", e.message()),
+                )
+            }
+        }
+    }
+
+    fn tell(&self, pod: &Pod, event: Option<PodEvent>) {
+        if let Some(event) = event {
+            self.events.pod(pod, event);
+        }
+    }
+
+    /// Work on the disk before anything starts; a pod that is to stop does not wait for it.
+    async fn host_step(
+        &self,
+        pod: &Pod,
+        work: Vec<HostWork>,
+        effect: Effect,
+        orders: &watch::Receiver<Order>,
+    ) -> Outcome {
+        let done = tokio::select! {
+            // Cancel: what is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
+            biased;
+            done = self.host.work(pod, Lane::Pods, work) => done,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        self.tell_host(pod, &done);
+        of_host(done, effect)
+    }
+
+    fn tell_host(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
+        if let Err(error) = done {
+            self.events
+                .pod(pod, events::host_failed(error.reason, &error.message));
+        }
+    }
+
+    fn left_until(&self, at: Option<Timestamp>) -> Option<Duration> {
+        at.map(|at| {
+            let left = at.duration_since(self.now());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        })
+    }
+
+    async fn image(
+        &self,
+        pod: &Pod,
+        wanted: ImageWanted,
+        (orders, give_up_at): Until<'_>,
+    ) -> Outcome {
+        let pause = self.left_until(give_up_at);
+        let at = (pod, wanted.container.as_str());
+        let tell = |moment: ImageMoment<'_>| {
+            self.tell(pod, events::image_event(at, &wanted.image, moment));
+        };
+        let resolved = tokio::select! {
+            // Cancel: a new order may not want this image any more, or the pod's time is over; the next plan asks again if it does.
+            biased;
+            resolved = self.images.resolve(&wanted, &tell) => resolved,
+            _ = orders.changed() => return Outcome::Done(Effect::Nothing),
+            () = sleep_or_forever(pause) => return Outcome::Done(Effect::Nothing),
+        };
+        match resolved {
+            Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
+            Err(error) => {
+                let reason = error.reason.as_str();
+                let event = events::start_failed(pod, &wanted.container, None, reason);
+                self.tell(pod, event);
+                let container = Some(wanted.container);
+                let mut failure = Failure::of(container, error.reason, error.message);
+                failure.image = Some(ImageFailure {
+                    image: wanted.image,
+                    pull_failed: error.pull_failed,
+                });
+                Outcome::Failed(failure)
+            }
+        }
+    }
+
+    async fn read_env_files(
+        &self,
+        pod: &Pod,
+        container: String,
+        reads: Vec<EnvFileRead>,
+        orders: &watch::Receiver<Order>,
+    ) -> Outcome {
+        let read = tokio::select! {
+            // Cancel: as in `host_step`.
+            biased;
+            read = self.host.read_env_files(pod, reads) => read,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        let problem = match read {
+            Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
+            Err(problem) => problem,
+        };
+        tracing::error!(
+            container,
+            why = problem.detail,
+            "Variables could not be had from a file"
+        );
+        let event = events::start_failed(pod, &container, None, &problem.message);
+        self.tell(pod, event);
+        Outcome::Failed(Failure::of(
+            Some(container),
+            Reason::CreateContainerConfigError,
+            problem.message,
+        ))
+    }
+
+    async fn start(
+        &self,
+        pod: &Pod,
+        start: StartContainer,
+        look: &mut Option<Scope>,
+        orders: &watch::Receiver<Order>,
+    ) -> Outcome {
+        // Before a slot is taken: whatever hangs here holds up nobody else.
+        let ready = tokio::select! {
+            // Cancel: as in `host_step`.
+            biased;
+            ready = self.host.work(pod, Lane::Pods, start.before) => ready,
+            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        };
+        if let Err(error) = ready {
+            let event = events::start_failed(pod, &start.name, None, &error.message);
+            self.tell(pod, event);
+            return Outcome::Failed(Failure::of(
+                Some(start.name),
+                Reason::CreateContainerConfigError,
+                error.message,
+            ));
+        }
+        let mut slot = self.width.for_container().await;
+        let created = slot.during(self.cri.create_container(start.request)).await;
+        self.timeline
+            .mark(&pod.uid, &pod.full_name, Stage::Create, self.clock.now());
+        let id = match created {
+            Ok(id) => ContainerId::from(id),
+            Err(error) => {
+                see(look, Scope::Whole);
+                let event = events::start_failed(pod, &start.name, None, &error.message());
+                self.tell(pod, event);
+                return of_call(
+                    Err(error),
+                    Some(start.name),
+                    Reason::CreateContainerError,
+                    CriError::description,
+                );
+            }
+        };
+        self.tell(pod, events::created(pod, &start.name));
+        self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
+        let starting = self.start_created(pod, id.clone(), start.name, look);
+        let outcome = slot.during(starting).await;
+        drop(slot);
+        if let Some(link) = start.log_link
+            && let Err(error) = self.host.link_log(pod, &link, id.as_str()).await
+        {
+            tracing::warn!(container = %id, error = %error, "Link to the container's log could not be made");
+        }
+        outcome
+    }
+
+    async fn start_created(
+        &self,
+        pod: &Pod,
+        id: ContainerId,
+        name: String,
+        look: &mut Option<Scope>,
+    ) -> Outcome {
+        let started = self.cri.start_container(id.as_str()).await;
+        self.timeline
+            .mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
+        let event = match &started {
+            Ok(()) => events::started(pod, &name),
+            Err(error) => events::start_failed(pod, &name, Some(id.as_str()), &error.message()),
+        };
+        self.tell(pod, event);
+        see(look, Scope::container(id));
+        let effect = Effect::Started(name.clone());
+        of_call(
+            started.map(|()| effect),
+            Some(name),
+            Reason::RunContainerError,
+            CriError::description,
+        )
+    }
+
+    /// All at once; the first failure is what status tells.
+    async fn stop(
+        &self,
+        pod: &Pod,
+        stops: Vec<StopContainer>,
+        look: &mut Option<Scope>,
+        (orders, give_up_at): Until<'_>,
+    ) -> Outcome {
+        let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
+        see(
+            look,
+            Scope::Parts {
+                sandboxes: BTreeSet::new(),
+                containers,
+            },
+        );
+        for stop in &stops {
+            self.tell(pod, events::killing(pod, stop));
+        }
+        let calls = stops.iter().map(|stop| {
+            self.cri
+                .stop_container(stop.id.as_str(), stop.grace_seconds)
+        });
+        let pause = self.left_until(give_up_at);
+        let grace = stops.iter().map(|stop| stop.grace_seconds).max();
+        let results = tokio::select! {
+            // Cancel: the containers were told to end, and the next plan stops them with the grace that is left them now.
+            biased;
+            results = join_all(calls) => results,
+            () = less_grace_is_ordered(orders, grace.unwrap_or_default()) => return Outcome::GivenUp,
+            () = sleep_or_forever(pause) => return Outcome::GivenUp,
+        };
+        let mut first = None;
+        let mut unkilled = Vec::new();
+        for (stop, result) in stops.into_iter().zip(results) {
+            if let Err(error) = result {
+                let why = error.message();
+                unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
+                first.get_or_insert((error, format!("stop container {}: {why}", stop.name)));
+            }
+        }
+        match first {
+            None => Outcome::Done(Effect::Nothing),
+            Some((error, text)) => {
+                let outcome = of_call(Err(error), None, Reason::Error, |_| text);
+                with_unkilled(outcome, unkilled)
+            }
+        }
+    }
+}
+
+/// Resolves when the pod is to stop. Cancel: safe.
+async fn stop_is_ordered(orders: &watch::Receiver<Order>) {
+    let stops = |order: &Order| matches!(order.desire, Desire::Stop { .. });
+    // Other orders count as seen by the copy alone: a later step of this plan still ends for them.
+    if orders.clone().wait_for(stops).await.is_err() {
+        // The sync loop is gone: the process is stopping.
+        std::future::pending().await
+    }
+}
+
+/// Resolves when a stop under way with this grace is to be shorter. Cancel: safe.
+async fn less_grace_is_ordered(orders: &watch::Receiver<Order>, grace_seconds: i64) {
+    let is_less = |order: &Order| leaves_less_grace(&order.desire, &order.pod, grace_seconds);
+    // As in `stop_is_ordered`.
+    if orders.clone().wait_for(is_less).await.is_err() {
+        // The sync loop is gone: the process is stopping.
+        std::future::pending().await
+    }
+}
+
+/// The same, with what its event tells.
+fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
+    match &mut outcome {
+        Outcome::Done(_) | Outcome::GivenUp => {}
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => failure.unkilled = texts,
+    }
+    outcome
+}
+
+fn see(look: &mut Option<Scope>, scope: Scope) {
+    look.get_or_insert_with(Scope::nothing).join(scope);
+}
+
+fn of_host(done: Result<(), HostWorkError>, effect: Effect) -> Outcome {
+    match done {
+        Ok(()) => Outcome::Done(effect),
+        Err(error) => Outcome::Failed(Failure::of(None, error.reason, error.message)),
+    }
+}
+
+fn of_call(
+    result: Result<Effect, CriError>,
+    container: Option<String>,
+    reason: Reason,
+    message: impl FnOnce(&CriError) -> String,
+) -> Outcome {
+    match result {
+        Ok(effect) => Outcome::Done(effect),
+        Err(error) => {
+            let failure = Failure::of(container, reason, message(&error));
+            match error.happened() {
+                Happened::No => Outcome::Failed(failure),
+                Happened::Maybe => Outcome::Unknown(failure),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What ends a step early, and what it leaves to the next.
+//!
+//! Upstream: none
+
+use std::sync::{Arc, mpsc};
+
+use futures_util::poll;
+use k8s_openapi::api::core::v1;
+use kubelet_decide::container::env_file::EnvFileRead;
+use kubelet_decide::pod::lifecycle::TerminationCause;
+use kubelet_host::HostRoot;
+use kubelet_host::blocking::{About, Blocking};
+use kubelet_host::remove::Kept;
+use kubelet_model::pod::SourceKind;
+use prometheus::Registry;
+use serde_json::json;
+use testkit::cri::{StandInConfig, StandInRuntime};
+
+use super::*;
+use crate::images::PullLimits;
+use crate::images::pull_credentials::NodeCredentials;
+use crate::testing::Scratch;
+
+fn pod() -> Arc<Pod> {
+    let object = json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+        "spec": {"containers": [{"name": "main", "image": "i"}]},
+    });
+    let object: v1::Pod = serde_json::from_value(object).unwrap();
+    Arc::new(Pod::new(Arc::new(object), SourceKind::Api, Vec::new()).unwrap())
+}
+
+fn order(desire: Desire) -> Order {
+    Order { pod: pod(), desire }
+}
+
+fn stop() -> Desire {
+    Desire::Stop {
+        cause: TerminationCause::Removed,
+        grace_seconds: None,
+    }
+}
+
+/// A pull asks for any newer order; a wait for one kind of order before it must not have taken the others away.
+#[tokio::test]
+async fn an_order_that_ends_no_wait_is_still_new_to_the_next_step() {
+    let (sender, orders) = watch::channel(order(Desire::Run));
+    {
+        let mut stops = std::pin::pin!(stop_is_ordered(&orders));
+        let mut is_less = std::pin::pin!(less_grace_is_ordered(&orders, 30));
+        assert!(poll!(&mut stops).is_pending() && poll!(&mut is_less).is_pending());
+        sender.send(order(Desire::Run)).unwrap();
+        assert!(poll!(&mut stops).is_pending() && poll!(&mut is_less).is_pending());
+    }
+    assert!(orders.has_changed().unwrap());
+    let mut stops = std::pin::pin!(stop_is_ordered(&orders));
+    sender.send(order(stop())).unwrap();
+    assert!(poll!(&mut stops).is_ready());
+    assert!(orders.has_changed().unwrap());
+}
+
+fn executor(scratch: &Scratch, blocking: Blocking) -> Executor {
+    let registry = Registry::new();
+    let channel = StandInRuntime::new(StandInConfig::default()).connect();
+    let timeouts = kubelet_cri::Timeouts {
+        request: Duration::from_secs(60),
+    };
+    let metrics = kubelet_cri::Metrics::new(&registry).unwrap();
+    let cri = Client::from_channels(channel.clone(), channel, timeouts, metrics);
+    let root = HostRoot::at(scratch.path());
+    let credentials = NodeCredentials::new(root.clone(), Blocking::Inline, "/kubelet", None, None);
+    let limits = PullLimits {
+        parallel: None,
+        qps: 0,
+        burst: 0,
+    };
+    Executor {
+        images: Images::new(cri.clone(), credentials, limits, &registry).unwrap(),
+        cri,
+        host: Host {
+            root,
+            blocking,
+            cgroups: None,
+            container_logs_dir: "/links".into(),
+            kept: Kept::default(),
+        },
+        clock: Clock::system(),
+        timeline: Timeline::default(),
+        width: StartWidth::new(1),
+        events: Events::logged("n"),
+        faults: Faults::none(),
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_stop_does_not_wait_for_the_files_of_its_variables() {
+    let scratch = Scratch::new();
+    let blocking = Blocking::threads(1);
+    let executor = executor(&scratch, blocking.clone());
+    let (release, held) = mpsc::channel::<()>();
+    let busy = blocking.lane(Lane::Reads);
+    let hour = Duration::from_secs(3600);
+    let mut hangs = std::pin::pin!(busy.run_about(About::the("x"), hour, "read", move || {
+        held.recv().unwrap_err();
+    }));
+    assert!(poll!(&mut hangs).is_pending());
+    let (sender, orders) = watch::channel(order(Desire::Run));
+    let pod = pod();
+    let reads = vec![EnvFileRead {
+        index: 0,
+        volume_path: "/v".to_owned(),
+        path: "f".to_owned(),
+        key: "K".to_owned(),
+        optional: false,
+    }];
+    let mut read = std::pin::pin!(executor.read_env_files(&pod, "main".into(), reads, &orders));
+    assert!(poll!(&mut read).is_pending());
+    sender.send(order(Desire::Run)).unwrap();
+    assert!(poll!(&mut read).is_pending());
+    sender.send(order(stop())).unwrap();
+    assert!(matches!(
+        poll!(&mut read),
+        std::task::Poll::Ready(Outcome::GivenUp)
+    ));
+    drop(release);
+    hangs.await.unwrap();
+}

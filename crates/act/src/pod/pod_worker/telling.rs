@@ -1,0 +1,185 @@
+//! What a worker tells of, besides status: waits, sandboxes that are replaced, stops that fail, a runtime that does not answer.
+//!
+//! In:    the plan before it is carried out; outcomes; failed looks
+//! Out:   events, as `decide/report/events` has them; to the sync loop, that the pod needs its name no more
+//! Calls: pod_worker
+//! Holds: nothing is decided here; what a step brings is told by the executor, at once
+//! Upstream: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod), pod_workers.go (podWorkerLoop)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubelet_cri::CriError;
+use kubelet_decide::pod::lifecycle::{Lifecycle, TerminationCause, is_refused};
+use kubelet_decide::pod::memory::Entry;
+use kubelet_decide::report::events::{
+    ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
+};
+use kubelet_decide::shapes::outcome::Outcome;
+use kubelet_decide::shapes::plan::PodPlan;
+use kubelet_decide::shapes::view::Order;
+use kubelet_model::observed::ObservedPod;
+use kubelet_model::pod::Pod;
+
+use super::{PodWorker, WorkerEvent};
+use crate::observe::pleg::LookError;
+use crate::pod::pod_figures::PodFigures;
+
+/// What a worker has told already.
+pub(super) struct Told {
+    /// Figures of its pod.
+    pub(super) figures: PodFigures,
+    waits: ToldWaits,
+    last: LastWord,
+    was_ready: bool,
+}
+
+/// What the sync loop was told of the pod's end; each at most once, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LastWord {
+    None,
+    Ended,
+    Refused,
+}
+
+impl Told {
+    pub(super) fn new(figures: PodFigures) -> Self {
+        Self {
+            figures,
+            waits: ToldWaits::default(),
+            last: LastWord::None,
+            was_ready: false,
+        }
+    }
+
+    pub(super) fn begins(&mut self, order: &Order, is_new: bool, now: Timestamp) {
+        self.figures.begins(&order.pod, &order.desire, is_new, now);
+    }
+
+    pub(super) fn stands(&mut self, order: &Order, life: &Lifecycle) {
+        self.figures.stands(&order.pod, &order.desire, life);
+    }
+
+    /// Whether the pod is ready by these conditions, and was not when it was last asked.
+    pub(super) fn is_first_ready(
+        &mut self,
+        conditions: &BTreeMap<String, (bool, Timestamp)>,
+    ) -> bool {
+        let ready = conditions.get("Ready").is_some_and(|(ready, _)| *ready);
+        !std::mem::replace(&mut self.was_ready, ready) && ready
+    }
+}
+
+impl PodWorker {
+    /// A pod of the API is shown until it is gone from there, too.
+    pub(super) fn stop_showing(&self) {
+        if self.orders.borrow().pod.is_static() {
+            self.parts.status.forget(&self.uid);
+        } else {
+            self.parts.status.finish(&self.uid);
+        }
+    }
+
+    /// Nobody asked for an orphan, and its spec is not known: there is nothing true to show. And a pod of which only garbage is left
+    /// is done.
+    pub(super) fn is_not_shown(&self) -> bool {
+        self.memory.life.cause() == Some(TerminationCause::Orphaned)
+            || self.told.last == LastWord::Refused
+    }
+
+    /// Once, when the runtime does not remove what is left of it: nobody waits for that any more.
+    pub(super) fn tell_refused(&mut self, order: &Order, observed: &ObservedPod) {
+        if self.told.last == LastWord::Refused
+            || self.memory.retry.failures == 0
+            || !is_refused(&self.view(order, observed))
+        {
+            return;
+        }
+        self.told.last = LastWord::Refused;
+        tracing::warn!(seen = %observed, "The runtime does not remove what is left of the pod; it is asked again and again, and nobody waits for it");
+        self.stop_showing();
+        // When nobody listens the process is stopping.
+        let _sent = self
+            .parts
+            .events
+            .send(WorkerEvent::Refused(self.uid.clone()));
+    }
+
+    /// Once, when the pod has ended by itself and stays: it needs its name no more.
+    pub(super) fn tell_end(&mut self) {
+        let life = &self.memory.life;
+        let has_ended = life.rank() > 1 && !life.is_leaving();
+        if has_ended && self.told.last < LastWord::Ended {
+            self.told.last = LastWord::Ended;
+            // When nobody listens the process is stopping.
+            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
+        }
+    }
+
+    /// The pod goes over to another state of its life.
+    pub(super) fn tell_entry(&self, order: &Order, entry: &Entry) {
+        if let Some(why) = entry.ended.as_ref().and_then(|ended| ended.why.as_ref()) {
+            let events = &self.parts.executor.events;
+            events.pod(&order.pod, made_to_end(why));
+        }
+        if let Lifecycle::Terminating(terminating) = &entry.next {
+            tracing::info!(
+                why = terminating.cause.as_str(),
+                grace = terminating.grace_seconds,
+                "Pod is being stopped"
+            );
+        }
+    }
+
+    /// What is told of a plan before anything of it is done.
+    pub(super) fn tell_plan(&mut self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
+        let mut told = std::mem::take(&mut self.told.waits);
+        let waits = told.events(&self.view(order, observed), plan);
+        self.told.waits = told;
+        let (of_pod, of_node) = plan_events(&order.pod, &self.parts.node, plan);
+        let events = &self.parts.executor.events;
+        of_node.into_iter().for_each(|event| events.node(event));
+        for event in of_pod.into_iter().chain(waits) {
+            events.pod(&order.pod, event);
+        }
+    }
+
+    /// What a step came to; what could not be stopped of a pod that ends is an event, too: of one that goes on, its status tells.
+    pub(super) fn tell_outcome(&self, pod: &Pod, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done(_) => {}
+            Outcome::Failed(failure) if failure.is_garbage => {
+                tracing::warn!(why = %failure.message, "What nobody needs could not be removed");
+            }
+            Outcome::Failed(failure) => {
+                let container = failure.container.as_deref().unwrap_or("-");
+                tracing::warn!(container, reason = %failure.reason, why = %failure.message, "Step failed");
+            }
+            Outcome::GivenUp => {
+                tracing::info!(
+                    "Step given up for a newer order, or at the end of the pod's time; looking before anything else"
+                );
+            }
+            Outcome::Unknown(failure) => {
+                tracing::warn!(why = %failure.message, "Outcome unknown; looking before anything else");
+            }
+        }
+        if let Outcome::Failed(failure) | Outcome::Unknown(failure) = outcome
+            && self.memory.life.rank() == 1
+            && !failure.unkilled.is_empty()
+        {
+            let event = kill_failed(&failure.unkilled);
+            self.parts.executor.events.pod(pod, event);
+        }
+    }
+
+    /// The runtime does not say how the pod is. A process that stops has nothing to tell of it.
+    pub(super) fn tell_unobserved(&self, error: &LookError) {
+        if let LookError::Runtime(error) = error {
+            let pod = Arc::clone(&self.orders.borrow().pod);
+            let event = not_observed(&CriError::message(error));
+            self.parts.executor.events.pod(&pod, event);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Step 3: whether a pod whose turn it is may begin here. Asked once in its life; `decide/resources/admission` answers.
+//!
+//! In:    pods that may run, what those take that were let in before, the own Node
+//! Out:   `Desire::Run`, `Desire::Reject`, or nothing yet: then it is asked again after a moment
+//! Calls: names, when a pod gets its name; the sync loop's clock
+//! Holds: a pod that ran here before, or that an earlier kubelet took up, is let in whatever the node looks like now; those go before
+//!        new ones, older before younger; a refusal for the Node's labels is looked at twice, for the watch may be behind
+//! Upstream: pkg/kubelet/kubelet.go (HandlePodAdditions), pkg/kubelet/allocation/allocation_manager.go (AddPod), 1.36; differences:
+//!           there a pod that runs is asked again after a restart, and may be ended by the answer
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kubelet_cluster::reflector::Snapshots;
+use kubelet_decide::pod::phase::is_final;
+use kubelet_decide::report::events::rejected;
+use kubelet_decide::resources::admission::{
+    AdmissionRules, AdmissionView, Claim, admission, claim,
+};
+use kubelet_decide::shapes::record::PodRecord;
+use kubelet_decide::shapes::view::Desire;
+use kubelet_decide::sources::desired::PodChange;
+use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::pod::Pod;
+use tokio::time::Instant;
+
+use super::{Place, SyncLoop};
+use crate::frame::records::POD_PREFIX;
+
+/// Until a pod that could not be decided on is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// As long as this a refusal for the Node's labels may be news that has not arrived.
+const LABELS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What admission knows of the node.
+#[derive(Clone, Debug)]
+pub struct AdmissionParts {
+    /// The Node that this kubelet registers: all there is without an API server, and for static pods until that one was seen.
+    pub initial: Arc<Node>,
+    /// The own Node as the API has it.
+    pub own: Option<Snapshots<Node>>,
+    /// What the host and the configuration allow.
+    pub rules: Arc<AdmissionRules>,
+}
+
+/// Who is not decided on yet.
+#[derive(Debug)]
+pub(super) struct Admit {
+    parts: AdmissionParts,
+    /// Since when, and when to look again.
+    open: BTreeMap<PodUid, (Instant, Instant)>,
+}
+
+/// What a pod has behind it when its worker begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nothing: it is new.
+    None,
+    /// An earlier process, or another kubelet, took it up.
+    TakenUp,
+    /// It has ended already.
+    Ended,
+}
+
+/// Sorts pods: those that are let in whatever comes first, then the older.
+type Order = (bool, Option<Timestamp>);
+
+impl Admit {
+    pub(super) fn new(parts: AdmissionParts) -> Self {
+        Self {
+            parts,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// When somebody is to be looked at again.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.open.values().map(|(_, at)| *at).min()
+    }
+
+    /// The Node to decide on; none while a pod of the API has to wait for it.
+    fn node(&self, pod: &Pod) -> Option<Arc<Node>> {
+        let Some(own) = &self.parts.own else {
+            return Some(Arc::clone(&self.parts.initial));
+        };
+        // The set holds the own Node alone.
+        let set = own.borrow();
+        let seen = set.as_ref().and_then(|set| set.objects.values().next());
+        match seen {
+            Some(node) => Some(Arc::clone(node)),
+            None if pod.is_static() => Some(Arc::clone(&self.parts.initial)),
+            None => None,
+        }
+    }
+
+    /// Looks again later; since when it is not decided.
+    fn leave_open(&mut self, uid: &PodUid) -> Instant {
+        let now = Instant::now();
+        let entry = self.open.entry(uid.clone()).or_insert((now, now));
+        entry.1 = now + AGAIN;
+        entry.0
+    }
+}
+
+impl SyncLoop {
+    /// What is wanted of a pod whose turn it is; `None` when that is not known yet.
+    pub(super) fn admitted(&mut self, uid: &PodUid) -> Option<Desire> {
+        let pod = Arc::clone(&self.workers.get(uid)?.pod);
+        if !self.was_taken_up(&pod) {
+            let Some(node) = self.admit.node(&pod) else {
+                self.admit.leave_open(uid);
+                return None;
+            };
+            let others = self.workers.iter().filter(|(other, _)| *other != uid);
+            let others: Vec<&Claim> = others.filter_map(|(_, w)| w.claim.as_ref()).collect();
+            let rejection = admission(&AdmissionView {
+                pod: &pod,
+                others: &others,
+                allocatable: &self.parts.node.allocatable,
+                node: &node,
+                rules: &self.admit.parts.rules,
+            });
+            if let Some(rejection) = rejection {
+                if self.admit.parts.own.is_some() && rejection.is_of_labels() {
+                    let since = self.admit.leave_open(uid);
+                    if since.elapsed() < LABELS_PATIENCE {
+                        return None;
+                    }
+                }
+                self.admit.open.remove(uid);
+                tracing::warn!(pod = %pod.full_name, uid = %uid, reason = rejection.reason, why = rejection.message, "Pod is rejected");
+                self.metrics.rejected(&rejection.reason);
+                self.parts.executor.events.pod(&pod, rejected(&rejection));
+                return Some(Desire::Reject(rejection));
+            }
+        }
+        self.admit.open.remove(uid);
+        if let Some(worker) = self.workers.get_mut(uid) {
+            // What has ended takes nothing, though its worker has not said so yet.
+            worker.claim = (worker.past != Past::Ended).then(|| claim(&pod));
+        }
+        Some(Desire::Run)
+    }
+
+    /// Whether something of the pod is here, or an earlier kubelet took it up: then it is not for admission to end it.
+    fn was_taken_up(&self, pod: &Pod) -> bool {
+        let worker = self.workers.get(&pod.uid);
+        let past = worker.map_or_else(|| self.past_of(pod), |worker| worker.past);
+        past != Past::None
+            || self.parts.pleg.current(&pod.uid).is_some()
+            || self.parts.pleg.is_unseen(&pod.uid)
+    }
+
+    /// What is remembered of a pod; to be asked before its worker begins, which makes a record of it.
+    pub(super) fn past_of(&self, pod: &Pod) -> Past {
+        let key = format!("{POD_PREFIX}{}", pod.uid);
+        let record: Option<PodRecord> = self.parts.records.get(&key);
+        // A static pod that was not let in is asked anew: the node may have room for it by now.
+        let record = record.filter(|record| record.rejected.is_none() || !pod.is_static());
+        let status = pod.object.status.as_ref().filter(|_| !pod.is_static());
+        let has_ended =
+            is_final(status) || record.as_ref().is_some_and(|record| record.ended.is_some());
+        let was_taken_up =
+            record.is_some() || status.is_some_and(|status| status.start_time.is_some());
+        match (has_ended, was_taken_up) {
+            (true, _) => Past::Ended,
+            (false, true) => Past::TakenUp,
+            (false, false) => Past::None,
+        }
+    }
+
+    fn order_of(&self, pod: &Pod) -> Order {
+        let created = pod.object.metadata.creation_timestamp.as_ref();
+        (!self.was_taken_up(pod), created.map(|at| at.0))
+    }
+
+    /// Those that were not decided on.
+    pub(super) fn admit_again(&mut self) {
+        let now = Instant::now();
+        let due = self.admit.open.iter().filter(|(_, (_, at))| *at <= now);
+        let due: Vec<PodUid> = due.map(|(uid, _)| uid.clone()).collect();
+        for uid in due {
+            let worker = self.workers.get(&uid).filter(|w| w.place == Place::Waits);
+            match worker.map(|w| w.pod.full_name.clone()) {
+                Some(name) => {
+                    self.admit.leave_open(&uid);
+                    self.settle_name(&name);
+                }
+                None => drop(self.admit.open.remove(&uid)),
+            }
+        }
+    }
+
+    /// Names by the pod that stands first in their line.
+    pub(super) fn names_in_order_of_admission(&self) -> Vec<PodFullName> {
+        let first = |uids: &[PodUid]| self.workers.get(uids.first()?).map(|w| &w.pod);
+        let mut names: Vec<(Option<Order>, PodFullName)> = self
+            .names
+            .claims
+            .iter()
+            .map(|(name, uids)| (first(uids).map(|pod| self.order_of(pod)), name.clone()))
+            .collect();
+        names.sort();
+        names.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// New pods among the changes, in the order in which they are let in; all else stays where it is.
+    pub(super) fn in_order_of_admission(&self, changes: Vec<PodChange>) -> Vec<PodChange> {
+        let mut adds: Vec<(Order, Arc<Pod>)> = changes
+            .iter()
+            .filter_map(|change| match change {
+                PodChange::Add(pod) => Some((self.order_of(pod), Arc::clone(pod))),
+                _ => None,
+            })
+            .collect();
+        // Stable: of the same age the one that was named first.
+        adds.sort_by_key(|(order, _)| *order);
+        let mut adds = adds.into_iter().map(|(_, pod)| PodChange::Add(pod));
+        let place = |change| match change {
+            PodChange::Add(pod) => adds.next().unwrap_or(PodChange::Add(pod)),
+            other => other,
+        };
+        changes.into_iter().map(place).collect()
+    }
+}

@@ -1,0 +1,12 @@
+//! What others are told: statuses, mirror pods, events.
+//!
+//! In:    statuses from the workers, sets of the API
+//! Out:   /pods, writes to the API server
+//! Calls: pod, wiring
+//! Holds: no write is made that changes nothing
+//! Upstream: pkg/kubelet/status, pkg/kubelet/pod/mirror_client.go
+
+pub mod events;
+pub mod mirror_pods;
+pub mod status;
+pub mod status_write;
