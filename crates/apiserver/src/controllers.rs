@@ -7,6 +7,8 @@
 //! Holds: every pass looks at what is there, so a lost or doubled change is harmless; a failed pass is tried again
 //! Upstream: pkg/controller/{namespace,serviceaccount,garbagecollector,certificates}, pkg/scheduler (1.36); differences: one loop
 
+pub(crate) mod binder;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,12 +19,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
-use crate::object;
-use crate::resources::RESOURCES;
-use crate::server::ApiServer;
+use crate::base::failure::Failure;
+use crate::base::object;
+use crate::base::user::User;
+use crate::kinds::resources::RESOURCES;
+use crate::serve::server::ApiServer;
 use crate::store::{Event, TooOld, Watcher};
-use crate::user::User;
 
 mod bootstrap;
 mod certificates;
@@ -203,7 +205,7 @@ impl ApiServer {
             done = done.and(certificates::run(server, &mut memory.verdicts).await);
         }
         if work.everything || work.pods_or_nodes {
-            done = done.and(crate::binder::run(server).await);
+            done = done.and(binder::run(server).await);
         }
         done
     }

@@ -8,15 +8,15 @@
 
 use serde_json::Value;
 
-use crate::bounds::{self, DEPTH, Measure};
-use crate::form::Form;
-use crate::patch::{self, Kind};
-use crate::path::{Query, route};
-use crate::protobuf;
-use crate::resources::{RESOURCES, Resource};
-use crate::selectors::Selection;
+use crate::base::bounds::{self, DEPTH, Measure};
+use crate::kinds::patch::{self, Kind};
+use crate::kinds::protobuf;
+use crate::kinds::resources::{RESOURCES, Resource};
+use crate::kinds::selectors::Selection;
+use crate::kinds::typed;
+use crate::request::form::Form;
+use crate::request::path::{Query, route};
 use crate::store::Object;
-use crate::typed;
 
 fn row(name: &str) -> &'static Resource {
     let mut rows = RESOURCES.iter();

@@ -7,6 +7,9 @@
 //!        expire
 //! Upstream: cmd/kubeadm/app/phases/{certs,kubeconfig} (1.36); differences: one directory
 
+pub(crate) mod authority;
+pub(crate) mod tokens;
+
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -15,10 +18,10 @@ use jiff::Timestamp;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::authority::{Authority, LEAF_SECONDS, Pair, Purpose};
-use crate::clock::Chance;
-use crate::encoding::base64;
-use crate::tokens::TokenKey;
+use crate::base::clock::Chance;
+use crate::base::encoding::base64;
+use crate::identity::authority::{Authority, LEAF_SECONDS, Pair, Purpose};
+use crate::identity::tokens::TokenKey;
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,8 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an update
 //!           does not create, managed fields are not kept
 
+pub(crate) mod admission;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,15 +18,14 @@ use jiff::Timestamp;
 use kubelet_model::emptiness::{drop_empty, plain};
 use serde_json::Value;
 
-use crate::admission;
-use crate::clock::{Chance, Now};
-use crate::failure::{Cause, Failure};
-use crate::object::{self, as_map, finalizers, is_deleting, metadata, name, text};
-use crate::resources::Resource;
+use crate::base::clock::{Chance, Now};
+use crate::base::failure::{Cause, Failure};
+use crate::base::object::{self, as_map, finalizers, is_deleting, metadata, name, text};
+use crate::base::user::User;
+use crate::kinds::resources::Resource;
+use crate::kinds::strategy::{Generation, checked};
+use crate::kinds::typed;
 use crate::store::{Change, Expected, Object, Store, Write, WriteError};
-use crate::strategy::{Generation, checked};
-use crate::typed;
-use crate::user::User;
 
 mod deletion;
 
@@ -191,7 +192,7 @@ impl Registry {
         if !resource.namespaced {
             return Ok(());
         }
-        let rows = crate::resources::find("", "v1", "namespaces");
+        let rows = crate::kinds::resources::find("", "v1", "namespaces");
         match (self.value("namespaces", "", namespace), rows) {
             (None, Some(namespaces)) => Err(Failure::not_found(namespaces, namespace)),
             (Some(found), _) if is_deleting(&found) => {

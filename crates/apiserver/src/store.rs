@@ -20,8 +20,8 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::object::text;
-use crate::references;
+use crate::base::object::text;
+use crate::kinds::references;
 
 mod disk;
 mod keeper;
@@ -147,7 +147,7 @@ impl Object {
     pub fn value(&self) -> Value {
         #[cfg(test)]
         tests::count_parse();
-        crate::bounds::read_kept(&self.bytes).unwrap_or_default()
+        crate::base::bounds::read_kept(&self.bytes).unwrap_or_default()
     }
 
     /// Namespace (empty for objects of the cluster) and name.

@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-use crate::clock::Chance;
-use crate::http::Body;
+use crate::base::clock::Chance;
+use crate::base::object;
+use crate::base::user::User;
 use crate::identity::Identity;
-use crate::inflight::Limits;
-use crate::object;
-use crate::resources::selectable_fields;
-use crate::server::{ApiServer, Parts};
+use crate::kinds::resources::selectable_fields;
+use crate::serve::http::Body;
+use crate::serve::server::{ApiServer, Parts};
 use crate::store::{Change, Expected, Store, Write};
-use crate::user::User;
+use crate::verbs::inflight::Limits;
 
 mod bounds;
 mod controllers;

@@ -6,6 +6,15 @@
 //! Holds: no word about any kind stands here
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
+pub(crate) mod discovery;
+pub(crate) mod figures;
+pub(crate) mod health;
+pub(crate) mod heavy;
+pub(crate) mod inflight;
+pub(crate) mod proxy;
+pub(crate) mod reviews;
+pub(crate) mod subresources;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,23 +25,22 @@ use hyper::{Method, Response};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::bounds::{self, Excess, Unread};
-use crate::duplicates::duplicates;
-use crate::failure::{self, Failure};
-use crate::form::Form;
-use crate::http::Body;
-use crate::inflight::Place as InFlightPlace;
-use crate::object;
-use crate::options::{self, FieldValidation, ListOptions, WriteOptions};
-use crate::patch;
-use crate::path::{Query, Target};
-use crate::protobuf;
+use crate::base::bounds::{self, Excess, Unread};
+use crate::base::failure::{self, Failure};
+use crate::base::object;
+use crate::base::user::User;
+use crate::kinds::duplicates::duplicates;
+use crate::kinds::patch;
+use crate::kinds::protobuf;
+use crate::kinds::typed;
+use crate::kinds::warnings::{self, Warnings};
 use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
-use crate::server::Inner;
-use crate::subresources;
-use crate::typed;
-use crate::user::User;
-use crate::warnings::{self, Warnings};
+use crate::request::form::Form;
+use crate::request::options::{self, FieldValidation, ListOptions, WriteOptions};
+use crate::request::path::{Query, Target};
+use crate::serve::http::Body;
+use crate::serve::server::Inner;
+use crate::verbs::inflight::Place as InFlightPlace;
 
 mod list;
 mod watch;
@@ -229,7 +237,7 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
         call.write_options()?;
     }
     if resource.is_virtual() {
-        return crate::reviews::serve(server, call);
+        return reviews::serve(server, call);
     }
     match call.verb {
         "get" => {
@@ -349,13 +357,13 @@ const SHOWN_WHEN_GONE: [&str; 5] = [
 async fn delete(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let (resource, form) = (call.target.resource, call.form()?);
     let options = call.delete_options()?;
-    crate::admission::delete(&server.registry, call.place(), call.user)?;
+    crate::registry::admission::delete(&server.registry, call.place(), call.user)?;
     let now = server.registry.now();
     match server.registry.delete(call.place(), &options).await? {
         Deleted::Gone(object) if !SHOWN_WHEN_GONE.contains(&resource.storage) => {
             let uid = object::uid(&object.value()).to_owned();
             let status = failure::success(resource, &call.target.name, &uid);
-            Ok(Reply::Json(200, crate::form::bytes(&status)))
+            Ok(Reply::Json(200, crate::request::form::bytes(&status)))
         }
         Deleted::Gone(object) | Deleted::Marked(object) => {
             Ok(Reply::Json(200, form.object(resource, &object, now)))
@@ -380,7 +388,7 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
             namespace,
             name,
         };
-        crate::admission::delete(&server.registry, place, call.user)?;
+        crate::registry::admission::delete(&server.registry, place, call.user)?;
         match server.registry.delete(place, &options).await {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => deleted.push(object),
             // Somebody else was quicker.

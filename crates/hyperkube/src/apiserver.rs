@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kubelet_apiserver::clock::{Chance, Now};
+use kubelet_apiserver::base::clock::{Chance, Now};
+use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::{Identity, Names};
-use kubelet_apiserver::listener::{Listener, Serving};
+use kubelet_apiserver::kinds::resources;
+use kubelet_apiserver::serve::listener::{Listener, Serving};
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::user::User;
-use kubelet_apiserver::{ApiServer, Limits, Parts, resources};
+use kubelet_apiserver::{ApiServer, Limits, Parts};
 use kubelet_model::config::{LogFormat, LoggingConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

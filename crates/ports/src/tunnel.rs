@@ -2,7 +2,7 @@
 //!
 //! In:    two streams, the idle time
 //! Out:   why it ended
-//! Calls: `server/upgrade` (client and runtime), `apiserver/proxy` (client and kubelet)
+//! Calls: `server/upgrade` (client and runtime), `apiserver/verbs/proxy` (client and kubelet)
 //! Holds: one buffer each way; the end of one direction is the end of both; bytes that do not move are silence
 //! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle time
 

@@ -2,7 +2,7 @@
 //!
 //! In:    objects with their defaults; at a change the object as it was, too
 //! Out:   every problem, with the field's path, upstream's type of error and upstream's message
-//! Calls: `decide/sources/manifest` (static pods), `apiserver/strategy` (every kind)
+//! Calls: `decide/sources/manifest` (static pods), `apiserver/kinds/strategy` (every kind)
 //! Holds: pure; the order of problems is stable; the work is linear in the size of the object, and so is the answer
 //! Upstream: pkg/apis/*/validation (1.36, feature gates at their defaults); differences: what is wrong with an object as it is kept
 //!           is not held against a change of something else (upstream does so for single rules only)

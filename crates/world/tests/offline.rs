@@ -26,7 +26,7 @@ use kubelet_act::report::events::{Events, send};
 use kubelet_act::report::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::sources::cluster_source::follow;
-use kubelet_apiserver::user::User;
+use kubelet_apiserver::base::user::User;
 use kubelet_cluster::WallClock;
 use kubelet_cluster::events::events;
 use kubelet_cluster::jitter::Dice;

@@ -723,7 +723,7 @@ impl Reconciler for NodeLease {
 
 #[cfg(test)]
 mod tests {
-    use kubelet_apiserver::user::User;
+    use kubelet_apiserver::base::user::User;
     use testkit::cluster::{Fault, TestCluster};
 
     use super::*;

@@ -33,7 +33,7 @@ use hyper::Method;
 use kubelet_act::frame::clock::Clock;
 use kubelet_act::frame::reconciler::{Pace, Reconciler, Reconcilers};
 use kubelet_act::frame::supervisor::Supervisor;
-use kubelet_apiserver::user::User;
+use kubelet_apiserver::base::user::User;
 use kubelet_cluster::{Client, WallClock};
 use serde_json::{Value, json};
 use testkit::cluster::{Fault, Health, TestCluster};

@@ -9,10 +9,10 @@
 use serde_json::{Value, json};
 
 use super::controller;
-use crate::failure::Failure;
+use crate::base::failure::Failure;
+use crate::kinds::resources::{Resource, by_storage};
 use crate::registry::Run;
-use crate::resources::{Resource, by_storage};
-use crate::server::Inner;
+use crate::serve::server::Inner;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
@@ -76,7 +76,7 @@ pub(super) async fn make(
     let Some(resource): Option<&'static Resource> = by_storage(storage) else {
         return Ok(());
     };
-    let key = resource.key(namespace, crate::object::name(&object));
+    let key = resource.key(namespace, crate::base::object::name(&object));
     if server.registry.store.get(&key).is_some() {
         return Ok(());
     }

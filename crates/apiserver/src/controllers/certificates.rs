@@ -17,14 +17,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::namespaces::change;
-use crate::authority::{LEAF_SECONDS, Request};
-use crate::encoding::{base64, from_base64};
-use crate::failure::Failure;
-use crate::object::{self, list, map_mut, number, text};
+use crate::base::encoding::{base64, from_base64};
+use crate::base::failure::Failure;
+use crate::base::object::{self, list, map_mut, number, text};
+use crate::base::user::User;
+use crate::identity::authority::{LEAF_SECONDS, Request};
+use crate::kinds::resources::{NameRule, by_storage};
 use crate::registry::{DeleteOptions, Place, Registry, Through};
-use crate::resources::{NameRule, by_storage};
-use crate::server::Inner;
-use crate::user::User;
+use crate::serve::server::Inner;
 
 mod cleaner;
 

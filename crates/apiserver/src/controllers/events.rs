@@ -21,11 +21,11 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use crate::failure::Failure;
-use crate::object::{parse_time, text};
+use crate::base::failure::Failure;
+use crate::base::object::{parse_time, text};
+use crate::kinds::resources::{Resource, by_storage};
 use crate::registry::{DeleteOptions, Place};
-use crate::resources::{Resource, by_storage};
-use crate::server::Inner;
+use crate::serve::server::Inner;
 use crate::store::Object;
 
 /// Upstream's `--event-ttl`.

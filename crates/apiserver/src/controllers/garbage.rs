@@ -12,11 +12,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::namespaces::change;
-use crate::failure::Failure;
-use crate::object::{self, finalizers, is_deleting, list, metadata, text};
+use crate::base::failure::Failure;
+use crate::base::object::{self, finalizers, is_deleting, list, metadata, text};
+use crate::kinds::resources::{by_kind, by_storage};
 use crate::registry::{DeleteOptions, Place, Through};
-use crate::resources::{by_kind, by_storage};
-use crate::server::Inner;
+use crate::serve::server::Inner;
 use crate::store::Object;
 
 pub(super) async fn run(

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{bootstrap, controller};
-use crate::failure::Failure;
-use crate::object::{self, is_deleting, list, map_mut, text};
+use crate::base::failure::Failure;
+use crate::base::object::{self, is_deleting, list, map_mut, text};
+use crate::kinds::resources::{RESOURCES, by_storage};
 use crate::registry::{DeleteOptions, Place, Registry, Run, Through};
-use crate::resources::{RESOURCES, by_storage};
-use crate::server::Inner;
+use crate::serve::server::Inner;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 

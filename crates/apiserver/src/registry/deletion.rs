@@ -13,13 +13,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ATTEMPTS, Place, Registry, Run, may_go};
-use crate::failure::{Cause, Failure};
-use crate::object::{self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text};
-use crate::options::{integer, wrong_dry_run};
-use crate::path::Query;
-use crate::schema;
+use crate::base::failure::{Cause, Failure};
+use crate::base::object::{
+    self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text,
+};
+use crate::kinds::schema;
+use crate::kinds::strategy::pod;
+use crate::request::options::{integer, wrong_dry_run};
+use crate::request::path::Query;
 use crate::store::{Expected, Object, WriteError};
-use crate::strategy::pod;
 
 /// The longest grace that is kept, some 68 years: what is added to a date must stay one.
 const LONGEST_GRACE: i64 = i32::MAX as i64;

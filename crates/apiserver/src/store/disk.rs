@@ -20,8 +20,8 @@ use super::medium::Medium;
 use super::{
     Event, Fields, Known, Log, Object, OpenError, State, Ties, finalizers, labels, owners, render,
 };
-use crate::object::text;
-use crate::references;
+use crate::base::object::text;
+use crate::kinds::references;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
@@ -474,7 +474,7 @@ impl Back {
 }
 
 fn parse(fields: Fields, key: &str, bytes: &[u8]) -> Result<Arc<Object>, String> {
-    let value: Value = crate::bounds::read_kept(bytes).map_err(|e| format!("{key}: {e}"))?;
+    let value: Value = crate::base::bounds::read_kept(bytes).map_err(|e| format!("{key}: {e}"))?;
     let version = value
         .pointer("/metadata/resourceVersion")
         .and_then(Value::as_str)

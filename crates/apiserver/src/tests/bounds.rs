@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::bounds::read_kept;
+use crate::base::bounds::read_kept;
 
 const MAP: &str = "/api/v1/namespaces/default/configmaps/m";
 

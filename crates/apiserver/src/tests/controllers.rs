@@ -444,7 +444,7 @@ fn request_for(name: &str, node: &str, signer: &str, names: &[&str]) -> Value {
         "client auth"
     };
     json!({"metadata": {"name": name}, "spec": {
-        "request": crate::encoding::base64(pem.as_bytes()), "signerName": signer,
+        "request": crate::base::encoding::base64(pem.as_bytes()), "signerName": signer,
         "usages": ["digital signature", purpose], "expirationSeconds": 3600,
         "username": "admin-i-say", "groups": ["system:masters"],
     }})
@@ -501,7 +501,8 @@ async fn a_kubelets_own_certificates_are_signed_and_no_others() {
     }
     let request = world.get(&format!("{REQUESTS}/client")).await;
     let pem =
-        crate::encoding::from_base64(request["status"]["certificate"].as_str().unwrap()).unwrap();
+        crate::base::encoding::from_base64(request["status"]["certificate"].as_str().unwrap())
+            .unwrap();
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
     let certificate = pem.parse_x509().unwrap();
     assert_eq!(certificate.validity().not_after.timestamp(), NOON + 3600);

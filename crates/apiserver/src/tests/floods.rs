@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::proxy::{Served, spawn};
 use super::*;
-use crate::pace::{Pace, SLICE};
+use crate::base::pace::{Pace, SLICE};
 
 /// What a flood may cost.
 const BOUND: usize = 64 << 20;
@@ -95,7 +95,7 @@ async fn silent_connections_do_not_shut_the_port() {
 /// Asks on so many connections and streams, and reads nothing but the heads; what comes must be kept.
 async fn ask_unread(
     served: &Served,
-    client: &crate::authority::Pair,
+    client: &crate::identity::authority::Pair,
     path: &str,
 ) -> Vec<hyper::Response<hyper::body::Incoming>> {
     let mut held = Vec::new();

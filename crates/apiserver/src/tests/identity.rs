@@ -284,8 +284,8 @@ fn files_are_made_once_and_are_private() {
 
 #[tokio::test]
 async fn a_token_counts_where_the_certificate_does_not() {
-    use crate::http::Service;
-    use crate::server::Peer;
+    use crate::serve::http::Service;
+    use crate::serve::server::Peer;
     let world = World::new().await;
     let certified = |until: i64| Peer::Certified {
         user: User::new("carol", &[]),
@@ -313,8 +313,8 @@ async fn a_token_counts_where_the_certificate_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_ends_with_the_credential_that_began_it() {
-    use crate::http::Service;
-    use crate::server::Peer;
+    use crate::serve::http::Service;
+    use crate::serve::server::Peer;
     let world = World::new().await;
     let peer = Peer::Certified {
         user: User::admin(),

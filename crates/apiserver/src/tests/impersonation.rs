@@ -7,8 +7,8 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
-use crate::authz::{Asked, Decision};
-use crate::impersonation;
+use crate::access::authz::{Asked, Decision};
+use crate::access::impersonation;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();

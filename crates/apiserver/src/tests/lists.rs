@@ -89,7 +89,7 @@ async fn a_page_whose_version_is_gone_offers_the_rest_as_it_is_now() {
     let own = format!("{CONFIG_MAPS}?labelSelector=app&limit=1");
     let first = world.get(&own).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let read = crate::encoding::from_base64_url(token).unwrap();
+    let read = crate::base::encoding::from_base64_url(token).unwrap();
     let mut read: Value = serde_json::from_slice(&read).unwrap();
     // More changes than the store remembers.
     for _ in 0..1_100 {
@@ -118,7 +118,7 @@ async fn a_page_whose_version_is_gone_offers_the_rest_as_it_is_now() {
     // A token of somebody else's making reads no other list.
     read["start"] = "../secrets/".into();
     read["rv"] = (-1).into();
-    let forged = crate::encoding::base64_url(read.to_string().as_bytes());
+    let forged = crate::base::encoding::base64_url(read.to_string().as_bytes());
     let list = world.get(&format!("{own}&continue={forged}")).await;
     assert_eq!(list["kind"], "ConfigMapList");
 }

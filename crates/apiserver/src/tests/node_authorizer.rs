@@ -7,8 +7,8 @@
 //!           one here: the rows with selectors or credential providers' tokens off; TestIndex and TestIndex2 are about another index
 
 use super::*;
-use crate::authz::{self, Asked, Decision};
-use crate::selectors::parse_fields;
+use crate::access::authz::{self, Asked, Decision};
+use crate::kinds::selectors::parse_fields;
 
 /// A question in short: verb, group, resource with its subresource, namespace and name, selector.
 fn asked(line: &str) -> Asked {

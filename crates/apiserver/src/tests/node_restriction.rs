@@ -7,9 +7,9 @@
 //!           not one here: the rows with ServiceAccountNodeAudienceRestriction or RecoverVolumeExpansionFailure off
 
 use super::*;
-use crate::admission::{self, Change, Operation};
+use crate::kinds::resources::by_storage;
 use crate::registry::Place;
-use crate::resources::by_storage;
+use crate::registry::admission::{self, Change, Operation};
 
 const UNEXPECTED: &str = "forbidden: unexpected operation";
 const ITSELF: &str = "spec.nodeName set to itself";

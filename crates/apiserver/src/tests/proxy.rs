@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::authority::Pair;
-use crate::listener::{Listener, Serving};
+use crate::identity::authority::Pair;
+use crate::serve::listener::{Listener, Serving};
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -131,13 +131,15 @@ impl Served {
         let server_pair = inner
             .authority
             .issue(
-                &crate::authority::Purpose::Server(vec!["localhost".to_owned()]),
+                &crate::identity::authority::Purpose::Server(vec!["localhost".to_owned()]),
                 &chance,
                 now,
             )
             .unwrap();
-        let admin =
-            crate::authority::Purpose::Client("jane".to_owned(), vec!["system:masters".to_owned()]);
+        let admin = crate::identity::authority::Purpose::Client(
+            "jane".to_owned(),
+            vec!["system:masters".to_owned()],
+        );
         let admin = inner.authority.issue(&admin, &chance, now).unwrap();
         let authority = inner.authority.certificate().to_owned();
         let listener = Listener::bind(
@@ -215,7 +217,7 @@ async fn another_certificate_is_shown_to_the_next_client_and_who_is_there_stays(
         chain.first().unwrap().to_vec()
     };
     let mut first = served.connect(Some(&admin)).await;
-    let purpose = crate::authority::Purpose::Server(vec!["localhost".to_owned()]);
+    let purpose = crate::identity::authority::Purpose::Server(vec!["localhost".to_owned()]);
     let authority = &served.world.server.0.authority;
     let now = jiff::Timestamp::now();
     let next = authority.issue(&purpose, &Chance::System, now).unwrap();
@@ -363,7 +365,7 @@ async fn on(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) -> String {
 async fn a_connection_has_no_rights_after_the_end_of_its_certificate() {
     let (served, admin) = Served::new().await;
     let mut stream = served.connect(Some(&admin)).await;
-    let year = crate::authority::LEAF_SECONDS;
+    let year = crate::identity::authority::LEAF_SECONDS;
     for (advance, status) in [(0, "200"), (year - 60, "200"), (120, "401"), (0, "401")] {
         served.world.advance(advance);
         let line = on(&mut stream).await;
@@ -427,7 +429,9 @@ async fn streams_beyond_the_bound_are_told_429_at_once_and_each_holds_its_place_
 #[tokio::test]
 async fn a_stream_ends_with_the_certificate_that_began_it() {
     let (served, admin) = Served::new().await;
-    served.world.advance(crate::authority::LEAF_SECONDS - 1);
+    served
+        .world
+        .advance(crate::identity::authority::LEAF_SECONDS - 1);
     let (mut stream, head) = exec(&served, &admin).await;
     assert!(head.starts_with("http/1.1 101"), "{head}");
     let mut said = Vec::new();

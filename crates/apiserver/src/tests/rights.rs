@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::authz::{self, Asked, Decision};
-use crate::resources::{RESOURCES, Resource};
+use crate::access::authz::{self, Asked, Decision};
+use crate::kinds::resources::{RESOURCES, Resource};
 
 const VERBS: [&str; 8] = [
     "get",

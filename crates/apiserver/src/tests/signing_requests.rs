@@ -9,7 +9,7 @@
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, SanType};
 
 use super::*;
-use crate::encoding::{base64, from_base64};
+use crate::base::encoding::{base64, from_base64};
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";

@@ -320,7 +320,7 @@ async fn pages_of_a_list_show_one_version() {
 #[tokio::test]
 async fn every_kind_can_be_made_listed_patched_and_deleted() {
     let world = World::new().await;
-    for row in crate::resources::RESOURCES
+    for row in crate::kinds::resources::RESOURCES
         .iter()
         .filter(|row| !row.is_virtual())
     {
@@ -584,6 +584,6 @@ async fn discovery_names_what_is_served() {
     );
     assert_eq!(
         world.get("/version").await["gitVersion"],
-        crate::discovery::VERSION
+        crate::verbs::discovery::VERSION
     );
 }

@@ -5,7 +5,7 @@
 //! Upstream: test/integration/apiserver/field_validation_test.go
 
 use super::*;
-use crate::protobuf::tests::body as protobuf;
+use crate::kinds::protobuf::tests::body as protobuf;
 
 /// Code, warnings, answer.
 async fn told(

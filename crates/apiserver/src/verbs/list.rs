@@ -14,14 +14,14 @@ use hyper::body::Bytes;
 use serde_json::json;
 
 use super::{Call, Reply};
-use crate::encoding::{base64_url, from_base64_url};
-use crate::failure::Failure;
-use crate::form::Form;
-use crate::heavy;
-use crate::object::text;
-use crate::options::{ListOptions, Match, version};
-use crate::server::Inner;
+use crate::base::encoding::{base64_url, from_base64_url};
+use crate::base::failure::Failure;
+use crate::base::object::text;
+use crate::request::form::Form;
+use crate::request::options::{ListOptions, Match, version};
+use crate::serve::server::Inner;
 use crate::store::{Object, Snapshot, TooOld};
+use crate::verbs::heavy;
 
 /// A shorter list is sent whole.
 const SHORT: usize = 64 << 10;
@@ -166,7 +166,7 @@ impl Page {
             Failure::bad_request(format!("invalid continue token: {key}: {why}"))
         };
         let bytes = from_base64_url(token).ok_or_else(|| bad("illegal base64 data"))?;
-        let value = crate::bounds::read(&bytes).map_err(|_| bad("it is no JSON object"))?;
+        let value = crate::base::bounds::read(&bytes).map_err(|_| bad("it is no JSON object"))?;
         let version = text(&value, "/v");
         if version != "meta.k8s.io/v1" {
             let why = format!("server does not recognize this encoded version {version}");

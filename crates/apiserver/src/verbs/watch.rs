@@ -21,16 +21,16 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Call, Reply};
-use crate::clock::Now;
-use crate::failure::Failure;
-use crate::form::{Form, bytes};
-use crate::heavy;
-use crate::options::watch_version;
-use crate::pace::SLICE;
-use crate::resources::Resource;
-use crate::selectors::Selection;
-use crate::server::Inner;
+use crate::base::clock::Now;
+use crate::base::failure::Failure;
+use crate::base::pace::SLICE;
+use crate::kinds::resources::Resource;
+use crate::kinds::selectors::Selection;
+use crate::request::form::{Form, bytes};
+use crate::request::options::watch_version;
+use crate::serve::server::Inner;
 use crate::store::{Event, Object, TooOld, Watcher};
+use crate::verbs::heavy;
 
 /// Between bookmarks of a watch that is told of nothing.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -254,7 +254,7 @@ impl Watch {
                 let mut shown = form.object(resource, &object, now);
                 if let Form::Table(_) = form
                     && !std::mem::take(&mut headers)
-                    && let Ok(mut table) = crate::bounds::read_kept(&shown)
+                    && let Ok(mut table) = crate::base::bounds::read_kept(&shown)
                 {
                     table["columnDefinitions"] = Value::Null;
                     shown = bytes(&table);

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use kubelet_apiserver::clock::Chance;
+use kubelet_apiserver::base::clock::Chance;
+use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::Identity;
-use kubelet_apiserver::resources::selectable_fields;
+use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::user::User;
 use kubelet_apiserver::{ApiServer, Parts};
 use kubelet_cluster::{Client, ClientConfig, Io, Pipe, Rate, WallClock};
 use tokio_util::sync::CancellationToken;

@@ -9,8 +9,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::encoding::from_base64;
-use crate::object::{list, parse_time, text};
+use crate::base::encoding::from_base64;
+use crate::base::object::{list, parse_time, text};
 
 /// One that was answered.
 const ANSWERED_SECONDS: i64 = 3600;

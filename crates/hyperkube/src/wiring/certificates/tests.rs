@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kubelet_apiserver::user::User;
+use kubelet_apiserver::base::user::User;
 use kubelet_cluster::certificates::StoredPair;
 use kubelet_cluster::{At, ClusterError, LaneKind, Validity};
 

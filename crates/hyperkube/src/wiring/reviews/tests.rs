@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kubelet_apiserver::user::User as Caller;
+use kubelet_apiserver::base::user::User as Caller;
 use kubelet_cluster::tokens::{TokenKey, Tokens};
 use kubelet_cluster::{At, LaneKind};
 

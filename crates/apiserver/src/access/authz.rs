@@ -1,0 +1,167 @@
+//! May this user do that?
+//!
+//! In:    [`User`], [`Asked`]
+//! Out:   [`Decision`]
+//! Calls: `http` for each request; `reviews` for whoever asks
+//! Holds: what nothing allows is refused
+//! Upstream: plugin/pkg/auth/authorizer/node, pkg/registry/authorization (1.36); differences: no RBAC objects: administrators may
+//!           do everything, kubelets what the node authorizer allows, everybody who is known may ask about themselves
+
+use crate::base::user::User;
+use crate::kinds::resources::NameRule;
+use crate::kinds::selectors::{FieldRequirement, parse_fields};
+use crate::registry::Registry;
+use crate::request::path::{Query, Target};
+
+mod node;
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) verb: String,
+    pub(crate) group: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// For what is no resource.
+    pub(crate) path: String,
+    /// The field selector of a list, a watch or a deletion of many.
+    pub(crate) fields: Vec<FieldRequirement>,
+}
+
+impl Asked {
+    /// What a request on a resource asks.
+    pub(crate) fn of(target: &Target, verb: &str, query: &Query) -> Self {
+        let selector = query.get("fieldSelector").unwrap_or_default();
+        let fields = match verb {
+            "list" | "watch" | "deletecollection" => parse_fields(selector).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let mut name = target.name.clone();
+        if ["list", "watch"].contains(&verb)
+            && let Some(only) = fields
+                .iter()
+                .find(|one| one.field == "metadata.name" && one.equal)
+            && NameRule::PathSegment.check(&only.value).is_empty()
+        {
+            name.clone_from(&only.value);
+        }
+        Self {
+            verb: verb.to_owned(),
+            group: target.resource.group.to_owned(),
+            resource: target.resource.plural.to_owned(),
+            subresource: target.subresource.map_or("", |sub| sub.name).to_owned(),
+            namespace: target.namespace.clone(),
+            name,
+            path: String::new(),
+            fields,
+        }
+    }
+
+    /// What a request on another path asks.
+    pub(crate) fn of_path(path: &str, verb: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            path: path.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Upstream's words for it.
+    pub(crate) fn refusal(&self, user: &User, why: &str) -> String {
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
+        if !self.path.is_empty() {
+            return format!(
+                "forbidden: User {:?} cannot {} path {:?}{why}",
+                user.name, self.verb, self.path
+            );
+        }
+        let dotted = if self.group.is_empty() {
+            String::new()
+        } else {
+            format!(".{}", self.group)
+        };
+        let named = if self.name.is_empty() {
+            String::new()
+        } else {
+            format!(" {:?}", self.name)
+        };
+        let resource = if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        };
+        let scope = if self.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {:?}", self.namespace)
+        };
+        format!(
+            "{}{dotted}{named} is forbidden: User {:?} cannot {} resource {resource:?} in API group {:?} {scope}{why}",
+            self.resource, user.name, self.verb, self.group
+        )
+    }
+}
+
+/// The answer, with a reason for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Allowed(&'static str),
+    Refused(String),
+}
+
+/// Decides.
+pub(crate) fn decide(registry: &Registry, user: &User, asked: &Asked) -> Decision {
+    if user.is_in("system:masters") {
+        return Decision::Allowed("");
+    }
+    if user.is_in("system:authenticated") && is_for_everybody(asked) {
+        return Decision::Allowed("");
+    }
+    if user.is_in("system:bootstrappers") && is_for_bootstrappers(asked) {
+        return Decision::Allowed("");
+    }
+    match user.node_name() {
+        Some(node) => node::decide(registry, node, asked),
+        None => Decision::Refused(String::new()),
+    }
+}
+
+/// Asking for a first certificate (upstream's role `system:node-bootstrapper`).
+fn is_for_bootstrappers(asked: &Asked) -> bool {
+    let verbs = ["create", "get", "list", "watch"];
+    asked.group == "certificates.k8s.io"
+        && asked.resource == "certificatesigningrequests"
+        && asked.subresource.is_empty()
+        && verbs.contains(&&*asked.verb)
+}
+
+/// Discovery, and questions about oneself.
+fn is_for_everybody(asked: &Asked) -> bool {
+    let reads = ["get", "head"].contains(&&*asked.verb);
+    let discovery = [
+        "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz",
+    ];
+    let path = &*asked.path;
+    let below = |root: &&str| {
+        path == *root
+            || path
+                .strip_prefix(*root)
+                .is_some_and(|rest| rest.starts_with('/'))
+    };
+    if reads && discovery.iter().any(below) {
+        return true;
+    }
+    let question = (&*asked.group, &*asked.resource, &*asked.subresource);
+    let own = [
+        ("authorization.k8s.io", "selfsubjectaccessreviews", ""),
+        ("authorization.k8s.io", "selfsubjectrulesreviews", ""),
+        ("authentication.k8s.io", "selfsubjectreviews", ""),
+    ];
+    asked.verb == "create" && own.contains(&question)
+}

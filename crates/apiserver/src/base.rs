@@ -1,0 +1,16 @@
+//! What every layer of the API server uses: objects as JSON, users, refusals, bounds, time.
+//!
+//! In:    nothing of the other folders
+//! Out:   values and small functions
+//! Calls: every other folder
+//! Holds: nothing here knows a kind, the store or a request
+//! Upstream: see each file
+
+pub(crate) mod bounds;
+pub mod clock;
+pub(crate) mod encoding;
+pub mod failure;
+pub(crate) mod object;
+pub(crate) mod pace;
+pub(crate) mod rfc3339;
+pub mod user;

@@ -1,0 +1,531 @@
+//! Refusals: what a client is told when a request is not done, as upstream's `Status` object.
+//!
+//! In:    what went wrong, with the resource and the name
+//! Out:   [`Failure`], its HTTP code and its JSON
+//! Calls: everything that can refuse; `http` writes it out
+//! Holds: reasons, codes and messages are upstream's, since clients match on them
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/api/errors, pkg/util/validation/field (1.36); differences: none
+
+use kubelet_validate::FieldProblem;
+use serde_json::{Value, json};
+
+use crate::kinds::resources::Resource;
+use crate::store::{Trouble, WriteError};
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// HTTP code.
+    pub code: u16,
+    /// Upstream's `StatusReason`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// `name`, `group`, `kind`, `causes`, `retryAfterSeconds`.
+    pub details: Value,
+    /// Where a list goes on that cannot as it began.
+    pub(crate) token: Option<String>,
+}
+
+/// One thing that is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueInvalid` and the like.
+    pub reason: &'static str,
+    /// Its path.
+    pub field: String,
+    /// What it says after the path.
+    pub message: String,
+}
+
+impl From<FieldProblem> for Cause {
+    fn from(problem: FieldProblem) -> Self {
+        Self {
+            reason: problem.kind.reason(),
+            field: problem.path,
+            message: problem.message,
+        }
+    }
+}
+
+impl Cause {
+    /// A field that must be there.
+    pub fn required(field: impl Into<String>, detail: &str) -> Self {
+        let detail = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(": {detail}")
+        };
+        Self {
+            reason: "FieldValueRequired",
+            field: field.into(),
+            message: format!("Required value{detail}"),
+        }
+    }
+
+    /// A value that is not right.
+    pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {}: {detail}", shown(value)),
+        }
+    }
+
+    /// A value that may not be set here.
+    pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {detail}"),
+        }
+    }
+
+    /// A value out of a list.
+    pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(|one| format!("{one:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message: format!(
+                "Unsupported value: {}: supported values: {}",
+                shown(value),
+                allowed.join(", ")
+            ),
+        }
+    }
+
+    /// A value that names nothing.
+    pub fn missing(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {}", shown(value)),
+        }
+    }
+
+    /// The same value twice.
+    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {}", shown(value)),
+        }
+    }
+
+    /// A value that is too large.
+    pub fn too_long(field: impl Into<String>, bytes: usize) -> Self {
+        Self {
+            reason: "FieldValueTooLong",
+            field: field.into(),
+            message: format!("Too long: may not be more than {bytes} bytes"),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("{}: {}", self.field, self.message)
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) | Value::Array(_) => value.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl Failure {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+            token: None,
+        }
+    }
+
+    fn of(mut self, resource: &Resource, name: &str) -> Self {
+        let mut details = json!({"name": name, "kind": resource.plural});
+        if !resource.group.is_empty() {
+            details["group"] = resource.group.into();
+        }
+        if name.is_empty() {
+            details = json!({"kind": resource.plural});
+        }
+        self.details = details;
+        self
+    }
+
+    /// 404 for an object.
+    pub fn not_found(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", resource.qualified());
+        Self::new(404, "NotFound", message).of(resource, name)
+    }
+
+    /// 404 for a path.
+    pub fn no_such_path() -> Self {
+        let mut failure = Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        );
+        failure.details = json!({});
+        failure
+    }
+
+    /// 409: the name is taken.
+    pub fn already_exists(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", resource.qualified());
+        Self::new(409, "AlreadyExists", message).of(resource, name)
+    }
+
+    /// 409: the object is another version than the request was made from, or a precondition fails.
+    pub fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {why}",
+            resource.qualified()
+        );
+        Self::new(409, "Conflict", message).of(resource, name)
+    }
+
+    /// 500, as upstream has it: what is to be made has a version already.
+    pub(crate) fn version_at_creation() -> Self {
+        let why = "resourceVersion should not be set on objects to be created";
+        Self::new(500, "", why)
+    }
+
+    /// 409: a precondition of a deletion does not hold; upstream names the kind here, not the resource.
+    pub(crate) fn precondition(resource: &Resource, name: &str, why: &str) -> Self {
+        let qualified = match resource.group {
+            "" => resource.kind.to_owned(),
+            group => format!("{}.{group}", resource.kind),
+        };
+        let mut failure = Self::conflict(resource, name, why);
+        failure.message = format!("Operation cannot be fulfilled on {qualified} {name:?}: {why}");
+        failure.details["kind"] = resource.kind.into();
+        failure
+    }
+
+    /// 409 in upstream's words for an old resourceVersion.
+    pub fn modified(resource: &Resource, name: &str) -> Self {
+        Self::conflict(
+            resource,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    /// 422 with all that is wrong.
+    pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
+        Self::invalid_kind(resource.group, resource.kind, name, causes)
+    }
+
+    /// 422 for the options of a request.
+    pub(crate) fn invalid_options(kind: &str, causes: &[Cause]) -> Self {
+        Self::invalid_kind("meta.k8s.io", kind, "", causes)
+    }
+
+    /// 422 for an object of any kind.
+    pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
+        };
+        let lines: Vec<String> = causes.iter().map(Cause::line).collect();
+        let what = match lines.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{qualified} {name:?} is invalid: {what}");
+        let mut failure = Self::new(422, "Invalid", message);
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+            .collect();
+        failure.details = json!({"kind": kind, "causes": causes});
+        for (field, value) in [("name", name), ("group", group)] {
+            if !value.is_empty() {
+                failure.details[field] = value.into();
+            }
+        }
+        failure
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403 for an object: admission said no.
+    pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
+        Self::new(403, "Forbidden", message).of(resource, name)
+    }
+
+    /// 403 with a text of its own: the authorizer said no.
+    pub fn denied(details: Value, message: String) -> Self {
+        let mut failure = Self::new(403, "Forbidden", message);
+        failure.details = details;
+        failure
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        let mut failure = Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
+        failure.details = json!({});
+        failure
+    }
+
+    /// 406.
+    pub fn not_acceptable() -> Self {
+        Self::new(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, application/json;stream=watch",
+        )
+    }
+
+    /// 410: a version that is no longer known.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// 410 of a page, with the token by which the rest can be had as it is now.
+    pub(crate) fn expired_page(token: String) -> Self {
+        let mut failure = Self::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        );
+        failure.token = Some(token);
+        failure
+    }
+
+    /// An answer of the kubelet that is no success, in the words of upstream's generic client.
+    pub(crate) fn of_server(
+        code: u16,
+        (verb, resource, name): (&str, &str, &str),
+        said: &str,
+    ) -> Self {
+        let (reason, what) = match code {
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials",
+            ),
+            403 => ("Forbidden", said),
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource",
+            ),
+            405 => (
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ),
+            406 => ("NotAcceptable", said),
+            409 => ("Conflict", "the server reported a conflict"),
+            415 => ("UnsupportedMediaType", said),
+            422 => (
+                "Invalid",
+                "the server rejected our request due to an error in our request",
+            ),
+            429 => (
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later",
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request",
+            ),
+            504 => (
+                "Timeout",
+                "the server was unable to return a response in the time allotted, but may still be processing the request",
+            ),
+            code if code >= 500 => ("InternalError", ""),
+            _ => ("", ""),
+        };
+        let what = match what {
+            "" if code >= 500 => {
+                format!(
+                    "an error on the server ({said:?}) has prevented the request from succeeding"
+                )
+            }
+            "" => format!(
+                "the server responded with the status code {code} but did not return more information"
+            ),
+            what => what.to_owned(),
+        };
+        let mut failure = Self::new(code, reason, format!("{what} ({verb} {resource} {name})"));
+        failure.details = json!({"name": name, "kind": resource});
+        failure
+    }
+
+    /// 410 of a watch whose start is too old.
+    pub fn too_old(asked: u64, oldest: u64) -> Self {
+        Self::expired(format!("too old resource version: {asked} ({oldest})"))
+    }
+
+    /// 504: a version that does not exist yet.
+    pub fn too_large_version(asked: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let mut failure = Self::new(504, "Timeout", message);
+        failure.details = json!({"retryAfterSeconds": 1, "causes": [
+            {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+        failure
+    }
+
+    /// 413.
+    pub fn too_large(limit: usize) -> Self {
+        Self::too_large_because(&format!("limit is {limit}"))
+    }
+
+    /// 413 in other words.
+    pub fn too_large_because(why: &str) -> Self {
+        let message = format!("Request entity too large: {why}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(got: &str, accepted: &str) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted} (got {got:?})"
+        );
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 429: an eviction that a budget forbids, or too many requests.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut failure = Self::new(429, "TooManyRequests", message);
+        failure.details = json!({"retryAfterSeconds": retry_after_seconds});
+        failure
+    }
+
+    /// 500.
+    pub fn internal(what: impl std::fmt::Display) -> Self {
+        let mut failure = Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {what}"),
+        );
+        failure.details = json!({"causes": [{"message": what.to_string()}]});
+        failure
+    }
+
+    /// 503.
+    pub(crate) fn unavailable(message: String) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// 500 for a kubelet that cannot be reached.
+    pub fn dialing(why: impl std::fmt::Display) -> Self {
+        Self::new(500, "", format!("error dialing backend: {why}"))
+    }
+
+    /// 504.
+    pub fn timeout() -> Self {
+        Self::new(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        )
+    }
+
+    /// What the store said, as an answer.
+    pub fn store(resource: &Resource, name: &str, error: &WriteError) -> Self {
+        match error {
+            WriteError::Unexpected(None) => Self::not_found(resource, name),
+            WriteError::Unexpected(Some(_)) => Self::modified(resource, name),
+            WriteError::TooLarge => Self::too_large(crate::serve::http::BODY_BYTES),
+            WriteError::Failed(trouble) => Self::store_trouble(trouble),
+        }
+    }
+
+    /// 507 for a disk without room; 503 for one that does not answer, or 504 where it has the write; else 500. With a time to try
+    /// again where the write is known not to be done.
+    fn store_trouble(trouble: &Trouble) -> Self {
+        let mut failure = Self::internal(format_args!("the store failed: {}", trouble.why));
+        if trouble.is_hung {
+            (failure.code, failure.reason) = match trouble.is_settled {
+                true => (503, "ServiceUnavailable"),
+                false => (504, "Timeout"),
+            };
+            failure.message = format!("the store failed: {}", trouble.why);
+        }
+        if trouble.is_full {
+            failure.code = 507;
+        }
+        if trouble.is_settled {
+            failure.details["retryAfterSeconds"] = trouble.again_in.as_secs().max(1).into();
+        }
+        failure
+    }
+
+    /// The `Status` object.
+    pub fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if self.reason.is_empty()
+            && let Some(status) = status.as_object_mut()
+        {
+            status.remove("reason");
+        }
+        if !self.details.is_null() {
+            status["details"] = self.details.clone();
+        }
+        if let Some(token) = &self.token {
+            status["metadata"]["continue"] = token.clone().into();
+        }
+        status
+    }
+
+    /// Seconds after which to try again, for the header.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.details["retryAfterSeconds"].as_u64()
+    }
+}
+
+/// The `Status` of something that was done.
+pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": resource.plural, "uid": uid});
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_in_trouble_says_when_to_come_again_unless_the_write_may_be_kept() {
+        let pods = crate::kinds::resources::find("", "v1", "pods").unwrap();
+        let answer = |(is_full, is_hung), is_settled, millis| {
+            let trouble = Trouble {
+                is_hung,
+                why: "no space".into(),
+                is_full,
+                is_settled,
+                again_in: Duration::from_millis(millis),
+            };
+            let failure = Failure::store(pods, "a", &WriteError::Failed(trouble));
+            (failure.code, failure.retry_after())
+        };
+        assert_eq!(answer((true, false), true, 250), (507, Some(1)));
+        assert_eq!(answer((false, false), true, 30_000), (500, Some(30)));
+        assert_eq!(answer((true, false), false, 250), (507, None));
+        assert_eq!(answer((false, true), true, 30_000), (503, Some(30)));
+        assert_eq!(answer((false, true), false, 30_000), (504, None));
+    }
+}

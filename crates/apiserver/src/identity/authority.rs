@@ -1,0 +1,327 @@
+//! The cluster's certificate authority, and the certificates that it signs.
+//!
+//! In:    names, groups, signing requests, the time
+//! Out:   certificates and keys in PEM
+//! Calls: `identity` at first start, `certificates` for signing requests
+//! Holds: the authority's key leaves this type only to be written to its file
+//! Upstream: cmd/kubeadm/app/phases/certs, pkg/controller/certificates/authority (1.36); differences: ECDSA keys
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::sign::SingleCertAndKey;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::AttributeTypeAndValue;
+
+use crate::base::clock::Chance;
+
+/// Ten years.
+const AUTHORITY_SECONDS: i64 = 10 * 365 * 24 * 3600;
+/// One year.
+pub(crate) const LEAF_SECONDS: i64 = 365 * 24 * 3600;
+/// Clocks differ.
+const BACKDATE_SECONDS: i64 = 300;
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key; a secret.
+    pub key: String,
+}
+
+impl Pair {
+    /// As a TLS end shows it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub(crate) fn shown(&self) -> Result<SingleCertAndKey, String> {
+        let chain = kubelet_tls::certificates(self.certificate.as_bytes())?;
+        let key = kubelet_tls::private_key(self.key.as_bytes())?;
+        let pair = kubelet_tls::pair(chain, key).map_err(|error| error.to_string())?;
+        Ok(SingleCertAndKey::from(pair))
+    }
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").finish_non_exhaustive()
+    }
+}
+
+/// What a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A client of this name, of these groups.
+    Client(String, Vec<String>),
+    /// A server of these names and addresses.
+    Server(Vec<String>),
+}
+
+/// The authority.
+pub(crate) struct Authority {
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+/// The validity of a certificate from now on.
+fn valid(parameters: &mut CertificateParams, now: Timestamp, seconds: i64) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let at = |seconds: i64| epoch + Duration::from_secs(seconds.max(0).unsigned_abs());
+    parameters.not_before = at(now.as_second() - BACKDATE_SECONDS);
+    parameters.not_after = at(now.as_second() + seconds);
+}
+
+fn serial(chance: &Chance) -> SerialNumber {
+    // The highest bit is the sign.
+    (chance.bits() >> 1).into()
+}
+
+impl Authority {
+    /// A fresh one, and its key in PEM.
+    ///
+    /// # Errors
+    /// What the library said.
+    pub(crate) fn fresh(now: Timestamp) -> Result<Pair, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut parameters = CertificateParams::new(Vec::new())?;
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "kubernetes");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyCertSign,
+        ];
+        valid(&mut parameters, now, AUTHORITY_SECONDS);
+        Ok(Pair {
+            certificate: parameters.self_signed(&key)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// The authority of this certificate and key.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn of(pair: &Pair) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::from_pem(&pair.key)?;
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_pem(&pair.certificate, key)?,
+            certificate: pair.certificate.clone(),
+        })
+    }
+
+    /// Its certificate in PEM.
+    pub(crate) fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A fresh key and its certificate.
+    ///
+    /// # Errors
+    /// What the library said.
+    pub(crate) fn issue(
+        &self,
+        purpose: &Purpose,
+        chance: &Chance,
+        now: Timestamp,
+    ) -> Result<Pair, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let names = match purpose {
+            Purpose::Server(names) => names.clone(),
+            Purpose::Client(..) => Vec::new(),
+        };
+        let mut parameters = CertificateParams::new(names)?;
+        parameters.distinguished_name = DistinguishedName::new();
+        let usage = match purpose {
+            Purpose::Server(_) => {
+                parameters
+                    .distinguished_name
+                    .push(DnType::CommonName, "kube-apiserver");
+                ExtendedKeyUsagePurpose::ServerAuth
+            }
+            Purpose::Client(name, groups) => {
+                for group in groups {
+                    parameters
+                        .distinguished_name
+                        .push(DnType::OrganizationName, group.as_str());
+                }
+                parameters
+                    .distinguished_name
+                    .push(DnType::CommonName, name.as_str());
+                ExtendedKeyUsagePurpose::ClientAuth
+            }
+        };
+        parameters.extended_key_usages = vec![usage];
+        parameters.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
+        parameters.serial_number = Some(serial(chance));
+        valid(&mut parameters, now, LEAF_SECONDS);
+        Ok(Pair {
+            certificate: parameters.signed_by(&key, &self.issuer)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// The certificate that a checked request asks for: of the request only what was checked goes into it.
+    ///
+    /// # Errors
+    /// What the library said.
+    pub(crate) fn sign(
+        &self,
+        request: &Request,
+        seconds: i64,
+        chance: &Chance,
+        now: Timestamp,
+    ) -> Result<String, rcgen::Error> {
+        let mut signed = CertificateSigningRequestParams::from_der(&request.der)?;
+        let mut parameters = CertificateParams::new(Vec::new())?;
+        // Each as the kind that it was asked for and checked as: the library would take a name for an address if it looks like one.
+        for name in &request.dns {
+            let name = SanType::DnsName(name.as_str().try_into()?);
+            parameters.subject_alt_names.push(name);
+        }
+        let ips = request.ips.iter().map(|ip| SanType::IpAddress(*ip));
+        parameters.subject_alt_names.extend(ips);
+        parameters.distinguished_name = DistinguishedName::new();
+        let name = &mut parameters.distinguished_name;
+        // The library keeps one of each kind; the controller has seen to it that there is one.
+        for organization in &request.organizations {
+            name.push(DnType::OrganizationName, organization.as_str());
+        }
+        name.push(DnType::CommonName, request.common_name.as_str());
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        parameters.serial_number = Some(serial(chance));
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if request.usages.contains("key encipherment") {
+            parameters.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+        }
+        let extended = |usage: &String| match usage.as_str() {
+            "client auth" => Some(ExtendedKeyUsagePurpose::ClientAuth),
+            "server auth" => Some(ExtendedKeyUsagePurpose::ServerAuth),
+            _ => None,
+        };
+        parameters.extended_key_usages = request.usages.iter().filter_map(extended).collect();
+        valid(&mut parameters, now, seconds);
+        signed.params = parameters;
+        Ok(signed.signed_by(&self.issuer)?.pem())
+    }
+}
+
+/// A signing request: what it says of itself, proven to come from the holder of its key.
+#[derive(Debug)]
+pub(crate) struct Request {
+    der: CertificateSigningRequestDer<'static>,
+    /// The wanted common name.
+    pub(crate) common_name: String,
+    /// The wanted organizations, all of them.
+    pub(crate) organizations: Vec<String>,
+    /// DNS names of a server.
+    pub(crate) dns: Vec<String>,
+    /// Addresses of a server.
+    pub(crate) ips: Vec<IpAddr>,
+    /// Mail addresses.
+    pub(crate) emails: usize,
+    /// URIs.
+    pub(crate) uris: usize,
+    /// Usages asked for beside it.
+    pub(crate) usages: BTreeSet<String>,
+}
+
+impl Request {
+    /// Reads PEM.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(pem: &[u8], usages: Vec<String>) -> Result<Self, String> {
+        let no_pem = || "PEM block type must be CERTIFICATE REQUEST".to_owned();
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| no_pem())?;
+        if block.label != "CERTIFICATE REQUEST" {
+            return Err(no_pem());
+        }
+        // The library verifies the signature, and refuses extensions that it does not know.
+        let der = CertificateSigningRequestDer::from(block.contents.clone());
+        CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
+        let parsed = X509CertificationRequest::from_der(&block.contents);
+        let (rest, parsed) = parsed.map_err(|e| e.to_string())?;
+        if !rest.is_empty() {
+            return Err("trailing data after the request".to_owned());
+        }
+        let subject = &parsed.certification_request_info.subject;
+        let mut names = texts(subject.iter_common_name())?;
+        let common_name = names.pop().unwrap_or_default();
+        if !names.is_empty() {
+            return Err("more than one common name".to_owned());
+        }
+        let mut request = Self {
+            common_name,
+            organizations: texts(subject.iter_organization())?,
+            dns: Vec::new(),
+            ips: Vec::new(),
+            emails: 0,
+            uris: 0,
+            usages: usages.into_iter().collect(),
+            der,
+        };
+        for extension in parsed.requested_extensions().into_iter().flatten() {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension {
+                for name in &names.general_names {
+                    request.note(name)?;
+                }
+            }
+        }
+        Ok(request)
+    }
+
+    fn note(&mut self, name: &GeneralName<'_>) -> Result<(), String> {
+        match name {
+            // Clients look for an address among the addresses only; who asks for one as a name wants to get around their checks.
+            GeneralName::DNSName(name) if name.parse::<IpAddr>().is_ok() => {
+                return Err("a DNS subjectAltName is an IP address".to_owned());
+            }
+            GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => self.ips.push(address(bytes)?),
+            GeneralName::RFC822Name(_) => self.emails += 1,
+            GeneralName::URI(_) => self.uris += 1,
+            _ => return Err("a subjectAltName of an unknown kind".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn address(bytes: &[u8]) -> Result<IpAddr, String> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| sixteen())
+        .map_err(|_| format!("cannot parse IP address of length {}", bytes.len()))
+}
+
+/// Every one, or none: a part that is no text would be left out of what is looked at.
+fn texts<'a>(
+    attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>,
+) -> Result<Vec<String>, String> {
+    attributes
+        .map(|one| one.as_str().map(str::to_owned).map_err(|e| e.to_string()))
+        .collect()
+}

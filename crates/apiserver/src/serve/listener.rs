@@ -1,0 +1,315 @@
+//! The HTTPS port: accepts within bounds, finds out who a connection is, drains at the end.
+//!
+//! In:    an address, the server's pair, the authority of client certificates
+//! Out:   per request a call of the service
+//! Calls: wiring
+//! Holds: connections are tasks of this future, so its end ends them; what a connection may hold, and when it ends, is `ports`'
+//!        business; TLS 1.2 and 1.3 by ring
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/secure_serving.go (1.36); differences: a bound on connections
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kubelet_ports::{Bounds, Connection, Door, Protocol};
+use kubelet_tls::{AskOnly, provider};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use crate::base::user::User;
+use crate::identity::authority::Pair;
+use crate::serve::http::Service;
+use crate::serve::server::{ApiServer, Peer};
+
+/// Connections at a time.
+const CONNECTIONS: usize = 1024;
+/// Certificates beside its own that are looked at of a client.
+const INTERMEDIATES: usize = 8;
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be had.
+    #[error("listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error("the serving certificate cannot be used: {0}")]
+    Certificate(String),
+}
+
+/// The bound port.
+pub struct Listener {
+    socket: TcpListener,
+    serving: Serving,
+    server: ApiServer,
+}
+
+/// What the port shows to its next client; clones are the same one.
+#[derive(Clone)]
+pub struct Serving {
+    tls: watch::Sender<Arc<ServerConfig>>,
+    authorities: Arc<dyn ClientCertVerifier>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}
+
+impl Serving {
+    /// Shows another pair from now on; who is connected stays so.
+    ///
+    /// # Errors
+    /// [`ListenError::Certificate`]; then all is as before.
+    pub fn show(&self, pair: &Pair) -> Result<(), ListenError> {
+        let tls = tls(pair, &self.authorities).map_err(ListenError::Certificate)?;
+        self.tls.send_replace(Arc::new(tls));
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Binds; serves nothing yet.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn bind(
+        address: SocketAddr,
+        pair: &Pair,
+        server: ApiServer,
+    ) -> Result<Self, ListenError> {
+        let authority = server.0.authority.certificate().to_owned();
+        let authorities = authorities(&authority).map_err(ListenError::Certificate)?;
+        let tls = tls(pair, &authorities).map_err(ListenError::Certificate)?;
+        let bound = TcpListener::bind(address).await;
+        let socket = bound.map_err(|source| ListenError::Bind { address, source })?;
+        Ok(Self {
+            socket,
+            serving: Serving {
+                tls: watch::Sender::new(Arc::new(tls)),
+                authorities,
+            },
+            server,
+        })
+    }
+
+    /// What it shows.
+    pub fn serving(&self) -> Serving {
+        self.serving.clone()
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until the stop, then lets running requests finish for 2 s. Cancel: closes everything.
+    pub async fn serve(self, stop: CancellationToken) {
+        let bounds = Bounds {
+            streams: self.server.0.limits.streams,
+            ..Bounds::new(CONNECTIONS)
+        };
+        let door = Door::new(bounds);
+        let port = Arc::new(self);
+        let talk = |stream, connection| {
+            Box::pin(talk(stream, connection, (Arc::clone(&port), stop.clone())))
+        };
+        let left = door.serve(&port.socket, &stop, talk).await;
+        if left > 0 {
+            tracing::info!(left, "connections dropped at the end");
+        }
+    }
+
+    /// Whom a client's chain shows.
+    fn who(&self, chain: &[CertificateDer<'_>]) -> Peer {
+        let [leaf, rest @ ..] = chain else {
+            return Peer::Unknown;
+        };
+        let rest = rest.get(..INTERMEDIATES).unwrap_or(rest);
+        let now = self.server.0.registry.now().as_second();
+        let authorities = &self.serving.authorities;
+        if !is_good(authorities, (leaf, rest), now) {
+            return Peer::BadCertificate;
+        }
+        match (subject(leaf), end_of(authorities, (leaf, rest), now)) {
+            (Some(user), Some(until)) => Peer::Certified { user, until },
+            _ => Peer::BadCertificate,
+        }
+    }
+}
+
+/// One connection, from its accept to its end; the port's clock runs beside it.
+async fn talk(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    (port, stop): (Arc<Listener>, CancellationToken),
+) {
+    let peer = connection.peer();
+    let tls = Arc::clone(&port.serving.tls.borrow());
+    let stream = match TlsAcceptor::from(tls).accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+    };
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let service = Service::new(port.server.clone(), port.who(chain));
+    let serve = move |request| {
+        let mut service = service.clone();
+        async move {
+            let answered = service.call(request).await;
+            answered.unwrap_or_else(|never| match never {})
+        }
+    };
+    connection.converse((stream, protocol), &stop, serve).await;
+}
+
+/// Name and groups of a verified certificate.
+fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().last()?.as_str().ok()?;
+    let groups: Vec<&str> = subject
+        .iter_organization()
+        .map(|group| group.as_str().ok())
+        .collect::<Option<_>>()?;
+    (!name.is_empty()).then(|| User::new(name, &groups))
+}
+
+/// A client's own certificate, and what it sent with it.
+type Chain<'a> = (&'a CertificateDer<'a>, &'a [CertificateDer<'a>]);
+
+/// Whether the authorities answer for a certificate at a time, in seconds since 1970.
+fn is_good(
+    authorities: &Arc<dyn ClientCertVerifier>,
+    (leaf, rest): Chain<'_>,
+    second: i64,
+) -> bool {
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(second.max(0).unsigned_abs()));
+    authorities.verify_client_cert(leaf, rest, at).is_ok()
+}
+
+/// Until when a certificate is good that is good now: a connection outlives it, its rights do not. Certificates that were sent and that
+/// nothing needs change nothing.
+fn end_of(
+    authorities: &Arc<dyn ClientCertVerifier>,
+    (leaf, rest): Chain<'_>,
+    now: i64,
+) -> Option<i64> {
+    let end = |certificate: &CertificateDer<'_>| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    };
+    let own = end(leaf)?;
+    let others = rest.iter().filter_map(end);
+    let mut ends: Vec<i64> = others.filter(|end| (now..own).contains(end)).collect();
+    ends.push(own);
+    ends.sort_unstable();
+    ends.dedup();
+    let mut latest_first = ends.into_iter().rev();
+    latest_first.find(|second| is_good(authorities, (leaf, rest), *second))
+}
+
+fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|e| e.to_string())?;
+        roots.add(certificate).map_err(|e| e.to_string())?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    verifier.build().map_err(|e| e.to_string())
+}
+
+fn tls(pair: &Pair, authorities: &Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, String> {
+    let shown = pair.shown()?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(authorities))));
+    let mut config = builder.with_cert_resolver(Arc::new(shown));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    fn parameters(name: &str, until: i32) -> CertificateParams {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+        parameters
+    }
+
+    fn authority(name: &str, until: i32) -> CertificateParams {
+        let mut parameters = parameters(name, until);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters
+    }
+
+    #[test]
+    fn rights_end_with_what_was_verified_and_not_with_what_was_sent_beside_it() {
+        let keys = [(); 4].map(|()| KeyPair::generate().unwrap());
+        let [root_key, between_key, key, other_key] = &keys;
+        let root = authority("root", 2100);
+        let pem = root.self_signed(root_key).unwrap().pem();
+        let root = Issuer::new(root, root_key);
+        let between = |until| authority("between", until).signed_by(between_key, &root);
+        let [soon, late, gone] = [2030, 2040, 2020].map(|until| between(until).unwrap());
+        let issuer = Issuer::new(authority("between", 2040), between_key);
+        let mut client = parameters("client", 2050);
+        client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let direct = client.signed_by(key, &root).unwrap();
+        let below = client.signed_by(key, &issuer).unwrap();
+        let stranger = authority("stranger", 2026).self_signed(other_key).unwrap();
+        let authorities = authorities(&pem).unwrap();
+        let now = rcgen::date_time_ymd(2025, 6, 1).unix_timestamp();
+        let end = |leaf: &rcgen::Certificate, rest: &[&rcgen::Certificate]| {
+            let rest: Vec<_> = rest.iter().map(|one| one.der().clone()).collect();
+            end_of(&authorities, (leaf.der(), &rest), now)
+        };
+        let year = |year| Some(rcgen::date_time_ymd(year, 1, 1).unix_timestamp());
+        for (leaf, rest, until) in [
+            (&direct, &[][..], 2050),
+            (&direct, &[&stranger, &gone], 2050),
+            (&below, &[&soon], 2030),
+            (&below, &[&stranger, &soon, &gone, &late], 2040),
+        ] {
+            assert_eq!(end(leaf, rest), year(until), "{} others", rest.len());
+        }
+        assert_eq!(end(&below, &[&gone]), None);
+        let junk = [CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])];
+        assert_eq!(end_of(&authorities, (direct.der(), &junk), now), year(2050));
+    }
+}

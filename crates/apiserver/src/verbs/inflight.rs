@@ -1,0 +1,197 @@
+//! Requests in flight: how many at a time, apart for readers, writers and streams.
+//!
+//! In:    who asks, and whether it reads, changes or stays
+//! Out:   a place, held until the answer is sent; or none
+//! Calls: `http`, per request on a resource
+//! Holds: administrators always find a place; no other user has more than three quarters of the long-running ones
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go (1.36), genericfilters.BasicLongRunningRequestCheck;
+//!           differences: long-running requests have a bound too
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::user::User;
+use crate::request::path::Target;
+
+/// How many requests at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `--max-requests-inflight`: requests that change nothing; 0 is no limit.
+    pub reading: usize,
+    /// `--max-mutating-requests-inflight`: the others; 0 is no limit.
+    pub changing: usize,
+    /// Watches, logs, and streams to containers.
+    pub staying: usize,
+    /// Those among them that go on to a kubelet.
+    pub proxied: usize,
+    /// `--http2-max-streams-per-connection`.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            reading: 400,
+            changing: 200,
+            staying: 4096,
+            proxied: 512,
+            streams: 100,
+        }
+    }
+}
+
+/// What a request is to the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Reading,
+    Changing,
+    Staying,
+}
+
+impl Class {
+    pub(crate) fn of(target: &Target, verb: &str) -> Self {
+        let sub = target.subresource.map_or("", |sub| sub.name);
+        let stays = ["attach", "exec", "log", "portforward", "proxy"].contains(&sub);
+        match verb {
+            "watch" => Self::Staying,
+            _ if stays => Self::Staying,
+            "get" | "list" => Self::Reading,
+            _ => Self::Changing,
+        }
+    }
+}
+
+/// The requests that run now.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    limits: Limits,
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    reading: usize,
+    changing: usize,
+    staying: usize,
+    staying_of: BTreeMap<String, usize>,
+}
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    class: Class,
+    user: String,
+    running: Arc<Mutex<Running>>,
+}
+
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl InFlight {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            running: Arc::default(),
+        }
+    }
+
+    /// Requests that read and that change, which run now.
+    pub(crate) fn running(&self) -> (usize, usize) {
+        let running = lock(&self.running);
+        (running.reading, running.changing)
+    }
+
+    /// Streams that run now.
+    #[cfg(test)]
+    pub(crate) fn staying(&self) -> usize {
+        lock(&self.running).staying
+    }
+
+    /// A place, or `None` when all are taken; an administrator gets one that does not count then.
+    pub(crate) fn begin(&self, class: Class, user: &User) -> Option<Option<Place>> {
+        let mut running = lock(&self.running);
+        let limits = &self.limits;
+        let is_free = |count: usize, limit: usize| limit == 0 || count < limit;
+        let own = running.staying_of.get(&user.name).copied().unwrap_or(0);
+        let is_free = match class {
+            Class::Reading => is_free(running.reading, limits.reading),
+            Class::Changing => is_free(running.changing, limits.changing),
+            Class::Staying => {
+                is_free(running.staying, limits.staying) && is_free(own, limits.staying * 3 / 4)
+            }
+        };
+        if !is_free {
+            return user.is_in("system:masters").then_some(None);
+        }
+        match class {
+            Class::Reading => running.reading += 1,
+            Class::Changing => running.changing += 1,
+            Class::Staying => {
+                running.staying += 1;
+                *running.staying_of.entry(user.name.clone()).or_default() += 1;
+            }
+        }
+        Some(Some(Place {
+            class,
+            user: user.name.clone(),
+            running: Arc::clone(&self.running),
+        }))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut running = lock(&self.running);
+        match self.class {
+            Class::Reading => running.reading -= 1,
+            Class::Changing => running.changing -= 1,
+            Class::Staying => {
+                running.staying -= 1;
+                if let Some(own) = running.staying_of.get_mut(&self.user) {
+                    *own -= 1;
+                    if *own == 0 {
+                        running.staying_of.remove(&self.user);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_by_class_and_administrators_always_find_one() {
+        let limits = Limits {
+            reading: 2,
+            changing: 1,
+            staying: 4,
+            proxied: 4,
+            streams: 100,
+        };
+        let flight = InFlight::new(limits);
+        let (jane, node) = (User::new("jane", &[]), User::node("n"));
+        for (class, own, others) in [
+            (Class::Reading, 2, 0),
+            (Class::Changing, 1, 0),
+            (Class::Staying, 3, 1),
+        ] {
+            let mut held: Vec<Option<Place>> = Vec::new();
+            for _ in 0..own {
+                held.push(flight.begin(class, &jane).unwrap());
+            }
+            assert!(flight.begin(class, &jane).is_none(), "{class:?}");
+            for _ in 0..others {
+                held.push(flight.begin(class, &node).unwrap());
+            }
+            assert!(flight.begin(class, &node).is_none(), "{class:?}");
+            assert!(flight.begin(class, &User::admin()).unwrap().is_none());
+            held.pop();
+            assert!(flight.begin(class, &node).unwrap().is_some(), "{class:?}");
+        }
+        assert!(lock(&flight.running).staying_of.is_empty());
+    }
+}

@@ -1,0 +1,593 @@
+//! Logs, exec, attach, port-forward and the node's own paths: passed on to the kubelet.
+//!
+//! In:    a request on `pods/log` and the like, on `nodes/proxy`, or on `pods/proxy`
+//! Out:   the kubelet's or the pod's answer; after an upgrade, bytes both ways
+//! Calls: `subresources`
+//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number before
+//!        the kubelet is called, end with the server, with the credential that began them, and when nothing moves for 4 h
+//! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgrade is copied as it is, so what a client
+//!           speaks the kubelet must; the kubelet's certificate is not checked, as without `--kubelet-certificate-authority`
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use kubelet_ports::tunnel::copy;
+use kubelet_tls::{Anybody, provider};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use crate::base::failure::Failure;
+use crate::base::object::{annotation, list, number, text};
+use crate::identity::authority::Pair;
+use crate::kinds::resources::Subresource;
+use crate::request::options::{LogOptions, check_ports};
+use crate::serve::http::Body;
+use crate::serve::server::Inner;
+use crate::verbs::{Call, Reply};
+
+mod pods;
+
+use pods::Scheme;
+
+/// Until the kubelet has taken the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// What of an error's text is read.
+const ERROR_BYTES: usize = 2048;
+/// Where a kubelet is that says nothing of it.
+const KUBELET_PORT: i64 = 10250;
+/// A stream in which nothing moves for so long ends: the kubelet's default `streamingConnectionIdleTimeout`.
+const IDLE: Duration = Duration::from_secs(4 * 3600);
+
+/// Connections to the kubelet, and who keeps them going.
+pub(crate) struct Proxy {
+    tls: watch::Sender<TlsConnector>,
+    running: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    /// One for each request, until its connection to the kubelet has ended: who has none starts nothing.
+    places: Arc<Semaphore>,
+}
+
+/// Held by everything that a request started.
+type Held = Arc<OwnedSemaphorePermit>;
+
+/// What keeps them going; runs beside the controllers.
+pub(crate) struct Streams(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
+
+impl Proxy {
+    /// With this client certificate, and so many streams at a time.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn new(pair: &Pair, streams: usize) -> Result<(Self, Streams), String> {
+        let (running, taken) = mpsc::unbounded_channel();
+        let proxy = Self {
+            tls: watch::Sender::new(connector(pair)?),
+            running,
+            places: Arc::new(Semaphore::new(streams)),
+        };
+        Ok((proxy, Streams(taken)))
+    }
+
+    /// Shows another certificate from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it; then all is as before.
+    pub(crate) fn show(&self, pair: &Pair) -> Result<(), String> {
+        self.tls.send_replace(connector(pair)?);
+        Ok(())
+    }
+
+    /// A place, or at once that there is none.
+    fn place(&self) -> Result<Held, Failure> {
+        let full =
+            |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        Ok(Arc::new(place))
+    }
+
+    fn keep_going(&self, stream: BoxFuture<'static, ()>) -> Result<(), Failure> {
+        let ended = |_| Failure::dialing("the server is shutting down");
+        self.running.send(stream).map_err(ended)
+    }
+
+    async fn connect(
+        &self,
+        via: Via,
+        (host, port): (&str, u16),
+        place: Held,
+    ) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
+        let failed = |why: String| via.failed(&format!("dial tcp {host}:{port}: {why}"));
+        let open = async {
+            let stream = TcpStream::connect((host, port)).await.map_err(|e| {
+                failed(match e.kind() {
+                    // The word that clients know.
+                    std::io::ErrorKind::ConnectionRefused => {
+                        "connect: connection refused".to_owned()
+                    }
+                    _ => e.to_string(),
+                })
+            })?;
+            let connector = match via {
+                Via::Kubelet => self.tls.borrow().clone(),
+                Via::Pod(Scheme::Https) => anonymous().map_err(failed)?,
+                Via::Pod(Scheme::Http) => {
+                    return shaken(stream).await.map_err(|e| failed(e.to_string()));
+                }
+            };
+            let name = match host.parse::<IpAddr>() {
+                Ok(ip) => ServerName::IpAddress(ip.into()),
+                Err(_) => {
+                    ServerName::try_from(host.to_owned()).map_err(|e| failed(e.to_string()))?
+                }
+            };
+            let stream = connector
+                .connect(name, stream)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
+            shaken(stream).await.map_err(|e| failed(e.to_string()))
+        };
+        let opened = tokio::time::timeout(CONNECT, open).await;
+        let (sender, connection) =
+            opened.unwrap_or_else(|_| Err(failed("i/o timeout".to_owned())))?;
+        let connection = async move {
+            let _place = place;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of a proxied request ended");
+            }
+        };
+        self.keep_going(Box::pin(connection))?;
+        Ok(sender)
+    }
+}
+
+/// To whom a request is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    Kubelet,
+    Pod(Scheme),
+}
+
+impl Via {
+    fn failed(self, why: &str) -> Failure {
+        match self {
+            Self::Kubelet => Failure::dialing(why),
+            Self::Pod(_) => pods::unreachable(why),
+        }
+    }
+}
+
+type Shaken = (
+    http1::SendRequest<Full<Bytes>>,
+    BoxFuture<'static, Result<(), hyper::Error>>,
+);
+
+async fn shaken<T>(stream: T) -> Result<Shaken, hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, Box::pin(connection.with_upgrades())))
+}
+
+/// To whatever listens in a pod: its certificate is not checked, as upstream's proxy transport does not, and ours is not shown.
+fn anonymous() -> Result<TlsConnector, String> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// To any kubelet, with this client certificate.
+fn connector(pair: &Pair) -> Result<TlsConnector, String> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
+        .with_client_cert_resolver(Arc::new(pair.shown()?));
+    // Upgrades need it.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+impl Streams {
+    /// Carries streams until nobody can start one any more.
+    pub(crate) async fn run(&mut self) {
+        let mut open = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                // Each holds a place, so there are no more than two for each.
+                biased;
+                Some(()) = open.next(), if !open.is_empty() => {}
+                more = self.0.recv() => match more {
+                    Some(stream) => open.push(stream),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Where a request goes: the node's host and port, the path there.
+struct Destination {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Inner {
+    /// Passes the request on.
+    pub(crate) async fn proxy(&self, call: &Call<'_>, sub: &Subresource) -> Result<Reply, Failure> {
+        let to = match (call.target.resource.storage, sub.name) {
+            ("nodes", _) => (Via::Kubelet, self.node_destination(call)?),
+            (_, "proxy") => {
+                let (scheme, to) = pods::destination(self, call)?;
+                (Via::Pod(scheme), to)
+            }
+            (_, name) => (Via::Kubelet, self.pod_destination(call, name)?),
+        };
+        if ["attach", "exec", "portforward"].contains(&sub.name) && !asks_upgrade(call.headers) {
+            return Err(Failure::bad_request("Upgrade request required"));
+        }
+        self.pass_on(call, to).await
+    }
+
+    async fn pass_on(
+        &self,
+        call: &Call<'_>,
+        (via, destination): (Via, Destination),
+    ) -> Result<Reply, Failure> {
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = destination
+            .path
+            .parse()
+            .map_err(|_| Failure::bad_request("the path cannot be passed on"))?;
+        *request.headers_mut() = passed_on(call.headers);
+        let authority = format!("{}:{}", destination.host, destination.port);
+        if let Ok(host) = authority.parse() {
+            request.headers_mut().insert(HOST, host);
+        }
+        let place = self.kubelets.place()?;
+        let mut sender = self
+            .kubelets
+            .connect(
+                via,
+                (&destination.host, destination.port),
+                Arc::clone(&place),
+            )
+            .await?;
+        let answered = sender.send_request(request).await;
+        let answer = answered.map_err(|why| via.failed(&why.to_string()))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(call, answer, place);
+        }
+        let is_own = via == Via::Kubelet && call.target.resource.storage == "pods";
+        if !answer.status().is_success() && is_own {
+            return Err(refusal(call, answer).await);
+        }
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.remove(TRANSFER_ENCODING);
+        parts.headers.remove(CONNECTION);
+        Ok(Reply::Passed(Response::from_parts(
+            parts,
+            relayed(body, self.end_of(call)),
+        )))
+    }
+
+    /// Both sides speak something else from now on, which is copied.
+    fn switch(
+        &self,
+        call: &Call<'_>,
+        answer: Response<Incoming>,
+        place: Held,
+    ) -> Result<Reply, Failure> {
+        let mut response = Response::new(Full::new(Bytes::new()).boxed_unsync());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = answer.headers().clone();
+        let Some(ours) = call.take_upgrade() else {
+            return Err(Failure::bad_request("Upgrade request required"));
+        };
+        let (taker, in_flight) = oneshot::channel();
+        let ends = self.end_of(call);
+        let copy = async move {
+            let _place = place;
+            // Who asked may be gone before it was answered.
+            let Ok(_in_flight) = in_flight.await else {
+                return;
+            };
+            let (Ok(ours), Ok(theirs)) = tokio::join!(ours, hyper::upgrade::on(answer)) else {
+                return;
+            };
+            let copied = copy(TokioIo::new(ours), TokioIo::new(theirs), Some(IDLE));
+            match until(ends, copied).await {
+                Some(end) => tracing::debug!(?end, "a stream ended"),
+                None => tracing::debug!("a stream ended with its caller's credential"),
+            }
+        };
+        self.kubelets.keep_going(Box::pin(copy))?;
+        Ok(Reply::Switched(response, taker))
+    }
+
+    /// When what the call began ends, if its caller's credential does.
+    fn end_of(&self, call: &Call<'_>) -> Option<Instant> {
+        let left = call.time_left(self.registry.now())?;
+        Instant::now().checked_add(left)
+    }
+
+    /// Where a node's kubelet listens: the one in this program may do so on the loopback address alone.
+    fn kubelet_of(&self, node: &Value) -> Result<(String, u16), Failure> {
+        match &self.own_kubelet {
+            Some((name, at)) if name == text(node, "/metadata/name") => {
+                Ok((at.ip().to_string(), at.port()))
+            }
+            _ => address(node),
+        }
+    }
+
+    fn node_destination(&self, call: &Call<'_>) -> Result<Destination, Failure> {
+        let node = self.registry.get(call.place())?.value();
+        let (host, port) = self.kubelet_of(&node)?;
+        let query = if call.raw_query.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", call.raw_query)
+        };
+        Ok(Destination {
+            host,
+            port,
+            path: format!("/{}{query}", call.target.rest),
+        })
+    }
+
+    fn pod_destination(&self, call: &Call<'_>, sub: &str) -> Result<Destination, Failure> {
+        // What is asked is read before it is looked for.
+        match sub {
+            "log" => drop(LogOptions::read(call.query, &call.target.name)?),
+            "portforward" => check_ports(call.query)?,
+            _ => {}
+        }
+        let pod = self.registry.get(call.place())?.value();
+        let (namespace, name) = (&*call.target.namespace, &*call.target.name);
+        let node = text(&pod, "/spec/nodeName");
+        if node.is_empty() {
+            return Err(Failure::bad_request(format!(
+                "pod {name} does not have a host assigned"
+            )));
+        }
+        let found = self.registry.value("nodes", "", node);
+        let row = crate::kinds::resources::by_storage("nodes").unwrap_or(call.target.resource);
+        let found = found.ok_or_else(|| Failure::not_found(row, node))?;
+        let (host, port) = self.kubelet_of(&found)?;
+        let path = match sub {
+            "portforward" => {
+                // WebSocket clients name their ports here, others in the stream's headers; the kubelet has another word.
+                let ports: Vec<&str> = call.query.all("ports").collect();
+                let ports: Vec<String> = (!ports.is_empty())
+                    .then(|| format!("port={}", encode(&ports.join(","))))
+                    .into_iter()
+                    .collect();
+                with_query(format!("/portForward/{namespace}/{name}"), &ports)
+            }
+            "log" => {
+                let container = container(call, &pod)?;
+                let options = LogOptions::read(call.query, name)?.0.into_iter();
+                let options: Vec<String> = options
+                    .map(|(name, value)| format!("{name}={}", encode(&value)))
+                    .collect();
+                with_query(
+                    format!("/containerLogs/{namespace}/{name}/{container}"),
+                    &options,
+                )
+            }
+            _ => {
+                let container = container(call, &pod)?;
+                with_query(
+                    format!("/{sub}/{namespace}/{name}/{container}"),
+                    &stream_options(call),
+                )
+            }
+        };
+        Ok(Destination { host, port, path })
+    }
+}
+
+/// Host and port of a node's kubelet.
+fn address(node: &Value) -> Result<(String, u16), Failure> {
+    let addresses = list(node, "/status/addresses");
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|a| text(a, "/type") == kind)
+            .map(|a| text(a, "/address"))
+    };
+    let host = ["InternalIP", "ExternalIP", "Hostname"]
+        .into_iter()
+        .find_map(of);
+    let host = host.ok_or_else(|| {
+        Failure::internal(format!(
+            "no preferred addresses found for node {:?}; known addresses: []",
+            text(node, "/metadata/name")
+        ))
+    })?;
+    let told =
+        number(node, "/status/daemonEndpoints/kubeletEndpoint/Port").filter(|port| *port > 0);
+    let port = u16::try_from(told.unwrap_or(KUBELET_PORT)).map_err(Failure::internal)?;
+    Ok((host.to_owned(), port))
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ];
+    let all: Vec<&str> = lists
+        .iter()
+        .flat_map(|l| list(pod, l))
+        .map(|c| text(c, "/name"))
+        .collect();
+    let name = &*call.target.name;
+    if let Some(named) = call.query.get("container") {
+        return if all.contains(&named) {
+            Ok(named.to_owned())
+        } else {
+            Err(Failure::bad_request(format!(
+                "container {named} is not valid for pod {name}"
+            )))
+        };
+    }
+    let regular: Vec<&str> = list(pod, "/spec/containers")
+        .iter()
+        .map(|c| text(c, "/name"))
+        .collect();
+    let default =
+        annotation(pod, "kubectl.kubernetes.io/default-container").filter(|d| regular.contains(d));
+    match (default, regular.as_slice()) {
+        (Some(default), _) => Ok(default.to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, many) => Err(Failure::bad_request(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            many.join(" ")
+        ))),
+    }
+}
+
+/// Options of exec and attach in the kubelet's names.
+fn stream_options(call: &Call<'_>) -> Vec<String> {
+    let names = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ];
+    let set = names
+        .into_iter()
+        .filter(|(name, _)| call.query.is_set(name));
+    let flags = set.map(|(_, theirs)| format!("{theirs}=1"));
+    let words = call
+        .query
+        .all("command")
+        .map(|word| format!("command={}", encode(word)));
+    flags.chain(words).collect()
+}
+
+fn with_query(path: String, options: &[String]) -> String {
+    if options.is_empty() {
+        path
+    } else {
+        format!("{path}?{}", options.join("&"))
+    }
+}
+
+fn encode(text: &str) -> String {
+    let byte = |b: u8| {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// The headers without what is the caller's own business with us.
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = headers.clone();
+    let is_upgrade = headers.contains_key(UPGRADE);
+    for name in [
+        AUTHORIZATION,
+        COOKIE,
+        HOST,
+        TRANSFER_ENCODING,
+        hyper::header::CONTENT_LENGTH,
+    ] {
+        passed.remove(name);
+    }
+    if !is_upgrade {
+        passed.remove(CONNECTION);
+    }
+    let own: Vec<_> = passed
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
+    for name in own {
+        passed.remove(name);
+    }
+    passed
+}
+
+/// Whether the client wants to speak something else on its connection.
+fn asks_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let mut words = values.flat_map(|value| value.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Waits for it, until then at most.
+async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => tokio::time::timeout_at(end, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The kubelet's body as ours; a broken one just ends, as one does whose caller has no rights any more.
+fn relayed(body: Incoming, end: Option<Instant>) -> Body {
+    let frames = futures_util::stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match until(end, body.frame()).await.flatten()? {
+            Ok(frame) => Some((Ok(frame), Some(body))),
+            Err(error) => {
+                tracing::debug!(%error, "the kubelet's answer ended early");
+                None
+            }
+        }
+    });
+    http_body_util::StreamBody::new(frames).boxed_unsync()
+}
+
+/// The kubelet's refusal in upstream's words.
+async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), ERROR_BYTES)
+        .collect()
+        .await;
+    let said = body
+        .map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned())
+        .unwrap_or_default();
+    match status {
+        400 => Failure::bad_request(said),
+        500 => Failure::internal(said),
+        status => {
+            let asked = ("", &*call.target.written(), &*call.target.name);
+            Failure::of_server(status, asked, &said)
+        }
+    }
+}
