@@ -6,11 +6,13 @@
 //! Holds: nothing here knows a kind, the store or a request
 //! Upstream: see each file
 
+pub mod body;
 pub(crate) mod bounds;
 pub mod clock;
 pub(crate) mod encoding;
 pub mod failure;
 pub(crate) mod object;
 pub(crate) mod pace;
+pub(crate) mod pod;
 pub(crate) mod rfc3339;
 pub mod user;

@@ -10,6 +10,7 @@
 pub(crate) mod binder;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,14 +18,13 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::base::failure::Failure;
 use crate::base::object;
 use crate::base::user::User;
 use crate::kinds::resources::RESOURCES;
-use crate::serve::server::ApiServer;
 use crate::store::{Event, TooOld, Watcher};
+use crate::verbs::state::Inner;
 
 mod bootstrap;
 mod certificates;
@@ -32,7 +32,6 @@ mod events;
 mod garbage;
 mod namespaces;
 
-pub(crate) use events::EventRoom;
 pub(crate) use namespaces::change;
 
 /// Between passes that no change asks for.
@@ -111,102 +110,86 @@ impl Work {
     }
 }
 
-impl ApiServer {
-    /// Makes what every cluster has, then runs the controllers until the stop.
-    pub async fn run(&self, stop: CancellationToken) {
-        let work = async {
-            let mut streams = self.0.streams.lock().await;
-            tokio::join!(self.controllers(), streams.run(), self.0.pace.run());
-        };
+/// Makes what every cluster has, then keeps order until it is dropped.
+pub(crate) async fn run(server: &Arc<Inner>) {
+    let mut memory = Memory::default();
+    loop {
+        // First where changes begin, then everything there is, so that nothing falls between.
+        let store = &server.registry.store;
+        let version = store.version();
+        let mut storages: Vec<&str> = RESOURCES.iter().map(|row| row.storage).collect();
+        storages.sort_unstable();
+        storages.dedup();
+        let watchers = storages.iter().filter(|storage| !storage.is_empty());
+        let watchers: Result<Vec<Watcher>, TooOld> = watchers
+            .map(|storage| store.watch(storage, version))
+            .collect();
+        let Ok(watchers) = watchers else { continue };
+        let watchers = watchers.into_iter().map(wait).collect();
+        follow(server, watchers, &mut memory).await;
+    }
+}
+
+/// Runs until a watcher falls behind.
+async fn follow(server: &Arc<Inner>, mut changes: FuturesUnordered<Waiting>, memory: &mut Memory) {
+    let mut work = Work {
+        everything: true,
+        ..Work::default()
+    };
+    // Of the next pass, and of the next one over everything, which no change puts off.
+    let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
+    loop {
         tokio::select! {
-            // The stop first; a pass that is cut goes on after the next start.
+            // Changes first, so that one pass sees as many as there are.
             biased;
-            () = stop.cancelled() => {}
-            () = work => {}
-        }
-    }
-
-    async fn controllers(&self) {
-        let mut memory = Memory::default();
-        loop {
-            // First where changes begin, then everything there is, so that nothing falls between.
-            let store = &self.0.registry.store;
-            let version = store.version();
-            let mut storages: Vec<&str> = RESOURCES.iter().map(|row| row.storage).collect();
-            storages.sort_unstable();
-            storages.dedup();
-            let watchers = storages.iter().filter(|storage| !storage.is_empty());
-            let watchers: Result<Vec<Watcher>, TooOld> = watchers
-                .map(|storage| store.watch(storage, version))
-                .collect();
-            let Ok(watchers) = watchers else { continue };
-            let watchers = watchers.into_iter().map(wait).collect();
-            self.follow(watchers, &mut memory).await;
-        }
-    }
-
-    /// Runs until a watcher falls behind.
-    async fn follow(&self, mut changes: FuturesUnordered<Waiting>, memory: &mut Memory) {
-        let mut work = Work {
-            everything: true,
-            ..Work::default()
-        };
-        // Of the next pass, and of the next one over everything, which no change puts off.
-        let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
-        loop {
-            tokio::select! {
-                // Changes first, so that one pass sees as many as there are.
-                biased;
-                Some((watcher, events)) = changes.next() => {
-                    let Ok(events) = events else { return };
-                    events.iter().for_each(|event| work.note(event));
-                    changes.push(wait(watcher));
-                    next = Instant::now();
+            Some((watcher, events)) = changes.next() => {
+                let Ok(events) = events else { return };
+                events.iter().for_each(|event| work.note(event));
+                changes.push(wait(watcher));
+                next = Instant::now();
+            }
+            // There is no room for events: the oldest go now.
+            () = server.event_room.is_short() => {
+                if let Err(failure) = events::expire(server, &mut memory.ages).await {
+                    tracing::warn!(why = failure.message, "Old events could not be removed, it is tried again");
+                    tokio::time::sleep(AGAIN).await;
                 }
-                // There is no room for events: the oldest go now.
-                () = self.0.event_room.is_short() => {
-                    if let Err(failure) = events::expire(&self.0, &mut memory.ages).await {
-                        tracing::warn!(why = failure.message, "Old events could not be removed, it is tried again");
-                        tokio::time::sleep(AGAIN).await;
-                    }
+            }
+            () = tokio::time::sleep_until(next) => {
+                work.everything |= Instant::now() >= whole;
+                let now = std::mem::take(&mut work);
+                if now.everything {
+                    whole = Instant::now() + SLOW;
                 }
-                () = tokio::time::sleep_until(next) => {
-                    work.everything |= Instant::now() >= whole;
-                    let now = std::mem::take(&mut work);
-                    if now.everything {
-                        whole = Instant::now() + SLOW;
-                    }
-                    next = whole;
-                    if let Err(failure) = self.pass(&now, memory).await {
-                        tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
-                        work.everything = true;
-                        next = Instant::now() + AGAIN;
-                    }
+                next = whole;
+                if let Err(failure) = pass(server, &now, memory).await {
+                    tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
+                    work.everything = true;
+                    next = Instant::now() + AGAIN;
                 }
             }
         }
     }
+}
 
-    /// Every part gets its turn, whatever became of the others; the first failure is told.
-    async fn pass(&self, work: &Work, memory: &mut Memory) -> Result<(), Failure> {
-        let server = &self.0;
-        let mut done = Ok(());
-        if work.everything {
-            done = bootstrap::run(server).await;
-            if done.is_ok() {
-                server.begun.store(true, Ordering::Relaxed);
-            }
-            done = done.and(events::expire(server, &mut memory.ages).await);
+/// Every part gets its turn, whatever became of the others; the first failure is told.
+async fn pass(server: &Arc<Inner>, work: &Work, memory: &mut Memory) -> Result<(), Failure> {
+    let mut done = Ok(());
+    if work.everything {
+        done = bootstrap::run(server).await;
+        if done.is_ok() {
+            server.begun.store(true, Ordering::Relaxed);
         }
-        let names = (!work.everything).then_some(&work.namespaces);
-        done = done.and(namespaces::run(server, names).await);
-        done = done.and(garbage::run(server, work.everything, &work.gone, &work.owned).await);
-        if work.everything || work.signing_requests {
-            done = done.and(certificates::run(server, &mut memory.verdicts).await);
-        }
-        if work.everything || work.pods_or_nodes {
-            done = done.and(binder::run(server).await);
-        }
-        done
+        done = done.and(events::expire(server, &mut memory.ages).await);
     }
+    let names = (!work.everything).then_some(&work.namespaces);
+    done = done.and(namespaces::run(server, names).await);
+    done = done.and(garbage::run(server, work.everything, &work.gone, &work.owned).await);
+    if work.everything || work.signing_requests {
+        done = done.and(certificates::run(server, &mut memory.verdicts).await);
+    }
+    if work.everything || work.pods_or_nodes {
+        done = done.and(binder::run(server).await);
+    }
+    done
 }

@@ -9,7 +9,6 @@
 pub(crate) mod duplicates;
 pub(crate) mod patch;
 pub(crate) mod protobuf;
-pub(crate) mod references;
 pub mod resources;
 pub(crate) mod schema;
 pub(crate) mod selectors;

@@ -10,6 +10,7 @@
 //!           does not create, managed fields are not kept
 
 pub(crate) mod admission;
+pub(crate) mod event_room;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::base::user::User;
 use crate::kinds::resources::Resource;
 use crate::kinds::strategy::{Generation, checked};
 use crate::kinds::typed;
+use crate::request::options::Run;
 use crate::store::{Change, Expected, Object, Store, Write, WriteError};
 
 mod deletion;
@@ -37,13 +39,6 @@ const ATTEMPTS: usize = 10;
 const NAMES: usize = 8;
 /// The longest part of a generated name that is the caller's.
 const GENERATED_PREFIX: usize = 58;
-
-/// Whether to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Run {
-    Real,
-    Dry,
-}
 
 /// Through which path an object is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +137,7 @@ impl Registry {
             (resource.strategy.default)(&mut object);
             drop_empty(&mut object);
             typed::conform(resource, &mut object)?;
-            let mut causes = checked::metadata(resource, &object, None);
+            let mut causes = checked::metadata(resource.naming(), &object, None);
             causes.extend((resource.strategy.validate)(&object, None));
             if !causes.is_empty() {
                 return Err(Failure::invalid(resource, name(&object), &causes));
@@ -310,7 +305,7 @@ impl Registry {
         admission::update(self, place, through, new, old, who)?;
         typed::conform(resource, new)?;
         // Every way to write an object may bring metadata.
-        let mut causes = checked::metadata(resource, new, Some(old));
+        let mut causes = checked::metadata(resource.naming(), new, Some(old));
         match through {
             Through::Object => causes.extend((resource.strategy.validate)(new, Some(old))),
             Through::Status => causes.extend((resource.strategy.validate_status)(new, old)),

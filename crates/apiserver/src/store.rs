@@ -21,12 +21,13 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 use crate::base::object::text;
-use crate::kinds::references;
 
 mod disk;
 mod keeper;
 mod log;
 mod medium;
+pub(crate) mod references;
+mod refusal;
 mod ties;
 
 use disk::Disk;

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
+use crate::base::body::Body;
 use crate::base::clock::Chance;
 use crate::base::object;
 use crate::base::user::User;
 use crate::identity::Identity;
 use crate::kinds::resources::selectable_fields;
-use crate::serve::http::Body;
 use crate::serve::server::{ApiServer, Parts};
 use crate::store::{Change, Expected, Store, Write};
 use crate::verbs::inflight::Limits;

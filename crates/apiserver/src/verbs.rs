@@ -6,14 +6,19 @@
 //! Holds: no word about any kind stands here
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
+pub(crate) mod authentication;
 pub(crate) mod discovery;
 pub(crate) mod figures;
 pub(crate) mod health;
 pub(crate) mod heavy;
 pub(crate) mod inflight;
+pub(crate) mod kubelets;
 pub(crate) mod proxy;
 pub(crate) mod reviews;
+pub(crate) mod state;
 pub(crate) mod subresources;
+mod token_request;
+pub(crate) mod turns;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +30,7 @@ use hyper::{Method, Response};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::base::body::Body;
 use crate::base::bounds::{self, Excess, Unread};
 use crate::base::failure::{self, Failure};
 use crate::base::object;
@@ -34,13 +40,13 @@ use crate::kinds::patch;
 use crate::kinds::protobuf;
 use crate::kinds::typed;
 use crate::kinds::warnings::{self, Warnings};
-use crate::registry::{DeleteOptions, Deleted, Place, Run, Through};
+use crate::registry::{DeleteOptions, Deleted, Place, Through};
 use crate::request::form::Form;
+use crate::request::options::Run;
 use crate::request::options::{self, FieldValidation, ListOptions, WriteOptions};
 use crate::request::path::{Query, Target};
-use crate::serve::http::Body;
-use crate::serve::server::Inner;
 use crate::verbs::inflight::Place as InFlightPlace;
+use crate::verbs::state::Inner;
 
 mod list;
 mod watch;

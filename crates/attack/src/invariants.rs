@@ -160,7 +160,7 @@ fn life(name: &str, entry: &Entry, pod: &Value, found: &mut Findings) {
         None if phase != "Running" => {
             found
                 .stuck
-                .push(format!("{name} is {phase}, {}", shown_state(status)));
+                .push(format!("{name} is {phase}, {}", shown_state(pod, status)));
             return;
         }
         None => (
@@ -170,7 +170,7 @@ fn life(name: &str, entry: &Entry, pod: &Value, found: &mut Findings) {
         Some(_) if !ended => {
             found
                 .stuck
-                .push(format!("{name} is {phase}, {}", shown_state(status)));
+                .push(format!("{name} is {phase}, {}", shown_state(pod, status)));
             return;
         }
         Some(code) => {
@@ -183,7 +183,7 @@ fn life(name: &str, entry: &Entry, pod: &Value, found: &mut Findings) {
     if right {
         return;
     }
-    let finding = format!("{name} {what}: {}", shown_state(status));
+    let finding = format!("{name} {what}: {}", shown_state(pod, status));
     if is_cut(part("/state/terminated")) || is_cut(part("/lastState/terminated")) {
         found.cut.push(finding);
     } else {
@@ -191,9 +191,13 @@ fn life(name: &str, entry: &Entry, pod: &Value, found: &mut Findings) {
     }
 }
 
-fn shown_state(status: Option<&Value>) -> String {
+fn shown_state(pod: &Value, status: Option<&Value>) -> String {
     status.map_or_else(
-        || "no container status".to_owned(),
+        || {
+            let part = |pointer| text(pod, pointer);
+            let (reason, message) = (part("/status/reason"), part("/status/message"));
+            format!("no container status, {reason} {message:?}")
+        },
         |status| {
             format!(
                 "{} restarts, state {}, last {}",

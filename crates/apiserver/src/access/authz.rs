@@ -10,8 +10,8 @@
 use crate::base::user::User;
 use crate::kinds::resources::NameRule;
 use crate::kinds::selectors::{FieldRequirement, parse_fields};
-use crate::registry::Registry;
 use crate::request::path::{Query, Target};
+use crate::store::Store;
 
 mod node;
 
@@ -116,7 +116,7 @@ pub(crate) enum Decision {
 }
 
 /// Decides.
-pub(crate) fn decide(registry: &Registry, user: &User, asked: &Asked) -> Decision {
+pub(crate) fn decide(store: &Store, user: &User, asked: &Asked) -> Decision {
     if user.is_in("system:masters") {
         return Decision::Allowed("");
     }
@@ -127,7 +127,7 @@ pub(crate) fn decide(registry: &Registry, user: &User, asked: &Asked) -> Decisio
         return Decision::Allowed("");
     }
     match user.node_name() {
-        Some(node) => node::decide(registry, node, asked),
+        Some(node) => node::decide(store, node, asked),
         None => Decision::Refused(String::new()),
     }
 }

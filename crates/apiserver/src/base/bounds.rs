@@ -14,6 +14,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// The largest body of a request.
+pub(crate) const BODY_BYTES: usize = 3 << 20;
 /// Objects and lists inside each other. Clients and the store read 127; a table in a watch event adds five.
 pub(crate) const DEPTH: usize = 100;
 /// The memory of one parsed object, roughly. A config map of a megabyte takes about that; only many tiny values take more.

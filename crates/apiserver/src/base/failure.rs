@@ -9,8 +9,23 @@
 use kubelet_validate::FieldProblem;
 use serde_json::{Value, json};
 
-use crate::kinds::resources::Resource;
-use crate::store::{Trouble, WriteError};
+/// What a refusal says of the kind that it is about.
+pub trait Named {
+    /// Empty for the core group.
+    fn group(&self) -> &str;
+    /// Its name in paths.
+    fn plural(&self) -> &str;
+    /// `Pod`.
+    fn kind(&self) -> &str;
+
+    /// `pods`, or `leases.coordination.k8s.io`.
+    fn qualified(&self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{}.{group}", self.plural()),
+        }
+    }
+}
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,20 +160,20 @@ impl Failure {
         }
     }
 
-    fn of(mut self, resource: &Resource, name: &str) -> Self {
-        let mut details = json!({"name": name, "kind": resource.plural});
-        if !resource.group.is_empty() {
-            details["group"] = resource.group.into();
+    fn of(mut self, resource: &impl Named, name: &str) -> Self {
+        let mut details = json!({"name": name, "kind": resource.plural()});
+        if !resource.group().is_empty() {
+            details["group"] = resource.group().into();
         }
         if name.is_empty() {
-            details = json!({"kind": resource.plural});
+            details = json!({"kind": resource.plural()});
         }
         self.details = details;
         self
     }
 
     /// 404 for an object.
-    pub fn not_found(resource: &Resource, name: &str) -> Self {
+    pub fn not_found(resource: &impl Named, name: &str) -> Self {
         let message = format!("{} {name:?} not found", resource.qualified());
         Self::new(404, "NotFound", message).of(resource, name)
     }
@@ -175,13 +190,13 @@ impl Failure {
     }
 
     /// 409: the name is taken.
-    pub fn already_exists(resource: &Resource, name: &str) -> Self {
+    pub fn already_exists(resource: &impl Named, name: &str) -> Self {
         let message = format!("{} {name:?} already exists", resource.qualified());
         Self::new(409, "AlreadyExists", message).of(resource, name)
     }
 
     /// 409: the object is another version than the request was made from, or a precondition fails.
-    pub fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
+    pub fn conflict(resource: &impl Named, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: {why}",
             resource.qualified()
@@ -196,19 +211,19 @@ impl Failure {
     }
 
     /// 409: a precondition of a deletion does not hold; upstream names the kind here, not the resource.
-    pub(crate) fn precondition(resource: &Resource, name: &str, why: &str) -> Self {
-        let qualified = match resource.group {
-            "" => resource.kind.to_owned(),
-            group => format!("{}.{group}", resource.kind),
+    pub(crate) fn precondition(resource: &impl Named, name: &str, why: &str) -> Self {
+        let qualified = match resource.group() {
+            "" => resource.kind().to_owned(),
+            group => format!("{}.{group}", resource.kind()),
         };
         let mut failure = Self::conflict(resource, name, why);
         failure.message = format!("Operation cannot be fulfilled on {qualified} {name:?}: {why}");
-        failure.details["kind"] = resource.kind.into();
+        failure.details["kind"] = resource.kind().into();
         failure
     }
 
     /// 409 in upstream's words for an old resourceVersion.
-    pub fn modified(resource: &Resource, name: &str) -> Self {
+    pub fn modified(resource: &impl Named, name: &str) -> Self {
         Self::conflict(
             resource,
             name,
@@ -217,8 +232,8 @@ impl Failure {
     }
 
     /// 422 with all that is wrong.
-    pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
-        Self::invalid_kind(resource.group, resource.kind, name, causes)
+    pub fn invalid(resource: &impl Named, name: &str, causes: &[Cause]) -> Self {
+        Self::invalid_kind(resource.group(), resource.kind(), name, causes)
     }
 
     /// 422 for the options of a request.
@@ -263,7 +278,7 @@ impl Failure {
     }
 
     /// 403 for an object: admission said no.
-    pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+    pub fn forbidden(resource: &impl Named, name: &str, why: &str) -> Self {
         let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
         Self::new(403, "Forbidden", message).of(resource, name)
     }
@@ -437,36 +452,6 @@ impl Failure {
         )
     }
 
-    /// What the store said, as an answer.
-    pub fn store(resource: &Resource, name: &str, error: &WriteError) -> Self {
-        match error {
-            WriteError::Unexpected(None) => Self::not_found(resource, name),
-            WriteError::Unexpected(Some(_)) => Self::modified(resource, name),
-            WriteError::TooLarge => Self::too_large(crate::serve::http::BODY_BYTES),
-            WriteError::Failed(trouble) => Self::store_trouble(trouble),
-        }
-    }
-
-    /// 507 for a disk without room; 503 for one that does not answer, or 504 where it has the write; else 500. With a time to try
-    /// again where the write is known not to be done.
-    fn store_trouble(trouble: &Trouble) -> Self {
-        let mut failure = Self::internal(format_args!("the store failed: {}", trouble.why));
-        if trouble.is_hung {
-            (failure.code, failure.reason) = match trouble.is_settled {
-                true => (503, "ServiceUnavailable"),
-                false => (504, "Timeout"),
-            };
-            failure.message = format!("the store failed: {}", trouble.why);
-        }
-        if trouble.is_full {
-            failure.code = 507;
-        }
-        if trouble.is_settled {
-            failure.details["retryAfterSeconds"] = trouble.again_in.as_secs().max(1).into();
-        }
-        failure
-    }
-
     /// The `Status` object.
     pub fn status(&self) -> Value {
         let mut status = json!({
@@ -494,38 +479,10 @@ impl Failure {
 }
 
 /// The `Status` of something that was done.
-pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Value {
-    let mut details = json!({"name": name, "kind": resource.plural, "uid": uid});
-    if !resource.group.is_empty() {
-        details["group"] = resource.group.into();
+pub(crate) fn success(resource: &impl Named, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": resource.plural(), "uid": uid});
+    if !resource.group().is_empty() {
+        details["group"] = resource.group().into();
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_disk_in_trouble_says_when_to_come_again_unless_the_write_may_be_kept() {
-        let pods = crate::kinds::resources::find("", "v1", "pods").unwrap();
-        let answer = |(is_full, is_hung), is_settled, millis| {
-            let trouble = Trouble {
-                is_hung,
-                why: "no space".into(),
-                is_full,
-                is_settled,
-                again_in: Duration::from_millis(millis),
-            };
-            let failure = Failure::store(pods, "a", &WriteError::Failed(trouble));
-            (failure.code, failure.retry_after())
-        };
-        assert_eq!(answer((true, false), true, 250), (507, Some(1)));
-        assert_eq!(answer((false, false), true, 30_000), (500, Some(30)));
-        assert_eq!(answer((true, false), false, 250), (507, None));
-        assert_eq!(answer((false, true), true, 30_000), (503, Some(30)));
-        assert_eq!(answer((false, true), false, 30_000), (504, None));
-    }
 }

@@ -18,8 +18,9 @@ use crate::base::object::{self, is_deleting, list, map_mut, number, text};
 use crate::controllers::{change, controller};
 use crate::kinds::resources::by_storage;
 use crate::kinds::strategy::pod::is_finished;
-use crate::registry::{Place, Run, Through};
-use crate::serve::server::Inner;
+use crate::registry::{Place, Through};
+use crate::request::options::Run;
+use crate::verbs::state::Inner;
 
 mod fit;
 

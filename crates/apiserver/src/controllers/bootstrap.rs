@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::controller;
 use crate::base::failure::Failure;
 use crate::kinds::resources::{Resource, by_storage};
-use crate::registry::Run;
-use crate::serve::server::Inner;
+use crate::request::options::Run;
+use crate::verbs::state::Inner;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 

@@ -24,7 +24,7 @@ use crate::base::user::User;
 use crate::identity::authority::{LEAF_SECONDS, Request};
 use crate::kinds::resources::{NameRule, by_storage};
 use crate::registry::{DeleteOptions, Place, Registry, Through};
-use crate::serve::server::Inner;
+use crate::verbs::state::Inner;
 
 mod cleaner;
 

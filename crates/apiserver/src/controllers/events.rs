@@ -11,84 +11,26 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::base::failure::Failure;
 use crate::base::object::{parse_time, text};
 use crate::kinds::resources::{Resource, by_storage};
+use crate::registry::event_room::{MOST, MOST_BYTES};
 use crate::registry::{DeleteOptions, Place};
-use crate::serve::server::Inner;
 use crate::store::Object;
+use crate::verbs::state::Inner;
 
 /// Upstream's `--event-ttl`.
 const LIFE: Duration = Duration::from_secs(3600);
-/// The most that are kept. A node with 110 pods that all crash makes some 2,000 an hour.
-const MOST: usize = 8192;
-/// And their bytes.
-const MOST_BYTES: usize = 16 << 20;
 /// Removals at a time; they share the store's syncs.
 const REMOVALS: usize = 64;
-/// What is told of a writer when there is no room.
-const RETRY_AFTER: u32 = 1;
-
-/// How many events there are, as far as it is known between two looks.
-#[derive(Debug, Default)]
-pub(crate) struct EventRoom {
-    held: AtomicUsize,
-    bytes: AtomicUsize,
-    short: Notify,
-}
-
-impl EventRoom {
-    /// Refuses an event when there is no room.
-    pub(crate) fn admit(&self, resource: &Resource, bytes: usize) -> Result<(), Failure> {
-        if resource.storage != "events" {
-            return Ok(());
-        }
-        let held = self.held.load(Ordering::Relaxed);
-        let all_bytes = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
-        if held < MOST && all_bytes < MOST_BYTES {
-            return Ok(());
-        }
-        self.short.notify_one();
-        Err(Failure::too_many_requests(
-            "there are too many events, the oldest are being removed",
-            RETRY_AFTER,
-        ))
-    }
-
-    /// Counts one that was written; that it may have been there before is found out at the next look.
-    pub(crate) fn note(&self, object: &Object) {
-        if object.storage() != "events" {
-            return;
-        }
-        let held = self.held.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.bytes.fetch_add(object.bytes.len(), Ordering::Relaxed);
-        // In time, so that nobody is refused who sends no flood.
-        if held > MOST / 8 * 7 || bytes > MOST_BYTES / 8 * 7 {
-            self.short.notify_one();
-        }
-    }
-
-    /// Ends when there is little room left. Cancel: loses nothing.
-    pub(super) fn is_short(&self) -> Notified<'_> {
-        self.short.notified()
-    }
-
-    fn counted(&self, events: &[Arc<Object>]) {
-        let bytes = events.iter().map(|event| event.bytes.len()).sum();
-        self.held.store(events.len(), Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
-    }
-}
 
 /// One look at the store.
 #[derive(Clone, Copy, Debug)]

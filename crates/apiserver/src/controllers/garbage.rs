@@ -16,8 +16,8 @@ use crate::base::failure::Failure;
 use crate::base::object::{self, finalizers, is_deleting, list, metadata, text};
 use crate::kinds::resources::{by_kind, by_storage};
 use crate::registry::{DeleteOptions, Place, Through};
-use crate::serve::server::Inner;
 use crate::store::Object;
+use crate::verbs::state::Inner;
 
 pub(super) async fn run(
     server: &Inner,

@@ -14,8 +14,9 @@ use super::{bootstrap, controller};
 use crate::base::failure::Failure;
 use crate::base::object::{self, is_deleting, list, map_mut, text};
 use crate::kinds::resources::{RESOURCES, by_storage};
-use crate::registry::{DeleteOptions, Place, Registry, Run, Through};
-use crate::serve::server::Inner;
+use crate::registry::{DeleteOptions, Place, Registry, Through};
+use crate::request::options::Run;
+use crate::verbs::state::Inner;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 

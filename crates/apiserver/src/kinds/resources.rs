@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub(crate) use kubelet_validate::NameRule;
 
+use crate::base::failure::Named;
 use crate::kinds::strategy::{self, Strategy};
 use crate::kinds::table::{self, Column};
 
@@ -530,13 +531,29 @@ const EVENT_FIELDS: &[&str] = &[
     "type",
 ];
 
+impl Named for Resource {
+    fn group(&self) -> &str {
+        self.group
+    }
+
+    fn plural(&self) -> &str {
+        self.plural
+    }
+
+    fn kind(&self) -> &str {
+        self.kind
+    }
+}
+
 impl Resource {
     /// `pods`, or `leases.coordination.k8s.io`.
     pub fn qualified(&self) -> String {
-        match self.group {
-            "" => self.plural.to_owned(),
-            group => format!("{}.{group}", self.plural),
-        }
+        Named::qualified(self)
+    }
+
+    /// Which names are right, and whether in a namespace.
+    pub(crate) const fn naming(&self) -> (NameRule, bool) {
+        (self.names, self.namespaced)
     }
 
     /// `v1`, or `coordination.k8s.io/v1`.

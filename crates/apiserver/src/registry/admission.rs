@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::base::failure::{Cause, Failure};
 use crate::base::object::{self, as_map, fill, list, map_mut, text};
+use crate::base::pod::is_mirror;
 use crate::base::user::User;
-use crate::kinds::references;
 use crate::kinds::resources::Resource;
-use crate::kinds::strategy::pod;
 use crate::registry::{Place, Registry, Through};
+use crate::store::references;
 
 mod audiences;
 mod node_restriction;
@@ -183,7 +183,7 @@ pub(crate) fn node_restricted(registry: &Registry, change: &Change<'_>) -> Resul
 
 /// A mirror pod stands for one that a node has; a scheduler never sees it.
 fn mirror_has_node(resource: &Resource, object: &Value) -> Result<(), Failure> {
-    if !pod::is_mirror(object) || !text(object, "/spec/nodeName").is_empty() {
+    if !is_mirror(object) || !text(object, "/spec/nodeName").is_empty() {
         return Ok(());
     }
     let value = object::annotation(object, MIRROR).unwrap_or_default();
@@ -242,7 +242,7 @@ fn priority(registry: &Registry, resource: &Resource, pod: &mut Value) -> Result
         policy
     };
     let given = object::number(pod, "/spec/priority");
-    if given.is_some_and(|given| given != value) && !pod::is_mirror(pod) {
+    if given.is_some_and(|given| given != value) && !is_mirror(pod) {
         return Err(refuse(format!(
             "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name",
             given.unwrap_or_default()

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Place, Registry, Run, may_go};
+use super::{ATTEMPTS, Place, Registry, may_go};
 use crate::base::failure::{Cause, Failure};
 use crate::base::object::{
     self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text,
 };
 use crate::kinds::schema;
 use crate::kinds::strategy::pod;
+use crate::request::options::Run;
 use crate::request::options::{integer, wrong_dry_run};
 use crate::request::path::Query;
 use crate::store::{Expected, Object, WriteError};

@@ -12,7 +12,6 @@ use std::num::IntErrorKind;
 use crate::base::failure::{Cause, Failure};
 use crate::kinds::resources::Resource;
 use crate::kinds::selectors::Selection;
-use crate::registry::Run;
 use crate::request::path::Query;
 
 mod time;
@@ -21,6 +20,13 @@ pub(crate) use time::timeout;
 
 /// The longest `fieldManager`.
 const MANAGER_BYTES: usize = 128;
+
+/// Whether to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    Real,
+    Dry,
+}
 
 /// How a `resourceVersion` is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

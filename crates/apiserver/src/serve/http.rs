@@ -14,7 +14,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{
@@ -26,6 +25,8 @@ use kubelet_ports::{PAGER, Patience, Refusal};
 
 use crate::access::authz::{self, Asked, Decision};
 use crate::access::impersonation;
+use crate::base::body::Body;
+use crate::base::bounds::BODY_BYTES;
 use crate::base::failure::Failure;
 use crate::base::pace::Pace;
 use crate::base::user::User;
@@ -33,32 +34,36 @@ use crate::kinds::warnings::Warnings;
 use crate::request::form::bytes;
 use crate::request::options::timeout;
 use crate::request::path::{Absent, Query, Route, Target, route};
-use crate::serve::server::{ApiServer, Inner, Peer};
+use crate::verbs::authentication::Peer;
 use crate::verbs::discovery;
 use crate::verbs::health;
 use crate::verbs::heavy;
 use crate::verbs::inflight::{Class, Place};
+use crate::verbs::state::Inner;
 use crate::verbs::{Call, Parts, Reply, Watch};
 
-/// The largest body of a request.
-pub(crate) const BODY_BYTES: usize = 3 << 20;
 /// What a request may take that is no stream.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A body of an answer.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The server as a service, for callers of one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Service {
-    server: ApiServer,
+    server: Arc<Inner>,
     peer: Arc<Peer>,
 }
 
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Service {
-    pub(crate) fn new(server: ApiServer, peer: Peer) -> Self {
+    pub(crate) fn new(server: Arc<Inner>, peer: Peer) -> Self {
         Self {
             server,
             peer: Arc::new(peer),
@@ -80,7 +85,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (server, peer) = (Arc::clone(&self.server.0), Arc::clone(&self.peer));
+        let (server, peer) = (Arc::clone(&self.server), Arc::clone(&self.peer));
         Box::pin(async move { Ok(answer(&server, &peer, request).await) })
     }
 }
@@ -168,7 +173,7 @@ impl Head {
         let (user, until) = server
             .authenticate(peer, authorization)?
             .ok_or_else(Failure::unauthorized)?;
-        let may = |who: &User, asked: &Asked| authz::decide(&server.registry, who, asked);
+        let may = |who: &User, asked: &Asked| authz::decide(&server.registry.store, who, asked);
         let user = impersonation::user(&self.headers, user, may)?;
         if let Route::Target(target) = route {
             let verb = target.verb(self.method.as_str(), &self.query);
@@ -386,7 +391,7 @@ fn patient(mut response: Response<Body>) -> Response<Body> {
 }
 
 fn authorize(server: &Inner, user: &User, asked: &Asked) -> Result<(), Failure> {
-    match authz::decide(&server.registry, user, asked) {
+    match authz::decide(&server.registry.store, user, asked) {
         Decision::Allowed(_) => Ok(()),
         Decision::Refused(why) => {
             let mut details = serde_json::json!({});

@@ -27,7 +27,8 @@ use tower_service::Service as _;
 use crate::base::user::User;
 use crate::identity::authority::Pair;
 use crate::serve::http::Service;
-use crate::serve::server::{ApiServer, Peer};
+use crate::serve::server::ApiServer;
+use crate::verbs::authentication::Peer;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 1024;
@@ -181,7 +182,7 @@ async fn talk(
         _ => Protocol::Http1,
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let service = Service::new(port.server.clone(), port.who(chain));
+    let service = Service::new(Arc::clone(&port.server.0), port.who(chain));
     let serve = move |request| {
         let mut service = service.clone();
         async move {

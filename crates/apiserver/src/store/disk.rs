@@ -21,7 +21,7 @@ use super::{
     Event, Fields, Known, Log, Object, OpenError, State, Ties, finalizers, labels, owners, render,
 };
 use crate::base::object::text;
-use crate::kinds::references;
+use crate::store::references;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");

@@ -285,7 +285,7 @@ fn files_are_made_once_and_are_private() {
 #[tokio::test]
 async fn a_token_counts_where_the_certificate_does_not() {
     use crate::serve::http::Service;
-    use crate::serve::server::Peer;
+    use crate::verbs::authentication::Peer;
     let world = World::new().await;
     let certified = |until: i64| Peer::Certified {
         user: User::new("carol", &[]),
@@ -305,7 +305,7 @@ async fn a_token_counts_where_the_certificate_does_not() {
             request = request.header("authorization", header);
         }
         let request = request.body(Full::new(Bytes::new())).unwrap();
-        let mut service = Service::new(world.server.clone(), peer.clone());
+        let mut service = Service::new(Arc::clone(&world.server.0), peer.clone());
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status().as_u16(), code, "{peer:?} {header:?}");
     }
@@ -314,7 +314,7 @@ async fn a_token_counts_where_the_certificate_does_not() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_ends_with_the_credential_that_began_it() {
     use crate::serve::http::Service;
-    use crate::serve::server::Peer;
+    use crate::verbs::authentication::Peer;
     let world = World::new().await;
     let peer = Peer::Certified {
         user: User::admin(),
@@ -323,7 +323,7 @@ async fn a_watch_ends_with_the_credential_that_began_it() {
     let uri = "https://server/api/v1/namespaces/none/secrets?watch=1";
     let request = Request::builder().uri(uri);
     let request = request.body(Full::new(Bytes::new())).unwrap();
-    let mut service = Service::new(world.server.clone(), peer);
+    let mut service = Service::new(Arc::clone(&world.server.0), peer);
     let response = service.call(request).await.unwrap();
     assert_eq!(response.status(), 200);
     let begin = tokio::time::Instant::now();

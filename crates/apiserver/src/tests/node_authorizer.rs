@@ -34,7 +34,7 @@ fn asked(line: &str) -> Asked {
 impl World {
     fn decision(&self, node: &str, line: &str) -> Decision {
         let registry = &self.server.0.registry;
-        authz::decide(registry, &User::node(node), &asked(line))
+        authz::decide(&registry.store, &User::node(node), &asked(line))
     }
 
     fn allows(&self, node: &str, line: &str) -> bool {

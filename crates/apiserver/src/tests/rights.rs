@@ -186,7 +186,7 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
                 used.extend(lines.iter().map(|line| (line.0, line.1)));
                 let allowed: String = lines.iter().map(|line| line.2).collect();
                 for (letter, user) in identities() {
-                    let decision = authz::decide(registry, &user, &asked(row, sub, verb));
+                    let decision = authz::decide(&registry.store, &user, &asked(row, sub, verb));
                     let is = matches!(decision, Decision::Allowed(_));
                     let right = letter == 'a' || allowed.contains(letter);
                     assert_eq!(is, right, "{} {verb} {written}", user.name);
@@ -197,7 +197,7 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
                     groups: vec!["system:unauthenticated".to_owned()],
                     ..User::default()
                 };
-                let decision = authz::decide(registry, &anonymous, &asked(row, sub, verb));
+                let decision = authz::decide(&registry.store, &anonymous, &asked(row, sub, verb));
                 assert!(matches!(decision, Decision::Refused(_)), "{verb} {written}");
             }
         }

@@ -16,43 +16,13 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::base::failure::Failure;
 use crate::base::pace::SLICE;
-use crate::serve::server::Inner;
+use crate::verbs::state::Inner;
 use crate::verbs::{self, Call, Reply};
 
 /// Bytes, of a body or of the object that it changes, that take a millisecond at the most.
 const LIGHT: usize = 16 << 10;
 /// Objects of a list that are quickly shown in whatever form.
 const FEW: usize = 200;
-/// Long requests at a time, of each sort; each may hold several copies of a large object.
-const AT_ONCE: usize = 2;
-
-/// The turns of long requests: what many writes compute holds up no list, and the other way round.
-#[derive(Debug)]
-pub(crate) struct Turns {
-    lists: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        let turns = || Arc::new(Semaphore::new(AT_ONCE));
-        Self {
-            lists: turns(),
-            writes: turns(),
-        }
-    }
-}
-
-impl Turns {
-    /// The ones that a verb takes.
-    pub(crate) fn of(&self, verb: &str) -> &Arc<Semaphore> {
-        if ["get", "list", "watch"].contains(&verb) {
-            &self.lists
-        } else {
-            &self.writes
-        }
-    }
-}
 
 /// Whether a request may take long.
 fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {

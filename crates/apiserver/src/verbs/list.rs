@@ -19,9 +19,9 @@ use crate::base::failure::Failure;
 use crate::base::object::text;
 use crate::request::form::Form;
 use crate::request::options::{ListOptions, Match, version};
-use crate::serve::server::Inner;
 use crate::store::{Object, Snapshot, TooOld};
 use crate::verbs::heavy;
+use crate::verbs::state::Inner;
 
 /// A shorter list is sent whole.
 const SHORT: usize = 64 << 10;

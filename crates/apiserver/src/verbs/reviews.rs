@@ -16,7 +16,7 @@ use crate::base::user::User;
 use crate::kinds::selectors::{FieldRequirement, parse_fields};
 use crate::registry::check_kind;
 use crate::request::form::bytes;
-use crate::serve::server::Inner;
+use crate::verbs::state::Inner;
 use crate::verbs::{Call, Reply};
 
 pub(crate) fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
@@ -110,7 +110,7 @@ fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure>
             ));
         }
     };
-    Ok(match authz::decide(&server.registry, user, &asked) {
+    Ok(match authz::decide(&server.registry.store, user, &asked) {
         Decision::Allowed("") => json!({"allowed": true}),
         Decision::Allowed(why) => json!({"allowed": true, "reason": why}),
         Decision::Refused(why) if why.is_empty() => json!({"allowed": false}),

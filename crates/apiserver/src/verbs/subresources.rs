@@ -18,7 +18,7 @@ use crate::kinds::strategy::{checked, pod};
 use crate::registry::admission::{self, Operation};
 use crate::registry::{DeleteOptions, Through};
 use crate::request::form::bytes;
-use crate::serve::server::Inner;
+use crate::verbs::state::Inner;
 use crate::verbs::{Call, Reply, change_with};
 
 /// What the kubelet answers.
@@ -221,7 +221,7 @@ async fn eviction(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         ));
     }
     let mut options = DeleteOptions::parse(&eviction["deleteOptions"])?;
-    options.dry |= call.run()? == crate::registry::Run::Dry;
+    options.dry |= call.run()? == crate::request::options::Run::Dry;
     server.registry.delete(call.place(), &options).await?;
     Ok(done())
 }

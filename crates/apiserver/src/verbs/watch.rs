@@ -28,9 +28,9 @@ use crate::kinds::resources::Resource;
 use crate::kinds::selectors::Selection;
 use crate::request::form::{Form, bytes};
 use crate::request::options::watch_version;
-use crate::serve::server::Inner;
 use crate::store::{Event, Object, TooOld, Watcher};
 use crate::verbs::heavy;
+use crate::verbs::state::Inner;
 
 /// Between bookmarks of a watch that is told of nothing.
 const BOOKMARK: Duration = Duration::from_secs(60);

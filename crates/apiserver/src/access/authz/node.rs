@@ -10,19 +10,15 @@
 //!           (1.36); differences: the graph is an index of the store (`store/ties`)
 
 use super::{Asked, Decision};
-use crate::kinds::references;
-use crate::registry::Registry;
+use crate::store::Store;
 use crate::store::Thing;
+use crate::store::references;
 
 const MAY: Decision = Decision::Allowed("");
 const READS: [&str; 3] = ["get", "list", "watch"];
 
-pub(super) fn decide(registry: &Registry, node: &str, asked: &Asked) -> Decision {
-    let own = Own {
-        registry,
-        node,
-        asked,
-    };
+pub(super) fn decide(store: &Store, node: &str, asked: &Asked) -> Decision {
+    let own = Own { store, node, asked };
     let verb = &*asked.verb;
     match (&*asked.group, &*asked.resource) {
         ("", "secrets" | "configmaps") => own.read_in_namespace(),
@@ -118,7 +114,7 @@ fn csi_node(node: &str, asked: &Asked) -> Decision {
 
 /// A question about what hangs on the node's pods.
 struct Own<'a> {
-    registry: &'a Registry,
+    store: &'a Store,
     node: &'a str,
     asked: &'a Asked,
 }
@@ -201,7 +197,7 @@ impl Own<'_> {
 
     fn has_path(&self) -> bool {
         let (namespace, name) = (&*self.asked.namespace, &*self.asked.name);
-        let (store, node) = (&self.registry.store, references::node(self.node));
+        let (store, node) = (self.store, references::node(self.node));
         let direct = |kind| store.is_tied(node.clone(), Thing::new(kind, namespace, name));
         // By a claim of the node's pods, whose volume it is or belongs to.
         let claimed = |thing: &Thing| store.is_tied_over("persistentvolumeclaims", thing, &node);

@@ -9,8 +9,8 @@
 
 use serde_json::Value;
 
+use crate::base::bounds::BODY_BYTES;
 use crate::base::bounds::{DEPTH, Excess, MEMORY, Measure};
-use crate::serve::http::BODY_BYTES;
 
 /// Upstream's bound.
 const OPERATIONS: usize = 10_000;

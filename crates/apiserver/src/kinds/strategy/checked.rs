@@ -8,12 +8,11 @@
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kubelet_validate::{Checked, FieldProblem};
+use kubelet_validate::{Checked, FieldProblem, NameRule};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::failure::Cause;
-use crate::kinds::resources::Resource;
 
 fn causes(problems: Vec<FieldProblem>) -> Vec<Cause> {
     problems.into_iter().map(Cause::from).collect()
@@ -65,13 +64,16 @@ pub(crate) fn new_event(new: &Value, old: Option<&Value>) -> Vec<Cause> {
 }
 
 /// The metadata of any object.
-pub(crate) fn metadata(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+pub(crate) fn metadata(
+    (rule, namespaced): (NameRule, bool),
+    new: &Value,
+    old: Option<&Value>,
+) -> Vec<Cause> {
     let meta = |object: &Value| read::<ObjectMeta>(object.get("metadata")?);
     let Some(new) = meta(new) else {
         return Vec::new();
     };
     let old = old.and_then(meta);
-    let (rule, namespaced) = (resource.names, resource.namespaced);
     causes(kubelet_validate::metadata(
         &new,
         old.as_ref(),

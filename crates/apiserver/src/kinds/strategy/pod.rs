@@ -12,14 +12,11 @@ use serde_json::{Value, json};
 
 use super::quantities;
 use crate::base::object::{as_map, list, list_mut, map_mut, text};
+use crate::base::pod::CONTAINER_LISTS;
 
 mod defaults;
 
 pub(super) use defaults::default;
-
-/// The lists of containers.
-pub(crate) const CONTAINER_LISTS: [&str; 3] =
-    ["initContainers", "containers", "ephemeralContainers"];
 
 /// A new pod is pending, whatever it says.
 pub(super) fn create(pod: &mut Value) {
@@ -113,11 +110,6 @@ pub(crate) fn only_resources(new: &mut Value, old: &Value) {
 
 fn name_of(container: &Value) -> &str {
     text(container, "/name")
-}
-
-/// Whether it stands for a static pod.
-pub(crate) fn is_mirror(pod: &Value) -> bool {
-    crate::base::object::annotation(pod, "kubernetes.io/config.mirror").is_some()
 }
 
 /// Whether its containers are through for good.

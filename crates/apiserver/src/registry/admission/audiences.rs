@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::Change;
 use crate::access::authz::{self, Asked, Decision};
 use crate::base::object::{self, list, text};
-use crate::kinds::references::{claim_name, has, volumes};
 use crate::kinds::resources::by_storage;
 use crate::registry::Registry;
+use crate::store::references::{claim_name, has, volumes};
 
 /// Volume sources in the tree, and the CSI driver that stands for them.
 const DRIVERS: [(&str, &str); 7] = [
@@ -44,7 +44,7 @@ pub(super) fn check(registry: &Registry, change: &Change<'_>, pod: &Value) -> Re
         name: change.place.name.to_owned(),
         ..Asked::default()
     };
-    match authz::decide(registry, change.who, &asked) {
+    match authz::decide(&registry.store, change.who, &asked) {
         Decision::Allowed(_) => Ok(()),
         Decision::Refused(_) => Err(format!(
             "audience {wanted:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",

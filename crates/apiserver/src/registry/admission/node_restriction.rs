@@ -15,12 +15,12 @@ use super::{Change, Operation, audiences};
 use crate::base::encoding::from_base64;
 use crate::base::failure::Failure;
 use crate::base::object::{self, list, text};
+use crate::base::pod::is_mirror;
 use crate::base::user::User;
 use crate::identity::authority::Request;
-use crate::kinds::references;
 use crate::kinds::resources::by_storage;
-use crate::kinds::strategy::pod;
 use crate::registry::{Place, Registry};
+use crate::store::references;
 
 /// Labels under `kubernetes.io` that a kubelet may set on its node.
 const KUBELET_LABELS: [&str; 11] = [
@@ -111,7 +111,7 @@ fn create_pod(
     node: &str,
 ) -> Result<(), Failure> {
     let refuse = |why: &str| deny(place, why);
-    if !pod::is_mirror(object) {
+    if !is_mirror(object) {
         return refuse(&format!(
             "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
         ));
@@ -203,7 +203,7 @@ fn pod_status(registry: &Registry, change: &Change<'_>, node: &str) -> Result<()
     let refuse = |why: String| deny(change.place, &why);
     let (new, old) = (change.new, change.old);
     let grows = || new.to_string().len() > old.to_string().len();
-    if pod::is_mirror(old) && text(old, "/spec/nodeName") == node {
+    if is_mirror(old) && text(old, "/spec/nodeName") == node {
         let (_, bytes) = mirror_pods(registry, node);
         if bytes >= MIRROR_BYTES && grows() {
             return refuse(too_large(node, bytes));

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::base::failure::Failure;
 use crate::base::object::{self, list, map_mut, text};
+use crate::base::pod::is_mirror;
 use crate::kinds::resources::Resource;
-use crate::kinds::strategy::pod::is_mirror;
 use crate::kinds::strategy::quantities;
 use crate::registry::Registry;
 

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::base::failure::Failure;
 use crate::base::object::{as_map, list, list_mut, map_mut, name, text};
-use crate::kinds::references;
+use crate::base::pod::is_mirror;
 use crate::kinds::resources::Resource;
-use crate::kinds::strategy::pod;
 use crate::registry::Registry;
+use crate::store::references;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// An hour, and seven seconds by which upstream tells such tokens from others.
@@ -28,7 +28,7 @@ pub(super) fn admit(
     let called = name(object).to_owned();
     let refuse = |why: &str| Err(Failure::forbidden(resource, &called, why));
     let given = references::service_account(object);
-    if pod::is_mirror(object) {
+    if is_mirror(object) {
         if !given.is_empty() {
             return refuse("a mirror pod may not reference service accounts");
         }

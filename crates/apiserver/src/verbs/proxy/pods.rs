@@ -16,15 +16,9 @@ use super::Destination;
 use crate::base::failure::Failure;
 use crate::base::object::{list, number, text};
 use crate::registry::Place;
-use crate::serve::server::Inner;
 use crate::verbs::Call;
-
-/// Whether the pod speaks TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
-    Http,
-    Https,
-}
+use crate::verbs::kubelets::{Scheme, unreachable};
+use crate::verbs::state::Inner;
 
 /// The parts of what stands in the path for a pod's name.
 fn split(id: &str) -> Option<(Scheme, &str, &str)> {
@@ -103,11 +97,6 @@ pub(super) fn destination(
     Ok((scheme, Destination { host, port, path }))
 }
 
-/// 503: nobody answers there.
-pub(super) fn unreachable(why: &str) -> Failure {
-    Failure::unavailable(format!("error trying to reach service: {why}"))
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt as _, Full};
@@ -116,10 +105,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::super::{Proxy, Via};
     use super::*;
     use crate::base::clock::Chance;
     use crate::identity::Identity;
+    use crate::verbs::kubelets::{Proxy, Via};
 
     #[tokio::test]
     async fn a_pod_is_spoken_to_in_plain_http_and_who_does_not_answer_is_told() {

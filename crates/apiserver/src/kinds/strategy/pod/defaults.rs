@@ -9,8 +9,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::quantities;
-use super::CONTAINER_LISTS;
 use crate::base::object::{as_map, fill, fill_text, list_mut, map_mut, text};
+use crate::base::pod::CONTAINER_LISTS;
 
 const MODE: i32 = 0o644;
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::base::object::{self, list, text};
-use crate::kinds::strategy::pod::{CONTAINER_LISTS, is_mirror};
+use crate::base::pod::{CONTAINER_LISTS, is_mirror};
 use crate::store::{Thing, Tie};
 
 /// Volume sources whose secret is named under `secretRef`.
