@@ -30,7 +30,7 @@ use crate::error::{ClusterError, Happened, Refusal, error_text};
 use crate::figures::{Asked, Figures};
 use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
 use crate::limiter::{Limiter, Rate};
-use crate::reflector::Sets;
+use crate::sets::Sets;
 
 /// The longest answer that is held at once: a page of 500 objects seldom has a tenth of it.
 const MAX_ANSWER: usize = 128 << 20;

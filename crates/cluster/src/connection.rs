@@ -23,7 +23,7 @@ use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use k8s_openapi::ByteString;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::credentials::Identity;
 use crate::error::error_text;
 use crate::greeting::Greeted;
+use crate::io::Io;
 use crate::kubeconfig::{Server, Trust};
 use crate::limiter::Limiter;
 use crate::tls;
@@ -51,10 +52,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// A proxy's answer is not longer.
 const PROXY_HEAD: usize = 8 << 10;
-
-/// Bytes both ways.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// A connection to be made by the owner: to a server in this process, which speaks HTTP/2 over it.
 pub type Pipe =

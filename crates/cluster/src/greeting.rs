@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use crate::connection::Io;
+use crate::io::Io;
 
 const FRAME_HEAD: usize = 9;
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use kubelet_model::yaml::{self, Duplicates};
 
-use crate::tls::read_bounded;
+use crate::files::read_bounded;
 
 /// More than a kubeconfig with a few certificates in it needs.
 const MAX_BYTES: u64 = 4 << 20;

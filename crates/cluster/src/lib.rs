@@ -28,7 +28,9 @@ mod error;
 pub mod events;
 mod exec_plugin;
 mod figures;
+mod files;
 mod greeting;
+mod io;
 pub mod jitter;
 mod kubeconfig;
 mod limiter;
@@ -38,6 +40,7 @@ mod objects_api;
 pub mod pods;
 pub mod reflector;
 pub mod reviews;
+mod sets;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -45,9 +48,10 @@ pub mod tokens;
 
 pub use client::{Call, Client, ClientConfig, LaneKind};
 pub use clock::WallClock;
-pub use connection::{Io, Pipe};
+pub use connection::Pipe;
 pub use der::{Validity, validity_of_pem};
 pub use error::{ClusterError, Happened, Refusal};
+pub use io::Io;
 pub use kubeconfig::{
     ClientPair, ExecConfig, Kubeconfig, KubeconfigError, Login, Material, Secret, Server, Trust,
 };

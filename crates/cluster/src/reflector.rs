@@ -19,7 +19,6 @@
 mod feed;
 #[cfg(test)]
 mod refused_tests;
-mod sets;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -34,9 +33,9 @@ use crate::error::ClusterError;
 use crate::jitter::{Backoff, Dice};
 use crate::objects_api::Object;
 
+pub use crate::sets::{Behind, LATE, Sets};
+use crate::sets::{Reporter, is_out_of_reach};
 use feed::{Event, Feed, Listed, Watching};
-pub use sets::{Behind, LATE, Sets};
-use sets::{Reporter, is_out_of_reach};
 use snapshot::Keeper;
 pub use snapshot::{Change, ObjectKey, Prepare, Snapshot};
 

@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 
 use crate::client::{Client, ClientConfig};
 use crate::clock::WallClock;
-use crate::connection::{Io, Pipe};
+use crate::connection::Pipe;
+use crate::io::Io;
 use crate::limiter::Rate;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;

@@ -21,9 +21,9 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
-use tokio::io::AsyncReadExt as _;
 
 use crate::der;
+use crate::files::read_bounded;
 use crate::kubeconfig::{Material, Trust};
 
 /// Where distributions keep certificate authorities; the first that is there counts, as in Go.
@@ -50,23 +50,6 @@ pub(crate) async fn read_material(material: &Material) -> Result<Vec<u8>, String
 pub(crate) async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| format!("{}: {error}", path.display());
     read_bounded(path, MAX_BYTES).await.map_err(said)
-}
-
-/// A regular file, however long it says that it is: a pipe would be waited for, and a device has no end.
-pub(crate) async fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
-    let wrong = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
-    let kind = tokio::fs::metadata(path).await?.file_type();
-    // The kernel itself says that a directory is one.
-    if !kind.is_file() && !kind.is_dir() {
-        return Err(wrong("is not a regular file".to_owned()));
-    }
-    let file = tokio::fs::File::open(path).await?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() as u64 > limit {
-        return Err(wrong(format!("has more than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// A certificate chain and its key from PEM texts, checked to belong together.

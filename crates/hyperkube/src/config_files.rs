@@ -8,6 +8,7 @@
 //!           do not fit are all named, with file and line; unknown fields of drop-ins get a warning
 
 use crate::flags::{CommandLine, CommandLineError};
+use crate::paths::joined;
 use kubelet_api::config::KubeletConfiguration;
 use kubelet_decide::config::defaults::{defaults, eviction_hard, without_file};
 use kubelet_decide::config::effective::effective;
@@ -206,19 +207,6 @@ fn resolve_paths(config: &mut KubeletConfiguration, directory: &Path) {
         };
         *path = joined(directory, path);
     }
-}
-
-/// The directory and the path below it without `.`, `..` and doubled slashes.
-pub(crate) fn joined(directory: &Path, path: &str) -> String {
-    let mut clean = PathBuf::new();
-    for part in directory.join(path).components() {
-        match part {
-            std::path::Component::ParentDir => drop(clean.pop()),
-            std::path::Component::CurDir => {}
-            other => clean.push(other),
-        }
-    }
-    clean.to_string_lossy().into_owned()
 }
 
 /// Every `*.conf` below the directory, in the order in which they count; the others go to `skipped`.

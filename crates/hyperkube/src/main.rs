@@ -10,6 +10,7 @@ mod config_files;
 mod flags;
 mod logs;
 mod node;
+mod paths;
 mod wiring;
 
 use std::io::Write as _;

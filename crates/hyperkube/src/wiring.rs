@@ -16,6 +16,7 @@ mod serving;
 mod signals;
 #[cfg(test)]
 mod testing;
+mod ttl;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,83 +12,34 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
-use kubelet_host::Blocking;
 use kubelet_ports::{PAGER, Patience, STALLED, source_of};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::auth::{Auth, Certificate};
 use crate::body::{Answer, Held, coming, full};
 use crate::container_logs::container_logs;
 use crate::endpoints::{
-    Endpoint, Route, long_running, method_bucket, path_bucket, route, segments,
+    Endpoint, Route, Streams, long_running, method_bucket, path_bucket, route, segments,
 };
 use crate::health::health;
-use crate::metrics::{HttpMetrics, RequestLabels, TEXT_TYPE, text};
-use crate::pods::{Lists, render_running_pods};
+use crate::metrics::{RequestLabels, TEXT_TYPE, text};
+use crate::pods::render_running_pods;
 use crate::profiles::profile;
 use crate::query::{Query, decode};
-use crate::renderings::{Failed, Outcome, Renderings, What};
-use crate::streaming::{Names, Streams, checkpoint, run, streams};
+use crate::renderings::{Failed, Outcome, What};
+use crate::replies::{bytes, error, plain};
+use crate::shared::{Secured, Shared};
+use crate::streaming::{checkpoint, run, streams};
 use crate::system_logs::system_logs;
-use crate::tls::{Current, Tls, TlsFiles};
+use crate::targets::PodPath;
 use crate::upgrade::Peer;
-use crate::{DebugTopic, Disabled, MainConfig, Port, Question, RunningPod, ServerState};
+use crate::{DebugTopic, Disabled, Port, Question, RunningPod};
 
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// The only bodies read are numbers.
 const BODY_BYTES: usize = 4096;
-
-/// What all requests of one port share.
-pub(crate) struct Shared {
-    pub(crate) port: Port,
-    /// Only on the main port.
-    pub(crate) main: Option<Secured>,
-    pub(crate) state: ServerState,
-    pub(crate) metrics: HttpMetrics,
-    /// The same of all ports, as the next.
-    pub(crate) renderings: Renderings,
-    pub(crate) pods: Lists,
-}
-
-/// What the main port has besides.
-pub(crate) struct Secured {
-    pub(crate) config: MainConfig,
-    auth: Auth,
-    tls: Current,
-    now: fn() -> jiff::Timestamp,
-}
-
-impl Secured {
-    pub(crate) fn new(
-        config: MainConfig,
-        tls: TlsFiles,
-        (node_name, now, blocking): (&str, fn() -> jiff::Timestamp, Blocking),
-    ) -> Self {
-        let (tokens, authorization) = (config.tokens.clone(), config.authorization.clone());
-        Self {
-            auth: Auth::new(node_name, config.anonymous, tokens, authorization),
-            config,
-            tls: Current::new(tls, blocking),
-            now,
-        }
-    }
-
-    /// The TLS files as they are now.
-    pub(crate) async fn tls(&self) -> Tls {
-        self.tls.get().await
-    }
-
-    /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
-    async fn certificate(&self, peer: &Peer) -> Certificate {
-        if peer.chain.is_empty() {
-            return Certificate::Absent;
-        }
-        peer.certificate(self.tls().await.authorities.as_ref(), (self.now)())
-    }
-}
 
 /// Answers one request.
 pub(crate) async fn answer<B>(shared: &Shared, peer: &Peer, request: Request<B>) -> Answer
@@ -266,7 +217,7 @@ async fn in_container<B: Send>(
         [namespace, pod, uid, container] => (namespace, pod, Some(uid), container),
         _ => return plain(StatusCode::NOT_FOUND, "404: Page Not Found".to_owned()),
     };
-    let names = Names {
+    let names = PodPath {
         namespace,
         pod,
         uid,
@@ -436,31 +387,4 @@ where
             format!("strconv.ParseUint: parsing {value:?}: invalid syntax"),
         ),
     }
-}
-
-fn bytes(content: Bytes, media_type: &'static str) -> Answer {
-    let mut answer = Response::new(full(content));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    answer
-}
-
-pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
-    let mut answer = Response::new(full(text));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    answer
-}
-
-/// As Go's `http.Error` writes it: with a newline and the type nailed down.
-pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
-    let mut answer = plain(status, format!("{text}\n"));
-    answer
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }

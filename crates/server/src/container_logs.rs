@@ -14,19 +14,19 @@ use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::plain;
 use crate::body::{Answer, coming, full};
 use crate::log_options::LogOptions;
 use crate::log_stream::{Followed, LogLocation, LogStream};
 use crate::query::Query;
-use crate::streaming::Names;
-use crate::targets::{bare_id, find_container, find_pod, log_container};
+use crate::replies::plain;
+
+use crate::targets::{PodPath, bare_id, find_container, find_pod, log_container};
 use crate::{LogStreams, ServerState};
 
 /// Answers one request.
 pub(crate) async fn container_logs(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     (query, streams, now): (&Query, LogStreams, jiff::Timestamp),
     shutdown: CancellationToken,
 ) -> Answer {
@@ -38,7 +38,7 @@ pub(crate) async fn container_logs(
 
 async fn begin(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     (query, streams, now): (&Query, LogStreams, jiff::Timestamp),
     shutdown: CancellationToken,
 ) -> Result<Answer, (StatusCode, String)> {

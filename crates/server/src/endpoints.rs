@@ -7,8 +7,15 @@
 //! Upstream: pkg/kubelet/server/{server.go,auth.go} (1.36); differences: `/spec/` is served (upstream dropped it),
 //!           `/debug/{tasks,sources,timeline}` are new, endpoints that are not built yet answer 501
 
-use crate::streaming::Streams;
 use crate::{DebugTopic, Disabled, Port};
+
+/// Which of the three kinds of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    Exec,
+    Attach,
+    PortForward,
+}
 
 /// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use tokio::time::Instant;
 
 use crate::Port;
-use crate::answer::{Shared, error, plain};
 use crate::body::Answer;
+use crate::replies::{error, plain};
+use crate::shared::Shared;
 
 /// `/healthz` (all checks, or all but the excluded ones) and `/healthz/<name>`.
 pub(crate) fn health(shared: &Shared, only: Option<&str>, query: &str) -> Answer {

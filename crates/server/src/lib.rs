@@ -26,6 +26,8 @@ mod pods;
 mod profiles;
 mod query;
 mod renderings;
+mod replies;
+mod shared;
 mod streaming;
 mod system_logs;
 mod targets;

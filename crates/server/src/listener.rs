@@ -18,10 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Secured, Shared, answer};
+use crate::answer::answer;
 use crate::metrics::HttpMetrics;
 use crate::pods::Lists;
 use crate::renderings::Renderings;
+use crate::shared::{Secured, Shared};
 use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};

@@ -8,8 +8,8 @@
 
 use hyper::StatusCode;
 
-use crate::answer::{error, plain};
 use crate::body::Answer;
+use crate::replies::{error, plain};
 
 /// Go's own, by which clients ask.
 const GO_PROFILES: [&str; 9] = [

@@ -18,28 +18,14 @@ use kubelet_cri::CriError;
 use kubelet_model::reported::ReportedPod;
 
 use crate::ServerState;
-use crate::answer::plain;
 use crate::body::{Answer, full};
+use crate::endpoints::Streams;
 use crate::query::Query;
-use crate::targets::{find_container, find_pod, full_name, ready_sandbox, running_container};
+use crate::replies::plain;
+use crate::targets::{
+    PodPath, find_container, find_pod, full_name, ready_sandbox, running_container,
+};
 use crate::upgrade::{Peer, is_upgrade, proxy};
-
-/// The names in the path.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Names<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) pod: &'a str,
-    pub(crate) uid: Option<&'a str>,
-    pub(crate) container: &'a str,
-}
-
-/// Which of the three kinds of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Streams {
-    Exec,
-    Attach,
-    PortForward,
-}
 
 /// What ends a request early.
 struct Refused(StatusCode, String);
@@ -77,7 +63,7 @@ fn failed(text: String) -> Refused {
     Refused(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-fn pod_of(state: &ServerState, names: Names<'_>) -> Result<ReportedPod, Refused> {
+fn pod_of(state: &ServerState, names: PodPath<'_>) -> Result<ReportedPod, Refused> {
     let found = find_pod(&state.pods.borrow(), names.namespace, names.pod);
     found.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))
 }
@@ -85,7 +71,7 @@ fn pod_of(state: &ServerState, names: Names<'_>) -> Result<ReportedPod, Refused>
 /// Exec, attach or port-forward.
 pub(crate) async fn streams<B: Send>(
     state: &ServerState,
-    (kind, names): (Streams, Names<'_>),
+    (kind, names): (Streams, PodPath<'_>),
     mut request: Request<B>,
     (peer, idle): (&Peer, Option<Duration>),
 ) -> Answer {
@@ -129,7 +115,11 @@ impl Options {
     }
 }
 
-async fn exec_url(state: &ServerState, names: Names<'_>, query: &Query) -> Result<String, Refused> {
+async fn exec_url(
+    state: &ServerState,
+    names: PodPath<'_>,
+    query: &Query,
+) -> Result<String, Refused> {
     let options = Options::read(query)?;
     let pod = pod_of(state, names)?;
     let runtime = &state.node.runtime;
@@ -149,7 +139,7 @@ async fn exec_url(state: &ServerState, names: Names<'_>, query: &Query) -> Resul
 
 async fn attach_url(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     query: &Query,
 ) -> Result<String, Refused> {
     let options = Options::read(query)?;
@@ -183,7 +173,7 @@ async fn attach_url(
 
 async fn ports_url(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<String, Refused> {
@@ -240,14 +230,18 @@ fn ports(query: &Query, headers: &HeaderMap) -> Result<Vec<i32>, String> {
 }
 
 /// `/run`: a command without streams; waits for its end as long as the client does.
-pub(crate) async fn run(state: &ServerState, names: Names<'_>, query: &Query) -> Answer {
+pub(crate) async fn run(state: &ServerState, names: PodPath<'_>, query: &Query) -> Answer {
     match output(state, names, query).await {
         Ok(output) => json(output),
         Err(refused) => refused.answer(),
     }
 }
 
-async fn output(state: &ServerState, names: Names<'_>, query: &Query) -> Result<Vec<u8>, Refused> {
+async fn output(
+    state: &ServerState,
+    names: PodPath<'_>,
+    query: &Query,
+) -> Result<Vec<u8>, Refused> {
     let pod = pod_of(state, names)?;
     let command = query.first("cmd").unwrap_or_default();
     let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
@@ -284,7 +278,7 @@ fn json(output: Vec<u8>) -> Answer {
 /// `/checkpoint`: a container's state into a file of the node.
 pub(crate) async fn checkpoint(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     (query, now): (&Query, jiff::Timestamp),
 ) -> Answer {
     match write_checkpoint(state, names, (query, now)).await {
@@ -295,7 +289,7 @@ pub(crate) async fn checkpoint(
 
 async fn write_checkpoint(
     state: &ServerState,
-    names: Names<'_>,
+    names: PodPath<'_>,
     (query, now): (&Query, jiff::Timestamp),
 ) -> Result<String, Refused> {
     let pod = pod_of(state, names)?;
@@ -323,7 +317,7 @@ async fn write_checkpoint(
         written.map(|()| location).map_err(|error| error.message())
     };
     attempt.await.map_err(|why: String| {
-        let Names {
+        let PodPath {
             namespace,
             pod,
             container,

@@ -21,9 +21,9 @@ use hyper::{Response, StatusCode};
 use kubelet_host::Blocking;
 use kubelet_host::files::open_within;
 
-use crate::answer::error;
 use crate::body::{Answer, coming, full};
 use crate::query::decode;
+use crate::replies::error;
 
 const DISK_DEADLINE: Duration = Duration::from_secs(10);
 const BLOCK: u64 = 64 << 10;
@@ -47,8 +47,8 @@ pub(crate) async fn system_logs(directory: &Path, blocking: &Blocking, path: &st
     let look = move || look(&directory, &relative);
     let found = match blocking.run(DISK_DEADLINE, "open a system log", look).await {
         Ok(Ok(found)) => found,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return crate::answer::error(StatusCode::FORBIDDEN, "403 Forbidden");
+        Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => {
+            return error(StatusCode::FORBIDDEN, "403 Forbidden");
         }
         Ok(Err(_)) => return not_found(),
         Err(overdue) => return error(StatusCode::SERVICE_UNAVAILABLE, &overdue.to_string()),

@@ -15,6 +15,15 @@ use kubelet_model::reported::{ReportedPod, ReportedPods};
 const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
+/// Which pod, and which of its containers, the path names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PodPath<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) uid: Option<&'a str>,
+    pub(crate) container: &'a str,
+}
+
 /// The pod of this name.
 pub(crate) fn find_pod(pods: &ReportedPods, namespace: &str, name: &str) -> Option<ReportedPod> {
     let named = |pod: &&ReportedPod| {

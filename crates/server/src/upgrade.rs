@@ -29,10 +29,10 @@ use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::error;
 use crate::auth::{Certificate, is_token_protocol, read_certificate};
 use crate::body::{Answer, full};
 use crate::metrics::InFlight;
+use crate::replies::error;
 
 const DIAL: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);

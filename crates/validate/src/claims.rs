@@ -9,9 +9,9 @@
 //! Gap:   the old annotation of the storage class
 
 use crate::Checked;
+use crate::amounts::amount_of;
 use crate::meta;
 use crate::names;
-use crate::pod::amount_of;
 use crate::problem::{Problems, list, plain, text};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec};
 use kubelet_model::emptiness;

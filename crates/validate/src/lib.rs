@@ -7,6 +7,7 @@
 //! Upstream: pkg/apis/*/validation (1.36, feature gates at their defaults); differences: what is wrong with an object as it is kept
 //!           is not held against a change of something else (upstream does so for single rules only)
 
+mod amounts;
 mod certificates;
 mod claims;
 mod config;

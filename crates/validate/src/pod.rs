@@ -14,6 +14,7 @@ mod containers;
 mod ephemeral;
 mod payloads;
 mod probes;
+mod refs;
 mod resize;
 mod resources;
 mod security;
@@ -27,7 +28,7 @@ mod windows;
 
 pub(crate) use affinity::node_selector;
 pub(crate) use payloads::check_signer_name;
-pub(crate) use resources::{amount_of, check_amounts, validate_overhead};
+pub(crate) use resources::{check_amounts, validate_overhead};
 pub(crate) use sources::{Sources, check_csi_driver};
 
 pub(crate) use tolerations::{check_effect, check_tolerations};
@@ -36,7 +37,7 @@ use crate::meta;
 use crate::names::{self, NameRule};
 use crate::problem::{FieldProblem, Problems, list, plain, text};
 use crate::{Checked, created, new_problems};
-use k8s_openapi::api::core::v1::{Container, Pod, PodDNSConfig, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodDNSConfig, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 
@@ -45,6 +46,18 @@ const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
 /// What marks a pod that stands for a static one.
 const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Every container of a pod: its path, its name, its security context.
+fn contexts(spec: &PodSpec) -> impl Iterator<Item = (String, &str, Option<&SecurityContext>)> {
+    let ephemeral = list(&spec.ephemeral_containers).iter().enumerate();
+    let ephemeral = ephemeral.map(|(index, one)| {
+        let path = format!("spec.ephemeralContainers[{index}]");
+        (path, one.name.as_str(), one.security_context.as_ref())
+    });
+    containers_of(spec)
+        .map(|(path, one)| (path, one.name.as_str(), one.security_context.as_ref()))
+        .chain(ephemeral)
+}
 
 /// Init containers and containers with their paths.
 pub fn containers_of(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {

@@ -110,7 +110,7 @@ const ELSEWHERE: [(&str, &str, &str); 17] = [
         "tokio's own blocking threads",
     ),
     (
-        "crates/cluster/src/tls.rs",
+        "crates/cluster/src/files.rs",
         "fs::metadata(",
         "tokio's own blocking threads",
     ),

@@ -7,7 +7,7 @@
 //! Upstream: github.com/spf13/pflag, component-base/cli/flag, pkg/util/flag/flags.go, pkg/util/taints
 
 use super::Kind;
-use crate::config_files::joined;
+use crate::paths::joined;
 use kubelet_model::config::truth;
 use kubelet_model::duration::{DurationParseError, GoDuration};
 use kubelet_model::quantity::{Quantity, QuantityParseError};

@@ -24,12 +24,11 @@ use kubelet_cluster::{Client, Cluster, Kubeconfig, Server};
 use kubelet_host::HostRoot;
 use kubelet_model::config::Config;
 use kubelet_model::node::NodeView;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 use tokio::sync::watch;
 
 use super::cluster;
+use super::ttl::Ttl;
 
 const CLIENT_TTL: (&str, &str) = (
     "kubelet_certificate_manager_client_ttl_seconds",
@@ -233,42 +232,6 @@ fn names(config: &Config, node: &NodeView) -> ServingNames {
     }
     ips.sort();
     ServingNames { dns, ips }
-}
-
-/// Seconds until a certificate ends, reckoned when somebody looks.
-pub(super) struct Ttl {
-    gauge: Gauge,
-    left: Box<dyn Fn() -> f64 + Send + Sync>,
-}
-
-impl Ttl {
-    pub(super) fn register(
-        (name, help): (&str, &str),
-        client: &Client,
-        until: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
-        registry: &Registry,
-    ) -> prometheus::Result<()> {
-        let clock = client.clock().clone();
-        let left = move || {
-            let left = until().map(|until| until.duration_since(clock.now()).as_secs_f64().trunc());
-            left.unwrap_or(f64::INFINITY)
-        };
-        registry.register(Box::new(Self {
-            gauge: Gauge::new(name, help)?,
-            left: Box::new(left),
-        }))
-    }
-}
-
-impl Collector for Ttl {
-    fn desc(&self) -> Vec<&Desc> {
-        self.gauge.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.gauge.set((self.left)());
-        self.gauge.collect()
-    }
 }
 
 fn client_figures(client: &Client, registry: &Registry) -> prometheus::Result<Listener> {

@@ -48,7 +48,7 @@ use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 
-use super::certificates::Ttl;
+use super::ttl::Ttl;
 use crate::flags::VERSION;
 
 const PROGRAM_TTL: (&str, &str) = (

@@ -6,7 +6,7 @@
 //! Holds: a file of a volume has one source
 //! Upstream: pkg/apis/core/validation/validation.go (validateDownwardAPIVolumeSource, validateProjectedVolumeSource)
 
-use super::containers::{validate_field_ref, validate_resource_ref};
+use super::refs::{validate_field_ref, validate_resource_ref};
 use super::{Problems, list, names, plain};
 use crate::meta;
 use k8s_openapi::api::core::v1::{

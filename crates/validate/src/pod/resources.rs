@@ -7,6 +7,7 @@
 //! Upstream: pkg/apis/core/validation/validation.go (validateResourceRequirements), pkg/apis/core/helper/helpers.go
 
 use super::{Problems, list, names};
+use crate::amounts::amount_of;
 use k8s_openapi::api::core::v1::{PodSpec, ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 use kubelet_model::quantity::Quantity;
@@ -173,11 +174,6 @@ fn sums<'a>(
         }
     }
     together
-}
-
-/// The amount of a resource, if it can be read.
-pub(crate) fn amount_of(amounts: &Amounts, name: &str) -> Option<Quantity> {
-    amounts.get(name)?.0.parse().ok()
 }
 
 /// Amounts that may be anything but negative.

@@ -7,7 +7,7 @@
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateSecurityContext, validatePodSpecSecurityContext,
 //!           validateHostUsers, validateSysctls), pkg/util/sysctl namespaces
 
-use super::{Problems, list, names, windows};
+use super::{Problems, contexts, names, windows};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
@@ -34,20 +34,6 @@ const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/"
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const DOCKER_DEFAULT: &str = "docker/default";
-
-/// Every container of a pod: its path, its name, its security context.
-pub(super) fn contexts(
-    spec: &PodSpec,
-) -> impl Iterator<Item = (String, &str, Option<&SecurityContext>)> {
-    let ephemeral = list(&spec.ephemeral_containers).iter().enumerate();
-    let ephemeral = ephemeral.map(|(index, one)| {
-        let path = format!("spec.ephemeralContainers[{index}]");
-        (path, one.name.as_str(), one.security_context.as_ref())
-    });
-    super::containers_of(spec)
-        .map(|(path, one)| (path, one.name.as_str(), one.security_context.as_ref()))
-        .chain(ephemeral)
-}
 
 /// The pod's own security context and its host namespaces.
 pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {

@@ -7,8 +7,7 @@
 //! Upstream: pkg/apis/core/validation/validation.go (validateWindowsSecurityContextOptions, validateWindowsHostProcessPod,
 //!           validateLinux, validateWindows)
 
-use super::security::contexts;
-use super::{Problems, list, names};
+use super::{Problems, contexts, list, names};
 use k8s_openapi::api::core::v1::{PodSpec, WindowsSecurityContextOptions};
 
 const CREDENTIAL_KIB: usize = 64;

@@ -1,0 +1,42 @@
+//! Whole answers: text, errors, bytes of a type.
+//!
+//! In:    a status and a text
+//! Out:   an answer
+//! Calls: every file that answers
+//! Holds: headers are those that Go's `net/http` sets
+//! Upstream: net/http (Error)
+
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Response, StatusCode};
+
+use crate::body::{Answer, full};
+
+/// A whole body of this type.
+pub(crate) fn bytes(content: Bytes, media_type: &'static str) -> Answer {
+    let mut answer = Response::new(full(content));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer
+}
+
+/// As Go's `fmt.Fprint` leaves it: text in UTF-8.
+pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
+    let mut answer = Response::new(full(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer
+}
+
+/// As Go's `http.Error` writes it: with a newline and the type nailed down.
+pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
+    let mut answer = plain(status, format!("{text}\n"));
+    answer
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,17 @@
+//! Amounts of resources, read where they can be.
+//!
+//! In:    a list of resources
+//! Out:   one amount
+//! Calls: pod, claims
+//! Holds: an amount that cannot be read is told elsewhere, and is none here
+//! Upstream: none
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
+use kubelet_model::quantity::Quantity;
+
+/// The amount of a resource, if it can be read.
+pub(crate) fn amount_of(amounts: &BTreeMap<String, Written>, name: &str) -> Option<Quantity> {
+    amounts.get(name)?.0.parse().ok()
+}
