@@ -12,6 +12,7 @@ pub mod data_dirs;
 pub mod faults;
 pub mod health;
 pub mod host_progress;
+pub(crate) mod metrics;
 pub mod reconciler;
 pub mod records;
 pub mod signal;

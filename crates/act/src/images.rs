@@ -19,18 +19,19 @@ use std::time::Duration;
 
 use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::Client;
-use kubelet_decide::images::pull_credentials::{Credential, full_repository};
+use kubelet_decide::images::pull_credentials::full_repository;
 use kubelet_decide::report::events::ImageMoment;
+use kubelet_decide::shapes::outcome::ResolvedImage;
 use kubelet_decide::shapes::plan::{ImageWanted, PullPolicy};
-use kubelet_decide::shapes::view::ResolvedImage;
+use kubelet_decide::shapes::secrets::Credential;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reason::Reason;
 use prometheus::{IntCounterVec, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::frame::metrics::Making;
 use crate::images::pull_credentials::NodeCredentials;
-use crate::pod::worker_metrics::Making;
 
 /// A pull has the node's turn for so long; after that images of other registries may be pulled beside it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -606,7 +607,7 @@ impl TokenBucket {
 
 #[cfg(test)]
 mod tests {
-    use kubelet_decide::images::pull_credentials::PullSecrets;
+    use kubelet_decide::shapes::secrets::PullSecrets;
     use kubelet_host::HostRoot;
     use kubelet_host::blocking::Blocking;
     use testkit::cri::{StandInConfig, StandInRuntime};

@@ -8,3 +8,4 @@
 
 pub mod cgroup_metrics;
 pub mod container_manager;
+pub(crate) mod limits;

@@ -40,12 +40,20 @@ use tokio::sync::{mpsc, watch};
 use crate::frame::clock::Clock;
 use crate::frame::records::Records;
 use crate::frame::supervisor::{Supervisor, TaskKind};
-use crate::pod::sync_loop::SourceSnapshot;
 
 use file::FileSource;
 use report::{Reporter, SourceReport};
 pub use roots::RootsWish;
 use url::UrlSource;
+
+/// One source's whole set.
+#[derive(Clone, Debug)]
+pub struct SourceSnapshot {
+    /// Which source.
+    pub source: SourceKind,
+    /// All pods it wants.
+    pub pods: Vec<Arc<Pod>>,
+}
 
 /// Manifests in a directory, or one file.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! Holds: no other folder but report asks this one
 //! Upstream: pkg/kubelet/pod_workers.go, pkg/kubelet/kuberuntime
 
+pub mod admission;
 pub mod adopt;
 pub mod container_start;
 pub mod cut_off;

@@ -8,7 +8,6 @@
 //!           pkg/kubelet/qos/policy.go, pkg/kubelet/cm/helpers_linux.go,
 //!           pkg/kubelet/kuberuntime/kuberuntime_container_linux.go
 
-pub mod admission;
 pub mod cgroups;
 
 #[cfg(test)]

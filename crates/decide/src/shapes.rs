@@ -6,7 +6,16 @@
 //! Holds: nothing here imports a folder that decides
 //! Upstream: see each file
 
+pub mod env_files;
+pub mod exits;
+pub mod life;
+pub mod memory;
 pub mod outcome;
+pub mod paths;
 pub mod plan;
 pub mod record;
+pub mod rejection;
+pub mod secrets;
 pub mod view;
+pub mod waiting;
+pub mod work;

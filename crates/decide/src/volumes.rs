@@ -12,8 +12,6 @@
 
 pub mod projected;
 pub mod references;
-
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::core::v1;
@@ -26,50 +24,24 @@ use kubelet_model::reason::Reason;
 
 use crate::resources::cgroups::{every_pod_cgroup_path, pod_cgroup, pod_memory_limit};
 use crate::resources::quantity_bytes;
-use crate::shapes::plan::{HostWork, LogLink, Medium, PayloadWork};
-use crate::shapes::view::{PodView, Waiting};
+use crate::shapes::paths::OwnKind;
+use crate::shapes::paths::SUB_PATHS;
+use crate::shapes::paths::empty_dir_marker;
+use crate::shapes::paths::log_dir;
+use crate::shapes::paths::log_dir_name;
+use crate::shapes::paths::marker_below;
+use crate::shapes::paths::pod_dir;
+use crate::shapes::paths::volumes;
+use crate::shapes::view::PodView;
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::Leaving;
+use crate::shapes::work::Mark;
+use crate::shapes::work::VolumeWork;
+use crate::shapes::work::{HostWork, LogLink, Medium, PayloadWork};
 use crate::volumes::projected::{PayloadView, volume_payload};
 
 #[cfg(test)]
 mod tests;
-
-/// `ROOT/pods/<uid>`.
-pub fn pod_dir(pod: &Pod, node: &NodeView) -> String {
-    format!("{}/pods/{}", node.root_dir, pod.uid)
-}
-
-/// `ROOT/pods/<uid>/etc-hosts`.
-pub fn hosts_path(pod: &Pod, node: &NodeView) -> String {
-    format!("{}/etc-hosts", pod_dir(pod, node))
-}
-
-/// `<pod logs dir>/<namespace>_<name>_<uid>`.
-pub fn log_dir(pod: &Pod, node: &NodeView) -> String {
-    format!("{}/{}", node.pod_logs_dir, log_dir_name(pod))
-}
-
-/// The last part of [`log_dir`].
-pub fn log_dir_name(pod: &Pod) -> String {
-    let name = &pod.full_name;
-    format!("{}_{}_{}", name.namespace, name.name, pod.uid)
-}
-
-/// Where each volume lies on the host, by volume name.
-pub fn volume_paths(pod: &Pod, node: &NodeView) -> BTreeMap<String, String> {
-    let mut paths = BTreeMap::new();
-    for volume in volumes(pod) {
-        if let Some(kind) = OwnKind::of(volume) {
-            paths.insert(volume.name.clone(), kind.path(pod, node, &volume.name));
-        } else if let Some(host_path) = &volume.host_path {
-            paths.insert(volume.name.clone(), host_path.path.clone());
-        }
-    }
-    paths
-}
-
-/// Tells one content of a volume from another, within one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(u64);
 
 impl Mark {
     fn of(payload: &Payload) -> Self {
@@ -80,15 +52,6 @@ impl Mark {
         }
         Self(hasher.finish())
     }
-}
-
-/// Host work, and what the files of volumes are once it is done.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct VolumeWork {
-    /// What to do, in order.
-    pub work: Vec<HostWork>,
-    /// Marks of the files it writes, by volume name.
-    pub written: BTreeMap<String, Mark>,
 }
 
 /// All that must stand before the pod's first container starts; or which volume can not be had, in upstream's words.
@@ -186,62 +149,6 @@ fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &m
         at: view.now.steady,
     }));
 }
-
-/// Kinds of volumes that lie in the pod's own directory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OwnKind {
-    EmptyDir,
-    ConfigMap,
-    Secret,
-    DownwardApi,
-    Projected,
-}
-
-impl OwnKind {
-    fn of(volume: &v1::Volume) -> Option<Self> {
-        [
-            (volume.empty_dir.is_some(), Self::EmptyDir),
-            (volume.config_map.is_some(), Self::ConfigMap),
-            (volume.secret.is_some(), Self::Secret),
-            (volume.downward_api.is_some(), Self::DownwardApi),
-            (volume.projected.is_some(), Self::Projected),
-        ]
-        .into_iter()
-        .find_map(|(is, kind)| is.then_some(kind))
-    }
-
-    /// The plugin's name as directories have it.
-    fn directory(self) -> &'static str {
-        match self {
-            Self::EmptyDir => "kubernetes.io~empty-dir",
-            Self::ConfigMap => "kubernetes.io~configmap",
-            Self::Secret => "kubernetes.io~secret",
-            Self::DownwardApi => "kubernetes.io~downward-api",
-            Self::Projected => "kubernetes.io~projected",
-        }
-    }
-
-    fn path(self, pod: &Pod, node: &NodeView, name: &str) -> String {
-        format!("{}/{}", pod_dir(pod, node), self.below(name))
-    }
-
-    /// Below the pod's directory.
-    fn below(self, name: &str) -> String {
-        format!("volumes/{}/{name}", self.directory())
-    }
-}
-
-fn empty_dir_marker(pod: &Pod, node: &NodeView, name: &str) -> String {
-    format!("{}/{}", pod_dir(pod, node), marker_below(name))
-}
-
-/// Below the pod's directory.
-fn marker_below(name: &str) -> String {
-    format!("plugins/kubernetes.io~empty-dir/{name}")
-}
-
-/// Parts of volumes, below the pod's directory.
-const SUB_PATHS: &str = "volume-subpaths";
 
 fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec().security_context.as_ref()?;
@@ -408,20 +315,7 @@ fn cgroup_paths(pod: &Pod, node: &NodeView) -> Vec<String> {
         .collect()
 }
 
-/// Whether the pod itself goes, or only what it used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// Its source does not name it any more.
-    Yes,
-    /// It ended and stays to be looked at.
-    No,
-}
-
 fn is_in_memory(volume: &v1::Volume) -> bool {
     let source = volume.empty_dir.as_ref();
     source.and_then(|source| source.medium.as_deref()) == Some("Memory")
-}
-
-fn volumes(pod: &Pod) -> &[v1::Volume] {
-    pod.spec().volumes.as_deref().unwrap_or_default()
 }

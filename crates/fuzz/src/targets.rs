@@ -19,7 +19,8 @@ use kubelet_decide::config::effective::effective;
 use kubelet_decide::config::validate::{HostFacts, validate};
 use kubelet_decide::container::labels;
 use kubelet_decide::images::pull_credentials::{DockerConfigForm, Keyring};
-use kubelet_decide::resources::{self, admission};
+use kubelet_decide::pod::admission;
+use kubelet_decide::resources;
 use kubelet_decide::sources::manifest::{
     StaticSource, apply_v1_defaults, decode_manifest, identify_static_pod, locate_field,
     unbuilt_fields, validate_static_pod,

@@ -16,7 +16,7 @@ mod tests;
 use std::path::Path;
 
 use kubelet_decide::container::dns::{ResolvConfError, parse_resolv_conf};
-use kubelet_decide::resources::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
+use kubelet_decide::pod::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::CgroupVersion;
 use kubelet_host::files::{FileError, filesystem_figures, read_text_bounded};

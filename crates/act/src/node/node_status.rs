@@ -25,12 +25,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::frame::clock::Clock;
+use crate::frame::metrics::{Making, opts};
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, RoundResult, WakeReason};
 use crate::images::image_list::ImageSet;
 use crate::node::node_facts::ClusterFacts;
 use crate::node::runtime_up::RuntimeState;
 use crate::observe::pleg::PlegHandle;
-use crate::pod::worker_metrics::{Making, opts};
 use crate::report::events::Events;
 
 /// Between tries to register: doubles up to the longest.

@@ -21,8 +21,8 @@ use prometheus::{IntGaugeVec, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::frame::metrics::opts;
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, WakeReason};
-use crate::pod::worker_metrics::opts;
 
 /// Between two questions, answered or not.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use kubelet_model::observed::ObservedPod;
 use prometheus::{Gauge, Histogram, HistogramTimer, IntCounter, IntGauge, IntGaugeVec, Registry};
 use tokio::time::Instant;
 
-use crate::pod::worker_metrics::{Making, histogram, opts};
+use crate::frame::metrics::{Making, histogram, opts};
 
 /// The families of the relister.
 #[derive(Debug)]

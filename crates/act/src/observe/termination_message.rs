@@ -15,7 +15,7 @@ use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::{HostRoot, beneath};
 use kubelet_model::ids::PodUid;
 
-use crate::pod::orphan::owner_of_logs;
+use kubelet_decide::shapes::paths::owner_of_logs;
 
 const FILE_BYTES: u64 = 4096;
 const LOG_BYTES: usize = 2048;

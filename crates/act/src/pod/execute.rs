@@ -14,14 +14,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use kubelet_cri::{Client, CriError, Happened};
-use kubelet_decide::container::env_file::EnvFileRead;
 use kubelet_decide::pod::pod_plan::leaves_less_grace;
 use kubelet_decide::report::events::{self, ImageMoment, Kill, PodEvent};
+use kubelet_decide::shapes::env_files::EnvFileRead;
 use kubelet_decide::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
 use kubelet_decide::shapes::plan::{
-    Action, HostWork, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
+    Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
 };
 use kubelet_decide::shapes::view::{Desire, Now, Order};
+use kubelet_decide::shapes::work::HostWork;
 use kubelet_host::blocking::Lane;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;

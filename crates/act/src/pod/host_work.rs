@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet_decide::container::env_file::{
-    EnvFileProblem, EnvFileRead, EnvFileText, EnvFileValues, READ_LIMIT, env_file_value,
+    EnvFileProblem, EnvFileText, READ_LIMIT, env_file_value,
 };
-use kubelet_decide::shapes::plan::{HostWork, LogLink, Medium, PayloadWork};
+use kubelet_decide::shapes::env_files::{EnvFileRead, EnvFileValues};
+use kubelet_decide::shapes::work::{HostWork, LogLink, Medium, PayloadWork};
 use kubelet_host::HostRoot;
 use kubelet_host::beneath::Mounts;
 use kubelet_host::blocking::{About, Blocking, Lane};
-use kubelet_host::cgroup::{CgroupLimits, Cgroups};
+use kubelet_host::cgroup::Cgroups;
 use kubelet_host::files::{self, Durability};
 use kubelet_host::ownership::{self, Access, ChangePolicy};
 use kubelet_host::remove::{Kept, Turn};
@@ -30,6 +31,7 @@ use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 use crate::frame::reconciler::RoundError;
+use crate::resources::limits::limits_of;
 
 mod removal;
 #[cfg(test)]
@@ -384,10 +386,7 @@ impl Host {
         host_path::check_host_path(&self.root, path, kind).map_err(|e| text(&e))
     }
 
-    fn make_cgroup(
-        &self,
-        pod: &kubelet_decide::resources::cgroups::Cgroup,
-    ) -> Result<(), HostWorkError> {
+    fn make_cgroup(&self, pod: &kubelet_decide::shapes::work::Cgroup) -> Result<(), HostWorkError> {
         let Some(cgroups) = &self.cgroups else {
             return Ok(());
         };
@@ -562,18 +561,5 @@ fn warn_unchanged(unchanged: Option<files::FileError>) {
     if let Some(error) = unchanged {
         let why = RoundError::of(&error);
         tracing::warn!(error = %why, "Owner or mode of a file in a volume could not be changed");
-    }
-}
-
-/// A decided cgroup as the writer of cgroups takes it.
-pub(crate) fn limits_of(cgroup: &kubelet_decide::resources::cgroups::Cgroup) -> CgroupLimits {
-    CgroupLimits {
-        cpu_shares: cgroup.cpu_shares,
-        cpu_quota_us: cgroup.cpu_quota_us,
-        cpu_period_us: cgroup.cpu_period_us,
-        memory_limit: cgroup.memory_limit,
-        pids_max: cgroup.pids_limit,
-        hugetlb: cgroup.hugetlb.clone(),
-        ..CgroupLimits::default()
     }
 }

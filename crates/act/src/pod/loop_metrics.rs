@@ -14,7 +14,8 @@ use std::sync::Arc;
 use kubelet_model::pod::Pod;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::pod::worker_metrics::{Making, WorkerMetrics};
+use crate::frame::metrics::Making;
+use crate::pod::worker_metrics::WorkerMetrics;
 
 /// Annotation of the API's copy of a static pod.
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";

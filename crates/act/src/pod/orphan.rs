@@ -7,7 +7,6 @@
 //! Upstream: pkg/kubelet/pod_workers.go (runtime-only pods), pkg/kubelet/kuberuntime/kuberuntime_gc.go (parsePodUIDFromLogsDirectory)
 
 use kubelet_model::ids::{PodFullName, PodUid};
-use kubelet_model::names::BadName;
 use kubelet_model::pod::Pod;
 
 /// The pod of this UID; one without names gets a name of its own, so that it never stands in another pod's way.
@@ -26,44 +25,9 @@ pub fn orphan_pod(uid: &PodUid, namespace: &str, name: &str) -> Pod {
     Pod::orphan(uid.clone(), full_name)
 }
 
-/// Whose directory of logs this is: `<namespace>_<name>_<uid>`.
-///
-/// # Errors
-/// What is wrong with the name: the directory is no pod's.
-pub fn owner_of_logs(directory: &str) -> Result<(PodUid, PodFullName), BadName> {
-    let mut parts = directory.splitn(3, '_');
-    let mut part = || parts.next().unwrap_or_default();
-    let full_name = PodFullName::parse(part(), part())?;
-    Ok((PodUid::parse(part())?, full_name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_of_logs_names_a_pod_or_nothing() {
-        let (uid, name) = owner_of_logs("default_web-node_7f3c").unwrap();
-        assert_eq!(
-            (uid.as_str(), name.to_string().as_str()),
-            ("7f3c", "default/web-node")
-        );
-        for bad in [
-            "",
-            "_",
-            "__",
-            "default_x_",
-            "default__u",
-            "_x_u",
-            "default_x_.",
-            "default_x_..",
-            "default_x",
-            "a_b_c_d",
-            "lost+found",
-        ] {
-            assert!(owner_of_logs(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn names_that_lead_elsewhere_name_nothing() {

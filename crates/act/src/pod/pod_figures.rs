@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::pod::lifecycle::{Lifecycle, TerminationCause};
+use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
 use kubelet_decide::shapes::outcome::{Effect, Outcome};
 use kubelet_decide::shapes::plan::{Action, PodPlan};
 use kubelet_decide::shapes::view::Desire;
-use kubelet_decide::volumes::Leaving;
+use kubelet_decide::shapes::work::Leaving;
 use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, Pod};
 
 use crate::pod::worker_metrics::WorkerMetrics;

@@ -36,11 +36,12 @@ use crate::pod::execute::Executor;
 use crate::pod::host_work::Host;
 use crate::pod::pod_worker::WorkerParts;
 use crate::pod::start_width::StartWidth;
-use crate::pod::sync_loop::{AdmissionParts, SourceSnapshot, SyncInputs, SyncLoop};
+use crate::pod::sync_loop::{AdmissionParts, SyncInputs, SyncLoop};
 use crate::pod::timeline::Timeline;
 use crate::pod::worker_metrics::WorkerMetrics;
 use crate::report::events::Events;
 use crate::report::status::StatusHandle;
+use crate::sources::SourceSnapshot;
 
 /// What the pod path is made of.
 #[derive(Debug)]

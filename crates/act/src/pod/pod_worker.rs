@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubelet_decide::pod::cut_off::Starts;
-use kubelet_decide::pod::lifecycle::Lifecycle;
-use kubelet_decide::pod::memory::{FirstLook, NextLook, PodMemory, entry};
+use kubelet_decide::pod::memory::entry;
 use kubelet_decide::pod::pod_plan::pod_plan;
 use kubelet_decide::pod::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::report::pod_status::{ShownWaits, pod_status, shown_waits};
+use kubelet_decide::shapes::life::Lifecycle;
+use kubelet_decide::shapes::memory::{FirstLook, NextLook, PodMemory};
 use kubelet_decide::shapes::outcome::Outcome;
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::record::PodRecord;

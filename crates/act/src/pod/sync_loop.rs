@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::pod::lifecycle::TerminationCause;
+use kubelet_decide::pod::admission::Claim;
 use kubelet_decide::report::events::duplicate_name;
 use kubelet_decide::report::pod_status::reads_same;
-use kubelet_decide::resources::admission::Claim;
+use kubelet_decide::shapes::life::TerminationCause;
 use kubelet_decide::shapes::record::PodRecord;
 use kubelet_decide::shapes::view::{Desire, Order};
 use kubelet_decide::sources::desired::{DesiredPods, PodChange, merge};
@@ -48,15 +48,7 @@ use crate::pod::loop_metrics::LoopMetrics;
 use crate::pod::orphan::orphan_pod;
 use crate::pod::pod_worker::{PodWorker, WorkerEvent, WorkerParts};
 use crate::pod::timeline::Stage;
-
-/// One source's whole set.
-#[derive(Clone, Debug)]
-pub struct SourceSnapshot {
-    /// Which source.
-    pub source: SourceKind,
-    /// All pods it wants.
-    pub pods: Vec<Arc<Pod>>,
-}
+use crate::sources::SourceSnapshot;
 
 /// How the loop hears of things.
 #[derive(Debug)]

@@ -30,8 +30,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::frame::away::{Away, is_of_server};
+use crate::frame::metrics::{Making, histogram};
 use crate::frame::reconciler::{self, Reconciler, RoundError, RoundResult, WakeReason};
-use crate::pod::worker_metrics::{Making, histogram};
 use crate::report::status::StatusHandle;
 
 /// Calls in flight, over all pods.

@@ -14,7 +14,7 @@ use std::time::Instant;
 use kubelet_host::cgroup::{CgroupError, CgroupLimits, CgroupVersion, Cgroups};
 use prometheus::{HistogramVec, Registry};
 
-use crate::pod::worker_metrics::{Making, histogram};
+use crate::frame::metrics::{Making, histogram};
 
 /// The tree.
 #[derive(Debug)]

@@ -20,8 +20,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubelet_decide::pod::phase::is_final;
 use kubelet_decide::resources::cgroups::{
-    Cgroup, PodsAllowance, pods_root_cgroup, pods_root_path, qos_cgroups, tier_path,
+    PodsAllowance, pods_root_cgroup, pods_root_path, qos_cgroups, tier_path,
 };
+use kubelet_decide::shapes::work::Cgroup;
 use kubelet_host::Blocking;
 use kubelet_host::blocking::About;
 use kubelet_host::cgroup::{CgroupError, Cgroups, PodCgroup, list_pod_cgroups};
@@ -30,7 +31,7 @@ use kubelet_model::pod::{Pod, QosClass, SourceKind};
 use tokio::sync::watch;
 
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, WakeReason};
-use crate::pod::host_work::limits_of;
+use crate::resources::limits::limits_of;
 use kubelet_model::reported::ReportedPods;
 
 pub use node::{ContainerManagerError, NodePrepared, prepare_node};

@@ -12,7 +12,7 @@ use kubelet_cluster::pods::PodSet;
 use kubelet_model::pod::SourceKind;
 use tokio::sync::{mpsc, watch};
 
-use crate::pod::sync_loop::SourceSnapshot;
+use crate::sources::SourceSnapshot;
 
 /// Hands sets on until nobody takes them, or the watch has ended.
 pub async fn follow(

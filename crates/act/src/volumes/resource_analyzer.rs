@@ -24,8 +24,8 @@ use kubelet_model::ids::PodUid;
 use prometheus::{HistogramVec, Registry};
 use tokio::sync::watch;
 
+use crate::frame::metrics::{Making, histogram};
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, WakeReason};
-use crate::pod::worker_metrics::{Making, histogram};
 use kubelet_model::reported::ReportedPods;
 
 /// Entries looked at in one volume; more make the figures a lower bound.

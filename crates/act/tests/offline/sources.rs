@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use kubelet_act::pod::sync_loop::SourceSnapshot;
+use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source::follow;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;

@@ -6,6 +6,7 @@
 //! Holds: messages are upstream's texts; people and programs match on them
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_container.go (ErrCreateContainerConfig)
 
+use kubelet_model::objects::ObjectState;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
@@ -53,4 +54,21 @@ pub fn pod_text(pod: &Pod) -> String {
         "{}_{}({})",
         pod.full_name.name, pod.full_name.namespace, pod.uid
     )
+}
+
+/// Upstream's error for an object that can not be had.
+pub(crate) fn object_text<T>(
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    state: Option<&ObjectState<T>>,
+) -> String {
+    match state {
+        Some(ObjectState::Absent { .. }) => format!("{kind} \"{name}\" not found"),
+        Some(ObjectState::Asked { why } | ObjectState::Unknown { why }) => why.clone(),
+        // Known is no error; without an entry nobody was asked to watch it.
+        Some(ObjectState::Known(_)) | None => {
+            format!("object \"{namespace}\"/\"{name}\" not registered")
+        }
+    }
 }

@@ -20,12 +20,12 @@ use kubelet_model::pod::Pod;
 
 pub use crate::container::config_problem::ConfigProblem;
 use crate::container::env::{Env, EnvView, container_env};
-use crate::container::env_file::EnvFileValues;
 use crate::container::hosts_file::{HOSTS_PATH, mounts_hosts_file};
 use crate::container::labels::{container_annotations, container_labels};
 pub use crate::container::security::ImageUser;
 use crate::container::security::{check_run_as_non_root, container_security_context};
 use crate::resources::{SwapController, container_resources};
+use crate::shapes::env_files::EnvFileValues;
 
 #[cfg(test)]
 mod tests;

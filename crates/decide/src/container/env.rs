@@ -16,11 +16,11 @@ use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, Services};
 use kubelet_model::pod::Pod;
 
 use crate::container::config_problem::ConfigProblem;
+use crate::container::config_problem::object_text;
 pub use crate::container::downward::ordered_pod_ips;
 use crate::container::downward::{env_field, env_resource};
-use crate::container::env_file::EnvFileValues;
 use crate::container::services::service_variables;
-use crate::volumes::projected::object_text;
+use crate::shapes::env_files::EnvFileValues;
 
 #[cfg(test)]
 mod tests;

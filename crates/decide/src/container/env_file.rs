@@ -7,8 +7,6 @@
 //!        empty counts as not there, whatever its file says
 //! Upstream: pkg/kubelet/util/env/env_util.go (ParseEnv), pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables); 1.36; differences:
 //!           a file is read no further than 1 MiB, and must be a regular one
-
-use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::core::v1;
@@ -17,50 +15,13 @@ use kubelet_model::pod::Pod;
 
 use crate::container::config_problem::ConfigProblem;
 use crate::container::downward::quoted;
-use crate::volumes::volume_paths;
+use crate::shapes::env_files::EnvFileRead;
+use crate::shapes::paths::volume_paths;
 
 /// As far as this a file is read, bytes.
 pub const READ_LIMIT: u64 = 1 << 20;
 /// A line of this length or more is none (bufio.MaxScanTokenSize).
 const LONGEST_LINE: usize = 64 * 1024;
-
-/// A file to look into before a start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvFileRead {
-    /// Place of the variable in the container's `env`.
-    pub index: usize,
-    /// Where its volume lies on the host.
-    pub volume_path: String,
-    /// The file below it.
-    pub path: String,
-    /// The key looked for.
-    pub key: String,
-    /// Whether it may be missing.
-    pub optional: bool,
-}
-
-/// Values by place in `env`; `None` is an optional one that is not there.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct EnvFileValues(BTreeMap<usize, Option<Vec<u8>>>);
-
-impl fmt::Debug for EnvFileValues {
-    /// Places alone: values may be secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl EnvFileValues {
-    /// Takes in what was found.
-    pub fn insert(&mut self, index: usize, value: Option<Vec<u8>>) {
-        self.0.insert(index, value);
-    }
-
-    /// What was found for a variable; `None` when it was not looked for.
-    pub(crate) fn get(&self, index: usize) -> Option<Option<&[u8]>> {
-        self.0.get(&index).map(|value| value.as_deref())
-    }
-}
 
 /// What was read of a file.
 #[derive(Clone, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1;
@@ -16,36 +15,13 @@ use kubelet_model::objects::ObjectState;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::shapes::secrets::Credential;
+use crate::shapes::secrets::DockerConfigError;
+use crate::shapes::secrets::PullSecrets;
 use crate::shapes::view::PodView;
 
 /// Whose credentials are meant when an image names no registry.
 const DEFAULT_REGISTRY: &str = "index.docker.io";
-
-/// User and password for one registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// User.
-    pub username: String,
-    /// Password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential")
-    }
-}
-
-/// A text that is no docker configuration. Says nothing of its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DockerConfigError {
-    /// It is not JSON, or of another shape.
-    #[error("docker configuration cannot be read")]
-    Unreadable,
-    /// An `auth` is not the base64 of a user and a password.
-    #[error("unable to parse auth field, must be formatted as base64(username:password)")]
-    Auth,
-}
 
 /// In which form a docker configuration is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,29 +251,6 @@ pub fn full_repository(image: &str) -> String {
 
 fn has_upper(text: &str) -> bool {
     text.chars().any(|c| c.is_uppercase())
-}
-
-/// What a pod brings along for its pulls.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PullSecrets {
-    /// For this image, in the order in which they are tried; before those of the node.
-    pub credentials: Vec<Credential>,
-    /// Names of pull secrets that could not be had; the pull goes on without them.
-    pub missing: Vec<String>,
-    /// One of them is no docker configuration: the pull fails with this.
-    pub unreadable: Option<DockerConfigError>,
-}
-
-impl PullSecrets {
-    /// The text of the event `FailedToRetrieveImagePullSecret`, where some are missing.
-    pub fn warning(&self) -> Option<String> {
-        (!self.missing.is_empty()).then(|| {
-            format!(
-                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                self.missing.join(", ")
-            )
-        })
-    }
 }
 
 /// The pod's credentials for an image.

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use kubelet_model::reason::Reason;
 
-use crate::report::pod_status::{LOST_CODE, LOST_MESSAGE};
-use crate::resources::admission::{REJECTED_PREFIX, Rejection};
+use crate::shapes::exits::{LOST_CODE, LOST_MESSAGE};
 use crate::shapes::record::{EndReason, Ended, PodRecord, RecordedExit};
+use crate::shapes::rejection::{REJECTED_PREFIX, Rejection};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
 pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {

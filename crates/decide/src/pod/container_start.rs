@@ -28,10 +28,14 @@ use crate::images::pull_credentials::{pull_secrets, waits_for_pull_secrets};
 use crate::pod::restart::{back_off_key, gap_text};
 use crate::pod::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::resources::SwapController;
-use crate::shapes::plan::{Action, HostWork, ImageWanted, LogLink, PullPolicy, StartContainer};
+use crate::shapes::outcome::ResolvedImage;
+use crate::shapes::paths::{hosts_path, log_dir, pod_dir, volume_paths};
+use crate::shapes::plan::{Action, ImageWanted, PullPolicy, StartContainer};
 use crate::shapes::record::RecordedExit;
-use crate::shapes::view::{PodView, ResolvedImage, Waiting};
-use crate::volumes::{hosts_path, log_dir, log_link_stem, pod_dir, sub_path_target, volume_paths};
+use crate::shapes::view::PodView;
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::{HostWork, LogLink};
+use crate::volumes::{log_link_stem, sub_path_target};
 
 /// While a pull is held back, presence of the image is looked at again this often.
 const HELD_IMAGE_RECHECK: SignedDuration = SignedDuration::from_secs(10);

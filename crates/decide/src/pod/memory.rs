@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use kubelet_model::disk::PodDirs;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
@@ -21,15 +20,24 @@ use kubelet_model::reason::Reason;
 use crate::pod::adopt::record_of_status;
 use crate::pod::cut_off::{Starts, starts_of};
 use crate::pod::deadline::end_of;
-use crate::pod::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
-use crate::pod::restart::{BackOff, Gaps, lengthen};
-use crate::report::pod_status::{exit_of, exit_of_lost};
-use crate::resources::admission::Rejection;
+use crate::pod::lifecycle::step;
+use crate::pod::restart::{Gaps, lengthen};
+use crate::shapes::exits::{exit_of, exit_of_lost};
+use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
+use crate::shapes::memory::FirstLook;
+use crate::shapes::memory::NextLook;
+use crate::shapes::memory::PodMemory;
+use crate::shapes::memory::Prepared;
+use crate::shapes::memory::Retry;
+use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
 use crate::shapes::plan::PodPlan;
+use crate::shapes::record::BackOff;
 use crate::shapes::record::{BootMoment, Ended, ImageBackOff, PodRecord, TerminatingRecord};
-use crate::shapes::view::{Desire, Now, Order, PodView, Prepared, ResolvedImage, Waiting};
-use crate::volumes::{Leaving, Mark};
+use crate::shapes::rejection::Rejection;
+use crate::shapes::view::{Desire, Now, Order, PodView};
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::Leaving;
 
 /// Longest wait before something that failed is tried again, seconds.
 const LONGEST_RETRY_SECONDS: i64 = 10;
@@ -39,79 +47,6 @@ const MOST_FAILURES: u32 = 16;
 
 /// Before the runtime is asked again to remove what it could not remove, and nobody waits for.
 const GARBAGE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
-
-/// What a pod's worker remembers.
-#[derive(Clone, Debug)]
-pub struct PodMemory {
-    /// Where the pod stands in its life.
-    pub life: Lifecycle,
-    /// What survives a restart of the kubelet.
-    pub record: PodRecord,
-    /// Whether the record was held against the node.
-    pub first_look: FirstLook,
-    /// Steady time from which the pod's deadline counts; `None` before it is taken up.
-    pub active_since: Option<Timestamp>,
-    /// Containers that are to start, by name.
-    pub attempts: BTreeMap<String, StartAttempt>,
-    /// What failed of the pod as a whole.
-    pub retry: Retry,
-    /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
-    pub garbage_at: Option<Timestamp>,
-    /// Whether its host side stands.
-    pub prepared: Prepared,
-    /// What the disk was seen to hold of the pod; asked for before it is taken down alone.
-    pub dirs: Option<PodDirs>,
-    /// What the files of its volumes were when this process last wrote them, by volume name.
-    pub written: BTreeMap<String, Mark>,
-}
-
-/// The first look of this process at the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstLook {
-    /// Not yet; whether the pod had a directory when its worker began. A record may be lost, what ran here has one all the same.
-    Due {
-        /// It had one.
-        had_directory: bool,
-    },
-    /// Done.
-    Done,
-}
-
-/// What is remembered of a container that is to start, until it runs.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StartAttempt {
-    /// Its image, made sure of for the next start.
-    pub image: Option<ResolvedImage>,
-    /// Why the last try came to nothing.
-    pub waiting: Option<Waiting>,
-    /// The runtime refused to start its newest instance: that one is not tried again.
-    pub is_refused: bool,
-    /// Not tried before this time.
-    pub held_until: Option<Timestamp>,
-    /// Tries that failed. Only that it runs starts the count anew: an earlier step of the next try that succeeds, such as the look
-    /// at its image, does not.
-    pub tries: u32,
-}
-
-/// What failed of the pod as a whole, and when it is tried again.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Retry {
-    /// Nothing is tried before this time.
-    pub at: Option<Timestamp>,
-    /// How many plans in a row have failed in this state of its life.
-    pub failures: u32,
-    /// Why, as status shows it.
-    pub waiting: Option<Waiting>,
-}
-
-/// What must be looked at after a plan, besides what its steps touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextLook {
-    /// Nothing.
-    AsTouched,
-    /// The whole pod: nobody knows what a step has done.
-    Whole,
-}
 
 /// A state of life that a pod goes over to, with what is decided at that moment.
 #[derive(Clone, Debug, PartialEq)]

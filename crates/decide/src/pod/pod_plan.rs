@@ -20,13 +20,16 @@ use crate::pod::container_start::{Readiness, container_start};
 use crate::pod::deadline::deadline;
 use crate::pod::garbage::{dead_instances, dead_sandboxes};
 use crate::pod::init_containers::{InitPlan, init_plan};
-use crate::pod::lifecycle::{Lifecycle, Terminating, TerminationCause};
 use crate::pod::phase::{Standing, standing};
 use crate::pod::restart::should_start;
 use crate::pod::runtime_class::runtime_handler;
+use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
+use crate::shapes::memory::Prepared;
 use crate::shapes::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopWhy};
-use crate::shapes::view::{Desire, NetworkState, PodView, Prepared, Waiting};
-use crate::volumes::{Leaving, instance_logs, payload_updates, prepare_work, release_work};
+use crate::shapes::view::{Desire, NetworkState, PodView};
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::Leaving;
+use crate::volumes::{instance_logs, payload_updates, prepare_work, release_work};
 
 /// The least that a container gets to end, seconds.
 const MINIMUM_GRACE_SECONDS: i64 = 2;

@@ -14,9 +14,9 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedContainer};
 use kubelet_model::pod::{Pod, RestartPolicy};
-use serde::{Deserialize, Serialize};
 
 use crate::shapes::plan::{Action, PodPlan};
+use crate::shapes::record::BackOff;
 
 /// Bounds of a back-off, seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +41,6 @@ impl Gaps {
             cap: node.max_backoff_seconds,
         }
     }
-}
-
-/// A doubling back-off as data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackOff {
-    /// What it is about (image and name); another key starts anew.
-    pub key: String,
-    /// Gap that must pass after the next failure, seconds.
-    pub seconds: i64,
-    /// When it was last lengthened.
-    pub updated: Timestamp,
 }
 
 impl BackOff {

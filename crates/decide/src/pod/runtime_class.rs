@@ -14,7 +14,8 @@ use kubelet_model::objects::RuntimeClasses;
 use kubelet_model::reason::Reason;
 
 use crate::container::container_config::RecursiveReadOnly;
-use crate::shapes::view::{PodView, Waiting};
+use crate::shapes::view::PodView;
+use crate::shapes::waiting::Waiting;
 
 /// The handler of the pod's class.
 pub(crate) fn runtime_handler(view: &PodView<'_>) -> Result<String, Waiting> {

@@ -21,10 +21,11 @@ use kubelet_model::reason::Reason;
 use crate::container::config_problem::pod_text;
 use crate::container::dns::pod_dns;
 use crate::container::downward::quoted;
-use crate::resources::admission::Rejection;
 use crate::shapes::plan::{Action, PodPlan, StopContainer, StopWhy};
 use crate::shapes::record::EndReason;
-use crate::shapes::view::{PodView, Waiting};
+use crate::shapes::rejection::Rejection;
+use crate::shapes::view::PodView;
+use crate::shapes::waiting::Waiting;
 
 #[cfg(test)]
 mod tests;

@@ -13,25 +13,23 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};
+use kubelet_model::observed::{ContainerState, ObservedContainer};
 use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::container::container_config::{RecursiveReadOnly, is_recursive_read_only};
-use crate::pod::lifecycle::Lifecycle;
 use crate::pod::phase::{Phase, current_phase, is_final};
 use crate::pod::runtime_class::recursive_read_only;
 use crate::report::status_write::OWN_CONDITIONS;
-use crate::resources::admission::Rejection;
 use crate::resources::qos_class;
+use crate::shapes::exits::exit_of;
+use crate::shapes::life::Lifecycle;
 use crate::shapes::plan::PodPlan;
 use crate::shapes::record::{Ended, RecordedExit};
-use crate::shapes::view::{PodView, Waiting};
+use crate::shapes::rejection::Rejection;
+use crate::shapes::view::PodView;
+use crate::shapes::waiting::Waiting;
 
-/// Of a container that ended unseen.
-pub(crate) const LOST_CODE: i32 = 137;
-pub(crate) const LOST_MESSAGE: &str =
-    "The container could not be located when the pod was terminated";
 /// Most bytes of one termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 
@@ -480,38 +478,6 @@ fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
         waiting: Some(waiting),
         ..Default::default()
     }
-}
-
-/// An observed exit in the form in which exits are kept.
-pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
-    RecordedExit {
-        id: container.id.to_string(),
-        sandbox: container.sandbox.to_string(),
-        code: exit.code,
-        reason: exit.reason.clone(),
-        message: exit.message.clone(),
-        started_at: exit.started_at,
-        finished_at: exit.finished_at,
-        image: container.image.clone(),
-        image_ref: container.image_ref.clone(),
-        attempt: container.attempt,
-        counts_from: None,
-    }
-}
-
-/// What is said of a container that was seen to run, should it never be seen again: upstream's words and code.
-pub fn exit_of_lost(container: &ObservedContainer) -> Option<RecordedExit> {
-    let ContainerState::Running { started_at } = container.state else {
-        return None;
-    };
-    let unknown = Exit {
-        code: LOST_CODE,
-        reason: Reason::ContainerStatusUnknown.to_string(),
-        message: LOST_MESSAGE.to_owned(),
-        started_at,
-        finished_at: started_at,
-    };
-    Some(exit_of(container, &unknown))
 }
 
 /// A container's id as the API has it: the runtime's name, then the runtime's id.

@@ -17,6 +17,8 @@ use crate::resources::{
     MIN_SHARES, Overhead, hugepages, limits_declared, memory_bytes, milli_cpu, milli_cpu_to_quota,
     milli_cpu_to_shares, pod_requests, qos_class,
 };
+use crate::shapes::work::Cgroup;
+use crate::shapes::work::PodCgroup;
 
 #[cfg(test)]
 mod tests;
@@ -27,28 +29,6 @@ const ALL_PODS: &str = "kubepods";
 const POD_PREFIX: &str = "pod";
 /// "No limit" for huge pages of a tier.
 const UNBOUNDED_HUGETLB: u64 = 1 << 62;
-
-/// One cgroup as it should be. `None` leaves a limit as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cgroup {
-    /// Path below the hierarchy's mount, `/kubepods/burstable/pod<uid>`.
-    pub path: String,
-    /// CPU shares (v2: converted to a weight by the writer).
-    pub cpu_shares: Option<u64>,
-    /// CFS quota, microseconds; -1 is no limit.
-    pub cpu_quota_us: Option<i64>,
-    /// CFS period, microseconds.
-    pub cpu_period_us: Option<u64>,
-    /// Memory, bytes.
-    pub memory_limit: Option<i64>,
-    /// Processes.
-    pub pids_limit: Option<i64>,
-    /// Huge pages, bytes by size name (`2MB`).
-    pub hugetlb: Option<BTreeMap<String, u64>>,
-}
-
-/// The cgroup of a pod.
-pub type PodCgroup = Cgroup;
 
 /// What pods may use together: capacity less what is reserved for the system and the kubelet (eviction thresholds not taken
 /// off), or plain capacity when `pods` is not enforced.

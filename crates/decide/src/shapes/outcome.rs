@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 
 use kubelet_model::reason::Reason;
 
-use crate::container::env_file::EnvFileValues;
-use crate::shapes::view::ResolvedImage;
-use crate::volumes::{Leaving, Mark};
+use crate::shapes::env_files::EnvFileValues;
+use crate::shapes::work::{Leaving, Mark};
 
 /// What became of one step.
 #[derive(Clone, Debug)]
@@ -84,4 +83,19 @@ pub struct ImageFailure {
     pub image: String,
     /// Whether a pull was tried.
     pub pull_failed: bool,
+}
+
+/// An image that is known to be present for one start of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedImage {
+    /// Name as the spec had it: another name needs another look.
+    pub wanted: String,
+    /// The runtime's id of it.
+    pub id: String,
+    /// Numeric user of the image, if it says one.
+    pub uid: Option<i64>,
+    /// User by name, if it says one.
+    pub username: String,
+    /// Variables from files, read after it; `None` until then.
+    pub env_files: Option<EnvFileValues>,
 }

@@ -9,16 +9,15 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
-use kubelet_model::disk::SeenDir;
 use kubelet_model::ids::{ContainerId, SandboxId};
-use kubelet_model::objects::Payload;
 use kubelet_model::observed::Moment;
 
-use crate::container::env_file::EnvFileRead;
-use crate::images::pull_credentials::PullSecrets;
-use crate::resources::cgroups::Cgroup;
-use crate::shapes::view::Waiting;
-use crate::volumes::{Leaving, VolumeWork};
+use crate::shapes::env_files::EnvFileRead;
+use crate::shapes::secrets::PullSecrets;
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::HostWork;
+use crate::shapes::work::LogLink;
+use crate::shapes::work::{Leaving, VolumeWork};
 
 /// What to do now for one pod.
 #[derive(Debug, Default)]
@@ -166,15 +165,6 @@ pub struct StartContainer {
     pub after_failure: Option<Timestamp>,
 }
 
-/// The legacy link to a container's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLink {
-    /// `<pod>_<namespace>_<container>`; `-<id>.log` is put behind it once the id is known.
-    pub stem: String,
-    /// Host path of the log.
-    pub target: String,
-}
-
 impl LogLink {
     /// The link's name; what comes before the id is cut so that the id always stays whole.
     pub fn name(stem: &str, id: &str) -> String {
@@ -206,134 +196,6 @@ pub enum StopWhy {
     DefinitionChanged,
     /// The runtime does not know what it does.
     UnknownState,
-}
-
-/// Work on the node's own disk, mounts and cgroups. Every kind may be done twice without harm.
-#[derive(Clone, Debug, PartialEq)]
-pub enum HostWork {
-    /// Make a directory with its parents; the mode is of the last one.
-    MakeDir {
-        /// Path.
-        path: String,
-        /// Mode.
-        mode: u32,
-    },
-    /// Write a small file, whole.
-    WriteFile {
-        /// Path.
-        path: String,
-        /// Mode.
-        mode: u32,
-        /// Content.
-        content: String,
-    },
-    /// Write the hosts file of a pod on the node's network: a head, the node's own file, a tail.
-    WriteHostsFromNode {
-        /// Path.
-        path: String,
-        /// What comes before the node's own lines.
-        head: String,
-        /// What comes behind them.
-        tail: String,
-    },
-    /// Set up an emptyDir, unless it stands.
-    EmptyDir {
-        /// Path.
-        path: String,
-        /// Directory of its marker.
-        marker: String,
-        /// What it is made of.
-        medium: Medium,
-        /// Group that may write it.
-        group: Option<u32>,
-    },
-    /// Put the files of a volume in place, unless they are there.
-    WritePayload(PayloadWork),
-    /// Mount part of a volume by itself, for one mount of one container.
-    SubPath {
-        /// Volume's name, for the message.
-        volume: String,
-        /// Container's name, for the message.
-        container: String,
-        /// Where the volume lies.
-        volume_path: String,
-        /// The part.
-        part: String,
-        /// Where it is mounted.
-        target: String,
-    },
-    /// Check, and for some types make, a host path.
-    HostPath {
-        /// Volume's name, for the message.
-        volume: String,
-        /// Path.
-        path: String,
-        /// `hostPath.type`.
-        kind: String,
-    },
-    /// Make or update the pod's cgroup.
-    MakeCgroup(Cgroup),
-    /// Kill what is left in the pod's cgroup and remove it.
-    RemoveCgroup {
-        /// Path below the controllers' roots.
-        path: String,
-    },
-    /// Unmount parts of volumes, and volumes in memory.
-    UnmountVolumes {
-        /// The pod's directory.
-        pod_dir: String,
-    },
-    /// Remove a tree of ours, if it is still in the directory that was seen; stops at any mount point.
-    RemoveTree {
-        /// The pod's directory, or that of its logs.
-        top: SeenDir,
-        /// What goes of it; empty for all of it.
-        below: String,
-    },
-    /// Remove the files of one instance's log, and the link to it.
-    RemoveInstanceLogs {
-        /// Directory of the logs of all pods.
-        logs: String,
-        /// Directory of the container's logs, below it.
-        below: String,
-        /// Its attempt: `<attempt>.log` and what begins with that goes.
-        attempt: u32,
-        /// `<pod>_<namespace>_<container>-<id>.log`
-        link: String,
-    },
-    /// Remove links of the container log directory that begin with this.
-    RemoveLogLinks {
-        /// `<pod>_<namespace>_`.
-        stem: String,
-        /// Only those that point below this directory.
-        log_dir: String,
-    },
-}
-
-/// What a directory of ours is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Medium {
-    /// The node's disk.
-    Disk,
-    /// Memory, with this limit in bytes; `None` is the kernel's default.
-    Memory(Option<u64>),
-}
-
-/// Files of a volume.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PayloadWork {
-    /// Volume's name, for the message.
-    pub volume: String,
-    /// Where it lies.
-    pub path: String,
-    /// Its files.
-    pub payload: Payload,
-    /// Group that may read them.
-    pub group: Option<u32>,
-    /// Directories to make below it, on which other volumes are mounted.
-    pub nested: Vec<String>,
-    /// When it was decided: part of a name on disk.
-    pub at: Timestamp,
 }
 
 impl fmt::Display for PodPlan {

@@ -13,8 +13,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::observed::ObservedPod;
 use serde::{Deserialize, Serialize};
 
-use crate::pod::restart::BackOff;
-use crate::resources::admission::Rejection;
+use crate::shapes::rejection::Rejection;
 
 /// What of a worker's memory survives a restart of the kubelet.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -193,4 +192,15 @@ pub struct ImageBackOff {
     pub message: String,
     /// When its presence was last looked at.
     pub looked_at: Timestamp,
+}
+
+/// A doubling back-off as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackOff {
+    /// What it is about (image and name); another key starts anew.
+    pub key: String,
+    /// Gap that must pass after the next failure, seconds.
+    pub seconds: i64,
+    /// When it was last lengthened.
+    pub updated: Timestamp,
 }

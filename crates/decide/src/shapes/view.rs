@@ -8,18 +8,16 @@
 
 use std::sync::Arc;
 
+use crate::shapes::life::TerminationCause;
+use crate::shapes::memory::PodMemory;
+use crate::shapes::record::RecordedExit;
+use crate::shapes::rejection::Rejection;
+use crate::shapes::waiting::Waiting;
 use jiff::Timestamp;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{ObservedContainer, ObservedPod};
 use kubelet_model::pod::Pod;
-use kubelet_model::reason::Reason;
-
-use crate::container::env_file::EnvFileValues;
-use crate::pod::lifecycle::TerminationCause;
-use crate::pod::memory::PodMemory;
-use crate::resources::admission::Rejection;
-use crate::shapes::record::RecordedExit;
 
 /// What the sync loop wants of a pod; the newest order counts.
 #[derive(Clone, Debug)]
@@ -55,43 +53,6 @@ pub enum NetworkState {
     Ready,
     /// Only pods on the host's network may start; the text says why.
     NotReady(String),
-}
-
-/// Whether the pod's cgroup, directories and volumes stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prepared {
-    /// Not since this process started; preparing is idempotent.
-    No,
-    /// Done.
-    Yes,
-    /// Taken down after the pod ended, but for what its status and logs need.
-    Ended,
-    /// Taken down again, for good.
-    Released,
-}
-
-/// An image that is known to be present for one start of one container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedImage {
-    /// Name as the spec had it: another name needs another look.
-    pub wanted: String,
-    /// The runtime's id of it.
-    pub id: String,
-    /// Numeric user of the image, if it says one.
-    pub uid: Option<i64>,
-    /// User by name, if it says one.
-    pub username: String,
-    /// Variables from files, read after it; `None` until then.
-    pub env_files: Option<EnvFileValues>,
-}
-
-/// Why a container or pod waits, as status shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// The reason.
-    pub reason: Reason,
-    /// The text.
-    pub message: String,
 }
 
 /// One moment by both clocks.

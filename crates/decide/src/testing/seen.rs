@@ -18,10 +18,10 @@ use kubelet_model::observed::{
 use kubelet_model::pod::Pod;
 
 use crate::pod::container_start::image_of;
-use crate::pod::memory::PodMemory;
-use crate::shapes::view::{
-    Desire, NetworkState, Now, Order, PodInputs, PodView, Prepared, ResolvedImage,
-};
+use crate::shapes::memory::PodMemory;
+use crate::shapes::memory::Prepared;
+use crate::shapes::outcome::ResolvedImage;
+use crate::shapes::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
 use crate::testing::node;
 
 /// Both directories of a pod are there.

@@ -14,6 +14,7 @@ use kubelet_model::node::NodeView;
 use kubelet_model::objects::{ApiAccess, ObjectState, Payload, PayloadFile, PodObjects};
 use kubelet_model::pod::Pod;
 
+use crate::container::config_problem::object_text;
 use crate::container::downward::{metadata_field, volume_resource};
 use crate::container::security::effective_security_context;
 use crate::volumes::references::{token_ref, trust_bundle_ref};
@@ -90,23 +91,6 @@ fn file(data: Vec<u8>, mode: i32) -> PayloadFile {
         data,
         mode: mode_bits(mode),
         owner: None,
-    }
-}
-
-/// Upstream's error for an object that can not be had.
-pub(crate) fn object_text<T>(
-    kind: &str,
-    namespace: &str,
-    name: &str,
-    state: Option<&ObjectState<T>>,
-) -> String {
-    match state {
-        Some(ObjectState::Absent { .. }) => format!("{kind} \"{name}\" not found"),
-        Some(ObjectState::Asked { why } | ObjectState::Unknown { why }) => why.clone(),
-        // Known is no error; without an entry nobody was asked to watch it.
-        Some(ObjectState::Known(_)) | None => {
-            format!("object \"{namespace}\"/\"{name}\" not registered")
-        }
     }
 }
 

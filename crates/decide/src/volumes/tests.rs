@@ -7,8 +7,10 @@ use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
 use crate::pod::pod_plan::pod_plan;
+use crate::shapes::memory::Prepared;
+use crate::shapes::paths::log_dir;
 use crate::shapes::plan::{Action, PodPlan};
-use crate::shapes::view::Prepared;
+use crate::shapes::work::Leaving;
 use crate::testing::seen::{DIRS, Seen};
 use crate::testing::{node, pod_of, recorded};
 

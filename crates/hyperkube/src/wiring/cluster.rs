@@ -22,11 +22,11 @@ use kubelet_act::node::node_status::{NodeLease, NodePace, NodeStatus, NodeStatus
 use kubelet_act::node::runtime_up::RuntimeState;
 use kubelet_act::objects::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_act::pod::pod_path::PodPath;
-use kubelet_act::pod::sync_loop::SourceSnapshot;
 use kubelet_act::report::events::{self as act_events, Events};
 use kubelet_act::report::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
+use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source;
 use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{

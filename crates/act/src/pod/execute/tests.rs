@@ -6,8 +6,8 @@ use std::sync::{Arc, mpsc};
 
 use futures_util::poll;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::container::env_file::EnvFileRead;
-use kubelet_decide::pod::lifecycle::TerminationCause;
+use kubelet_decide::shapes::env_files::EnvFileRead;
+use kubelet_decide::shapes::life::TerminationCause;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::remove::Kept;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kubelet_decide::volumes::{log_dir, log_dir_name, pod_dir};
+use kubelet_decide::shapes::paths::{log_dir, log_dir_name, pod_dir};
 use kubelet_host::blocking::Lane;
 use kubelet_host::remove::{self, Kept, Removed, Turn};
 use kubelet_host::{instance_logs, links};

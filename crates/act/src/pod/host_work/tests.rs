@@ -6,11 +6,10 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::pod::memory::PodMemory;
+use kubelet_decide::shapes::memory::PodMemory;
 use kubelet_decide::shapes::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
-use kubelet_decide::volumes::{
-    Leaving, VolumeWork, payload_updates, prepare_work, release_work, sub_path_target,
-};
+use kubelet_decide::shapes::work::{Leaving, VolumeWork};
+use kubelet_decide::volumes::{payload_updates, prepare_work, release_work, sub_path_target};
 use kubelet_model::disk::PodDirs;
 use kubelet_model::node::{CgroupView, DnsView, NodeView};
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, TokenRef};

@@ -3,7 +3,7 @@
 //! Upstream: pkg/kubelet/util/pod_startup_latency_tracker_test.go
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kubelet_decide::pod::lifecycle::Terminating;
+use kubelet_decide::shapes::life::Terminating;
 use kubelet_model::pod::SourceKind;
 use prometheus::{Registry, TextEncoder};
 

@@ -7,8 +7,8 @@
 //!        nothing is removed and the pod does not count as gone
 //! Upstream: none (there what bears the name at the time is removed)
 
-use kubelet_decide::shapes::view::Waiting;
-use kubelet_decide::volumes::pod_dir;
+use kubelet_decide::shapes::paths::pod_dir;
+use kubelet_decide::shapes::waiting::Waiting;
 use kubelet_model::pod::Pod;
 
 use super::PodWorker;

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use kubelet_decide::pod::cut_off::Starts;
-use kubelet_decide::pod::memory::PodMemory;
+use kubelet_decide::shapes::memory::PodMemory;
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::view::{Desire, Order};
 use kubelet_model::observed::ObservedPod;

@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubelet_cri::CriError;
-use kubelet_decide::pod::lifecycle::{Lifecycle, TerminationCause, is_refused};
+use kubelet_decide::pod::lifecycle::is_refused;
 use kubelet_decide::pod::memory::Entry;
 use kubelet_decide::report::events::{
     ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
 };
+use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
 use kubelet_decide::shapes::outcome::Outcome;
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::view::Order;

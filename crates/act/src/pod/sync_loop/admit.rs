@@ -1,4 +1,4 @@
-//! Step 3: whether a pod whose turn it is may begin here. Asked once in its life; `decide/resources/admission` answers.
+//! Step 3: whether a pod whose turn it is may begin here. Asked once in its life; `decide/pod/admission` answers.
 //!
 //! In:    pods that may run, what those take that were let in before, the own Node
 //! Out:   `Desire::Run`, `Desire::Reject`, or nothing yet: then it is asked again after a moment
@@ -15,11 +15,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kubelet_cluster::reflector::Snapshots;
+use kubelet_decide::pod::admission::{AdmissionRules, AdmissionView, Claim, admission, claim};
 use kubelet_decide::pod::phase::is_final;
 use kubelet_decide::report::events::rejected;
-use kubelet_decide::resources::admission::{
-    AdmissionRules, AdmissionView, Claim, admission, claim,
-};
 use kubelet_decide::shapes::record::PodRecord;
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::sources::desired::PodChange;

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kubelet_decide::pod::lifecycle::TerminationCause;
-use kubelet_decide::shapes::view::{Desire, Waiting};
+use kubelet_decide::shapes::life::TerminationCause;
+use kubelet_decide::shapes::view::Desire;
+use kubelet_decide::shapes::waiting::Waiting;
 use kubelet_decide::sources::name_turn::{Claim, Runs, Standing, Turn, turns};
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::reason::Reason;

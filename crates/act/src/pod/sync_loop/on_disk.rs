@@ -14,7 +14,7 @@ use std::time::Duration;
 use kubelet_host::blocking::{About, Blocking, Lane};
 use kubelet_model::ids::{PodFullName, PodUid};
 
-use crate::pod::orphan::owner_of_logs;
+use kubelet_decide::shapes::paths::owner_of_logs;
 
 /// Longest that both directories may take.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 
 use kubelet_decide::report::events::{NodeEvent, limits_enforced, limits_failed};
-use kubelet_decide::resources::cgroups::Cgroup;
 use kubelet_decide::resources::milli_cpu_to_shares;
+use kubelet_decide::shapes::work::Cgroup;
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{CgroupError, Cgroups};
 use kubelet_host::kernel::{TUNABLES, TunablePolicy, apply_tunables};

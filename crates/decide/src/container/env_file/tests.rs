@@ -6,6 +6,8 @@ use kubelet_model::objects::PodObjects;
 
 use super::*;
 use crate::pod::pod_plan::pod_plan;
+use crate::shapes::env_files::EnvFileRead;
+use crate::shapes::env_files::EnvFileValues;
 use crate::testing::seen::Seen;
 use crate::testing::{node, pod_of};
 

@@ -6,6 +6,8 @@ use kubelet_model::objects::PodObjects;
 use serde_json::json;
 
 use super::*;
+use crate::shapes::secrets::DockerConfigError;
+use crate::shapes::secrets::PullSecrets;
 use crate::testing::pod_of;
 use crate::testing::seen::Seen;
 

@@ -8,7 +8,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::pod::restart::BackOff;
+use crate::shapes::record::BackOff;
 use crate::shapes::record::ImageBackOff;
 use crate::testing::held::{second, seen};
 use crate::testing::seen::Seen;

@@ -6,9 +6,10 @@ use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{ContainerState, Exit};
 
 use super::*;
-use crate::pod::lifecycle::{Lifecycle, Terminating, TerminationCause, step};
+use crate::pod::lifecycle::step;
 use crate::pod::pod_plan::pod_plan;
 use crate::report::pod_status::{ShownWaits, pod_status};
+use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
 use crate::testing::pod_of;
 use crate::testing::seen::Seen;
 

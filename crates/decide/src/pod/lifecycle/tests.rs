@@ -9,7 +9,10 @@
 use expect_test::expect;
 
 use super::*;
-use crate::shapes::view::Waiting;
+use crate::shapes::life::Lifecycle;
+use crate::shapes::life::Terminating;
+use crate::shapes::life::TerminationCause;
+use crate::shapes::waiting::Waiting;
 use crate::testing::held::{second, seen};
 
 fn word(life: &Lifecycle) -> String {

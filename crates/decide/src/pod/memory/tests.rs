@@ -12,6 +12,10 @@ use expect_test::{Expect, expect};
 use kubelet_model::pod::SourceKind;
 
 use super::*;
+use crate::shapes::memory::FirstLook;
+use crate::shapes::memory::NextLook;
+use crate::shapes::memory::PodMemory;
+use crate::shapes::memory::Retry;
 use crate::shapes::plan::PodPlan;
 use crate::testing::held::{second, seen};
 use crate::testing::node;

@@ -10,7 +10,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::pod::lifecycle::TerminationCause;
+use crate::shapes::life::TerminationCause;
 use crate::testing::held::{second, seen};
 use crate::testing::seen::Seen;
 

@@ -9,6 +9,7 @@ use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
 use crate::pod::runtime_class::recursive_read_only_to_remember;
+use crate::shapes::exits::exit_of;
 use crate::testing::pod;
 use crate::testing::seen::Seen;
 
@@ -226,7 +227,7 @@ fn an_earlier_instance_that_outlives_a_later_one_is_only_the_last_state() {
         message: String::new(),
     };
     let ended = Lifecycle::Terminated {
-        cause: crate::pod::lifecycle::TerminationCause::Removed,
+        cause: crate::shapes::life::TerminationCause::Removed,
     };
     let shown_of = |life: &Lifecycle, recorded_attempt: Option<u32>, observed: bool| {
         let pod = pod("{spec: {restartPolicy: Always, containers: [{name: a, image: i}]}}");

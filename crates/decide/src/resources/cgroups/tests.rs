@@ -1,6 +1,7 @@
 //! Limits of cgroups, with upstream's golden values and the recorded tree.
 
 use super::*;
+use crate::shapes::work::PodCgroup;
 use crate::testing::{node, pod_of};
 
 const MI: i64 = 1 << 20;

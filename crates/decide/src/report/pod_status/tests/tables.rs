@@ -11,7 +11,7 @@
 use expect_test::expect;
 
 use super::super::*;
-use crate::pod::lifecycle::TerminationCause;
+use crate::shapes::life::TerminationCause;
 use crate::shapes::record::EndReason;
 use crate::shapes::view::Desire;
 use crate::testing::held::seen;

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::Pod;
-use serde::{Deserialize, Serialize};
 
 use crate::resources::{Overhead, milli_cpu, pod_requests};
+use crate::shapes::rejection::Rejection;
 
 mod affinity;
 mod app_armor;
@@ -27,42 +27,8 @@ pub use sysctls::SysctlAllowlist;
 const OS: &str = "linux";
 /// Label with the operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
-/// How the message of the status begins.
-pub(crate) const REJECTED_PREFIX: &str = "Pod was rejected: ";
 /// Resources in the order in which they are checked; all others follow.
 const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-
-/// Why a pod was rejected, in the status's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rejection {
-    /// `status.reason`, such as `OutOfcpu`.
-    pub reason: String,
-    /// The text behind it; the status puts `Pod was rejected: ` before it, an event does not.
-    pub message: String,
-}
-
-impl Rejection {
-    fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-
-    fn predicate(name: &str, description: &str) -> Self {
-        Self::new(name, format!("Predicate {name} failed: {description}"))
-    }
-
-    /// The own Node may have changed and not be seen yet: worth another look before it is final.
-    pub fn is_of_labels(&self) -> bool {
-        self.reason == "NodeAffinity"
-    }
-
-    /// The text of the status.
-    pub fn status_message(&self) -> String {
-        format!("{REJECTED_PREFIX}{}", self.message)
-    }
-}
 
 /// What a pod takes of the node. Base units, cpu in thousandths.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,0 +1,23 @@
+//! A decided cgroup as the writer of cgroups takes it.
+//!
+//! In:    `Cgroup`
+//! Out:   `CgroupLimits`
+//! Calls: container_manager, pod/host_work
+//! Holds: what is not decided stays as it is
+//! Upstream: pkg/kubelet/cm
+
+use kubelet_decide::shapes::work::Cgroup;
+use kubelet_host::cgroup::CgroupLimits;
+
+/// A decided cgroup as the writer of cgroups takes it.
+pub(crate) fn limits_of(cgroup: &Cgroup) -> CgroupLimits {
+    CgroupLimits {
+        cpu_shares: cgroup.cpu_shares,
+        cpu_quota_us: cgroup.cpu_quota_us,
+        cpu_period_us: cgroup.cpu_period_us,
+        memory_limit: cgroup.memory_limit,
+        pids_max: cgroup.pids_limit,
+        hugetlb: cgroup.hugetlb.clone(),
+        ..CgroupLimits::default()
+    }
+}

@@ -1,0 +1,104 @@
+//! What a pod's worker remembers.
+//!
+//! In:    nothing
+//! Out:   [`PodMemory`]
+//! Calls: pod (which changes it), shapes/view
+//! Holds: nothing here changes it; what survives a restart is the record alone
+//! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kubelet_model::disk::PodDirs;
+
+use crate::shapes::life::Lifecycle;
+use crate::shapes::outcome::ResolvedImage;
+use crate::shapes::record::PodRecord;
+use crate::shapes::waiting::Waiting;
+use crate::shapes::work::Mark;
+
+/// What a pod's worker remembers.
+#[derive(Clone, Debug)]
+pub struct PodMemory {
+    /// Where the pod stands in its life.
+    pub life: Lifecycle,
+    /// What survives a restart of the kubelet.
+    pub record: PodRecord,
+    /// Whether the record was held against the node.
+    pub first_look: FirstLook,
+    /// Steady time from which the pod's deadline counts; `None` before it is taken up.
+    pub active_since: Option<Timestamp>,
+    /// Containers that are to start, by name.
+    pub attempts: BTreeMap<String, StartAttempt>,
+    /// What failed of the pod as a whole.
+    pub retry: Retry,
+    /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
+    pub garbage_at: Option<Timestamp>,
+    /// Whether its host side stands.
+    pub prepared: Prepared,
+    /// What the disk was seen to hold of the pod; asked for before it is taken down alone.
+    pub dirs: Option<PodDirs>,
+    /// What the files of its volumes were when this process last wrote them, by volume name.
+    pub written: BTreeMap<String, Mark>,
+}
+
+/// The first look of this process at the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstLook {
+    /// Not yet; whether the pod had a directory when its worker began. A record may be lost, what ran here has one all the same.
+    Due {
+        /// It had one.
+        had_directory: bool,
+    },
+    /// Done.
+    Done,
+}
+
+/// What is remembered of a container that is to start, until it runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StartAttempt {
+    /// Its image, made sure of for the next start.
+    pub image: Option<ResolvedImage>,
+    /// Why the last try came to nothing.
+    pub waiting: Option<Waiting>,
+    /// The runtime refused to start its newest instance: that one is not tried again.
+    pub is_refused: bool,
+    /// Not tried before this time.
+    pub held_until: Option<Timestamp>,
+    /// Tries that failed. Only that it runs starts the count anew: an earlier step of the next try that succeeds, such as the look
+    /// at its image, does not.
+    pub tries: u32,
+}
+
+/// What failed of the pod as a whole, and when it is tried again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// Nothing is tried before this time.
+    pub at: Option<Timestamp>,
+    /// How many plans in a row have failed in this state of its life.
+    pub failures: u32,
+    /// Why, as status shows it.
+    pub waiting: Option<Waiting>,
+}
+
+/// What must be looked at after a plan, besides what its steps touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextLook {
+    /// Nothing.
+    AsTouched,
+    /// The whole pod: nobody knows what a step has done.
+    Whole,
+}
+
+/// Whether the pod's cgroup, directories and volumes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Not since this process started; preparing is idempotent.
+    No,
+    /// Done.
+    Yes,
+    /// Taken down after the pod ended, but for what its status and logs need.
+    Ended,
+    /// Taken down again, for good.
+    Released,
+}
