@@ -1,4 +1,4 @@
-//! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, crate edges, the domain matrix, how files
+//! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, edges of crates and folders, the domain matrix, how files
 //! are opened, who reads which setting.
 //!
 //! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
@@ -8,6 +8,7 @@
 //! Upstream: none; the idea is rust-analyzer's tidy
 
 mod blocking;
+mod folders;
 mod headers;
 mod opens;
 mod settings;
@@ -107,6 +108,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
     let mut settings = settings::Settings::default();
     let mut blocking = blocking::Blocking::default();
     let mut headers = headers::Headers::default();
+    let mut folders = folders::Folders::default();
     let tracked = output("git", &["ls-files", "*.rs"])?;
     for file in tracked.lines().filter(|file| Path::new(file).exists()) {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
@@ -117,6 +119,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
         findings.extend(blocking.look(file, &text));
         findings.extend(headers.look(file, &text));
         settings.look(file, &text);
+        folders.look(file, &text);
         let lines = text.lines().count();
         if lines > LONGEST_FILE && !file.contains("tests") {
             findings.push(format!("{file}: {lines} lines, {LONGEST_FILE} is the most"));
@@ -126,6 +129,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
     findings.extend(blocking.unused());
     findings.extend(headers.unused());
     findings.extend(settings.findings());
+    findings.extend(folders.findings());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);
     Ok(findings)
