@@ -169,8 +169,11 @@ fn matrix(tracked: &str) -> anyhow::Result<Vec<String>> {
         let rest = file
             .strip_prefix("crates/decide/src/")
             .or_else(|| file.strip_prefix("crates/act/src/"))?;
-        rest.strip_suffix(".rs")
-            .filter(|module| !module.contains('/') && !["lib", "testing"].contains(module))
+        let module = rest.strip_suffix(".rs")?;
+        // A folder, and the files in it; what belongs to one file stands below that.
+        let is_shown = module.matches('/').count() <= 1 && !module.contains("test");
+        let (_, name) = module.rsplit_once('/').unwrap_or(("", module));
+        (is_shown && name != "lib").then_some(name)
     });
     Ok(modules
         .filter(|module| !words.contains(module))

@@ -1,19 +1,20 @@
 //! Decisions of the kubelet, pure: values in, values out. No task, no clock, no file, no lock, no log.
 //!
-//! The pod path (design of the whole; `act` carries it out):
+//! | Folder | Question |
+//! |---|---|
+//! | shapes | nouns: what is seen, planned, done and kept |
+//! | sources | which pods are wanted |
+//! | pod | what becomes of one pod |
+//! | container | the messages that make a sandbox and a container |
+//! | images | who may ask for an image |
+//! | volumes | where volumes lie and what is written there |
+//! | resources | QoS, sums, cgroups |
+//! | observe | what changed between two looks |
+//! | report | what others are told of a pod |
+//! | node | what the node says of itself |
+//! | config | which configuration is in effect |
 //!
-//! | # | step | here | carried out by |
-//! |---|---|---|---|
-//! | 1 | source | manifest, identity | act/sources |
-//! | 2 | desired | desired | act/pod/sync_loop |
-//! | 3 | admit | (room only: one pod of a name at a time) | act/pod/sync_loop |
-//! | 4 | view | view | act/pod/pod_worker |
-//! | 5 | life | lifecycle | act/pod/pod_worker |
-//! | 6 | plan | pod_plan, init_containers, container_start, restart, garbage, cut_off, *_config | act/pod/pod_worker |
-//! | 7 | execute | plan (its shape) | act/pod/execute, images, volumes |
-//! | 8 | observe | pleg | act/observe/pleg |
-//! | 9 | status | pod_status, phase | act/pod/pod_worker |
-//! | 10 | report | status_write, mirror | act/report/status, status_write |
+//! The ten steps of the pod path stand in ARCHITECTURE.md; `act` carries them out.
 //!
 //! Holds: pure means that the same view gives the same plan; what a plan depends on is in its view
 //! Upstream: see each file
