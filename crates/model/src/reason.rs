@@ -38,6 +38,8 @@ pub enum Reason {
     UnsupportedField,
     /// Pod level: another pod of its namespace and name has to end first (ours; upstream shows nothing).
     WaitingForName,
+    /// Pod level: pods that are ending take what it needs (ours; upstream rejects it).
+    WaitingForRoom,
     /// Pod level: it came back, and the runtime does not remove what is left of its earlier life (ours; upstream shows nothing).
     WaitingForRemoval,
     /// Pod level: a volume could not be set up.
@@ -82,6 +84,7 @@ impl Reason {
             Self::CreatePodSandboxError => "CreatePodSandboxError",
             Self::UnsupportedField => "UnsupportedField",
             Self::WaitingForName => "WaitingForName",
+            Self::WaitingForRoom => "WaitingForRoom",
             Self::WaitingForRemoval => "WaitingForRemoval",
             Self::FailedMount => "FailedMount",
             Self::FailedToCreatePodContainer => "FailedToCreatePodContainer",

@@ -51,6 +51,8 @@ use crate::report::status::StatusHandle;
 /// What a worker tells.
 #[derive(Clone, Debug)]
 pub enum WorkerEvent {
+    /// All its containers are done for good, and it is being taken down.
+    Ending(PodUid),
     /// All its containers are done for good, and nothing of it runs.
     Ended(PodUid),
     /// Nothing of it runs or lies on the host, and the runtime refuses to remove what it holds of it.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use k8s_openapi::api::core::v1;
-use kubelet_decide::pod::admission::Claim;
+use kubelet_decide::pod::admission::Allocation;
 use kubelet_decide::report::events::duplicate_name;
 use kubelet_decide::report::pod_status::reads_same;
 use kubelet_decide::shapes::life::TerminationCause;
@@ -72,7 +72,9 @@ struct Worker {
     place: Place,
     panics: u32,
     /// What it takes of the node, once it was let in.
-    claim: Option<Claim>,
+    allocation: Option<Allocation>,
+    /// Its containers have ended for good, and it is being taken down.
+    is_ending: bool,
     past: admit::Past,
 }
 
@@ -219,8 +221,15 @@ impl SyncLoop {
     }
 
     fn hear(&mut self, event: WorkerEvent) {
+        // There may be room now for who waits for some.
+        self.admit.look_now();
         match event {
             WorkerEvent::Finished(uid, restart_counts) => self.finished(&uid, restart_counts),
+            WorkerEvent::Ending(uid) => {
+                if let Some(worker) = self.workers.get_mut(&uid) {
+                    worker.is_ending = true;
+                }
+            }
             WorkerEvent::Ended(uid) => self.ended(&uid),
             WorkerEvent::Refused(uid) => self.refused(&uid),
             WorkerEvent::Died(uid) => self.died(uid),
@@ -322,7 +331,8 @@ impl SyncLoop {
             hint: Arc::new(Notify::new()),
             place,
             panics: 0,
-            claim: None,
+            allocation: None,
+            is_ending: false,
             past,
         };
         self.spawn(&worker);
@@ -486,7 +496,7 @@ impl SyncLoop {
         };
         if !worker.place.is_leaving() {
             worker.place = Place::Ended;
-            worker.claim = None;
+            worker.allocation = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
         }
@@ -496,7 +506,7 @@ impl SyncLoop {
     fn refused(&mut self, uid: &PodUid) {
         if let Some(worker) = self.workers.get_mut(uid) {
             worker.place = Place::Refused;
-            worker.claim = None;
+            worker.allocation = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
             if !self.desired.pods.contains_key(uid) {

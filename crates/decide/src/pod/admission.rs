@@ -1,19 +1,23 @@
 //! Whether a pod may begin on this node: sysctls, resources, node selector and affinity, ports, taints, operating system, AppArmor.
 //!
 //! In:    the pod, the pods that were admitted before it, what the node has, the own Node, what is allowed at all
-//! Out:   `Admission`: admitted, or rejected with upstream's reason and message
+//! Out:   `Verdict`: admitted with its allocation, to wait for pods that end, or rejected with upstream's reason and message
 //! Calls: act/pod/sync_loop/admit, once in the life of a pod
 //! Holds: only a pod that never ran here is asked about; the first failure in upstream's order is what is told
 //! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/scheduler/eventhandlers.go (AdmissionCheck), noderesources/fit.go (Fits),
-//!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods
+//!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods; upstream rejects a pod at
+//!           once for which there is room as soon as pods that are ending have ended
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
+use kubelet_model::ids::PodFullName;
 use kubelet_model::pod::Pod;
+use kubelet_model::reason::Reason;
 
 use crate::resources::{Overhead, milli_cpu, pod_requests};
 use crate::shapes::rejection::Rejection;
+use crate::shapes::waiting::Waiting;
 
 mod affinity;
 mod app_armor;
@@ -29,10 +33,12 @@ const OS: &str = "linux";
 const OS_LABEL: &str = "kubernetes.io/os";
 /// Resources in the order in which they are checked; all others follow.
 const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+/// Ending pods that are named to who waits for them.
+const NAMED: usize = 3;
 
-/// What a pod takes of the node. Base units, cpu in thousandths.
+/// What a pod that is let in takes of the node. Base units, cpu in thousandths.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Claim {
+pub struct Allocation {
     /// By resource.
     pub requests: BTreeMap<String, i64>,
     /// Ports of the host.
@@ -51,7 +57,7 @@ pub struct HostPort {
 }
 
 /// What a pod takes.
-pub fn claim(pod: &Pod) -> Claim {
+pub fn allocation(pod: &Pod) -> Allocation {
     let amounts = pod_requests(pod, Overhead::Counted);
     let units = amounts.iter().map(|(name, amount)| {
         let units = if name == "cpu" {
@@ -76,7 +82,7 @@ pub fn claim(pod: &Pod) -> Claim {
             port: port.host_port.filter(|port| *port > 0)?,
         })
     });
-    Claim {
+    Allocation {
         requests: units.collect(),
         ports: of_host.collect(),
     }
@@ -91,13 +97,35 @@ pub struct AdmissionRules {
     pub app_armor: AppArmor,
 }
 
+/// A pod that was admitted and has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Other<'a> {
+    /// Which.
+    pub name: &'a PodFullName,
+    /// What it takes.
+    pub allocation: &'a Allocation,
+    /// It is being stopped, or its containers have ended for good: what it takes is free in a moment.
+    pub is_ending: bool,
+}
+
+/// Whether a pod may begin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It may, and takes this.
+    Admitted(Allocation),
+    /// It may once pods that are ending have ended; should they not, it is rejected.
+    Waits(Waiting, Rejection),
+    /// It may not.
+    Rejected(Rejection),
+}
+
 /// What is decided on.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionView<'a> {
     /// The pod.
     pub pod: &'a Pod,
-    /// What the pods take that were admitted and have not ended.
-    pub others: &'a [&'a Claim],
+    /// The pods that were admitted and have not ended.
+    pub others: &'a [Other<'a>],
     /// Allocatable by resource; of one that is not in it the node has none, but cpu, memory, disk and pods are then unlimited.
     pub allocatable: &'a BTreeMap<String, i64>,
     /// The own Node as the API has it, or what this kubelet registers.
@@ -106,8 +134,40 @@ pub struct AdmissionView<'a> {
     pub rules: &'a AdmissionRules,
 }
 
-/// `None` when the pod may begin.
-pub fn admission(view: &AdmissionView<'_>) -> Option<Rejection> {
+/// Whether the pod may begin.
+pub fn admission(view: &AdmissionView<'_>) -> Verdict {
+    let Some(rejection) = rejection(view) else {
+        return Verdict::Admitted(allocation(view.pod));
+    };
+    let (ending, staying): (Vec<Other<'_>>, Vec<Other<'_>>) =
+        view.others.iter().partition(|other| other.is_ending);
+    let later = AdmissionView {
+        others: &staying,
+        ..*view
+    };
+    if ending.is_empty() || self::rejection(&later).is_some() {
+        return Verdict::Rejected(rejection);
+    }
+    let names = ending
+        .iter()
+        .take(NAMED)
+        .map(|other| other.name.to_string());
+    let names: Vec<String> = names.collect();
+    let more = if ending.len() > NAMED { ", …" } else { "" };
+    let message = format!(
+        "{}; waits for the end of {}{more}",
+        rejection.message,
+        names.join(", ")
+    );
+    let waiting = Waiting {
+        reason: Reason::WaitingForRoom,
+        message,
+    };
+    Verdict::Waits(waiting, rejection)
+}
+
+/// The first thing that is against it.
+fn rejection(view: &AdmissionView<'_>) -> Option<Rejection> {
     let rules = view.rules;
     rules
         .sysctls
@@ -181,7 +241,7 @@ fn resources(view: &AdmissionView<'_>) -> Option<Rejection> {
     if let Some(rejection) = capacity.and_then(|most| short("pods", 1, others, most)) {
         return Some(rejection);
     }
-    let requests = claim(view.pod).requests;
+    let requests = allocation(view.pod).requests;
     let rest = requests
         .keys()
         .map(String::as_str)
@@ -194,8 +254,8 @@ fn resources(view: &AdmissionView<'_>) -> Option<Rejection> {
             // Not measured; or an extended resource that the node does not have: somebody else's concern.
             None => return None,
         };
-        let used = |claim: &&&Claim| claim.requests.get(name).copied().unwrap_or(0);
-        let used = view.others.iter().map(|claim| used(&claim)).sum();
+        let used = |other: &Other<'_>| other.allocation.requests.get(name).copied().unwrap_or(0);
+        let used = view.others.iter().map(used).sum();
         short(name, requested, used, capacity)
     })
 }
@@ -208,8 +268,9 @@ fn node_name(view: &AdmissionView<'_>) -> Option<Rejection> {
 }
 
 fn ports(view: &AdmissionView<'_>) -> Option<Rejection> {
-    let wanted = claim(view.pod).ports;
-    let taken: Vec<&HostPort> = view.others.iter().flat_map(|claim| &claim.ports).collect();
+    let wanted = allocation(view.pod).ports;
+    let others = view.others.iter();
+    let taken: Vec<&HostPort> = others.flat_map(|other| &other.allocation.ports).collect();
     let is_taken = |port: &HostPort| {
         taken.iter().any(|other| {
             other.port == port.port

@@ -160,3 +160,52 @@ async fn a_container_that_cannot_be_made_is_tried_less_and_less_often() {
     let says_so = shown.iter().filter(|r| *r == "CreateContainerError");
     assert!(says_so.count() > 50, "{shown:?}");
 }
+
+/// A pod on a port of the host.
+fn on_port(uid: &str, command: &[&str], grace_seconds: i64) -> Arc<Pod> {
+    with_spec(&pod(uid, HERE, command, grace_seconds), |spec| {
+        let port = v1::ContainerPort {
+            container_port: 80,
+            host_port: Some(80),
+            ..v1::ContainerPort::default()
+        };
+        spec.containers[0].ports = Some(vec![port]);
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_what_an_ending_one_still_takes() {
+    let node = Node::new();
+    node.send(&[on_port("old", &["serve", "stubborn"], 7)]);
+    node.run_for(20).await;
+    node.send(&[on_port("new", &["serve"], 5)]);
+    node.run_for(3).await;
+    let status = node.status("new").unwrap();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    assert_eq!(text(&status.phase), "Pending");
+    assert_eq!(text(&status.reason), "WaitingForRoom");
+    let waits = text(&status.message);
+    assert!(
+        waits.ends_with("waits for the end of default/old-node"),
+        "{waits}"
+    );
+    assert!(node.instances().iter().all(|i| i.pod_uid == "old"));
+    node.run_for(10).await;
+    assert!(is_ready(&node.status("new").unwrap()));
+    assert_eq!(node.runs_of("new", "main"), [(0, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_does_not_come_is_not_waited_for_without_end() {
+    let node = Node::new();
+    node.send(&[on_port("old", &["serve", "stubborn"], 600)]);
+    node.run_for(20).await;
+    node.send(&[on_port("new", &["serve"], 5)]);
+    node.run_for(110).await;
+    let phase = |uid: &str| node.status(uid).unwrap().phase.clone();
+    assert_eq!(phase("new").as_deref(), Some("Pending"));
+    node.run_for(20).await;
+    let status = node.status("new").unwrap();
+    assert_eq!(phase("new").as_deref(), Some("Failed"));
+    assert_eq!(status.reason.as_deref(), Some("NodePorts"));
+}

@@ -40,6 +40,7 @@ pub(super) struct Told {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum LastWord {
     None,
+    Ending,
     Ended,
     Refused,
 }
@@ -107,14 +108,19 @@ impl PodWorker {
             .send(WorkerEvent::Refused(self.uid.clone()));
     }
 
-    /// Once, when the pod has ended by itself and stays: it needs its name no more.
+    /// Once each: that the pod ends by itself, and that it has ended and stays: it needs its name no more.
     pub(super) fn tell_end(&mut self) {
         let life = &self.memory.life;
-        let has_ended = life.rank() > 1 && !life.is_leaving();
-        if has_ended && self.told.last < LastWord::Ended {
-            self.told.last = LastWord::Ended;
+        let (word, event) = match life.rank() {
+            _ if life.is_leaving() => return,
+            0 => return,
+            1 => (LastWord::Ending, WorkerEvent::Ending(self.uid.clone())),
+            _ => (LastWord::Ended, WorkerEvent::Ended(self.uid.clone())),
+        };
+        if self.told.last < word {
+            self.told.last = word;
             // When nobody listens the process is stopping.
-            let _sent = self.parts.events.send(WorkerEvent::Ended(self.uid.clone()));
+            let _sent = self.parts.events.send(event);
         }
     }
 

@@ -15,10 +15,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kubelet_cluster::reflector::Snapshots;
-use kubelet_decide::pod::admission::{AdmissionRules, AdmissionView, Claim, admission, claim};
+use kubelet_decide::pod::admission::{
+    AdmissionRules, AdmissionView, Other, Verdict, admission, allocation,
+};
 use kubelet_decide::pod::phase::is_final;
 use kubelet_decide::report::events::rejected;
 use kubelet_decide::shapes::record::PodRecord;
+use kubelet_decide::shapes::rejection::Rejection;
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::sources::desired::PodChange;
 use kubelet_model::ids::{PodFullName, PodUid};
@@ -32,6 +35,8 @@ use crate::frame::records::POD_PREFIX;
 const AGAIN: Duration = Duration::from_secs(1);
 /// As long as this a refusal for the Node's labels may be news that has not arrived.
 const LABELS_PATIENCE: Duration = Duration::from_secs(2);
+/// As long as this a pod waits for those that are ending and take what it needs.
+const ROOM_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What admission knows of the node.
 #[derive(Clone, Debug)]
@@ -94,6 +99,14 @@ impl Admit {
         }
     }
 
+    /// Whoever is not decided on is looked at in the next turn of the loop.
+    pub(super) fn look_now(&mut self) {
+        let now = Instant::now();
+        for (_, at) in self.open.values_mut() {
+            *at = now;
+        }
+    }
+
     /// Looks again later; since when it is not decided.
     fn leave_open(&mut self, uid: &PodUid) -> Instant {
         let now = Instant::now();
@@ -113,34 +126,51 @@ impl SyncLoop {
                 return None;
             };
             let others = self.workers.iter().filter(|(other, _)| *other != uid);
-            let others: Vec<&Claim> = others.filter_map(|(_, w)| w.claim.as_ref()).collect();
-            let rejection = admission(&AdmissionView {
+            let others = others.filter_map(|(_, worker)| {
+                Some(Other {
+                    name: &worker.pod.full_name,
+                    allocation: worker.allocation.as_ref()?,
+                    is_ending: worker.is_ending || worker.place.is_leaving(),
+                })
+            });
+            let verdict = admission(&AdmissionView {
                 pod: &pod,
-                others: &others,
+                others: &others.collect::<Vec<_>>(),
                 allocatable: &self.parts.node.allocatable,
                 node: &node,
                 rules: &self.admit.parts.rules,
             });
-            if let Some(rejection) = rejection {
-                if self.admit.parts.own.is_some() && rejection.is_of_labels() {
-                    let since = self.admit.leave_open(uid);
-                    if since.elapsed() < LABELS_PATIENCE {
+            match verdict {
+                Verdict::Admitted(_) => {}
+                Verdict::Waits(waiting, or_else) => {
+                    if self.admit.leave_open(uid).elapsed() < ROOM_PATIENCE {
+                        return Some(Desire::Wait(Some(waiting)));
+                    }
+                    return Some(self.reject(&pod, or_else));
+                }
+                Verdict::Rejected(why) => {
+                    let may_be_old = self.admit.parts.own.is_some() && why.is_of_labels();
+                    if may_be_old && self.admit.leave_open(uid).elapsed() < LABELS_PATIENCE {
                         return None;
                     }
+                    return Some(self.reject(&pod, why));
                 }
-                self.admit.open.remove(uid);
-                tracing::warn!(pod = %pod.full_name, uid = %uid, reason = rejection.reason, why = rejection.message, "Pod is rejected");
-                self.metrics.rejected(&rejection.reason);
-                self.parts.executor.events.pod(&pod, rejected(&rejection));
-                return Some(Desire::Reject(rejection));
             }
         }
         self.admit.open.remove(uid);
         if let Some(worker) = self.workers.get_mut(uid) {
             // What has ended takes nothing, though its worker has not said so yet.
-            worker.claim = (worker.past != Past::Ended).then(|| claim(&pod));
+            worker.allocation = (worker.past != Past::Ended).then(|| allocation(&pod));
         }
         Some(Desire::Run)
+    }
+
+    fn reject(&mut self, pod: &Pod, why: Rejection) -> Desire {
+        self.admit.open.remove(&pod.uid);
+        tracing::warn!(pod = %pod.full_name, uid = %pod.uid, reason = why.reason, why = why.message, "Pod is rejected");
+        self.metrics.rejected(&why.reason);
+        self.parts.executor.events.pod(pod, rejected(&why));
+        Desire::Reject(why)
     }
 
     /// Whether something of the pod is here, or an earlier kubelet took it up: then it is not for admission to end it.

@@ -126,10 +126,27 @@ impl SyncLoop {
         let Some(desire) = self.admitted(uid) else {
             return;
         };
-        if let Some(worker) = self.workers.get_mut(uid) {
+        // It waits for room: it has not got the name either.
+        let waits = matches!(desire, Desire::Wait(_));
+        if waits {
+            self.tell_desire(uid, desire);
+        } else if let Some(worker) = self.workers.get_mut(uid) {
             worker.place = Place::Has;
             worker.orders.send_modify(|order| order.desire = desire);
         }
+    }
+
+    /// Another desire for a pod that waits; whether it is news.
+    fn tell_desire(&self, uid: &PodUid, desire: Desire) -> bool {
+        self.workers.get(uid).is_some_and(|worker| {
+            worker.orders.send_if_modified(|order| {
+                let is_new = order.desire != desire;
+                if is_new {
+                    order.desire = desire;
+                }
+                is_new
+            })
+        })
     }
 
     fn tell_to_wait(&mut self, uid: &PodUid, other: &PodUid) {
@@ -146,16 +163,8 @@ impl SyncLoop {
                 name.namespace, name.name
             ),
         };
-        let desire = Desire::Wait(Some(waiting));
-        let is_new = worker.orders.send_if_modified(|order| {
-            let is_new = order.desire != desire;
-            if is_new {
-                order.desire = desire;
-            }
-            is_new
-        });
-        if is_new {
-            let pod = Arc::clone(&worker.pod);
+        let pod = Arc::clone(&worker.pod);
+        if self.tell_desire(uid, Desire::Wait(Some(waiting))) {
             tracing::info!(pod = %pod.full_name, uid = %uid, behind = %other, "Pod waits for the end of another of its name");
         }
     }

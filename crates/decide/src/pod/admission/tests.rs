@@ -23,8 +23,26 @@ fn node(extra: &Value) -> v1::Node {
 }
 
 fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
-    let others: Vec<Claim> = others.iter().map(|spec| claim(&pod_of(spec))).collect();
-    let others: Vec<&Claim> = others.iter().collect();
+    // One that is ending stands behind this sign.
+    let spec_of = |other: &str| pod_of(other.trim_start_matches('~'));
+    let pods: Vec<(Pod, Allocation, bool)> = others
+        .iter()
+        .map(|other| {
+            (
+                spec_of(other),
+                allocation(&spec_of(other)),
+                other.starts_with('~'),
+            )
+        })
+        .collect();
+    let others: Vec<Other<'_>> = pods
+        .iter()
+        .map(|(pod, allocation, is_ending)| Other {
+            name: &pod.full_name,
+            allocation,
+            is_ending: *is_ending,
+        })
+        .collect();
     let allocatable = [
         ("cpu", 2000),
         ("memory", 1 << 30),
@@ -42,9 +60,13 @@ fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
             app_armor: AppArmor::Absent,
         },
     };
-    admission(&view).map_or("admitted".to_owned(), |r| {
-        format!("{} {}", r.reason, r.message)
-    })
+    match admission(&view) {
+        Verdict::Admitted(_) => "admitted".to_owned(),
+        Verdict::Waits(waiting, or_else) => {
+            format!("waits: {}; or {}", waiting.message, or_else.reason)
+        }
+        Verdict::Rejected(why) => format!("{} {}", why.reason, why.message),
+    }
 }
 
 fn check(spec: &str, others: &[&str], expected: &str) {
@@ -294,5 +316,53 @@ fn what_the_sandbox_takes_counts() {
         &with_overhead("1m"),
         &[&with_overhead("0")],
         "OutOfcpu Node didn't have enough resource: cpu, requested: 1001, used: 1000, capacity: 2000",
+    );
+}
+
+#[test]
+fn room_that_pods_leave_which_are_ending_is_waited_for() {
+    let half = asking("cpu: 500m");
+    let ending = format!("~{half}");
+    let short = |used: i64| {
+        format!(
+            "Node didn't have enough resource: cpu, requested: 1501, used: {used}, capacity: 2000"
+        )
+    };
+    let big = asking("cpu: 1501m");
+    check(
+        &big,
+        &[&ending],
+        &format!(
+            "waits: {}; waits for the end of default/web; or OutOfcpu",
+            short(500)
+        ),
+    );
+    // What stays is enough to keep it out.
+    check(
+        &big,
+        &[&ending, &half],
+        &format!("OutOfcpu {}", short(1000)),
+    );
+    // It fits beside all of them.
+    check(&half, &[&ending, &ending], "admitted");
+    let pods = asking("cpu: 1m");
+    check(
+        &pods,
+        &[&ending, &ending, &ending],
+        "waits: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3; waits for the end of \
+         default/web, default/web, default/web; or OutOfpods",
+    );
+    // Nothing that ends makes another operating system of this one.
+    check(
+        "{os: {name: windows}, containers: [{name: c, image: i}]}",
+        &[&ending],
+        "PodOSNotSupported Failed to admit pod as the OS field doesn't match node OS",
+    );
+    let port = "{containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 80}]}]}";
+    check(
+        port,
+        &[&format!("~{port}")],
+        "waits: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports; waits for the end \
+         of default/web; or NodePorts",
     );
 }
