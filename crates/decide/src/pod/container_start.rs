@@ -31,7 +31,7 @@ use crate::resources::SwapController;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::paths::{hosts_path, log_dir, pod_dir, volume_paths};
 use crate::shapes::plan::{Action, ImageWanted, PullPolicy, StartContainer};
-use crate::shapes::record::RecordedExit;
+use crate::shapes::record::{ImageBackOff, RecordedExit};
 use crate::shapes::view::PodView;
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::{HostWork, LogLink};
@@ -67,7 +67,9 @@ pub fn container_start(
     if let Some((until, waiting)) = view.memory.held(&container.name, view.now) {
         return Readiness::Later(until, waiting.clone());
     }
-    let failed_at = failed_at(view, container, newest);
+    // What was stopped to make room for another definition has not failed: nothing of it is waited for.
+    let is_replaced = newest.is_some_and(|c| view.memory.is_replaced(c));
+    let failed_at = failed_at(view, container, newest).filter(|_| !is_replaced);
     if let Some(held) = held_back(view, container, failed_at) {
         return held;
     }
@@ -137,7 +139,7 @@ fn env_file_step(view: &PodView<'_>, container: &v1::Container) -> Option<Readin
 fn startable(view: &PodView<'_>, sandbox: &ObservedSandbox, container: &ObservedContainer) -> bool {
     container.state == ContainerState::Created
         && container.sandbox == sandbox.id
-        && !view.memory.is_refused(&container.name)
+        && !view.memory.is_refused(&container.name, container.attempt)
 }
 
 /// When the newest run ended, by steady time, if there was one in any sandbox.
@@ -193,6 +195,24 @@ pub(crate) fn image_of(container: &v1::Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }
 
+/// What is told of a pull that is held back.
+fn held_as(image: &str, back_off: &ImageBackOff) -> Waiting {
+    Waiting {
+        reason: Reason::ImagePullBackOff,
+        message: format!(
+            "Back-off pulling image \"{image}\": ErrImagePull: {}",
+            back_off.message
+        ),
+    }
+}
+
+/// What is told of a container whose image failed, though for another container of the pod, while that one is asked for again.
+pub(crate) fn waits_for_image(view: &PodView<'_>, container: &v1::Container) -> Option<Waiting> {
+    let image = image_of(container);
+    let back_off = view.memory.record.image_back_off.get(image)?;
+    Some(held_as(image, back_off))
+}
+
 fn image_step(
     view: &PodView<'_>,
     sandbox: &ObservedSandbox,
@@ -215,17 +235,7 @@ fn image_step(
             .saturating_add(HELD_IMAGE_RECHECK)
             .unwrap_or(until);
         if recheck > view.now.steady {
-            let message = format!(
-                "Back-off pulling image \"{image}\": ErrImagePull: {}",
-                back_off.message
-            );
-            return Readiness::Later(
-                until.min(recheck),
-                Waiting {
-                    reason: Reason::ImagePullBackOff,
-                    message,
-                },
-            );
+            return Readiness::Later(until.min(recheck), held_as(&image, back_off));
         }
     }
     if let Some(until) = pull_secrets_wait(view) {

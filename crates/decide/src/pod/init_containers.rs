@@ -36,7 +36,7 @@ pub fn init_plan<'a>(view: &PodView<'a>) -> InitPlan<'a> {
         match init_standing(view, &container.name) {
             Standing::Ended(0) => {}
             Standing::Running => return InitPlan::Wait,
-            Standing::NotStarted => return InitPlan::Start(container),
+            Standing::NotStarted | Standing::Replaced => return InitPlan::Start(container),
             Standing::Ended(code) => {
                 let again = policy_restarts(init_policy(view.pod.restart_policy()), code);
                 return if again {

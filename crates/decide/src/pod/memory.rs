@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_model::node::NodeView;
-use kubelet_model::observed::ObservedPod;
+use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedPod};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
@@ -31,8 +31,9 @@ use crate::shapes::memory::Prepared;
 use crate::shapes::memory::Retry;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
-use crate::shapes::plan::PodPlan;
+use crate::shapes::plan::{PodPlan, StopWhy};
 use crate::shapes::record::BackOff;
+use crate::shapes::record::RecordedExit;
 use crate::shapes::record::{BootMoment, Ended, ImageBackOff, PodRecord, TerminatingRecord};
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::{Desire, Now, Order, PodView};
@@ -200,6 +201,14 @@ impl PodMemory {
 
     fn absorb_container(&mut self, name: &str, observed: &ObservedPod, now: Now) {
         let instances = || observed.instances(name);
+        // Seen to run while its start was under way, and then the runtime took the start back: that was no run.
+        let is_taken_back = |run: &RecordedExit| {
+            let mut cut_off = observed.cut_off.iter();
+            cut_off.any(|c| c.id.as_str() == run.id)
+        };
+        if self.record.running.get(name).is_some_and(is_taken_back) {
+            self.record.running.remove(name);
+        }
         let newest_exit = instances().find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
         if let Some(mut exit) = newest_exit {
             let old = self.record.exits.get(name);
@@ -218,11 +227,22 @@ impl PodMemory {
         }
         // What of a container runs is kept until its exit is: should it vanish, that much is known.
         let newest = instances().next();
+        // A newer instance was made, so that run is over, and nobody will see its end any more.
+        let next_of = |run: &RecordedExit| instances().any(|c| c.attempt > run.attempt);
+        if self.record.running.get(name).is_some_and(next_of) {
+            self.record.give_up_lost_run(name, observed, now.steady);
+        }
         let has_ended = newest.is_some_and(|container| container.state.exit().is_some());
         if let Some(run) = newest.and_then(exit_of_lost) {
             self.record.running.insert(name.to_owned(), run);
         } else if has_ended {
             self.record.running.remove(name);
+        }
+        let is_over = |id: &String| {
+            newest.is_some_and(|c| c.id.as_str() != id && c.state != ContainerState::Created)
+        };
+        if self.record.replaced.get(name).is_some_and(is_over) {
+            self.record.replaced.remove(name);
         }
         if instances().any(|c| c.state.may_run()) {
             // Started, whatever its call said: the next start asks for its image anew.
@@ -294,6 +314,13 @@ impl PodMemory {
     pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Starts {
         let starts = starts_of(plan);
         self.record.begin_starts(&starts);
+        let stops = plan.steps.iter().filter_map(|step| step.action.stops());
+        for stop in stops.flatten() {
+            if stop.why == StopWhy::DefinitionChanged {
+                let (name, id) = (stop.name.clone(), stop.id.to_string());
+                self.record.replaced.insert(name, id);
+            }
+        }
         for spec in pod
             .all_containers()
             .filter(|c| starts.contains_key(&c.name))
@@ -318,10 +345,12 @@ impl PodMemory {
                 }
                 Outcome::Failed(failure) => {
                     is_clean = false;
-                    let is_refused = failure.reason == Reason::RunContainerError;
                     if let Some(name) = &failure.container {
                         self.record.end_start(name, starts);
-                        self.attempts.entry(name.clone()).or_default().is_refused = is_refused;
+                        if failure.reason == Reason::RunContainerError {
+                            let attempt = self.attempts.entry(name.clone()).or_default();
+                            attempt.refused = starts.get(name).copied();
+                        }
                     }
                     self.remember_failure(failure, now);
                 }
@@ -364,7 +393,6 @@ impl PodMemory {
                 self.record.image_back_off.remove(&image.wanted);
                 let attempt = self.attempts.entry(name).or_default();
                 attempt.waiting = None;
-                attempt.is_refused = false;
                 attempt.image = Some(image);
             }
             Effect::EnvFiles(name, values) => {
@@ -453,9 +481,16 @@ impl PodMemory {
         self.attempts.get(name)?.image.as_ref()
     }
 
-    /// Whether the runtime refused to start the newest instance of a container.
-    pub fn is_refused(&self, name: &str) -> bool {
-        self.attempts.get(name).is_some_and(|a| a.is_refused)
+    /// Whether the runtime refused to start this instance of a container.
+    pub fn is_refused(&self, name: &str, attempt: u32) -> bool {
+        let known = self.attempts.get(name);
+        known.is_some_and(|known| known.refused == Some(attempt))
+    }
+
+    /// Whether this instance was stopped because its definition changed: another one takes its place, whatever the restart policy.
+    pub fn is_replaced(&self, container: &ObservedContainer) -> bool {
+        let replaced = self.record.replaced.get(&container.name);
+        replaced.is_some_and(|id| *id == container.id.as_str())
     }
 
     /// Why the last try to start a container came to nothing.

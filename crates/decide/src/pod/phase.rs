@@ -57,6 +57,8 @@ pub enum Standing {
     Running,
     /// Its newest run ended with this code.
     Ended(i32),
+    /// Its newest run was ended because its definition changed; another follows, whatever the restart policy.
+    Replaced,
 }
 
 /// How a regular container stands: its newest instance that was started, else the recorded exit; what was seen to run and is not there
@@ -83,6 +85,9 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
         if instance.state.may_run() {
             return Standing::Running;
         }
+        if view.memory.is_replaced(instance) {
+            return Standing::Replaced;
+        }
         if let Some(exit) = instance.state.exit() {
             let later = view.later_exit(instance);
             let later = later.filter(|exit| still_counts(view, exit));
@@ -93,12 +98,12 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
             return Standing::Ended(code_of(code, reason));
         }
     }
-    let recorded = view
-        .memory
-        .record
-        .exits
-        .get(name)
-        .filter(|exit| still_counts(view, exit));
+    let recorded = view.memory.record.exits.get(name);
+    let replaced = view.memory.record.replaced.get(name);
+    if recorded.is_some_and(|exit| Some(&exit.id) == replaced) {
+        return Standing::Replaced;
+    }
+    let recorded = recorded.filter(|exit| still_counts(view, exit));
     recorded
         .or_else(|| view.lost(name))
         .map_or(Standing::NotStarted, |exit| {
@@ -133,7 +138,7 @@ pub fn phase(
     if regular.contains(&Standing::NotStarted) {
         return Phase::Pending;
     }
-    if regular.contains(&Standing::Running) {
+    if regular.contains(&Standing::Running) || regular.contains(&Standing::Replaced) {
         return Phase::Running;
     }
     let restartable = regular
@@ -197,7 +202,7 @@ pub fn is_ended(view: &PodView<'_>) -> bool {
 mod tests {
     use Phase::{Failed, Pending, Running, Succeeded};
     use RestartPolicy::{Always, Never, OnFailure};
-    use Standing::{Ended, NotStarted, Running as Runs};
+    use Standing::{Ended, NotStarted, Replaced, Running as Runs};
 
     use super::*;
 
@@ -215,6 +220,9 @@ mod tests {
             (Never, &[], &[Ended(0)], Succeeded),
             (Never, &[], &[Ended(0), Ended(2)], Failed),
             (Never, &[], &[Ended(0), Runs], Running),
+            (Never, &[], &[Ended(0), Replaced], Running),
+            (OnFailure, &[], &[Replaced], Running),
+            (Always, &[], &[NotStarted, Replaced], Pending),
             (Always, &[NotStarted], &[NotStarted], Pending),
             (Always, &[Runs], &[NotStarted], Pending),
             (Always, &[Ended(1)], &[NotStarted], Pending),

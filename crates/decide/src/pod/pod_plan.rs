@@ -12,11 +12,11 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{ContainerState, Moment, ObservedContainer, ObservedSandbox};
-use kubelet_model::pod::{Pod, RestartPolicy};
+use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 use crate::container::sandbox_config::sandbox_config;
-use crate::pod::container_start::{Readiness, container_start};
+use crate::pod::container_start::{Readiness, container_start, waits_for_image};
 use crate::pod::deadline::deadline;
 use crate::pod::garbage::{dead_instances, dead_sandboxes};
 use crate::pod::init_containers::{InitPlan, init_plan};
@@ -235,9 +235,18 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         InitPlan::Wait => {}
         InitPlan::Done => {
             for container in view.pod.containers() {
-                start_regular(view, sandbox, container, plan);
                 if plan.stops_before_start() {
-                    break;
+                    // It starts after the ones before it; that it waits, and for what, is known all the same.
+                    let mut later = PodPlan::default();
+                    start_regular(view, sandbox, container, &mut later);
+                    if !later.steps.is_empty()
+                        && let Some(waiting) = waits_for_image(view, container)
+                    {
+                        later.waiting.push((container.name.clone(), waiting));
+                    }
+                    plan.waiting.append(&mut later.waiting);
+                } else {
+                    start_regular(view, sandbox, container, plan);
                 }
             }
         }
@@ -401,30 +410,19 @@ fn start_regular(
         plan.wake_now(view);
         return;
     }
-    if newest.is_none() && standing(view, &container.name) != Standing::NotStarted {
+    let policy = view.pod.restart_policy();
+    let is_wanted = match (newest, standing(view, &container.name)) {
+        // Its definition changed: upstream starts it again in the same sync, whatever the policy.
+        (_, Standing::Replaced) => true,
         // The runtime forgot it, we did not: policy decides on the recorded exit.
-        let Standing::Ended(code) = standing(view, &container.name) else {
-            return;
-        };
-        if !crate::pod::restart::policy_restarts(view.pod.restart_policy(), code) {
-            return;
-        }
-    } else if !should_start(view.pod.restart_policy(), newest)
-        && !changed_and_done(view, container, newest)
-    {
+        (None, Standing::Ended(code)) => crate::pod::restart::policy_restarts(policy, code),
+        (None, Standing::Running) => false,
+        (newest, _) => should_start(policy, newest),
+    };
+    if !is_wanted {
         return;
     }
     start(view, sandbox, container, plan);
-}
-
-/// An ended container whose definition changed runs once more, unless the pod says Never.
-fn changed_and_done(
-    view: &PodView<'_>,
-    spec: &v1::Container,
-    newest: Option<&ObservedContainer>,
-) -> bool {
-    view.pod.restart_policy() != RestartPolicy::Never
-        && newest.is_some_and(|c| c.state.exit().is_some() && definition_changed(spec, c))
 }
 
 fn start(

@@ -61,8 +61,8 @@ pub struct StartAttempt {
     pub image: Option<ResolvedImage>,
     /// Why the last try came to nothing.
     pub waiting: Option<Waiting>,
-    /// The runtime refused to start its newest instance: that one is not tried again.
-    pub is_refused: bool,
+    /// The instance that the runtime refused to start: that one is not tried again.
+    pub refused: Option<u32>,
     /// Not tried before this time.
     pub held_until: Option<Timestamp>,
     /// Tries that failed. Only that it runs starts the count anew: an earlier step of the next try that succeeds, such as the look

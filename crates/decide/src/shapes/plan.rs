@@ -174,6 +174,17 @@ impl LogLink {
     }
 }
 
+impl Action {
+    /// The containers that it stops.
+    pub fn stops(&self) -> Option<&[StopContainer]> {
+        if let Self::StopContainers(stops) = self {
+            Some(stops)
+        } else {
+            None
+        }
+    }
+}
+
 /// A stop of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopContainer {

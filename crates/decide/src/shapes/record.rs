@@ -54,6 +54,9 @@ pub struct PodRecord {
     /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<String, BTreeSet<u32>>,
+    /// Instances that were stopped because their definition changed, by container name: another is to take their place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced: BTreeMap<String, String>,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
     #[serde(default)]
     pub sandboxes: Option<BTreeSet<String>>,
@@ -71,21 +74,28 @@ impl PodRecord {
 
     /// The pod ends: what was seen to run and is not there any more has ended, with a code that nobody knows.
     pub fn give_up_lost(&mut self, observed: &ObservedPod, now: Timestamp) {
-        let is_lost = |name: &str, run: &RecordedExit| {
+        let names: Vec<String> = self.running.keys().cloned().collect();
+        for name in names {
+            self.give_up_lost_run(&name, observed, now);
+        }
+    }
+
+    /// The same of one container.
+    pub fn give_up_lost_run(&mut self, name: &str, observed: &ObservedPod, now: Timestamp) {
+        let is_held = |run: &RecordedExit| {
             let mut held = observed.instances(name);
-            !held.any(|container| container.id.as_str() == run.id)
+            held.any(|container| container.id.as_str() == run.id)
         };
-        let running = std::mem::take(&mut self.running);
-        let (lost, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = running
-            .into_iter()
-            .partition(|(name, run)| is_lost(name, run));
-        self.running = rest;
-        for (name, mut run) in lost {
-            let known = self.exits.get(&name);
-            if known.is_none_or(|known| known.id != run.id && known.attempt <= run.attempt) {
-                run.counts_from = Some(now);
-                self.exits.insert(name, run);
-            }
+        if self.running.get(name).is_none_or(is_held) {
+            return;
+        }
+        let Some(mut run) = self.running.remove(name) else {
+            return;
+        };
+        let known = self.exits.get(name);
+        if known.is_none_or(|known| known.id != run.id && known.attempt <= run.attempt) {
+            run.counts_from = Some(now);
+            self.exits.insert(name.to_owned(), run);
         }
     }
 

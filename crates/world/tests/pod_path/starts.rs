@@ -209,3 +209,30 @@ async fn room_that_does_not_come_is_not_waited_for_without_end() {
     assert_eq!(phase("new").as_deref(), Some("Failed"));
     assert_eq!(status.reason.as_deref(), Some("NodePorts"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_image_starts_a_container_again_whatever_the_policy() {
+    for policy in ["Never", "OnFailure", "Always"] {
+        let mut node = Node::new();
+        // It ends with 0 when it is asked to: by its policy alone it would be done.
+        let of_image = |image: &str| {
+            with_spec(&pod("a", image, &["serve", "slowly-ending"], 30), |spec| {
+                spec.restart_policy = Some(policy.to_owned());
+            })
+        };
+        node.send(&[of_image(HERE)]);
+        node.run_for(20).await;
+        node.send(&[of_image("img/here:2")]);
+        node.run_for(2).await;
+        // The reason of the stop outlives the process.
+        node.restart().await;
+        node.send(&[of_image("img/here:2")]);
+        node.run_for(20).await;
+        let status = node.status("a").unwrap();
+        assert!(is_ready(&status), "{policy}: {status:?}");
+        let runs = node.runs_of("a", "main");
+        assert_eq!(runs, [(0, Some(23)), (23, None)], "{policy}");
+        let main = status.container_statuses.as_ref().unwrap().first().unwrap();
+        assert_eq!((main.restart_count, main.image.as_str()), (1, "img/here:2"));
+    }
+}

@@ -96,7 +96,7 @@ fn one_container_starts_now_later_or_never() {
         "a[0]:created",
         |seen| {
             failed(seen, Reason::RunContainerError, 90);
-            seen.memory.attempts.get_mut("a").unwrap().is_refused = true;
+            seen.memory.attempts.get_mut("a").unwrap().refused = Some(0);
         },
     );
     row(

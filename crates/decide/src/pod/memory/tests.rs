@@ -84,7 +84,9 @@ fn tell(seen: &Seen) -> String {
         } else {
             ""
         };
-        let refused = if attempt.is_refused { "refused " } else { "" };
+        let refused = attempt
+            .refused
+            .map_or_else(String::new, |n| format!("refused[{n}] "));
         write!(
             out,
             "; {name}: {image}{refused}{held} ×{} {why}",
@@ -289,6 +291,79 @@ fn what_may_have_happened_is_looked_at_and_tried_again() {
 }
 
 #[test]
+fn a_run_that_vanished_has_ended_once_the_next_instance_is_there() {
+    check(
+        TWO,
+        vec![
+            ("a runs", Look("sandbox[0]:ready a[0]:running")),
+            ("it vanished", Look("sandbox[0]:ready")),
+            ("the next was made", Look("sandbox[0]:ready a[1]:created")),
+            ("it runs", Look("sandbox[0]:ready a[1]:running")),
+        ],
+        expect![[r#"
+            a runs
+                syncing; runs ["a"]; counts {"a": 0}
+            it vanished
+                syncing; runs ["a"]; counts {"a": 0}
+            the next was made
+                syncing; a[0] ended 137 from +0s; counts {"a": 1}
+            it runs
+                syncing; a[0] ended 137 from +0s; runs ["a"]; counts {"a": 1}
+        "#]],
+    );
+}
+
+#[test]
+fn a_start_that_the_runtime_took_back_was_no_run() {
+    check(
+        TWO,
+        vec![
+            ("seen to run", Look("sandbox[0]:ready a[0]:running")),
+            ("it was cut off", Look("sandbox[0]:ready a[0]:cut-off")),
+            ("and is removed", Look("sandbox[0]:ready")),
+        ],
+        expect![[r#"
+            seen to run
+                syncing; runs ["a"]; counts {"a": 0}
+            it was cut off
+                syncing; counts {"a": 0}
+            and is removed
+                syncing; counts {"a": 0}
+        "#]],
+    );
+}
+
+#[test]
+fn an_instance_that_was_refused_stays_so_whatever_becomes_of_its_image() {
+    let refused = vec![no(Some("a"), Reason::RunContainerError)];
+    check(
+        TWO,
+        vec![
+            ("its start is refused", Plan(vec![("a", 0)], refused)),
+            ("seen", Look("sandbox[0]:ready a[0]:created")),
+            (
+                "its image is there",
+                Plan(vec![], vec![Outcome::Done(image())]),
+            ),
+            (
+                "and then is not",
+                Plan(vec![], vec![no(Some("a"), Reason::ErrImagePull)]),
+            ),
+        ],
+        expect![[r#"
+            its start is refused
+                syncing; a: refused[0] +1s ×1 RunContainerError
+            seen
+                syncing; a: refused[0] +1s ×1 RunContainerError; counts {"a": 0}
+            its image is there
+                syncing; a: image refused[0] +1s ×1 -; counts {"a": 0}
+            and then is not
+                syncing; a: refused[0] +2s ×2 ErrImagePull; counts {"a": 0}
+        "#]],
+    );
+}
+
+#[test]
 fn images_back_off_by_themselves() {
     check(
         TWO,
@@ -375,9 +450,9 @@ fn exits_and_counts_never_go_back() {
             and all
                 syncing; a[1] ended 4 from -80s; counts {"a": 1}
             a start that failed leaves its instance to the back-off
-                syncing; a: refused +1s ×1 RunContainerError; a[1] ended 4 from -80s; counts {"a": 1}
+                syncing; a: refused[2] +1s ×1 RunContainerError; a[1] ended 4 from -80s; counts {"a": 1}
             seen
-                syncing; a: refused  ×1 RunContainerError; a[2] ended 128 from -80s; counts {"a": 2}
+                syncing; a: refused[2]  ×1 RunContainerError; a[2] ended 128 from -80s; counts {"a": 2}
         "#]],
     );
 }

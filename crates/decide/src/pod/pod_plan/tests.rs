@@ -11,6 +11,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::shapes::life::TerminationCause;
+use crate::shapes::record::{BackOff, ImageBackOff};
 use crate::testing::held::{second, seen};
 use crate::testing::seen::Seen;
 
@@ -294,4 +295,48 @@ fn a_pod_waits_for_its_turn_its_network_and_its_retry() {
         older instances are garbage
             syncing: remove a (an older instance)
     "#]].assert_eq(&rows);
+}
+
+#[test]
+fn what_was_stopped_for_another_definition_is_started_whatever_the_policy() {
+    for policy in ["Always", "OnFailure", "Never"] {
+        let mut seen = seen(
+            &format!("{{restartPolicy: {policy}, containers: [{{name: a, image: i}}]}}"),
+            "sandbox[0]:ready a[0]:exited(0)",
+        );
+        let id = seen.observed.instances("a").next().unwrap().id.to_string();
+        seen.memory.record.replaced.insert("a".to_owned(), id);
+        let turn = seen.turn();
+        assert!(turn.contains("start a[1]"), "{policy}: {turn}");
+    }
+}
+
+#[test]
+fn of_two_containers_with_one_bad_image_neither_forgets_why_it_waits() {
+    let mut seen = seen(
+        "{containers: [{name: a, image: bad}, {name: b, image: bad}]}",
+        "sandbox[0]:ready",
+    );
+    seen.memory.attempts.clear();
+    let now = seen.now.steady;
+    let back_off = ImageBackOff {
+        back_off: BackOff {
+            key: "bad".to_owned(),
+            seconds: 1,
+            updated: now - jiff::SignedDuration::from_secs(60),
+        },
+        image: "bad".to_owned(),
+        message: "no such image".to_owned(),
+        looked_at: now - jiff::SignedDuration::from_secs(60),
+    };
+    let images = &mut seen.memory.record.image_back_off;
+    images.insert("bad".to_owned(), back_off);
+    let plan = seen.see(pod_plan);
+    let waits: Vec<(&str, &str)> = plan
+        .waiting
+        .iter()
+        .map(|(name, why)| (name.as_str(), why.reason.as_str()))
+        .collect();
+    assert_eq!(waits, [("b", "ImagePullBackOff")], "a is asked for");
+    assert_eq!(plan.steps.len(), 1);
 }
