@@ -271,7 +271,11 @@ fn manifest(bytes: &[u8]) {
         };
         // What the planner computes with amounts that nobody has.
         let class = resources::qos_class(&pod);
-        drop((admission::claim(&pod), labels::sandbox_labels(&pod), class));
+        drop((
+            admission::allocation(&pod),
+            labels::sandbox_labels(&pod),
+            class,
+        ));
         for container in pod.all_containers() {
             let score = resources::oom_score_adj(&pod, container, 1 << 34);
             assert!((-1000..=1000).contains(&score), "{score}");

@@ -323,11 +323,11 @@ fn of_two_containers_with_one_bad_image_neither_forgets_why_it_waits() {
         back_off: BackOff {
             key: "bad".to_owned(),
             seconds: 1,
-            updated: now - jiff::SignedDuration::from_secs(60),
+            updated: now - SignedDuration::from_secs(60),
         },
         image: "bad".to_owned(),
         message: "no such image".to_owned(),
-        looked_at: now - jiff::SignedDuration::from_secs(60),
+        looked_at: now - SignedDuration::from_secs(60),
     };
     let images = &mut seen.memory.record.image_back_off;
     images.insert("bad".to_owned(), back_off);
