@@ -1,4 +1,4 @@
-//! What every task stands on: starting and ending tasks, rounds, clocks, signals, records, health.
+//! What every task is built on: starting and stopping tasks, reconciler rounds, clocks, signals, records, health, metrics.
 //!
 //! In:    tasks
 //! Out:   their handles and figures

@@ -1,13 +1,13 @@
-//! Makes sure of images: looks, pulls when policy says so, within the node's limits, and remembers failures as back-off.
+//! Makes sure that an image is on the node: looks, pulls if the policy says so, within the node's limits, and keeps back-off.
 //!
 //! In:    `ImageWanted`
 //! Out:   `ResolvedImage`, or why it cannot be had; how long each pod waited for pulls;
 //!        `kubelet_image_manager_ensure_image_requests_total`
 //! Calls: execute; one pull at a time by default, or `maxParallelImagePulls` at once
-//! Holds: credentials are handed to the runtime and to nobody else; a pull has no deadline but can be dropped at any await, and shows in `/debug/tasks` while it runs; the registry is
-//!        asked at most `registryPullQPS` times a second; a pull that takes longer than [`PATIENCE`] leaves the node's turn to images
-//!        of other registries, and those of its own wait on: a registry that hangs holds up none but its own images; the more
-//!        registries wait, the sooner a pull leaves its turn, so that however many are dead no image waits much longer than that
+//! Holds: only the runtime receives credentials; a pull has no deadline, can be cancelled at any await, and shows at
+//!        `/debug/tasks`; the kubelet sends at most `registryPullQPS` pulls a second; a pull that takes longer than [`PATIENCE`]
+//!        gives its place to images of other registries, so a registry that hangs delays only its own images; the more
+//!        registries wait, the sooner a pull gives its place
 //! Upstream: pkg/kubelet/images/image_manager.go, puller.go (1.36)
 
 pub mod image_list;

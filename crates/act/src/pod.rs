@@ -1,4 +1,4 @@
-//! The pod path: the sync loop, one worker for each pod, and what carries out its plans.
+//! The pod path: the sync loop, one worker for each pod, and the executor of their plans.
 //!
 //! In:    sets of pods, observations
 //! Out:   calls to the runtime and the host; statuses

@@ -3,8 +3,8 @@
 //! In:    where the manifests are, how often to look; the journal, the clock, the machine's root
 //! Out:   [`SourceSnapshot`]s to the sync loop; `/debug/sources`; `hyperkube_source_problems`
 //! Calls: wiring starts it; one core task per source
-//! Holds: a set is sent when it is whole, and only when it changed; a source reports when it is empty, too; a manifest that
-//!        turns bad keeps its last good pods, over restarts too; a pod keeps the time of its first sight while its UID stays
+//! Holds: a set is sent once it is complete, and only if it changed; an empty source reports too; a manifest that becomes
+//!        invalid keeps its last valid pods, across restarts too; a pod keeps the time of its first sight while its UID stays
 //! Upstream: pkg/kubelet/config (file.go, http.go, common.go), pkg/kubelet/kubelet.go (makePodSourceConfig)
 //!
 //! | Module | What |

@@ -1,10 +1,10 @@
-//! How a task that writes to the API server bears its absence: waits longer and longer, asks for all, and says so seldom.
+//! Shared back-off while the API server is unreachable: one probing call for all writers, growing intervals, few log lines.
 //!
 //! In:    errors and answers of calls
 //! Out:   until when no call is worth its while
 //! Calls: status_write, mirror_pods
-//! Holds: only what concerns the server as a whole makes it absent, never one object's refusal; what the server asks for by
-//!        `Retry-After` is waited for; the waits end within [`MOST`] of its return
+//! Holds: only an error of the server as a whole counts as unreachable, never the refusal of one object; `Retry-After` is
+//!        honoured; writers resume within [`MOST`] of the server's return
 //! Upstream: none; differences: upstream's managers ask for each pod every 10 s, and log each failure
 
 use std::time::Duration;

@@ -1,9 +1,10 @@
-//! The one clock: wall time for what people and the API see, a monotonic moment for ordering, steady time for waiting, the
-//! machine's own count for what a restart must not lose.
+//! The only clock: wall-clock time for people and the API, a monotonic moment for ordering, steady time for waiting, and the machine's
+//! own count for what must survive a restart.
 //!
 //! In:    the system, or tokio's (paused) clock with a start date in simulation
 //! Out:   `Timestamp`, `Moment`
-//! Holds: nothing else in the workspace asks the system for the time; steady time never jumps, whatever is done to the wall clock
+//! Holds: nothing else in the workspace asks the system for the time; steady time never jumps, whatever is done to the wall
+//!        clock
 //! Upstream: k8s.io/utils/clock
 
 use std::sync::atomic::{AtomicI64, Ordering};

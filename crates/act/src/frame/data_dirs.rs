@@ -1,9 +1,9 @@
-//! The directories that the kubelet needs before anything else, and the lock that keeps two of them apart.
+//! Creates the kubelet's data directories at start and takes the lock that keeps a second kubelet out.
 //!
 //! In:    paths of the configuration
 //! Out:   directories with upstream's modes, the root directory shared with containers; a held lock
 //! Calls: wiring, on a blocking thread (the lock on the main one: it waits by the clock)
-//! Holds: what exists stays as it is, files above all; nothing is made that other work owns
+//! Holds: an existing file or directory is left as it is; only directories that the kubelet owns are created
 //! Upstream: pkg/kubelet/kubelet.go (setupDataDirs, initializeModules), pkg/kubelet/images/pullmanager, pkg/util/flock
 
 use std::fs::{File, TryLockError};

@@ -3,7 +3,7 @@
 //! In:    a counter of points to pass, from a test
 //! Out:   nothing; in the product every point is free
 //! Calls: the ten steps
-//! Holds: without a test's wish no point does anything
+//! Holds: a point does nothing unless a test names it
 //! Upstream: none
 
 use std::fmt;

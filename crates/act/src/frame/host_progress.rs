@@ -1,10 +1,10 @@
-//! Whether work on the node's disk gets on: looks at the root directory, and at the lanes that other work waits in.
+//! Checks whether file system work on the node makes progress: the root directory, and each lane of blocking threads.
 //!
 //! In:    the kubelet's root directory; how each lane of blocking calls stands
 //! Out:   beats for `/healthz`; what keeps the node from being Ready, naming what hangs
 //! Calls: wiring, as a reconciler; node_status reads what it says
-//! Holds: a pod that hangs makes no node unready: only a whole lane that makes no progress does, or a root directory that does not
-//!        answer; the lane of pods' host paths is no such lane, and a warning in the Ready condition's message when it is full
+//! Holds: one pod whose file system hangs does not make the node NotReady; a root directory that does not answer does, and so
+//!        does a lane without any progress. A full lane of host paths is only a warning in the message of the Ready condition
 //! Upstream: none (there a hung disk shows in nothing but what does not happen); the words follow PLEG's in
 //!           pkg/kubelet/runtime.go (runtimeErrors)
 

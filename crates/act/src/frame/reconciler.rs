@@ -1,10 +1,11 @@
-//! The loop of everything that is not a pod: observe, decide, act, wait. Timer, jitter, back-off, status and figures come from here.
+//! The loop of every background task that is not a pod worker: observe, decide, act, wait; with timer, jitter, back-off, status and
+//! metrics.
 //!
 //! In:    a `Reconciler`, its `Pace`
 //! Out:   rounds; a table of the last ones (`/debug/tasks`), `hyperkube_reconciler_*`
 //! Calls: wiring through [`Reconcilers::spawn`]
-//! Holds: one round at a time; a panic ends the round, not the process; a failure waits longer each time, never beyond the period,
-//!        unless the reconciler knows better; changes that come fast share a round
+//! Holds: one round at a time; a panic ends the round, not the process; each failure lengthens the wait, never beyond the
+//!        period, unless the reconciler sets the wait itself; changes in quick succession share a round
 //! Upstream: none (there each loop is its own `wait.Until`)
 
 use std::collections::{BTreeMap, VecDeque};

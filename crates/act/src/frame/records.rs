@@ -1,10 +1,10 @@
-//! The journal as the rest sees it: one record per key, written before what depends on it.
+//! The journal's interface: one record per key, written before anything that depends on it.
 //!
 //! In:    keys and values of sources, workers
 //! Out:   what was there at the last start; a warning when a record could not be written
 //! Calls: pod_worker, sources, sync_loop
-//! Holds: a record is on disk (page cache) when `settled` returns after its `put`, unless the disk refuses it or does not answer; no
-//!        caller ever waits for the disk but there, and there for a bounded time; a write that fails is tried again with the next one
+//! Holds: after `put` and `settled` the record is in the page cache, unless the disk refuses it or does not answer; only
+//!        `settled` waits for the disk, and never without end; a failed write is repeated with the next one
 //! Upstream: none (there status at the API server takes its place)
 
 use std::collections::BTreeMap;

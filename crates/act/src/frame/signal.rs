@@ -1,10 +1,10 @@
-//! A value that many tasks wait on, and that wakes them in the order in which they began to wait.
+//! A value that many tasks wait for. Tasks wake in the order in which they started to wait.
 //!
 //! In:    `set`, `change` by the one owner
 //! Out:   the value now; a wait for its next change, or until it fulfils something
 //! Calls: pleg (what was observed, first list), pod path (the runtime's network)
-//! Holds: the order of waking repeats from run to run, so that a simulated seed does: tokio's own watch channel wakes many
-//!        waiters in random order; a change between two waits is never missed
+//! Holds: the order of waking is the same in every run, so that a simulated seed repeats (tokio's watch channel wakes many
+//!        waiters in random order); a change between two waits is never missed
 //! Upstream: none
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
-//! The only place that starts tasks: each has a kind, and the kind says what its end, its error and its panic mean.
+//! The only place that starts tasks. The kind of a task says what its end, its error and its panic mean.
 //!
 //! In:    `TaskKind`, name, future
 //! Out:   a table of what runs (`/debug/tasks`); the first fatal end, for the process to exit on
 //! Calls: everyone
-//! Holds: a panic never passes a task's border; a `Core` task's end ends the process; nothing outlives `abort_all`
+//! Holds: a panic never leaves its task; the end of a `Core` task ends the process; no task outlives `abort_all`
 //! Upstream: none (there 90 `go` statements); the idea is restate's task centre
 
 use std::collections::BTreeMap;

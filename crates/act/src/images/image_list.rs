@@ -1,9 +1,9 @@
-//! What images lie on the node, looked at every five minutes.
+//! Lists the images on the node every five minutes.
 //!
 //! In:    CRI `ListImages`
 //! Out:   the list, biggest first, for node status and image collection later; two gauges
 //! Calls: wiring
-//! Holds: the last good list stays when the runtime does not answer
+//! Holds: if the runtime does not answer, the last list remains
 //! Upstream: pkg/kubelet/images/image_gc_manager.go (Start); differences: one look in five minutes, where upstream also keeps
 //!           a second list that it renews each 30 s
 

@@ -1,9 +1,9 @@
-//! Credentials of the node itself for pulling images: docker configuration in the files where upstream looks.
+//! The node's own credentials for image pulls, from docker configuration files where upstream looks for them.
 //!
 //! In:    `config.json` and `.dockercfg` in the root directory, the working directory, the home directory, `/`
 //! Out:   the node's keyring, at most five minutes old
 //! Calls: images, before a pull
-//! Holds: the first file that can be read counts, and no other; nothing of its content is logged
+//! Holds: the first readable file counts, and no other; file contents are never logged
 //! Upstream: pkg/credentialprovider/config.go (ReadDockerConfigFile), provider.go (CachingDockerConfigProvider); 1.36
 
 use std::path::PathBuf;

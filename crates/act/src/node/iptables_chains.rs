@@ -1,9 +1,9 @@
-//! Keeps the kubelet's chains in the kernel's packet filter: made at start, made anew when somebody has flushed the tables.
+//! Keeps the kubelet's iptables chains: created at start, and again if somebody flushed the tables.
 //!
 //! In:    `decide/node/iptables_chains`; whether the canary is there
 //! Out:   calls of `iptables` and `ip6tables`
 //! Calls: wiring, with `makeIPTablesUtilChains`; one reconciler
-//! Holds: a call waits for the tables' lock and has a deadline; a family that the node does not have is said once; nothing is removed
+//! Holds: each call waits for the xtables lock and has a deadline; a missing address family is logged once; nothing is removed
 //! Upstream: pkg/kubelet/kubelet_network_linux.go (initNetworkUtil), pkg/util/iptables/iptables.go (EnsureChain, EnsureRule,
 //!           Monitor), 1.36; differences: a family that comes later is found
 

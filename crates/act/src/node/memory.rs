@@ -1,10 +1,10 @@
-//! Gives memory back that a burst of pods needed and nobody uses any more.
+//! Returns free heap memory to the kernel after a burst of pods.
 //!
 //! In:    the end of a burst: statuses that change no more; the clock
 //! Out:   fewer pages of this process
 //! Calls: wiring
-//! Holds: a round costs a few milliseconds at the most, and changes nothing but what the kernel counts; while no status changes only
-//!        the clock's rounds are left
+//! Holds: a round takes a few milliseconds at most and changes nothing but the process's size; without status changes only the
+//!        timer's rounds run
 //! Upstream: none (there the runtime's own collector)
 
 use std::time::Duration;

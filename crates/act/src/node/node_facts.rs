@@ -1,9 +1,10 @@
-//! Reads the machine once at start and says what plans need to know of the node.
+//! Reads the machine once at start: what plans need to know of the node.
 //!
 //! In:    the configuration, the machine, files of the host (`/proc`, `/sys`, resolv.conf, `/etc/hosts`)
 //! Out:   `NodeView` with the problems met on the way; what all pods may use together
 //! Calls: wiring, on a blocking thread
-//! Holds: nothing is asked over the network; a node without an address still starts; only what makes every pod wrong is an error
+//! Holds: nothing is asked over the network; a node without an address still starts; only what would make every pod wrong is an
+//!        error
 //! Upstream: pkg/kubelet/kubelet.go, pkg/kubelet/nodestatus/setters.go, pkg/kubelet/cm/container_manager_linux.go; differences:
 //!           the host name is looked up in `/etc/hosts` only
 

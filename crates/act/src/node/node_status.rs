@@ -1,9 +1,10 @@
-//! The node at the API server: registration, status, lease, CSINode.
+//! Registers the node and reports it: Node status, Lease, CSINode.
 //!
 //! In:    the node's facts; the runtime's state, the images; the object as the watch of the own Node shows it, read where it is behind
 //! Out:   the Node object's status, its lease, its CSINode; the node's name and UID for those that need an owner
 //! Calls: two reconcilers, in a cluster only
-//! Holds: registration is tried until it succeeds; a status is sent when it differs or is old; a heartbeat waits for no status
+//! Holds: registration is retried until it succeeds; a status is sent if it changed or its period is over; the lease never waits
+//!        for the status
 //! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer, syncNodeStatus, fastNodeStatusUpdate),
 //!           component-helpers/apimachinery/lease/controller.go (1.36)
 

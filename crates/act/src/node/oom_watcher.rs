@@ -1,9 +1,9 @@
-//! Tells of processes that the kernel killed for want of memory.
+//! Emits `SystemOOM` events and counts processes that the kernel's OOM killer ended.
 //!
 //! In:    the kernel's log
 //! Out:   a warning per kill, `hyperkube_oom_kills_total`; event `SystemOOM` when the machine itself ran out
 //! Calls: wiring
-//! Holds: kills from before the start are not told again; a log that ends is opened again
+//! Holds: kills before the kubelet's start are not reported again; a kernel log that ends is reopened
 //! Upstream: pkg/kubelet/oom/oom_watcher_linux.go; differences: upstream tells old kills again at each start, and nothing of
 //!           kills inside a pod's limit
 

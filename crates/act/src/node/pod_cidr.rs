@@ -1,9 +1,9 @@
-//! Hands the range of the pods' addresses to the runtime, which makes the network's configuration of it.
+//! Tells the runtime the node's pod CIDR, from which it makes its network configuration.
 //!
 //! In:    `podCIDR` of the configuration; `spec.podCIDRs` of the own Node, which goes before it
 //! Out:   CRI `UpdateRuntimeConfig`
 //! Calls: wiring; one reconciler
-//! Holds: nothing is said while no range is known; the same range is said once, again only after a failure
+//! Holds: nothing is sent while no pod CIDR is known; the same CIDR is sent once, and again only after a failure
 //! Upstream: pkg/kubelet/kubelet_network.go (updatePodCIDR), kubelet_node_status.go (tryUpdateNodeStatus); 1.36
 
 use std::fmt;

@@ -1,10 +1,10 @@
-//! Asks the runtime every five seconds how it is, and once at start how it makes cgroups.
+//! Reads the runtime's status every five seconds, and its cgroup driver once at start.
 //!
 //! In:    CRI `Status`, `RuntimeConfig`
 //! Out:   `RuntimeState` (conditions, handlers, when it last answered), `NetworkState` and `RuntimeHandlers` for pod workers, the cgroup
 //!        driver
 //! Calls: wiring; readers of node readiness
-//! Holds: a runtime that does not answer changes nothing but the age of the last answer; only changes are logged
+//! Holds: a runtime that does not answer changes only the age of the last answer; only changes are logged
 //! Upstream: pkg/kubelet/kubelet.go (updateRuntimeUp), pkg/kubelet/runtime.go, cmd/kubelet/app/server.go (getCgroupDriverFromCRI)
 
 use std::fmt;

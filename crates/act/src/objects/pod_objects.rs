@@ -1,10 +1,10 @@
-//! What the API objects that pods refer to are now: watched while a pod needs them, kept for its worker, which is woken at a change.
+//! The API objects that pods refer to: watched while a pod needs them, and handed to the pod's worker, which wakes when one changes.
 //!
 //! In:    pods of the API; watches of their ConfigMaps and Secrets, their tokens, all Services and RuntimeClasses
 //! Out:   `PodObjects` per pod; wake-ups
 //! Calls: wiring, where a cluster was joined; workers read through [`ObjectsHandle`]
-//! Holds: one watch per name however many pods name it; nothing is asked for that no pod of this node names; a token is renewed while
-//!        its pod lives; what cannot be had is unknown, with a text, and changes nothing that runs
+//! Holds: one watch per name, however many pods name it; only names that pods of this node use are requested; a token is renewed
+//!        while its pod lives; an object that cannot be read is unknown, with a text, and changes nothing that runs
 //! Upstream: pkg/kubelet/util/manager, pkg/kubelet/{secret,configmap,token}, kubelet_pods.go (getServiceEnvVarMap)
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Exits of containers' first processes as events, whatever the runtime.
+//! Exits of containers' main processes as events, independent of the runtime.
 //!
 //! In:    a container's pid as the runtime told it
 //! Out:   resolves when that process has ended

@@ -1,9 +1,9 @@
-//! One look at one pod: as little as was asked, never more calls than things to see.
+//! One inspection of one pod: only the parts that were requested, and one call for each thing there is.
 //!
 //! In:    scope, the observation before
 //! Out:   the pod as it is now
 //! Calls: pleg
-//! Holds: what the runtime says does not exist is left out; a part look keeps the other parts as they were seen
+//! Holds: what the runtime reports as not found is left out; after a partial inspection the other parts stay as they were seen
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (GetPodStatus)
 
 use std::collections::BTreeSet;

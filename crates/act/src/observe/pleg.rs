@@ -1,10 +1,10 @@
-//! The single writer of what was observed: looks at pods when asked, when a process exits, and when a list shows a change.
+//! The single writer of observed pods: inspects a pod on request, when a process exits, and when a re-list shows a change.
 //!
 //! In:    look requests of workers; exits of first processes; container events of the runtime; a slow clock
 //! Out:   snapshots per pod (`PlegHandle::current`), a wake-up to the sync loop for each pod that changed
 //! Calls: one task; workers through `PlegHandle`
-//! Holds: at most one look at a pod is under way, so an older answer never overwrites a newer one; a lost or doubled hint is
-//!        harmless, the relist finds what it told of; every look has the deadlines of its calls
+//! Holds: at most one inspection of a pod is in flight, so an older answer never replaces a newer one; a lost or doubled hint
+//!        does no harm, the re-list finds what it reported; every inspection has the deadlines of its calls
 //! Upstream: pkg/kubelet/pleg/generic.go (1.36); differences: exits wake it, so the list is rare while hints work
 
 use std::collections::{BTreeMap, BTreeSet};

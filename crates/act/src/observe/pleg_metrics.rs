@@ -1,4 +1,4 @@
-//! Figures of the relister and of the runtime's events, under upstream's names.
+//! Metrics of the relister and of the runtime's events, under upstream's names.
 //!
 //! In:    ends of relists and looks, the observed pods; ends of the stream of events, events
 //! Out:   `kubelet_pleg_*`, `kubelet_evented_pleg_*`, `kubelet_running_pods`, `kubelet_running_containers`

@@ -1,10 +1,10 @@
-//! Container events of the runtime, where it has them, as hints to look at a pod.
+//! Container events of the runtime, if it offers them, as hints to inspect a pod.
 //!
 //! In:    the runtime's stream of events
 //! Out:   looks at the pods that events name
 //! Calls: pod_path starts it; a reconnecting stream, one task
-//! Holds: an event is never believed, it only says where to look; a runtime without events ends the task for good; a stream that
-//!        breaks is opened again after a pause, and what was missed meanwhile is the relist's
+//! Holds: an event is never trusted, it only names a pod to inspect; for a runtime without events the task ends; a broken stream
+//!        is reopened after a pause, and the re-list covers what was missed meanwhile
 //! Upstream: pkg/kubelet/pleg/evented.go, differences: on wherever the runtime has it, since it decides nothing
 
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! The message a container left behind: its file, or the end of its log.
+//! The termination message of a container: its file, or the end of its log.
 //!
 //! In:    whose container it was, host path of the file, whether the log may stand in, host path of the log
 //! Out:   text of at most 4096 bytes (from logs: 80 lines or 2048 bytes)
 //! Calls: look, once per exit
-//! Holds: never more than the bound is read; a file that is gone is no message; the container could write both files and what they
-//!        lie in: they are opened below this pod's own directories, without links, and only if they are files
+//! Holds: never more than the bound is read; a file that is gone is no message; the container could write both files and what
+//!        they lie in: they are opened below this pod's own directories, without links, and only if they are files
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_container.go (getTerminationMessage), pkg/kubelet/container/runtime.go,
 //!           pkg/util/tail; differences: links are not followed, paths of other pods are not read
 

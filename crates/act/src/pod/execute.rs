@@ -3,9 +3,10 @@
 //! In:    `PodPlan`, in the order of its steps
 //! Out:   what became of each step; what must be looked at before the next plan
 //! Calls: pod_worker
-//! Holds: no decision about pods; a step's failure ends the plan unless the step says otherwise; an unknown outcome always does;
-//!        starts on one node share a bounded width, so that the runtime is never flooded; work on the disk is done before a slot of
-//!        it is taken; a stop ends early for an order that leaves less grace, a pull and work on the disk for one that stops the pod
+//! Holds: no decision about pods; a failed step ends the plan unless the step says otherwise; an unknown outcome always ends it;
+//!        starts on one node share a limited number of slots, so that the runtime is never flooded; disk work is done before a
+//!        slot is taken; a stop ends early if a newer order leaves less grace, and a pull or disk work if a newer order stops
+//!        the pod
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::BTreeSet;

@@ -3,9 +3,9 @@
 //! In:    `HostWork` of a plan
 //! Out:   done, or the first failure with its reason
 //! Calls: execute
-//! Holds: no decision; each kind may be done twice; each runs off the main thread under a deadline; a tree is removed only up
-//!        to a mount point; what a pod brings along from elsewhere on the node is touched in a lane of its own, one call for each
-//!        pod and volume; while work on a pod's own directory hangs, no other is done on it
+//! Holds: no decision; each kind may be repeated; each runs on a blocking thread under a deadline; a directory is removed only
+//!        up to a mount point; host paths have a lane of their own, with one call for each pod and volume; while work on a pod's
+//!        directory hangs, no other work on it starts
 //! Upstream: pkg/kubelet/kubelet_pods.go (makePodDataDirs, makeMounts), pkg/volume/emptydir,
 //!           pkg/kubelet/cm/pod_container_manager_linux.go
 

@@ -1,12 +1,12 @@
-//! Figures of the sync loop: what is desired, and what it found.
+//! Metrics of the sync loop, under upstream's names: desired pods, and what the loop found.
 //!
 //! In:    the desired pods after each change; orphans and restarts as they are found
 //! Out:   `kubelet_desired_pods`, `kubelet_active_pods`, `kubelet_mirror_pods`, `kubelet_managed_ephemeral_containers`,
 //!        `kubelet_orphaned_runtime_pods_total`, `kubelet_restarted_pods_total`, `kubelet_orphan_pod_cleaned_volumes`,
 //!        `kubelet_admission_rejections_total`
 //! Calls: sync_loop
-//! Holds: names, labels, help and buckets are upstream's (`parity/metrics.json`); a pod counts as active until nothing of it will
-//!        run again
+//! Holds: names, labels, help and buckets are upstream's (`parity/metrics.json`); a pod counts as active until nothing of it
+//!        will run again
 //! Upstream: pkg/kubelet/kubelet_pods.go (HandlePodCleanups), pkg/kubelet/kubelet_volumes.go, pkg/kubelet/pod/pod_manager.go
 
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! A pod that only the runtime or the disk knows, as far as it can be known.
+//! An orphan: a pod that only the runtime or the disk knows, as far as it can be known.
 //!
 //! In:    UID, names from labels or from the name of a directory
 //! Out:   a `Pod` without containers, enough to stop it and clean up behind it
 //! Calls: sync_loop
-//! Holds: what names a directory is one plain part of a path; names that are none are left out, and with them what they would name
+//! Holds: names that become directories are checked to be one plain path component; others are dropped, with whatever they would
+//!        name
 //! Upstream: pkg/kubelet/pod_workers.go (runtime-only pods), pkg/kubelet/kuberuntime/kuberuntime_gc.go (parsePodUIDFromLogsDirectory)
 
 use kubelet_model::ids::{PodFullName, PodUid};

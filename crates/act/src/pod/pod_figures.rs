@@ -1,10 +1,10 @@
-//! What one pod's worker tells the metrics: how it stands, how its start went, what its containers did.
+//! The metrics of one pod worker: the pod's state, its start, the ends of its containers.
 //!
 //! In:    turns of the worker: its begin, its life, the statuses it shows, what its plans brought
 //! Out:   figures in `WorkerMetrics`
 //! Calls: pod_worker
-//! Holds: a pod is counted in one place only, and in none when its worker is gone; a start is measured once, and only of a pod
-//!        that began in this process; nothing reads a figure back
+//! Holds: a pod is counted in one state only, and in none once its worker is gone; a start is measured once, and only if the pod
+//!        began in this process; nothing reads a metric back
 //! Upstream: pkg/kubelet/{pod_workers.go,kubelet.go}, pkg/kubelet/util/pod_startup_latency_tracker.go, status/status_manager.go
 //!           (checkAndRecordTerminations); differences: a static pod's start counts from its first sight, since it was never created
 

@@ -1,4 +1,4 @@
-//! Wires the tasks of the pod path to each other: relister, sync loop, workers, images, records, status.
+//! Wires the tasks of the pod path: relister, sync loop, workers, images, records, status.
 //!
 //! In:    the outside as handles: runtime, host, clock, exits, records, network, sources
 //! Out:   a running pod path; handles on what it owns

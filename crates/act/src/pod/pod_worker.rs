@@ -1,10 +1,10 @@
-//! One task per pod UID: observe, step the life on, plan, show, execute, again.
+//! One task per pod UID: observe, advance the life, plan, report, execute, repeat.
 //!
 //! In:    orders of the sync loop (pod, desire; the latest wins), wake-ups, the network's state
 //! Out:   runtime calls and host work through `Executor`; statuses; `WorkerEvent::Finished` at the end
 //! Calls: started by sync_loop
-//! Holds: nothing is decided here: what is remembered and how it changes is `PodMemory`; never plans on an observation older than the
-//!        end of its last action; the record is written before what depends on it is shown; a failure waits and says why
+//! Holds: decides nothing: `PodMemory` says what is remembered and how it changes; never plans on an observation older than the
+//!        end of its last action; writes the record before it reports what depends on it; a failure waits and says why
 //! Upstream: pkg/kubelet/pod_workers.go, kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod)
 
 mod disk;

@@ -3,10 +3,10 @@
 //! In:    the width
 //! Out:   slots, held while the runtime works
 //! Calls: execute
-//! Holds: at most `width` slots are out; whoever waits for a container waits behind one sandbox at the most. Otherwise, of many pods
-//!        at once, all sandboxes would come first: no pod would be ready until the last one had its network, and the two kinds of
-//!        work, which wait for different things, would not overlap. A slot is given back after [`PATIENCE`], whatever the runtime
-//!        does: a call that hangs holds up its own pod and no other
+//! Holds: at most `width` slots are out; whoever waits for a container waits behind one sandbox at the most. Otherwise, of many
+//!        pods at once, all sandboxes would come first: no pod would be ready until the last one had its network, and the two
+//!        kinds of work, which wait for different things, would not overlap. A slot is given back after [`PATIENCE`], whatever
+//!        the runtime does: a call that hangs holds up its own pod and no other
 //! Upstream: none (there every pod worker calls at will)
 
 use std::future::Future;

@@ -1,10 +1,10 @@
-//! Owns what is desired: takes whole sets from the sources, tells workers, starts them, finds orphans.
+//! Owns the desired pods: takes whole sets from the sources, starts pod workers and gives them orders, finds orphans.
 //!
 //! In:    source snapshots; wake-ups of the relister; ends of workers
 //! Out:   orders to pod workers, one worker per pod UID
 //! Calls: one core task
-//! Holds: nothing is removed before every source was seen; two pods of one full name never run together (`names`); a pod that
-//!        comes back while it goes starts again only after its end; a worker that panics is started again
+//! Holds: nothing is removed until all sources have reported once; two pods of one full name never run together (`names`); a pod
+//!        that comes back while it terminates starts again only after its end; a worker that panics is restarted
 //! Upstream: pkg/kubelet/kubelet.go (syncLoop, HandlePod*, HandlePodCleanups), pkg/kubelet/pod_workers.go (allowPodStart)
 //!
 //! | Module | What |

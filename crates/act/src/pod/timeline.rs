@@ -1,9 +1,9 @@
-//! When each pod's start reached which stage: one bounded record per pod.
+//! When each pod's start reached which stage: one small record per pod.
 //!
 //! In:    marks from sources, sync loop, worker
 //! Out:   `/debug/timeline`; one log line when a pod becomes ready
 //! Calls: sync_loop, pod_worker, execute
-//! Holds: the first mark of a stage stands; memory is bounded by the pods that exist
+//! Holds: the first mark of a stage counts; memory is limited by the number of pods
 //! Upstream: none (k/k#124935 asks for it)
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Figures of pod workers, under upstream's names.
+//! Metrics of pod workers, under upstream's names.
 //!
 //! In:    observations from `pod_figures`
 //! Out:   `kubelet_started_*`, `kubelet_terminated_containers_total`, `kubelet_pod_worker_*`, `kubelet_pod_start_*`,

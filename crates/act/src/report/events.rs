@@ -1,10 +1,10 @@
-//! Records events: a line in the log for each, and in a cluster a place in the queue of what is sent.
+//! Records events: a log line for each, and in a cluster an entry in the queue of events to send.
 //!
 //! In:    decided events, with the pod that they are about
 //! Out:   log lines; `EventRecorder` of the cluster port, where there is a cluster
 //! Calls: execute, images, pod_worker, sync_loop, node_status, oom_watcher, wiring
-//! Holds: recording never waits and never fails; what does not fit the queue is dropped, and the log says so; a static pod is named by
-//!        the object that its source gave, not by its mirror
+//! Holds: recording never waits and never fails; an event that does not fit the queue is dropped, and the log says so; an event
+//!        of a static pod refers to the pod as its source gave it, not to its mirror
 //! Upstream: cmd/kubelet/app/server.go (makeEventRecorder), client-go/tools/record/event.go (generateEvent, StartStructuredLogging)
 
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! Keeps the images of static pods at the API: one per static pod, none beyond.
+//! Keeps the mirror pods: exactly one at the API for each static pod.
 //!
 //! In:    reported pods (the static ones among them), the mirrors that the API holds, the node's identity, whether all sources spoke
 //! Out:   creations and deletions at the API
 //! Calls: one reconciler, in a cluster only
-//! Holds: `decide/report/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits for it; while
-//!        the server is away one step is tried for all
+//! Holds: `decide/report/mirror` decides; a step that fails is decided anew after a pause that grows, and no other step waits
+//!        for it; while the server is away one step is tried for all
 //! Upstream: pkg/kubelet/pod/mirror_client.go, pkg/kubelet/kubelet.go (tryReconcileMirrorPods)
 
 use std::collections::{BTreeMap, BTreeSet};

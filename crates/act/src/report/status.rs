@@ -1,10 +1,10 @@
-//! What is shown of each pod: the last status of every pod that has a worker.
+//! The last status of every pod that has a worker, as `/pods` shows it.
 //!
 //! In:    statuses from pod workers
 //! Out:   a snapshot of all pods with their statuses (`/pods`); which pods changed, for those that look at these alone
 //! Calls: pod_worker; server and status_write read
-//! Holds: output only: no decision about pods reads it; a static pod leaves when its worker has finished, one of the API when it
-//!        is gone from there, too
+//! Holds: output only: no decision about pods reads it; a static pod is dropped when its worker has finished, a pod of the API
+//!        when it is gone there, too
 //! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
 
 use std::sync::Arc;

@@ -1,12 +1,12 @@
-//! Step 10 in a cluster: brings what workers report to the API, and takes the object away when its pod has gone.
+//! Step 10 in a cluster: writes pod statuses to the API, and deletes the API object of a pod that has terminated.
 //!
 //! In:    reported pods; the sets that the API server holds for this node
 //! Out:   status patches and deletions, each with the UID it means
 //! Calls: one reconciler, in a cluster only; a round begins calls, and each answer begins a round
-//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API has; what may wait for the status after it
-//!        waits a second; a failure waits and is tried again, while the server is away one pod for all; a patch that changed nothing is
-//!        not sent again, and one that is refused for good holds no deletion up; nothing waits for an answer but the next call about the
-//!        same pod; only what changed is decided on
+//! Holds: one call in flight per pod, the latest status wins; nothing is sent that the API already has; a change that may wait
+//!        for the next one waits a second; a failure is retried after a wait, and while the server is unreachable one pod probes
+//!        for all; a patch that changed nothing is not sent again, and one that is refused for good blocks no deletion; only the
+//!        next call about the same pod waits for an answer; only pods that changed are decided on
 //! Upstream: pkg/kubelet/status/status_manager.go (syncBatch, syncPod, 1.36)
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
-//! A cgroup tree that measures what is done to it.
+//! A cgroup driver that measures the operations of another.
 //!
 //! In:    a tree of either version
 //! Out:   the same tree; `kubelet_cgroup_manager_duration_seconds`
 //! Calls: wiring, around the tree that everybody uses
-//! Holds: reading is not measured; a failed operation counts like one that went well
+//! Holds: reads are not measured; a failed operation counts like a successful one
 //! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go (Create, Update, Destroy); differences: making sure of one that stands counts
 //!           as `create`, where upstream looks first and updates
 

@@ -1,10 +1,11 @@
-//! Keeps the cgroup tree of all pods: its root, its QoS tiers, and no cgroup of a pod that is gone.
+//! Keeps the cgroup tree of all pods: its root, its QoS tiers, and the removal of leftover pod cgroups.
 //!
 //! In:    the node's settings and allowance, reported pods, whether all sources were seen, the cgroup tree
 //! Out:   cgroups and limits; removed leftovers
 //! Calls: wiring: [`prepare_node`] (container_manager/node.rs) first, then the reconciler
-//! Holds: the tree is written whole each minute, and at once when a change of pods changes a limit; a pod's cgroup goes only when
-//!        all sources were seen, nobody reports the pod, and two looks a minute apart found no process in it
+//! Holds: the whole tree is written each minute, and at once when a change of pods changes a limit; a pod's cgroup is removed
+//!        only after all sources have reported, if nobody reports the pod, and two inspections a minute apart found no process
+//!        in it
 //! Upstream: pkg/kubelet/cm/{qos_container_manager_linux.go,node_container_manager_linux.go}, pkg/kubelet/kubelet_pods.go
 //!           (cleanupOrphanedPodCgroups); differences: upstream kills what runs in a leftover cgroup
 

@@ -1,9 +1,9 @@
-//! A decided cgroup as the writer of cgroups takes it.
+//! Converts a decided cgroup to the limits that the cgroup driver writes.
 //!
 //! In:    `Cgroup`
 //! Out:   `CgroupLimits`
 //! Calls: container_manager, pod/host_work
-//! Holds: what is not decided stays as it is
+//! Holds: a limit that is not decided is left as it is
 //! Upstream: pkg/kubelet/cm
 
 use kubelet_decide::shapes::work::Cgroup;

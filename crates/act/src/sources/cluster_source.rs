@@ -1,9 +1,10 @@
-//! Step 1 for pods of the API server: its whole sets become whole sets of one more source.
+//! Step 1 for pods of the API server: passes its whole sets on as one more source.
 //!
 //! In:    sets of the watch on our node's pods (`cluster/pods`), `None` until there is a whole one
 //! Out:   [`SourceSnapshot`]s to the sync loop
 //! Calls: wiring, where a cluster was joined
-//! Holds: nothing is sent before the first whole set, so nothing is removed for a server that does not answer; mirrors are no pods
+//! Holds: nothing is sent before the first complete set, so nothing is removed while the server does not answer; mirror pods are
+//!        left out
 //! Upstream: pkg/kubelet/config/apiserver.go
 
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 //! In:    events of the directory, a clock; what a look brought
 //! Out:   the whole set to the sync loop whenever it changed; problems
 //! Calls: one core task
-//! Holds: nothing is sent before the first look came back; a file that is gone takes its pod with it, a directory that is gone
-//!        takes none; a file that was removed and is back as it was starts its pods anew; otherwise events only shorten the wait
-//!        for the next look; one look at a time, even when one hangs
+//! Holds: nothing is sent before the first scan has returned; a file that is gone removes its pod, a directory that is gone
+//!        removes none; a file that was removed and put back unchanged restarts its pods; all other file events only shorten the
+//!        wait for the next scan; one scan at a time, even if one hangs
 //! Upstream: pkg/kubelet/config/file.go, file_linux.go
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,8 +3,8 @@
 //! In:    reported pods, the directories of their volumes
 //! Out:   a snapshot by pod, for `/stats/summary` and local eviction later; `kubelet_volume_metric_collection_duration_seconds`
 //! Calls: wiring
-//! Holds: nothing is read while no pod has an emptyDir; off the main thread, one pod at a time, within a budget of entries;
-//!        a volume that cannot be measured keeps no old figure
+//! Holds: nothing is read while no pod has an emptyDir; off the main thread, one pod at a time, within a budget of entries; a
+//!        volume that cannot be measured keeps no old figure
 //! Upstream: pkg/kubelet/server/stats (resource_analyzer.go, volume_stat_calculator.go); differences: one loop, not one per pod;
 //!           upstream has figures of volumes for claims only, so there are none here
 

@@ -1,9 +1,9 @@
-//! What the node has, what is kept back, and what is left for pods.
+//! Capacity, reserved resources, and what remains allocatable.
 //!
 //! In:    the machine, reservations, hard eviction thresholds
 //! Out:   capacity and allocatable by resource name; the allowance of the cgroup of all pods
 //! Calls: node_facts.rs; wiring for the allowance
-//! Holds: eviction thresholds count into allocatable, never into the allowance; huge pages count as memory that is gone
+//! Holds: eviction thresholds reduce allocatable, never the limit of the pods' cgroup; huge pages reduce the memory
 //! Upstream: pkg/kubelet/cm/{node_container_manager_linux.go,helpers.go}, pkg/kubelet/nodestatus/setters.go (MachineInfo),
 //!           pkg/kubelet/stats/pidlimit, cmd/kubelet/app/server.go (reserved CPUs)
 

@@ -1,9 +1,9 @@
-//! What the Node object says of this machine and does not change while the process runs.
+//! The part of the Node object that does not change while the process runs.
 //!
 //! In:    the configuration, the machine, the node as plans need it; `/etc/os-release`, `/proc/sys/kernel/osrelease`
 //! Out:   addresses, system, resources, the first form of the Node object
 //! Calls: wiring, where a cluster was joined
-//! Holds: the same amounts as pods are planned with
+//! Holds: the amounts are those that pods are planned with
 //! Upstream: pkg/kubelet/nodestatus/setters.go (NodeAddress, MachineInfo, VersionInfo), cadvisor machine (OSVersion)
 
 use k8s_openapi::api::core::v1::Node;

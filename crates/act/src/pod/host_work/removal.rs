@@ -1,9 +1,9 @@
-//! What a pod's removal takes from the disk: seen first, then removed if it is still that.
+//! What the removal of a pod deletes from the disk: inspected first, then removed if it is still the same.
 //!
 //! In:    a pod, the directories that were seen
 //! Out:   `PodDirs`; trees and links that are gone
 //! Calls: pod_worker (the look), the work of a release
-//! Holds: what bears a pod's name but is not what was seen stays, and is named in the log
+//! Holds: what bears a pod's name but is not what was inspected is kept, and named in the log
 //! Upstream: pkg/kubelet/kubelet_volumes.go (cleanupOrphanedPodDirs), pkg/kubelet/kuberuntime/kuberuntime_gc.go (evictPodLogsDirectories)
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
-//! What a worker knows of its pod's directories.
+//! What a pod worker knows of its pod's directories.
 //!
 //! In:    the disk, once nothing of the pod runs
 //! Out:   the evidence that the removal carries
 //! Calls: pod_worker
-//! Holds: looked at once for each removal that is decided, and again only after it was carried out; while it can not be looked at,
-//!        nothing is removed and the pod does not count as gone
+//! Holds: inspected once for each removal that is decided, and again only after it was carried out; while the directories cannot
+//!        be inspected, nothing is removed and the pod does not count as gone
 //! Upstream: none (there what bears the name at the time is removed)
 
 use kubelet_decide::shapes::paths::pod_dir;

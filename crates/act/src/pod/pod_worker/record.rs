@@ -1,10 +1,10 @@
-//! The record of a worker's memory: held against the node at the first look, written where it changed, dropped at the end.
+//! The record of a pod worker's memory: validated against the node at the first inspection, written when it changes, dropped at the end.
 //!
 //! In:    what changes the memory
 //! Out:   the record on the disk
 //! Calls: pod_worker
-//! Holds: the record goes with its pod; that of a pod of the API stays until its source names it no more: the last status is not
-//!        written yet, and nobody but the record knows the exits
+//! Holds: the record is dropped with its pod; the record of a pod of the API stays until its source drops the pod: until then
+//!        the last status may not be written, and only the record knows the exits
 //! Upstream: none (there status at the API server takes its place)
 
 use std::sync::Arc;

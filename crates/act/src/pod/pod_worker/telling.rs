@@ -1,9 +1,9 @@
-//! What a worker tells of, besides status: waits, sandboxes that are replaced, stops that fail, a runtime that does not answer.
+//! What a pod worker reports besides status: events about waiting, replaced sandboxes, failed stops and an unreachable runtime; log lines.
 //!
 //! In:    the plan before it is carried out; outcomes; failed looks
 //! Out:   events, as `decide/report/events` has them; to the sync loop, that the pod needs its name no more
 //! Calls: pod_worker
-//! Holds: nothing is decided here; what a step brings is told by the executor, at once
+//! Holds: decides nothing; the executor reports the outcome of a step at once
 //! Upstream: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod), pod_workers.go (podWorkerLoop)
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
-//! Step 3: whether a pod whose turn it is may begin here. Asked once in its life; `decide/pod/admission` answers.
+//! Step 3, admission: whether a pod may begin on this node. Asked once in its life; `decide/pod/admission` answers.
 //!
 //! In:    pods that may run, what those take that were let in before, the own Node
 //! Out:   `Desire::Run`, `Desire::Reject`, or nothing yet: then it is asked again after a moment
 //! Calls: names, when a pod gets its name; the sync loop's clock
-//! Holds: a pod that ran here before, or that an earlier kubelet took up, is let in whatever the node looks like now; those go before
-//!        new ones, older before younger; a refusal for the Node's labels is looked at twice, for the watch may be behind
+//! Holds: a pod that ran here before, or that an earlier kubelet took up, is let in whatever the node looks like now; those go
+//!        before new ones, older before younger; a refusal for the Node's labels is looked at twice, for the watch may be behind
 //! Upstream: pkg/kubelet/kubelet.go (HandlePodAdditions), pkg/kubelet/allocation/allocation_manager.go (AddPod), 1.36; differences:
 //!           there a pod that runs is asked again after a restart, and may be ended by the answer
 

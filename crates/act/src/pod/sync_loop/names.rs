@@ -1,9 +1,9 @@
-//! Whose turn it is, of several pods of one full name: asks `decide`, and tells the workers.
+//! Which of several pods of one full name may run: asks `decide`, and orders the workers.
 //!
 //! In:    the workers of a name in order of their arrival, what the runtime was seen to hold under it
 //! Out:   orders: run, wait for another, stop for another
 //! Calls: the sync loop, at every change of a name
-//! Holds: nobody is told to run before the runtime was listed and `admit` let it in; whoever waits shows for whom
+//! Holds: no pod is ordered to run before the runtime was listed and admission let it in; a pod that waits shows for which one
 //! Upstream: pkg/kubelet/pod_workers.go (allowStaticPodStart)
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
-//! Pods that have something on the disk, listed away from the loop: a directory that does not answer holds up no order.
+//! Lists the pods that have something on the disk, apart from the loop: a directory that does not answer delays no order.
 //!
 //! In:    the directory of pods, that of their logs
 //! Out:   UIDs and names, as the directories' names tell them
 //! Calls: sync_loop, once every source has spoken
-//! Holds: what bears no pod's name is no pod's, and stays; a listing that does not return is tried again for as long as it takes
+//! Holds: an entry that bears no pod's name is left alone; a listing that does not return is retried without end
 //! Upstream: pkg/kubelet/kubelet_volumes.go (cleanupOrphanedPodDirs), kuberuntime/kuberuntime_gc.go (evictPodLogsDirectories)
 
 use std::collections::BTreeMap;

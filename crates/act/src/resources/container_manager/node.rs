@@ -1,9 +1,9 @@
-//! What is set once, before the first pod: kernel tunables, this process' own limits, the tree, reserved cgroups.
+//! What is set once, before the first pod: sysctls of the node, limits of the kubelet's process, the cgroup tree, reserved cgroups.
 //!
 //! In:    the configuration, the tree's parts
 //! Out:   warnings, one line each, and events; an error where the kubelet must not go on
 //! Calls: wiring, on a blocking thread, once
-//! Holds: what the machine refuses for want of a capability is a warning; what the configuration demands is an error
+//! Holds: what the machine refuses for lack of a capability is a warning; what the configuration demands is an error
 //! Upstream: pkg/kubelet/cm/container_manager_linux.go (setupNode), node_container_manager_linux.go
 //!           (enforceNodeAllocatableCgroups), cmd/kubelet/app/server.go; differences: a tunable that cannot be set is a warning
 //!           unless `protectKernelDefaults` asks for it
