@@ -433,9 +433,7 @@ impl SyncLoop {
             // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
-            // Only a deletion by force takes a pod of the API away that has been asked to end and has not.
-            let grace_seconds = (!pod.is_static() && is_deleted(pod)).then_some(0);
-            self.stop(&pod.uid, TerminationCause::Removed, grace_seconds);
+            self.stop(&pod.uid, TerminationCause::Removed, grace_of_removal(pod));
         } else {
             let silent = self.sources.difference(&self.desired.seen);
             let mut waits_for: Vec<&str> = silent.map(|source| source.as_str()).collect();
@@ -457,7 +455,9 @@ impl SyncLoop {
     fn let_go(&mut self) {
         for uid in std::mem::take(&mut self.kept) {
             if !self.desired.pods.contains_key(&uid) {
-                self.stop(&uid, TerminationCause::Removed, None);
+                let known = self.workers.get(&uid);
+                let grace_seconds = known.and_then(|worker| grace_of_removal(&worker.pod));
+                self.stop(&uid, TerminationCause::Removed, grace_seconds);
             }
         }
     }
@@ -628,6 +628,15 @@ impl SyncLoop {
         self.names.add(&pod.full_name, &pod.uid);
         self.start(Arc::new(pod), desire, Place::Leaves);
     }
+}
+
+/// Seconds that a pod is given whose source names it no more; `None` takes the pod's own.
+fn grace_of_removal(pod: &Pod) -> Option<i64> {
+    // Only a deletion by force takes a pod of the API away that has been asked to end and has not.
+    if !pod.is_static() && is_deleted(pod) {
+        return Some(0);
+    }
+    pod.object.metadata.deletion_grace_period_seconds
 }
 
 /// Whether the API was asked to delete it.

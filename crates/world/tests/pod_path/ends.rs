@@ -24,6 +24,21 @@ async fn a_removed_pod_gets_its_grace_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_pod_may_say_itself_how_long_its_removal_takes() {
+    let node = Node::new();
+    let mut object = (*pod("a", HERE, &["serve", "stubborn"], 30).object).clone();
+    object.metadata.deletion_grace_period_seconds = Some(3);
+    let own = Arc::new(Pod::new(Arc::new(object), SourceKind::File, Vec::new()).unwrap());
+    node.send(&[own]);
+    node.run_for(60).await;
+    let before = node.runtime.now_ns();
+    node.send(&[]);
+    node.run_for(60).await;
+    let took = node.instances()[1].ended.unwrap() - before;
+    assert!((3_000_000_000..3_100_000_000).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pull_ends_when_its_pod_is_removed() {
     let node = Node::new();
     node.send(&[pod("a", "img/slow:1", &["serve"], 30)]);
