@@ -11,6 +11,7 @@ mod answer;
 mod book;
 mod connection;
 mod door;
+pub mod escapes;
 mod frames;
 mod received;
 mod serve;

@@ -24,6 +24,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::NO_PAD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use futures_util::future::BoxFuture;
 use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -520,26 +524,8 @@ fn protocol_token(headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// Base 64 for URLs, without padding.
+/// Base 64 for URLs, without padding, as Go reads it: what is left over of the last character does not matter.
 fn base64url(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    // A lone character says less than a byte.
-    (count < 6).then_some(out)
+    const CONFIG: GeneralPurposeConfig = NO_PAD.with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&URL_SAFE, CONFIG).decode(text).ok()
 }

@@ -6,6 +6,8 @@
 //! Holds: a pair with a broken escape or a semicolon is dropped, as upstream drops it; `+` is a blank in queries alone
 //! Upstream: Go net/url ParseQuery, PathUnescape
 
+use kubelet_ports::escapes;
+
 /// The pairs of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);
@@ -40,18 +42,8 @@ impl Query {
 
 /// Undoes percent escapes; nothing for a broken one.
 pub(crate) fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        out.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    Some(String::from_utf8_lossy(&out).into_owned())
+    let bytes = escapes::decoded(text)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

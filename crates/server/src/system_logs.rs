@@ -7,7 +7,6 @@
 //! Upstream: pkg/kubelet/kubelet.go ServeLogs, Go net/http FileServer (1.36); differences: no ranges, links out of the
 //!           directory are 404, the query of journals (`enableSystemLogQuery`) is not built
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,6 +19,8 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 use kubelet_host::Blocking;
 use kubelet_host::files::open_within;
+
+use kubelet_ports::escapes;
 
 use crate::body::{Answer, coming, full};
 use crate::query::decode;
@@ -138,15 +139,7 @@ fn escaped(name: &str) -> String {
     if name.contains(':') {
         out += "./";
     }
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/$&+,:;=@".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let written = write!(out, "%{byte:02X}");
-            debug_assert!(written.is_ok(), "a string takes everything");
-        }
-    }
-    out
+    out + &escapes::encoded_path(name)
 }
 
 fn content(file: File, size: u64, begin: &[u8], blocking: Blocking) -> Answer {

@@ -7,6 +7,8 @@
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go (1.36); differences: no `/watch/` paths
 //!           (deprecated since 1.11)
 
+use kubelet_ports::escapes;
+
 use crate::kinds::resources::{self, NameRule, Resource, Subresource};
 
 /// The parameters of a query, in order.
@@ -51,27 +53,7 @@ impl Query {
 
 /// `%41` and `+`, back to what they stand for.
 fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let mut ahead = rest.clone();
-                let digits = [ahead.next(), ahead.next()]
-                    .map(|d| d.and_then(|d| char::from(d).to_digit(16)));
-                match digits {
-                    [Some(high), Some(low)] => {
-                        bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                        rest = ahead;
-                    }
-                    _ => bytes.push(byte),
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    escapes::decoded_leniently(&text.replace('+', " "))
 }
 
 /// A kind that `kubectl cluster-info dump` asks for whatever there is; its list is empty, and nothing else is known of it.
@@ -157,18 +139,7 @@ pub(crate) struct Target {
 
 /// One part of a path, decoded; `None` where it is not rightly escaped.
 pub(crate) fn decode_segment(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16));
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(escapes::decoded(text)?.into_owned()).ok()
 }
 
 /// The parts of a path up to the first that no name can be, decoded, each with where it ends; and whether that is all of them.
