@@ -265,7 +265,8 @@ fn one_at_a_time(of_name: &[&Instance]) -> Result<(), String> {
     Ok(())
 }
 
-/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again.
+/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again. But for one that was
+/// stopped because its definition changed.
 fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
     let mut ran: BTreeMap<(&str, usize, &str), &Instance> = BTreeMap::new();
     let started = truth
@@ -286,9 +287,11 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
         let was_done = match pod.restart_policy() {
             RestartPolicy::Always => false,
             RestartPolicy::Never => true,
-            RestartPolicy::OnFailure => before.exit_code == Some(0) && life.versions.len() == 1,
+            RestartPolicy::OnFailure => before.exit_code == Some(0),
         };
-        if was_done && !truth.was_forgotten(before, i) {
+        let was_replaced =
+            life.versions.len() > 1 && before.ended_by == Some(EndedBy::StopContainer);
+        if was_done && !was_replaced && !truth.was_forgotten(before, i) {
             return Err(format!(
                 "(g) started again after its end: {} after {}",
                 instance_text(i),
