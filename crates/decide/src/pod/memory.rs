@@ -147,14 +147,14 @@ impl PodMemory {
     }
 
     /// From here on the pod is active.
-    pub fn take_up(&mut self, now: Now, boot: Option<BootMoment>) {
+    pub fn mark_started(&mut self, now: Now, boot: Option<BootMoment>) {
         self.record.start_time = Some(now.wall);
         self.record.active_since = boot;
         self.active_since = Some(now.steady);
     }
 
     /// The first look: the record may be of a life that has ended since. Then the pod begins anew, and the answer is true.
-    pub fn doubt(
+    pub fn validate_record(
         &mut self,
         order: &Order,
         observed: &ObservedPod,
@@ -181,7 +181,7 @@ impl PodMemory {
             return false;
         }
         self.record = shown_record(&order.pod).unwrap_or_default();
-        self.take_up(now, boot);
+        self.mark_started(now, boot);
         self.life = Lifecycle::Syncing;
         true
     }
