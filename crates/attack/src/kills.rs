@@ -19,8 +19,9 @@ use crate::machine::Machine;
 use crate::report::Report;
 use crate::target::{ADMIN, LASTING, PODS, Target, asked, is_ready, items, pod, text};
 
-/// How long everything may take to come to rest, s.
-const SETTLES_S: f64 = 120.0;
+/// How long everything may take to come to rest, s. A pod's cgroup that the runtime makes for a call whose kubelet is dead is removed at
+/// the cgroup reconciler's second look that finds it empty, each a minute after the one before.
+const SETTLES_S: f64 = 180.0;
 /// How long a node may take to answer after its start, s.
 const STARTS_S: f64 = 60.0;
 const STEADY: [&str; 3] = ["steady-0", "steady-1", "steady-2"];

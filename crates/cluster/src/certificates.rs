@@ -1,10 +1,10 @@
-//! This node's certificates from the cluster: the first by a bootstrap token, then a new one before the old one ends.
+//! The node's client and serving certificates: bootstrap by token, CSRs, rotation before expiry.
 //!
 //! In:    a client, the node's name, where certificates are kept; for serving ones the node's names and addresses
 //! Out:   files (`kubelet-client-current.pem`, `kubelet-server-current.pem`), a kubeconfig; word to the client that they changed
 //! Calls: wiring (bootstrap), hyperkube/wiring/certificates (rotation), one task per certificate
-//! Holds: the key is made here and never leaves the machine; a pair is in force only whole; a request that was cut off is taken up
-//!        again with the same key; a request waits 15 min for somebody to approve it
+//! Holds: the key is generated on this machine and never leaves it; a certificate and key are used only as a complete pair; a
+//!        CSR whose request was cut off is resumed with the same key; the kubelet waits 15 min for a CSR to be approved
 //! Upstream: pkg/kubelet/certificate (bootstrap/bootstrap.go, kubelet.go), client-go/util/certificate (certificate_manager.go,
 //!           csr/csr.go); differences: the request's name is made of another digest
 //!

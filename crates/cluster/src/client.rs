@@ -3,9 +3,9 @@
 //! In:    a kubeconfig (or a pipe to a server in this process), rates, the clock
 //! Out:   answers; opened watches
 //! Calls: everything in this crate; server (TokenReview, SubjectAccessReview)
-//! Holds: no call without a deadline; lanes do not wait for each other; a call that could not be sent before its deadline is refused at
-//!        once, one that is given up leaves its place to those behind; nothing is retried in here but what surely did not
-//!        happen: a call that found its connection closed, and once a call with a token that was refused
+//! Holds: every call has a deadline; lanes do not wait for each other; a call that cannot be sent before its deadline is refused
+//!        at once, and a cancelled call frees its place; the client retries only what certainly did not happen: a call that
+//!        found its connection closed, and once a call whose token was refused
 //! Upstream: client-go/rest; cmd/kubelet/app/server.go (general, event and heartbeat client)
 //!
 //! kube is not used: with our own connections and stores only its typed calls would be left of it, and it brings 48 crates.

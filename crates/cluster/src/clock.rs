@@ -1,4 +1,4 @@
-//! Wall time as it is handed in: for expiry dates and for the times that objects carry.
+//! Wall-clock time as it is handed in: for expiry dates and for timestamps of objects.
 //!
 //! In:    a function of the owner's clock
 //! Out:   `Timestamp`s

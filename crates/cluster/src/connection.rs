@@ -1,10 +1,11 @@
-//! Makes connections to the API server, and keeps those of one lane.
+//! Opens connections to the API server, and keeps the connections of one lane.
 //!
 //! In:    the server's address, proxy and trust; the identity to show; or a pipe to a server in this process
 //! Out:   a connection with room for one more request, and word when it is left for a newer certificate
 //! Calls: client
-//! Holds: a connection that is dead is found out within 25 s, even an idle one; a lane opens a further connection when the
-//!        streams of the ones it has are taken, as many as the server says and 100 at the most; calls of an old certificate end, its watches are told to begin anew
+//! Holds: a dead connection is detected within 25 s, even an idle one; a lane opens another connection when all streams of the
+//!        existing ones are taken (as many as the server allows, 100 at most); calls on connections of an old certificate
+//!        finish, watches on them are restarted
 //! Upstream: client-go/transport, golang.org/x/net/http2 (health checks); differences: pings after 15 s (upstream 30)
 
 use std::fmt;

@@ -1,10 +1,10 @@
-//! Who this client says it is, kept current: token files and certificate files are read again, programs run again.
+//! The client's credentials, kept current: token files and certificate files are re-read, exec plugins are run again.
 //!
 //! In:    the kubeconfig's words; word of a 401; word that files changed
 //! Out:   the identity of the next call
 //! Calls: client
-//! Holds: one look at a time, which does not end with the call that wanted it; a look that fails keeps what was good until it expires; a certificate that changed gives a new
-//!        generation, on which connections of older ones are left
+//! Holds: one refresh at a time, which continues if the call that wanted it is cancelled; if a refresh fails, the old credential
+//!        is used until it expires; a new certificate starts a new generation of connections
 //! Upstream: client-go/transport (token_source.go, cert_rotation.go), client-go/plugin/pkg/client/auth/exec; differences:
 //!           certificate files are looked at each minute (upstream: each 5)
 

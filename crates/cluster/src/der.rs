@@ -1,4 +1,4 @@
-//! Reads the little of an X.509 certificate that people must be told: whose it is, by whom, from when and until when.
+//! Reads the fields of an X.509 certificate that are reported: subject, issuer, validity.
 //!
 //! In:    DER or PEM
 //! Out:   `Validity`, names

@@ -1,4 +1,4 @@
-//! What went wrong with a call to the API server, and above all: whether it may have happened all the same.
+//! Errors of calls to the API server, and above all whether the call may have happened.
 //!
 //! In:    a `Status` object, a broken connection, a deadline
 //! Out:   [`ClusterError`]

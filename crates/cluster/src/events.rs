@@ -1,10 +1,10 @@
-//! Events: what people see of a pod's and the node's story. Recorded by anybody at any time, sent when there is time.
+//! Events of pods and the node: recorded by any task at any time, sent in the background.
 //!
 //! In:    an object, a reason, a text
 //! Out:   core/v1 Events: created, or counted up by a patch
 //! Calls: everything that tells people something; one task sends
-//! Holds: recording never waits and never fails; the queue is bounded, what does not fit is counted; at most 25 events per object
-//!        at once, then one each 5 min; the eleventh variant of a text within 10 min becomes one combined event
+//! Holds: recording never waits and never fails; the queue is bounded, and dropped events are counted; at most 25 events per
+//!        object at once, then one each 5 min; the eleventh variant of a text within 10 min becomes one combined event
 //! Upstream: client-go/tools/record (event.go, events_cache.go), cmd/kubelet/app/server.go (makeEventRecorder)
 //!
 //! | Module | What |

@@ -1,9 +1,9 @@
-//! Runs a credential program and reads the `ExecCredential` that it prints.
+//! Runs a credential plugin and reads the `ExecCredential` that it prints.
 //!
 //! In:    its configuration, the cluster's address
 //! Out:   a token or a certificate, and until when they are good
 //! Calls: credentials
-//! Holds: a minute and a MiB at most; what it prints never shows in an error; it is ended when nobody waits for it
+//! Holds: at most one minute and one MiB; the output never shows in an error; the plugin is killed when nobody waits for it
 //! Upstream: client-go/plugin/pkg/client/auth/exec (exec.go), client.authentication.k8s.io/v1
 
 use std::process::Stdio;

@@ -1,10 +1,10 @@
-//! Counts and times of calls to the API server, under upstream's names.
+//! Metrics of calls to the API server, under upstream's names.
 //!
 //! In:    calls as they begin and end
 //! Out:   `rest_client_…` families
 //! Calls: client, credentials; wiring registers them once
-//! Holds: a call without an answer counts with code `<error>`; the time of a call contains its wait for its turn; watches have a count
-//!        and a wait, but no time and no size
+//! Holds: a call without an answer counts with code `<error>`; the duration of a call includes its wait in the rate limiter; a
+//!        watch has a count and a wait, but no duration and no size
 //! Upstream: staging/src/k8s.io/component-base/metrics/prometheus/restclient/metrics.go, client-go/rest/request.go (1.36)
 
 use std::time::Duration;

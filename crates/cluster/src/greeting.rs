@@ -1,9 +1,9 @@
-//! The first frame of an HTTP/2 server, which says how many requests it takes at a time.
+//! The first frame of an HTTP/2 server (SETTINGS), which says how many streams it allows.
 //!
 //! In:    the bytes of a new connection
 //! Out:   the same; word when the first frame has come
 //! Calls: connection
-//! Holds: what the frame says is read by the HTTP library alone
+//! Holds: only the HTTP library interprets the frame
 //! Upstream: golang.org/x/net/http2 (client); differences: it sends up to 100 requests before it knows
 
 use std::io;

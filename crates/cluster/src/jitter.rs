@@ -1,4 +1,4 @@
-//! Random enough to spread retries and refreshes over time; repeats with its seed, so that simulation does.
+//! Jitter for retries and refreshes. It repeats with its seed, so that the simulation does.
 //!
 //! In:    a seed
 //! Out:   fractions, jittered durations, the back-off of reflectors

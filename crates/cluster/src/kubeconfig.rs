@@ -1,9 +1,9 @@
-//! A kubeconfig file: where the API server is, whom to trust, who this node says it is.
+//! A kubeconfig file: the server, the CA, the credentials.
 //!
 //! In:    the file, YAML or JSON
 //! Out:   [`Kubeconfig`] of its current context; paths made absolute against the file's directory
 //! Calls: wiring at start, certificates (the bootstrap file)
-//! Holds: all that is wrong is found at once, and named by its field; secrets do not show in `Debug`
+//! Holds: all problems are reported at once, each with its field; secrets do not show in `Debug`
 //! Gap:   `auth-provider` and SOCKS proxies are refused; proxies named in the environment are not used
 //! Upstream: client-go/tools/clientcmd (loader.go, client_config.go)
 

@@ -1,4 +1,4 @@
-//! The API server: everything this kubelet asks of it and tells it.
+//! Everything the kubelet sends to and reads from the API server.
 //!
 //! In:    a kubeconfig, or nothing (standalone); decided objects
 //! Out:   whole sets of pods and objects, each with the state of its watch; answers, or [`ClusterError`]

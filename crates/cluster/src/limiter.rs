@@ -1,10 +1,10 @@
-//! The token bucket before a lane: so many calls a second, so many at once.
+//! The token bucket of a lane: calls per second, and burst.
 //!
 //! In:    rate and burst
 //! Out:   leave to send, in the order of asking; or word at once that it would come too late
 //! Calls: client, before each call of a limited lane
-//! Holds: nobody overtakes; who gives up while waiting has spent nothing, and those behind move up; who cannot be served before its
-//!        deadline does not wait for it
+//! Holds: calls keep their order; a call that is cancelled while it waits has used nothing, and those behind it move up; a call
+//!        that cannot be served before its deadline is refused at once
 //! Upstream: client-go/util/flowcontrol (token bucket), golang.org/x/time/rate (Wait)
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,10 +1,10 @@
-//! The objects that this node owns: its Node, its lease, its CSINode.
+//! The objects that this node owns: Node, Lease, CSINode.
 //!
 //! In:    decided objects and patches
 //! Out:   what the server has now
 //! Calls: act/node/node_status (registration, status, lease)
-//! Holds: heartbeats go a lane of their own that is never limited; a Node that is there already is adopted, never replaced; the
-//!        lease is written only on top of the version that was read last
+//! Holds: heartbeats use a lane of their own without a rate limit; an existing Node is adopted, never replaced; the lease is
+//!        updated only on top of the version that was read last
 //! Upstream: pkg/kubelet/kubelet_node_status.go (registerWithAPIServer), component-helpers/apimachinery/lease/controller.go,
 //!           pkg/volume/csi/nodeinfomanager
 

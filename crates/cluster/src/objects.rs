@@ -1,9 +1,9 @@
-//! Objects that pods refer to: Secrets and ConfigMaps one by one as long as somebody needs them, and sets that everybody reads.
+//! Objects that pods refer to: Secrets and ConfigMaps watched one by one while a pod needs them, and sets that all pods read.
 //!
 //! In:    which names are needed
 //! Out:   the object, or why there is none, kept current
 //! Calls: act (volumes, env, pull secrets), decide's views by snapshots
-//! Holds: one watch per name however many pods need it, ended with the last; none once the object says that it is immutable; a
+//! Holds: one watch per name, however many pods need it, stopped with the last of them; an immutable object is not watched; a
 //!        node may read only what its pods name, so sets of Secrets are never listed
 //! Upstream: pkg/kubelet/util/manager (watch_based_manager.go), pkg/kubelet/{secret,configmap,runtimeclass}; differences: the
 //!           watch of an object nobody read for five minutes is kept, because it is held by pods that run

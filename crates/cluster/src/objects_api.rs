@@ -3,8 +3,8 @@
 //! In:    a kind, a place, an object or a patch
 //! Out:   the object that the server answers with, without `managedFields`
 //! Calls: pods, nodes, objects, tokens, certificates, events; server
-//! Holds: names are encoded into paths; an object that was read is never written back whole, because fields that this build
-//!        does not know would be lost, except leases
+//! Holds: names are percent-encoded in paths; an object that was read is never written back whole, because fields unknown to
+//!        this build would be lost (exception: leases)
 //! Upstream: client-go/kubernetes/typed
 
 use std::time::Duration;

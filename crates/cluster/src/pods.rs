@@ -1,10 +1,10 @@
-//! The pods of this node: watched as one source of whole sets; their status written; mirror pods made and removed.
+//! The pods of this node: watched as one source of whole sets, their status patched, mirror pods created and deleted.
 //!
 //! In:    the node's name; decided statuses and static pods
 //! Out:   [`PodSet`]s; what the server answers
 //! Calls: act/sources (the set), act/report/status (patch, delete, mirrors)
-//! Holds: only pods bound to this node; a pod keeps its `Arc` until it changes; every write names the UID it means; a pod of
-//!        the API is stamped with source and time of first sight, as the runtime gets to see them
+//! Holds: only pods bound to this node; a pod keeps its `Arc` until it changes; every write carries the pod's UID; a pod of the
+//!        API is annotated with source and time of first sight before the runtime gets it
 //! Upstream: pkg/kubelet/config/apiserver.go, pkg/kubelet/status/status_manager.go, pkg/kubelet/pod/mirror_client.go,
 //!           pkg/util/pod/pod.go (PatchPodStatus)
 

@@ -1,11 +1,12 @@
-//! Keeps a copy of a set of objects: list, then watch from there, again and again.
+//! Keeps a copy of a set of objects: list, then watch from there, repeatedly.
 //!
 //! In:    a kind, namespace and selectors; the client
 //! Out:   [`Snapshot`]s (the whole set, each one a state that the server had), and the changes between them; [`Phase`]
 //! Calls: pods, objects, nodes; one task of the owner each
-//! Holds: a set is replaced whole by a list or changed by one event at a time, in the server's order; a cut resumes after the last
-//!        event that was applied, so none is lost or doubled; 410 lists anew; an object that cannot be read keeps its last good
-//!        form and is counted; nothing is handed on before the first whole set; after any failed stream the set is listed by pages
+//! Holds: a set is replaced as a whole by a list or changed by one event at a time, in the server's order; after a disconnect
+//!        the watch resumes after the last applied event, so none is lost or applied twice; 410 lists again; an object that
+//!        cannot be decoded keeps its last good form and is counted; nothing is handed on before the first complete set; after
+//!        any failed streaming list the set is listed by pages
 //! Upstream: client-go/tools/cache (reflector.go, watch-list); differences: lists ask for the newest state instead of any
 //!           (`resourceVersion` unset instead of 0), so that a set never goes back in time; a cut never lists anew;
 //!           a server that is away is asked at least each 30 s

@@ -1,9 +1,10 @@
-//! Questions about others: whose token is this, may they do that.
+//! TokenReviews and SubjectAccessReviews.
 //!
 //! In:    a token; the attributes of a request to this node
 //! Out:   the server's answer, or why there is none
 //! Calls: server, through handles that wiring makes
-//! Holds: they go a lane of their own, for anybody may cause them; a try ends after 10 s; only what may pass by itself is tried again, five times in all; a token never shows in an error
+//! Holds: they use a lane of their own, because strangers can cause them; a try ends after 10 s; only errors that may pass by
+//!        themselves are retried, five tries in all; a token never shows in an error
 //! Upstream: staging/src/k8s.io/apiserver plugin/pkg/{authenticator/token,authorizer}/webhook, pkg/util/webhook, pkg/server/options
 //!           (DefaultAuthWebhookRetryBackoff) (1.36); differences: none
 

@@ -1,10 +1,11 @@
-//! Whether the sets that a node lives by are current, and what people are told when one is not.
+//! Whether the sets that the node depends on are current, and what is reported when one is not.
 //!
 //! In:    what the reflectors of these sets go through
 //! Out:   the sets that are behind, for the node's status, `/debug/tasks`, `hyperkube_api_set_behind_seconds` and the log
 //! Calls: reflector; act/node/node_status and wiring read
-//! Holds: a set is current when it was had and its watch lasts: one that may be listed and not watched stays behind; the log says of a set that is behind after 10 s, then seldom; a server
-//!        that cannot be reached at all is not held against one set
+//! Holds: a set is current once it was received and while its watch lasts: a set that can be listed but not watched stays
+//!        behind; the log reports a set that is behind after 10 s, then rarely; a server that cannot be reached at all is not
+//!        reported once for each set
 //! Upstream: client-go/tools/cache (DefaultWatchErrorHandler); differences: upstream logs each failure, and the node's status says
 //!           nothing
 

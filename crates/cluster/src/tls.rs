@@ -1,9 +1,9 @@
-//! TLS towards the API server: whom to trust, which certificate to show.
+//! TLS towards the API server: which CA to trust, which certificate to present.
 //!
 //! In:    PEM texts, the kubeconfig's words
 //! Out:   rustls configurations, client certificates
 //! Calls: connection (per connection made, so that changed files count without a restart), credentials
-//! Holds: TLS 1.2 and 1.3; nobody is trusted by default
+//! Holds: TLS 1.2 and 1.3; no CA is trusted by default
 //! Upstream: client-go/transport (tls.go), crypto/x509 (root_linux.go: where the machine's authorities are)
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
-//! Service account tokens for pods: asked for once, kept, renewed before they end.
+//! Service account tokens for pods: requested once, cached, renewed before they expire.
 //!
 //! In:    which account, audience, lifetime and pod
 //! Out:   tokens with the moment from which a newer one should be asked for
 //! Calls: act/objects/pod_objects (projected tokens)
-//! Holds: one request per token at a time; a token that is still good outlives a server that is away; what was removed with its pod
-//!        is not kept; a clock that jumps costs one renewal, never a storm; tokens never show in `Debug`
+//! Holds: one request per token at a time; a token that is still valid is used while the server is unreachable; a pod's tokens
+//!        are dropped with it; a clock that jumps costs one renewal, never a storm; tokens never show in `Debug`
 //! Upstream: pkg/kubelet/token/token_manager.go; differences: lifetimes are counted from when a token came, so that a wrong clock
 //!           does not make it old
 //!

@@ -1,9 +1,9 @@
-//! The kubelet's configuration: defaults, what flags and files make of it, what is refused.
+//! The kubelet's configuration: defaults, the merge of flags and files, validation.
 //!
 //! In:    KubeletConfiguration and flags
 //! Out:   the configuration in effect; problems with their field
 //! Calls: hyperkube
-//! Holds: a setting without effect is named, never taken in silence
+//! Holds: a setting without effect is named, never accepted in silence
 //! Upstream: pkg/kubelet/apis/config, cmd/kubelet/app
 
 pub mod defaults;

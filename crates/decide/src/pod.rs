@@ -1,4 +1,4 @@
-//! What becomes of one pod: its life, its memory, its next steps.
+//! The decisions about one pod: its life, its memory, its next steps.
 //!
 //! In:    a view
 //! Out:   lifecycle, plan, memory

@@ -54,7 +54,7 @@ impl Mark {
     }
 }
 
-/// All that must stand before the pod's first container starts; or which volume can not be had, in upstream's words.
+/// All that must stand before the pod's first container starts; or which volume cannot be had, in upstream's words.
 pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
     let (pod, node) = (view.pod, view.node);
     let dir = pod_dir(pod, node);
@@ -89,7 +89,7 @@ pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
     Ok(prepare)
 }
 
-/// Writing of volumes whose files are not what this process last wrote; nothing for those that can not be made now.
+/// Writing of volumes whose files are not what this process last wrote; nothing for those that cannot be made now.
 pub fn payload_updates(view: &PodView<'_>) -> VolumeWork {
     let mut updates = VolumeWork::default();
     for volume in volumes(view.pod) {
@@ -111,7 +111,7 @@ fn payload_of(view: &PodView<'_>, volume: &v1::Volume) -> Option<Result<Payload,
     volume_payload(&view, volume)
 }
 
-/// Upstream's event for a volume that can not be set up.
+/// Upstream's event for a volume that cannot be set up.
 fn set_up_failed(volume: &str, why: &str) -> Waiting {
     Waiting {
         reason: Reason::FailedMount,

@@ -43,7 +43,7 @@ impl Kept {
         path.parent().is_none() || self.0.iter().any(|kept| kept.starts_with(path))
     }
 
-    /// Whether this is one of them under another name. One that is not there now can not be it.
+    /// Whether this is one of them under another name. One that is not there now cannot be it.
     fn refuses(&self, found: FileId) -> bool {
         let mut kept = self.0.iter().map(PathBuf::as_path).chain([Path::new("/")]);
         kept.any(|kept| rustix::fs::stat(kept).is_ok_and(|stat| id_of(&stat) == found))

@@ -1,4 +1,4 @@
-//! Part of a volume as a mount of its own, so that a container that writes the volume can not show itself the host.
+//! Part of a volume as a mount of its own, so that a container that writes the volume cannot show itself the host.
 //!
 //! In:    the volume's path, the part below it, where the part is to be mounted
 //! Out:   the part, made where nothing is, bound at `ROOT/pods/UID/volume-subpaths/VOLUME/CONTAINER/INDEX`
@@ -24,7 +24,7 @@ use crate::mounts::{
 #[cfg(test)]
 mod tests;
 
-/// A part of a volume can not be had. People are told which step failed, not what the host's files are.
+/// A part of a volume cannot be had. People are told which step failed, not what the host's files are.
 #[derive(Debug, thiserror::Error)]
 pub enum SubPathError {
     /// Its directory could not be made.

@@ -1,4 +1,4 @@
-//! Names of things: each kind of id is a type of its own, so that a sandbox's id can not stand where a container's is meant.
+//! Names of things: each kind of id is a type of its own, so that a sandbox's id cannot stand where a container's is meant.
 //!
 //! In:    text from manifests, the API, the runtime, the disk and the journal
 //! Out:   cheap clones (`Arc<str>`), ordered, printable

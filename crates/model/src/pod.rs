@@ -105,7 +105,7 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// An object that can not be a pod of this node.
+/// An object that cannot be a pod of this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct BadPod {
@@ -142,7 +142,7 @@ impl Pod {
     /// Takes an identified object.
     ///
     /// # Errors
-    /// It has no UID, name or namespace, or one of its names can not be a part of a path.
+    /// It has no UID, name or namespace, or one of its names cannot be a part of a path.
     pub fn new(
         object: Arc<v1::Pod>,
         source: SourceKind,

@@ -246,7 +246,7 @@ impl Host {
     /// Looks up what variables come from in files of volumes, which containers may write meanwhile.
     ///
     /// # Errors
-    /// The first variable that can not be had.
+    /// The first variable that cannot be had.
     pub async fn read_env_files(
         &self,
         pod: &Pod,
@@ -528,7 +528,7 @@ fn about(pod: &Pod) -> About {
     }
 }
 
-/// Upstream's event for a volume that can not be set up.
+/// Upstream's event for a volume that cannot be set up.
 fn set_up_failed(volume: &str, error: &dyn std::error::Error) -> HostWorkError {
     HostWorkError::said(
         Reason::FailedMount,

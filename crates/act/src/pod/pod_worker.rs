@@ -60,7 +60,7 @@ pub enum WorkerEvent {
     /// Nothing of the pod is left; how often its containers were restarted.
     Finished(PodUid, BTreeMap<String, u32>),
     /// Its worker panicked.
-    Died(PodUid),
+    Panicked(PodUid),
 }
 
 /// What workers share.
@@ -146,7 +146,7 @@ impl PodWorker {
 
     /// Looks at the pod before anything else: the worker before this one panicked, and nobody knows what it had done.
     #[must_use]
-    pub fn looking_first(mut self) -> Self {
+    pub fn with_initial_relist(mut self) -> Self {
         self.sight.look = Some(Scope::Whole);
         self
     }
@@ -215,7 +215,7 @@ impl PodWorker {
         }
         if is_new && !matches!(order.desire, Desire::Stop { .. }) {
             let boot = self.parts.executor.clock.boot_moment();
-            self.memory.take_up(now, boot);
+            self.memory.mark_started(now, boot);
             self.save();
             self.parts.records.settled().await;
             if self.parts.pleg.current(&self.uid).is_none() && !had_directory {

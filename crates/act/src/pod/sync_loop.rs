@@ -69,7 +69,7 @@ struct Worker {
     pod: Arc<Pod>,
     orders: watch::Sender<Order>,
     hint: Arc<Notify>,
-    place: Place,
+    name_claim: NameClaim,
     panics: u32,
     /// What it takes of the node, once it was let in.
     allocation: Option<Allocation>,
@@ -78,24 +78,24 @@ struct Worker {
     past: admit::Past,
 }
 
-/// Where a pod stands among those of its full name.
+/// A pod's claim to its full name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Others of its name come first, or nobody knows yet.
-    Waits,
-    /// It may run.
-    Has,
-    /// It was told to stop.
-    Leaves,
-    /// It was told to stop, and is done but for what the runtime refuses to remove.
-    Refused,
-    /// It has ended by itself and stays.
-    Ended,
+enum NameClaim {
+    /// Another pod of the name comes first, or it is not known yet which one does.
+    Queued,
+    /// It has the name and may run.
+    Held,
+    /// It was ordered to stop.
+    Terminating,
+    /// It has stopped, and the runtime refuses to remove what is left of it.
+    RemovalBlocked,
+    /// All its containers have exited for good; it keeps its status.
+    Exited,
 }
 
-impl Place {
+impl NameClaim {
     fn is_leaving(self) -> bool {
-        matches!(self, Self::Leaves | Self::Refused)
+        matches!(self, Self::Terminating | Self::RemovalBlocked)
     }
 }
 
@@ -111,7 +111,7 @@ pub struct SyncLoop {
     /// Pods that no source names any more and that stay until every source has spoken.
     kept: BTreeSet<PodUid>,
     /// When workers that panicked are started again.
-    died: BTreeMap<PodUid, Instant>,
+    restart_at: BTreeMap<PodUid, Instant>,
     listed: bool,
     cleaned: bool,
     pods_dir: PathBuf,
@@ -156,7 +156,7 @@ impl SyncLoop {
             names: names::Names::default(),
             admit: admit::Admit::new(admission),
             kept: BTreeSet::new(),
-            died: BTreeMap::new(),
+            restart_at: BTreeMap::new(),
             listed: false,
             cleaned: false,
             pods_dir,
@@ -184,7 +184,7 @@ impl SyncLoop {
         let mut on_disk = std::pin::pin!(OptionFuture::default());
         loop {
             self.beat.turn();
-            let restart = self.died.values().min().copied();
+            let restart = self.restart_at.values().min().copied();
             let again = self.admit.next_look();
             tokio::select! {
                 // Ends of workers first, so that waiting pods start before new ones; then desires, then hints. Each arm takes
@@ -209,7 +209,7 @@ impl SyncLoop {
             if self.listed && !self.cleaned && self.all_seen() {
                 self.cleaned = true;
                 self.seen.send_replace(true);
-                self.let_go();
+                self.release_removed();
                 self.find_orphans();
                 let blocking = &self.parts.executor.host.blocking;
                 let dirs = (self.pods_dir.as_path(), self.logs_dir.as_path());
@@ -232,7 +232,7 @@ impl SyncLoop {
             }
             WorkerEvent::Ended(uid) => self.ended(&uid),
             WorkerEvent::Refused(uid) => self.refused(&uid),
-            WorkerEvent::Died(uid) => self.died(uid),
+            WorkerEvent::Panicked(uid) => self.panicked(uid),
         }
     }
 
@@ -313,13 +313,13 @@ impl SyncLoop {
     fn start_wanted(&mut self, pod: Arc<Pod>) {
         let name = pod.full_name.clone();
         self.names.add(&name, &pod.uid);
-        self.start(Arc::clone(&pod), Desire::Wait(None), Place::Waits);
+        self.start(Arc::clone(&pod), Desire::Wait(None), NameClaim::Queued);
         if self.listed {
             self.settle_name(&name);
         }
     }
 
-    fn start(&mut self, pod: Arc<Pod>, desire: Desire, place: Place) {
+    fn start(&mut self, pod: Arc<Pod>, desire: Desire, name_claim: NameClaim) {
         let past = self.past_of(&pod);
         let (orders, _) = watch::channel(Order {
             pod: Arc::clone(&pod),
@@ -329,7 +329,7 @@ impl SyncLoop {
             pod: Arc::clone(&pod),
             orders,
             hint: Arc::new(Notify::new()),
-            place,
+            name_claim,
             panics: 0,
             allocation: None,
             is_ending: false,
@@ -349,7 +349,7 @@ impl SyncLoop {
         let stop = self.supervisor.stop().clone();
         let mut task = PodWorker::new(self.parts.clone(), orders, hint);
         if worker.panics > 0 {
-            task = task.looking_first();
+            task = task.with_initial_relist();
         }
         // Moved into its loop it would be in there twice.
         let mut task = Box::new(task);
@@ -368,7 +368,7 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(&pod.uid) else {
             return;
         };
-        if worker.place.is_leaving() {
+        if worker.name_claim.is_leaving() {
             return;
         }
         let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
@@ -379,7 +379,7 @@ impl SyncLoop {
             // The same UID under another name: it wants that one now.
             self.names.remove(&before.full_name, &pod.uid);
             self.names.add(&pod.full_name, &pod.uid);
-            worker.place = Place::Waits;
+            worker.name_claim = NameClaim::Queued;
             self.settle_name(&before.full_name);
             self.settle_name(&pod.full_name);
         }
@@ -392,7 +392,7 @@ impl SyncLoop {
             return;
         };
         let is_quiet = worker.pod.full_name == pod.full_name
-            && !worker.place.is_leaving()
+            && !worker.name_claim.is_leaving()
             && reads_same(&worker.pod.object, &pod.object);
         if !is_quiet {
             self.update(pod);
@@ -411,8 +411,8 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
         };
-        if worker.place != Place::Refused {
-            worker.place = Place::Leaves;
+        if worker.name_claim != NameClaim::RemovalBlocked {
+            worker.name_claim = NameClaim::Terminating;
         }
         worker.orders.send_modify(|order| {
             order.desire = Desire::Stop {
@@ -425,11 +425,11 @@ impl SyncLoop {
     /// No source names it any more. Until every source has spoken that is no evidence: one of them may name it yet.
     fn remove(&mut self, pod: &Arc<Pod>) {
         let planted = self.parts.executor.faults.planted() == Planted::RemovesEarly;
-        let place = self.workers.get(&pod.uid).map(|worker| worker.place);
-        if place.is_none() && pod.source == SourceKind::Api {
+        let name_claim = self.workers.get(&pod.uid).map(|worker| worker.name_claim);
+        if name_claim.is_none() && pod.source == SourceKind::Api {
             // Its worker is done, and now its source does not hold it either: its last status is written.
             self.forget(&pod.uid);
-        } else if matches!(place, None | Some(Place::Refused)) {
+        } else if matches!(name_claim, None | Some(NameClaim::RemovalBlocked)) {
             // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
@@ -452,7 +452,7 @@ impl SyncLoop {
     }
 
     /// Every source has spoken: what was kept for them alone goes.
-    fn let_go(&mut self) {
+    fn release_removed(&mut self) {
         for uid in std::mem::take(&mut self.kept) {
             if !self.desired.pods.contains_key(&uid) {
                 let known = self.workers.get(&uid);
@@ -494,8 +494,8 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
         };
-        if !worker.place.is_leaving() {
-            worker.place = Place::Ended;
+        if !worker.name_claim.is_leaving() {
+            worker.name_claim = NameClaim::Exited;
             worker.allocation = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
@@ -505,7 +505,7 @@ impl SyncLoop {
     /// What the runtime does not remove of it holds nobody up.
     fn refused(&mut self, uid: &PodUid) {
         if let Some(worker) = self.workers.get_mut(uid) {
-            worker.place = Place::Refused;
+            worker.name_claim = NameClaim::RemovalBlocked;
             worker.allocation = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
@@ -519,7 +519,7 @@ impl SyncLoop {
 
     /// A static pod that is wanted again, whose worker has nothing to show any more. One of the API does not come back.
     fn show_refused(&self, uid: &PodUid) {
-        let is_refused = |worker: &Worker| worker.place == Place::Refused;
+        let is_refused = |worker: &Worker| worker.name_claim == NameClaim::RemovalBlocked;
         if !self.workers.get(uid).is_some_and(is_refused) {
             return;
         }
@@ -539,12 +539,12 @@ impl SyncLoop {
     }
 
     /// A worker panicked. The pod is not forgotten for that: its worker begins anew, from what is there.
-    fn died(&mut self, uid: PodUid) {
+    fn panicked(&mut self, uid: PodUid) {
         if let Some(worker) = self.workers.get_mut(&uid) {
             let pause = RESTART_AFTER * 2_u32.pow(worker.panics.min(5));
             worker.panics = worker.panics.saturating_add(1);
             tracing::error!(pod = %worker.pod.full_name, uid = %uid, "Worker panicked and is started again after a while");
-            self.died
+            self.restart_at
                 .insert(uid, Instant::now() + pause.min(LONGEST_RESTART));
         }
     }
@@ -552,13 +552,13 @@ impl SyncLoop {
     fn revive(&mut self) {
         let now = Instant::now();
         let due: Vec<PodUid> = self
-            .died
+            .restart_at
             .iter()
             .filter(|(_, at)| **at <= now)
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in due {
-            self.died.remove(&uid);
+            self.restart_at.remove(&uid);
             if let Some(worker) = self.workers.get(&uid) {
                 self.spawn(worker);
             }
@@ -626,7 +626,7 @@ impl SyncLoop {
             grace_seconds,
         };
         self.names.add(&pod.full_name, &pod.uid);
-        self.start(Arc::new(pod), desire, Place::Leaves);
+        self.start(Arc::new(pod), desire, NameClaim::Terminating);
     }
 }
 
@@ -660,7 +660,7 @@ impl Drop for EndOfWorker {
     fn drop(&mut self) {
         if let Some(events) = &self.events {
             // When nobody listens the process is stopping.
-            let _sent = events.send(WorkerEvent::Died(self.uid.clone()));
+            let _sent = events.send(WorkerEvent::Panicked(self.uid.clone()));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The client certificate of this node, from nothing to its last rotation.
+//! The node's client certificate, from bootstrap to its last rotation.
 //!
 //! In:    the client that shows it; a bootstrap with a client of its own; whether to rotate
 //! Out:   calls of the client held back while there is no certificate, and let go when there is one
 //! Calls: wiring, one task
-//! Holds: nobody waits for this task: what needs no API server runs meanwhile; a bootstrap is tried until it is done, by the same key;
-//!        a certificate that ended is asked for anew with the bootstrap credentials, without an end of the process
+//! Holds: no other task waits for this one: pods that need no API server run meanwhile; bootstrap is retried with the same key
+//!        until it succeeds; an expired certificate is bootstrapped again without a restart of the process
 //! Upstream: pkg/kubelet/certificate/{bootstrap/bootstrap.go,transport.go}; differences: upstream ends the process when the
 //!           certificate has ended, or the bootstrap failed, to begin anew
 

@@ -1,9 +1,9 @@
-//! Keeps events few: equal ones are counted, similar ones combined, too many about one object dropped.
+//! Event correlation: counts equal events, combines similar ones, drops too many about one object.
 //!
 //! In:    events with the time they were recorded at
 //! Out:   the event to send, with the patch when one of it is there already; or nothing
 //! Calls: events
-//! Holds: each of three caches forgets the one that was used longest ago; the numbers are upstream's
+//! Holds: each of the three caches evicts the least recently used entry; the numbers are upstream's
 //! Upstream: client-go/tools/record/events_cache.go (EventCorrelator)
 
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 //! In:    path and selectors; a resource version
 //! Out:   a whole set with its version; events one by one
 //! Calls: reflector
-//! Holds: a line of at most 32 MiB; half a line is no event; a watch ends some time after the limit that it asked for, even
-//!        when nobody ends it; a set has bounds in pages, objects, bytes and time, and what goes beyond one is an error that names the set
+//! Holds: a line has at most 32 MiB; half a line is no event; a watch ends some time after the limit it asked for, even if the
+//!        server does not end it; a set has limits in pages, objects, bytes and time, and an error beyond them names the set
 //! Upstream: client-go/tools/cache (reflector.go), client-go/tools/pager; apimachinery/pkg/watch (StreamWatcher)
 
 use std::time::Duration;

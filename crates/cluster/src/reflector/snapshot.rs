@@ -1,9 +1,10 @@
-//! The kept set: replaced whole by a list, changed one object at a time by a watch.
+//! The set that is kept: replaced as a whole by a list, changed one object at a time by a watch.
 //!
 //! In:    listed objects and events as JSON texts
 //! Out:   snapshots by `watch`, changes by a channel
 //! Calls: reflector
-//! Holds: an event that brings what is there already changes nothing; what cannot be read keeps its last good form
+//! Holds: an event that brings the object that is already there changes nothing; an object that cannot be decoded keeps its last
+//!        good form
 //! Upstream: client-go/tools/cache (store.go, delta_fifo.go: UndeltaStore)
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
-//! What is not said in a `KubeletConfiguration`.
+//! Defaults of `KubeletConfiguration`.
 //!
 //! In:    a configuration as read from a file, the gates
 //! Out:   the same with every default filled in, so that it prints at `/configz` as upstream's does
 //! Calls: hyperkube/config_files.rs, before and after the drop-ins
-//! Holds: applying it twice changes nothing; what is set stays, except that upstream takes zero for "not set" in plain
+//! Holds: applying them twice changes nothing; a value that is set stays, except that upstream takes zero for "not set" in plain
 //!        fields and durations
 //! Upstream: pkg/kubelet/apis/config/v1beta1/defaults.go, cmd/kubelet/app/options/options.go (applyLegacyDefaults)
 

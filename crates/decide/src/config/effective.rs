@@ -1,4 +1,4 @@
-//! From the complete configuration and the flags to what each component runs with.
+//! Maps the complete configuration and the flags to the settings that each component runs with.
 //!
 //! In:    a defaulted `KubeletConfiguration`, the pure flags, the gates
 //! Out:   `model::config::Config`, or every text in it that cannot be read (amounts, addresses)

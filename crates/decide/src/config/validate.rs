@@ -1,9 +1,9 @@
-//! What may not stand in a `KubeletConfiguration` or on the command line.
+//! Validation of `KubeletConfiguration` and of the command line.
 //!
 //! In:    a defaulted configuration, the gates it runs with, facts of the host
 //! Out:   every problem at once, each with its field and upstream's words; empty when all is well
 //! Calls: hyperkube/config_files.rs, once, before anything starts
-//! Holds: order is upstream's; nothing is changed
+//! Holds: problems are reported in upstream's order; nothing is changed
 //! Upstream: pkg/kubelet/apis/config/validation/validation.go (and _linux, _reserved_memory), options.go
 //!           (ValidateKubeletFlags), and what its parts refuse at their start; differences: the cgroup check does not hide the checks after it
 

@@ -10,7 +10,7 @@ use kubelet_model::objects::ObjectState;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
-/// A pod or container whose message can not be built as it is written.
+/// A pod or container whose message cannot be built as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigProblem {
@@ -29,7 +29,7 @@ impl ConfigProblem {
         }
     }
 
-    /// A problem of the whole pod: its sandbox can not be made.
+    /// A problem of the whole pod: its sandbox cannot be made.
     pub fn sandbox(message: impl Into<String>) -> Self {
         Self {
             reason: Reason::CreatePodSandboxError,
@@ -56,7 +56,7 @@ pub fn pod_text(pod: &Pod) -> String {
     )
 }
 
-/// Upstream's error for an object that can not be had.
+/// Upstream's error for an object that cannot be had.
 pub(crate) fn object_text<T>(
     kind: &str,
     namespace: &str,

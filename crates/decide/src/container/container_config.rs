@@ -1,7 +1,7 @@
 //! Container -> `ContainerConfig`: everything the runtime is told to make one container.
 //!
 //! In:    `ContainerSpecView`: container, pod, node, image, addresses, and where its mounts are on the host
-//! Out:   the finished message, or why the container can not be made
+//! Out:   the finished message, or why the container cannot be made
 //! Calls: the step that creates a container
 //! Holds: nothing is read or made here; files that the message names exist when it is sent, or it is not sent
 //! Upstream: pkg/kubelet/kuberuntime/{kuberuntime_container.go,kuberuntime_container_linux.go}, pkg/kubelet/kubelet_pods.go
@@ -292,7 +292,7 @@ fn volume_kind(pod: &Pod, name: &str) -> VolumeKind {
     }
 }
 
-/// Whether a mount is read-only with all below it, or why it can not be as it must.
+/// Whether a mount is read-only with all below it, or why it cannot be as it must.
 pub(crate) fn is_recursive_read_only(
     mount: &v1::VolumeMount,
     runtime: RecursiveReadOnly,

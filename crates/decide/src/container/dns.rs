@@ -22,7 +22,7 @@ const MOST_SEARCH_CHARS: usize = 2048;
 /// Longer search paths abort some resolvers.
 const LONGEST_SEARCH: usize = 253;
 
-/// The node's resolv.conf can not be used.
+/// The node's resolv.conf cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolvConfError {
     /// A `nameserver` line names none.

@@ -143,7 +143,7 @@ fn expand_bytes(text: &str, mut value_of: impl FnMut(&str) -> Option<Vec<u8>>) -
     expanded
 }
 
-/// The environment of a container, or the first variable that can not be had.
+/// The environment of a container, or the first variable that cannot be had.
 pub fn container_env(view: &EnvView<'_>) -> Result<Env, ConfigProblem> {
     let Some(service_links) = view.pod.spec().enable_service_links else {
         return Err(ConfigProblem::container(

@@ -1,10 +1,10 @@
 //! Variables from files that an earlier container of the pod wrote (`valueFrom.fileKeyRef`).
 //!
 //! In:    a container's references and where its volumes lie; what was read of each file
-//! Out:   what to read before a start; the value, or why the container can not be made
+//! Out:   what to read before a start; the value, or why the container cannot be made
 //! Calls: container_start; act/pod/execute, which reads
-//! Holds: files are read before every start and at no other time; what stands in a file stands in no log; a key whose value is
-//!        empty counts as not there, whatever its file says
+//! Holds: files are read before every start and at no other time; file contents are never logged; a key with an empty value
+//!        counts as absent
 //! Upstream: pkg/kubelet/util/env/env_util.go (ParseEnv), pkg/kubelet/kubelet_pods.go (makeEnvironmentVariables); 1.36; differences:
 //!           a file is read no further than 1 MiB, and must be a regular one
 use std::fmt;
@@ -88,7 +88,7 @@ pub(crate) fn env_file_reads(
         .collect()
 }
 
-/// Why a variable can not be had.
+/// Why a variable cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvFileProblem {
     /// What people are told.

@@ -1,4 +1,4 @@
-//! Labels and annotations that sandboxes and containers carry: all that a restarted kubelet knows of them.
+//! Labels and annotations of sandboxes and containers: all that a restarted kubelet knows of them.
 //!
 //! In:    a desired pod and container; later, what the runtime lists
 //! Out:   label and annotation maps; back from them, typed

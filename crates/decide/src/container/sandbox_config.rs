@@ -1,7 +1,7 @@
 //! Pod -> `PodSandboxConfig`: everything the runtime is told before a pod's first container.
 //!
 //! In:    a desired pod, the node, the number of this attempt
-//! Out:   the finished message, or why the sandbox can not be made
+//! Out:   the finished message, or why the sandbox cannot be made
 //! Calls: the pod's plan (RunPodSandbox), and container creation, which repeats the sandbox's config
 //! Holds: the message depends on nothing else, so that it is the same each time it is needed
 //! Upstream: pkg/kubelet/kuberuntime/{kuberuntime_sandbox.go,kuberuntime_sandbox_linux.go}, pkg/kubelet/container/helpers.go

@@ -1,9 +1,9 @@
-//! Security of sandboxes and containers: users and groups, capabilities, seccomp, AppArmor, masked paths, namespaces.
+//! Security contexts: users and groups, capabilities, seccomp, AppArmor, masked paths, namespaces.
 //!
 //! In:    pod and container security contexts, the user of the image, the node's defaults
 //! Out:   the CRI's security contexts, or why the container must not start
 //! Calls: sandbox_config.rs, container_config.rs
-//! Holds: a container's field goes before its pod's; a check that can not be made refuses
+//! Holds: a container's field takes precedence over its pod's; if a check cannot be made, the container is refused
 //! Upstream: pkg/kubelet/kuberuntime/{security_context.go,security_context_others.go,helpers.go}, pkg/securitycontext/util.go,
 //!           pkg/kubelet/kuberuntime/util/util.go, pkg/security/apparmor/helpers.go
 

@@ -1,9 +1,9 @@
-//! Credentials for pulling an image: from docker configuration in Secrets and files, by the registry they are for.
+//! Credentials for image pulls, by registry, from docker configuration in Secrets and files.
 //!
 //! In:    `.dockercfg` and `.dockerconfigjson` texts; an image's name
 //! Out:   the credentials to try, most specific first; which pull secrets could not be had
 //! Calls: container_start (a pod's pull secrets), act/images (files of the node)
-//! Holds: what is printed has no user and no password, and neither has an error
+//! Holds: neither `Debug` nor an error shows a user or a password
 //! Upstream: pkg/credentialprovider/config.go, keyring.go, secrets/secrets.go, kubelet_pods.go (getPullSecretsForPod); 1.36
 
 use std::cmp::Reverse;

@@ -1,9 +1,10 @@
-//! The chains that other components find the kubelet by, and the rule that keeps strangers from a node's loopback addresses.
+//! The iptables chains by which other components find the kubelet, and the rule that keeps other hosts from the node's loopback
+//! addresses.
 //!
 //! In:    the family of addresses
 //! Out:   `ChainStep`s in the order in which they are made, each harmless when it is there already; the canaries
 //! Calls: act/node/iptables_chains
-//! Holds: nothing of anybody else's is ever changed or removed; texts are upstream's, for others look for them
+//! Holds: rules of others are never changed or removed; names and comments are upstream's, because others search for them
 //! Upstream: pkg/kubelet/kubelet_network_linux.go (syncIPTablesRules, initNetworkUtil), 1.36
 
 /// Family of addresses.

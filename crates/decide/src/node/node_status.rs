@@ -1,10 +1,11 @@
-//! The Node object: what this kubelet says of its machine, and when it has to say it.
+//! The Node object: what the kubelet reports of its machine, and when a report is due.
 //!
 //! In:    the object as it is now (or one that is about to be created), `NodeStatusView`
 //! Out:   the object as it should be, with the events that belong to what changed; whether that must be sent
 //! Calls: act/node/node_status each 10 s, and at once on a change of readiness
 //! Holds: what others wrote into the object stays (conditions, extended resources, addresses of a cloud provider); a condition's
-//!        transition time moves with its status only; Ready is the last of the kubelet's conditions; heartbeats alone are no change
+//!        transition time changes only with its status; Ready is the last of the kubelet's conditions; a heartbeat alone is no
+//!        change
 //! Upstream: pkg/kubelet/nodestatus/setters.go, pkg/kubelet/kubelet_node_status.go (1.36)
 //!
 //! | Module | What |

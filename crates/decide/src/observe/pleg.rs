@@ -1,9 +1,9 @@
-//! Compares two lists of the runtime: whose pods must be looked at.
+//! Compares two re-lists of the runtime: which pods must be inspected.
 //!
 //! In:    what one list said, what the list before said: small states, no inspection
 //! Out:   UIDs whose pods changed, with what to inspect
 //! Calls: act/observe/pleg.rs after each relist
-//! Holds: a change that the list shows is never missed; comparing a list with itself gives nothing
+//! Holds: a change that the list shows is never missed; a list compared with itself gives nothing
 //! Upstream: pkg/kubelet/pleg/generic.go (1.36); differences: whole instances are compared, there is one event: look again
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
-//! Whether a pod may begin on this node: sysctls, resources, node selector and affinity, ports, taints, operating system, AppArmor.
+//! Admission to this node: sysctls, resources, node selector and affinity, ports, taints, operating system, AppArmor.
 //!
 //! In:    the pod, the pods that were admitted before it, what the node has, the own Node, what is allowed at all
 //! Out:   `Verdict`: admitted with its allocation, to wait for pods that end, or rejected with upstream's reason and message
 //! Calls: act/pod/sync_loop/admit, once in the life of a pod
-//! Holds: only a pod that never ran here is asked about; the first failure in upstream's order is what is told
+//! Holds: asked only about a pod that never ran here; the first failure in upstream's order is reported
 //! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/scheduler/eventhandlers.go (AdmissionCheck), noderesources/fit.go (Fits),
 //!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods; upstream rejects a pod at
 //!           once for which there is room as soon as pods that are ending have ended

@@ -1,9 +1,10 @@
-//! What the API remembers of a pod that this kubelet does not: the record to begin with after a change of kubelets.
+//! Starts a pod's record from its API status, when this kubelet has none (another kubelet ran the pod, or the journal is lost).
 //!
 //! In:    the status of an API pod, as it was when this kubelet first saw it
 //! Out:   a `PodRecord`, or nothing for a pod that no kubelet had taken up yet
 //! Calls: act/pod/pod_worker.rs, for a pod without a record of its own
-//! Holds: what the API shows does not go back: start time, restart counts, times of conditions, a terminal phase, addresses, exits
+//! Holds: what the API shows never goes backwards: start time, restart counts, transition times, a terminal phase, addresses,
+//!        exits
 //! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses: the old status as input), 1.36
 
 use std::collections::BTreeMap;

@@ -1,9 +1,10 @@
-//! One start of one container: held back, image first, a created one, or a finished create request.
+//! The next step towards one container start: wait, look at the image, start a created container, or create one.
 //!
 //! In:    view, sandbox, container spec
 //! Out:   `Readiness`: the step to take now, or why and until when not
 //! Calls: pod_plan
-//! Holds: restart counts never go back; a start after a failure waits for its back-off; an image is asked for before every start
+//! Holds: restart counts never decrease; a start after a failure waits for its back-off; the image is looked at before every
+//!        start
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (doBackOff), kuberuntime_container.go (startContainer),
 //!        pkg/kubelet/images/image_manager.go
 
@@ -374,7 +375,7 @@ fn start_step(
     })
 }
 
-/// Parts of volumes that the container mounts, by index in `volumeMounts`. One that can not be had is left to the message's own
+/// Parts of volumes that the container mounts, by index in `volumeMounts`. One that cannot be had is left to the message's own
 /// builder, which says why.
 fn sub_paths(view: &PodView<'_>, container: &v1::Container, env: &Env) -> Vec<(usize, HostWork)> {
     let paths = volume_paths(view.pod, view.node);

@@ -1,9 +1,10 @@
-//! What the runtime holds and nobody needs: dead instances and dead sandboxes.
+//! Dead containers and sandboxes that can be removed.
 //!
 //! In:    an observed pod
 //! Out:   what may be removed, always leaving the newest dead instance of each name
 //! Calls: pod_plan
-//! Holds: nothing that may run, nothing that was only created, is ever named; a sandbox goes only when nothing kept lies in it
+//! Holds: nothing that may run and nothing that was only created is ever named; a sandbox is removed only when no kept container
+//!        belongs to it
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_gc.go (1.36), limit of one dead container per name
 
 use std::collections::BTreeSet;

@@ -1,11 +1,11 @@
-//! What a pod's worker remembers, and how an order, a look, an entry into a state of life and the outcome of a plan change it.
+//! How a pod worker's memory changes: by an order, an inspection, an entry into a state of life, and the outcomes of a plan.
 //!
 //! In:    the record of an earlier process; observations, entries, outcomes; the moment of each
 //! Out:   `PodMemory`, which every decision about the pod reads
 //! Calls: act/pod/pod_worker, at each point of a turn; it writes `record` to the disk where it changed
-//! Holds: reads no clock; exits and counts never go back; a failure of one container holds back that container alone; a record of a
-//!        life that is over is not used, but while the pod is being removed there is no other life, and its record keeps its exits
-//!        until the API has them
+//! Holds: reads no clock; exits and counts never decrease; a failure of one container delays that container alone; a record of
+//!        an earlier life is not used, except while the pod is being removed: then its record keeps the exits until the API has
+//!        them
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod), images/image_manager.go (back-off), pod_workers.go
 //!        (podSyncStatus), 1.36
 
@@ -147,14 +147,14 @@ impl PodMemory {
     }
 
     /// From here on the pod is active.
-    pub fn take_up(&mut self, now: Now, boot: Option<BootMoment>) {
+    pub fn mark_started(&mut self, now: Now, boot: Option<BootMoment>) {
         self.record.start_time = Some(now.wall);
         self.record.active_since = boot;
         self.active_since = Some(now.steady);
     }
 
     /// The first look: the record may be of a life that has ended since. Then the pod begins anew, and the answer is true.
-    pub fn doubt(
+    pub fn validate_record(
         &mut self,
         order: &Order,
         observed: &ObservedPod,
@@ -181,7 +181,7 @@ impl PodMemory {
             return false;
         }
         self.record = shown_record(&order.pod).unwrap_or_default();
-        self.take_up(now, boot);
+        self.mark_started(now, boot);
         self.life = Lifecycle::Syncing;
         true
     }

@@ -1,10 +1,10 @@
-//! What to do now for one pod: sandbox, containers in order, stops, removals, all as finished requests.
+//! The next steps of one pod: sandbox, containers in order, stops, removals, each as a complete request.
 //!
 //! In:    `PodView`
 //! Out:   `PodPlan`; empty when the pod is as it should be
 //! Calls: act/pod/pod_worker.rs, after `lifecycle::step`, on an observation newer than the last action
-//! Holds: a plan on its own result is empty; at most one sandbox and one running instance per name are aimed at; a plan stops
-//!        where the next step would need a result; a step that removes carries when the thing was seen not running
+//! Holds: a plan on its own result is empty; it aims at one sandbox and at most one running instance per name; a plan stops
+//!        where the next step would need a result; a removal step says when the thing was seen not running
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
 //!        looked at, not the first of a name (k/k#139703); a created container is started unless an earlier start of it was cut off
 
@@ -183,7 +183,7 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
     }
 }
 
-/// Adds the work of the host side, once a plan; `false` when it can not be done now, and the pod waits.
+/// Adds the work of the host side, once a plan; `false` when it cannot be done now, and the pod waits.
 fn prepare(view: &PodView<'_>, why: &str, plan: &mut PodPlan) -> bool {
     let is_planned = |step: &Step| matches!(step.action, Action::Prepare(_));
     if plan.steps.iter().any(is_planned) {

@@ -1,4 +1,4 @@
-//! Whether an ended container is started again, and how long to wait before that.
+//! Whether an exited container is restarted, and after which back-off.
 //!
 //! In:    restart policy, newest instance, back-off as data, now
 //! Out:   whether a container is wanted running; the back-off to keep before it is started again

@@ -1,10 +1,10 @@
-//! Which of the runtime's handlers a pod's sandbox is made with, and what that one can do.
+//! The runtime handler of a pod's sandbox, and what that handler supports.
 //!
 //! In:    the view: `spec.runtimeClassName`, the cluster's RuntimeClasses, what the runtime says of its handlers
 //! Out:   the handler, empty for the runtime's own choice, or why there is none yet; whether its mounts can be read-only with all below
 //! Calls: pod_plan, for each new sandbox; container_start; pod_status; act/pod/pod_worker, which remembers the latter
-//! Holds: a pod that names a class never runs without it; a class that changes or goes changes nothing that runs; what was once said of a
-//!        handler is shown until it is said anew
+//! Holds: a pod that names a RuntimeClass never runs without it; a RuntimeClass that changes or is deleted changes nothing that
+//!        runs; the last known features of a handler are shown until newer ones are known
 //! Upstream: pkg/kubelet/runtimeclass/runtimeclass_manager.go (LookupRuntimeHandler), kuberuntime_sandbox.go, kubelet_pods.go
 //!           (runtimeHandlerSupportsRecursiveReadOnlyMounts); 1.36; differences: without an API server such a pod waits, there it runs on
 //!           the default handler; what is not said yet is waited for, there it counts as not supported

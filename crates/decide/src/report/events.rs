@@ -1,10 +1,10 @@
-//! Events: what people are told of a step's outcome, of a wait, of the node.
+//! Which events are emitted for a step's outcome, a wait, the node.
 //!
 //! In:    what happened, as a value; the pod it happened to
 //! Out:   `PodEvent`, `NodeEvent`: type, reason, text, and the part of the pod that it is about
 //! Calls: act/pod/execute, act/images, act/pod/pod_worker, act/pod/sync_loop, act/resources/container_manager, wiring; act/report/events records them
-//! Holds: reasons and texts are upstream's; a container's id never stands in a text, so that equal events count as equal; a wait is
-//!        told when it begins or changes, not at each look
+//! Holds: reasons and messages are upstream's; a message never contains a container ID, so that equal events are counted as
+//!        equal; a wait is reported when it begins or changes, not at each sync
 //! Upstream: pkg/kubelet/events/event.go, kuberuntime/{kuberuntime_container.go,kuberuntime_manager.go}, images/image_manager.go,
 //!           kubelet.go, container/{ref.go,helpers.go}, pod_workers.go (1.36); differences: a wait is told once, there with each sync
 

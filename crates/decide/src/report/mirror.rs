@@ -1,10 +1,11 @@
-//! Mirror pods: which images of static pods the API should hold, and which it should not.
+//! Which mirror pods the API should hold, and which not.
 //!
 //! In:    static pods that have a worker, mirrors that the API holds for this node, the node's identity
 //! Out:   steps, in order of names: deletions first, then creations
 //! Calls: act/report/mirror_pods.rs when either set changes, and again after its own steps
-//! Holds: a mirror is deleted by UID, never by name alone; one of a pod that still has a worker is replaced, not dropped; without
-//!        the node's UID none is made, since the node owns them; nothing is dropped before every source was seen
+//! Holds: a mirror pod is deleted by UID, never by name alone; the mirror of a pod that still has a worker is replaced, not
+//!        dropped; none is created without the node's UID, because the node owns them; none is dropped before all sources have
+//!        reported
 //! Upstream: pkg/kubelet/kubelet.go (tryReconcileMirrorPods, HandlePodCleanups), pkg/kubelet/pod/mirror_client.go (1.36)
 
 use std::collections::BTreeMap;

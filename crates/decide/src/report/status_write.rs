@@ -1,11 +1,11 @@
-//! What of a pod's status has to be written to the API, and when its object may go.
+//! What of a pod's status must be written to the API, and when its API object may be deleted.
 //!
 //! In:    the object as the API holds it, the status its worker reports, how far the worker is
 //! Out:   `StatusWrite`: a strategic merge patch of exactly what differs (and whether it may wait), the deletion of the object, or nothing
 //! Calls: act/report/status_write.rs, again after each answer until there is nothing
-//! Holds: what others own is never touched: foreign conditions, claims, the nominated node; a time of transition moves only with its
-//!        condition's value; start time and QoS class never change once they are there; empty equals absent; an object goes only after
-//!        its final status was written, or the server does not take it, and its worker has finished
+//! Holds: fields of others are never touched: foreign conditions, claims, the nominated node; a transition time changes only
+//!        with its condition's value; start time and QoS class never change once set; empty equals absent; an object is deleted
+//!        only after its final status was written (or the server refuses it) and its worker has finished
 //! Upstream: pkg/kubelet/status/status_manager.go (syncPod, mergePodStatus, canBeDeleted), pkg/util/pod/pod.go (1.36)
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The cgroup tree: which cgroups there are and what each may use.
+//! The cgroup tree: which cgroups exist, and their limits.
 //!
 //! In:    desired pods, the node's cgroup settings
 //! Out:   `Cgroup`: a path (cgroupfs style) and limits, for the tree's root, the QoS tiers and pods

@@ -3,7 +3,7 @@
 //! In:    an observed container
 //! Out:   [`RecordedExit`]
 //! Calls: pod/memory, pod/adopt, report
-//! Holds: of a container that nobody saw end upstream's words and code are told
+//! Holds: a container whose end nobody saw gets upstream's exit code and message for that
 //! Upstream: pkg/kubelet/kubelet_pods.go (convertToAPIContainerStatuses)
 
 use kubelet_model::observed::{ContainerState, Exit, ObservedContainer};

@@ -1,9 +1,9 @@
-//! Where a pod stands in its life.
+//! The states of a pod's life.
 //!
 //! In:    nothing
 //! Out:   [`Lifecycle`]
 //! Calls: pod, report, act/pod
-//! Holds: the order of the states is that of the enum; a pod never goes back
+//! Holds: the states are in the order of the enum; a pod never goes back
 //! Upstream: pkg/kubelet/pod_workers.go (podSyncStatus)
 
 use jiff::Timestamp;

@@ -1,9 +1,9 @@
-//! What a pod's worker remembers.
+//! What a pod worker remembers between turns.
 //!
 //! In:    nothing
 //! Out:   [`PodMemory`]
 //! Calls: pod (which changes it), shapes/view
-//! Holds: nothing here changes it; what survives a restart is the record alone
+//! Holds: nothing here changes it (`pod/memory` does); only the record survives a restart
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go
 
 use std::collections::BTreeMap;

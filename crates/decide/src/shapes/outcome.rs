@@ -1,9 +1,9 @@
-//! What became of the steps of a plan.
+//! The outcome of each step of a plan.
 //!
 //! In:    made by act/pod/execute.rs, one a step
 //! Out:   `Outcome`, for the memory of the pod's worker
 //! Calls: memory
-//! Holds: what may have happened is never called failed
+//! Holds: a call that may have happened is never called failed
 //! Upstream: none
 
 use std::collections::BTreeMap;

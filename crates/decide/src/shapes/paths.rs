@@ -1,4 +1,4 @@
-//! Where a pod's files lie on the host.
+//! Where a pod's files are on the host.
 //!
 //! In:    pod, node
 //! Out:   paths

@@ -1,4 +1,4 @@
-//! What is kept of a pod on the disk, so that a restart of the kubelet changes nothing of it.
+//! What is kept of a pod on disk, so that a restart of the kubelet changes nothing about it.
 //!
 //! In:    `PodMemory`, which owns it while the kubelet runs
 //! Out:   a value that is written as JSON, and read by the next process

@@ -1,9 +1,9 @@
-//! Why a pod was not let in.
+//! Why a pod was not admitted.
 //!
 //! In:    nothing
 //! Out:   [`Rejection`]
 //! Calls: pod/admission, pod, report
-//! Holds: words are upstream's
+//! Holds: reasons and messages are upstream's
 //! Upstream: pkg/kubelet/lifecycle/predicate.go
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What a pod brings along for its pulls.
+//! The pull secrets of a pod.
 //!
 //! In:    nothing
 //! Out:   [`PullSecrets`]

@@ -1,4 +1,4 @@
-//! What one pod's decisions are made from: everything that influences the answer, and nothing that is not a value.
+//! The complete input of a decision about one pod: values only.
 //!
 //! In:    filled by act/pod/pod_worker.rs from its order, its memory and snapshots
 //! Out:   `PodView`; its `Debug` text is a bug report

@@ -36,8 +36,12 @@ pub(crate) fn seen(spec: &str, held: &str) -> Seen {
     };
     seen.now = now;
     let order = seen.order();
-    seen.memory.take_up(now, None);
-    assert!(!seen.memory.doubt(&order, &seen.observed, now, None));
+    seen.memory.mark_started(now, None);
+    assert!(
+        !seen
+            .memory
+            .validate_record(&order, &seen.observed, now, None)
+    );
     seen.hold(held);
     seen
 }

@@ -25,7 +25,7 @@ impl Host {
     /// Which directories the pod has now.
     ///
     /// # Errors
-    /// One can not be looked at: nobody knows, and nothing may be removed or given up for removed.
+    /// One cannot be looked at: nobody knows, and nothing may be removed or given up for removed.
     pub async fn see_pod_dirs(&self, pod: &Pod, node: &NodeView) -> Result<PodDirs, HostWorkError> {
         let own = self.root.join(pod_dir(pod, node));
         let logs = self.root.join(log_dir(pod, node));

@@ -32,7 +32,7 @@ impl PodWorker {
             desire,
         };
         let (now, boot) = (self.now(), self.parts.executor.clock.boot_moment());
-        if self.memory.doubt(&order, observed, now, boot) {
+        if self.memory.validate_record(&order, observed, now, boot) {
             tracing::warn!(seen = %observed, "Record is of an earlier life of the pod and is not used");
         }
     }

@@ -28,7 +28,7 @@ use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::pod::Pod;
 use tokio::time::Instant;
 
-use super::{Place, SyncLoop};
+use super::{NameClaim, SyncLoop};
 use crate::frame::records::POD_PREFIX;
 
 /// Until a pod that could not be decided on is looked at again.
@@ -130,7 +130,7 @@ impl SyncLoop {
                 Some(Other {
                     name: &worker.pod.full_name,
                     allocation: worker.allocation.as_ref()?,
-                    is_ending: worker.is_ending || worker.place.is_leaving(),
+                    is_ending: worker.is_ending || worker.name_claim.is_leaving(),
                 })
             });
             let verdict = admission(&AdmissionView {
@@ -211,7 +211,10 @@ impl SyncLoop {
         let due = self.admit.open.iter().filter(|(_, (_, at))| *at <= now);
         let due: Vec<PodUid> = due.map(|(uid, _)| uid.clone()).collect();
         for uid in due {
-            let worker = self.workers.get(&uid).filter(|w| w.place == Place::Waits);
+            let worker = self
+                .workers
+                .get(&uid)
+                .filter(|w| w.name_claim == NameClaim::Queued);
             match worker.map(|w| w.pod.full_name.clone()) {
                 Some(name) => {
                     self.admit.leave_open(&uid);

@@ -16,7 +16,7 @@ use kubelet_decide::sources::name_turn::{Claim, Runs, Standing, Turn, turns};
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::reason::Reason;
 
-use super::{Place, SyncLoop};
+use super::{NameClaim, SyncLoop};
 
 /// Which workers there are for each full name.
 #[derive(Debug, Default)]
@@ -81,11 +81,11 @@ impl SyncLoop {
         let claims: Vec<Claim<'_>> = uids
             .iter()
             .filter_map(|uid| {
-                let standing = match self.workers.get(uid)?.place {
-                    Place::Waits => Standing::Waits { runs: runs(uid) },
-                    Place::Has => Standing::Has,
-                    Place::Leaves => Standing::Leaves,
-                    Place::Refused | Place::Ended => Standing::Ended,
+                let standing = match self.workers.get(uid)?.name_claim {
+                    NameClaim::Queued => Standing::Waits { runs: runs(uid) },
+                    NameClaim::Held => Standing::Has,
+                    NameClaim::Terminating => Standing::Leaves,
+                    NameClaim::RemovalBlocked | NameClaim::Exited => Standing::Ended,
                 };
                 Some(Claim { uid, standing })
             })
@@ -131,7 +131,7 @@ impl SyncLoop {
         if waits {
             self.tell_desire(uid, desire);
         } else if let Some(worker) = self.workers.get_mut(uid) {
-            worker.place = Place::Has;
+            worker.name_claim = NameClaim::Held;
             worker.orders.send_modify(|order| order.desire = desire);
         }
     }

@@ -605,8 +605,12 @@ fn taken_over(
     seen.memory = PodMemory::taken_over(&order, Some(record.clone()), now, |_| Some(second(40)));
     seen.memory.first_look = FirstLook::Due { had_directory };
     let before = tell(&seen);
-    let is_doubted = seen.memory.doubt(&order, &seen.observed, now, None);
-    let again = seen.memory.doubt(&order, &seen.observed, now, None);
+    let is_doubted = seen
+        .memory
+        .validate_record(&order, &seen.observed, now, None);
+    let again = seen
+        .memory
+        .validate_record(&order, &seen.observed, now, None);
     assert!(!again, "once");
     let since = seen.memory.active_since.map(Timestamp::as_second);
     let after = if is_doubted {
