@@ -8,7 +8,7 @@
 //!        a container that is done does not run again. All else holds all the same
 //! Upstream: none
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -265,8 +265,8 @@ fn one_at_a_time(of_name: &[&Instance]) -> Result<(), String> {
     Ok(())
 }
 
-/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again. But for one that was
-/// stopped because its definition changed.
+/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again. Exception: one whose image
+/// was changed while it ran.
 fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
     let mut ran: BTreeMap<(&str, usize, &str), &Instance> = BTreeMap::new();
     let started = truth
@@ -289,8 +289,14 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
             RestartPolicy::Never => true,
             RestartPolicy::OnFailure => before.exit_code == Some(0),
         };
-        let was_replaced =
-            life.versions.len() > 1 && before.ended_by == Some(EndedBy::StopContainer);
+        // Whoever ended it in the end: it ran when the other definition came.
+        let images: BTreeSet<Option<&str>> = life
+            .versions_between(before.created, before.ended.unwrap_or(i64::MAX))
+            .flat_map(|pod| pod.containers())
+            .filter(|c| c.name == i.name)
+            .map(|c| c.image.as_deref())
+            .collect();
+        let was_replaced = images.len() > 1;
         if was_done && !was_replaced && !truth.was_forgotten(before, i) {
             return Err(format!(
                 "(g) started again after its end: {} after {}",

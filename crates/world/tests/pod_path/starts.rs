@@ -233,6 +233,7 @@ async fn another_image_starts_a_container_again_whatever_the_policy() {
         let runs = node.runs_of("a", "main");
         assert_eq!(runs, [(0, Some(23)), (23, None)], "{policy}");
         let main = status.container_statuses.as_ref().unwrap().first().unwrap();
-        assert_eq!((main.restart_count, main.image.as_str()), (1, "img/here:2"));
+        assert_eq!(main.restart_count, 1);
+        assert!(main.image.ends_with("img/here:2"), "{}", main.image);
     }
 }
