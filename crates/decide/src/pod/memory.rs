@@ -34,7 +34,9 @@ use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
 use crate::shapes::plan::{PodPlan, StopWhy};
 use crate::shapes::record::BackOff;
 use crate::shapes::record::RecordedExit;
-use crate::shapes::record::{BootMoment, Ended, ImageBackOff, PodRecord, TerminatingRecord};
+use crate::shapes::record::{
+    BootMoment, Ended, ImageBackOff, PodRecord, Replaced, TerminatingRecord,
+};
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::{Desire, Now, Order, PodView};
 use crate::shapes::waiting::Waiting;
@@ -238,8 +240,8 @@ impl PodMemory {
         } else if has_ended {
             self.record.running.remove(name);
         }
-        let is_over = |id: &String| {
-            newest.is_some_and(|c| c.id.as_str() != id && c.state != ContainerState::Created)
+        let is_over = |old: &Replaced| {
+            newest.is_some_and(|c| c.id.as_str() != old.id && c.state != ContainerState::Created)
         };
         if self.record.replaced.get(name).is_some_and(is_over) {
             self.record.replaced.remove(name);
@@ -317,8 +319,11 @@ impl PodMemory {
         let stops = plan.steps.iter().filter_map(|step| step.action.stops());
         for stop in stops.flatten() {
             if stop.why == StopWhy::DefinitionChanged {
-                let (name, id) = (stop.name.clone(), stop.id.to_string());
-                self.record.replaced.insert(name, id);
+                let replaced = Replaced {
+                    id: stop.id.to_string(),
+                    since: now.wall,
+                };
+                self.record.replaced.insert(stop.name.clone(), replaced);
             }
         }
         for spec in pod
@@ -490,7 +495,10 @@ impl PodMemory {
     /// Whether this instance was stopped because its definition changed: another one takes its place, whatever the restart policy.
     pub fn is_replaced(&self, container: &ObservedContainer) -> bool {
         let replaced = self.record.replaced.get(&container.name);
-        replaced.is_some_and(|id| *id == container.id.as_str())
+        let exit = container.state.exit();
+        exit.is_some_and(|exit| {
+            replaced.is_some_and(|old| old.has_ended(container.id.as_str(), exit.finished_at))
+        })
     }
 
     /// Why the last try to start a container came to nothing.

@@ -100,7 +100,9 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
     }
     let recorded = view.memory.record.exits.get(name);
     let replaced = view.memory.record.replaced.get(name);
-    if recorded.is_some_and(|exit| Some(&exit.id) == replaced) {
+    let is_replaced =
+        |exit: &RecordedExit| replaced.is_some_and(|old| old.has_ended(&exit.id, exit.finished_at));
+    if recorded.is_some_and(is_replaced) {
         return Standing::Replaced;
     }
     let recorded = recorded.filter(|exit| still_counts(view, exit));

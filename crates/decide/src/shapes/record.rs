@@ -54,9 +54,9 @@ pub struct PodRecord {
     /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<String, BTreeSet<u32>>,
-    /// Instances that were stopped because their definition changed, by container name: another is to take their place.
+    /// Instances that are stopped because their definition changed, by container name: another is to take their place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub replaced: BTreeMap<String, String>,
+    pub replaced: BTreeMap<String, Replaced>,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
     #[serde(default)]
     pub sandboxes: Option<BTreeSet<String>>,
@@ -213,4 +213,20 @@ pub struct BackOff {
     pub seconds: i64,
     /// When it was last lengthened.
     pub updated: Timestamp,
+}
+
+/// An instance that is stopped because its definition changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Its id.
+    pub id: String,
+    /// When the stop was decided, by the wall clock, which dates its end too: an end before that was its own.
+    pub since: Timestamp,
+}
+
+impl Replaced {
+    /// Whether an instance that ended then was ended by this stop.
+    pub fn has_ended(&self, id: &str, finished_at: Timestamp) -> bool {
+        self.id == id && finished_at >= self.since
+    }
 }

@@ -11,7 +11,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::shapes::life::TerminationCause;
-use crate::shapes::record::{BackOff, ImageBackOff};
+use crate::shapes::record::{BackOff, ImageBackOff, Replaced};
 use crate::testing::held::{second, seen};
 use crate::testing::seen::Seen;
 
@@ -304,10 +304,26 @@ fn what_was_stopped_for_another_definition_is_started_whatever_the_policy() {
             &format!("{{restartPolicy: {policy}, containers: [{{name: a, image: i}}]}}"),
             "sandbox[0]:ready a[0]:exited(0)",
         );
-        let id = seen.observed.instances("a").next().unwrap().id.to_string();
-        seen.memory.record.replaced.insert("a".to_owned(), id);
+        let ended = seen.observed.instances("a").next().unwrap();
+        let finished_at = ended.state.exit().unwrap().finished_at;
+        let replaced = |seconds: i64| Replaced {
+            id: ended.id.to_string(),
+            since: finished_at + SignedDuration::from_secs(seconds),
+        };
+        let (by_the_stop, before_it) = (replaced(-1), replaced(1));
+        let all = &mut seen.memory.record.replaced;
+        all.insert("a".to_owned(), by_the_stop);
         let turn = seen.turn();
         assert!(turn.contains("start a[1]"), "{policy}: {turn}");
+        // It ended by itself before the stop was decided: its policy says what follows.
+        let all = &mut seen.memory.record.replaced;
+        all.insert("a".to_owned(), before_it);
+        let turn = seen.turn();
+        assert_eq!(
+            turn.contains("start a[1]"),
+            policy == "Always",
+            "{policy}: {turn}"
+        );
     }
 }
 
