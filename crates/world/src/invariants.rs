@@ -297,7 +297,11 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
             .filter(|c| c.name == i.name)
             .map(|c| c.image.as_deref())
             .collect();
-        let was_replaced = images.len() > 1;
+        // Or it ran on into a later life, whose definition was another.
+        let asked_in = truth.ledger.life_at(&i.pod_uid, i.asked);
+        let ran_on = asked_in.is_some_and(|(later, _)| later > number)
+            && before.ended_by == Some(EndedBy::StopContainer);
+        let was_replaced = images.len() > 1 || ran_on;
         if was_done && !was_replaced && !truth.was_forgotten(before, i) {
             return Err(format!(
                 "(g) started again after its end: {} after {}",
