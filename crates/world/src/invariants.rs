@@ -8,7 +8,7 @@
 //!        a container that is done does not run again. All else holds all the same
 //! Upstream: none
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -178,9 +178,14 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
         matches!(s.ended_by, Some(EndedBy::Outside | EndedBy::NodeCrash))
             && s.ended.is_some_and(|at| at <= ended)
     });
+    sandbox_lost || definition_changed(truth, i, life, ended)
+}
+
+/// Whether a definition was in force, while this instance was there and until then, that it was not made from.
+fn definition_changed(truth: &Truth<'_>, i: &Instance, life: &Life, until: i64) -> bool {
     let key = (i.pod_uid.clone(), i.name.clone(), i.created);
     let hash = truth.made_from.get(&key);
-    let changed = life.versions_between(i.created, ended).any(|pod| {
+    life.versions_between(i.created, until).any(|pod| {
         pod.all_containers()
             .find(|c| c.name == i.name)
             .is_none_or(|c| {
@@ -189,8 +194,7 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
                     c.image.as_deref().unwrap_or_default(),
                 ))
             })
-    });
-    sandbox_lost || changed
+    })
 }
 
 /// A sandbox is stopped when all of a pod that does not go on has ended.
@@ -265,8 +269,8 @@ fn one_at_a_time(of_name: &[&Instance]) -> Result<(), String> {
     Ok(())
 }
 
-/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again. Exception: one whose image
-/// was changed while it ran.
+/// (g) A container of a pod that says Never runs once; one that ended well under OnFailure does not run again. Exception: one whose
+/// definition was changed while it ran.
 fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
     let mut ran: BTreeMap<(&str, usize, &str), &Instance> = BTreeMap::new();
     let started = truth
@@ -287,22 +291,15 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
         let was_done = match pod.restart_policy() {
             RestartPolicy::Always => false,
             RestartPolicy::Never => true,
-            // Whether another definition came before or after its end is not told apart: the runtime may not have said so yet.
-            RestartPolicy::OnFailure => before.exit_code == Some(0) && life.versions.len() == 1,
+            RestartPolicy::OnFailure => before.exit_code == Some(0),
         };
-        // Whoever ended it in the end: it ran when the other definition came.
-        let images: BTreeSet<Option<&str>> = life
-            .versions_between(before.created, before.ended.unwrap_or(i64::MAX))
-            .flat_map(|pod| pod.containers())
-            .filter(|c| c.name == i.name)
-            .map(|c| c.image.as_deref())
-            .collect();
-        // Or it ran on into a later life, whose definition was another.
+        // It may have run on into a later life, whose definition is another.
         let asked_in = truth.ledger.life_at(&i.pod_uid, i.asked);
-        let ran_on = asked_in.is_some_and(|(later, _)| later > number)
-            && before.ended_by == Some(EndedBy::StopContainer);
-        // A clock that was set dates an end wrongly: any newer definition excuses it, as under OnFailure.
-        let was_replaced = images.len() > 1 || ran_on || life.versions.len() > 1;
+        let last = asked_in.map_or(number, |(last, _)| last);
+        let until = before.ended.unwrap_or(i64::MAX);
+        let was_replaced = (number..=last)
+            .filter_map(|number| truth.ledger.life(&i.pod_uid, number))
+            .any(|life| definition_changed(truth, before, life, until));
         if was_done && !was_replaced && !truth.was_forgotten(before, i) {
             return Err(format!(
                 "(g) started again after its end: {} after {}",
