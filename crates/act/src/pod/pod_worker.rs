@@ -180,6 +180,7 @@ impl PodWorker {
             let starts = self.note_starts(&order.pod, &plan);
             self.show(&order.pod, &observed, &plan).await;
             self.tell_refused(&order, &observed);
+            self.tell_ending();
             if plan.steps.is_empty() {
                 self.tell_end();
                 // Taken anew at the next turn: a pod waits nearly all its life, and would hold what has grown old meanwhile.

@@ -195,6 +195,30 @@ async fn a_pod_waits_for_what_an_ending_one_still_takes() {
     assert_eq!(node.runs_of("new", "main"), [(0, None)]);
 }
 
+/// At the API server such a pod counts no more: whoever binds pods sends the next one.
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_one_that_has_ended_while_the_runtime_is_away() {
+    let node = Node::new();
+    node.runtime
+        .faults(|plan| plan.add("StopPodSandbox", 1, Fault::Crash(Duration::from_secs(40))));
+    let job = with_spec(
+        &on_port("job", &["sh", "-c", "sleep 5; exit 0"], 5),
+        |spec| {
+            spec.restart_policy = Some("Never".to_owned());
+        },
+    );
+    node.send(&[Arc::clone(&job)]);
+    node.run_for(20).await;
+    let phase = |uid: &str| node.status(uid).unwrap().phase.clone();
+    assert_eq!(phase("job").as_deref(), Some("Succeeded"));
+    node.send(&[job, on_port("new", &["serve"], 5)]);
+    node.run_for(3).await;
+    let reason = node.status("new").unwrap().reason.clone();
+    assert_eq!(reason.as_deref(), Some("WaitingForRoom"));
+    node.run_for(60).await;
+    assert!(is_ready(&node.status("new").unwrap()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn room_that_does_not_come_is_not_waited_for_without_end() {
     let node = Node::new();

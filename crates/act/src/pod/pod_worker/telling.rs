@@ -26,6 +26,7 @@ use kubelet_model::pod::Pod;
 use super::{PodWorker, WorkerEvent};
 use crate::observe::pleg::LookError;
 use crate::pod::pod_figures::PodFigures;
+use kubelet_model::ids::PodUid;
 
 /// What a worker has told already.
 pub(super) struct Told {
@@ -98,29 +99,32 @@ impl PodWorker {
         {
             return;
         }
-        self.told.last = LastWord::Refused;
         tracing::warn!(seen = %observed, "The runtime does not remove what is left of the pod; it is asked again and again, and nobody waits for it");
         self.stop_showing();
-        // When nobody listens the process is stopping.
-        let _sent = self
-            .parts
-            .events
-            .send(WorkerEvent::Refused(self.uid.clone()));
+        self.last_word(LastWord::Refused, WorkerEvent::Refused);
     }
 
-    /// Once each: that the pod ends by itself, and that it has ended and stays: it needs its name no more.
+    /// Once, when the pod ends by itself: what it takes of the node is free as soon as it is taken down.
+    pub(super) fn tell_ending(&mut self) {
+        let life = &self.memory.life;
+        if life.rank() == 1 && !life.is_leaving() {
+            self.last_word(LastWord::Ending, WorkerEvent::Ending);
+        }
+    }
+
+    /// Once, when the pod has ended by itself and stays: it needs its name no more.
     pub(super) fn tell_end(&mut self) {
         let life = &self.memory.life;
-        let (word, event) = match life.rank() {
-            _ if life.is_leaving() => return,
-            0 => return,
-            1 => (LastWord::Ending, WorkerEvent::Ending(self.uid.clone())),
-            _ => (LastWord::Ended, WorkerEvent::Ended(self.uid.clone())),
-        };
+        if life.rank() > 1 && !life.is_leaving() {
+            self.last_word(LastWord::Ended, WorkerEvent::Ended);
+        }
+    }
+
+    fn last_word(&mut self, word: LastWord, event: fn(PodUid) -> WorkerEvent) {
         if self.told.last < word {
             self.told.last = word;
             // When nobody listens the process is stopping.
-            let _sent = self.parts.events.send(event);
+            let _sent = self.parts.events.send(event(self.uid.clone()));
         }
     }
 
