@@ -136,8 +136,9 @@ pub struct AdmissionView<'a> {
 
 /// Whether the pod may begin.
 pub fn admission(view: &AdmissionView<'_>) -> Verdict {
-    let Some(rejection) = rejection(view) else {
-        return Verdict::Admitted(allocation(view.pod));
+    let wanted = allocation(view.pod);
+    let Some(rejection) = rejection(view, &wanted) else {
+        return Verdict::Admitted(wanted);
     };
     let (ending, staying): (Vec<Other<'_>>, Vec<Other<'_>>) =
         view.others.iter().partition(|other| other.is_ending);
@@ -145,7 +146,7 @@ pub fn admission(view: &AdmissionView<'_>) -> Verdict {
         others: &staying,
         ..*view
     };
-    if ending.is_empty() || self::rejection(&later).is_some() {
+    if ending.is_empty() || self::rejection(&later, &wanted).is_some() {
         return Verdict::Rejected(rejection);
     }
     let names = ending
@@ -167,14 +168,14 @@ pub fn admission(view: &AdmissionView<'_>) -> Verdict {
 }
 
 /// The first thing that is against it.
-fn rejection(view: &AdmissionView<'_>) -> Option<Rejection> {
+fn rejection(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
     let rules = view.rules;
     rules
         .sysctls
         .rejection(view.pod)
         .or_else(|| operating_system(view))
         .or_else(|| supplemental_groups(view))
-        .or_else(|| resources(view))
+        .or_else(|| resources(view, wanted))
         .or_else(|| {
             (!matches_node(view.pod.spec(), view.node)).then(|| {
                 Rejection::predicate(
@@ -184,7 +185,7 @@ fn rejection(view: &AdmissionView<'_>) -> Option<Rejection> {
             })
         })
         .or_else(|| node_name(view))
-        .or_else(|| ports(view))
+        .or_else(|| ports(view, wanted))
         .or_else(|| taints(view))
         .or_else(|| app_armor::rejection(view.pod, rules.app_armor))
 }
@@ -225,7 +226,7 @@ fn supplemental_groups(view: &AdmissionView<'_>) -> Option<Rejection> {
     })
 }
 
-fn resources(view: &AdmissionView<'_>) -> Option<Rejection> {
+fn resources(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
     let others = i64::try_from(view.others.len()).unwrap_or(i64::MAX);
     let short = |name: &str, requested: i64, used: i64, capacity: i64| {
         (requested > capacity.saturating_sub(used)).then(|| {
@@ -241,7 +242,7 @@ fn resources(view: &AdmissionView<'_>) -> Option<Rejection> {
     if let Some(rejection) = capacity.and_then(|most| short("pods", 1, others, most)) {
         return Some(rejection);
     }
-    let requests = allocation(view.pod).requests;
+    let requests = &wanted.requests;
     let rest = requests
         .keys()
         .map(String::as_str)
@@ -267,8 +268,7 @@ fn node_name(view: &AdmissionView<'_>) -> Option<Rejection> {
         .then(|| Rejection::predicate("NodeName", "node(s) didn't match the requested node name"))
 }
 
-fn ports(view: &AdmissionView<'_>) -> Option<Rejection> {
-    let wanted = allocation(view.pod).ports;
+fn ports(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
     let others = view.others.iter();
     let taken: Vec<&HostPort> = others.flat_map(|other| &other.allocation.ports).collect();
     let is_taken = |port: &HostPort| {
@@ -278,7 +278,7 @@ fn ports(view: &AdmissionView<'_>) -> Option<Rejection> {
                 && (other.ip == port.ip || other.ip.is_empty() || port.ip.is_empty())
         })
     };
-    wanted.iter().any(is_taken).then(|| {
+    wanted.ports.iter().any(is_taken).then(|| {
         Rejection::predicate(
             "NodePorts",
             "node(s) didn't have free ports for the requested pod ports",

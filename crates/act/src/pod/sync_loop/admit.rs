@@ -120,6 +120,7 @@ impl SyncLoop {
     /// What is wanted of a pod whose turn it is; `None` when that is not known yet.
     pub(super) fn admitted(&mut self, uid: &PodUid) -> Option<Desire> {
         let pod = Arc::clone(&self.workers.get(uid)?.pod);
+        let mut admitted = None;
         if !self.was_taken_up(&pod) {
             let Some(node) = self.admit.node(&pod) else {
                 self.admit.leave_open(uid);
@@ -141,7 +142,7 @@ impl SyncLoop {
                 rules: &self.admit.parts.rules,
             });
             match verdict {
-                Verdict::Admitted(_) => {}
+                Verdict::Admitted(allocation) => admitted = Some(allocation),
                 Verdict::Waits(waiting, or_else) => {
                     if self.admit.leave_open(uid).elapsed() < ROOM_PATIENCE {
                         return Some(Desire::Wait(Some(waiting)));
@@ -160,7 +161,8 @@ impl SyncLoop {
         self.admit.open.remove(uid);
         if let Some(worker) = self.workers.get_mut(uid) {
             // What has ended takes nothing, though its worker has not said so yet.
-            worker.allocation = (worker.past != Past::Ended).then(|| allocation(&pod));
+            worker.allocation =
+                (worker.past != Past::Ended).then(|| admitted.unwrap_or_else(|| allocation(&pod)));
         }
         Some(Desire::Run)
     }
