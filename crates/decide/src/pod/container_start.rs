@@ -26,6 +26,8 @@ use crate::container::hosts_file::{
 use crate::container::sandbox_config::sandbox_config;
 use crate::container::security::ImageUser;
 use crate::images::pull_credentials::{pull_secrets, waits_for_pull_secrets};
+use crate::pod::phase::Standing;
+use crate::pod::phase::standing;
 use crate::pod::restart::{back_off_key, gap_text};
 use crate::pod::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::resources::SwapController;
@@ -69,7 +71,7 @@ pub fn container_start(
         return Readiness::Later(until, waiting.clone());
     }
     // What was stopped to make room for another definition has not failed: nothing of it is waited for.
-    let is_replaced = newest.is_some_and(|c| view.memory.is_replaced(c));
+    let is_replaced = standing(view, &container.name) == Standing::Replaced;
     let failed_at = failed_at(view, container, newest).filter(|_| !is_replaced);
     if let Some(held) = held_back(view, container, failed_at) {
         return held;

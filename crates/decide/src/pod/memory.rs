@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_model::node::NodeView;
-use kubelet_model::observed::{ContainerState, ObservedContainer, ObservedPod};
+use kubelet_model::observed::{ContainerState, ObservedPod};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
@@ -492,13 +492,11 @@ impl PodMemory {
         known.is_some_and(|known| known.refused == Some(attempt))
     }
 
-    /// Whether this instance was stopped because its definition changed: another one takes its place, whatever the restart policy.
-    pub fn is_replaced(&self, container: &ObservedContainer) -> bool {
-        let replaced = self.record.replaced.get(&container.name);
-        let exit = container.state.exit();
-        exit.is_some_and(|exit| {
-            replaced.is_some_and(|old| old.has_ended(container.id.as_str(), exit.finished_at))
-        })
+    /// Whether the instance that ended then was stopped because its definition changed: another one takes its place, whatever the
+    /// restart policy.
+    pub fn is_replaced(&self, name: &str, id: &str, finished_at: Timestamp) -> bool {
+        let replaced = self.record.replaced.get(name);
+        replaced.is_some_and(|old| old.id == id && finished_at >= old.since)
     }
 
     /// Why the last try to start a container came to nothing.

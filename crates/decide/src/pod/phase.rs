@@ -85,10 +85,11 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
         if instance.state.may_run() {
             return Standing::Running;
         }
-        if view.memory.is_replaced(instance) {
-            return Standing::Replaced;
-        }
         if let Some(exit) = instance.state.exit() {
+            let id = instance.id.as_str();
+            if view.memory.is_replaced(name, id, exit.finished_at) {
+                return Standing::Replaced;
+            }
             let later = view.later_exit(instance);
             let later = later.filter(|exit| still_counts(view, exit));
             let (code, reason) = match later {
@@ -99,9 +100,8 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
         }
     }
     let recorded = view.memory.record.exits.get(name);
-    let replaced = view.memory.record.replaced.get(name);
     let is_replaced =
-        |exit: &RecordedExit| replaced.is_some_and(|old| old.has_ended(&exit.id, exit.finished_at));
+        |exit: &RecordedExit| view.memory.is_replaced(name, &exit.id, exit.finished_at);
     if recorded.is_some_and(is_replaced) {
         return Standing::Replaced;
     }

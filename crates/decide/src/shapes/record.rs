@@ -223,10 +223,3 @@ pub struct Replaced {
     /// When the stop was decided, by the wall clock, which dates its end too: an end before that was its own.
     pub since: Timestamp,
 }
-
-impl Replaced {
-    /// Whether an instance that ended then was ended by this stop.
-    pub fn has_ended(&self, id: &str, finished_at: Timestamp) -> bool {
-        self.id == id && finished_at >= self.since
-    }
-}
