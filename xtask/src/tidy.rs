@@ -181,6 +181,17 @@ fn matrix(tracked: &str) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
+/// A file without the tests at its end.
+fn product(text: &str) -> &str {
+    let parts = text.split_once("#[cfg(test)]\nmod tests {");
+    parts.map_or(text, |(product, _)| product)
+}
+
+/// Whether a file is tests alone, or what they share.
+fn is_test(file: &str) -> bool {
+    file.contains("tests") || file.ends_with("/testing.rs")
+}
+
 fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(arguments)

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use super::{is_test, product};
+
 /// Crates whose tasks share the one async thread.
 const HELD: [&str; 4] = [
     "crates/act/src/",
@@ -125,16 +127,11 @@ pub(super) struct Blocking {
 impl Blocking {
     /// Findings of one file.
     pub(super) fn look(&mut self, file: &str, text: &str) -> Vec<String> {
-        let is_test = file.contains("tests") || file.ends_with("/testing.rs");
-        if is_test || !HELD.iter().any(|held| file.starts_with(held)) {
+        if is_test(file) || !HELD.iter().any(|held| file.starts_with(held)) {
             return Vec::new();
         }
-        let code = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
         let mut findings = Vec::new();
-        for (number, line) in code.lines().enumerate() {
+        for (number, line) in product(text).lines().enumerate() {
             let line = line.trim_start();
             if line.starts_with("//") {
                 continue;

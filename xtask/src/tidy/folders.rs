@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{is_test, product};
+
 /// Crates in which no circle of files is left. `host` (a trait and its two drivers) and `ports` (types of one connection) have one each.
 const CRATES: [&str; 8] = [
     "act",
@@ -112,12 +114,9 @@ impl Folders {
             rest.strip_prefix("/src/")?.strip_suffix(".rs")
         };
         let found = CRATES.iter().find_map(|name| Some((*name, inside(name)?)));
-        let Some((name, module)) = found else {
+        let Some((name, module)) = found.filter(|_| !is_test(file)) else {
             return;
         };
-        if module.split('/').any(|part| part.contains("test")) {
-            return;
-        }
         let module = match module {
             "lib" | "main" => String::new(),
             other => other.replace('/', "::"),
@@ -141,10 +140,7 @@ impl Folders {
 
 /// The text without comments and without the tests at its end.
 fn bare(text: &str) -> String {
-    let product = text
-        .split_once("#[cfg(test)]\nmod tests {")
-        .map_or(text, |(product, _)| product);
-    let lines = product.lines();
+    let lines = product(text).lines();
     let code = lines.map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     code.collect::<Vec<_>>().join("\n")
 }

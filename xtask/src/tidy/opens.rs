@@ -6,6 +6,8 @@
 //! Holds: tests open what they like; an exception names its file, its call and its reason, and one that is not used is a finding
 //! Upstream: none
 
+use super::{is_test, product};
+
 /// Where it is held to: what acts on pods and answers requests. The host crate has the functions, and is where to look at them.
 const HELD: [&str; 4] = [
     "crates/act/src/",
@@ -86,12 +88,11 @@ pub(super) struct Opens {
 impl Opens {
     /// Findings in one file.
     pub(super) fn look(&mut self, file: &str, text: &str) -> Vec<String> {
-        let is_test = file.contains("tests") || file.ends_with("/testing.rs");
-        if is_test || !HELD.iter().any(|held| file.starts_with(held)) {
+        if is_test(file) || !HELD.iter().any(|held| file.starts_with(held)) {
             return Vec::new();
         }
         let mut findings = Vec::new();
-        for (number, line) in product_lines(text) {
+        for (number, line) in (1..).zip(product(text).lines()) {
             let code = line.split("//").next().unwrap_or_default();
             for call in CALLS.into_iter().filter(|call| code.contains(call)) {
                 let is_exception = EXCEPTIONS
@@ -119,12 +120,6 @@ impl Opens {
             .map(|(file, call, _)| format!("{file}: {call}…) is an exception that nothing needs"))
             .collect()
     }
-}
-
-/// Lines with their numbers, up to the tests of a module.
-fn product_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
-    lines.take_while(|(_, line)| !line.starts_with("mod tests {"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{is_test, product};
+
 const SETTINGS: &str = "crates/model/src/config.rs";
 const TABLE: &str = "crates/decide/src/config/without_effect.rs";
 
@@ -47,17 +49,13 @@ impl Settings {
             TABLE => self.table(text),
             _ => {}
         }
-        let is_test = file.contains("tests") || file.ends_with("/testing.rs");
-        if is_test
+        if is_test(file)
             || !file.starts_with("crates/")
             || NO_READERS.iter().any(|place| file.starts_with(place))
         {
             return;
         }
-        let product = text
-            .split_once("#[cfg(test)]\nmod tests {")
-            .map_or(text, |(product, _)| product);
-        self.words.extend(after_dots(product));
+        self.words.extend(after_dots(product(text)));
     }
 
     fn declared(&mut self, text: &str) {
