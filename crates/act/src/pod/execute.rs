@@ -207,7 +207,9 @@ impl Executor {
                 with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, logs, .. } => {
-                let removed = self.cri.remove_container(id.as_str()).await;
+                let mut slot = self.width.for_removal().await;
+                let removed = slot.during(self.cri.remove_container(id.as_str())).await;
+                drop(slot);
                 see(look, Scope::container(id.clone()));
                 // Only now: one that the runtime still starts, and does not remove, goes on writing them.
                 if removed.is_ok() {
@@ -229,7 +231,9 @@ impl Executor {
                 )
             }
             Action::RemoveSandbox { id, .. } => {
-                let removed = self.cri.remove_pod_sandbox(id.as_str()).await;
+                let mut slot = self.width.for_removal().await;
+                let removed = slot.during(self.cri.remove_pod_sandbox(id.as_str())).await;
+                drop(slot);
                 see(look, Scope::Whole);
                 of_call(
                     removed.map(|()| Effect::Nothing),
