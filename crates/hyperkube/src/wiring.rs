@@ -101,7 +101,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
-    let progress = parts::host_progress(&config, &root, &blocking, &reconcilers);
+    let progress = parts::host_progress(&config, &root, &blocking, &records, &reconcilers);
     // The probe manager has nothing to run yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);

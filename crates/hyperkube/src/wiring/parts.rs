@@ -312,9 +312,10 @@ pub(crate) fn host_progress(
     config: &Config,
     root: &HostRoot,
     blocking: &Blocking,
+    records: &Records,
     reconcilers: &Reconcilers,
 ) -> ShownProgress {
-    let check = HostProgress::new(root, &config.paths.root_dir, blocking);
+    let check = HostProgress::new(root, &config.paths.root_dir, blocking, records.clone());
     let shown = ShownProgress {
         last_good: check.last_good(),
         problem: check.problem(),
