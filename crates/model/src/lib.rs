@@ -6,7 +6,9 @@
 //! Upstream: pkg/kubelet/container/runtime.go, pkg/kubelet/types
 
 pub mod config;
+pub mod dice;
 pub mod disk;
+pub mod doubling;
 pub mod duration;
 pub mod emptiness;
 pub mod event;

@@ -30,6 +30,7 @@ use kubelet_decide::shapes::life::TerminationCause;
 use kubelet_decide::shapes::record::PodRecord;
 use kubelet_decide::shapes::view::{Desire, Order};
 use kubelet_decide::sources::desired::{DesiredPods, PodChange, merge};
+use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use kubelet_model::reason::Reason;
@@ -62,8 +63,7 @@ pub struct SyncInputs {
 }
 
 /// Before a worker that panicked is started again; doubles with each panic, up to the second.
-const RESTART_AFTER: Duration = Duration::from_secs(10);
-const LONGEST_RESTART: Duration = Duration::from_secs(300);
+const RESTART: Doubling = Doubling::new(Duration::from_secs(10), Duration::from_secs(300));
 
 struct Worker {
     pod: Arc<Pod>,
@@ -541,11 +541,10 @@ impl SyncLoop {
     /// A worker panicked. The pod is not forgotten for that: its worker begins anew, from what is there.
     fn panicked(&mut self, uid: PodUid) {
         if let Some(worker) = self.workers.get_mut(&uid) {
-            let pause = RESTART_AFTER * 2_u32.pow(worker.panics.min(5));
             worker.panics = worker.panics.saturating_add(1);
+            let pause = RESTART.after(worker.panics);
             tracing::error!(pod = %worker.pod.full_name, uid = %uid, "Worker panicked and is started again after a while");
-            self.restart_at
-                .insert(uid, Instant::now() + pause.min(LONGEST_RESTART));
+            self.restart_at.insert(uid, Instant::now() + pause);
         }
     }
 

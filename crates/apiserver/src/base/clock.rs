@@ -6,10 +6,10 @@
 //! Holds: with a seed, the same calls give the same values
 //! Upstream: k8s.io/utils/clock, k8s.io/apimachinery/pkg/util/{uuid,rand}; differences: none
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use kubelet_model::dice::Dice;
 use ring::rand::SecureRandom as _;
 
 /// Tells the wall time.
@@ -21,7 +21,7 @@ pub enum Chance {
     /// The system.
     System,
     /// A seed: for simulations.
-    Seeded(AtomicU64),
+    Seeded(Mutex<Dice>),
 }
 
 /// Upstream's letters of generated names: no vowels, so no words.
@@ -30,7 +30,7 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 impl Chance {
     /// From a seed.
     pub fn seeded(seed: u64) -> Self {
-        Self::Seeded(AtomicU64::new(seed))
+        Self::Seeded(Mutex::new(Dice::new(seed)))
     }
 
     /// 64 bits.
@@ -42,13 +42,9 @@ impl Chance {
                 let _filled = ring::rand::SystemRandom::new().fill(&mut bytes);
                 u64::from_le_bytes(bytes)
             }
-            Self::Seeded(state) => {
-                let mut z = state
-                    .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-                    .wrapping_add(0x9e37_79b9_7f4a_7c15);
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
+            Self::Seeded(dice) => {
+                let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+                dice.bits()
             }
         }
     }

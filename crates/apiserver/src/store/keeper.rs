@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 
 use super::disk::{Contents, Disk};
 use super::{Event, Pending, Shared, State, Trouble, WriteError, decide, publish};
+use kubelet_model::doubling::Doubling;
 
 /// Before the disk is tried again: doubles up to the longest, and begins anew once a write has gone through.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Doubling = Doubling::new(Duration::from_millis(250), Duration::from_secs(30));
 
 /// The disk's only user.
 pub(super) struct Keeper {
     disk: Disk,
     /// When it is tried again, while it is in trouble.
     again_at: Option<Instant>,
-    pause: Duration,
+    failures: u32,
     failed_since: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ impl Keeper {
         Self {
             disk,
             again_at: None,
-            pause: FIRST_PAUSE,
+            failures: 0,
             failed_since: None,
         }
     }
@@ -90,7 +90,7 @@ impl Keeper {
         let committed = self.disk.commit(&events);
         let error = match committed {
             Ok(compacted) => {
-                self.pause = FIRST_PAUSE;
+                self.failures = 0;
                 publish(&mut shared.write(), events, compacted);
                 return Ok(());
             }
@@ -117,7 +117,7 @@ impl Keeper {
                 trouble.why = why.into();
             }
         }
-        tracing::error!(error = &*trouble.why, again_in = ?self.pause, "The store cannot write; it is tried again, and reads go on");
+        tracing::error!(error = &*trouble.why, again_in = ?self.pause(), "The store cannot write; it is tried again, and reads go on");
         self.failed_since = Some(Instant::now());
         self.wait(shared, trouble.clone());
         Err(trouble)
@@ -134,7 +134,7 @@ impl Keeper {
         };
         let trouble = self.trouble(&*error);
         self.disk.close();
-        tracing::warn!(error = &*trouble.why, again_in = ?self.pause, "The store still cannot write");
+        tracing::warn!(error = &*trouble.why, again_in = ?self.pause(), "The store still cannot write");
         self.wait(shared, trouble);
     }
 
@@ -156,14 +156,19 @@ impl Keeper {
         self.wait(shared, trouble);
     }
 
+    /// From now to the next try.
+    fn pause(&self) -> Duration {
+        PAUSE.after(self.failures.saturating_add(1))
+    }
+
     /// Takes no write until it is tried again.
     fn wait(&mut self, shared: &Shared, mut trouble: Trouble) {
-        self.again_at = Instant::now().checked_add(self.pause);
-        trouble.again_in = self.pause;
+        self.again_at = Instant::now().checked_add(self.pause());
+        trouble.again_in = self.pause();
         // Who comes later is told of the disk, not of somebody else's write.
         trouble.is_settled = true;
         shared.write().failed = Some(trouble);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// What the medium said first, else what the library said.
@@ -177,7 +182,7 @@ impl Keeper {
             is_full: matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge)),
             is_settled: true,
             is_hung: false,
-            again_in: self.pause,
+            again_in: self.pause(),
         }
     }
 }

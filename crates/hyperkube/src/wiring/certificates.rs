@@ -19,10 +19,10 @@ use kubelet_cluster::certificates::{
     Bootstrap, CertificateStore, ClientCertificate, Listener, Purpose, Rotation, RotationNews,
     ServingNames,
 };
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Client, Cluster, Kubeconfig, Server};
 use kubelet_host::HostRoot;
 use kubelet_model::config::Config;
+use kubelet_model::dice::Dice;
 use kubelet_model::node::NodeView;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 use tokio::sync::watch;

@@ -28,7 +28,6 @@ use kubelet_act::report::status::StatusHandle;
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source;
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{
     NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
 };
@@ -43,6 +42,7 @@ use kubelet_host::files::read_text_bounded;
 use kubelet_host::kernel::since_boot;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::Config;
+use kubelet_model::dice::Dice;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::reviews::{self, access_review, token_review};
 use kubelet_cluster::{Client, ClusterError};
+use kubelet_model::dice::Dice;
 use kubelet_server::{Access, AccessReview, ReviewError, Reviewer, TokenReview, User};
 
 /// Who answers.
