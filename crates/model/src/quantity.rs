@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 /// Nano-units in one unit.
 const NANO: i128 = 1_000_000_000;
+/// Nano-units in a thousandth.
+const MILLI: i128 = 1_000_000;
 /// Largest amount with a binary suffix.
 const BINARY_LIMIT: i128 = (i64::MAX as i128) * NANO;
 /// Digits that always fit upstream's fast path.
@@ -122,6 +124,16 @@ impl Quantity {
     /// True for nothing at all.
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0
+    }
+
+    /// Rounded away from zero to thousandths, the finest that the API keeps of requests and limits.
+    #[must_use]
+    pub fn rounded_to_milli(&self) -> Self {
+        Self {
+            nanos: divide_away(self.nanos, MILLI).saturating_mul(MILLI),
+            format: self.format,
+            verbatim: None,
+        }
     }
 
     /// The sum. Keeps the format of `self` unless `self` is zero.
