@@ -37,7 +37,7 @@ fn it_may_open_more_files_than_a_shell_gives_it() {
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = lines.map(Result::unwrap);
-    let said = lines.find(|line| line.contains("files that may be open"));
+    let said = lines.find(|line| line.contains("limit of open files"));
     let (soft, hard) = open_files(child.id());
     child.kill().unwrap();
     child.wait().unwrap();
