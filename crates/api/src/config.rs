@@ -18,7 +18,7 @@ pub const KIND: &str = "KubeletConfiguration";
 /// The `apiVersion` of the file.
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
-/// The whole configuration; every field as it stands in the file.
+/// The whole configuration; every field as in the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletConfiguration {
@@ -457,7 +457,7 @@ pub struct KubeletWebhookAuthentication {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KubeletAnonymousAuthentication {
-    /// Whether they are let in as `system:anonymous`.
+    /// Whether they are accepted as `system:anonymous`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }

@@ -144,10 +144,10 @@ pub enum NotFound {
         is_end: bool,
     },
     /// Another file system is in the path, and it is not entered.
-    #[error("another file system is on the way")]
+    #[error("another file system is in the path")]
     Foreign,
     /// A link has no target.
-    #[error("a link leads to what is not there")]
+    #[error("a symbolic link has no target")]
     Dangling,
     /// A system call failed.
     #[error(transparent)]

@@ -31,7 +31,7 @@ pub enum Overdue {
         deadline: Duration,
     },
     /// An earlier call about the same subject was abandoned and has not returned. This call did nothing and never will.
-    #[error("{hung} has not returned since {since}; nothing is tried before it does")]
+    #[error("{hung} has not returned since {since}; no further call is made until it does")]
     Hangs {
         /// The description of the hung call and its subject.
         hung: String,

@@ -31,35 +31,35 @@ const FLAGS: [(&str, &str, &str); 9] = [
     (
         "data-dir",
         "",
-        "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)",
+        "Directory of the store, the certificates and the kubeconfigs; created if it does not exist (required)",
     ),
     (
         "http2-max-streams-per-connection",
         "100",
-        "Requests at a time on one connection",
+        "Concurrent requests per connection",
     ),
     (
         "max-mutating-requests-inflight",
         "200",
-        "Requests at a time that change something, beyond it 429; 0 is no limit",
+        "Concurrent mutating requests; further ones get 429; 0 means no limit",
     ),
     (
         "max-requests-inflight",
         "400",
-        "Requests at a time that change nothing, beyond it 429; 0 is no limit",
+        "Concurrent read requests; further ones get 429; 0 means no limit",
     ),
     (
         "node-name",
         "",
-        "The node that kubelet.kubeconfig is for (default: the host's name)",
+        "The node of kubelet.kubeconfig (default: the host's name)",
     ),
     ("secure-port", "6443", "Port to listen on"),
     (
         "token-auth-file",
         "",
-        "Static tokens, one a line: token,user,uid,\"group,group\"",
+        "Static tokens, one per line: token,user,uid,\"group,group\"",
     ),
-    ("v", "0", "Level of the log"),
+    ("v", "0", "Log verbosity"),
 ];
 
 /// How often freed memory is returned to the kernel.
@@ -168,7 +168,7 @@ pub(crate) fn host_name() -> String {
 }
 
 fn help() -> String {
-    let mut text = "The API server of a cluster of one node.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
+    let mut text = "The API server of a one-node cluster.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
     text.push_str(&flag_help(|_| true));
     text
 }

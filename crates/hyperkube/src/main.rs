@@ -26,7 +26,7 @@ use logs::LogHandle;
 /// Every component: its name and its description.
 const COMPONENTS: [(&str, &str); 3] = [
     ("kubelet", "the node agent: runs the pods of this machine"),
-    ("apiserver", "the API server of a cluster of one node"),
+    ("apiserver", "the API server of a one-node cluster"),
     (
         "node",
         "both of them, as one process with one data directory",
@@ -63,7 +63,7 @@ fn components() -> String {
     for (word, what) in COMPONENTS {
         text.push_str(&format!("  hyperkube {word:<10} {what}\n"));
     }
-    text.push_str("\nhyperkube <component> --help tells its flags. Called by the name of a component it is that component.\n");
+    text.push_str("\nhyperkube <component> --help shows its flags. If the program is called by a component's name, it runs that component.\n");
     text
 }
 

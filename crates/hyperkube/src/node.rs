@@ -129,7 +129,7 @@ fn split(arguments: &[String]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
 fn help() -> String {
     let mut text = "The API server and the kubelet of one machine, as one process.\n\nUsage:\n  hyperkube node --data-dir DIR [flags]\n\nFlags:\n".to_owned();
     text.push_str(&apiserver::flag_help(|name| SERVER_FLAGS.contains(&name)));
-    text.push_str("\nEvery flag of `hyperkube kubelet` besides, but --kubeconfig and --bootstrap-kubeconfig. In DIR:\n");
+    text.push_str("\nAll flags of `hyperkube kubelet` are accepted as well, except --kubeconfig and --bootstrap-kubeconfig. In DIR:\n");
     for (place, what) in [
         ("apiserver/", "store, certificates"),
         (
@@ -197,7 +197,7 @@ type Ended = Result<anyhow::Result<()>, oneshot::error::RecvError>;
 fn early_end(ended: Ended) -> anyhow::Error {
     match ended {
         Ok(Err(error)) => error.context("API server"),
-        Ok(Ok(())) => anyhow::Error::msg("the API server ended by itself"),
+        Ok(Ok(())) => anyhow::Error::msg("the API server ended unexpectedly"),
         Err(_) => anyhow::Error::msg("the API server panicked"),
     }
 }

@@ -1,9 +1,9 @@
-//! `hyperkube apiserver` as a process of its own.
+//! `hyperkube apiserver` as a separate process.
 //!
-//! In:    a shell's limits
-//! Out:   the process's
+//! In:    the limits of the shell
+//! Out:   the limits of the process
 //! Calls: cargo test
-//! Holds: one data directory, removed after it; any free port
+//! Holds: one data directory, deleted afterwards; any free port
 //! Upstream: cmd/kube-apiserver
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]

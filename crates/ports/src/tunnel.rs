@@ -62,7 +62,7 @@ where
         silence.as_mut().poll(cx).map(|()| End::Idle)
     })
     .await;
-    // The orderly end of TLS, so that a client can tell it from a cut.
+    // The regular end of TLS, so that a client can tell it from a broken connection.
     let goodbye = async { down.to.shutdown().await.and(up.to.shutdown().await) };
     if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
         tracing::debug!("a stream's connection was not closed in order");
@@ -75,7 +75,7 @@ struct Way<I, O> {
     from: I,
     to: O,
     buffer: Vec<u8>,
-    /// What of the buffer is still to be written.
+    /// The part of the buffer that is still to be written.
     left: std::ops::Range<usize>,
     flushed: bool,
     bytes: u64,

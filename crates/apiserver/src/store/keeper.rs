@@ -111,7 +111,10 @@ impl Keeper {
             // The batch was not done, and will never become visible.
             Ok(_) => {}
             Err(unknown) => {
-                let why = format!("{}; it is not known whether this write was done", trouble.why);
+                let why = format!(
+                    "{}; it is not known whether this write was done",
+                    trouble.why
+                );
                 tracing::warn!(error = %unknown, "The store cannot be reopened yet");
                 trouble.is_settled = false;
                 trouble.why = why.into();

@@ -65,7 +65,7 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Until somebody hangs there.
+    /// Waits until a caller hangs at the gate.
     pub(crate) fn until_reached(&self) {
         let bars = self.0.0.lock().unwrap();
         let wait = Duration::from_secs(30);
@@ -363,7 +363,7 @@ async fn concurrent_writers_share_syncs_and_watchers_see_one_order() {
             for content in 0..25 {
                 let object = store.write(put(&key, expected, content)).await.unwrap();
                 expected = Expected::At(object.version);
-                // Visible to everyone who was told that it is done.
+                // Visible to every caller that got the answer.
                 assert_eq!(store.get(&key).unwrap().version, object.version);
             }
         }

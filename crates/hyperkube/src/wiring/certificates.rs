@@ -106,7 +106,9 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
         Some((_, server)) if is_needed => {
             tracing::info!(kubeconfig = %path.display(), bootstrap = %first.display(), "No valid client certificate; requesting one");
             let client = cluster::client_of(config, bootstrap.to_come(server.clone()), clock);
-            client.set_waiting(Some("the first client certificate has been requested".to_owned()));
+            client.set_waiting(Some(
+                "the first client certificate has been requested".to_owned(),
+            ));
             client
         }
         Some(_) | None => match cluster::open(config, root, clock)? {

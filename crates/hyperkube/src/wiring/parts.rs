@@ -283,7 +283,7 @@ pub(crate) async fn runtime_up(
     let driver = cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await;
     if driver.context("ask the runtime for its cgroup driver")? == CgroupDriver::Systemd {
         anyhow::bail!(
-            "cgroupDriver: the runtime at {endpoint} uses systemd, this kubelet only drives cgroups by cgroupfs yet"
+            "cgroupDriver: the runtime at {endpoint} uses systemd, but this kubelet supports only cgroupfs so far"
         );
     }
     let check = RuntimeUp::new(cri.clone(), endpoint.clone());
@@ -488,7 +488,7 @@ pub(crate) async fn runtime(
 pub(crate) fn machine(root: &HostRoot, clock: Clock) -> anyhow::Result<Machine> {
     let ids = IdFiles::default();
     let (machine, problems) =
-        read_machine(&root.join("/"), &ids, clock.now()).context("read the machine's facts")?;
+        read_machine(&root.join("/"), &ids, clock.now()).context("read the machine information")?;
     for problem in problems {
         tracing::debug!(problem, "Machine information is incomplete");
     }
@@ -510,8 +510,8 @@ pub(crate) fn node(
     runtime_name: &str,
 ) -> anyhow::Result<Arc<NodeView>> {
     let version = cgroup::version(root).context("find the cgroup version")?;
-    let (node, problems) =
-        node_view(config, machine, root, version, runtime_name).context("find the node's facts")?;
+    let (node, problems) = node_view(config, machine, root, version, runtime_name)
+        .context("read the node information")?;
     for problem in problems {
         tracing::warn!(problem, "Node information is incomplete");
     }

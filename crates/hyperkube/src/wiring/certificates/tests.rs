@@ -53,7 +53,9 @@ impl Machine {
     /// A client of a kubelet that starts now.
     fn start(&self) -> (Client, ClientCertificate) {
         let client = self.world.client(User::node("n"));
-        client.set_waiting(Some("the first client certificate has been requested".to_owned()));
+        client.set_waiting(Some(
+            "the first client certificate has been requested".to_owned(),
+        ));
         client.prefer_pair(self.store().current());
         let asks = User::new("system:bootstrap:abc", &["system:bootstrappers"]);
         let server = Server {
