@@ -38,7 +38,7 @@ pub fn check_part(text: &str) -> Result<(), BadName> {
     let why = match text {
         "" => "is empty",
         "." | ".." => "names no file",
-        _ if text.contains(['/', '\0']) => "holds a slash or a NUL",
+        _ if text.contains(['/', '\0']) => "contains a slash or a NUL",
         _ if text.len() > LONGEST_PART => "is longer than 255 bytes",
         _ => return Ok(()),
     };
@@ -115,7 +115,7 @@ mod tests {
         }
         assert!(check_joined("a-b").is_ok() && check_joined("a_b").is_err());
         let shown = check_part("a/b").unwrap_err().to_string();
-        assert_eq!(shown, "\"a/b\" holds a slash or a NUL");
+        assert_eq!(shown, "\"a/b\" contains a slash or a NUL");
     }
 
     proptest! {

@@ -98,7 +98,7 @@ impl Door {
 
     fn admit(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Entered> {
         let Some(connection) = self.book.enter(peer) else {
-            tracing::debug!(%peer, "connection refused: all others are busy");
+            tracing::debug!(%peer, "connection refused: all connections are busy");
             if self.book.bounds.is_plain {
                 // As much as can be written at once.
                 drop(stream.try_write(NO_ROOM));

@@ -66,7 +66,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         };
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if !fresh.is_empty() && !self.connection.read(fresh) {
-            let why = "too many frames that ask for nothing";
+            let why = "too many frames that request nothing";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
         }
         result

@@ -65,7 +65,7 @@ where
     // The regular end of TLS, so that a client can tell it from a broken connection.
     let goodbye = async { down.to.shutdown().await.and(up.to.shutdown().await) };
     if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("a stream's connection was not closed in order");
+        tracing::debug!("a tunnel's connection was not closed cleanly");
     }
     end
 }

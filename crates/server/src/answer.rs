@@ -263,7 +263,7 @@ async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) ->
             let machine = state.machine.clone();
             let render = move || {
                 let machine = machine.borrow().clone();
-                let unread = "the machine has not been read yet";
+                let unread = "the machine information has not been read yet";
                 let machine =
                     machine.ok_or_else(|| Failed::new(StatusCode::SERVICE_UNAVAILABLE, unread))?;
                 outcome(serde_json::to_vec(&*machine))

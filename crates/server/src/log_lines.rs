@@ -198,7 +198,7 @@ impl Lines {
                 "failed to get parse function: unsupported log format: {text:?}"
             ));
         }
-        tracing::debug!(line = %text, "a log line is not understood");
+        tracing::debug!(line = %text, "a log line cannot be parsed");
         Ok(())
     }
 

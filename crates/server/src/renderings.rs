@@ -169,9 +169,9 @@ impl Renderings {
                     drop(place);
                     (question, ask.await)
                 });
-                let late = "the component that knows this did not answer in 2 s";
+                let late = "the component did not answer within 2 s";
                 let (_question, known) = asked.await.map_err(|_elapsed| unavailable(late))?;
-                let gone = "the component that knows this is not running";
+                let gone = "the component is not running";
                 let known = known.ok_or_else(|| unavailable(gone))?;
                 let turn = turns.take().await?;
                 Turns::render(turn, move || render(known)).await

@@ -58,7 +58,7 @@ pub(crate) fn user(
 fn word(value: &HeaderValue) -> Result<String, Failure> {
     let text = std::str::from_utf8(value.as_bytes());
     text.map(str::to_owned)
-        .map_err(|_| Failure::bad_request("an impersonation header is no text"))
+        .map_err(|_| Failure::bad_request("an impersonation header is not valid text"))
 }
 
 impl Wanted {

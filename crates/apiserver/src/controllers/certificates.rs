@@ -95,7 +95,7 @@ pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), F
     done
 }
 
-/// Whether the CSR has one of our signers and is neither answered nor signed.
+/// Whether the CSR has one of our signers and is neither signed, denied nor failed.
 fn waits(value: &Value) -> bool {
     let is_ours = [CLIENT, SERVING].contains(&text(value, "/spec/signerName"));
     let is_answered = !text(value, "/status/certificate").is_empty();
@@ -247,14 +247,14 @@ fn refusal(server: &Inner, addresses: &Addresses, node: &str, request: &Request)
     let ips = request.ips.iter().map(IpAddr::to_canonical);
     let strange_ip = ips.clone().find(|ip| !may_be_a_nodes_address(*ip));
     if let Some(name) = strange.or(strange_ip.map(|ip| ip.to_string())) {
-        return Some(format!("{name} cannot be a Node's"));
+        return Some(format!("{name} may not belong to a Node"));
     }
     let mut all = dns.chain(ips.map(|ip| ip.to_string()));
     all.find_map(|name| {
         if node != server.own_names.node
             && server.own_names.names.iter().any(|own| plain(own) == name)
         {
-            return Some(format!("{name} is the API server's"));
+            return Some(format!("{name} belongs to the API server"));
         }
         addresses.refusal(node, &name)
     })
@@ -312,7 +312,7 @@ impl Addresses {
             return Some(format!("{name} is not among the addresses of the Node"));
         }
         let other = self.other(node, name)?;
-        Some(format!("{name} is Node {other}'s too"))
+        Some(format!("{name} also belongs to Node {other}"))
     }
 }
 

@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
 
 /// Decodes a body; errors are texts for the client.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
-    let malformed = || "the body is not in the form that its content type says".to_owned();
+    let malformed = || "the body does not match its content type".to_owned();
     let envelope = body.strip_prefix(MAGIC).ok_or_else(malformed)?;
     let (mut version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut reader = Reader(envelope);

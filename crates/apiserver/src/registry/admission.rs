@@ -302,7 +302,7 @@ fn requests_have_room(registry: &Registry, who: &User) -> Result<(), Failure> {
         return Ok(());
     }
     let why = format!(
-        "{:?} has {count} certificate signing requests of {bytes} bytes, and can not create more than {SIGNING_REQUESTS} or {SIGNING_BYTES} bytes of them; they go an hour after they were answered",
+        "{:?} has {count} certificate signing requests of {bytes} bytes, and cannot create more than {SIGNING_REQUESTS} or {SIGNING_BYTES} bytes of them; they go an hour after they were answered",
         who.name
     );
     Err(Failure::too_many_requests(why, 10))

@@ -44,7 +44,7 @@ impl EventRoom {
         }
         self.short.notify_one();
         Err(Failure::too_many_requests(
-            "there are too many events, the oldest are being removed",
+            "there are too many events, the oldest are being deleted",
             RETRY_AFTER,
         ))
     }

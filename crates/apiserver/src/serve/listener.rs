@@ -143,7 +143,7 @@ impl Listener {
         };
         let left = door.serve(&port.socket, &stop, talk).await;
         if left > 0 {
-            tracing::info!(left, "connections dropped at the end");
+            tracing::info!(left, "connections dropped at shutdown");
         }
     }
 

@@ -414,7 +414,7 @@ fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Erro
                 key,
                 why = row.why,
                 kept_as = name,
-                "A row of the store cannot be read; it is set aside, and everything else is served"
+                "A row of the store cannot be read; it is moved aside, everything else is served"
             );
             aside.insert(&*name, (&*row.why, &*row.bytes))?;
             if row.table == "objects" {
@@ -459,7 +459,7 @@ impl Back {
                 let (key, value) = (Arc::clone(&before.key), before.value());
                 Arc::new(render(self.fields, key, value, version))
             }
-            (None, None) => return Err(format!("change {version} tells of nothing")),
+            (None, None) => return Err(format!("change {version} has no content")),
         };
         if let Some(before) = &before {
             self.now.insert(Arc::clone(&before.key), Arc::clone(before));

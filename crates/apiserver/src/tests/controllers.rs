@@ -370,7 +370,7 @@ async fn a_pod_waits_for_a_port_of_the_host_and_for_whatever_the_kubelet_would_r
         ("hungry", "1 Insufficient cpu, 1 Insufficient memory"),
         (
             "foreign",
-            "1 node(s) had another operating system than the pod asks for",
+            "1 node(s) didn't match the pod's operating system",
         ),
         (
             "strict",

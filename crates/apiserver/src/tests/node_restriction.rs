@@ -741,7 +741,7 @@ async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
         new: test_pod(name, "mynode", true),
         old: Value::Null,
     };
-    let words = format!("node \"mynode\" has {most} mirror pods, and can not create more");
+    let words = format!("node \"mynode\" has {most} mirror pods, and cannot create more");
     world.expect(&mynode(), &one(Create, "more"), "beyond", &words);
     world.expect(&mynode(), &one(Delete, "m1"), "deletion", "");
     let key = "pods/ns/m1";
@@ -777,7 +777,7 @@ async fn mirror_pods_beyond_so_many_bytes_are_not_made_and_do_not_grow() {
         new,
         old,
     };
-    let words = "bytes of mirror pods, and can not have more than 67108864";
+    let words = "bytes of mirror pods, and cannot have more than 67108864";
     for (operation, sub, new, old, words) in [
         (Create, "", with("a"), Value::Null, words),
         (Update, "status", with("ab"), with("a"), words),

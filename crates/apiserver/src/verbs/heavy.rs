@@ -107,8 +107,7 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     in_turns(&turns, Box::pin(work)).await?
 }
 
-/// Renders stored objects of so many bytes, unless they are returned as stored: here, or in a turn on a thread. `None` after a
-/// panic.
+/// Renders objects of so many bytes: here if they are few, otherwise in a turn on a thread. `None` after a panic.
 pub(crate) async fn shown<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     bytes: usize,

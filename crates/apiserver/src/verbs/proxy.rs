@@ -327,7 +327,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-/// The headers without the caller's credentials and hop-by-hop fields.
+/// The headers without the caller's credentials, impersonation headers and headers of the connection.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();
     let is_upgrade = headers.contains_key(UPGRADE);

@@ -169,9 +169,9 @@ async fn components_are_asked_on_demand_and_may_be_gone_or_slow() {
         let ((), (status, pods)) = tokio::join!(answer, get(&mut client, "/runningpods/"));
         assert_eq!(status, 200);
         assert!(pods.contains(r#"{"metadata":{"name":"a","namespace":"b","uid":"c"},"spec":{"containers":null},"status":{}}"#), "{pods}");
-        let gone = (503, "the component that knows this is not running\n".to_owned());
+        let gone = (503, "the component is not running\n".to_owned());
         assert_eq!(get(&mut client, "/debug/sources").await, gone);
-        let slow = (503, "the component that knows this did not answer in 2 s\n".to_owned());
+        let slow = (503, "the component did not answer within 2 s\n".to_owned());
         assert_eq!(get(&mut client, "/debug/tasks").await, slow);
     })
     .await;

@@ -75,7 +75,7 @@ fn system(pod: &Value, node: &Value, _: &[Value]) -> Reason {
     let wanted = [text(pod, "/spec/os/name"), label];
     let is_other = |wanted: &&str| !wanted.is_empty() && *wanted != of_node;
     let is_refused = !of_node.is_empty() && wanted.iter().any(is_other);
-    is_refused.then_some("node(s) had another operating system than the pod asks for")
+    is_refused.then_some("node(s) didn't match the pod's operating system")
 }
 
 /// As [`system`].

@@ -127,7 +127,7 @@ fn create_pod(
     let (there, bytes) = mirror_pods(registry, node);
     if there >= MIRROR_PODS {
         return refuse(&format!(
-            "node {node:?} has {there} mirror pods, and can not create more than {MIRROR_PODS}"
+            "node {node:?} has {there} mirror pods, and cannot create more than {MIRROR_PODS}"
         ));
     }
     if bytes >= MIRROR_BYTES {
@@ -152,7 +152,7 @@ fn mirror_pods(registry: &Registry, node: &str) -> (usize, usize) {
 
 fn too_large(node: &str, bytes: usize) -> String {
     format!(
-        "node {node:?} has {bytes} bytes of mirror pods, and can not have more than {MIRROR_BYTES}"
+        "node {node:?} has {bytes} bytes of mirror pods, and cannot have more than {MIRROR_BYTES}"
     )
 }
 
