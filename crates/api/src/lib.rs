@@ -11,7 +11,11 @@ pub mod duration;
 /// The Container Runtime Interface.
 pub mod runtime {
     /// Version 1, as of Kubernetes 1.36.
-    #[expect(missing_docs, reason = "generated from proto/cri.proto")]
+    #[expect(
+        missing_docs,
+        clippy::struct_excessive_bools,
+        reason = "generated from proto/cri.proto"
+    )]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
     }

@@ -56,6 +56,10 @@ fn wait(mut watcher: Watcher) -> Waiting {
 
 /// What the next pass has to look at.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each asks for a pass of its own"
+)]
 struct Work {
     everything: bool,
     namespaces: BTreeSet<String>,

@@ -7,6 +7,14 @@
 //!        tasks are handed in
 //! Upstream: cmd/kube-apiserver, pkg/controlplane (1.36); differences: one node, no server-side apply, OpenAPI or aggregation
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 mod access;
 pub mod base;
 mod controllers;

@@ -99,6 +99,10 @@ pub enum WriteError {
 
 /// A disk problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a client is told each of them apart"
+)]
 pub struct Trouble {
     /// The problem in words.
     pub why: Arc<str>,

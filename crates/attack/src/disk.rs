@@ -117,6 +117,7 @@ fn back(target: &mut Target<'_>, number: usize, made: &mut Vec<String>) -> anyho
     Ok(clock::now() - begin)
 }
 
+#[expect(clippy::too_many_lines, reason = "one scene after the other")]
 pub(crate) fn run(machine: &Machine, report: &mut Report) -> anyhow::Result<()> {
     let folder = machine.node.path("HK_DATA").join("disk-store");
     let small = Small::mount(&folder.join("apiserver"))?;

@@ -88,6 +88,10 @@ fn mirror(name: &str, node_uid: &str) -> Value {
 }
 
 /// What is put where in a mirror pod.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of requests, each with its answer"
+)]
 fn references() -> Vec<(&'static str, &'static str, Value)> {
     let volume = |source: Value| {
         let mut volume = source;
@@ -387,6 +391,10 @@ fn wish(
     Ok((status, signed.is_ok()))
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of requests, each with its answer"
+)]
 fn certificates(target: &Target<'_>, node: &mut Http) -> anyhow::Result<Found> {
     let own = format!("system:node:{NODE_NAME}");
     let nodes: &[&str] = &["system:nodes"];

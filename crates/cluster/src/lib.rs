@@ -18,6 +18,14 @@
 //! | `reviews` | whose a token is, and who may do what here |
 //! | `tokens`, `certificates` | service account tokens; this node's own certificates |
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 pub mod certificates;
 mod client;
 mod clock;

@@ -20,6 +20,13 @@
 //! Upstream: see each file
 
 #![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+#![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]

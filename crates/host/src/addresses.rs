@@ -16,6 +16,7 @@ use crate::files::read_text_bounded;
 
 /// One address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel's own flags")]
 pub struct InterfaceAddress {
     /// The interface's name.
     pub interface: String,

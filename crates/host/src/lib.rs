@@ -21,6 +21,14 @@
 //! | [`oom`] | oom_score_adj and RLIMIT_NOFILE |
 //! | [`addresses`], [`opened`] | interfaces and routes; a lock file that is opened |
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 pub mod addresses;
 pub mod atomic_writer;
 pub mod beneath;

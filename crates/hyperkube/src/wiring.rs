@@ -43,6 +43,10 @@ const SNAPSHOTS: usize = 50;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the kubelet until a signal or a fatal error.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the order of the start is read from top to bottom"
+)]
 pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let config = Arc::new(loaded.effective.clone());
     parts::greet(&loaded);

@@ -17,6 +17,14 @@
 //! Holds: a test leaves no pod, mount, cgroup, link or process behind, whatever its end, and fails if it does
 //! Upstream: none
 
+#![cfg_attr(
+    all(test, feature = "machine"),
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 #[cfg(test)]
 #[cfg(feature = "machine")]
 mod cluster;

@@ -27,6 +27,10 @@ pub fn truth(text: &str) -> Option<bool> {
 /// Settings that exist only as flags, not in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of upstream's own"
+)]
 pub struct Flags {
     /// Configuration file; empty: none.
     pub config: String,
@@ -162,6 +166,10 @@ pub struct PathsConfig {
 
 /// The HTTP servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of upstream's own"
+)]
 pub struct ServerConfig {
     /// Whether the HTTPS and the read-only server run.
     pub enabled: bool,
@@ -328,6 +336,10 @@ pub enum CgroupDriver {
 
 /// The cgroup tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of upstream's own"
+)]
 pub struct CgroupsConfig {
     /// Parent cgroup of the pods' tree; empty: the root.
     pub root: String,
@@ -483,6 +495,10 @@ pub struct DnsConfig {
 
 /// The Node object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of upstream's own"
+)]
 pub struct NodeConfig {
     /// Overrides the host name as the node's name.
     pub hostname_override: Option<String>,

@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The node as plans see it.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the node"
+)]
 pub struct NodeView {
     /// Node name (`--hostname-override`, else the host's name, lower case).
     pub name: String,
@@ -57,6 +61,10 @@ pub struct RuntimeHandlers {
 
 /// The layout of the cgroup tree.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the node"
+)]
 pub struct CgroupView {
     /// The parent of `kubepods`, `/` by default, in cgroupfs notation.
     pub root: String,

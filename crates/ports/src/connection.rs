@@ -51,6 +51,10 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is set by another side of the connection"
+)]
 struct State {
     protocol: Protocol,
     /// Requests in progress, responses that wait for the server, and a tunnel.

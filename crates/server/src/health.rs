@@ -86,15 +86,17 @@ pub(crate) fn health(shared: &Shared, only: Option<&str>, query: &str) -> Answer
             &format!("{lines}healthz check failed"),
         );
     }
-    let verbose = pairs().any(|(key, _)| key == "verbose");
-    let mut answer = plain(
-        StatusCode::OK,
-        if verbose {
-            format!("{lines}healthz check passed\n")
-        } else {
-            "ok".to_owned()
-        },
-    );
+    passed(&lines, pairs().any(|(key, _)| key == "verbose"))
+}
+
+/// All checks passed: `ok`, or each of them where the client asks for it.
+fn passed(lines: &str, verbose: bool) -> Answer {
+    let text = if verbose {
+        format!("{lines}healthz check passed\n")
+    } else {
+        "ok".to_owned()
+    };
+    let mut answer = plain(StatusCode::OK, text);
     answer
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

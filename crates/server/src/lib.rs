@@ -11,6 +11,14 @@
 //!        change)
 //! Upstream: pkg/kubelet/server/server.go, cmd/kubelet/app/server.go (1.36); differences: see endpoints.rs, auth.rs, tls.rs
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 mod answer;
 mod auth;
 mod body;

@@ -46,6 +46,10 @@ struct Head {
 
 /// The state of one pass.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "an option of the request and two facts about the file"
+)]
 pub(crate) struct Lines {
     timestamps: bool,
     since: Option<Timestamp>,

@@ -30,6 +30,10 @@ pub(crate) enum Wanted {
 
 /// The validated options.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options of the request, as upstream has them"
+)]
 pub(crate) struct LogOptions {
     pub(crate) follow: bool,
     pub(crate) previous: bool,

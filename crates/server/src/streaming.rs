@@ -91,6 +91,10 @@ pub(crate) async fn streams<B: Send>(
 
 /// The requested streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options of the request, as upstream has them"
+)]
 struct Options {
     stdin: bool,
     stdout: bool,

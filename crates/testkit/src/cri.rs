@@ -45,6 +45,10 @@ pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a runtime is from its begin on.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches an ability of a runtime"
+)]
 pub struct StandInConfig {
     /// Decides ids (faults have their own seed in the plan).
     pub seed: u64,

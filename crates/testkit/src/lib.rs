@@ -14,6 +14,14 @@
 //! | [`faults`] | what goes wrong between kubelet and runtime |
 //! | [`prng`] | randomness that repeats |
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 pub mod cluster;
 pub mod cri;
 pub mod exposition;
@@ -25,6 +33,7 @@ pub mod prng;
     unreachable_pub,
     unused_qualifications,
     clippy::clone_on_ref_ptr,
+    clippy::too_many_lines,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated from proto/cri.proto"

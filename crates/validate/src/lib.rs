@@ -7,6 +7,14 @@
 //! Upstream: pkg/apis/*/validation (1.36, feature gates at their defaults); differences: an update is not refused for what was
 //!           already invalid in the stored object (upstream does so for single rules only)
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 mod amounts;
 mod certificates;
 mod claims;

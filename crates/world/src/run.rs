@@ -128,6 +128,7 @@ impl Deadfall {
 
 /// Which domains of faults this world has.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a world has any of them")]
 struct Domains {
     has_url: bool,
     clock_is_set: bool,
@@ -181,6 +182,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl World {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts of a node, in the order in which they are put together"
+    )]
     fn new(seed: u64, options: &Options<'_>, dir: PathBuf) -> anyhow::Result<Self> {
         let root = HostRoot::at(dir);
         lay_out_node(&root)?;

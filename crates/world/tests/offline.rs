@@ -271,6 +271,7 @@ fn assert_no_flips(history: &[Arc<v1::Pod>]) {
     assert_eq!(doubled, None, "made twice");
 }
 
+#[expect(clippy::too_many_lines, reason = "one scene after the other")]
 async fn outage(health: Health) {
     let node = Node::new(Health::Good).await;
     let history = node.cluster.witness::<v1::Pod>();

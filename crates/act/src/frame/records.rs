@@ -46,6 +46,10 @@ struct Shared {
     tried: watch::Sender<u64>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is set and taken back by another side"
+)]
 struct State {
     writer: Writer,
     /// What the journal holds, or will.

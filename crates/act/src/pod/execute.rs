@@ -191,28 +191,7 @@ impl Executor {
                 with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, logs, .. } => {
-                let mut slot = self.width.for_removal().await;
-                let removed = slot.during(self.cri.remove_container(id.as_str())).await;
-                drop(slot);
-                see(look, Scope::container(id.clone()));
-                // Only now: one that the runtime still starts, and does not remove, goes on writing them.
-                if removed.is_ok() {
-                    let done = tokio::select! {
-                        // Cancel: as in `host_step`.
-                        biased;
-                        done = self.host.work(pod, Lane::Pods, vec![logs]) => done,
-                        () = stop_is_ordered(until.0) => return Outcome::GivenUp,
-                    };
-                    if let Err(error) = done {
-                        tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
-                    }
-                }
-                of_call(
-                    removed.map(|()| Effect::Nothing),
-                    None,
-                    Reason::Error,
-                    |e| format!("remove container {id}: {}", e.message()),
-                )
+                self.remove_container(pod, id, logs, look, until.0).await
             }
             Action::RemoveSandbox { id, .. } => {
                 let mut slot = self.width.for_removal().await;
@@ -229,6 +208,38 @@ impl Executor {
         }
     }
 
+    async fn remove_container(
+        &self,
+        pod: &Pod,
+        id: ContainerId,
+        logs: HostWork,
+        look: &mut Option<Scope>,
+        orders: &watch::Receiver<Order>,
+    ) -> Outcome {
+        let mut slot = self.width.for_removal().await;
+        let removed = slot.during(self.cri.remove_container(id.as_str())).await;
+        drop(slot);
+        see(look, Scope::container(id.clone()));
+        // Only now: one that the runtime still starts, and does not remove, goes on writing them.
+        if removed.is_ok() {
+            let done = tokio::select! {
+                // Cancel: as in `host_step`.
+                biased;
+                done = self.host.work(pod, Lane::Pods, vec![logs]) => done,
+                () = stop_is_ordered(orders) => return Outcome::GivenUp,
+            };
+            if let Err(error) = done {
+                tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
+            }
+        }
+        of_call(
+            removed.map(|()| Effect::Nothing),
+            None,
+            Reason::Error,
+            |e| format!("remove container {id}: {}", e.message()),
+        )
+    }
+
     async fn run_sandbox(
         &self,
         pod: &Pod,
@@ -239,7 +250,7 @@ impl Executor {
         let Some(mut slot) = unless_stopped(orders, self.width.for_sandbox()).await else {
             return Outcome::GivenUp;
         };
-        let call = slot.during(self.cri.run_pod_sandbox(request));
+        let call = Box::pin(slot.during(self.cri.run_pod_sandbox(request)));
         let Some(made) = cut_off_by_stop(orders, call).await else {
             see(look, Scope::Whole);
             return Outcome::GivenUp;
@@ -400,7 +411,7 @@ impl Executor {
         let Some(mut slot) = unless_stopped(orders, self.width.for_container()).await else {
             return Outcome::GivenUp;
         };
-        let call = slot.during(self.cri.create_container(start.request));
+        let call = Box::pin(slot.during(self.cri.create_container(start.request)));
         let Some(created) = cut_off_by_stop(orders, call).await else {
             see(look, Scope::Whole);
             return Outcome::GivenUp;
@@ -423,7 +434,7 @@ impl Executor {
         };
         self.tell(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
-        let starting = self.start_created(pod, id.clone(), start.name, look, orders);
+        let starting = Box::pin(self.start_created(pod, id.clone(), start.name, look, orders));
         let outcome = slot.during(starting).await;
         drop(slot);
         if let Some(link) = start.log_link
@@ -442,7 +453,7 @@ impl Executor {
         look: &mut Option<Scope>,
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
-        let call = self.cri.start_container(id.as_str());
+        let call = Box::pin(self.cri.start_container(id.as_str()));
         let Some(started) = cut_off_by_stop(orders, call).await else {
             see(look, Scope::Whole);
             return Outcome::GivenUp;
@@ -538,7 +549,7 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The answer of a call that starts something; `None` when it does not come within [`CUT_AFTER`] of an order to stop, and the call may
+/// The answer of a call that starts something (boxed by the caller: a call is large); `None` when it does not come within [`CUT_AFTER`] of an order to stop, and the call may
 /// have happened. Cancel: the call may have happened.
 async fn cut_off_by_stop<T>(
     orders: &watch::Receiver<Order>,

@@ -108,6 +108,7 @@ pub fn start(
     supervisor: &Supervisor,
     registry: &Registry,
 ) -> Result<PodPath, prometheus::Error> {
+    let images = images(&parts, registry)?;
     let (wakes_out, wakes) = mpsc::unbounded_channel();
     let (events_out, events) = mpsc::unbounded_channel();
     let (pleg, pleg_handle) = Pleg::new(
@@ -127,19 +128,6 @@ pub fn start(
         registry,
     )?;
     let event_client = parts.cri.clone();
-    let node_credentials = NodeCredentials::new(
-        parts.host.root.clone(),
-        parts.host.blocking.clone(),
-        &parts.node.root_dir,
-        std::env::var_os("HOME").map(PathBuf::from),
-        std::env::current_dir().ok(),
-    );
-    let images = Images::new(
-        parts.cri.clone(),
-        node_credentials,
-        parts.pull_limits,
-        registry,
-    )?;
     let executor = Executor {
         cri: parts.cri,
         host: parts.host,
@@ -198,6 +186,17 @@ pub fn start(
         wakes: wakes_out,
         last_turn,
     })
+}
+
+fn images(parts: &PodPathParts, registry: &Registry) -> Result<Images, prometheus::Error> {
+    let credentials = NodeCredentials::new(
+        parts.host.root.clone(),
+        parts.host.blocking.clone(),
+        &parts.node.root_dir,
+        std::env::var_os("HOME").map(PathBuf::from),
+        std::env::current_dir().ok(),
+    );
+    Images::new(parts.cri.clone(), credentials, parts.pull_limits, registry)
 }
 
 /// One waits on the channel, and wakes the workers in order.

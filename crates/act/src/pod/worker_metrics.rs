@@ -136,15 +136,18 @@ impl WorkerMetrics {
             )?,
             ended: Arc::default(),
         };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    fn begin_at_zero(&self) {
         for life in ["sync", "terminating", "terminated"] {
             for (config, is_static) in WORKING {
-                metrics
-                    .working
+                self.working
                     .with_label_values(&[life, config, is_static])
                     .set(0);
             }
         }
-        Ok(metrics)
     }
 
     /// Desired pods that will not run again: static ones and those of the API.

@@ -462,6 +462,7 @@ async fn a_mirror_pods_owner_is_its_node_and_nothing_else() {
 }
 
 /// Labels that a kubelet may set, and labels that it may not set.
+#[expect(clippy::fn_params_excessive_bools, reason = "which of the two lists")]
 fn labels(value: &str, allowed: bool, forbidden: bool) -> Value {
     let mut labels = json!({});
     let mut set = |keys: &[&str]| keys.iter().for_each(|key| labels[*key] = value.into());

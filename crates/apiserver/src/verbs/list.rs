@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use hyper::body::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Call, Reply};
 use crate::base::encoding::{base64_url, from_base64_url};
@@ -39,10 +39,37 @@ enum At {
     Exactly(u64),
 }
 
+/// The objects behind `start` that are selected, no more than the limit, and the metadata of their list.
+fn page_of(
+    snapshot: Snapshot,
+    start: &str,
+    options: &ListOptions,
+    prefix: &str,
+) -> (Vec<Arc<Object>>, Value) {
+    let Snapshot { version, objects } = snapshot;
+    let selection = &options.selection;
+    let mut matching = objects
+        .into_iter()
+        .filter(|object| &*object.key > start && selection.matches(object));
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    let Some(limit) = options.limit else {
+        return (matching.collect(), metadata);
+    };
+    let page: Vec<_> = matching.by_ref().take(limit).collect();
+    let left = matching.count();
+    if let Some(last) = page.last().filter(|_| left > 0) {
+        let version = i64::try_from(version).unwrap_or(-1);
+        metadata["continue"] = write_continue(version, prefix, &last.key).into();
+        if selection.is_all() {
+            metadata["remainingItemCount"] = left.into();
+        }
+    }
+    (page, metadata)
+}
+
 pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let resource = call.target.resource;
     let (form, options) = (call.form()?, call.list_options()?);
-    let selection = &options.selection;
     let store = &server.registry.store;
     let namespace = Some(&*call.target.namespace).filter(|namespace| !namespace.is_empty());
     let prefix = resource.prefix(namespace);
@@ -63,7 +90,7 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     {
         return Err(Failure::too_large_version(version, store.version()));
     }
-    let Snapshot { version, objects } = match at {
+    let snapshot = match at {
         At::Newest => store.list(&prefix),
         At::NotOlderThan(oldest) => {
             let found = store.list(&prefix);
@@ -81,26 +108,7 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         })?,
     };
     let start = after.as_ref().map_or("", |page| &*page.start);
-    let mut matching = objects
-        .into_iter()
-        .filter(|object| &*object.key > start && selection.matches(object));
-    let limit = options.limit;
-    let mut metadata = json!({"resourceVersion": version.to_string()});
-    let page: Vec<_> = match limit {
-        None => matching.collect(),
-        Some(limit) => {
-            let page: Vec<_> = matching.by_ref().take(limit).collect();
-            let left = matching.count();
-            if let Some(last) = page.last().filter(|_| left > 0) {
-                let version = i64::try_from(version).unwrap_or(-1);
-                metadata["continue"] = write_continue(version, &prefix, &last.key).into();
-                if selection.is_all() {
-                    metadata["remainingItemCount"] = left.into();
-                }
-            }
-            page
-        }
-    };
+    let (page, metadata) = page_of(snapshot, start, &options, &prefix);
     let now = server.registry.now();
     let size: usize = page.iter().map(|object| object.bytes.len()).sum();
     // Table rows are short, and the columns appear only once.

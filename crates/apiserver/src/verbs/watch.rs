@@ -44,6 +44,10 @@ const LONGEST_SECONDS: u64 = 365 * 24 * 3600;
 const SCANNED: usize = 512;
 
 /// A running watch.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options of the request, as upstream has them, and the end"
+)]
 pub(crate) struct Watch {
     resource: &'static Resource,
     prefix: String,

@@ -346,10 +346,7 @@ fn container_status(
         .map(|c| c.id.to_string())
         .or_else(|| recorded.map(|r| r.id.clone()));
     let known = current.is_some() || recorded.is_some();
-    // What the newest instance was made with: a spec that changed since then is not in force.
-    let applied = view.memory.record.applied.get(&spec.name);
-    let resources = applied.or(spec.resources.as_ref());
-    let resources = resources.cloned().unwrap_or_default();
+    let resources = resources_in_force(view, spec);
     v1::ContainerStatus {
         name: spec.name.clone(),
         state: Some(state),
@@ -379,6 +376,13 @@ fn container_status(
         user: current.and_then(user_of),
         ..v1::ContainerStatus::default()
     }
+}
+
+/// What the newest instance was made with: a spec that changed since then is not in force.
+fn resources_in_force(view: &PodView<'_>, spec: &v1::Container) -> v1::ResourceRequirements {
+    let applied = view.memory.record.applied.get(&spec.name);
+    let resources = applied.or(spec.resources.as_ref());
+    resources.cloned().unwrap_or_default()
 }
 
 /// Who the first process runs as, where the runtime tells.

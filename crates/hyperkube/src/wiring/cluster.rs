@@ -230,6 +230,10 @@ pub(crate) fn register_figures(cluster: &Cluster, registry: &Registry) -> promet
 }
 
 /// Starts the tasks.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the order of the start is read from top to bottom"
+)]
 pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::Result<()> {
     let stop = supervisor.stop();
     let client = member.client;

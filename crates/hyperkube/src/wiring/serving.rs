@@ -241,6 +241,24 @@ fn server_config(config: &Config, node: &NodeView, reviews: &Reviews) -> ServerC
     }
 }
 
+/// What the configuration switches off.
+fn disabled(config: &Config) -> Vec<Disabled> {
+    let server = &config.server;
+    let switches = [
+        (server.debugging_handlers, Disabled::AllDebug),
+        (server.profiling_handler, Disabled::Profiling),
+        (server.system_log_handler, Disabled::SystemLogs),
+        (server.system_log_query, Disabled::SystemLogQuery),
+        (server.debug_flags_handler, Disabled::Flags),
+        (
+            config.gates.is_enabled("ContainerCheckpoint"),
+            Disabled::Checkpoints,
+        ),
+    ];
+    let is_off = |(on, what): (bool, Disabled)| (!on).then_some(what);
+    switches.into_iter().filter_map(is_off).collect()
+}
+
 fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
     let (server, auth) = (&config.server, &config.auth);
     let pair = match &server.tls.files {
@@ -253,22 +271,6 @@ fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
         },
         None => ServingPair::SelfSigned(config.paths.cert_dir.clone()),
     };
-    let mut disabled = Vec::new();
-    for (on, what) in [
-        (server.debugging_handlers, Disabled::AllDebug),
-        (server.profiling_handler, Disabled::Profiling),
-        (server.system_log_handler, Disabled::SystemLogs),
-        (server.system_log_query, Disabled::SystemLogQuery),
-        (server.debug_flags_handler, Disabled::Flags),
-        (
-            config.gates.is_enabled("ContainerCheckpoint"),
-            Disabled::Checkpoints,
-        ),
-    ] {
-        if !on {
-            disabled.push(what);
-        }
-    }
     let (idle, tls) = (server.streaming_idle_timeout, &server.tls);
     let negotiation = Negotiation {
         min: if tls.min_version == "VersionTLS13" {
@@ -326,6 +328,6 @@ fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
             LogStreams::Together
         },
         streaming_idle: (!idle.is_zero()).then_some(idle),
-        disabled,
+        disabled: disabled(config),
     }
 }

@@ -141,6 +141,10 @@ impl State {
         self.emit(id, id, wire::ContainerEventType::ContainerDeletedEvent);
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the runtime's own checks, in its order"
+    )]
     pub(super) fn create_container(
         &mut self,
         request: &wire::CreateContainerRequest,

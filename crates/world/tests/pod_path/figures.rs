@@ -41,6 +41,7 @@ const PATH_METRICS: [&str; 32] = [
 ];
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one scene after the other")]
 async fn figures_are_upstreams_in_name_and_shape_and_tell_what_happened() {
     let mut node = Node::new();
     node.send(&[]);

@@ -276,15 +276,17 @@ impl Examination<'_> {
                 );
             }
         }
-        if !matches!(
-            text(&c.hairpin_mode),
-            "none" | "hairpin-veth" | "promiscuous-bridge"
-        ) {
+        self.hairpin();
+    }
+
+    fn hairpin(&mut self) {
+        let mode = text(&self.config.hairpin_mode);
+        if !matches!(mode, "none" | "hairpin-veth" | "promiscuous-bridge") {
             self.invalid(
                 "hairpinMode",
                 format!(
                     "option {} specified for hairpinMode (--hairpin-mode). Valid options are \"none\", \"hairpin-veth\" or \"promiscuous-bridge\"",
-                    quoted(text(&c.hairpin_mode))
+                    quoted(mode)
                 ),
             );
         }
