@@ -1,5 +1,5 @@
 //! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, edges of crates and folders, the domain matrix, how files
-//! are opened, who reads which setting.
+//! are opened, who reads which setting, what moves which metric.
 //!
 //! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
 //! Out:   one line per finding
@@ -10,6 +10,7 @@
 mod blocking;
 mod folders;
 mod headers;
+mod metrics;
 mod opens;
 mod settings;
 
@@ -109,6 +110,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
     let mut blocking = blocking::Blocking::default();
     let mut headers = headers::Headers::default();
     let mut folders = folders::Folders::default();
+    let mut metrics = metrics::Metrics::default();
     let tracked = output("git", &["ls-files", "*.rs"])?;
     for file in tracked.lines().filter(|file| Path::new(file).exists()) {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
@@ -120,6 +122,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
         findings.extend(headers.look(file, &text));
         settings.look(file, &text);
         folders.look(file, &text);
+        metrics.look(file, &text);
         let lines = text.lines().count();
         if lines > LONGEST_FILE && !file.contains("tests") {
             findings.push(format!("{file}: {lines} lines, {LONGEST_FILE} is the most"));
@@ -130,6 +133,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
     findings.extend(headers.unused());
     findings.extend(settings.findings());
     findings.extend(folders.findings());
+    findings.extend(metrics.findings());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);
     Ok(findings)

@@ -182,10 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl World {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "the parts of a node, in the order in which they are put together"
-    )]
+    #[expect(clippy::too_many_lines, reason = "a node, part by part")]
     fn new(seed: u64, options: &Options<'_>, dir: PathBuf) -> anyhow::Result<Self> {
         let root = HostRoot::at(dir);
         lay_out_node(&root)?;
