@@ -216,12 +216,13 @@ impl Blocking {
     }
 
     /// The state of every lane; none if inline.
-    pub fn standings(&self) -> Vec<Standing> {
+    pub fn lane_states(&self) -> Vec<LaneState> {
         match self {
             Self::Inline => Vec::new(),
             Self::Threads(lanes, _) => {
                 let all = Lane::ALL.into_iter().zip(&lanes.0);
-                all.map(|(lane, threads)| threads.standing(lane)).collect()
+                all.map(|(lane, threads)| threads.lane_state(lane))
+                    .collect()
             }
         }
     }
@@ -263,7 +264,7 @@ pub struct BlockingCounts {
 
 /// The state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct LaneState {
     /// The lane.
     pub lane: Lane,
     /// Its counters.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kubelet_host::HostRoot;
-use kubelet_host::blocking::{About, Blocking, Lane, Standing};
+use kubelet_host::blocking::{About, Blocking, Lane, LaneState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -105,7 +105,7 @@ impl HostProgress {
 
 impl Reconciler for HostProgress {
     const NAME: &'static str = "host_progress";
-    type Seen = Vec<Standing>;
+    type Seen = Vec<LaneState>;
     type Plan = Progress;
 
     async fn observe(&mut self, _why: WakeReason) -> Result<Self::Seen, RoundError> {
@@ -118,7 +118,7 @@ impl Reconciler for HostProgress {
         if answer.await.is_ok() {
             self.answered = Instant::now();
         }
-        Ok(self.blocking.standings())
+        Ok(self.blocking.lane_states())
     }
 
     fn decide(&self, lanes: Self::Seen, _now: Timestamp) -> Progress {
@@ -169,7 +169,7 @@ struct Unanswered {
 }
 
 /// What does not get on. The same for as long as the same hangs: people compare it.
-fn problem(directory: &Path, unanswered: Unanswered, lanes: &[Standing]) -> Option<String> {
+fn problem(directory: &Path, unanswered: Unanswered, lanes: &[LaneState]) -> Option<String> {
     let mut words = Vec::new();
     let at = directory.display();
     if unanswered.look >= THRESHOLD {
@@ -180,8 +180,8 @@ fn problem(directory: &Path, unanswered: Unanswered, lanes: &[Standing]) -> Opti
         ));
     }
     let is_needed = |lane: Lane| !matches!(lane, Lane::HostPaths | Lane::Probe);
-    let is_still = |standing: &&Standing| {
-        is_needed(standing.lane) && standing.still_for.is_some_and(|still| still >= THRESHOLD)
+    let is_still = |lane_state: &&LaneState| {
+        is_needed(lane_state.lane) && lane_state.still_for.is_some_and(|still| still >= THRESHOLD)
     };
     words.extend(lanes.iter().filter(is_still).map(no_progress));
     let text = words.join("; ");
@@ -190,16 +190,16 @@ fn problem(directory: &Path, unanswered: Unanswered, lanes: &[Standing]) -> Opti
 }
 
 /// No new host path of a pod can be looked at: those pods wait, and nobody else.
-fn warning(lanes: &[Standing]) -> Option<String> {
-    let is_full = |standing: &&Standing| {
-        standing.lane == Lane::HostPaths
-            && standing.still_for.is_some_and(|still| still >= THRESHOLD)
+fn warning(lanes: &[LaneState]) -> Option<String> {
+    let is_full = |lane_state: &&LaneState| {
+        lane_state.lane == Lane::HostPaths
+            && lane_state.still_for.is_some_and(|still| still >= THRESHOLD)
     };
     lanes.iter().find(is_full).map(no_progress)
 }
 
-fn no_progress(standing: &Standing) -> String {
-    let hung: Vec<String> = standing
+fn no_progress(lane_state: &LaneState) -> String {
+    let hung: Vec<String> = lane_state
         .hung
         .iter()
         .take(NAMED)
@@ -210,7 +210,7 @@ fn no_progress(standing: &Standing) -> String {
     } else {
         format!(": {}", hung.join(", "))
     };
-    format!("{} make no progress{why}", standing.lane)
+    format!("{} make no progress{why}", lane_state.lane)
 }
 
 #[cfg(test)]
@@ -270,7 +270,7 @@ mod tests {
         let beaten = check.last_good().borrow().unwrap();
         let two = hang(&blocking, Lane::Removals, "d").await;
         assert_eq!(round(&mut check).await, None, "not before the threshold");
-        let mut lanes = blocking.standings();
+        let mut lanes = blocking.lane_states();
         assert_eq!(warning(&lanes), None, "not before the threshold");
         for lane in &mut lanes {
             lane.still_for = lane.still_for.map(|_| THRESHOLD);

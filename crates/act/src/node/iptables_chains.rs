@@ -152,7 +152,7 @@ impl IptablesChains {
         })
     }
 
-    async fn take(&self, family: Family, step: ChainStep) -> Result<(), RoundError> {
+    async fn perform(&self, family: Family, step: ChainStep) -> Result<(), RoundError> {
         match step {
             // `No`: it is there already.
             ChainStep::Chain { table, chain } => {
@@ -232,7 +232,7 @@ impl Reconciler for IptablesChains {
         for family in &plan.make {
             self.absent.remove(family);
             for step in chain_steps(*family) {
-                self.take(*family, step).await.inspect_err(|_| {
+                self.perform(*family, step).await.inspect_err(|_| {
                     tracing::info!(
                         protocol = family.as_str(),
                         "Failed to initialize iptables rules; some functionality may be missing."

@@ -254,7 +254,7 @@ impl Reconciler for NodeStatus {
                 Err(error) => return Err(failed("Node status could not be written", &error)),
             }
             self.reported = Some(Instant::now());
-            self.tell(plan.events);
+            self.record(plan.events);
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ impl NodeStatus {
         };
         if self.parts.is_registering {
             // Taken over or made: what it was in the eyes of this kubelet from the start is told.
-            self.tell(plan.events);
+            self.record(plan.events);
         }
         self.show_identity(&node).await;
         self.began = Some(Instant::now());
@@ -398,7 +398,7 @@ impl NodeStatus {
         shown.map(|shown| Node::clone(shown)).ok_or(error)
     }
 
-    fn tell(&self, events: Vec<NodeEvent>) {
+    fn record(&self, events: Vec<NodeEvent>) {
         for event in events {
             self.parts.events.node(event);
         }

@@ -88,7 +88,7 @@ impl OomWatcher {
         };
         loop {
             match log.next().await {
-                Ok(kill) => self.tell(&kill),
+                Ok(kill) => self.record(&kill),
                 Err(error) => {
                     tracing::error!(err = %RoundError::of(&error), lost = log.lost(), "Unexpectedly stopped receiving OOM notifications");
                     return;
@@ -97,7 +97,7 @@ impl OomWatcher {
         }
     }
 
-    fn tell(&self, kill: &OomKill) {
+    fn record(&self, kill: &OomKill) {
         match kill.system_oom_message() {
             Some(message) => {
                 self.kills.with_label_values(&["system"]).inc();
@@ -185,7 +185,7 @@ mod tests {
             constraint: String::new(),
         };
         for victim in ["/", "/kubepods/podx", "/kubepods/podx/c"] {
-            watcher.tell(&kill(victim));
+            watcher.record(&kill(victim));
         }
         let count = |scope: &str| watcher.kills.with_label_values(&[scope]).get();
         assert_eq!((count("system"), count("cgroup")), (1, 2));

@@ -163,23 +163,23 @@ impl PodObjectsKeeper {
 impl Keeper {
     async fn run(mut self) {
         let mut streams = Streams::new();
-        self.take_services();
-        self.take_runtime_classes();
-        self.take_pods(&mut streams);
+        self.apply_services();
+        self.apply_runtime_classes();
+        self.apply_pods(&mut streams);
         loop {
             tokio::select! {
                 // News first: they concern pods that wait. Every arm looks at the present, so none loses anything.
                 biased;
                 Some(news) = streams.next(), if !streams.is_empty() => self.hear(news),
-                Ok(()) = self.parts.pods.changed() => self.take_pods(&mut streams),
-                Ok(()) = self.parts.services.changed() => self.take_services(),
-                Ok(()) = self.parts.runtime_classes.changed() => self.take_runtime_classes(),
+                Ok(()) = self.parts.pods.changed() => self.apply_pods(&mut streams),
+                Ok(()) = self.parts.services.changed() => self.apply_services(),
+                Ok(()) = self.parts.runtime_classes.changed() => self.apply_runtime_classes(),
                 else => return,
             }
         }
     }
 
-    fn take_services(&mut self) {
+    fn apply_services(&mut self) {
         let Some(snapshot) = self.parts.services.borrow_and_update().clone() else {
             return;
         };
@@ -194,7 +194,7 @@ impl Keeper {
     }
 
     /// Pods that name a class may have waited for it.
-    fn take_runtime_classes(&mut self) {
+    fn apply_runtime_classes(&mut self) {
         let Some(snapshot) = self.parts.runtime_classes.borrow_and_update().clone() else {
             return;
         };
@@ -211,7 +211,7 @@ impl Keeper {
         }
     }
 
-    fn take_pods(&mut self, streams: &mut Streams) {
+    fn apply_pods(&mut self, streams: &mut Streams) {
         let Some(set) = self.parts.pods.borrow_and_update().clone() else {
             return;
         };
@@ -219,7 +219,7 @@ impl Keeper {
         let before = std::mem::replace(&mut self.set, Arc::clone(&set));
         if let Some(changed) = changed_alone(&before.pods, &set.pods) {
             for pod in &changed {
-                self.take_pod(pod, streams);
+                self.apply_pod(pod, streams);
             }
             return;
         }
@@ -236,11 +236,11 @@ impl Keeper {
             self.published.change(|all| drop(all.pods.remove(&uid)));
         }
         for pod in &set.pods {
-            self.take_pod(pod, streams);
+            self.apply_pod(pod, streams);
         }
     }
 
-    fn take_pod(&mut self, pod: &Arc<Pod>, streams: &mut Streams) {
+    fn apply_pod(&mut self, pod: &Arc<Pod>, streams: &mut Streams) {
         match self.pods.get_mut(&pod.uid) {
             // The newest object of a pod is held by many; an older one would be held by this alone.
             Some(needs)

@@ -281,7 +281,7 @@ impl Executor {
         )
     }
 
-    fn tell(&self, pod: &Pod, event: Option<PodEvent>) {
+    fn record(&self, pod: &Pod, event: Option<PodEvent>) {
         if let Some(event) = event {
             self.events.pod(pod, event);
         }
@@ -301,11 +301,11 @@ impl Executor {
             done = self.host.work(pod, Lane::Pods, work) => done,
             () = stop_is_ordered(orders) => return Outcome::GivenUp,
         };
-        self.tell_host(pod, &done);
+        self.record_host_failure(pod, &done);
         of_host(done, effect)
     }
 
-    fn tell_host(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
+    fn record_host_failure(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
         if let Err(error) = done {
             self.events
                 .pod(pod, events::host_failed(error.reason, &error.message));
@@ -328,7 +328,7 @@ impl Executor {
         let pause = self.left_until(give_up_at);
         let at = (pod, wanted.container.as_str());
         let tell = |moment: ImageMoment<'_>| {
-            self.tell(pod, events::image_event(at, &wanted.image, moment));
+            self.record(pod, events::image_event(at, &wanted.image, moment));
         };
         let resolved = tokio::select! {
             // Cancel: a new order may not want this image any more, or the pod's time is over; the next plan asks again if it does.
@@ -342,7 +342,7 @@ impl Executor {
             Err(error) => {
                 let reason = error.reason.as_str();
                 let event = events::start_failed(pod, &wanted.container, None, reason);
-                self.tell(pod, event);
+                self.record(pod, event);
                 let container = Some(wanted.container);
                 let mut failure = Failure::of(container, error.reason, error.message);
                 failure.image = Some(ImageFailure {
@@ -377,7 +377,7 @@ impl Executor {
             "Variables could not be had from a file"
         );
         let event = events::start_failed(pod, &container, None, &problem.message);
-        self.tell(pod, event);
+        self.record(pod, event);
         Outcome::Failed(Failure::of(
             Some(container),
             Reason::CreateContainerConfigError,
@@ -401,7 +401,7 @@ impl Executor {
         };
         if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
-            self.tell(pod, event);
+            self.record(pod, event);
             return Outcome::Failed(Failure::of(
                 Some(start.name),
                 Reason::CreateContainerConfigError,
@@ -423,7 +423,7 @@ impl Executor {
             Err(error) => {
                 see(look, Scope::Whole);
                 let event = events::start_failed(pod, &start.name, None, &error.message());
-                self.tell(pod, event);
+                self.record(pod, event);
                 return of_call(
                     Err(error),
                     Some(start.name),
@@ -432,7 +432,7 @@ impl Executor {
                 );
             }
         };
-        self.tell(pod, events::created(pod, &start.name));
+        self.record(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
         let starting = Box::pin(self.start_created(pod, id.clone(), start.name, look, orders));
         let outcome = slot.during(starting).await;
@@ -464,7 +464,7 @@ impl Executor {
             Ok(()) => events::started(pod, &name),
             Err(error) => events::start_failed(pod, &name, Some(id.as_str()), &error.message()),
         };
-        self.tell(pod, event);
+        self.record(pod, event);
         see(look, Scope::container(id));
         let effect = Effect::Started(name.clone());
         of_call(
@@ -492,7 +492,7 @@ impl Executor {
             },
         );
         for stop in &stops {
-            self.tell(pod, events::killing(pod, stop));
+            self.record(pod, events::killing(pod, stop));
         }
         let calls = stops.iter().map(|stop| {
             self.cri

@@ -28,7 +28,7 @@ use crate::pod::worker_metrics::WorkerMetrics;
 #[derive(Debug)]
 pub(crate) struct PodFigures {
     metrics: WorkerMetrics,
-    standing: Option<Standing>,
+    counted: Option<Counted>,
     /// The start is still to be measured.
     is_starting: bool,
     init_runs: BTreeMap<String, Timestamp>,
@@ -40,7 +40,7 @@ pub(crate) struct PodFigures {
 
 /// Where a pod is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
+struct Counted {
     life: &'static str,
     config: &'static str,
     is_static: &'static str,
@@ -60,7 +60,7 @@ impl PodFigures {
     pub(crate) fn new(metrics: WorkerMetrics) -> Self {
         Self {
             metrics,
-            standing: None,
+            counted: None,
             is_starting: false,
             init_runs: BTreeMap::new(),
             init_time: Duration::ZERO,
@@ -86,11 +86,11 @@ impl PodFigures {
 
     /// How the pod stands after a thought.
     pub(crate) fn stands(&mut self, pod: &Pod, desire: &Desire, life: &Lifecycle) {
-        let standing = Standing::of(pod, desire, life);
-        if self.standing != Some(standing) {
+        let counted = Counted::of(pod, desire, life);
+        if self.counted != Some(counted) {
             self.leave();
-            self.count(standing, 1);
-            self.standing = Some(standing);
+            self.count(counted, 1);
+            self.counted = Some(counted);
         }
     }
 
@@ -286,17 +286,17 @@ impl PodFigures {
         }
     }
 
-    fn count(&self, standing: Standing, by: i64) {
-        let labels = [standing.life, standing.config, standing.is_static];
+    fn count(&self, counted: Counted, by: i64) {
+        let labels = [counted.life, counted.config, counted.is_static];
         self.metrics.working.with_label_values(&labels).add(by);
-        if standing.has_ended {
-            self.metrics.count_ended(standing.is_static == "true", by);
+        if counted.has_ended {
+            self.metrics.count_ended(counted.is_static == "true", by);
         }
     }
 
     fn leave(&mut self) {
-        if let Some(standing) = self.standing.take() {
-            self.count(standing, -1);
+        if let Some(counted) = self.counted.take() {
+            self.count(counted, -1);
         }
     }
 }
@@ -308,7 +308,7 @@ impl Drop for PodFigures {
     }
 }
 
-impl Standing {
+impl Counted {
     fn of(pod: &Pod, desire: &Desire, life: &Lifecycle) -> Self {
         let is_static = if pod.is_static() { "true" } else { "" };
         let (config, is_static) = match desire {

@@ -9,7 +9,7 @@
 
 mod disk;
 mod record;
-mod telling;
+mod reporting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use kubelet_model::pod::Pod;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::telling::Told;
+use self::reporting::Told;
 use crate::frame::clock::sleep_or_forever;
 use crate::frame::faults::{FaultPoint, Planted};
 use crate::frame::records::{POD_PREFIX, Records};
@@ -168,7 +168,7 @@ impl PodWorker {
             self.doubt_record(&order, &observed);
             let observed = self.settle_starts(observed);
             self.absorb(&order.pod, &observed);
-            self.take_inputs(&order, &observed);
+            self.gather_inputs(&order, &observed);
             let plan = self.think(&order, &observed).await;
             self.told.stands(&order, &self.memory.life);
             if let Lifecycle::Finished { cause } = &self.memory.life {
@@ -182,10 +182,10 @@ impl PodWorker {
             }
             let starts = self.note_starts(&order.pod, &plan);
             self.show(&order.pod, &observed, &plan).await;
-            self.tell_released(&order, &observed);
-            self.tell_ending();
+            self.announce_released(&order, &observed);
+            self.announce_ending();
             if plan.steps.is_empty() {
-                self.tell_end();
+                self.announce_end();
                 // Taken anew at the next turn: a pod waits nearly all its life, and would hold what has grown old meanwhile.
                 self.inputs.objects = PodObjects::default();
                 drop((order, observed));
@@ -267,7 +267,7 @@ impl PodWorker {
             Err(error) => {
                 self.sight.look = Some(Scope::Whole);
                 tracing::debug!(error = %error, "Pod could not be observed");
-                self.tell_unobserved(&error);
+                self.report_unobserved(&error);
                 self.memory.retry_later(self.now());
                 self.wait(self.memory.retry.at, stop).await;
                 // A look that succeeds is good enough to plan on.
@@ -278,7 +278,7 @@ impl PodWorker {
     }
 
     /// What others know at the begin of a turn.
-    fn take_inputs(&mut self, order: &Order, observed: &ObservedPod) {
+    fn gather_inputs(&mut self, order: &Order, observed: &ObservedPod) {
         self.inputs = PodInputs {
             objects: self.parts.objects.current(&self.uid),
             handlers: self.parts.handlers.borrow().clone(),
@@ -303,13 +303,13 @@ impl PodWorker {
                 break;
             }
             self.parts.executor.faults.reach(FaultPoint::Stepped).await;
-            self.tell_entry(order, &entry);
+            self.report_entry(order, &entry);
             self.remembering(|memory| memory.enter(entry));
             self.note_lost(observed);
         }
         self.see_dirs(&order.pod).await;
         let plan = pod_plan(&self.view(order, observed));
-        self.tell_plan(order, observed, &plan);
+        self.report_plan(order, observed, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
         if plan.steps.is_empty() {
             tracing::debug!(seen = %observed, plan = %plan, "Nothing to do");
@@ -407,7 +407,7 @@ impl PodWorker {
         }
         let (mut outcomes, mut forgets) = (executed.outcomes, false);
         for outcome in &mut outcomes {
-            self.tell_outcome(pod, outcome);
+            self.report_outcome(pod, outcome);
             if self.parts.executor.faults.planted() == Planted::UnknownIsFailure
                 && let Outcome::Unknown(failure) = outcome
             {

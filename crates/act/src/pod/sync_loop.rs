@@ -192,7 +192,7 @@ impl SyncLoop {
                 biased;
                 () = stop.cancelled() => return,
                 Some(event) = inputs.events.recv() => self.hear(event),
-                Some(snapshot) = inputs.snapshots.recv() => self.take(snapshot).await,
+                Some(snapshot) = inputs.snapshots.recv() => self.merge_snapshot(snapshot).await,
                 Some(uid) = inputs.wakes.recv() => self.wake(&uid),
                 () = &mut first_list, if !self.listed => {
                     self.listed = true;
@@ -242,7 +242,7 @@ impl SyncLoop {
             .all(|source| self.desired.seen.contains(source))
     }
 
-    async fn take(&mut self, snapshot: SourceSnapshot) {
+    async fn merge_snapshot(&mut self, snapshot: SourceSnapshot) {
         self.parts
             .executor
             .faults

@@ -188,7 +188,7 @@ impl Waits {
             if waiting.is_some_and(|(_, until)| until > Instant::now()) {
                 continue;
             }
-            match take(client, step).await {
+            match perform(client, step).await {
                 Err(error) if is_of_server(&error) => self.away.failed(WHAT, &error),
                 Err(error) => {
                     self.away.answered(WHAT);
@@ -259,7 +259,7 @@ fn statics(reported: &ReportedPods) -> Statics {
         .collect()
 }
 
-async fn take(client: &Client, step: MirrorStep) -> Result<(), ClusterError> {
+async fn perform(client: &Client, step: MirrorStep) -> Result<(), ClusterError> {
     match step {
         MirrorStep::Delete {
             namespace,

@@ -197,9 +197,9 @@ impl Reconciler for StatusWriter {
         if why == WakeReason::Start {
             // Not before: the one that clones are made of would never read them.
             self.changes = Some(self.inputs.status.changes());
-            self.take_held();
+            self.apply_held();
         }
-        self.take_changes();
+        self.apply_changes();
         self.retry();
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Reconciler for StatusWriter {
             biased;
             Some(landed) = self.flights.next() => self.land(landed),
             Some(uid) = next(&mut self.changes) => drop(self.due.insert(uid)),
-            Ok(()) = self.inputs.held.changed() => self.take_held(),
+            Ok(()) = self.inputs.held.changed() => self.apply_held(),
             // Nobody tells anything any more: the process is stopping.
             else => std::future::pending().await,
         }
@@ -236,7 +236,7 @@ impl Reconciler for StatusWriter {
         self.due.extend(patient.map(|(uid, _)| uid.clone()));
         let last_words = async {
             loop {
-                self.take_changes();
+                self.apply_changes();
                 self.start_calls(Pace::Last);
                 match self.flights.next().await {
                     Some(landed) => self.land(landed),
@@ -275,16 +275,16 @@ impl StatusWriter {
     }
 
     /// All that has been reported meanwhile, so that changes that come fast share a look.
-    fn take_changes(&mut self) {
+    fn apply_changes(&mut self) {
         let changes = self.changes.iter_mut();
         let told = changes.flat_map(|changes| std::iter::from_fn(|| changes.try_recv().ok()));
         self.due.extend(told);
     }
 
     /// What the API holds now: only pods whose object is another are due.
-    fn take_held(&mut self) {
+    fn apply_held(&mut self) {
         if let Some(set) = self.inputs.held.borrow_and_update().clone() {
-            self.due.extend(self.held.take(&set));
+            self.due.extend(self.held.apply(&set));
         }
     }
 
@@ -481,19 +481,19 @@ struct Held {
 
 impl Held {
     /// Takes a whole set; which pods have another object than before, or none any more.
-    fn take(&mut self, set: &PodSet) -> Vec<PodUid> {
+    fn apply(&mut self, set: &PodSet) -> Vec<PodUid> {
         let before = std::mem::replace(&mut self.set, set.clone());
         let mirrors = before.mirrors.iter().zip(&set.mirrors);
         let same_mirrors = before.mirrors.len() == set.mirrors.len()
             && mirrors.into_iter().all(|(old, new)| Arc::ptr_eq(old, new));
         match changed_alone(&before.pods, &set.pods).filter(|_| same_mirrors) {
-            Some(changed) => self.take_changed(changed),
-            None => self.take_whole(set),
+            Some(changed) => self.apply_changed(changed),
+            None => self.apply_whole(set),
         }
     }
 
     /// The same pods as before, of which these have another object: nearly always one of many.
-    fn take_changed(&mut self, changed: Vec<Arc<Pod>>) -> Vec<PodUid> {
+    fn apply_changed(&mut self, changed: Vec<Arc<Pod>>) -> Vec<PodUid> {
         let mut others = Vec::new();
         for pod in changed {
             let old = self
@@ -506,7 +506,7 @@ impl Held {
         others
     }
 
-    fn take_whole(&mut self, set: &PodSet) -> Vec<PodUid> {
+    fn apply_whole(&mut self, set: &PodSet) -> Vec<PodUid> {
         let own = set.pods.iter().map(|pod| (pod.uid.as_str(), &pod.object));
         let hash = |pod: &Arc<v1::Pod>| {
             let annotations = pod.metadata.annotations.as_ref()?;
@@ -618,7 +618,7 @@ mod tests {
         let mut held = Held::default();
         let (one, two, mirror) = (object("1", None), object("2", None), object("m", Some("h")));
         let mut due = |set: PodSet| {
-            let due: Vec<String> = held.take(&set).iter().map(PodUid::to_string).collect();
+            let due: Vec<String> = held.apply(&set).iter().map(PodUid::to_string).collect();
             due.join(" ")
         };
         assert_eq!(due(set(&[&one, &two], &[&mirror])), "1 2 h");
@@ -631,7 +631,7 @@ mod tests {
     #[test]
     fn a_mirror_stands_for_the_static_pod_of_its_own_name_alone() {
         let mut held = Held::default();
-        held.take(&set(&[], &[&object("m", Some("h"))]));
+        held.apply(&set(&[], &[&object("m", Some("h"))]));
         let shown = |name: &str| ReportedPod {
             object: Arc::new(
                 serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "n" } }))

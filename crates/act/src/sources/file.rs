@@ -97,7 +97,7 @@ impl FileSource {
                 return;
             }
             let verdict = match look {
-                Ok(look) => self.take(look),
+                Ok(look) => self.apply(look),
                 Err(message) => self.failed(&message),
             };
             if !self.publish(verdict).await {
@@ -207,13 +207,13 @@ impl FileSource {
             .await
     }
 
-    fn take(&mut self, look: Scan) -> Verdict {
+    fn apply(&mut self, look: Scan) -> Verdict {
         self.keep_watch(&look.found);
         match look.found {
             Found::Directory { files, skipped, .. } => {
                 self.known.retain(|at| files.contains_key(at));
                 for (at, reading) in files {
-                    self.known.take(&at, reading);
+                    self.known.apply(&at, reading);
                 }
                 self.skipped = skipped;
                 Verdict {
@@ -229,7 +229,7 @@ impl FileSource {
                 if is_gone {
                     self.known.forget(&path);
                 } else {
-                    self.known.take(&path, reading);
+                    self.known.apply(&path, reading);
                 }
                 self.skipped.clear();
                 Verdict {

@@ -160,7 +160,7 @@ impl Known {
     }
 
     /// Takes in what a look brought.
-    pub(super) fn take(&mut self, at: &str, reading: Reading) {
+    pub(super) fn apply(&mut self, at: &str, reading: Reading) {
         let kept: usize = self.manifests.values().map(|m| m.kept_bytes).sum();
         let manifest = self.manifests.entry(at.to_owned()).or_default();
         match reading {

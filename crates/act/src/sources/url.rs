@@ -70,7 +70,7 @@ impl UrlSource {
                 Err(error) => Err(error.to_string()),
             };
             let (problem, is_read) = match got {
-                Ok(body) => self.take(body).await,
+                Ok(body) => self.apply(body).await,
                 Err(message) => (Some(message), false),
             };
             self.log(problem.as_deref());
@@ -82,7 +82,7 @@ impl UrlSource {
     }
 
     /// Takes in a body: what is wrong with it as a whole, and whether there is a set to send.
-    async fn take(&mut self, body: Vec<u8>) -> (Option<String>, bool) {
+    async fn apply(&mut self, body: Vec<u8>) -> (Option<String>, bool) {
         if body.is_empty() {
             self.known.forget(&self.config.url);
             let message = "the answer is empty: no pods come from it".to_owned();
@@ -105,7 +105,7 @@ impl UrlSource {
         match read.await {
             Ok(reading) => {
                 let url = self.config.url.clone();
-                self.known.take(&url, reading);
+                self.known.apply(&url, reading);
                 (None, self.known.is_good(&url))
             }
             Err(overdue) => (Some(overdue.to_string()), false),

@@ -23,7 +23,7 @@ pub enum Runs {
 
 /// How a pod that wants the name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimState {
     /// It has the name.
     Has,
     /// It was told to wait.
@@ -43,7 +43,7 @@ pub struct Claim<'a> {
     /// The pod.
     pub uid: &'a PodUid,
     /// How it stands.
-    pub standing: Standing,
+    pub state: ClaimState,
 }
 
 /// What a pod may do.
@@ -63,27 +63,27 @@ pub enum Turn {
 pub fn turns(claims: &[Claim<'_>], strangers: &[PodUid]) -> Vec<Turn> {
     claims
         .iter()
-        .map(|claim| match claim.standing {
-            Standing::Has | Standing::Leaves | Standing::Ended => Turn::AsItIs,
-            Standing::Waits { runs } => turn(claim.uid, runs, claims, strangers),
+        .map(|claim| match claim.state {
+            ClaimState::Has | ClaimState::Leaves | ClaimState::Ended => Turn::AsItIs,
+            ClaimState::Waits { runs } => turn(claim.uid, runs, claims, strangers),
         })
         .collect()
 }
 
 fn turn(uid: &PodUid, runs: Runs, claims: &[Claim<'_>], strangers: &[PodUid]) -> Turn {
-    let first = |standing: &dyn Fn(Standing) -> bool| {
-        let mut found = claims.iter().filter(|claim| standing(claim.standing));
+    let first = |state: &dyn Fn(ClaimState) -> bool| {
+        let mut found = claims.iter().filter(|claim| state(claim.state));
         found.next().map(|claim| claim.uid)
     };
-    let is_running = |standing| standing == Standing::Waits { runs: Runs::Yes };
-    let may_run = |standing| {
-        is_running(standing)
-            || standing
-                == Standing::Waits {
+    let is_running = |state| state == ClaimState::Waits { runs: Runs::Yes };
+    let may_run = |state| {
+        is_running(state)
+            || state
+                == ClaimState::Waits {
                     runs: Runs::Unknown,
                 }
     };
-    let ahead = first(&|standing| standing == Standing::Has).or_else(|| first(&is_running));
+    let ahead = first(&|state| state == ClaimState::Has).or_else(|| first(&is_running));
     match ahead.filter(|other| *other != uid) {
         Some(other) if runs == Runs::Yes => return Turn::Yields(other.clone()),
         Some(other) => return Turn::Waits(other.clone()),
@@ -92,13 +92,13 @@ fn turn(uid: &PodUid, runs: Runs, claims: &[Claim<'_>], strangers: &[PodUid]) ->
     let others = claims
         .iter()
         .filter(|claim| claim.uid != uid)
-        .filter(|claim| may_run(claim.standing) || claim.standing == Standing::Leaves)
+        .filter(|claim| may_run(claim.state) || claim.state == ClaimState::Leaves)
         .map(|claim| claim.uid)
         .chain(strangers);
     if let Some(other) = others.into_iter().next() {
         return Turn::Waits(other.clone());
     }
-    match first(&|standing| matches!(standing, Standing::Waits { .. })) {
+    match first(&|state| matches!(state, ClaimState::Waits { .. })) {
         Some(other) if other != uid && runs == Runs::No => Turn::Waits(other.clone()),
         Some(_) | None => Turn::Has,
     }
@@ -108,26 +108,23 @@ fn turn(uid: &PodUid, runs: Runs, claims: &[Claim<'_>], strangers: &[PodUid]) ->
 mod tests {
     use super::*;
 
-    const HAS: Standing = Standing::Has;
-    const IDLE: Standing = Standing::Waits { runs: Runs::No };
-    const RUNS: Standing = Standing::Waits { runs: Runs::Yes };
-    const UNSEEN: Standing = Standing::Waits {
+    const HAS: ClaimState = ClaimState::Has;
+    const IDLE: ClaimState = ClaimState::Waits { runs: Runs::No };
+    const RUNS: ClaimState = ClaimState::Waits { runs: Runs::Yes };
+    const UNSEEN: ClaimState = ClaimState::Waits {
         runs: Runs::Unknown,
     };
-    const LEAVES: Standing = Standing::Leaves;
-    const ENDED: Standing = Standing::Ended;
+    const LEAVES: ClaimState = ClaimState::Leaves;
+    const ENDED: ClaimState = ClaimState::Ended;
 
-    fn check(standings: &[Standing], strangers: &[&str], expected: &str) {
-        let uids: Vec<PodUid> = (0..standings.len())
+    fn check(states: &[ClaimState], strangers: &[&str], expected: &str) {
+        let uids: Vec<PodUid> = (0..states.len())
             .map(|n| PodUid::parse(&n.to_string()).unwrap())
             .collect();
         let claims: Vec<Claim<'_>> = uids
             .iter()
-            .zip(standings)
-            .map(|(uid, standing)| Claim {
-                uid,
-                standing: *standing,
-            })
+            .zip(states)
+            .map(|(uid, state)| Claim { uid, state: *state })
             .collect();
         let strangers: Vec<PodUid> = strangers
             .iter()
@@ -142,7 +139,7 @@ mod tests {
                 Turn::AsItIs => "-".to_owned(),
             })
             .collect();
-        assert_eq!(words.join(", "), expected, "{standings:?} {strangers:?}");
+        assert_eq!(words.join(", "), expected, "{states:?} {strangers:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{About, BlockingCounts, Lane, Overdue, Standing};
+use super::{About, BlockingCounts, Lane, LaneState, Overdue};
 
 /// Calls to one file system at a time; further calls wait without a thread.
 const AT_ONE_MOUNT: usize = 8;
@@ -234,10 +234,10 @@ impl Threads {
         }
     }
 
-    pub(super) fn standing(&self, lane: Lane) -> Standing {
+    pub(super) fn lane_state(&self, lane: Lane) -> LaneState {
         let counts = self.counts();
         let state = self.state();
-        Standing {
+        LaneState {
             lane,
             counts,
             hung: state.hung().map(|call| (call.text(), call.began)).collect(),

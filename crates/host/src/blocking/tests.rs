@@ -193,9 +193,9 @@ fn a_lane_whose_threads_all_hang_refuses_at_once_and_no_other_lane_does() {
         }
     });
     let still: Vec<(Lane, bool)> = blocking
-        .standings()
+        .lane_states()
         .into_iter()
-        .map(|standing| (standing.lane, standing.still_for.is_some()))
+        .map(|lane_state| (lane_state.lane, lane_state.still_for.is_some()))
         .collect();
     let expected = Lane::ALL.map(|lane| (lane, lane == Lane::HostPaths));
     assert_eq!(still, expected);
@@ -278,9 +278,9 @@ fn a_healthy_call_that_was_dropped_counts_for_its_key_alone_until_its_deadline()
         let release = begin_and_drop(&blocking, about("a", mount), LONG).await;
         let counts = blocking.counts();
         assert_eq!((counts.abandoned, counts.overdue_total), (0, 0));
-        let standing = blocking.standings();
+        let lane_state = blocking.lane_states();
         assert!(
-            standing
+            lane_state
                 .iter()
                 .all(|s| s.hung.is_empty() && s.still_for.is_none())
         );

@@ -183,7 +183,7 @@ fn answerer<A: Send + 'static>(
 
 /// The lanes of blocking calls, and the calls that hang.
 fn host_work(blocking: &Blocking) -> Value {
-    let lanes = blocking.standings().into_iter().map(|lane| {
+    let lanes = blocking.lane_states().into_iter().map(|lane| {
         let hung: Vec<Value> = lane
             .hung
             .iter()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use kubelet_decide::shapes::life::TerminationCause;
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::shapes::waiting::Waiting;
-use kubelet_decide::sources::name_turn::{Claim, Runs, Standing, Turn, turns};
+use kubelet_decide::sources::name_turn::{Claim, ClaimState, Runs, Turn, turns};
 use kubelet_model::ids::{PodFullName, PodUid};
 use kubelet_model::reason::Reason;
 
@@ -81,13 +81,13 @@ impl SyncLoop {
         let claims: Vec<Claim<'_>> = uids
             .iter()
             .filter_map(|uid| {
-                let standing = match self.workers.get(uid)?.name_claim {
-                    NameClaim::Queued => Standing::Waits { runs: runs(uid) },
-                    NameClaim::Held => Standing::Has,
-                    NameClaim::Terminating => Standing::Leaves,
-                    NameClaim::Released | NameClaim::Exited => Standing::Ended,
+                let state = match self.workers.get(uid)?.name_claim {
+                    NameClaim::Queued => ClaimState::Waits { runs: runs(uid) },
+                    NameClaim::Held => ClaimState::Has,
+                    NameClaim::Terminating => ClaimState::Leaves,
+                    NameClaim::Released | NameClaim::Exited => ClaimState::Ended,
                 };
-                Some(Claim { uid, standing })
+                Some(Claim { uid, state })
             })
             .collect();
         // What does not run takes no name, however long the runtime keeps it.
@@ -106,7 +106,7 @@ impl SyncLoop {
                 Turn::Has => self.give_name(claim.uid),
                 Turn::Waits(other) => {
                     somebody_waits = true;
-                    self.tell_to_wait(claim.uid, &other);
+                    self.order_to_wait(claim.uid, &other);
                 }
                 Turn::Yields(other) => {
                     tracing::warn!(pod = %name, uid = %claim.uid, to = %other, "Two pods of one name run; this one is stopped and waits for the other");
@@ -129,7 +129,7 @@ impl SyncLoop {
         // It waits for room: it has not got the name either.
         let waits = matches!(desire, Desire::Wait(_));
         if waits {
-            self.tell_desire(uid, desire);
+            self.send_desire(uid, desire);
         } else if let Some(worker) = self.workers.get_mut(uid) {
             worker.name_claim = NameClaim::Held;
             worker.orders.send_modify(|order| order.desire = desire);
@@ -137,7 +137,7 @@ impl SyncLoop {
     }
 
     /// Another desire for a pod that waits; whether it is news.
-    fn tell_desire(&self, uid: &PodUid, desire: Desire) -> bool {
+    fn send_desire(&self, uid: &PodUid, desire: Desire) -> bool {
         self.workers.get(uid).is_some_and(|worker| {
             worker.orders.send_if_modified(|order| {
                 let is_new = order.desire != desire;
@@ -149,7 +149,7 @@ impl SyncLoop {
         })
     }
 
-    fn tell_to_wait(&mut self, uid: &PodUid, other: &PodUid) {
+    fn order_to_wait(&mut self, uid: &PodUid, other: &PodUid) {
         let source = self.workers.get(other).map(|w| w.pod.source.as_str());
         let Some(worker) = self.workers.get(uid) else {
             return;
@@ -164,7 +164,7 @@ impl SyncLoop {
             ),
         };
         let pod = Arc::clone(&worker.pod);
-        if self.tell_desire(uid, Desire::Wait(Some(waiting))) {
+        if self.send_desire(uid, Desire::Wait(Some(waiting))) {
             tracing::info!(pod = %pod.full_name, uid = %uid, behind = %other, "Pod waits for the end of another of its name");
         }
     }

@@ -91,7 +91,7 @@ impl PodWorker {
     }
 
     /// Once, when nothing of the pod runs or lies on the host: nobody waits for what the runtime still holds of it.
-    pub(super) fn tell_released(&mut self, order: &Order, observed: &ObservedPod) {
+    pub(super) fn announce_released(&mut self, order: &Order, observed: &ObservedPod) {
         if self.told.last == LastWord::Released || !is_released(&self.view(order, observed)) {
             return;
         }
@@ -106,7 +106,7 @@ impl PodWorker {
     }
 
     /// Once, when the pod ends by itself: what it takes of the node is free as soon as it is taken down.
-    pub(super) fn tell_ending(&mut self) {
+    pub(super) fn announce_ending(&mut self) {
         let life = &self.memory.life;
         if life.rank() == 1 && !life.is_leaving() {
             self.last_word(LastWord::Ending, WorkerEvent::Ending);
@@ -114,7 +114,7 @@ impl PodWorker {
     }
 
     /// Once, when the pod has ended by itself and stays: it needs its name no more.
-    pub(super) fn tell_end(&mut self) {
+    pub(super) fn announce_end(&mut self) {
         let life = &self.memory.life;
         if life.rank() > 1 && !life.is_leaving() {
             self.last_word(LastWord::Ended, WorkerEvent::Ended);
@@ -130,7 +130,7 @@ impl PodWorker {
     }
 
     /// The pod goes over to another state of its life.
-    pub(super) fn tell_entry(&self, order: &Order, entry: &Entry) {
+    pub(super) fn report_entry(&self, order: &Order, entry: &Entry) {
         if let Some(why) = entry.ended.as_ref().and_then(|ended| ended.why.as_ref()) {
             let events = &self.parts.executor.events;
             events.pod(&order.pod, made_to_end(why));
@@ -145,7 +145,7 @@ impl PodWorker {
     }
 
     /// What is told of a plan before anything of it is done.
-    pub(super) fn tell_plan(&mut self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
+    pub(super) fn report_plan(&mut self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
         let mut told = std::mem::take(&mut self.told.waits);
         let waits = told.events(&self.view(order, observed), plan);
         self.told.waits = told;
@@ -158,7 +158,7 @@ impl PodWorker {
     }
 
     /// What a step came to; what could not be stopped of a pod that ends is an event, too: of one that goes on, its status tells.
-    pub(super) fn tell_outcome(&self, pod: &Pod, outcome: &Outcome) {
+    pub(super) fn report_outcome(&self, pod: &Pod, outcome: &Outcome) {
         match outcome {
             Outcome::Done(_) => {}
             Outcome::Failed(failure) if failure.is_garbage => {
@@ -187,7 +187,7 @@ impl PodWorker {
     }
 
     /// The runtime does not say how the pod is. A process that stops has nothing to tell of it.
-    pub(super) fn tell_unobserved(&self, error: &LookError) {
+    pub(super) fn report_unobserved(&self, error: &LookError) {
         if let LookError::Runtime(error) = error {
             let pod = Arc::clone(&self.orders.borrow().pod);
             let event = not_observed(&CriError::message(error));
