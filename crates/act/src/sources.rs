@@ -27,7 +27,6 @@ mod scan;
 mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,17 +206,6 @@ fn spawn(supervisor: &Supervisor, name: &str, source: impl Future<Output = ()> +
     supervisor.spawn(TaskKind::Core, name, async move {
         stop.run_until_cancelled(source).await;
     });
-}
-
-/// An error with its causes, in one line.
-fn error_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

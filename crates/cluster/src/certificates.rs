@@ -29,13 +29,14 @@ use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kubelet_model::error_text::error_text;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{Client, LaneKind};
 use crate::der::Validity;
-use crate::error::{ClusterError, error_text};
+use crate::error::ClusterError;
 use crate::jitter::Dice;
 use crate::kubeconfig::{ClientPair, Kubeconfig, KubeconfigError, Login, Material, Server, Trust};
 use crate::objects_api::At;

@@ -8,6 +8,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use kubelet_model::error_text::with_causes;
 use tonic::{Code, Status};
 
 /// Whether a failed call may have had its effect.
@@ -138,13 +139,7 @@ impl CriError {
 }
 
 fn status_text(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+    with_causes(status.message().to_owned(), status.source())
 }
 
 /// Codes as Go's library words them.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod disk;
 pub mod duration;
 pub mod emptiness;
+pub mod error_text;
 pub mod event;
 pub mod gates;
 pub mod ids;

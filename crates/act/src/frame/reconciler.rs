@@ -14,6 +14,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubelet_model::error_text::error_text;
 use prometheus::{CounterVec, IntCounterVec, Opts, Registry};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,13 +34,7 @@ pub type RoundResult = Result<(), RoundError>;
 impl RoundError {
     /// With the causes of an error, outermost first.
     pub fn of(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        Self(text)
+        Self(error_text(error))
     }
 }
 

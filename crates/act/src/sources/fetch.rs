@@ -23,8 +23,8 @@ use hyper_util::rt::TokioExecutor;
 use kubelet_decide::sources::manifest::MAX_MANIFEST_BYTES;
 use kubelet_host::blocking::About;
 use kubelet_host::{Blocking, HostRoot};
+use kubelet_model::error_text::error_text;
 
-use super::error_text;
 use super::roots::RootsWish;
 
 /// Upstream's time limit of one read.

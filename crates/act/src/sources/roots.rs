@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use kubelet_host::HostRoot;
 use kubelet_host::files;
+use kubelet_model::error_text::error_text;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -73,7 +74,7 @@ impl RootsWish {
                     break;
                 }
                 Err(error) => {
-                    first_error.get_or_insert_with(|| super::error_text(&error));
+                    first_error.get_or_insert_with(|| error_text(&error));
                 }
             }
         }

@@ -23,6 +23,7 @@ use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Client, Cluster, Kubeconfig, Server};
 use kubelet_host::HostRoot;
 use kubelet_model::config::Config;
+use kubelet_model::error_text::error_text;
 use kubelet_model::node::NodeView;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 use tokio::sync::watch;
@@ -95,7 +96,7 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
         Err(error) if is_needed => return Err(error),
         Err(error) => {
             tracing::info!(
-                error = format!("{error:#}"),
+                error = error_text(&*error),
                 "Bootstrap kubeconfig cannot be used, and is not needed"
             );
             None
