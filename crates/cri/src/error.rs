@@ -51,10 +51,25 @@ pub enum CriError {
     },
 }
 
+/// What the gRPC library says, by its first words, when an answer came that is none: too long, cut, no message, no status. It carries
+/// no cause, as if it were the runtime's word, but the call may well have had its effect.
+const NO_ANSWER: [&str; 7] = [
+    "Error, decoded message length too large",
+    "Error decompressing",
+    "Missing response message.",
+    "Unexpected EOF decoding stream.",
+    "failed to decode Protobuf message",
+    "grpc-status header missing",
+    "protocol error: ",
+];
+
 impl CriError {
     pub(crate) fn of_status(operation: &'static str, status: &Status) -> Self {
         // A status that was made on this side carries its cause; one from the runtime does not.
-        let made_here = status.source().is_some();
+        let made_here = status.source().is_some()
+            || NO_ANSWER
+                .iter()
+                .any(|words| status.message().starts_with(words));
         match status.code() {
             Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => Self::Lost {
                 operation,
