@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use kubelet_tls::{Anybody, certificates, pair, private_key, provider};
+use kubelet_tls::{Anybody, Certificate, certificates, pair, private_key, provider};
 use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,7 +22,6 @@ use rustls::{
     WantsVerifier,
 };
 
-use crate::der;
 use crate::files::read_bounded;
 use crate::kubeconfig::{Material, Trust};
 
@@ -114,9 +113,10 @@ impl Shown {
         let now = i64::try_from(now.as_secs()).map(Timestamp::from_second);
         let now = now.ok().and_then(Result::ok);
         let now = now.map_or_else(String::new, |now| format!("; the time here is {now}"));
-        let certificate = der::described(certificate);
-        let certificate =
-            certificate.unwrap_or_else(|| "a certificate that cannot be read".to_owned());
+        let certificate = Certificate::from_der(certificate).map_or_else(
+            |_| "a certificate that cannot be read".to_owned(),
+            |certificate| certificate.to_string(),
+        );
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(format!("; it showed {certificate}{now}"));
     }

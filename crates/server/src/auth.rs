@@ -14,7 +14,6 @@
 
 mod asking;
 mod memory;
-mod subject;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -35,7 +34,6 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::endpoints::{subresources, verb};
 use asking::{Asking, Bounds, Holds};
-use subject::subject;
 
 /// What the API server is waited for, its own tries included.
 const REVIEW_DEADLINE: Duration = Duration::from_secs(30);
@@ -244,13 +242,15 @@ pub(crate) fn read_certificate(
     if authorities.verify_client_cert(leaf, rest, now).is_err() {
         return Certificate::Invalid;
     }
-    let Some((name, mut groups)) = subject(leaf) else {
+    let Ok(read) = kubelet_tls::Certificate::from_der(leaf) else {
         return Certificate::Invalid;
     };
+    let name = read.subject.common_name().to_owned();
     if name.is_empty() {
         return Certificate::Absent;
     }
-    groups.push("system:authenticated".to_owned());
+    let groups = read.subject.organizations().chain(["system:authenticated"]);
+    let groups = groups.map(str::to_owned).collect();
     let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
     let digest: String = digest
         .as_ref()

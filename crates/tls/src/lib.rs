@@ -1,10 +1,13 @@
-//! What every end of TLS shares: the provider, pairs out of PEM texts, verifiers that check possession and leave belief to others.
+//! What every end of TLS shares: the provider, pairs out of PEM texts, what certificates say of themselves, verifiers that check
+//! possession and leave belief to others.
 //!
-//! In:    PEM texts
-//! Out:   parts of rustls configurations
+//! In:    PEM texts, DER
+//! Out:   parts of rustls configurations; who a certificate names
 //! Calls: server, apiserver (both ends), cluster (client)
 //! Holds: whoever shows a certificate must hold its key, whatever else is believed of it
 //! Upstream: crypto/tls in its `ClientAuth: RequestClientCert` and `InsecureSkipVerify`
+
+mod certificate;
 
 use std::sync::Arc;
 
@@ -14,7 +17,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+
+pub use certificate::{AlternativeNames, Certificate, DistinguishedName, SigningRequest, Validity};
 
 /// The one provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -81,7 +86,7 @@ impl ClientCertVerifier for AskOnly {
         false
     }
 
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
         self.0.root_hint_subjects()
     }
 

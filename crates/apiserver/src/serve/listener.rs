@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet_ports::{Bounds, Connection, Door, Protocol};
-use kubelet_tls::{AskOnly, provider};
+use kubelet_tls::{AskOnly, Certificate, provider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -195,13 +195,9 @@ async fn talk(
 
 /// Name and groups of a verified certificate.
 fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().last()?.as_str().ok()?;
-    let groups: Vec<&str> = subject
-        .iter_organization()
-        .map(|group| group.as_str().ok())
-        .collect::<Option<_>>()?;
+    let subject = Certificate::from_der(leaf).ok()?.subject;
+    let groups: Vec<&str> = subject.organizations().collect();
+    let name = subject.common_name();
     (!name.is_empty()).then(|| User::new(name, &groups))
 }
 
@@ -226,8 +222,8 @@ fn end_of(
     now: i64,
 ) -> Option<i64> {
     let end = |certificate: &CertificateDer<'_>| {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        Some(parsed.validity().not_after.timestamp())
+        let read = Certificate::from_der(certificate).ok()?;
+        Some(read.validity.not_after.as_second())
     };
     let own = end(leaf)?;
     let others = rest.iter().filter_map(end);

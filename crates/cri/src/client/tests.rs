@@ -271,7 +271,8 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
         pull_image ("i", None, Default::default()): waits for ever
         list_images (): 100 s: list_images: no answer within 100s
         image_fs_info (): 100 s: image_fs_info: no answer within 100s
-    "#]].assert_eq(&out);
+    "#]]
+    .assert_eq(&out);
     let metrics = TextEncoder::new().encode_to_string(&registry.gather());
     let metrics = metrics.unwrap();
     for counted in ["total", "errors_total"] {
