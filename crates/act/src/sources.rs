@@ -22,7 +22,6 @@ mod file;
 mod known;
 mod reading;
 mod report;
-mod roots;
 mod scan;
 mod url;
 
@@ -40,9 +39,10 @@ use crate::frame::clock::Clock;
 use crate::frame::records::Records;
 use crate::frame::supervisor::{Supervisor, TaskKind};
 
+pub use kubelet_tls::SystemRoots;
+
 use file::FileSource;
 use report::{Reporter, SourceReport};
-pub use roots::RootsWish;
 use url::UrlSource;
 
 /// One source's whole set.
@@ -106,7 +106,7 @@ pub struct SourcesParts {
     /// Where looks run.
     pub blocking: Blocking,
     /// Whom an https manifest URL is trusted by.
-    pub roots: RootsWish,
+    pub roots: SystemRoots,
     /// To the sync loop.
     pub sender: mpsc::Sender<SourceSnapshot>,
 }

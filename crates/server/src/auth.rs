@@ -29,7 +29,8 @@ use base64::engine::general_purpose::NO_PAD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use futures_util::future::BoxFuture;
 use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use kubelet_tls::is_good;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::endpoints::{subresources, verb};
@@ -238,8 +239,7 @@ pub(crate) fn read_certificate(
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap_or(0)));
-    if authorities.verify_client_cert(leaf, rest, now).is_err() {
+    if !is_good(authorities, (leaf, rest), second) {
         return Certificate::Invalid;
     }
     let Ok(read) = kubelet_tls::Certificate::from_der(leaf) else {
