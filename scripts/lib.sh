@@ -44,14 +44,12 @@ node_paths() {
   POD_LOGS=$DATA/pods
 }
 
-# our_pid <pid file> <program's name> <argument>: prints the pid if that process still is the one we started.
+# our_pid <pid file> <word before> <argument>: prints the pid if that process still is the one we started, by two words of its command
+# line. Its program may have any name (HYPERKUBE_BIN).
 our_pid() {
-  local pid exe
+  local pid
   pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] || return 1
-  exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
-  exe=${exe% (deleted)}
-  [ "${exe##*/}" = "$2" ] || return 1
-  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -xF -- "$3" >/dev/null || return 1
+  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -xF -A1 -e "$2" | grep -xF -e "$3" >/dev/null || return 1
   echo "$pid"
 }
 
@@ -61,8 +59,8 @@ end_pid() {
   timeout "$2" tail -s 0.05 --pid="$1" -f /dev/null || { kill -KILL "$1" 2>/dev/null; tail -s 0.05 --pid="$1" -f /dev/null; }
 }
 
-kubelet_pid() { our_pid "$KUBELET_PID" hyperkube "$KUBELET_CONFIG"; }
-containerd_pid() { our_pid "$CONTAINERD_PID" containerd "$CONFIG"; }
+kubelet_pid() { our_pid "$KUBELET_PID" --config "$KUBELET_CONFIG"; }
+containerd_pid() { our_pid "$CONTAINERD_PID" --config "$CONFIG"; }
 
 # cgroup_version: 2 when the unified hierarchy has the controllers, else 1 (pure or hybrid).
 cgroup_version() { if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo 2; else echo 1; fi; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing on Debian: container runtime, CNI plugins, iptables, a static busybox, curl, jq, openssl, a C linker.
+# Installs what is missing on Debian: container runtime, CNI plugins, iptables, a static busybox, curl, jq, openssl,
+# mkfs.ext4, a C linker.
 # Quick when nothing is missing. Changes nothing that is there already.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -15,6 +16,7 @@ want ip iproute2
 want curl curl
 want jq jq
 want openssl openssl
+want mkfs.ext4 e2fsprogs
 want cc gcc
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
 echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null 2>/dev/null || missing+=(libc6-dev)

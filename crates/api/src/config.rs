@@ -1,11 +1,11 @@
-//! The kubelet's configuration file: `KubeletConfiguration` v1beta1 and what it holds.
+//! The kubelet's configuration file: `KubeletConfiguration` v1beta1.
 //!
 //! In:    JSON (a YAML file is turned into JSON first), upstream's field names
 //! Out:   serde types in upstream's field order, so that `/configz` prints as upstream prints it
 //! Calls: hyperkube/config_files.rs reads, decide/config/defaults.rs fills, the server prints
-//! Holds: absent is `None`. What upstream keeps in a plain Go field is left out when it is zero (`is_empty`); what it
-//!        keeps behind a pointer is left out only when absent; durations are always printed once they are filled in.
-//!        Unknown fields are ignored here; who reads a file strictly collects them on the way.
+//! Holds: absent is `None`. Zero values of upstream's plain Go fields are omitted (`is_empty`); pointer fields are omitted only
+//!        if absent; durations are always printed once they are set. Unknown fields are ignored here; strict readers collect
+//!        them.
 //! Upstream: staging/src/k8s.io/kubelet/config/v1beta1/types.go, component-base/logs/api/v1, component-base/tracing/api/v1
 
 use crate::duration::{GoDuration, TimeOrDuration};
@@ -18,7 +18,7 @@ pub const KIND: &str = "KubeletConfiguration";
 /// The `apiVersion` of the file.
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
-/// The whole configuration; every field as it stands in the file.
+/// The whole configuration; every field as in the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletConfiguration {
@@ -457,7 +457,7 @@ pub struct KubeletWebhookAuthentication {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KubeletAnonymousAuthentication {
-    /// Whether they are let in as `system:anonymous`.
+    /// Whether they are accepted as `system:anonymous`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }

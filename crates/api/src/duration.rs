@@ -1,4 +1,4 @@
-//! Go's duration as it stands in configuration files and on the command line: `1h2m3.5s`.
+//! Go's duration syntax in configuration files and on the command line: `1h2m3.5s`.
 //!
 //! In:    text as `time.ParseDuration` takes it; JSON strings
 //! Out:   nanoseconds (`i64`, so about 292 years either way) and Go's own spelling of them
@@ -18,7 +18,7 @@ const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// Largest magnitude: that of the smallest `i64`.
+/// The largest magnitude: that of the smallest `i64`.
 const LIMIT: u64 = 1 << 63;
 
 /// A signed span of time in nanoseconds with Go's syntax. The default is zero.
@@ -28,7 +28,7 @@ pub struct GoDuration(i64);
 /// Why a text is not a duration, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DurationParseError {
-    /// Not digits and units at all, or out of range. Holds the quoted text.
+    /// Not digits with units, or out of range. Holds the quoted text.
     Invalid(String),
     /// A number without its unit. Holds the quoted text.
     MissingUnit(String),
@@ -51,7 +51,7 @@ impl fmt::Display for DurationParseError {
 impl std::error::Error for DurationParseError {}
 
 impl GoDuration {
-    /// No time at all.
+    /// Zero.
     pub const ZERO: Self = Self(0);
 
     /// From nanoseconds.
@@ -85,12 +85,12 @@ impl GoDuration {
         (self.0 / second) as f64 + (self.0 % second) as f64 / 1e9
     }
 
-    /// True for exactly zero.
+    /// Whether it is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// The standard type; what is negative becomes zero.
+    /// As the standard type; negative values become zero.
     pub fn to_std(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }

@@ -1,4 +1,4 @@
-//! Wire messages: what goes over the CRI and what configuration files hold. No transport, no behaviour.
+//! Message types of the CRI and of configuration files. No transport, no behaviour.
 //!
 //! In:    `proto/cri.proto` (compiled by build.rs); upstream's field names of `KubeletConfiguration`
 //! Out:   message types for every crate above

@@ -1,9 +1,9 @@
-//! Who may do what, and as whom.
+//! Authorization and impersonation.
 //!
 //! In:    a user and a target
-//! Out:   allowed, or why not
+//! Out:   allowed, or denied with a reason
 //! Calls: registry, verbs, serve
-//! Holds: nothing is allowed that no rule allows
+//! Holds: a request that no rule allows is denied
 //! Upstream: plugin/pkg/auth, staging/src/k8s.io/apiserver/pkg/endpoints/filters
 
 pub(crate) mod authz;

@@ -1,4 +1,4 @@
-//! What every layer of the API server uses: objects as JSON, users, refusals, bounds, time.
+//! Common parts of all layers of the API server: objects as JSON, users, `Status` errors, limits, time.
 //!
 //! In:    nothing of the other folders
 //! Out:   values and small functions

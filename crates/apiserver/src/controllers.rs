@@ -1,11 +1,12 @@
-//! What runs beside the requests: namespaces get what belongs to them, what lost its owner goes, certificates are signed, pods get
-//! the node.
+//! The controllers that run beside the requests: namespaces, garbage collection, CSR signing, the binding of pods to the node,
+//! event expiry.
 //!
-//! In:    every change of the store; a slow clock
-//! Out:   objects made, marked and removed
+//! In:    every change of the store; a slow timer
+//! Out:   objects that are created, changed and deleted
 //! Calls: [`ApiServer::run`], one task
-//! Holds: every pass looks at what is there, so a lost or doubled change is harmless; a failed pass is tried again
-//! Upstream: pkg/controller/{namespace,serviceaccount,garbagecollector,certificates}, pkg/scheduler (1.36); differences: one loop
+//! Holds: each pass reads the current state, so a lost or repeated change does no harm; a failed pass is retried
+//! Upstream: pkg/controller/{namespace,serviceaccount,garbagecollector,certificates}, pkg/scheduler (1.36); differences: one
+//!           loop
 
 pub(crate) mod binder;
 
@@ -34,12 +35,12 @@ mod namespaces;
 
 pub(crate) use namespaces::change;
 
-/// Between passes that no change asks for.
+/// The interval between passes when nothing changes.
 const SLOW: Duration = Duration::from_secs(30);
-/// After a pass that failed.
+/// The delay after a failed pass.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Who the controllers are.
+/// The user as whom the controllers write.
 pub(crate) fn controller() -> User {
     User::new("system:kube-controller-manager", &["system:masters"])
 }
@@ -53,20 +54,20 @@ fn wait(mut watcher: Watcher) -> Waiting {
     })
 }
 
-/// What is to be looked at.
+/// What the next pass has to look at.
 #[derive(Default)]
 struct Work {
     everything: bool,
     namespaces: BTreeSet<String>,
-    /// UIDs of objects that went.
+    /// UIDs of deleted objects.
     gone: BTreeSet<String>,
-    /// Keys of objects that name owners.
+    /// Keys of objects that have owner references.
     owned: BTreeSet<String>,
     signing_requests: bool,
     pods_or_nodes: bool,
 }
 
-/// What passes know of the ones before.
+/// What a pass remembers for the next one.
 #[derive(Default)]
 struct Memory {
     ages: events::Ages,
@@ -81,10 +82,10 @@ impl Work {
             "serviceaccounts" | "configmaps" => drop(self.namespaces.insert(namespace.to_owned())),
             "nodes" => {
                 self.pods_or_nodes = true;
-                // A serving certificate waits for the addresses.
+                // A CSR for a serving certificate may wait for the Node's addresses.
                 self.signing_requests = true;
             }
-            // One that waits, and one that makes room; not each report of a running one.
+            // A pod that waits for a node, and a pod that frees resources; not every status update of a running pod.
             "pods" => {
                 let ended = ["Succeeded", "Failed"].contains(&event.object.field("status.phase"));
                 let waits = event.object.field("spec.nodeName").is_empty();
@@ -93,7 +94,7 @@ impl Work {
             storage if storage.starts_with("certificatesigningrequests") => {
                 self.signing_requests = true;
             }
-            // Renewed all the time, and nothing hangs on them.
+            // Leases are renewed all the time, and nothing depends on them.
             storage if storage.starts_with("leases") && !event.removed => return,
             "events" => return,
             _ => {}
@@ -110,11 +111,11 @@ impl Work {
     }
 }
 
-/// Makes what every cluster has, then keeps order until it is dropped.
+/// Creates the objects that every cluster has, then runs the controllers until the future is dropped.
 pub(crate) async fn run(server: &Arc<Inner>) {
     let mut memory = Memory::default();
     loop {
-        // First where changes begin, then everything there is, so that nothing falls between.
+        // Start the watches first, then read everything, so that no change is missed.
         let store = &server.registry.store;
         let version = store.version();
         let mut storages: Vec<&str> = RESOURCES.iter().map(|row| row.storage).collect();
@@ -130,17 +131,17 @@ pub(crate) async fn run(server: &Arc<Inner>) {
     }
 }
 
-/// Runs until a watcher falls behind.
+/// Runs passes until a watcher falls behind.
 async fn follow(server: &Arc<Inner>, mut changes: FuturesUnordered<Waiting>, memory: &mut Memory) {
     let mut work = Work {
         everything: true,
         ..Work::default()
     };
-    // Of the next pass, and of the next one over everything, which no change puts off.
+    // The time of the next pass, and of the next pass over everything, which changes do not postpone.
     let (mut next, mut whole) = (Instant::now(), Instant::now() + SLOW);
     loop {
         tokio::select! {
-            // Changes first, so that one pass sees as many as there are.
+            // Changes first, so that one pass handles as many as there are.
             biased;
             Some((watcher, events)) = changes.next() => {
                 let Ok(events) = events else { return };
@@ -148,10 +149,10 @@ async fn follow(server: &Arc<Inner>, mut changes: FuturesUnordered<Waiting>, mem
                 changes.push(wait(watcher));
                 next = Instant::now();
             }
-            // There is no room for events: the oldest go now.
+            // The limit for events is reached: delete the oldest now.
             () = server.event_room.is_short() => {
                 if let Err(failure) = events::expire(server, &mut memory.ages).await {
-                    tracing::warn!(why = failure.message, "Old events could not be removed, it is tried again");
+                    tracing::warn!(why = failure.message, "Old events could not be deleted; retrying");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -163,7 +164,7 @@ async fn follow(server: &Arc<Inner>, mut changes: FuturesUnordered<Waiting>, mem
                 }
                 next = whole;
                 if let Err(failure) = pass(server, &now, memory).await {
-                    tracing::warn!(why = failure.message, "A controller's pass failed, it is tried again");
+                    tracing::warn!(why = failure.message, "A controller's pass failed; retrying");
                     work.everything = true;
                     next = Instant::now() + AGAIN;
                 }
@@ -172,7 +173,7 @@ async fn follow(server: &Arc<Inner>, mut changes: FuturesUnordered<Waiting>, mem
     }
 }
 
-/// Every part gets its turn, whatever became of the others; the first failure is told.
+/// Every controller runs, even if another one fails; the first error is returned.
 async fn pass(server: &Arc<Inner>, work: &Work, memory: &mut Memory) -> Result<(), Failure> {
     let mut done = Ok(());
     if work.everything {

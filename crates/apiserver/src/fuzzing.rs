@@ -1,9 +1,9 @@
-//! The readers of what clients send, one function each, for the fuzz targets.
+//! The readers of client input, one function each, for the fuzz targets.
 //!
 //! In:    any bytes
-//! Out:   nothing; a panic where a promise does not hold
+//! Out:   nothing; a panic if a promise does not hold
 //! Calls: crate fuzz, no product code
-//! Holds: the functions are those that requests go through
+//! Holds: requests go through the same functions
 //! Upstream: none
 
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn row(name: &str) -> &'static Resource {
         .expect("pods are served")
 }
 
-/// What is kept can be read, and is no deeper than is promised.
+/// An object that may be stored can be read again, and is not deeper than the limit.
 fn keep(resource: &Resource, mut value: Value) {
     let measure = Measure::of(&value, usize::MAX).expect("nothing is too deep");
     assert!(measure.depth <= DEPTH, "{measure:?}");
@@ -78,7 +78,7 @@ pub fn protobuf_body(bytes: &[u8]) {
     }
 }
 
-/// A line of labels, a line of fields, and the target and `Accept` of a request.
+/// A label selector, a field selector, and the target and `Accept` header of a request.
 pub fn selectors(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');

@@ -1,10 +1,10 @@
-//! Certificates and keys of a cluster of one node: made at first start, read ever after.
+//! Certificates and keys of a one-node cluster: created at the first start, read afterwards.
 //!
 //! In:    the data directory, names, the time
-//! Out:   the authority, the server's pair, the token key; kubeconfigs for the administrator and the node
+//! Out:   the CA, the server's certificate and key, the token key; kubeconfigs for the administrator and the node
 //! Calls: wiring at start; tests ([`Identity::fresh`])
-//! Holds: files with keys are 0600 from their first byte on; what exists is used, never replaced, but for leaves that are about to
-//!        expire
+//! Holds: files with keys have mode 0600 from their first byte on; existing files are used and never replaced, except leaf
+//!        certificates that expire soon
 //! Upstream: cmd/kubeadm/app/phases/{certs,kubeconfig} (1.36); differences: one directory
 
 pub(crate) mod authority;
@@ -24,21 +24,21 @@ use crate::base::encoding::base64;
 use crate::identity::authority::{Authority, LEAF_SECONDS, Pair, Purpose};
 use crate::identity::tokens::TokenKey;
 
-/// Why there is no identity.
+/// Why the identity could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file could not be read or written.
     #[error("{operation} {path}")]
     File {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file has unexpected content.
     #[error("{path}: {why}")]
     Content {
         /// The file.
@@ -46,45 +46,45 @@ pub enum IdentityError {
         /// What is wrong.
         why: String,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error("make a certificate")]
     Make(#[from] rcgen::Error),
-    /// A token key could not be made.
+    /// A token key could not be created.
     #[error("make a token key: {0}")]
     TokenKey(String),
 }
 
-/// Names that identities are made for.
+/// The names for which certificates are issued.
 #[derive(Clone, Debug)]
 pub struct Names {
     /// The node's name.
     pub node: String,
-    /// Names and addresses by which the server is reached.
+    /// Names and addresses by which clients reach the server.
     pub server: Vec<String>,
-    /// Its URL in the kubeconfigs.
+    /// The server's URL in the kubeconfigs.
     pub url: String,
 }
 
-/// All of it.
+/// The CA, the certificates and keys.
 #[derive(Debug)]
 pub struct Identity {
     pub(crate) authority: Authority,
     pub(crate) token_key: TokenKey,
-    /// Names and addresses by which the server is reached.
+    /// Names and addresses by which clients reach the server.
     pub(crate) server_names: Vec<String>,
-    /// The node of the server's machine; empty where there is none.
+    /// The node on the server's machine; empty if there is none.
     pub(crate) node: String,
-    /// What the server shows to its clients.
+    /// The server's serving certificate.
     pub server: Pair,
-    /// What the server shows to the kubelet.
+    /// The server's client certificate for requests to kubelets.
     pub kubelet_client: Pair,
 }
 
 impl Identity {
-    /// One in memory: for tests.
+    /// An identity in memory, for tests.
     ///
     /// # Errors
-    /// What could not be made.
+    /// What could not be created.
     pub fn fresh(chance: &Chance, now: Timestamp) -> Result<Self, IdentityError> {
         let authority = Authority::of(&Authority::fresh(now)?)?;
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -98,7 +98,7 @@ impl Identity {
         })
     }
 
-    /// The one in a directory, made where it is not there; and its kubeconfigs.
+    /// The identity in a directory and its kubeconfigs. Missing files are created.
     ///
     /// # Errors
     /// [`IdentityError`], naming the file.
@@ -170,15 +170,15 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The authority's certificate in PEM.
+    /// The CA certificate in PEM.
     pub fn authority_certificate(&self) -> &str {
         self.authority.certificate()
     }
 
-    /// A fresh client certificate of the authority's: for tests.
+    /// A new client certificate signed by the CA, for tests.
     ///
     /// # Errors
-    /// What the library said.
+    /// The error of the library.
     pub fn client(
         &self,
         name: &str,
@@ -192,7 +192,7 @@ impl Identity {
             .issue(&Purpose::Client(name.to_owned(), groups), chance, now)?)
     }
 
-    /// `<name>.kubeconfig`, unless it is there, for this URL and user and still good.
+    /// Writes `<name>.kubeconfig`, unless it exists for this URL and user and its certificate is not about to expire.
     fn kubeconfig(
         &self,
         dir: &Path,
@@ -235,7 +235,7 @@ fn token_key(der: &[u8]) -> Result<TokenKey, IdentityError> {
     TokenKey::from_pkcs8(der).map_err(IdentityError::TokenKey)
 }
 
-/// `<name>.crt` and `<name>.key`, made when both are missing.
+/// Reads `<name>.crt` and `<name>.key`; creates both if the certificate is missing.
 fn pair(
     dir: &Path,
     name: &str,
@@ -247,7 +247,7 @@ fn pair(
     );
     match (read(&certificate)?, read(&key)?) {
         (Some(certificate), Some(key)) => Ok(Pair { certificate, key }),
-        // A key alone is what a crash between the two writes leaves.
+        // A crash between the two writes leaves a key alone.
         (None, _) => {
             let made = make()?;
             write(&key, &made.key, 0o600)?;
@@ -261,7 +261,7 @@ fn pair(
     }
 }
 
-/// Takes a leaf away when less than a quarter of its year is left, or when it lacks a name, so that it is made again.
+/// Deletes a leaf certificate that has less than a quarter of its year left, or that lacks a name, so that it is created again.
 fn renew(dir: &Path, name: &str, names: &[String], now: Timestamp) -> Result<(), IdentityError> {
     let path = dir.join(format!("{name}.crt"));
     let Some(pem) = read(&path)? else {
@@ -277,13 +277,13 @@ fn renew(dir: &Path, name: &str, names: &[String], now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Whether a certificate is good for all of these names and addresses.
+/// Whether a certificate contains all of these names and addresses.
 fn has_names(pem: &str, names: &[String]) -> bool {
     let read = Certificate::from_pem(pem.as_bytes());
     read.is_ok_and(|read| names.iter().all(|name| read.names.has(name)))
 }
 
-/// Written less than three quarters of a year ago, and not in the future.
+/// Whether the file was written less than three quarters of a year ago, and not in the future.
 fn is_young(path: &Path, now: Timestamp) -> bool {
     let modified = std::fs::metadata(path).and_then(|m| m.modified()).ok();
     let written = modified.and_then(|at| Timestamp::try_from(at).ok());
@@ -303,7 +303,7 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-/// Writes a new file and puts it in the place, synced.
+/// Writes a new file, syncs it and renames it into place.
 fn write(path: &Path, content: &str, mode: u32) -> Result<(), IdentityError> {
     let fail = |source| IdentityError::File {
         operation: "write",

@@ -1,9 +1,9 @@
-//! The served kinds: one row each, with rules, table, field types, patches and warnings.
+//! The served kinds: one row each, with validation, table columns, field types, patches and warnings.
 //!
 //! In:    objects as JSON
-//! Out:   what may be written, how it is shown and changed
+//! Out:   which changes are valid, how objects are shown and patched
 //! Calls: request, access, registry, verbs, controllers
-//! Holds: nothing here reads the store but for what ties objects together
+//! Holds: nothing here reads the store, except to resolve references between objects
 //! Upstream: pkg/registry, pkg/printers
 
 pub(crate) mod duplicates;

@@ -1,10 +1,10 @@
-//! The embedded API server of a cluster of one node.
+//! The embedded API server of a one-node cluster.
 //!
 //! In:    HTTP requests, as a `tower::Service` ([`ApiServer::service_as`]) or over a listener
-//! Out:   answers; objects in a durable store
+//! Out:   responses; objects in a durable store
 //! Calls: wiring; tests hand the service to a client
-//! Holds: what a kubelet and kubectl see is what kube-apiserver would show them, for the kinds in `resources`; no clock, chance or
-//!        task of its own: they are handed in
+//! Holds: a kubelet and kubectl see what kube-apiserver would show them, for the kinds in `resources`; clock, randomness and
+//!        tasks are handed in
 //! Upstream: cmd/kube-apiserver, pkg/controlplane (1.36); differences: one node, no server-side apply, OpenAPI or aggregation
 
 mod access;

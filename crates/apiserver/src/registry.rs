@@ -1,13 +1,13 @@
-//! Makes, changes and removes objects by the rules of their kinds.
+//! Creates, updates and deletes objects by the rules of their kinds.
 //!
-//! In:    an object as a client sent it, who sent it, what it expects
-//! Out:   the object as it is kept, or a [`Failure`]
+//! In:    the object in a request, the user, the preconditions
+//! Out:   the stored object, or a [`Failure`]
 //! Calls: `verbs`, `subresources`, `controllers`, `binder`
-//! Holds: read, decide, write what is still as it was read; a write that lost the race reads again; system fields are nobody's
-//!        but ours; a dry run does everything but the write; nothing is kept that upstream's types would not write (nulls, empty
-//!        lists and maps), and a change of nothing else is no change
-//! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an update
-//!           does not create, managed fields are not kept
+//! Holds: each change reads the object, decides, and writes only if the object is unchanged; after a conflict it starts over;
+//!        only the server sets system fields; a dry run does everything except the write; empty values that upstream's types
+//!        would not write (nulls, empty lists and maps) are not stored, and a change of nothing else is no change
+//! Upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go, registry/rest/*.go (1.36); differences: an
+//!           update does not create an object; managed fields are not stored
 
 pub(crate) mod admission;
 pub(crate) mod event_room;
@@ -33,25 +33,25 @@ mod deletion;
 
 pub(crate) use deletion::{DeleteOptions, Deleted};
 
-/// Races with other writers that one change may lose.
+/// Conflicts with other writers after which one change gives up.
 const ATTEMPTS: usize = 10;
 /// Names that are tried for one `generateName`.
 const NAMES: usize = 8;
-/// The longest part of a generated name that is the caller's.
+/// The longest prefix of a generated name.
 const GENERATED_PREFIX: usize = 58;
 
-/// Through which path an object is changed.
+/// The way through which an object is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Through {
-    /// Its own.
+    /// The object itself.
     Object,
-    /// Its status.
+    /// The status subresource.
     Status,
-    /// One that has set right by itself what may change.
+    /// A subresource that has already restricted the change itself.
     Sub,
 }
 
-/// Where an object is.
+/// The resource, namespace and name of an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) resource: &'static Resource,
@@ -69,7 +69,7 @@ impl Place<'_> {
     }
 }
 
-/// The objects and their rules.
+/// The stored objects and their rules.
 pub(crate) struct Registry {
     pub(crate) store: Store,
     pub(crate) now: Now,
@@ -89,7 +89,7 @@ impl Registry {
         (self.now)()
     }
 
-    /// The object, if it is there.
+    /// The object, if it exists.
     pub(crate) fn find(&self, place: Place<'_>) -> Option<Arc<Object>> {
         self.store.get(&place.key())
     }
@@ -99,13 +99,13 @@ impl Registry {
         self.find(place).ok_or_else(|| place.not_found())
     }
 
-    /// The parsed object in a core kind or another one by its storage's name.
+    /// The parsed object, by storage name.
     pub(crate) fn value(&self, storage: &str, namespace: &str, name: &str) -> Option<Value> {
         let object = self.store.get(&format!("{storage}/{namespace}/{name}"));
         object.map(|object| object.value())
     }
 
-    /// Makes an object.
+    /// Creates an object.
     pub(crate) async fn create(
         &self,
         resource: &'static Resource,
@@ -119,7 +119,7 @@ impl Registry {
         self.namespace_accepts(resource, namespace)?;
         let given = name(&object).to_owned();
         let version = text(&object, "/metadata/resourceVersion");
-        // Told after all that is wrong with the object itself, as upstream's store does; a dry run does not come so far.
+        // Checked after validation, as upstream's store does. A dry run does not get here.
         let has_version =
             run == Run::Real && version.parse::<u64>().is_ok_and(|version| version > 0);
         let prefix = text(&object, "/metadata/generateName").to_owned();
@@ -161,7 +161,7 @@ impl Registry {
         Err(Failure::internal("no free name was found"))
     }
 
-    /// System fields of a new object.
+    /// Sets the system fields of a new object.
     fn birth(&self, resource: &Resource, object: &mut Value) {
         let (uid, now) = (self.chance.uid(), object::time(self.now()));
         let metadata = metadata(object);
@@ -182,7 +182,7 @@ impl Registry {
         }
     }
 
-    /// Refuses what belongs into a namespace that is not there, or on its way out.
+    /// Refuses objects in a namespace that does not exist or that is terminating.
     fn namespace_accepts(&self, resource: &Resource, namespace: &str) -> Result<(), Failure> {
         if !resource.namespaced {
             return Ok(());
@@ -206,7 +206,7 @@ impl Registry {
         }
     }
 
-    /// Writes, unless it is a dry run: then the object comes back as it would be.
+    /// Writes the object. In a dry run nothing is written, and the result is returned.
     async fn put(
         &self,
         resource: &Resource,
@@ -237,7 +237,7 @@ impl Registry {
         self.store.write(write).await
     }
 
-    /// Changes an object: `change` makes the new one from the old one, again when a race was lost.
+    /// Updates an object: `change` makes the new state from the stored one, again after each conflict.
     pub(crate) async fn change(
         &self,
         place: Place<'_>,
@@ -263,7 +263,7 @@ impl Registry {
             }
             let expected = Expected::At(current.version);
             let written = if may_go(&new) && is_deleting(&old) && run == Run::Real {
-                // The last finalizer went with this change.
+                // The change removed the last finalizer.
                 self.remove(place, current.version).await
             } else {
                 self.put(resource, place.namespace, new, expected, run)
@@ -278,7 +278,7 @@ impl Registry {
         Err(Failure::modified(resource, place.name))
     }
 
-    /// The rules of a change.
+    /// Applies the rules of an update.
     fn settle(
         &self,
         place: Place<'_>,
@@ -304,7 +304,7 @@ impl Registry {
         }
         admission::update(self, place, through, new, old, who)?;
         typed::conform(resource, new)?;
-        // Every way to write an object may bring metadata.
+        // Every way of writing an object may change its metadata.
         let mut causes = checked::metadata(resource.naming(), new, Some(old));
         match through {
             Through::Object => causes.extend((resource.strategy.validate)(new, Some(old))),
@@ -340,7 +340,7 @@ impl Registry {
     }
 }
 
-/// Whether what is wanted changed; that a pod got its node is no change of that.
+/// Whether the spec changed; binding a pod to its node does not count.
 fn wants_differ(new: &Value, old: &Value) -> bool {
     let wanted = |value: &Value| {
         let mut spec = value.get("spec").cloned().unwrap_or_default();
@@ -350,14 +350,14 @@ fn wants_differ(new: &Value, old: &Value) -> bool {
     plain(wanted(new)) != plain(wanted(old))
 }
 
-/// True when nothing holds an object that is to go.
+/// Whether nothing holds back an object with a deletion timestamp.
 fn may_go(object: &Value) -> bool {
     let grace = object::number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
     let held = finalizers(object).is_empty() && object::list(object, "/spec/finalizers").is_empty();
     held && grace == 0
 }
 
-/// Kind and version are the path's, or absent.
+/// apiVersion and kind must equal the path's, or be absent.
 pub(crate) fn check_kind(resource: &Resource, object: &mut Value) -> Result<(), Failure> {
     if !object.is_object() {
         return Err(Failure::bad_request(
@@ -387,7 +387,7 @@ pub(crate) fn check_kind(resource: &Resource, object: &mut Value) -> Result<(), 
     Ok(())
 }
 
-/// The namespace is the path's, or absent.
+/// The namespace must equal the path's, or be absent.
 fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), Failure> {
     let given = object::namespace(object);
     if !resource.namespaced {
@@ -408,7 +408,7 @@ fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<
     Ok(())
 }
 
-/// Name, namespace, UID and version that a change names are those of the object.
+/// The name, namespace, UID and resourceVersion in an update must equal the object's.
 fn check_identity(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
     let resource = place.resource;
     let same = |given: &str, expected: &str| given.is_empty() || given == expected;

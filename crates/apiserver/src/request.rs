@@ -1,9 +1,9 @@
-//! What is asked, read from a request's path, query and headers.
+//! Parses a request's path, query and headers.
 //!
 //! In:    path, query, Accept
-//! Out:   target, options, form of the answer
+//! Out:   target, options, form of the response
 //! Calls: access, registry, verbs, serve
-//! Holds: what cannot be read is refused with its name
+//! Holds: a value that cannot be parsed is refused by name
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request
 
 pub(crate) mod form;

@@ -1,9 +1,9 @@
-//! Connections and requests: listeners, HTTP, the server put together.
+//! Connections and requests: listeners, HTTP, and the assembled server.
 //!
-//! In:    bytes from clients, parts
-//! Out:   answers
+//! In:    bytes from clients, the server's parts
+//! Out:   responses
 //! Calls: lib
-//! Holds: no layer below knows this one
+//! Holds: no lower layer depends on this one
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server
 
 pub mod http;

@@ -1,13 +1,14 @@
 //! The durable store: objects by key, one resourceVersion for all, and the recent changes for watches.
 //!
-//! In:    writes with what they expect to find ([`Write`]); keys `<storage>/<namespace>/<name>`
-//! Out:   the stored object, or why not; snapshots; changes in order ([`Watcher`])
+//! In:    writes with their preconditions ([`Write`]); keys `<storage>/<namespace>/<name>`
+//! Out:   the stored object, or the error; snapshots; changes in order ([`Watcher`])
 //! Calls: `registry` (writes), `verbs` (reads and watches), `controllers`
-//! Holds: nobody sees a write, nor is told of it, before it is synced; writes that wait while a sync runs share the next one;
-//!        a resourceVersion is never given twice; a watcher reads the log at its own pace and holds no queue; a disk that fails costs
-//!        writes only, until it is well again
-//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/{etcd3,cacher} (1.36); differences: one process, no etcd; the log is kept
-//!           over restarts; an object that stops to match a selector is told of with its new content (upstream: its last matching one)
+//! Holds: a write becomes visible, and is answered, only after it is synced; writes that arrive during a sync share the next
+//!        one; a resourceVersion is never assigned twice; a watcher has no queue and reads the log at its own pace; a failing
+//!        disk costs only the writes, until it recovers
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/{etcd3,cacher} (1.36); differences: one process, no etcd; the log
+//!           survives restarts; when an object stops matching a selector, the watch event has the new content (upstream: the
+//!           last matching one)
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,13 +38,13 @@ pub use log::{Event, Watcher};
 use ties::Ties;
 pub(crate) use ties::{Thing, Tie};
 
-/// A writer waits for the disk no longer.
+/// The longest time that a writer waits for the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
-/// Writes that one sync may carry.
+/// The most writes per sync.
 const BATCH: usize = 512;
-/// Between two tries to get a file that another process has open.
+/// The interval between attempts to open a file that another process has open.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
-/// The most that one object may have, as etcd's default request limit.
+/// The size limit of one object, as etcd's default request limit.
 const OBJECT_BYTES: usize = 1_536 * 1024;
 
 /// Why a store cannot be opened.
@@ -51,33 +52,33 @@ const OBJECT_BYTES: usize = 1_536 * 1024;
 pub enum OpenError {
     /// Another process has it open.
     #[error(
-        "the store {0} is in use by another process: end that one, or give this one a directory of its own"
+        "the store {0} is in use by another process: stop that process, or use another directory"
     )]
     InUse(PathBuf),
     /// The file could not be read, or is not a store.
     #[error(
-        "open the store {path}: where its disk is well, put a copy of the file back, or move it away to begin with an empty store"
+        "open the store {path}: if the disk is healthy, restore the file from a copy, or move it away to start with an empty store"
     )]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the store's library said.
+        /// The library's error.
         #[source]
         source: redb::Error,
     },
-    /// The file is of a version after this one.
+    /// The file has a newer schema.
     #[error(
-        "the store {path} was written by a newer version (schema {found}, this version reads up to {known}): start that version, or move the file away to begin with an empty store"
+        "the store {path} was written by a newer version (schema {found}, this version reads up to {known}): start that version, or move the file away to start with an empty store"
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The file's schema.
         found: u64,
-        /// The newest that is read here.
+        /// The newest schema that this version reads.
         known: u64,
     },
-    /// The writer could not be started.
+    /// The writer's thread could not be started.
     #[error("start the store's writer")]
     Writer(#[source] std::io::Error),
 }
@@ -85,7 +86,7 @@ pub enum OpenError {
 /// Why a write was not done.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
-    /// What was expected is not what is there.
+    /// The precondition does not hold.
     #[error("the object is not as expected")]
     Unexpected(Option<Arc<Object>>),
     /// The object is too large.
@@ -96,50 +97,50 @@ pub enum WriteError {
     Failed(Trouble),
 }
 
-/// What is wrong with the disk.
+/// A disk problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// In words.
+    /// The problem in words.
     pub why: Arc<str>,
-    /// It has no room.
+    /// The disk is full.
     pub is_full: bool,
-    /// The write was not done, and is safe to repeat; else nobody knows.
+    /// The write was not done and may be repeated; otherwise its outcome is unknown.
     pub is_settled: bool,
-    /// It does not answer.
+    /// The disk does not answer.
     pub is_hung: bool,
-    /// When the disk is tried again.
+    /// The time until the disk is tried again.
     pub again_in: Duration,
 }
 
-/// The log does not reach back that far.
+/// The log does not reach back to the requested version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooOld {
-    /// The oldest version from which changes are known.
+    /// The oldest version after which all changes are known.
     pub oldest: u64,
 }
 
 /// One version of one object.
 #[derive(Debug)]
 pub struct Object {
-    /// `<storage>/<namespace>/<name>`; the namespace is empty for objects of the cluster.
+    /// `<storage>/<namespace>/<name>`; the namespace is empty for cluster-scoped objects.
     pub key: Arc<str>,
-    /// The version of the write that made it (for the last state of a removed object: of its removal).
+    /// The version of the write that made it; for the last state of a deleted object, the version of the deletion.
     pub version: u64,
-    /// JSON, with that version in it.
+    /// The JSON text, including that version.
     pub bytes: Bytes,
     /// Its UID.
     pub(crate) uid: String,
-    /// When its deletion was or is over, as it says; empty when it does not go.
+    /// The deletion timestamp; empty if there is none.
     pub(crate) deletion: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What field selectors may ask for, besides name and namespace.
+    /// The fields for field selectors, besides name and namespace.
     pub fields: Vec<(&'static str, String)>,
     /// UIDs of its owners.
     pub owners: Vec<String>,
     /// Its finalizers.
     pub finalizers: Vec<String>,
-    /// What leads where by it, each once.
+    /// The references between objects that this object creates, each once.
     pub(crate) ties: Vec<Tie>,
 }
 
@@ -151,7 +152,7 @@ impl Object {
         crate::base::bounds::read_kept(&self.bytes).unwrap_or_default()
     }
 
-    /// Namespace (empty for objects of the cluster) and name.
+    /// Namespace (empty for cluster-scoped objects) and name.
     pub fn place(&self) -> (&str, &str) {
         let mut parts = self.key.splitn(3, '/').skip(1);
         (
@@ -160,7 +161,7 @@ impl Object {
         )
     }
 
-    /// What the store keeps of a field; empty for one that it does not keep.
+    /// The stored value of a selectable field; empty if the field is not selectable.
     pub fn field(&self, name: &str) -> &str {
         let mut fields = self.fields.iter();
         let found = fields.find(|(field, _)| *field == name);
@@ -173,10 +174,10 @@ impl Object {
     }
 }
 
-/// Reads from an object of a storage what field selectors may ask for.
+/// Extracts the selectable fields from an object of a storage.
 pub type Fields = fn(&str, &Value) -> Vec<(&'static str, String)>;
 
-/// What a write expects to find.
+/// The precondition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// Nothing under this key.
@@ -185,32 +186,32 @@ pub enum Expected {
     At(u64),
 }
 
-/// What a write does.
+/// The change of a write.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Puts this object; its resourceVersion is set by the store.
+    /// Stores this object; the store sets its resourceVersion.
     Put(Box<Value>),
-    /// Removes it.
+    /// Deletes the object.
     Remove,
 }
 
 /// One write.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// Where.
+    /// The key.
     pub key: String,
-    /// Only if this is there.
+    /// The precondition.
     pub expected: Expected,
-    /// What.
+    /// The change.
     pub change: Change,
 }
 
-/// Objects at one moment.
+/// All objects at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The version at that moment.
     pub version: u64,
-    /// In the order of their keys.
+    /// Sorted by key.
     pub objects: Vec<Arc<Object>>,
 }
 
@@ -221,18 +222,18 @@ struct Pending {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Who carries the writes to the disk.
+/// How writes reach the disk.
 enum Writer {
-    /// The caller, at once: for simulations, where a thread of its own would have its own time.
+    /// In the caller's own time: for simulations, in which a thread would have a time of its own.
     Inline(Mutex<Keeper>),
-    /// A thread, which waits for syncs and nothing else.
+    /// By a thread that only waits for syncs.
     Thread {
         queue: Option<mpsc::Sender<Pending>>,
         thread: Option<std::thread::JoinHandle<()>>,
     },
 }
 
-/// A handle of the store; clones share it. The last one that is dropped closes the file.
+/// A handle of the store; clones share it. Dropping the last one closes the file.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -253,44 +254,44 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Writer::Thread { queue, thread } = &mut self.writer {
             drop(queue.take());
-            // A writer that panicked has said so in its answers.
+            // A writer that panicked has reported it in its answers.
             let _joined = thread.take().map(std::thread::JoinHandle::join);
         }
     }
 }
 
-/// What readers see: committed state only.
+/// The state that readers see: committed only.
 struct Shared {
     fields: Fields,
     state: RwLock<State>,
-    /// Batches that the writer's thread is through with, whatever became of them.
+    /// Batches that the writer's thread has finished, with any result.
     batches: AtomicU64,
-    /// The value of `batches` at which somebody waited in vain: while it is that, the disk hangs.
+    /// The value of `batches` when a caller last waited in vain. While the two are equal, the disk hangs.
     hung_at: AtomicU64,
 }
 
 struct State {
     version: u64,
     objects: BTreeMap<Arc<str>, Arc<Object>>,
-    /// Of exactly these objects.
+    /// The index of references of exactly these objects.
     ties: Ties,
-    /// Changes older than this are not known for any storage.
+    /// The changes up to this version are not known for any storage.
     compacted: u64,
     logs: BTreeMap<String, Log>,
     failed: Option<Trouble>,
 }
 
-/// What was published, by key and version.
+/// The published state, by key and version.
 struct Known {
     version: u64,
     objects: Vec<(Arc<str>, u64)>,
 }
 
 impl Store {
-    /// Opens or makes the file.
+    /// Opens or creates the file.
     ///
     /// # Errors
-    /// [`OpenError`], naming the file; it is left as it is.
+    /// [`OpenError`] with the file's name; the file is left as it is.
     pub fn open(path: &Path, fields: Fields) -> Result<Self, OpenError> {
         let (disk, state) = Disk::file(path, fields)?;
         Self::with_thread(disk, state, fields)
@@ -311,7 +312,7 @@ impl Store {
         Ok(Self(Arc::new(Inner { shared, writer })))
     }
 
-    /// As [`Self::open`]; a file that another process has open is waited for: one that was killed may not be gone yet.
+    /// As [`Self::open`], but waits for a file that another process has open: a killed process may not have ended yet.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -328,13 +329,13 @@ impl Store {
                 return opened;
             }
             if waited < LOCK_RETRY {
-                tracing::info!(path = %path.display(), ?patience, "The store is held by another process; waiting for it");
+                tracing::info!(path = %path.display(), ?patience, "The store is in use by another process; waiting for it");
             }
             tokio::time::sleep(LOCK_RETRY).await;
         }
     }
 
-    /// A store in memory that writes in the caller's own time: for tests and simulations.
+    /// A store in memory that writes in the caller's own time, for tests and simulations.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -342,7 +343,7 @@ impl Store {
         Self::backend(redb::backends::InMemoryBackend::new(), fields)
     }
 
-    /// A store over a backend of the caller's, which writes in the caller's own time.
+    /// A store on a backend of the caller, which writes in the caller's own time.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -353,8 +354,9 @@ impl Store {
         Ok(Self(Arc::new(Inner { shared, writer })))
     }
 
-    /// Does one write; when this returns, it is synced and visible. A disk that does not answer is waited for 30 s, by nobody who
-    /// comes after that. Cancel, and the end of the wait: a write that has begun may still be done, another one is not.
+    /// Does one write. When this returns, the write is synced and visible. A caller waits up to 30 s for a disk that does not
+    /// answer; callers after that do not wait. If the call is cancelled or the wait ends, a write that has begun may still be
+    /// done; one that has not begun is not done.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -364,7 +366,7 @@ impl Store {
         match &self.0.writer {
             Writer::Inline(keeper) => {
                 let mut keeper = unpoisoned(keeper);
-                // It has no time of its own.
+                // An inline writer has no time of its own.
                 if keeper.again_at().is_some() {
                     keeper.try_again(&self.0.shared);
                 }
@@ -374,7 +376,7 @@ impl Store {
                 return Err(WriteError::Failed(Trouble::hung(true)));
             }
             Writer::Thread { queue, .. } => {
-                // A closed queue drops the answer, which is seen below.
+                // If the queue is closed, the answer is dropped, which is handled below.
                 let _sent = queue.as_ref().map(|queue| queue.send(pending));
                 if let Ok(answer) = tokio::time::timeout(DISK_PATIENCE, &mut answered).await {
                     return answer
@@ -387,7 +389,7 @@ impl Store {
         answered.await.unwrap_or_else(gone)
     }
 
-    /// What a write would keep, without its version; for dry runs.
+    /// What a write would store, without its version; for dry runs.
     pub(crate) fn preview(&self, key: String, value: Value) -> Arc<Object> {
         let version = self.get(&key).map_or(0, |object| object.version);
         let mut object = render(self.0.shared.fields, key.into(), value.clone(), version);
@@ -402,7 +404,7 @@ impl Store {
         self.0.shared.read().version
     }
 
-    /// Why no write is taken now.
+    /// Why writes are refused now.
     pub fn failed(&self) -> Option<Arc<str>> {
         if self.0.shared.is_hung() {
             return Some(Trouble::hung(true).why);
@@ -416,12 +418,12 @@ impl Store {
         self.0.shared.read().objects.get(key).cloned()
     }
 
-    /// Whether one thing leads to the other.
+    /// Whether the index has a reference from one thing to the other.
     pub(crate) fn is_tied(&self, from: Thing, to: Thing) -> bool {
         self.0.shared.read().ties.has(&Tie { from, to })
     }
 
-    /// Whether both lead to one thing of a kind.
+    /// Whether both have a reference to the same thing of a kind.
     pub(crate) fn is_tied_over(&self, kind: &'static str, from: &Thing, other: &Thing) -> bool {
         let state = self.0.shared.read();
         let mut both = state.ties.after(from, kind).cloned();
@@ -431,7 +433,7 @@ impl Store {
         })
     }
 
-    /// How many of a kind a thing leads to, and the bytes of them, which are kept in this storage.
+    /// How many things of a kind a thing refers to, and their bytes in this storage.
     pub(crate) fn tied_size(
         &self,
         from: &Thing,
@@ -446,7 +448,7 @@ impl Store {
         sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
-    /// All objects whose key starts with `prefix`, now.
+    /// All objects whose key starts with `prefix`.
     pub fn list(&self, prefix: &str) -> Snapshot {
         let state = self.0.shared.read();
         Snapshot {
@@ -455,10 +457,10 @@ impl Store {
         }
     }
 
-    /// All objects whose key starts with `prefix`, as they were at a version.
+    /// All objects whose key starts with `prefix`, as of a version.
     ///
     /// # Errors
-    /// [`TooOld`] when the changes since are not all known.
+    /// [`TooOld`] if the changes since then are not all known.
     pub fn list_at(&self, prefix: &str, version: u64) -> Result<Snapshot, TooOld> {
         let state = self.0.shared.read();
         let storage = prefix.split('/').next().unwrap_or_default();
@@ -492,7 +494,7 @@ impl Store {
     /// The changes of one storage after a version.
     ///
     /// # Errors
-    /// [`TooOld`] when they are not all known.
+    /// [`TooOld`] if they are not all known.
     pub fn watch(&self, storage: &str, after: u64) -> Result<Watcher, TooOld> {
         let mut state = self.0.shared.write();
         let compacted = state.compacted;
@@ -521,13 +523,13 @@ impl Trouble {
         }
     }
 
-    /// Of a disk that does not answer, to one whose write it has (it is not settled then), or to the next one.
+    /// A disk that does not answer. `is_settled` is false for a write that the disk has, true for the next ones.
     fn hung(is_settled: bool) -> Self {
         let seconds = DISK_PATIENCE.as_secs();
         let kept = if is_settled {
-            "nothing is written before it does"
+            "no write is accepted until it does"
         } else {
-            "whether this write is kept is not known"
+            "it is not known whether this write was done"
         };
         Self {
             why: format!("its disk has not answered for {seconds} s; {kept}").into(),
@@ -553,16 +555,17 @@ impl Shared {
         self.hung_at.load(Ordering::SeqCst) == self.batches.load(Ordering::SeqCst)
     }
 
-    /// What to say to one who has waited for so long, unless the answer came just now; nobody else waits before the batch is through.
+    /// The answer for a caller that waited in vain, unless its answer arrives at this moment. Later callers do not wait until
+    /// the batch is finished.
     fn waited_in_vain(&self, answered: &mut oneshot::Receiver<Answer>) -> Answer {
-        // Answers are given before the batch is counted: without one here, a count after this one is still to come.
+        // Answers are sent before the batch is counted, so without an answer here this batch is not yet in the count.
         let batches = self.batches.load(Ordering::SeqCst);
         if let Ok(answer) = answered.try_recv() {
             return answer;
         }
         self.hung_at.store(batches, Ordering::SeqCst);
         tracing::error!(
-            "The store's disk does not answer; writes are refused until it does, and reads go on"
+            "The store's disk does not answer; writes are refused until it does, reads continue"
         );
         Err(WriteError::Failed(Trouble::hung(false)))
     }
@@ -575,7 +578,7 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a look at the disk, which may take its time, and must hold nobody up.
+    /// The published state, for a check of the disk that may take long and must hold no lock.
     fn known(&self) -> Known {
         let state = self.read();
         let objects = state.objects.values();
@@ -602,7 +605,7 @@ fn unpoisoned(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The writer's thread: whatever came while the last sync ran goes with the next one.
+/// The writer's thread: all writes that arrived during the last sync go into the next one.
 fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pending>) {
     loop {
         let first = match keeper.again_at() {
@@ -617,7 +620,7 @@ fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pen
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         };
         batch.extend(queue.try_iter().take(BATCH - 1));
-        // The library is not ours: a panic of it is a failure of the disk, and no reason to refuse writes for ever.
+        // A panic of the library counts as a failure of the disk; it must not refuse writes for ever.
         let done = catch_unwind(AssertUnwindSafe(|| {
             keeper.take(shared, batch);
             if keeper.again_at().is_some_and(|at| at <= Instant::now()) {
@@ -631,7 +634,7 @@ fn write_batches(mut keeper: Keeper, shared: &Shared, queue: &mpsc::Receiver<Pen
     }
 }
 
-/// What a write comes to.
+/// Checks a write's precondition and makes its event.
 fn decide(
     fields: Fields,
     write: Write,
@@ -741,7 +744,7 @@ fn publish(state: &mut State, events: Vec<Event>, compacted: u64) {
     }
 }
 
-/// What a [`Watcher`] is told through.
+/// The channel that wakes a [`Watcher`].
 type News = watch::Receiver<u64>;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The server as its clients see it: requests and answers, without a socket.
+//! The server as its clients see it: requests and responses, without a socket.
 //!
 //! In:    requests as JSON
 //! Out:   codes and JSON
@@ -49,7 +49,7 @@ mod watch;
 /// 2026-11-25T12:00:00Z.
 const NOON: i64 = 1_795_608_000;
 
-/// A server with a clock that stands until it is moved.
+/// A server whose clock moves only when the test moves it.
 struct World {
     server: ApiServer,
     clock: Arc<AtomicI64>,
@@ -57,7 +57,7 @@ struct World {
 }
 
 impl World {
-    /// With what every cluster has.
+    /// With the objects that every cluster has.
     async fn new() -> Self {
         let world = Self::bare();
         world.settle().await;
@@ -72,7 +72,7 @@ impl World {
         Self::made(limits, |_| {})
     }
 
-    /// Of other parts.
+    /// With other parts.
     fn made(limits: Limits, change: impl FnOnce(&mut Parts)) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON));
         let reading = Arc::clone(&clock);
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Lets the controllers run until nothing changes any more.
+    /// Lets the controllers run until nothing changes.
     async fn settle(&self) {
         let store = &self.server.0.registry.store;
         let until_quiet = async {
@@ -121,12 +121,12 @@ impl World {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// As the administrator.
+    /// Sends a request as the administrator.
     async fn ask(&self, line: &str, body: Value) -> (u16, Value) {
         self.ask_as(&User::admin(), line, body).await
     }
 
-    /// `METHOD path`, or `PATCH:type path` with a word of the content type.
+    /// `METHOD path`, or `PATCH:type path` with a word for the content type.
     async fn ask_as(&self, user: &User, line: &str, body: Value) -> (u16, Value) {
         let response = self.send(user, line, &body, "").await;
         let code = response.0;
@@ -164,14 +164,14 @@ impl World {
         (response.status().as_u16(), response.into_body())
     }
 
-    /// As the administrator, and it must work.
+    /// Sends a request as the administrator; it must succeed.
     async fn do_it(&self, line: &str, body: Value) -> Value {
         let (code, answer) = self.ask(line, body).await;
         assert!((200..300).contains(&code), "{line}: {code} {answer}");
         answer
     }
 
-    /// Puts an object into the store as it is.
+    /// Stores an object as it is.
     async fn put(&self, storage: &str, object: Value) {
         let (namespace, name) = (object::namespace(&object), object::name(&object));
         let write = Write {

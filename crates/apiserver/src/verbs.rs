@@ -1,9 +1,9 @@
 //! The verbs on objects and collections.
 //!
-//! In:    who, the target, the verb, the query, the body
+//! In:    the user, the target, the verb, the query, the body
 //! Out:   [`Reply`], or a [`Failure`]
 //! Calls: `http`
-//! Holds: no word about any kind stands here
+//! Holds: nothing here is specific to a kind
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers (1.36); differences: no server-side apply
 
 pub(crate) mod authentication;
@@ -58,7 +58,7 @@ pub(crate) use watch::{Watch, watch};
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) user: &'a User,
-    /// The last second at which the user's credential counts, since 1970, if it ends.
+    /// The last second at which the user's credential is valid, since 1970, if it expires.
     pub(crate) until: Option<i64>,
     pub(crate) target: &'a Target,
     pub(crate) verb: &'static str,
@@ -69,21 +69,21 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) raw_query: &'a str,
-    /// What is told beside the answer.
+    /// The warnings for the client.
     pub(crate) warnings: Warnings,
-    /// The connection itself, for who speaks something else on it.
+    /// The connection itself, for protocol upgrades.
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
 }
 
-/// An answer.
+/// A response.
 pub(crate) enum Reply {
     Json(u16, Bytes),
     /// A list, in parts.
     Listed(Parts),
     Watch(Box<Watch>),
-    /// Somebody else's answer.
+    /// A proxied response.
     Passed(Response<Body>),
-    /// The connection speaks something else from now on; the request's place goes to who carries it.
+    /// The connection was upgraded; the request's place goes to the task that carries the stream.
     Switched(Response<Body>, oneshot::Sender<Option<InFlightPlace>>),
 }
 
@@ -96,7 +96,7 @@ impl Call<'_> {
         }
     }
 
-    /// The connection, once.
+    /// The connection. It can be taken only once.
     pub(crate) fn take_upgrade(&self) -> Option<OnUpgrade> {
         self.upgrade
             .lock()
@@ -104,7 +104,7 @@ impl Call<'_> {
             .take()
     }
 
-    /// How long the user's credential still counts, if it ends; what it began ends with it.
+    /// How long the user's credential is still valid, if it expires; whatever the request began ends with it.
     pub(crate) fn time_left(&self, now: jiff::Timestamp) -> Option<Duration> {
         let left = self.until?.saturating_sub(now.as_second());
         let left = u64::try_from(left).unwrap_or(0).saturating_add(1);
@@ -116,7 +116,7 @@ impl Call<'_> {
         WriteOptions::read(self.verb, self.query)
     }
 
-    /// Whether `dryRun` is asked for in the query.
+    /// Whether the query asks for a dry run.
     pub(crate) fn run(&self) -> Result<Run, Failure> {
         self.write_options().map(|options| options.run)
     }
@@ -125,7 +125,7 @@ impl Call<'_> {
         Form::negotiate(self.accept, self.query)
     }
 
-    /// The options of a list, a watch or a deletion of many.
+    /// The options of a list, a watch or a deletecollection.
     fn list_options(&self) -> Result<ListOptions, Failure> {
         ListOptions::read(self.target.resource, self.query)
     }
@@ -166,10 +166,10 @@ impl Call<'_> {
         })
     }
 
-    /// The body as an object of the resource's own kind.
+    /// The body as an object of the resource's kind.
     fn sent(&self) -> Result<Value, Failure> {
         let (resource, object) = (self.target.resource, self.object()?);
-        // What is of another kind is told of as such.
+        // An object of another kind is reported as such.
         let kind = object::text(&object, "/kind");
         if kind.is_empty() || kind == resource.kind {
             typed::fits(&resource.api_version(), resource.kind, &object)?;
@@ -178,7 +178,7 @@ impl Call<'_> {
         Ok(object)
     }
 
-    /// Tells of fields that the kind does not have and of those that stand twice, or refuses them, as the client wants it.
+    /// Warns about unknown and duplicate fields or refuses them, as `fieldValidation` says.
     fn check_fields(&self, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
         let validation = self.write_options()?.validation;
         if validation == FieldValidation::Ignore {
@@ -205,7 +205,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Tells what is odd with an object.
+    /// Adds the kind's warnings.
     fn warn_of(&self, new: &Value, old: Option<&Value>) {
         if let Some(of) = warnings::of(self.target.resource) {
             of(new, old)
@@ -214,7 +214,7 @@ impl Call<'_> {
         }
     }
 
-    /// The options of a deletion: of the body, or of the query where there is none.
+    /// The options of a deletion: from the body, or from the query if there is no body.
     fn delete_options(&self) -> Result<DeleteOptions, Failure> {
         if self.body.is_empty() {
             return DeleteOptions::of_query(self.query);
@@ -228,7 +228,7 @@ impl Call<'_> {
     }
 }
 
-/// Does what is asked.
+/// Carries out the request.
 pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let resource = call.target.resource;
     call.warnings.add(resource.deprecated.to_owned());
@@ -239,7 +239,7 @@ pub(crate) async fn serve(server: &Inner, call: &Call<'_>) -> Result<Reply, Fail
         return Err(Failure::method_not_allowed());
     }
     if ["create", "update", "patch"].contains(&call.verb) {
-        // Before the body is read: what is wrong with the request is told first.
+        // Before the body is read: errors in the request itself are reported first.
         call.write_options()?;
     }
     if resource.is_virtual() {
@@ -289,7 +289,7 @@ async fn create(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     ))
 }
 
-/// PUT and PATCH; `fit` says what of the old object the new one is laid over.
+/// PUT and PATCH. `fit` says which parts of the old object stay.
 pub(crate) async fn change(
     server: &Inner,
     call: &Call<'_>,
@@ -304,7 +304,7 @@ pub(crate) async fn change(
     .await
 }
 
-/// As [`change`]; `fit` sets right what may not change, or refuses.
+/// As [`change`]; `fit` restores or refuses what may not change.
 pub(crate) async fn change_with(
     server: &Inner,
     call: &Call<'_>,
@@ -351,7 +351,7 @@ pub(crate) async fn change_with(
     ))
 }
 
-/// Kinds whose deletion answers with the object.
+/// Kinds whose deletion returns the object.
 const SHOWN_WHEN_GONE: [&str; 5] = [
     "pods",
     "services",
@@ -397,7 +397,7 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
         crate::registry::admission::delete(&server.registry, place, call.user)?;
         match server.registry.delete(place, &options).await {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => deleted.push(object),
-            // Somebody else was quicker.
+            // Another request has deleted it already.
             Err(failure) if failure.code == 404 => {}
             Err(failure) => return Err(failure),
         }

@@ -14,7 +14,7 @@ use rig::http::{Credential, Secure};
 use serde_json::{Value, json};
 
 use crate::churn::{Chance, Churn, Entry, Ledger, Write, counter};
-use crate::invariants::{Findings, look, statuses};
+use crate::invariants::{Findings, excuse_refused, look, statuses};
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::target::{ADMIN, LASTING, PODS, Target, asked, is_ready, items, pod, text};
@@ -214,7 +214,8 @@ fn run(machine: &Machine, victim: Victim, kills: usize, report: &mut Report) -> 
             ledger.unanswered
         ),
     );
-    let found = settle(&target, &ledger)?;
+    let mut found = settle(&target, &ledger)?;
+    excuse_refused(&target, &mut found)?;
     changes(&before, &all_steady(&target)?, &mut flips);
     report.none("steady pods that changed", &flips);
     report.none("lost", &found.lost);
@@ -225,7 +226,15 @@ fn run(machine: &Machine, victim: Victim, kills: usize, report: &mut Report) -> 
     report.none("stuck", &found.stuck);
     report.none("false statuses", &found.untrue);
     report.none("left over", &found.left);
-    report.none("left over after all is deleted", &emptied(&target)?);
+    let (left, refused) = emptied(&target)?;
+    report.none("left over after all is deleted", &left);
+    found.refused.extend(refused);
+    found.refused.sort();
+    found.refused.dedup();
+    report.note(
+        "sandboxes that containerd refuses to remove before its restart",
+        format!("{}: {}", found.refused.len(), found.refused.join("; ")),
+    );
     Ok(())
 }
 
@@ -241,8 +250,8 @@ pub(crate) fn settle(target: &Target<'_>, ledger: &Ledger) -> anyhow::Result<Fin
     }
 }
 
-/// Deletes everything; what does not go.
-fn emptied(target: &Target<'_>) -> anyhow::Result<Vec<String>> {
+/// Deletes everything; what does not go, and what containerd does not let go.
+fn emptied(target: &Target<'_>) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let mut api = target.api();
     let grace = json!({"gracePeriodSeconds": 1});
     for pod in items(&mut api, PODS)? {
@@ -253,9 +262,10 @@ fn emptied(target: &Target<'_>) -> anyhow::Result<Vec<String>> {
         counter_tried: u64::MAX,
         ..Ledger::default()
     };
-    let found = settle(target, &none)?;
+    let mut found = settle(target, &none)?;
+    excuse_refused(target, &mut found)?;
     let mut all = found.stuck;
     all.extend(found.untrue);
     all.extend(found.left);
-    Ok(all)
+    Ok((all, found.refused))
 }

@@ -106,6 +106,13 @@ impl Runtime {
         answer.status.map(|status| status.exit_code)
     }
 
+    /// Whether containerd refuses to remove a sandbox because it takes one of its containers for ended and its task for running.
+    pub(crate) fn refuses_to_remove(&self, sandbox: &str) -> bool {
+        let asked = self.client.remove_pod_sandbox(sandbox);
+        let answer = self.executor.block_on(asked);
+        answer.is_err_and(|error| error.to_string().contains("cannot delete running task"))
+    }
+
     /// Ends and removes the sandboxes of a pod.
     ///
     /// A refusal is asked again: the kubelet that was killed a moment ago may have left a stop under way,

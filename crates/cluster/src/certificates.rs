@@ -29,6 +29,7 @@ use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kubelet_model::doubling::Doubling;
 use kubelet_model::error_text::error_text;
 use kubelet_tls::{Certificate, Validity};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
@@ -37,11 +38,11 @@ use tokio::time::Instant;
 
 use crate::client::{Client, LaneKind};
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::kubeconfig::{ClientPair, Kubeconfig, KubeconfigError, Login, Material, Server, Trust};
 use crate::objects_api::At;
 use crate::reflector::{FirstSet, Reflector, Selection};
 use crate::tls;
+use kubelet_model::dice::Dice;
 
 pub use client::ClientCertificate;
 pub use store::{CertificateStore, StoredPair};
@@ -50,8 +51,7 @@ const CALL: Duration = Duration::from_secs(30);
 /// How long a request waits for approval.
 const APPROVAL: Duration = Duration::from_secs(15 * 60);
 /// Waits after failed rotations: doubling so often, then the last again and again.
-const RETRY_FIRST: Duration = Duration::from_secs(2);
-const RETRY_LAST: Duration = Duration::from_secs(32);
+const RETRY: Doubling = Doubling::new(Duration::from_secs(2), Duration::from_secs(32));
 /// Between two rotations that time demands.
 const GAP: Duration = Duration::from_secs(60);
 /// The key of a bootstrap that is not done.
@@ -543,8 +543,7 @@ impl Rotation {
             tracing::warn!(why, failures, "Certificate cannot be rotated");
             self.state
                 .send_replace(RotationState::Failed { why, failures });
-            let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(4));
-            let wait = self.dice.jitter(wait.min(RETRY_LAST), 0.1);
+            let wait = self.dice.jitter(RETRY.after(failures), 0.1);
             tokio::time::sleep(wait).await;
         }
     }

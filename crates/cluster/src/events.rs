@@ -30,8 +30,8 @@ use tokio::sync::mpsc;
 use crate::client::{Client, LaneKind};
 use crate::clock::WallClock;
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::objects_api::{At, PatchKind};
+use kubelet_model::dice::Dice;
 
 use correlator::{Correlated, Correlator};
 

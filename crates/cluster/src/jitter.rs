@@ -1,57 +1,22 @@
-//! Jitter for retries and refreshes. It repeats with its seed, so that the simulation does.
+//! The back-off of reflectors: waits that double, are jittered, and begin anew after a quiet time.
 //!
-//! In:    a seed
-//! Out:   fractions, jittered durations, the back-off of reflectors
-//! Calls: reflector, nodes, tokens, certificates, events
-//! Holds: nothing here is a secret
+//! In:    the time; a source of chance
+//! Out:   the next wait
+//! Calls: reflector
 //! Upstream: k8s.io/apimachinery/pkg/util/wait (Jitter, backoff managers)
 
 use std::time::Duration;
 
+use kubelet_model::dice::Dice;
+use kubelet_model::doubling::Doubling;
 use tokio::time::Instant;
-
-/// A source of random fractions (splitmix64).
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// A source that repeats with its seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// From 0 up to 1.
-    pub fn fraction(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A source of its own for one part.
-    pub fn split(&mut self) -> Self {
-        Self(self.bits())
-    }
-
-    /// The duration and at most `factor` of it more.
-    pub fn jitter(&mut self, duration: Duration, factor: f64) -> Duration {
-        duration + duration.mul_f64(factor * self.fraction())
-    }
-}
 
 /// Waits that double up to a limit and begin anew after a quiet time.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    first: Duration,
-    most: Duration,
+    waits: Doubling,
     reset_after: Duration,
-    next: Duration,
+    failures: u32,
     last: Option<Instant>,
 }
 
@@ -69,10 +34,9 @@ impl Backoff {
     /// From `first` doubling to `most`; anew when `reset_after` passed since the last wait began.
     pub fn new(first: Duration, most: Duration, reset_after: Duration) -> Self {
         Self {
-            first,
-            most,
+            waits: Doubling::new(first, most),
             reset_after,
-            next: first,
+            failures: 0,
             last: None,
         }
     }
@@ -81,17 +45,16 @@ impl Backoff {
     pub fn next(&mut self, now: Instant, dice: &mut Dice) -> Duration {
         let is_quiet = |last: Instant| now.saturating_duration_since(last) > self.reset_after;
         if self.last.is_none_or(is_quiet) {
-            self.next = self.first;
+            self.failures = 0;
         }
         self.last = Some(now);
-        let wait = self.next;
-        self.next = (wait * 2).min(self.most);
-        dice.jitter(wait, 1.0)
+        self.failures = self.failures.saturating_add(1);
+        dice.jitter(self.waits.after(self.failures), 1.0)
     }
 
     /// Begins anew: things went well.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        self.failures = 0;
     }
 }
 
@@ -112,15 +75,5 @@ mod tests {
         tokio::time::advance(Duration::from_secs(121)).await;
         let wait = backoff.next(Instant::now(), &mut dice);
         assert!(wait <= Duration::from_millis(1600), "{wait:?}");
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_fractions() {
-        let (mut a, mut b) = (Dice::new(7), Dice::new(7));
-        for _ in 0..100 {
-            let fraction = a.fraction();
-            assert!((0.0..1.0).contains(&fraction));
-            assert!((fraction - b.fraction()).abs() < f64::EPSILON);
-        }
     }
 }

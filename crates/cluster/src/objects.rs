@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, LaneKind};
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::objects_api::{At, Object};
 use crate::reflector::{FirstSet, Phase, Reflector, Selection, Snapshot, Snapshots};
+use kubelet_model::dice::Dice;
 
 /// One read of one object.
 const CALL: Duration = Duration::from_secs(30);

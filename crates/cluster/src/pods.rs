@@ -21,9 +21,9 @@ use tokio::sync::watch;
 
 use crate::client::{Client, LaneKind};
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::objects_api::{At, PatchKind};
 use crate::reflector::{FirstSet, ObjectKey, Phase, Reflector, Selection, Snapshot, Snapshots};
+use kubelet_model::dice::Dice;
 
 /// One call about a pod.
 const CALL: Duration = Duration::from_secs(30);

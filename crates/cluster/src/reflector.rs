@@ -26,12 +26,14 @@ mod tests;
 
 use std::time::Duration;
 
+use kubelet_model::dice::Dice;
+use kubelet_model::doubling::Doubling;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::ClusterError;
-use crate::jitter::{Backoff, Dice};
+use crate::jitter::Backoff;
 use crate::objects_api::Object;
 
 pub use crate::sets::{Behind, LATE, Sets};
@@ -45,8 +47,7 @@ const SHORT_WATCH: Duration = Duration::from_secs(1);
 /// The server refuses a watch so often before its resource version is doubted.
 const REFUSALS: u32 = 5;
 /// A set that could not be streamed is listed for so long, doubling to the longest, before streaming is tried again.
-const PAGED_FIRST: Duration = Duration::from_secs(300);
-const PAGED_MOST: Duration = Duration::from_secs(3600);
+const PAGED: Doubling = Doubling::new(Duration::from_secs(300), Duration::from_secs(3600));
 
 /// Which objects.
 #[derive(Clone, Debug, Default)]
@@ -120,9 +121,8 @@ impl Streaming {
     }
 
     fn failed(&mut self) {
-        let wait = PAGED_FIRST * 2_u32.pow(self.failures.min(8));
-        self.after = Some(Instant::now() + wait.min(PAGED_MOST));
         self.failures = self.failures.saturating_add(1);
+        self.after = Some(Instant::now() + PAGED.after(self.failures));
     }
 }
 

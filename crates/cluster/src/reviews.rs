@@ -15,8 +15,8 @@ use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessRevi
 
 use crate::client::{Client, LaneKind};
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::objects_api::{At, Object};
+use kubelet_model::dice::Dice;
 
 const CALL: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use crate::client::{Client, LaneKind};
 use crate::error::ClusterError;
-use crate::jitter::Dice;
 use crate::objects_api::At;
+use kubelet_model::dice::Dice;
 
 const CALL: Duration = Duration::from_secs(30);
 /// The oldest token handed out, however long it lives.

@@ -1,9 +1,9 @@
-//! What went wrong with a call, and above all: whether it may have happened all the same.
+//! Errors of CRI calls, and whether a failed call may have taken effect.
 //!
 //! In:    a gRPC status or a deadline
 //! Out:   `CriError`
-//! Holds: when in doubt a call may have happened; then its caller looks before it plans again
-//! Upstream: none (there a lost answer is taken for a failure)
+//! Holds: in case of doubt a call may have taken effect; the caller then inspects the pod before it plans again
+//! Upstream: none (there a lost answer counts as a failure)
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -11,37 +11,37 @@ use std::time::Duration;
 use kubelet_model::error_text::with_causes;
 use tonic::{Code, Status};
 
-/// Whether a failed call may have had its effect.
+/// Whether a failed call may have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// The runtime answered with an error: it did not.
+    /// It did not: the runtime answered with an error.
     No,
-    /// No answer came: nobody knows.
+    /// Unknown: no answer arrived.
     Maybe,
 }
 
 /// A failed call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CriError {
-    /// The runtime refused; its words.
+    /// The runtime answered with an error.
     #[error("{operation}: {message}")]
     Refused {
-        /// Operation, as metrics name it.
+        /// The operation, as metrics name it.
         operation: &'static str,
-        /// gRPC code.
+        /// The gRPC code.
         code: Code,
-        /// The runtime's text.
+        /// The runtime's message.
         message: String,
     },
-    /// The connection broke, or could not be made.
+    /// The connection failed.
     #[error("{operation}: runtime does not answer: {message}")]
     Lost {
         /// Operation.
         operation: &'static str,
-        /// What broke.
+        /// The error.
         message: String,
     },
-    /// No answer in time.
+    /// No answer within the deadline.
     #[error("{operation}: no answer within {after:?}")]
     Deadline {
         /// Operation.
@@ -65,7 +65,7 @@ const NO_ANSWER: [&str; 7] = [
 
 impl CriError {
     pub(crate) fn of_status(operation: &'static str, status: &Status) -> Self {
-        // A status that was made on this side carries its cause; one from the runtime does not.
+        // A status that was made on the client side has a source; one from the runtime has none.
         let made_here = status.source().is_some()
             || NO_ANSWER
                 .iter()
@@ -87,7 +87,7 @@ impl CriError {
         }
     }
 
-    /// Whether the call may have had its effect.
+    /// Whether the call may have taken effect.
     pub fn happened(&self) -> Happened {
         match self {
             Self::Refused { .. } => Happened::No,
@@ -95,14 +95,14 @@ impl CriError {
         }
     }
 
-    /// The runtime says that the thing does not exist.
+    /// Whether the runtime answered that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Refused {
                 code: Code::NotFound,
                 ..
             } => true,
-            // containerd words some of its own not-found answers with code Unknown.
+            // containerd returns some of its not-found errors with code Unknown.
             Self::Refused {
                 code: Code::Unknown,
                 message,
@@ -112,7 +112,7 @@ impl CriError {
         }
     }
 
-    /// The runtime's code, when it answered.
+    /// The runtime's code, if it answered.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Refused { code, .. } => Some(*code),
@@ -120,7 +120,7 @@ impl CriError {
         }
     }
 
-    /// The runtime does not know the call.
+    /// Whether the runtime does not implement the call.
     pub fn is_unimplemented(&self) -> bool {
         matches!(
             self,
@@ -131,7 +131,7 @@ impl CriError {
         )
     }
 
-    /// The runtime's own words, for status and events.
+    /// The message for status and events.
     pub fn message(&self) -> String {
         match self {
             Self::Refused { code, message, .. } => {
@@ -144,7 +144,7 @@ impl CriError {
         }
     }
 
-    /// The runtime's text without the frame of the protocol.
+    /// The runtime's message without the gRPC prefix.
     pub fn description(&self) -> String {
         match self {
             Self::Refused { message, .. } => message.clone(),
@@ -157,7 +157,7 @@ fn status_text(status: &Status) -> String {
     with_causes(status.message().to_owned(), status.source())
 }
 
-/// Codes as Go's library words them.
+/// The name of a code in Go's gRPC library.
 fn code_word(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,9 +1,9 @@
-//! The container runtime: every call this kubelet makes of it, each with a deadline, counted and timed.
+//! The CRI client: every call to the container runtime, with a deadline and metrics.
 //!
 //! In:    finished CRI messages; an endpoint (`unix://…`) or a ready channel (simulation)
-//! Out:   answers, or `CriError`, which says whether the call may have happened; observed sandboxes and containers
+//! Out:   answers, or `CriError`, which says whether the call may have taken effect; observed sandboxes and containers
 //! Calls: act/pod/execute, act/observe/pleg, act/images
-//! Holds: no call without a deadline, except a pull, which its caller cancels; no retry in here
+//! Holds: every call has a deadline, except an image pull, which its caller cancels; no retries here
 //! Upstream: staging/src/k8s.io/cri-client/pkg, pkg/kubelet/kuberuntime/instrumented_services.go
 
 mod client;

@@ -1,6 +1,6 @@
-//! Counts and times of runtime calls, under upstream's names.
+//! Metrics of runtime calls, under upstream's names.
 //!
-//! In:    a registry, once; an operation's end
+//! In:    a registry, once; the end of each operation
 //! Out:   `kubelet_runtime_operations_total`, `…_errors_total`, `…_duration_seconds`; `kubelet_run_podsandbox_*` by handler
 //! Holds: label values equal upstream's operation names
 //! Upstream: pkg/kubelet/metrics/metrics.go, pkg/kubelet/kuberuntime/instrumented_services.go
@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-/// The families.
+/// The metric families.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     calls: IntCounterVec,
@@ -24,7 +24,7 @@ impl Metrics {
     /// Registers the families.
     ///
     /// # Errors
-    /// When one of the names is taken in this registry.
+    /// A name is already registered.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let by_operation = ["operation_type"];
         let by_handler = ["runtime_handler"];

@@ -1,9 +1,9 @@
-//! From the runtime's answers to what was observed.
+//! Converts CRI status messages into observed sandboxes and containers.
 //!
 //! In:    `PodSandboxStatus`, `ContainerStatus` with its verbose information
 //! Out:   `ObservedSandbox`, `ObservedContainer`
 //! Calls: act/observe/pleg.rs
-//! Holds: nothing is guessed: what the runtime does not say is absent
+//! Holds: nothing is guessed: a field that the runtime does not report is absent
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_sandbox.go, kuberuntime_container.go (toKubeContainerStatus)
 
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ use kubelet_model::observed::{
 };
 use serde::Deserialize;
 
-/// What a container status says beyond the container itself.
+/// A container's status with data that is not part of the observed container.
 #[derive(Clone, Debug)]
 pub struct ContainerDetail {
     /// The container.
     pub container: ObservedContainer,
-    /// `FallbackToLogsOnError` asked for.
+    /// Whether the termination message falls back to the log (`FallbackToLogsOnError`).
     pub message_from_logs: bool,
 }
 
-/// A sandbox as inspected.
+/// An inspected sandbox.
 pub fn sandbox_of_status(status: &cri::PodSandboxStatus) -> ObservedSandbox {
     let network = status
         .linux
@@ -57,7 +57,7 @@ pub fn sandbox_of_status(status: &cri::PodSandboxStatus) -> ObservedSandbox {
     }
 }
 
-/// A container as inspected. `sandbox` is taken from the verbose information where it says so, else as handed in.
+/// An inspected container. `sandbox` comes from the verbose information, or from the argument if it is missing there.
 pub fn container_of_status(
     status: &cri::ContainerStatus,
     info: &BTreeMap<String, String>,
@@ -139,12 +139,12 @@ fn container_state(status: &cri::ContainerStatus) -> ContainerState {
     }
 }
 
-/// Nanoseconds since the epoch; what does not fit is the epoch.
+/// Nanoseconds since the epoch; an invalid value becomes the epoch.
 fn nanos(since_epoch: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(since_epoch)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The two facts that containerd's verbose information is asked for.
+/// The two fields that are read from containerd's verbose information.
 #[derive(Debug, Default, Deserialize)]
 struct VerboseInfo {
     #[serde(rename = "sandboxID")]

@@ -1,9 +1,9 @@
-//! Network addresses of the machine: which interface has which, and where the default routes lead.
+//! Network addresses of the machine, and the interfaces of its default routes.
 //!
 //! In:    the kernel's list of interfaces; `/proc/net/route`, `/proc/net/ipv6_route`, `/etc/hosts` below a root
-//! Out:   [`InterfaceAddress`]es in the kernel's order, names of the interfaces of default routes, addresses of a name
+//! Out:   [`InterfaceAddress`]es in the kernel's order, the interfaces of default routes, the addresses of a name
 //! Calls: act/node/node_facts.rs, once at start
-//! Holds: no name server is asked; a stand-in root has no interfaces
+//! Holds: no DNS queries; a stand-in root has no interfaces
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/net/interface.go
 
 use std::io;
@@ -14,22 +14,22 @@ use nix::net::if_::InterfaceFlags;
 use crate::HostRoot;
 use crate::files::read_text_bounded;
 
-/// One address of one interface.
+/// One address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// Kernel name.
+    /// The interface's name.
     pub interface: String,
     /// The address.
     pub address: IpAddr,
     /// Whether the interface is up.
     pub is_up: bool,
-    /// Loopback or point-to-point: leads to no network of the node.
+    /// Loopback or point-to-point: does not lead to a network of the node.
     pub is_local_link: bool,
-    /// Loopback.
+    /// Whether it is the loopback interface.
     pub is_loopback: bool,
 }
 
-/// Interfaces of default routes, best first, by family.
+/// The interfaces of default routes, best first, by address family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DefaultRoutes {
     /// IPv4.
@@ -38,10 +38,10 @@ pub struct DefaultRoutes {
     pub v6: Vec<String>,
 }
 
-/// Addresses of all interfaces; none below a stand-in.
+/// The addresses of all interfaces; none below a stand-in root.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn interface_addresses(root: &HostRoot) -> io::Result<Vec<InterfaceAddress>> {
     if root.is_stand_in() {
         return Ok(Vec::new());
@@ -65,7 +65,7 @@ pub fn interface_addresses(root: &HostRoot) -> io::Result<Vec<InterfaceAddress>>
         .collect())
 }
 
-/// Default routes; `None` where the kernel has no routing table to read.
+/// The default routes; `None` if the kernel has no routing table.
 pub fn default_routes(root: &HostRoot) -> Option<DefaultRoutes> {
     let read = |path| read_text_bounded(&root.join(path), 1 << 20);
     let v4 = read("/proc/net/route").ok()?;
@@ -83,7 +83,8 @@ fn v4_default(line: &str) -> Option<String> {
     (fields.next()? == "00000000").then(|| interface.to_owned())
 }
 
-/// `destination prefix source prefix gateway metric references uses flags interface`. Without a gateway it is loopback's.
+/// `destination prefix source prefix gateway metric references uses flags interface`. An entry without a gateway belongs to
+/// loopback.
 fn v6_default(line: &str) -> Option<String> {
     const NOWHERE: &str = "00000000000000000000000000000000";
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -93,7 +94,7 @@ fn v6_default(line: &str) -> Option<String> {
     (*destination == NOWHERE && *gateway != NOWHERE).then(|| (*interface).to_owned())
 }
 
-/// Addresses that `/etc/hosts` has for a name, in the order of the file.
+/// The addresses of a name in `/etc/hosts`, in the order of the file.
 pub fn addresses_in_hosts_file(root: &HostRoot, name: &str) -> Vec<IpAddr> {
     let text = read_text_bounded(&root.join("/etc/hosts"), 1 << 20).unwrap_or_default();
     text.lines()
@@ -108,7 +109,7 @@ pub fn addresses_in_hosts_file(root: &HostRoot, name: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// What Go calls a global unicast address: private ones too, but no loopback, link-local, multicast or broadcast.
+/// A global unicast address in Go's sense: includes private addresses, excludes loopback, link-local, multicast and broadcast.
 pub fn is_global_unicast(address: IpAddr) -> bool {
     !address.is_unspecified()
         && !address.is_loopback()

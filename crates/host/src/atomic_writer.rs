@@ -1,13 +1,13 @@
-//! The files of a volume on disk, replaced all at once.
+//! Writes the files of a volume, all at once.
 //!
 //! In:    the volume's directory, its payload, the time
-//! Out:   the directory shows exactly the payload, or the old files and [`PayloadError`]
+//! Out:   the directory has exactly the payload, or the old files and [`PayloadError`]
 //! Calls: the work of volumes, when a volume is set up and when its content changes
-//! Holds: whoever reads through `..data` sees the old files or the new, never a mixture, wherever a write was cut off;
-//!        an equal payload writes nothing; every call goes through descriptors and follows no symbolic link; what an earlier
-//!        write left behind is taken over or removed
-//! Upstream: pkg/volume/util/atomic_writer.go; differences: a `..data_tmp`, a link or a directory that a cut-off write left
-//!           does not fail or stay; links that point elsewhere are replaced
+//! Holds: a reader through `..data` sees either the old files or the new ones, never a mixture, wherever a write is
+//!        interrupted; an equal payload writes nothing; every call uses descriptors and follows no symbolic link; leftovers of
+//!        an interrupted write are reused or removed
+//! Upstream: pkg/volume/util/atomic_writer.go; differences: a `..data_tmp`, a link or a directory of an interrupted write
+//!           causes no error and is cleaned up; links that point elsewhere are replaced
 //!
 //! ```text
 //! VOLUME/..2026_11_23_08_44_03.1188185839/  the files
@@ -40,37 +40,37 @@ const NEW_DATA: &str = "..data_tmp";
 const NEW_LINK: &str = "..link_tmp";
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATH: usize = 4096;
-/// Names that may be taken already before a new directory is given up.
+/// Taken names that are tried before a new directory fails.
 const MOST_TRIES: u32 = 1000;
 
-/// A payload cannot be put in place.
+/// Why a payload could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
-    /// A path is not one that may be written. The text is upstream's.
+    /// An invalid path. The text is upstream's.
     #[error("invalid path: {0}")]
     Path(String),
-    /// A system call failed. The old files are in place.
+    /// A system call failed. The old files are unchanged.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// The files were as they should be.
+    /// The files were up to date.
     Nothing,
     /// The files were replaced.
     All,
 }
 
-/// Called between two changes of the disk; an error ends the write as the end of the process would. Tests only.
+/// Called between two changes of the disk; an error stops the write as a crash would. Tests only.
 type Cut<'a> = &'a mut dyn FnMut() -> Result<(), FileError>;
 
-/// Puts `payload` in place below `target`, which must exist. `set_permissions` runs when the new files stand and before
-/// anyone can see them.
+/// Writes `payload` below `target`, which must exist. `set_permissions` runs after the new files are written and before they
+/// become visible.
 ///
 /// # Errors
-/// What is visible then is the old payload, whole, or the new one.
+/// Either the old payload or the new one is visible, complete.
 pub fn write_payload(
     target: &Path,
     payload: &Payload,
@@ -112,7 +112,7 @@ fn write_cut(
     })
 }
 
-/// Paths as Go's `filepath.Clean` leaves them, all of them allowed.
+/// The paths after Go's `filepath.Clean`, all of them valid.
 fn clean_paths(payload: &Payload) -> Result<BTreeMap<String, &PayloadFile>, PayloadError> {
     payload
         .iter()
@@ -130,7 +130,7 @@ fn clean_paths(payload: &Payload) -> Result<BTreeMap<String, &PayloadFile>, Payl
         .collect()
 }
 
-/// Refuses what upstream's `validatePath` refuses, in its words.
+/// Refuses invalid paths as upstream's `validatePath`, in its words.
 fn check_path(path: &str) -> Result<(), PayloadError> {
     let refuse = |text: String| Err(PayloadError::Path(text));
     if path.is_empty() {
@@ -160,12 +160,12 @@ fn check_path(path: &str) -> Result<(), PayloadError> {
     Ok(())
 }
 
-/// First part of a path.
+/// The first component of a path.
 fn first_part(path: &str) -> &str {
     path.split_once('/').map_or(path, |(first, _)| first)
 }
 
-/// Whether a name is one of ours for a directory with files: `..`, the time, a number.
+/// Whether a name has the form of our data directories: `..`, the time, a number.
 fn is_data_directory(name: &[u8]) -> bool {
     name.strip_prefix(b"..").is_some_and(|rest| {
         rest.first().is_some_and(u8::is_ascii_digit)
@@ -175,7 +175,7 @@ fn is_data_directory(name: &[u8]) -> bool {
     })
 }
 
-/// The directory of a volume, held open.
+/// The open directory of a volume.
 struct Volume<'a> {
     path: &'a Path,
     fd: OwnedFd,
@@ -198,12 +198,12 @@ impl<'a> Volume<'a> {
         move |errno| FileError::new(operation, &path, errno)
     }
 
-    /// What a name links to; `None` when it is absent or no link.
+    /// The target of a link; `None` if it does not exist or is not a link.
     fn link(&self, name: &str) -> Option<CString> {
         rustix::fs::readlinkat(&self.fd, name, Vec::new()).ok()
     }
 
-    /// Name of the directory with the files that are shown now; `None` also for a link that no write of ours made.
+    /// The name of the directory that is visible now; `None` also for a link that was not made here.
     fn current(&self) -> Option<String> {
         let to = self.link(DATA)?;
         is_data_directory(to.to_bytes())
@@ -219,7 +219,7 @@ impl<'a> Volume<'a> {
         let mut present = BTreeSet::new();
         match list_files(&directory, &mut present) {
             Ok(()) => {}
-            // More or deeper than any payload is.
+            // More files or a deeper path than any payload has.
             Err(Errno::TOOBIG | Errno::NAMETOOLONG) => return Ok(false),
             Err(errno) => return Err(self.error("read", name)(errno)),
         }
@@ -234,7 +234,7 @@ impl<'a> Volume<'a> {
         Ok(true)
     }
 
-    /// Makes a directory under a name that is free.
+    /// Creates a directory with an unused name.
     fn make_directory(&self, now: Timestamp) -> Result<String, FileError> {
         let time = now.strftime("%Y_%m_%d_%H_%M_%S");
         let seed = self.path.as_os_str().as_bytes();
@@ -249,7 +249,7 @@ impl<'a> Volume<'a> {
                 Ok(()) => {
                     let made = open_directory(self.fd.as_fd(), &name)
                         .map_err(self.error("open", &name))?;
-                    // Everyone may pass, whatever the umask.
+                    // World-searchable, regardless of the umask.
                     rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))
                         .map_err(self.error("set the mode of", &name))?;
                     return Ok(name);
@@ -275,13 +275,13 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Shows the directory's files instead of what is shown now.
+    /// Makes the directory's files visible instead of the current ones.
     fn switch_to(&self, name: &str, cut: Cut<'_>) -> Result<(), FileError> {
         self.clear(NEW_DATA)?;
         rustix::fs::symlinkat(name, &self.fd, NEW_DATA).map_err(self.error("link", NEW_DATA))?;
         cut()?;
         match rustix::fs::renameat(&self.fd, NEW_DATA, &self.fd, DATA) {
-            // A directory is in the way, which no write of ours makes.
+            // A directory is in the way, which was not made here.
             Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => {
                 self.clear(DATA)?;
                 rustix::fs::renameat(&self.fd, NEW_DATA, &self.fd, DATA)
@@ -291,7 +291,8 @@ impl<'a> Volume<'a> {
         .map_err(self.error("rename to", DATA))
     }
 
-    /// Links for first parts that have none. What else stands there stays: it may be the mount point of another volume.
+    /// Creates missing links for first components. Anything else with that name stays: it may be the mount point of another
+    /// volume.
     fn make_links(
         &self,
         files: &BTreeMap<String, &PayloadFile>,
@@ -322,7 +323,7 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Removes links of ours to nothing, and directories with files that are not shown.
+    /// Removes our links that lead nowhere, and data directories that are not visible.
     fn remove_leftovers(
         &self,
         files: &BTreeMap<String, &PayloadFile>,
@@ -365,7 +366,7 @@ fn open_directory(below: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Names in a directory, without itself and its parent.
+/// The names in a directory, without `.` and `..`.
 fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut found = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -377,11 +378,11 @@ fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(found)
 }
 
-/// Most names that are read of a directory with files: more than the largest payload has.
+/// The most names that are read in a directory: more than the largest payload has.
 const MOST_NAMES: usize = 1 << 20;
 
-/// Paths of everything but directories; an empty directory counts as a path, too: no payload has one. The way down is a list,
-/// not the stack, and one directory is open at a time, however deep or wide somebody made it.
+/// The paths of everything but directories. An empty directory counts as a path, since no payload has one. The walk keeps its
+/// position in a list, not on the stack, with one open directory at a time, however deep or wide the tree is.
 fn list_files(directory: &OwnedFd, found: &mut BTreeSet<String>) -> Result<(), Errno> {
     let mut to_read = vec![String::new()];
     let mut read = 0;
@@ -403,7 +404,7 @@ fn list_files(directory: &OwnedFd, found: &mut BTreeSet<String>) -> Result<(), E
             } else {
                 format!("{above}/{name}")
             };
-            // Longer than any path may be: not ours.
+            // Longer than any path can be: not ours.
             if path.len() <= LONGEST_PATH && open_directory(opened.as_fd(), &name).is_ok() {
                 to_read.push(path);
             } else {
@@ -416,7 +417,7 @@ fn list_files(directory: &OwnedFd, found: &mut BTreeSet<String>) -> Result<(), E
 
 fn has_content(directory: &OwnedFd, path: &str, content: &[u8]) -> Result<bool, Errno> {
     let Ok(opened) = open_file_in(directory, Path::new(path)) else {
-        // A link, a socket, another file system: not what was written.
+        // A link, a socket, another file system: not written by us.
         return Ok(false);
     };
     let stat = rustix::fs::fstat(&opened)?;

@@ -1,12 +1,12 @@
-//! Files that a container can touch or a user can write: opened below a directory, without links, and only if they are files.
+//! Opens files that a container can change or a user can write: below a directory, without following links, regular files only.
 //!
-//! In:    a directory, a path below it; how much is wanted
-//! Out:   an opened regular file, or at most so many of its bytes
+//! In:    a directory, a path below it; how many bytes are wanted
+//! Out:   an open regular file, or at most so many of its bytes
 //! Calls: files, log_file, sub_path, remove, usage; act/observe/termination_message
-//! Holds: the directory is found by the administrator's path, which may have links; below it no link is followed and no `..` leads
-//!        out, whoever swaps what meanwhile; a FIFO, a socket or a device is looked at but never opened, so nothing is waited
-//!        for and no device does anything; no read takes more memory than its limit
-//! Upstream: none (there os.Open follows links and waits for FIFOs)
+//! Holds: the path of the directory comes from the administrator and may contain links; below it no link is followed and no
+//!        `..` leads out, even if another process swaps entries meanwhile; a FIFO, a socket or a device is inspected but never
+//!        opened, so no open blocks and no device is triggered; no read takes more memory than its limit
+//! Upstream: none (there os.Open follows links and blocks on FIFOs)
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -23,27 +23,27 @@ use rustix::io::Errno;
 #[cfg(test)]
 mod tests;
 
-/// How often one file is opened at most.
+/// The most attempts to open one file.
 const TRIES: usize = 32;
-/// How many links one path may have on its way, as the kernel has it.
+/// The most links in one path, as in the kernel.
 const LINKS: usize = 40;
 
-/// Kernels before 5.6, and filters of system calls that are as old, do not have `openat2`.
+/// Set if `openat2` does not exist: kernels before 5.6, and seccomp filters of that age.
 static IS_MISSING: AtomicBool = AtomicBool::new(false);
 
-/// Whether another file system on the way is entered.
+/// Whether another file system below the directory is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounts {
-    /// It ends the way: EXDEV.
+    /// It is not: EXDEV.
     Refused,
-    /// It is passed.
+    /// It is.
     Passed,
 }
 
-/// Opens what `relative` names below the directory `base`: no `..` out of it, no link.
+/// Opens `relative` below the directory `base`, without following links and without leaving the directory by `..`.
 ///
 /// # Errors
-/// ELOOP for a link, EXDEV for a way out or for a mount that is refused.
+/// ELOOP for a link, EXDEV for a path that leads out, or for a mount that is refused.
 pub fn open_below(
     base: &impl AsFd,
     relative: &Path,
@@ -68,8 +68,8 @@ pub fn open_below(
     }
 }
 
-/// Opens, again when a rename somewhere on the machine made the kernel unsure and it asks for that: at most [`TRIES`] times, because
-/// whoever can rename in a volume can make it ask for ever.
+/// Repeats an open while the kernel asks for it (EAGAIN), because a rename somewhere made the result uncertain. At most
+/// [`TRIES`] times, since a process that can rename in a volume could cause that for ever.
 pub(crate) fn try_again<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 1..TRIES {
         match open() {
@@ -80,7 +80,7 @@ pub(crate) fn try_again<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result
     open()
 }
 
-/// A link at the very end is looked at, not followed, when nothing but a look was asked for.
+/// `O_PATH` opens a link itself at the end of a path; that is refused.
 fn refuse_link(found: OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     let is_link = flags.contains(OFlags::PATH)
         && FileType::from_raw_mode(fstat(&found)?.st_mode).is_symlink();
@@ -90,7 +90,7 @@ fn refuse_link(found: OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(found)
 }
 
-/// As [`open_below`], part by part.
+/// As [`open_below`], component by component.
 fn walk(base: &impl AsFd, relative: &Path, flags: OFlags, mounts: Mounts) -> io::Result<OwnedFd> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = openat(base, ".", directory, Mode::empty())?;
@@ -108,7 +108,7 @@ fn walk(base: &impl AsFd, relative: &Path, flags: OFlags, mounts: Mounts) -> io:
             }
         };
         let is_last = parts.peek().is_none();
-        // Looked at before anything else is done with it.
+        // Inspected before it is opened.
         let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = openat(&at, name, look, Mode::empty())?;
         let stat = fstat(&found)?;
@@ -125,37 +125,37 @@ fn walk(base: &impl AsFd, relative: &Path, flags: OFlags, mounts: Mounts) -> io:
     Ok(at)
 }
 
-/// What a path leads to below a directory.
+/// The target of a path below a directory.
 #[derive(Debug)]
 pub struct Found {
-    /// The longest part of the way that is there, only looked at (`O_PATH`).
+    /// The longest existing part of the path, opened with `O_PATH` only.
     pub at: OwnedFd,
-    /// What is missing behind it; empty when all is there.
+    /// The missing rest; empty if the whole path exists.
     pub missing: PathBuf,
 }
 
-/// Why a path leads nowhere.
+/// Why a path has no target.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
-    /// A link or a `..` leads out of the directory. `is_end`: it is the path's last part.
+    /// A link or a `..` leads out of the directory. `is_end`: it is the last component of the path.
     #[error("it leads out of the directory")]
     Outside {
-        /// Nothing of the path is behind the part that leads out.
+        /// Whether no component of the path follows.
         is_end: bool,
     },
-    /// Another file system is on the way, and is not entered.
-    #[error("another file system is on the way")]
+    /// Another file system is in the path, and it is not entered.
+    #[error("another file system is in the path")]
     Foreign,
-    /// A link leads to what is not there.
-    #[error("a link leads to what is not there")]
+    /// A link has no target.
+    #[error("a symbolic link has no target")]
     Dangling,
-    /// A system call's.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Finds what `relative` names below `base`, which has these paths. Links are followed as long as they stay below it, each read and
-/// resolved here: nothing outside of it is ever touched, and with [`Mounts::Refused`] no other file system.
+/// Finds the target of `relative` below `base`, which has these paths. Links are followed as long as they stay below it; each
+/// one is read and resolved here, so nothing outside is ever accessed, and with [`Mounts::Refused`] no other file system.
 ///
 /// # Errors
 /// [`NotFound`].
@@ -166,7 +166,7 @@ pub fn find_below(
     mounts: Mounts,
 ) -> Result<Found, NotFound> {
     let mut way = Vec::new();
-    // Parts to go, and whether each is of the path itself or of a link on it.
+    // The remaining components, and whether each belongs to the path itself or to a link in it.
     let mut left: VecDeque<(OsString, bool)> = VecDeque::new();
     put_before(&mut left, relative, true);
     let mut links = 0;
@@ -229,7 +229,7 @@ fn put_before(left: &mut VecDeque<(OsString, bool)>, path: &Path, is_own: bool) 
     }
 }
 
-/// Looks at one name in a directory: a link is seen, not followed.
+/// Inspects one name in a directory; a link is not followed.
 fn look_at(at: &OwnedFd, name: &OsStr, mounts: Mounts) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if !IS_MISSING.load(Ordering::Relaxed) {
@@ -249,10 +249,10 @@ fn look_at(at: &OwnedFd, name: &OsStr, mounts: Mounts) -> Result<OwnedFd, Errno>
     Ok(found)
 }
 
-/// The path by which the kernel knows what is open.
+/// The kernel's path of an open file.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/thread-self/fd/{}", opened.as_raw_fd()))
 }
@@ -260,13 +260,13 @@ pub fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
 /// Opens the regular file `relative` below `directory` for reading.
 ///
 /// # Errors
-/// ELOOP for a link, EXDEV for a way out or another file system, EINVAL for what is no regular file.
+/// ELOOP for a link, EXDEV for a path that leads out or to another file system, EINVAL for anything but a regular file.
 pub fn open_file(directory: &Path, relative: &Path) -> io::Result<File> {
     let directory = open_directory(directory)?;
     open_file_in(&directory, relative)
 }
 
-/// As [`open_file`], below a directory that is open.
+/// As [`open_file`], below an open directory.
 ///
 /// # Errors
 /// As [`open_file`].
@@ -275,7 +275,7 @@ pub fn open_file_in(directory: &impl AsFd, relative: &Path) -> io::Result<File> 
     open_found(&found)
 }
 
-/// The directory that a path of the administrator names, links and all.
+/// Opens a directory by the administrator's path, following links.
 ///
 /// # Errors
 /// ENOENT; ENOTDIR.
@@ -284,7 +284,7 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, flags, Mode::empty())?)
 }
 
-/// Opens for reading what was only looked at so far (`O_PATH`), if it is a regular file.
+/// Opens for reading what was opened with `O_PATH`, if it is a regular file.
 ///
 /// # Errors
 /// EINVAL for anything else.
@@ -292,25 +292,26 @@ pub fn open_found(found: &OwnedFd) -> io::Result<File> {
     if !FileType::from_raw_mode(fstat(found)?.st_mode).is_file() {
         return Err(Errno::INVAL.into());
     }
-    // The kernel's own link to what was found: no path is walked again. Somebody's lease on the file must not be waited for.
+    // The kernel's link to the open file: the path is not resolved again. O_NONBLOCK, so that another process's lease on the
+    // file does not block.
     let link = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(openat(CWD, link.as_str(), flags, Mode::empty())?.into())
 }
 
-/// Opens the regular file at a path of the administrator, which may be a link.
+/// Opens a regular file by the administrator's path, which may be a link.
 ///
 /// # Errors
-/// ENOENT; EINVAL for what is no regular file.
+/// ENOENT; EINVAL for anything but a regular file.
 pub fn open_by_path(path: &Path) -> io::Result<File> {
     let found = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     open_found(&found)
 }
 
-/// The begin of a file, at most `limit` bytes, and whether there is more.
+/// The first bytes of a file, at most `limit`, and whether there are more.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn head_of(file: File, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let mut content = Vec::new();
     file.take(limit.saturating_add(1))
@@ -321,10 +322,10 @@ pub fn head_of(file: File, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     Ok((content, is_cut))
 }
 
-/// The end of a file, at most `limit` bytes, and whether there is something before it.
+/// The last bytes of a file, at most `limit`, and whether there are more before them.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn tail_of(mut file: File, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;

@@ -1,12 +1,12 @@
-//! The one way into calls that may hang: own threads with a deadline, or inline under simulation.
+//! Runs calls that may hang: on threads with a deadline, or inline in simulations.
 //!
-//! In:    a closure, its deadline, a word what it does, and what it is about
-//! Out:   its result, or [`Overdue`] when the deadline passed first or an earlier call still hangs; how each lane stands
-//! Calls: every acting task that touches a disk, a mount or a cgroup
-//! Holds: an overdue call is abandoned, never awaited, not even when the process stops (tokio's own blocking pool
-//!        would wait for it), and counted once; a call that had not begun by its deadline never begins; the threads of
-//!        each lane are bounded, so that dead mounts cost at most that many and no other lane; while a call about
-//!        something hangs no second one is made about it; a lane whose threads all hang refuses at once
+//! In:    a closure, its deadline, a description, and its subject
+//! Out:   its result, or [`Overdue`] if the deadline passed or an earlier call hangs; the state of each lane
+//! Calls: every task that accesses a disk, a mount or a cgroup
+//! Holds: an overdue call is abandoned, never awaited, not even when the process stops (tokio's own blocking pool would wait
+//!        for it), and counted once; a call that has not begun by its deadline never begins; each lane has a limited number of
+//!        threads, so that dead mounts cost at most that many and no other lane; while a call about a subject hangs, no second
+//!        call about it is made; if all threads of a lane hang, it refuses calls at once
 //! Upstream: none (the Go kubelet blocks a goroutine and its thread)
 
 mod lane;
@@ -19,57 +19,57 @@ use jiff::Timestamp;
 
 use lane::Threads;
 
-/// A blocking call did not give a result in time, or at all.
+/// Why a blocking call gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Overdue {
-    /// It runs on in its thread; what it does may still happen.
+    /// The deadline passed. The call goes on in its thread, and may still take effect.
     #[error("{what} has not returned within {deadline:?} and is abandoned")]
     Abandoned {
-        /// What the call does, and about what.
+        /// The description of the call and its subject.
         what: String,
-        /// How long it was waited for.
+        /// The deadline.
         deadline: Duration,
     },
-    /// An earlier call about the same was abandoned and has not returned; this one did nothing and never will.
-    #[error("{hung} has not returned since {since}; nothing is tried before it does")]
+    /// An earlier call about the same subject was abandoned and has not returned. This call did nothing and never will.
+    #[error("{hung} has not returned since {since}; no further call is made until it does")]
     Hangs {
-        /// The call that hangs, and about what.
+        /// The description of the hung call and its subject.
         hung: String,
         /// When it began.
         since: Timestamp,
     },
-    /// All threads were taken by other calls; it did nothing and never will.
+    /// All threads were busy with other calls. This call did nothing and never will.
     #[error("{what} found no free thread: {abandoned} abandoned calls hold threads{holders}")]
     NotStarted {
-        /// What the call does, and about what.
+        /// The description of the call and its subject.
         what: String,
-        /// Abandoned calls that still hold a thread.
+        /// The number of abandoned calls that still hold a thread.
         abandoned: usize,
-        /// The oldest of them, for people; empty when there is none.
+        /// The oldest of them, for people; empty if there is none.
         holders: String,
     },
-    /// The call panicked; the panic's text went to the panic hook.
+    /// The call panicked; the panic hook has reported the text.
     #[error("{what} panicked")]
     Panicked {
-        /// What the call does, and about what.
+        /// The description of the call and its subject.
         what: String,
     },
 }
 
-/// Calls of one kind, with threads of their own: what hangs in one lane holds up no other.
+/// A group of calls with threads of their own: a call that hangs in one lane does not delay another lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Manifests.
+    /// Manifest files.
     Sources,
-    /// What takes pods down, and all of cgroups.
+    /// Removal of pods' files, and all cgroup operations.
     Removals,
-    /// Directories of pods in the node's own root directory, and its journal.
+    /// Pod directories in the node's own root directory, and the journal.
     Pods,
-    /// Paths that pods bring along, wherever on the node they lie: any file system may be behind them.
+    /// Host paths of pods, wherever they are: any file system may be behind them.
     HostPaths,
-    /// What statuses, pulls and figures read.
+    /// Reads for statuses, image pulls and metrics.
     Reads,
-    /// The look whether the root directory answers at all.
+    /// The check whether the root directory responds.
     Probe,
 }
 
@@ -83,7 +83,7 @@ impl Lane {
         Self::Probe,
     ];
 
-    /// For people.
+    /// The name, for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sources => "sources",
@@ -95,7 +95,7 @@ impl Lane {
         }
     }
 
-    /// How many threads it has at most. Host paths have many: each pod's may hang by itself.
+    /// The number of threads. Host paths have many, since each pod's path may hang on its own.
     fn width(self) -> usize {
         match self {
             Self::Sources => 4,
@@ -113,19 +113,19 @@ impl fmt::Display for Lane {
     }
 }
 
-/// What a call is about. While a call with this key hangs, no other one is made.
+/// The subject of a call. While a call with this key hangs, no other call with it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct About {
-    /// What must not be touched twice: a pod, or a pod and its volume.
+    /// What must not be accessed twice: a pod, or a pod and its volume.
     pub key: String,
-    /// The same for people.
+    /// The same, for people.
     pub text: String,
-    /// Where the file system is mounted that the call goes to, if that is known: few calls go to one at a time.
+    /// The mount point of the file system that the call accesses, if known: only a few calls access the same one at a time.
     pub mount: Option<String>,
 }
 
 impl About {
-    /// Something that there is once on the node.
+    /// A subject that exists once per node.
     pub fn the(what: impl Into<String>) -> Self {
         let text = what.into();
         Self {
@@ -136,12 +136,12 @@ impl About {
     }
 }
 
-/// How blocking calls run. Cloning shares the threads.
+/// How blocking calls run. Clones share the threads.
 #[derive(Debug, Clone)]
 pub enum Blocking {
-    /// On own threads (the product), in one lane of them.
+    /// On the threads of one lane (product).
     Threads(Arc<Lanes>, Lane),
-    /// At once, on the caller's thread, without a deadline (simulation: threads would not hold virtual time still).
+    /// At once, on the caller's thread, without a deadline (simulation: threads would not follow virtual time).
     Inline,
 }
 
@@ -150,19 +150,19 @@ pub enum Blocking {
 pub struct Lanes([Arc<Threads>; 6]);
 
 impl Blocking {
-    /// At most `limit` threads in each lane; none runs before it is needed, and idle ones end after ten seconds.
+    /// At most `limit` threads per lane. Threads start on demand; idle ones end after ten seconds.
     pub fn threads(limit: usize) -> Self {
         let lanes = Lane::ALL.map(|_| Threads::new(limit));
         Self::Threads(Arc::new(Lanes(lanes)), Lane::Reads)
     }
 
-    /// As many threads in each lane as it is meant to have.
+    /// The number of threads that each lane is meant to have.
     pub fn lanes() -> Self {
         let lanes = Lane::ALL.map(|lane| Threads::new(lane.width()));
         Self::Threads(Arc::new(Lanes(lanes)), Lane::Reads)
     }
 
-    /// The same threads, for calls of this kind.
+    /// The same threads, for calls of this lane.
     #[must_use]
     pub fn lane(&self, lane: Lane) -> Self {
         match self {
@@ -174,7 +174,7 @@ impl Blocking {
     /// Runs `call` and waits at most `deadline` for it.
     ///
     /// # Errors
-    /// [`Overdue`]; the call's own result, an error too, is the `Ok` value.
+    /// [`Overdue`]. The call's own result, even an error, is the `Ok` value.
     pub async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -184,10 +184,10 @@ impl Blocking {
         self.run_about(About::default(), deadline, what, call).await
     }
 
-    /// The same, unless an earlier call about the same hangs: then it is refused at once.
+    /// The same, but refused at once if an earlier call about the same subject hangs.
     ///
     /// # Errors
-    /// [`Overdue`]; the call's own result, an error too, is the `Ok` value.
+    /// [`Overdue`]. The call's own result, even an error, is the `Ok` value.
     pub async fn run_about<T: Send + 'static>(
         &self,
         about: About,
@@ -207,7 +207,7 @@ impl Blocking {
         }
     }
 
-    /// Figures of this lane; all zero when inline.
+    /// The counters of this lane; all zero if inline.
     pub fn counts(&self) -> BlockingCounts {
         match self {
             Self::Inline => BlockingCounts::default(),
@@ -215,7 +215,7 @@ impl Blocking {
         }
     }
 
-    /// How every lane stands; none when inline.
+    /// The state of every lane; none if inline.
     pub fn standings(&self) -> Vec<Standing> {
         match self {
             Self::Inline => Vec::new(),
@@ -228,7 +228,7 @@ impl Blocking {
 }
 
 impl Lanes {
-    /// Whether a call about the same hangs, in whichever lane.
+    /// Whether a call about the same subject hangs, in any lane.
     fn hangs(&self, about: &About) -> Option<Overdue> {
         self.0.iter().find_map(|threads| threads.hangs(about))
     }
@@ -246,31 +246,32 @@ impl Lanes {
     }
 }
 
-/// What the threads of a lane are doing and did.
+/// The counters of a lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlockingCounts {
-    /// Threads alive.
+    /// Running threads.
     pub threads: usize,
-    /// Threads waiting for a call.
+    /// Threads that wait for a call.
     pub idle: usize,
     /// Calls that wait for a thread.
     pub queued: usize,
-    /// Abandoned calls that have not returned yet.
+    /// Abandoned calls that have not returned.
     pub abandoned: usize,
-    /// Calls that were ever overdue, started or not.
+    /// All calls that were ever overdue, started or not.
     pub overdue_total: u64,
 }
 
-/// How a lane stands.
+/// The state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// Which.
+    /// The lane.
     pub lane: Lane,
-    /// Its figures.
+    /// Its counters.
     pub counts: BlockingCounts,
-    /// Calls that were abandoned and have not returned, the oldest first: what each does, and since when.
+    /// Abandoned calls that have not returned, the oldest first: the description, and when each began.
     pub hung: Vec<(String, Timestamp)>,
-    /// For how long calls have waited for a thread while none began or returned, or all threads have been held by abandoned calls.
+    /// How long calls have waited for a thread without any call beginning or returning, or how long abandoned calls have held
+    /// all threads.
     pub still_for: Option<Duration>,
 }
 

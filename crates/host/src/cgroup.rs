@@ -1,10 +1,10 @@
-//! Cgroups by the cgroupfs driver: one trait, two hierarchies (`cgroup_v1.rs`, `cgroup_v2.rs`).
+//! The cgroupfs driver: one trait, two hierarchies (`cgroup_v1.rs`, `cgroup_v2.rs`).
 //!
-//! In:    paths such as `/kubepods/burstable/pod<uid>` and limits, both worked out by decide/resources/cgroups.rs
+//! In:    paths such as `/kubepods/burstable/pod<uid>` and limits, both computed by decide/resources/cgroups.rs
 //! Out:   directories and control files of the kernel
 //! Calls: act/resources/container_manager and the pod worker, through `Blocking`
-//! Holds: a path never leaves its hierarchy, and the root is never removed; processes are killed by descriptor after
-//!        their membership was read again; under a stand-in root no signal is sent
+//! Holds: a path never leaves its hierarchy, and the root is never removed; processes are killed through pidfds, after their
+//!        membership was read again; under a stand-in root no signal is sent
 //! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go, pod_container_manager_linux.go, helpers_linux.go
 
 pub mod stand_in;
@@ -23,7 +23,7 @@ use crate::cgroup_v1::CgroupV1;
 use crate::cgroup_v2::CgroupV2;
 use crate::mounts::{MountError, mount_table};
 
-/// A cgroup operation failed.
+/// Why a cgroup operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// Neither version is mounted as the kubelet needs it.
@@ -38,7 +38,7 @@ pub enum CgroupError {
     /// A control file or directory could not be used.
     #[error("cannot {operation} {}", path.display())]
     Io {
-        /// What was tried, with the value for a write.
+        /// The operation, with the value of a write.
         operation: String,
         /// The file or directory.
         path: PathBuf,
@@ -46,14 +46,14 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
-    /// The kernel took another value than asked.
+    /// The kernel set another value.
     #[error("{} is {actual} after writing {wanted}", path.display())]
     NotTaken {
         /// The file.
         path: PathBuf,
-        /// What was written.
+        /// The value that was written.
         wanted: String,
-        /// What it reads.
+        /// The value that is read back.
         actual: String,
     },
     /// Controllers could not be enabled.
@@ -61,17 +61,17 @@ pub enum CgroupError {
     MissingControllers {
         /// The cgroup.
         path: String,
-        /// Their names.
+        /// The names of the controllers.
         missing: Vec<String>,
     },
-    /// After five tries there are still processes in it, or the kernel says so.
+    /// After five tries it still has processes, or the kernel still reports it busy.
     #[error("cgroup {path:?} is still in use after {tries} tries, processes: {pids:?}")]
     Busy {
         /// The cgroup.
         path: String,
-        /// How often it was tried.
+        /// The number of tries.
         tries: u32,
-        /// Processes seen last.
+        /// The processes that were found last.
         pids: Vec<u32>,
     },
 }
@@ -91,7 +91,7 @@ impl CgroupError {
     }
 }
 
-/// Which hierarchy the kubelet uses. Hybrid machines count as V1, as upstream has it.
+/// The hierarchy that the kubelet uses. Hybrid machines count as V1, as upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupVersion {
     /// One hierarchy per controller.
@@ -100,88 +100,89 @@ pub enum CgroupVersion {
     V2,
 }
 
-/// What to set; `None` leaves it as it is. Names and units are those of cgroup v1, as in CRI.
+/// The limits to set; `None` leaves a limit unchanged. Names and units are those of cgroup v1, as in CRI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupLimits {
-    /// 2 to 262144. On v2 written as `cpu.weight`, see [`weight_from_shares`].
+    /// 2 to 262144. On v2 converted to `cpu.weight`, see [`weight_from_shares`].
     pub cpu_shares: Option<u64>,
-    /// Microseconds per period; negative for none; 0 counts as not given.
+    /// Microseconds per period; negative for no limit; 0 counts as not given.
     pub cpu_quota_us: Option<i64>,
-    /// Length of the period; 0 counts as not given.
+    /// The period in microseconds; 0 counts as not given.
     pub cpu_period_us: Option<u64>,
-    /// Bytes; negative for none; 0 counts as not given.
+    /// Bytes; negative for no limit; 0 counts as not given.
     pub memory_limit: Option<i64>,
-    /// Negative for none. Quirk: 0 is written as 1 (the systemd driver cannot do 0).
+    /// Negative for no limit. Quirk: 0 is written as 1 (the systemd driver cannot set 0).
     pub pids_max: Option<i64>,
-    /// Bytes by page size (`2MB`, `1GB`). If given, each page size of the host that it leaves out is set to 0.
+    /// Bytes by page size (`2MB`, `1GB`). If given, page sizes of the host that are not listed are set to 0.
     pub hugetlb: Option<BTreeMap<String, u64>>,
-    /// CPUs in list form.
+    /// CPUs in list format.
     pub cpuset_cpus: Option<String>,
-    /// Files of v2 and their content, such as `memory.high`; ignored on v1.
+    /// v2 files and their content, such as `memory.high`; ignored on v1.
     pub unified: BTreeMap<String, String>,
 }
 
-/// The operations that both hierarchies have. All may block.
+/// The operations of both hierarchies. All may block.
 pub trait Cgroups: Debug + Send + Sync {
-    /// Which of the two it is.
+    /// Which of the two versions this is.
     fn version(&self) -> CgroupVersion;
 
-    /// Makes the cgroup and its parents (whatever exists stays) and sets the limits. The list holds limits that
-    /// could not be set though the cgroup stands.
+    /// Creates the cgroup and its parents (existing ones are kept) and sets the limits. The returned list has the limits that
+    /// could not be set although the cgroup exists.
     ///
     /// # Errors
-    /// The cgroup does not stand, or only in some hierarchies; creating again goes on from there.
+    /// The cgroup was not created, or only in some hierarchies; creating it again continues.
     fn create(&self, path: &str, limits: &CgroupLimits) -> Result<Vec<CgroupError>, CgroupError>;
 
-    /// Sets limits of an existing cgroup. All are tried; the list holds those that failed.
+    /// Sets limits of an existing cgroup. All are tried; the returned list has the failures.
     fn update(&self, path: &str, limits: &CgroupLimits) -> Vec<CgroupError>;
 
-    /// Why the cgroup does not exist in full: missing directories (v1) or controllers (v2). Empty when it does.
+    /// What is missing of the cgroup: directories (v1) or controllers (v2). Empty if it is complete.
     fn missing(&self, path: &str) -> Vec<String>;
 
-    /// True when it exists with all that the kubelet needs.
+    /// Whether it exists with all controllers that the kubelet needs.
     fn exists(&self, path: &str) -> bool {
         self.missing(path).is_empty()
     }
 
-    /// Cpu, memory and pids limits as they are now, in the terms of v1.
+    /// The current CPU, memory and pids limits, in terms of v1.
     ///
     /// # Errors
     /// The cgroup, or a controller's file, does not exist.
     fn read_limits(&self, path: &str) -> Result<CgroupLimits, CgroupError>;
 
-    /// Bytes of memory charged to it.
+    /// The memory charged to it, in bytes.
     ///
     /// # Errors
     /// The cgroup does not exist.
     fn read_memory_usage(&self, path: &str) -> Result<u64, CgroupError>;
 
-    /// Processes in it and below it, in all hierarchies, in order. Empty when it does not exist.
+    /// The processes in it and below it, in all hierarchies, sorted. Empty if it does not exist.
     ///
     /// # Errors
-    /// A file cannot be read: then it is not known that there are none.
+    /// A file cannot be read: then it is unknown whether there are processes.
     fn pids(&self, path: &str) -> Result<Vec<u32>, CgroupError>;
 
     /// Moves a process into it, in all hierarchies.
     ///
     /// # Errors
-    /// Some hierarchies may have it already.
+    /// The process may have been moved in some hierarchies.
     fn attach(&self, path: &str, pid: u32) -> Result<(), CgroupError>;
 
-    /// Names of the cgroups right below it, in any hierarchy. Empty when it does not exist.
+    /// The names of its direct children, in any hierarchy. Empty if it does not exist.
     ///
     /// # Errors
     /// A directory cannot be read.
     fn children(&self, path: &str) -> Result<BTreeSet<String>, CgroupError>;
 
-    /// Kills what runs in it (at most five rounds) and removes it with all below. Nothing there is success.
+    /// Kills its processes (at most five rounds) and removes it with all children. A cgroup that does not exist counts as
+    /// removed.
     ///
     /// # Errors
-    /// [`CgroupError::Busy`]; a later call goes on from there.
+    /// [`CgroupError::Busy`]; a later call continues.
     fn remove(&self, path: &str) -> Result<(), CgroupError>;
 }
 
-/// Finds out what is mounted and opens it.
+/// Detects the mounted version and opens it.
 ///
 /// # Errors
 /// [`CgroupError::NotMounted`] or an unreadable mount table.
@@ -192,7 +193,7 @@ pub fn open(root: &HostRoot) -> Result<Arc<dyn Cgroups>, CgroupError> {
     })
 }
 
-/// V2 exactly when `/sys/fs/cgroup` itself is a cgroup2 filesystem.
+/// V2 if and only if `/sys/fs/cgroup` itself is a cgroup2 file system.
 ///
 /// # Errors
 /// `/sys/fs/cgroup` does not exist.
@@ -216,20 +217,20 @@ pub fn version(root: &HostRoot) -> Result<CgroupVersion, CgroupError> {
 
 const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
-/// A pod's cgroup found on the host.
+/// A pod's cgroup that exists on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodCgroup {
-    /// What follows `pod` in its name.
+    /// The part of its name after `pod`.
     pub uid: PodUid,
     /// Its path.
     pub path: String,
 }
 
-/// All pods' cgroups right below the `tiers` (the kubepods cgroup and its `burstable` and `besteffort`), in any
-/// hierarchy, in order of uid.
+/// The cgroups of all pods directly below the `tiers` (the kubepods cgroup with its `burstable` and `besteffort`), in any
+/// hierarchy, sorted by UID.
 ///
 /// # Errors
-/// A tier cannot be read: the list would be too short to act on.
+/// A tier cannot be read: the list would be incomplete.
 pub fn list_pod_cgroups(
     cgroups: &dyn Cgroups,
     tiers: &[&str],
@@ -247,7 +248,7 @@ pub fn list_pod_cgroups(
     Ok(found.into_iter().collect())
 }
 
-/// `cpu.weight` for shares: 2..=262144 to 1..=10000, linear, as the kubelet (not the runtime) converts.
+/// The `cpu.weight` for shares: 2..=262144 to 1..=10000, linear, as the kubelet converts (the runtime does it differently).
 pub fn weight_from_shares(shares: u64) -> u64 {
     if shares >= 262_144 {
         10_000
@@ -256,12 +257,12 @@ pub fn weight_from_shares(shares: u64) -> u64 {
     }
 }
 
-/// The inverse, as the kubelet reads weights back.
+/// The inverse, as the kubelet reads weights.
 pub fn shares_from_weight(weight: u64) -> u64 {
     weight.saturating_sub(1).saturating_mul(262_142) / 9999 + 2
 }
 
-/// Page sizes of the host in cgroup notation (`2MB`, `1GB`), in order of their names in `/sys`.
+/// The huge page sizes of the host in cgroup notation (`2MB`, `1GB`), in the order of their names in `/sys`.
 pub(crate) fn huge_page_sizes(root: &HostRoot) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(root.join("/sys/kernel/mm/hugepages")) else {
         return Vec::new();
@@ -287,7 +288,7 @@ pub(crate) fn huge_page_sizes(root: &HostRoot) -> Vec<String> {
     sizes.into_iter().map(unit).collect()
 }
 
-/// What to write for each page size: what is asked for, and 0 for the host's others.
+/// The value for each page size: the requested one, and 0 for all others of the host.
 pub(crate) fn huge_page_limits(
     asked: &BTreeMap<String, u64>,
     host: &[String],
@@ -297,7 +298,7 @@ pub(crate) fn huge_page_limits(
     limits
 }
 
-/// The text of a limit where any negative number means none.
+/// The text of a limit for which negative numbers mean no limit.
 pub(crate) fn pids_text(limit: i64) -> String {
     match limit {
         0 => "1".to_owned(),

@@ -1,10 +1,10 @@
-//! Cgroup v1: the same path in the hierarchy of each controller.
+//! Cgroup v1: the same path in the hierarchy of every controller.
 //!
 //! In:    a path and limits
 //! Out:   directories in every mounted controller, `cpu.shares`, `cpu.cfs_*`, `memory.*`, `pids.max`, `hugetlb.*`
 //! Calls: through the trait `Cgroups`
-//! Holds: controllers mounted together (cpu,cpuacct) are one tree; a cpuset has CPUs and memory nodes before any
-//!        process can enter it; a cgroup exists only if it does in each controller that the kubelet needs
+//! Holds: controllers that are mounted together (cpu,cpuacct) are one tree; a cpuset has CPUs and memory nodes before any
+//!        process can enter it; a cgroup exists only if it exists for every controller that the kubelet needs
 //! Upstream: pkg/kubelet/cm/cgroup_v1_manager_linux.go, vendor/github.com/opencontainers/cgroups/fs
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use crate::cgroup::{
 };
 use crate::mounts::mount_table;
 
-/// Controllers in which cgroups are made, where they are mounted.
+/// Controllers in which cgroups are created, if they are mounted.
 const KNOWN: [&str; 15] = [
     "blkio",
     "cpu",
@@ -36,7 +36,7 @@ const KNOWN: [&str; 15] = [
     "rdma",
     "systemd",
 ];
-/// Controllers that decide whether a cgroup exists, where they are mounted.
+/// Controllers that must have a cgroup for it to exist, if they are mounted.
 const NEEDED: [&str; 7] = [
     "cpu", "cpuacct", "cpuset", "hugetlb", "memory", "pids", "systemd",
 ];
@@ -48,17 +48,17 @@ pub struct CgroupV1 {
     controllers: BTreeMap<String, Tree>,
     /// Each hierarchy once.
     trees: Vec<Tree>,
-    /// The same, and on a hybrid host the unified hierarchy: runtimes make their cgroups there too, so what we remove or
-    /// look for may be there.
+    /// The same, and on a hybrid host the unified hierarchy: runtimes create cgroups there too, so cgroups are removed and
+    /// looked up there as well.
     everywhere: Vec<Tree>,
     huge_pages: Vec<String>,
 }
 
 impl CgroupV1 {
-    /// Reads the mounts of this moment.
+    /// Reads the current mounts.
     ///
     /// # Errors
-    /// [`CgroupError::NotMounted`] without cpu, cpuacct, cpuset or memory, as upstream's validation.
+    /// [`CgroupError::NotMounted`] without cpu, cpuacct, cpuset or memory, as in upstream's validation.
     pub fn open(root: &HostRoot) -> Result<Self, CgroupError> {
         let mut controllers = BTreeMap::new();
         for mount in mount_table(root)?
@@ -114,7 +114,7 @@ impl CgroupV1 {
         let directory = tree.directory(path)?;
         if let Some(shares) = limits.cpu_shares.filter(|shares| *shares != 0) {
             tree.write(&directory, "cpu.shares", &shares.to_string())?;
-            // Out of range the kernel takes its own bound without a word.
+            // The kernel silently clamps a value that is out of range.
             let actual = tree.read(&directory, "cpu.shares")?;
             if actual != shares.to_string() {
                 let (path, wanted) = (directory.join("cpu.shares"), shares.to_string());
@@ -136,7 +136,7 @@ impl CgroupV1 {
         let mut is_period_late = false;
         if let Some(period) = &period {
             match tree.write(&directory, "cpu.cfs_period_us", period) {
-                // Old quota over new period may be more than the parent has; it fits after the new quota.
+                // The old quota with the new period may exceed the parent's; it fits after the new quota is set.
                 Err(CgroupError::Io { source, .. })
                     if source.kind() == ErrorKind::InvalidInput && quota.is_some() =>
                 {
@@ -162,7 +162,7 @@ impl CgroupV1 {
         let directory = tree.directory(path)?;
         let swap = "memory.memsw.limit_in_bytes";
         if limit < 0 {
-            // Memory with swap is never less than memory: it goes first.
+            // Memory with swap is never less than memory, so it is written first.
             if directory.join(swap).exists() {
                 tree.write(&directory, swap, "-1")?;
             }
@@ -202,7 +202,7 @@ impl CgroupV1 {
     }
 }
 
-/// A new cpuset is empty, and no process may enter an empty one: copy the parent's.
+/// A new cpuset is empty, and no process may enter an empty one: copies the parent's.
 fn fill_cpuset(tree: &Tree, parent: &Path, directory: &Path) -> Result<(), CgroupError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if tree.read(directory, file)?.is_empty() {

@@ -3,7 +3,7 @@
 //! In:    a path and limits
 //! Out:   a directory with its controllers enabled, `cpu.weight`, `cpu.max`, `memory.max`, `pids.max`, `hugetlb.*.max`
 //! Calls: through the trait `Cgroups`
-//! Holds: a cgroup exists only if each controller that the kubelet needs and the root has is enabled in it
+//! Holds: a cgroup exists only if every controller that the kubelet needs and the root has is enabled in it
 //! Upstream: pkg/kubelet/cm/cgroup_v2_manager_linux.go, vendor/github.com/opencontainers/cgroups/fs2
 
 use std::collections::BTreeSet;
@@ -24,13 +24,13 @@ const DEFAULT_PERIOD_US: u64 = 100_000;
 #[derive(Debug)]
 pub struct CgroupV2 {
     tree: Tree,
-    /// What the root offers.
+    /// The controllers of the root.
     available: BTreeSet<String>,
     huge_pages: Vec<String>,
 }
 
 impl CgroupV2 {
-    /// Reads which controllers the root has.
+    /// Reads the controllers of the root.
     ///
     /// # Errors
     /// `/sys/fs/cgroup` is not a v2 hierarchy.
@@ -54,8 +54,8 @@ impl CgroupV2 {
         self.available.contains(controller)
     }
 
-    /// Enables all that the root has for the children of a directory; all at once, or one by one where some
-    /// cannot be enabled here. What is missing in the end shows in the cgroup itself.
+    /// Enables all controllers of the root for the children of a directory: all at once, or one by one if some cannot be
+    /// enabled. Those that failed are missing in the cgroup itself.
     fn enable(&self, directory: &Path) -> Result<(), CgroupError> {
         let enabled = controllers_in(&self.tree.read(directory, CONTROL)?);
         let wanted: Vec<_> = self
@@ -190,7 +190,7 @@ impl Cgroups for CgroupV2 {
             .tree
             .directory(path)
             .and_then(|directory| controllers(&self.tree, &directory));
-        // Without the file there is no cgroup: all are missing, also when the root has none to need.
+        // Without the file the cgroup does not exist: all are missing, even if the root has none that is needed.
         match enabled {
             Ok(enabled) => self
                 .needed()

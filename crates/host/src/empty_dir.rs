@@ -1,9 +1,9 @@
-//! An emptyDir volume, by itself or below a volume whose files the kubelet writes.
+//! An emptyDir volume, alone or below a volume whose files the kubelet writes.
 //!
-//! In:    where it lies, where its marker lies, its medium, the group of its pod
-//! Out:   a directory, or a tmpfs on it; a marker `ready` once it was set up
+//! In:    its path, the path of its marker, its medium, the pod's fsGroup
+//! Out:   a directory, or a tmpfs mounted on it; a marker `ready` once it is set up
 //! Calls: the work of volumes
-//! Holds: one that stands is left as it is: what containers changed of modes and owners stays
+//! Holds: a volume that is set up is not changed again: modes and owners that containers changed are kept
 //! Upstream: pkg/volume/emptydir/empty_dir.go (SetUpAt, setupDir, setupTmpfs), pkg/volume/util/util.go (SetReady, IsReady)
 
 use std::path::Path;
@@ -13,19 +13,19 @@ use crate::files::{Durability, FileError, create_dir_all, set_mode, write_atomic
 use crate::mounts::{MountError, TmpfsOptions, is_mount_point, mount_tmpfs};
 use crate::ownership::{Access, ChangePolicy, set_group};
 
-/// What it is made of.
+/// The medium of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// The node's disk.
     Disk,
-    /// Memory, with this limit in bytes; `None` is the kernel's default.
+    /// Memory, with this limit in bytes; `None` means the kernel's default.
     Memory(Option<u64>),
 }
 
-/// It could not be set up.
+/// Why it could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum EmptyDirError {
-    /// Directory or marker.
+    /// The directory or the marker.
     #[error(transparent)]
     File(#[from] FileError),
     /// The tmpfs.
@@ -33,10 +33,11 @@ pub enum EmptyDirError {
     Mount(#[from] MountError),
 }
 
-/// Sets it up at `path`, with its marker in the directory `marker`, unless it stands already. The result is a file whose
+/// Sets the volume up at `path`, with its marker in the directory `marker`, unless it is already set up. Returns a file whose
 /// group could not be set.
 ///
 /// # Errors
+/// What was created is kept; setting up again continues.
 /// What was made stays; doing it again goes on from there.
 pub fn set_up(
     root: &HostRoot,
@@ -62,7 +63,7 @@ pub fn set_up(
     {
         let options = TmpfsOptions {
             size_bytes,
-            // The file system's own default, which upstream leaves as it is.
+            // The file system's own default, which upstream does not change.
             mode: 0o1777,
             no_swap: true,
         };

@@ -1,10 +1,10 @@
-//! Files and directories: atomic writes, exact modes, bounded reads, figures of a filesystem.
+//! Files and directories: atomic writes, exact modes, bounded reads, file system figures.
 //!
 //! In:    absolute paths made by `HostRoot::join`, contents
-//! Out:   what is on disk afterwards, or [`FileError`], where a full disk is its own variant
-//! Calls: volumes, sources, status files, the journal's neighbours
-//! Holds: a reader of an atomically written file sees the old content or the new, never a part; modes do not
-//!        depend on the umask; no read takes more memory than its limit
+//! Out:   the files on disk, or [`FileError`], in which a full disk is a variant of its own
+//! Calls: volumes, sources, status files, the files beside the journal
+//! Holds: a reader of an atomically written file sees either the old content or the new one; modes do not depend on the umask;
+//!        no read takes more memory than its limit
 //! Upstream: pkg/volume/util/atomic_writer.go, pkg/util/filesystem (MkdirAllWithPathCheck), pkg/kubelet/kubelet.go
 //!           (setupDataDirs: directories and modes)
 
@@ -20,48 +20,48 @@ use crate::beneath::{
     Mounts, head_of, open_below, open_by_path, open_directory, open_found, try_again,
 };
 
-/// A file operation failed.
+/// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// ENOSPC or EDQUOT: no data was lost, a retry makes sense once there is space.
+    /// ENOSPC or EDQUOT: no data was lost, and a retry may succeed once there is space.
     #[error("no space on the disk to {operation} {}", path.display())]
     NoSpace {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The file is larger than the reader takes.
+    /// The file is larger than the limit of the read.
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit, bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A mount was met where none may be crossed. What lies on it was not touched.
+    /// A mount point in a tree that is to be removed. Nothing on it was touched.
     #[error("will not remove {}: {} is a mount point", path.display(), mount.display())]
     Mounted {
-        /// What was to be removed.
+        /// The tree.
         path: PathBuf,
         /// The mount.
         mount: PathBuf,
     },
-    /// A directory that holds more than one pod's files was to be removed, or something outside of where it was said to be.
+    /// A directory that holds the files of several pods, or that lies outside its stated parent, was to be removed.
     #[error("will not remove {}", .0.display())]
     Kept(PathBuf),
-    /// A symbolic link or another kind of file where a directory must be.
+    /// A symbolic link or another kind of file in place of a directory.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
     /// Any other failure of a system call.
     #[error("cannot {operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
         /// The cause.
         #[source]
@@ -86,25 +86,25 @@ impl FileError {
         }
     }
 
-    /// True when the path, or a part of it, does not exist.
+    /// Whether the path, or a part of it, does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
     }
 }
 
-/// How far an atomic write waits.
+/// What an atomic write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Survives the process (page cache).
+    /// The end of the process (page cache).
     Process,
-    /// Survives the machine: the file and its directory are synced.
+    /// A crash of the machine: the file and its directory are synced.
     Machine,
 }
 
 /// Replaces `path` with `content`, by a temporary file in the same directory and a rename.
 ///
 /// # Errors
-/// The old content is still there and the temporary file is gone.
+/// The old content is unchanged and the temporary file is gone.
 pub fn write_atomically(
     path: &Path,
     content: &[u8],
@@ -112,7 +112,7 @@ pub fn write_atomically(
     durability: Durability,
 ) -> Result<(), FileError> {
     let mut temporary = path.as_os_str().to_owned();
-    // A crash leaves at most this one name behind, and the next write takes it over.
+    // A crash leaves at most this one file, and the next write reuses it.
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let written = write_new(&temporary, content, mode, durability)
@@ -148,10 +148,10 @@ fn write_new(path: &Path, content: &[u8], mode: u32, durability: Durability) -> 
     Ok(())
 }
 
-/// Makes `path` and its missing parents with exactly `mode`, whatever the umask. What exists keeps its mode.
+/// Creates `path` and its missing parents with exactly `mode`, regardless of the umask. Existing directories keep their mode.
 ///
 /// # Errors
-/// [`FileError::NotADirectory`] names the part that is something else.
+/// [`FileError::NotADirectory`] names the component that is something else.
 pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), FileError> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => return Ok(()),
@@ -165,7 +165,7 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), FileError> {
     }
     match std::fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => set_mode(path, mode),
-        // Someone else was quicker; look again, it may be a file.
+        // Another process created it first; check again, since it may be a file.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(FileError::new("create directory", path, error)),
     }
@@ -174,16 +174,17 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), FileError> {
 /// Sets the mode of a file or directory (follows symbolic links).
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|source| FileError::new("set the mode of", path, source))
 }
 
-/// The whole regular file, if it has at most `limit` bytes. The path is the administrator's and may be a link.
+/// Reads the whole regular file, if it has at most `limit` bytes. The path is the administrator's and may be a link.
 ///
 /// # Errors
-/// [`FileError::TooLarge`] with at most `limit` + 1 bytes read; EINVAL for a FIFO, a socket or a device, which is not opened.
+/// [`FileError::TooLarge`], after at most `limit` + 1 bytes were read; EINVAL for a FIFO, a socket or a device, which is not
+/// opened.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let read = open_by_path(path).and_then(|file| head_of(file, limit));
     let (content, is_cut) = read.map_err(|source| FileError::new("read", path, source))?;
@@ -206,10 +207,11 @@ pub fn read_text_bounded(path: &Path, limit: u64) -> Result<String, FileError> {
     })
 }
 
-/// Opens what `relative` names below the directory `base`: no `..` out of it, no symbolic link, no other mount.
+/// Opens `relative` below the directory `base`, without following symbolic links, leaving it by `..`, or entering another
+/// mount.
 ///
 /// # Errors
-/// ELOOP for a link, EXDEV for a mount or a way out.
+/// ELOOP for a link, EXDEV for a mount or a path that leads out.
 pub fn open_beneath(
     base: &impl std::os::fd::AsFd,
     relative: &Path,
@@ -218,10 +220,10 @@ pub fn open_beneath(
     open_below(base, relative, flags, Mounts::Refused)
 }
 
-/// Opens the file or directory that `relative` names below `directory` for reading, following links as long as they stay below it.
+/// Opens the file or directory `relative` below `directory` for reading. Links are followed as long as they stay below it.
 ///
 /// # Errors
-/// ENOENT, also for a link that leads out; ELOOP where a link was put in place meanwhile; EINVAL for any other kind of file.
+/// ENOENT, also for a link that leads out; ELOOP if a link appeared meanwhile; EINVAL for any other kind of file.
 pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
     let top = directory.canonicalize()?;
     let found = top.join(relative).canonicalize()?;
@@ -243,11 +245,11 @@ pub fn open_within(directory: &Path, relative: &Path) -> io::Result<File> {
     open_found(&found)
 }
 
-/// The begin of the regular file that `relative` names below `directory`, at most `limit` bytes of it, and whether there is more. Links
-/// are followed as if `directory` were the root of everything; somebody else may write below it meanwhile.
+/// The first bytes, at most `limit`, of the regular file `relative` below `directory`, and whether there are more. Links are
+/// resolved as if `directory` were the root directory; other processes may write below it meanwhile.
 ///
 /// # Errors
-/// The system call's; EINVAL for what is no regular file; EAGAIN when renames kept it from being found.
+/// The system call failed; EINVAL for anything but a regular file; EAGAIN if renames prevented finding it.
 pub fn read_as_root(directory: &Path, relative: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let top = open_directory(directory)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -256,25 +258,25 @@ pub fn read_as_root(directory: &Path, relative: &Path, limit: u64) -> io::Result
     head_of(open_found(&found)?, limit)
 }
 
-/// Figures of the filesystem that holds a path.
+/// Figures of the file system that holds a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesystemFigures {
     /// Size.
     pub capacity_bytes: u64,
-    /// Free for users other than root.
+    /// Free bytes for users other than root.
     pub available_bytes: u64,
-    /// Free, with root's reserve.
+    /// Free bytes including root's reserve.
     pub free_bytes: u64,
-    /// Inodes; 0 where the filesystem does not count them.
+    /// Inodes; 0 if the file system does not count them.
     pub inodes: u64,
     /// Free inodes.
     pub inodes_free: u64,
 }
 
-/// Asks the filesystem that holds `path`. May hang on a dead server: only through `Blocking`.
+/// Queries the file system that holds `path`. May hang on a dead server: only through `Blocking`.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn filesystem_figures(path: &Path) -> Result<FilesystemFigures, FileError> {
     let found =
         rustix::fs::statvfs(path).map_err(|source| FileError::new("statfs", path, source))?;
@@ -361,7 +363,7 @@ mod tests {
         assert_eq!(read_text_bounded(&path, 11).unwrap().len(), 11);
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        // Not even opened: a writer that waits for a reader would go on.
+        // Not even opened: that would release a writer that waits for a reader.
         let error = read_bounded(&fifo, 10).unwrap_err();
         assert!(
             matches!(error, FileError::Io { source, .. } if source.kind() == ErrorKind::InvalidInput)

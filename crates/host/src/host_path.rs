@@ -1,10 +1,10 @@
-//! What a hostPath volume's `type` demands of the path, and making it where the type says so.
+//! Checks the path of a hostPath volume against its `type`, and creates it if the type says so.
 //!
-//! In:    the path on the host and the type's name from the API object
-//! Out:   nothing, or the message that upstream shows in the pod's event
+//! In:    the path on the host and the type from the API object
+//! Out:   nothing, or upstream's message for the pod's event
 //! Calls: volumes, before the first container of a pod is created
-//! Holds: symbolic links are followed (the path is the user's choice); an existing file is never changed; a path of an unset type is
-//!        not touched at all
+//! Holds: symbolic links are followed (the path is the user's choice); an existing file is never changed; with an unset type
+//!        the path is not accessed at all
 //! Upstream: pkg/volume/hostpath/host_path.go (checkTypeInternal, makeDir, makeFile)
 
 use std::io;
@@ -20,11 +20,11 @@ use crate::mounts::mount_table;
 pub enum HostPathType {
     /// Empty: no check.
     Unset,
-    /// A directory, made with mode 0755 where nothing is.
+    /// A directory, created with mode 0755 if nothing exists.
     DirectoryOrCreate,
     /// A directory.
     Directory,
-    /// A file, made empty with mode 0644 where nothing is; its directory must exist.
+    /// A file, created empty with mode 0644 if nothing exists; its directory must exist.
     FileOrCreate,
     /// A regular file.
     File,
@@ -36,21 +36,21 @@ pub enum HostPathType {
     BlockDevice,
 }
 
-/// The path is not what the type demands. `Display` is upstream's message.
+/// The path does not have the required type. `Display` is upstream's message.
 #[derive(Debug, thiserror::Error)]
 pub enum HostPathError {
-    /// Something else is there, or nothing.
+    /// Something else exists there, or nothing.
     #[error("hostPath type check failed: {path} is not a {kind}")]
     WrongKind {
         /// The path as the user wrote it.
         path: String,
-        /// What it should be.
+        /// The required type.
         kind: &'static str,
     },
-    /// No such type.
+    /// Unknown type.
     #[error("{0} is an invalid volume type")]
     UnknownType(String),
-    /// The directory or file could not be made.
+    /// The directory or file could not be created.
     #[error(transparent)]
     Create(#[from] FileError),
 }
@@ -73,8 +73,8 @@ impl std::str::FromStr for HostPathType {
     }
 }
 
-/// Where the file system is mounted that `path` lies on, by its name alone: the path is not touched, and links in it are not seen.
-/// None for the root, behind which a link may lead anywhere. Blocking: reads the mount table.
+/// The mount point of the file system that holds `path`, derived from the path's text alone: the path is not accessed, and
+/// links in it are not seen. `None` for the root file system, where a link may lead anywhere. Blocking: reads the mount table.
 pub fn mount_of(root: &HostRoot, path: &str) -> Option<PathBuf> {
     let mounts = mount_table(root).ok()?.into_iter();
     let above = mounts
@@ -83,10 +83,10 @@ pub fn mount_of(root: &HostRoot, path: &str) -> Option<PathBuf> {
     above.max_by_key(|at| at.components().count())
 }
 
-/// Checks `path` (the host's name of it) and makes it where the type says so.
+/// Checks `path` (as the host names it) and creates it if the type says so.
 ///
 /// # Errors
-/// [`HostPathError::WrongKind`] also when the path cannot be looked at.
+/// [`HostPathError::WrongKind`], also if the path cannot be inspected.
 pub fn check_host_path(
     root: &HostRoot,
     path: &str,
@@ -130,7 +130,7 @@ fn create_file(path: &Path) -> Result<(), FileError> {
         .open(path)
     {
         Ok(_) => crate::files::set_mode(path, 0o644),
-        // Someone else was quicker: as good.
+        // Another process created it first: as good.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(FileError::new("create", path, error)),
     }

@@ -1,11 +1,12 @@
-//! The files of one container's logs: `<attempt>.log` of every instance, and what rotation made of it.
+//! The log files of one container: `<attempt>.log` of every instance, and its rotated parts.
 //!
 //! In:    the directory of all pods' logs, a container's directory below it
-//! Out:   an instance's files are gone; which attempts have left files
+//! Out:   the files of an instance are deleted; the attempts that have files
 //! Calls: act/pod/host_work
-//! Holds: found below an open directory without links: a container that can write there leads nowhere else; only files are removed
+//! Holds: files are found below an open directory without following links, so a container that can write there cannot redirect
+//!        a deletion; only files are deleted
 //! Upstream: pkg/kubelet/logs/container_log_manager.go (Clean), pkg/kubelet/kuberuntime/kuberuntime_container.go
-//!        (calcRestartCountByLogDir), 1.36
+//!           (calcRestartCountByLogDir), 1.36
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{Mounts, open_below, open_directory};
 
-/// Names that are looked at; a directory with more was not made by a kubelet.
+/// The most names that are read; a directory with more was not made by a kubelet.
 const MOST_NAMES: usize = 100_000;
 
 fn open(logs: &Path, below: &Path) -> io::Result<Option<OwnedFd>> {
@@ -30,7 +31,7 @@ fn open(logs: &Path, below: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The attempt that a file name tells of.
+/// The attempt in a file name.
 fn attempt_of(name: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(name).ok()?;
     let (attempt, rest) = text.split_once(".log")?;
@@ -39,10 +40,10 @@ fn attempt_of(name: &[u8]) -> Option<u32> {
     attempt.parse().ok().filter(|_| is_plain && is_log)
 }
 
-/// Removes the log of one instance and its rotated parts. What is gone is fine.
+/// Deletes the log of one instance and its rotated parts. Missing files are not an error.
 ///
 /// # Errors
-/// The system call's; ELOOP for a link on the way.
+/// The system call failed; ELOOP for a link in the path.
 pub fn remove(logs: &Path, below: &Path, attempt: u32) -> io::Result<()> {
     let Some(directory) = open(logs, below)? else {
         return Ok(());
@@ -54,7 +55,7 @@ pub fn remove(logs: &Path, below: &Path, attempt: u32) -> io::Result<()> {
             continue;
         }
         match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
-            // A directory is no log.
+            // A directory is not a log.
             Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -62,7 +63,7 @@ pub fn remove(logs: &Path, below: &Path, attempt: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The highest attempt that has left a log.
+/// The highest attempt that has a log.
 ///
 /// # Errors
 /// As [`remove`].

@@ -1,16 +1,16 @@
-//! Durable records: a map from key to bytes (JSON) that survives `kill -9`, torn writes and damage.
+//! Durable records: a map from keys to bytes (JSON) that survives `kill -9`, torn writes and damage.
 //!
-//! In:    `put` and `remove` by the one owner; the file that an earlier process left
-//! Out:   the map; one [`JournalProblem`] per thing that could not be read
+//! In:    `put` and `remove` by the only owner; the file of an earlier process
+//! Out:   the map; one [`JournalProblem`] per part that could not be read
 //! Calls: the journal's task (through [`crate::Blocking`] for `sync` and `compact`, which wait for the disk)
-//! Holds: a call that returned `Ok` is in the page cache, so the end of the process cannot lose it (`sync` is for
-//!        the end of the machine); memory equals what a reader of the file would load, also after ENOSPC or EIO;
-//!        a good record is never truncated; damage costs only the records that it touches; one owner, by flock
-//! Upstream: none (the Go kubelet has a checkpoint file per subject, pkg/kubelet/checkpointmanager)
+//! Holds: after a call returned `Ok` its record is in the page cache and survives the end of the process (`sync` makes it
+//!        survive a crash of the machine); memory equals what a reader of the file would load, also after ENOSPC or EIO; an
+//!        intact record is never truncated; damage costs only the records that it hits; one owner, by flock
+//! Upstream: none (the Go kubelet has one checkpoint file per subject, pkg/kubelet/checkpointmanager)
 //!
-//! Record: magic (4) · length of the body (4) · CRC-32 of length and body (4) · body, all little-endian. Body: version (1) · kind
-//! (1: put, 2: tombstone) · sequence number (8) · length of the key (4) · key · value. The magic is not UTF-8, so text
-//! holds none, and a reader finds the next record behind a damaged one by looking for it.
+//! Record: magic (4) · length of the body (4) · CRC-32 of length and body (4) · body, all little-endian. Body: version (1) ·
+//! kind (1: put, 2: tombstone) · sequence number (8) · length of the key (4) · key · value. The magic is not valid UTF-8, so
+//! text never contains it, and a reader finds the next record after a damaged one by searching for it.
 
 pub mod disk_faults;
 pub mod record;
@@ -27,13 +27,13 @@ use disk_faults::{DiskCall, DiskFaults};
 use record::{Body, Operation};
 use rustix::fs::{FlockOperation, flock};
 
-/// A journal could not be opened or written. Memory and file still agree after each of these.
+/// Why a journal could not be opened or written. Memory and file agree after each of these errors.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another process owns the journal.
     #[error("journal {} is owned by another process", .0.display())]
     Owned(PathBuf),
-    /// The disk is full (or a quota is).
+    /// The disk is full (or a quota is reached).
     #[error("no space to write journal {}", path.display())]
     NoSpace {
         /// The file.
@@ -42,14 +42,14 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// The record, or the map with it, is larger than allowed.
+    /// The record, or the map with it, exceeds a limit.
     #[error("journal {}: {what} of {size} bytes is over the limit of {limit}", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// What is too large: the record, the map, the file.
+        /// What exceeds it: the record, the map, the file.
         what: &'static str,
-        /// Its size.
+        /// The size.
         size: u64,
         /// The limit.
         limit: u64,
@@ -57,7 +57,7 @@ pub enum JournalError {
     /// Any other failure of a system call.
     #[error("cannot {operation} journal {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The file.
         path: PathBuf,
@@ -67,46 +67,46 @@ pub enum JournalError {
     },
 }
 
-/// Something in the file that could not be used when it was loaded. Nothing else was lost.
+/// A part of the file that could not be used when it was loaded. Nothing else was lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalProblem {
-    /// There was no file: the first start, or someone removed it.
+    /// The file does not exist: the first start, or it was deleted.
     #[error("journal {} was missing, starting empty", .0.display())]
     Missing(PathBuf),
-    /// Bytes that are no record, between good ones or instead of them.
+    /// Bytes that are not a record, between intact ones or instead of them.
     #[error("journal: {length} damaged bytes at offset {offset} skipped, records lost: {}", lost_text(*.records_lost))]
     Damaged {
-        /// Where they start.
+        /// The offset.
         offset: u64,
-        /// How many.
+        /// The number of bytes.
         length: u64,
-        /// Records lost, where the sequence numbers on both sides tell it.
+        /// The number of lost records, if the sequence numbers on both sides show it.
         records_lost: Option<u64>,
     },
-    /// The last record is incomplete: a write was cut short.
+    /// The last record is incomplete: a write was interrupted.
     #[error("journal: torn record of {length} bytes at the end, at offset {offset}, dropped")]
     TornTail {
-        /// Where it starts.
+        /// The offset.
         offset: u64,
-        /// How many bytes of it there are.
+        /// The number of its bytes.
         length: u64,
     },
-    /// A whole record of another version; kept in the file, not in the map.
+    /// A complete record of another version; kept in the file, not in the map.
     #[error("journal: record of unknown version {version} at offset {offset} kept but not read")]
     UnknownVersion {
-        /// Where it starts.
+        /// The offset.
         offset: u64,
-        /// Its version.
+        /// The version.
         version: u8,
     },
 }
 
-/// How large a journal may become.
+/// The size limits of a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalLimits {
-    /// Key and value of one record, bytes.
+    /// Key and value of one record, in bytes.
     pub record_bytes: u64,
-    /// All live records, bytes. The file itself may be three times as large before it is compacted.
+    /// All live records, in bytes. The file may be three times as large before it is compacted.
     pub live_bytes: u64,
 }
 
@@ -125,28 +125,28 @@ pub struct Journal {
     path: PathBuf,
     limits: JournalLimits,
     file: File,
-    /// Holds the flock; a file of its own, because compaction replaces the journal's.
+    /// Holds the flock, on a separate file, because compaction replaces the journal's file.
     _lock: File,
     map: BTreeMap<String, Vec<u8>>,
-    /// Whole records of other versions, carried along by compaction.
+    /// Complete records of other versions; compaction keeps them.
     foreign: Vec<Vec<u8>>,
     next_sequence: u64,
-    /// Where the last good record ends. The file may be longer after a failed write; those bytes go first.
+    /// The end of the last intact record. After a failed write the file may be longer; those bytes are removed first.
     end: u64,
-    /// Bytes that records of the map take in a compacted file.
+    /// The size of the map's records in a compacted file.
     live: u64,
     tail_is_dirty: bool,
     faults: DiskFaults,
 }
 
-/// Garbage under this size is not worth a new file.
+/// Less garbage than this does not justify a compaction.
 const GARBAGE_ALLOWED: u64 = 256 << 10;
 
 impl Journal {
-    /// Opens `path`, or starts it (mode 0600; the directory must exist), and loads what can be loaded.
+    /// Opens `path`, or creates it (mode 0600; the directory must exist), and loads the readable records.
     ///
     /// # Errors
-    /// [`JournalError::Owned`], or a failing system call. Damage is not an error but in the list.
+    /// [`JournalError::Owned`], or a failed system call. Damage is not an error; it is in the returned list.
     pub fn open(
         path: &Path,
         limits: JournalLimits,
@@ -154,7 +154,7 @@ impl Journal {
         let lock = Self::lock(path)?;
         let mut problems = Vec::new();
         let io = |operation| move |source| failure(operation, path, source);
-        // What a compaction left that did not come to its end.
+        // The leftover of an interrupted compaction.
         match std::fs::remove_file(beside(path, ".new")) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 return Err(failure("remove the unfinished copy of", path, source));
@@ -199,12 +199,12 @@ impl Journal {
             tail_is_dirty: loaded.end < length,
             faults: DiskFaults::default(),
         };
-        // Only bytes behind the last good record; if it fails, the next write tries again.
+        // Only bytes after the last intact record; if this fails, the next write tries again.
         drop(journal.drop_tail());
         Ok((journal, problems))
     }
 
-    /// Self-test of the simulation: from now on the disk may fail as this says.
+    /// Disk faults for the self-test of the simulation.
     #[must_use]
     pub fn on_bad_disk(mut self, faults: DiskFaults) -> Self {
         self.faults = faults;
@@ -222,10 +222,10 @@ impl Journal {
         }
     }
 
-    /// Sets `key`. When this returns `Ok`, the record outlives the process.
+    /// Sets `key`. After `Ok` the record survives the end of the process.
     ///
     /// # Errors
-    /// The map is as before; the same call may be tried again at any time.
+    /// The map is unchanged; the call may be repeated at any time.
     pub fn put(&mut self, key: &str, value: &[u8]) -> Result<(), JournalError> {
         let size = record::size(key, value);
         if size > self.limits.record_bytes {
@@ -245,10 +245,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes `key`; true if it was there. When this returns `Ok`, the removal outlives the process.
+    /// Removes `key`; true if it existed. After `Ok` the removal survives the end of the process.
     ///
     /// # Errors
-    /// The map is as before; the same call may be tried again at any time.
+    /// The map is unchanged; the call may be repeated at any time.
     pub fn remove(&mut self, key: &str) -> Result<bool, JournalError> {
         let Some(old) = self.map.get(key) else {
             return Ok(false);
@@ -265,7 +265,7 @@ impl Journal {
         self.map.get(key).map(Vec::as_slice)
     }
 
-    /// Keys that start with `prefix` and their values, in the order of the keys.
+    /// The keys that start with `prefix` and their values, sorted by key.
     pub fn iter<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.map
             .range::<str, _>((
@@ -276,25 +276,25 @@ impl Journal {
             .map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
-    /// Waits until everything put so far is on the disk (fdatasync).
+    /// Waits until all earlier changes are on the disk (fdatasync).
     ///
     /// # Errors
-    /// The disk failed; what it holds is unknown until the next `compact` succeeds.
+    /// The disk failed; its content is unknown until the next `compact` succeeds.
     pub fn sync(&self) -> Result<(), JournalError> {
         self.file
             .sync_data()
             .map_err(|source| failure("sync", &self.path, source))
     }
 
-    /// True when more than half of the file is garbage and worth a `compact`.
+    /// Whether more than half of the file is garbage and worth a `compact`.
     pub fn wants_compaction(&self) -> bool {
         self.end > GARBAGE_ALLOWED && self.end > 2 * (self.live + self.foreign_bytes())
     }
 
-    /// Writes the live records to a new file (synced) and puts it in the old one's place.
+    /// Writes the live records to a new file, syncs it, and replaces the old file with it.
     ///
     /// # Errors
-    /// The old file stays as it is and in use (or the new one is in place and only its directory's sync failed).
+    /// The old file is unchanged and stays in use (or the new one is in place and only the sync of its directory failed).
     pub fn compact(&mut self) -> Result<(), JournalError> {
         let new_path = beside(&self.path, ".new");
         let written = match self.faults.at(DiskCall::Compact) {
@@ -304,7 +304,7 @@ impl Journal {
         let (file, end, next_sequence) = match written {
             Ok(written) => written,
             Err(source) => {
-                // Frees the space at once; the next open would remove it, too.
+                // Frees the space at once; the next open would delete it, too.
                 drop(std::fs::remove_file(&new_path));
                 return Err(failure("compact", &self.path, source));
             }
@@ -313,7 +313,7 @@ impl Journal {
         self.end = end;
         self.next_sequence = next_sequence;
         self.tail_is_dirty = false;
-        // The new name is in place; only the end of the machine could bring the old file back, which is as good.
+        // The rename is done; only a crash of the machine could bring the old file back, which is as good.
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -353,7 +353,7 @@ impl Journal {
             Operation::Put { key, value } => record::size(key, value),
             Operation::Remove { key } => record::size(key, &[]),
         };
-        // Live bytes are bounded, so garbage is too. The owner compacts long before this (`wants_compaction`).
+        // Live bytes are limited, so garbage is limited, too. The owner compacts long before this (`wants_compaction`).
         if self.end + size
             > self
                 .limits
@@ -375,7 +375,7 @@ impl Journal {
         );
         let written = self.write_at_end(&bytes);
         if let Err(source) = written {
-            // Part of it may be there; it must not stay in front of the next record.
+            // A part of it may have been written; it must not stay before the next record.
             self.tail_is_dirty = true;
             drop(self.drop_tail());
             return Err(failure("append to", &self.path, source));

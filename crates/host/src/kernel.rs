@@ -1,12 +1,12 @@
-//! The kernel's own words: OOM kills from its log, its version, and the tunables that the kubelet wants set.
+//! OOM kills from the kernel log, the kernel's version, and the kernel parameters that the kubelet sets.
 //!
-//! In:    `/dev/kmsg`, and a root directory (`/` in the product, a fixture tree in tests) for `/proc/sys`
-//! Out:   [`OomKill`] per victim; [`TunableOutcome`] for the tunables
-//! Calls: the OOM watcher task (an event SystemOOM when `victim_container` is `/`); wiring before the cgroup tree is made
+//! In:    `/dev/kmsg`, and a root directory (`/` in the product, a fixture in tests) for `/proc/sys`
+//! Out:   [`OomKill`] per victim; [`TunableOutcome`] for the parameters
+//! Calls: the OOM watcher task (an event SystemOOM if `victim_container` is `/`); wiring before the cgroup tree is created
 //! Holds: a log that cannot be opened is a typed error, never a reason to stop; lost records are counted, never guessed
-//! Upstream: vendor/github.com/google/cadvisor/utils/oomparser, pkg/kubelet/cm/container_manager_linux.go
-//!           setupKernelTunables (1.36); differences: reading may begin at the log's end, so that a restart reports no old
-//!           kill again; constraint and cgroup of a global kill are read too; an OOM report cut short does not eat the next
+//! Upstream: vendor/github.com/google/cadvisor/utils/oomparser, pkg/kubelet/cm/container_manager_linux.go setupKernelTunables
+//!           (1.36); differences: reading may start at the end of the log, so that a restart does not report old kills again;
+//!           constraint and cgroup of a global kill are read too; a truncated OOM report does not swallow the next one
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Why the kernel could not be asked.
+/// Why the kernel could not be queried.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The kernel log cannot be opened: no permission, or none in this user namespace.
@@ -28,40 +28,40 @@ pub enum KernelError {
     OpenLog {
         /// The log.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: Errno,
     },
-    /// The kernel log cannot be waited on or read any more.
+    /// The kernel log can no longer be read.
     #[error("read the kernel log {path}")]
     ReadLog {
         /// The log.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// One process killed for want of memory.
+/// One process that the OOM killer killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OomKill {
-    /// Microseconds since boot, from the log record that named the process.
+    /// Microseconds since boot, from the log record that names the process.
     pub at_usec: u64,
-    /// 0 when the log did not say.
+    /// 0 if the log does not say.
     pub pid: u32,
-    /// Command name; empty when the log did not say.
+    /// The command name; empty if the log does not say.
     pub process: String,
-    /// Cgroup of the killed process; `/` when the log did not say.
+    /// The cgroup of the killed process; `/` if the log does not say.
     pub container: String,
-    /// Cgroup whose limit was reached; `/` when the whole machine ran out.
+    /// The cgroup whose limit was reached; `/` if the whole machine ran out of memory.
     pub victim_container: String,
-    /// `CONSTRAINT_NONE`, `CONSTRAINT_MEMCG` and so on; empty from old kernels.
+    /// `CONSTRAINT_NONE`, `CONSTRAINT_MEMCG` and so on; empty on old kernels.
     pub constraint: String,
 }
 
 impl OomKill {
-    /// The text of the event SystemOOM, when this kill deserves one: the machine itself ran out.
+    /// The text of the event SystemOOM; `None` unless the whole machine ran out of memory.
     pub fn system_oom_message(&self) -> Option<String> {
         let known = !self.process.is_empty() && self.pid != 0;
         let victim =
@@ -71,7 +71,7 @@ impl OomKill {
     }
 }
 
-/// One record of the kernel log: `priority,sequence,microseconds,flags;message`, then lines of properties.
+/// One record of the kernel log: `priority,sequence,microseconds,flags;message`, followed by lines of properties.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {
     /// Microseconds since boot.
@@ -81,7 +81,7 @@ pub struct LogRecord<'a> {
 }
 
 impl<'a> LogRecord<'a> {
-    /// `None` for anything that is not a record.
+    /// `None` for text that is not a record.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (head, body) = text.split_once(';')?;
         let at_usec = head.split(',').nth(2)?.parse().ok()?;
@@ -92,14 +92,14 @@ impl<'a> LogRecord<'a> {
     }
 }
 
-/// Puts the records of one OOM report together. Feed records in order; a finished kill comes out.
+/// Assembles the records of an OOM report. Records are fed in order; a complete kill is returned.
 #[derive(Debug, Default)]
 pub struct OomParser {
     open: Option<OomKill>,
 }
 
 impl OomParser {
-    /// The kill that this record completes, if it does.
+    /// The kill that this record completes, if any.
     pub fn feed(&mut self, record: &LogRecord<'_>) -> Option<OomKill> {
         if record.message.contains("invoked oom-killer:") {
             self.open = Some(OomKill {
@@ -123,13 +123,13 @@ impl OomParser {
     }
 }
 
-/// Kernels from 5.0: one line with everything. `global_oom` stands in place of the limit's cgroup when there is none.
+/// Kernels since 5.0: one line with everything. `global_oom` replaces the limit's cgroup if there is none.
 fn read_summary(message: &str, kill: &mut OomKill) -> bool {
     let Some((_, rest)) = message.split_once("oom-kill:constraint=") else {
         return false;
     };
     let parts = || {
-        // From the end, since a command's name may hold anything.
+        // From the end, since a command's name may contain anything.
         let (rest, _uid) = rest.rsplit_once(",uid=")?;
         let (rest, pid) = rest.rsplit_once(",pid=")?;
         let (rest, process) = rest.rsplit_once(",task=")?;
@@ -159,7 +159,7 @@ fn read_summary(message: &str, kill: &mut OomKill) -> bool {
     true
 }
 
-/// Kernels before 5.0: the two cgroups stand on a line of their own, before the last.
+/// Kernels before 5.0: the two cgroups are on a line of their own, before the last one.
 fn read_legacy_container(message: &str, kill: &mut OomKill) {
     let parts = message
         .split_once("Task in ")
@@ -185,12 +185,12 @@ fn read_last_line(message: &str, kill: &mut OomKill) -> bool {
     true
 }
 
-/// Where reading the kernel log begins.
+/// Where reading the kernel log starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStart {
-    /// Only what comes from now on.
+    /// At its end: new records only.
     Now,
-    /// The oldest record still kept, as upstream does: old kills are then reported again at each start.
+    /// At the oldest record, as upstream: old kills are reported again at each start.
     Oldest,
 }
 
@@ -203,14 +203,14 @@ pub struct OomLog {
     lost: u64,
 }
 
-/// The largest record that the kernel hands out is 8 KiB (PRINTK_MESSAGE_MAX and properties).
+/// The largest record is 8 KiB (PRINTK_MESSAGE_MAX and properties).
 const RECORD_BYTES: usize = 8192 + 512;
 
 impl OomLog {
-    /// Opens `/dev/kmsg` (or a path of the test's). Needs a running tokio runtime.
+    /// Opens `/dev/kmsg` (or the test's path). Needs a running tokio runtime.
     ///
     /// # Errors
-    /// [`KernelError::OpenLog`] when it is not there, not readable, or cannot be waited on.
+    /// [`KernelError::OpenLog`] if it does not exist, is not readable, or cannot be polled.
     pub fn open(path: &Path, start: LogStart) -> Result<Self, KernelError> {
         let fail = |source| KernelError::OpenLog {
             path: path.to_owned(),
@@ -235,10 +235,10 @@ impl OomLog {
         })
     }
 
-    /// The next kill. Cancel: safe, nothing read is lost.
+    /// Waits for the next kill. Cancel: safe, nothing that was read is lost.
     ///
     /// # Errors
-    /// [`KernelError::ReadLog`] when the log ends or fails; call no more after it.
+    /// [`KernelError::ReadLog`] if the log ends or fails; do not call it again.
     pub async fn next(&mut self) -> Result<OomKill, KernelError> {
         let mut record = [0_u8; RECORD_BYTES];
         loop {
@@ -253,7 +253,7 @@ impl OomLog {
             });
             match read {
                 Err(_would_block) => {}
-                // The ring was overwritten before we read it; the next read goes on with the oldest record kept.
+                // The ring buffer was overwritten before it was read; the next read continues with the oldest record.
                 Ok(Ok(None)) => self.lost += 1,
                 Ok(Ok(Some(0))) => return Err(fail(std::io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(Some(length))) => {
@@ -284,7 +284,7 @@ fn watch_readable(file: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(Into::into)
 }
 
-/// The kernel's release, as `uname -r` prints it.
+/// The kernel release, as `uname -r` prints it.
 pub fn kernel_version() -> String {
     rustix::system::uname()
         .release()
@@ -292,28 +292,28 @@ pub fn kernel_version() -> String {
         .into_owned()
 }
 
-/// Which boot of the machine this is: the number behind the kernel's boot id; `None` where it does not say.
+/// Identifies the boot of the machine: the kernel's boot ID as a number; `None` if it is not available.
 pub fn boot_id() -> Option<u128> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
 }
 
-/// Time since the machine's boot, suspended time included; it goes on over a restart of the process, and nobody can set it.
+/// The time since boot, including suspend; it continues across restarts of the process, and cannot be set.
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::try_from(time).unwrap_or(Duration::ZERO)
 }
 
-/// One kernel tunable and the value the kubelet wants.
+/// A kernel parameter and the value that the kubelet wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tunable {
-    /// Under `/proc/sys`.
+    /// The name under `/proc/sys`.
     pub name: &'static str,
     /// The wanted value.
     pub value: i64,
 }
 
-/// What the kubelet sets at start, by name.
+/// The parameters that the kubelet sets at start, by name.
 pub const TUNABLES: [Tunable; 6] = [
     Tunable {
         name: "kernel/keys/root_maxbytes",
@@ -341,60 +341,60 @@ pub const TUNABLES: [Tunable; 6] = [
     },
 ];
 
-/// What to do about a tunable with another value.
+/// What to do about a parameter with another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TunablePolicy {
     /// Set it.
     Modify,
-    /// `protectKernelDefaults`: leave it and report it as an error.
+    /// `protectKernelDefaults`: leave it unchanged and report an error.
     Refuse,
 }
 
-/// Why a tunable does not have its wanted value.
+/// Why a parameter does not have its wanted value.
 #[derive(Debug, thiserror::Error)]
 pub enum TunableError {
     /// It cannot be read.
     #[error("read kernel flag {name}")]
     Read {
-        /// Which.
+        /// The parameter.
         name: &'static str,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// It cannot be set.
     #[error("set kernel flag {name} to {value}")]
     Write {
-        /// Which.
+        /// The parameter.
         name: &'static str,
         /// The wanted value.
         value: i64,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// It has another value and may not be touched.
+    /// It has another value and must not be changed.
     #[error("invalid kernel flag: {name}, expected value: {expected}, actual value: {actual}")]
     Differs {
-        /// Which.
+        /// The parameter.
         name: &'static str,
         /// The wanted value.
         expected: i64,
-        /// The present value.
+        /// The current value.
         actual: i64,
     },
 }
 
-/// What [`apply_tunables`] did; every tunable is tried whatever happens to the others.
+/// The result of [`apply_tunables`]; every parameter is tried, whatever happens to the others.
 #[derive(Debug, Default)]
 pub struct TunableOutcome {
-    /// Each tunable that was set, with its former value.
+    /// Each parameter that was set, with its previous value.
     pub changed: Vec<(Tunable, i64)>,
-    /// What did not work. With [`TunablePolicy::Refuse`] any entry stops the kubelet.
+    /// What failed. With [`TunablePolicy::Refuse`] any entry stops the kubelet.
     pub errors: Vec<TunableError>,
 }
 
-/// Brings `tunables` to their wanted values, or says which differ. Blocking, but never for long.
+/// Sets `tunables` to their wanted values, or reports which differ. Blocking, but never for long.
 pub fn apply_tunables(root: &Path, tunables: &[Tunable], policy: TunablePolicy) -> TunableOutcome {
     let mut outcome = TunableOutcome::default();
     for tunable in tunables {

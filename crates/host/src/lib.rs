@@ -1,20 +1,20 @@
 //! The kernel and the disk: cgroups, mounts, files, processes, durable records.
 //!
-//! In:    paths and limits that `decide` worked out; process ids that the runtime reported
+//! In:    paths and limits computed by `decide`; process IDs reported by the runtime
 //! Out:   typed results; nothing here knows what a pod is
-//! Calls: the acting tasks, through [`Blocking::run`], which is the one way into calls that may hang
-//! Holds: every path of the product starts at a [`HostRoot`], so that tests and the simulation use a directory;
-//!        this is the only crate that may contain `unsafe` (one place: readable.rs; rustix covers all other calls)
+//! Calls: the acting tasks, through [`Blocking::run`], the only way to make calls that may hang
+//! Holds: every path of the product starts at a [`HostRoot`], so that tests and the simulation use a directory; this is the
+//!        only crate that may contain `unsafe` (one place: readable.rs; rustix covers all other calls)
 //! Upstream: none
 //!
 //! | Module | What |
 //! |---|---|
-//! | [`blocking`] | the entry point with a deadline |
+//! | [`blocking`] | blocking calls with a deadline |
 //! | [`cgroup`], [`cgroup_v1`], [`cgroup_v2`] | one trait, two drivers |
 //! | [`pidfd`] | the exit of a process as an event |
 //! | [`mounts`] | the mount table, tmpfs, bind, unmount, propagation |
 //! | [`files`], [`remove`], [`links`], [`usage`], [`host_path`], [`watch`] | files and directories |
-//! | [`beneath`] | files that a container can touch or a user can write |
+//! | [`beneath`] | files that a container can change or a user can write |
 //! | [`atomic_writer`], [`empty_dir`], [`ownership`], [`sub_path`] | volumes |
 //! | [`journal`] | durable records |
 //! | [`log_file`] | a container's log, read and followed |
@@ -56,10 +56,10 @@ use std::path::{Path, PathBuf};
 
 pub use blocking::{Blocking, Overdue};
 
-/// Where the host's file tree starts: `/`, or a directory that stands in for it.
+/// The root of the host's file tree: `/`, or a stand-in directory.
 ///
-/// A stand-in has no kernel behind it: the modules here imitate what a plain directory is not (cgroup control
-/// files, a mount table at `proc/self/mountinfo`), and never send a signal or mount anything for it.
+/// A stand-in has no kernel behind it: the modules here imitate what a plain directory does not have (cgroup control files, a
+/// mount table at `proc/self/mountinfo`), and never send a signal or mount anything for it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostRoot {
     prefix: Option<PathBuf>,
@@ -71,8 +71,8 @@ impl HostRoot {
         Self { prefix: None }
     }
 
-    /// A directory that stands in for `/`, and must exist. Links in its own path are resolved now, so that what
-    /// comes back from the kernel can be told to lie below it.
+    /// A directory that replaces `/`; it must exist. Links in its own path are resolved now, so that paths from the kernel can
+    /// be recognized as lying below it.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         Self {
@@ -80,7 +80,7 @@ impl HostRoot {
         }
     }
 
-    /// The path to use for `path` of the host: absolute and relative paths both start at this root.
+    /// The path to use for a path of the host; absolute and relative paths both start at this root.
     pub fn join(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         match &self.prefix {
@@ -89,7 +89,7 @@ impl HostRoot {
         }
     }
 
-    /// The host's own name of a path that [`HostRoot::join`] made; a path outside comes back unchanged.
+    /// The host's name of a path from [`HostRoot::join`]; a path outside is returned unchanged.
     pub fn host_name_of<'a>(&self, joined: &'a Path) -> std::borrow::Cow<'a, Path> {
         match &self.prefix {
             Some(prefix) => match joined.strip_prefix(prefix) {
@@ -100,7 +100,7 @@ impl HostRoot {
         }
     }
 
-    /// True for [`HostRoot::at`].
+    /// Whether it was made by [`HostRoot::at`].
     pub fn is_stand_in(&self) -> bool {
         self.prefix.is_some()
     }

@@ -1,9 +1,9 @@
-//! Links to container logs, in a directory that the host's own programs read.
+//! Links to container logs, in a directory that log collectors of the host read.
 //!
-//! In:    the directory, a link's name, what it leads to
-//! Out:   the link is there, or the links into one directory are gone
+//! In:    the directory, a link's name, its target
+//! Out:   the link exists, or the links into one directory are removed
 //! Calls: act/pod/host_work
-//! Holds: only links are replaced or removed, by name below an open directory; no link of another pod's directory goes
+//! Holds: only links are replaced or removed, by name below an open directory; links of other pods are never removed
 //! Upstream: pkg/kubelet/kuberuntime/legacy.go
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::remove::id_of;
 
-/// So much of a link's name is there however long the names in it are.
+/// The part of a link's name that is always complete, however long the names in it are.
 const CUT_AT: usize = 128;
 
 fn open(directory: &Path) -> io::Result<OwnedFd> {
@@ -26,10 +26,10 @@ fn open(directory: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, directory, flags, Mode::empty())?)
 }
 
-/// Makes a link, in place of a link of that name.
+/// Creates a link, replacing a link with the same name.
 ///
 /// # Errors
-/// EEXIST where something else bears the name.
+/// EEXIST if something else has the name.
 pub fn make(directory: &Path, name: &PathPart, target: &str) -> io::Result<()> {
     let directory = open(directory)?;
     match rustix::fs::symlinkat(target, &directory, name.as_str()) {
@@ -45,10 +45,10 @@ pub fn make(directory: &Path, name: &PathPart, target: &str) -> io::Result<()> {
     }
 }
 
-/// Removes a link by its name; what is no link stays.
+/// Removes a link by its name; anything else is left alone.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn remove(directory: &Path, name: &PathPart) -> io::Result<()> {
     let directory = match open(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -67,10 +67,10 @@ pub fn remove(directory: &Path, name: &PathPart) -> io::Result<()> {
     }
 }
 
-/// Removes links whose names begin with `stem` and that lead to something in the directory `into`.
+/// Removes links whose names start with `stem` and whose targets are in the directory `into`.
 ///
 /// # Errors
-/// The system call's; EINVAL without a stem, with which every name begins.
+/// The system call failed; EINVAL for an empty stem, which every name starts with.
 pub fn remove_into(directory: &Path, stem: &str, into: &Path) -> io::Result<()> {
     if stem.is_empty() || into.file_name().is_none() {
         return Err(Errno::INVAL.into());
@@ -82,7 +82,7 @@ pub fn remove_into(directory: &Path, stem: &str, into: &Path) -> io::Result<()> 
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        // Names of links are cut; what they lead to decides.
+        // Names of links are cut, so the target decides.
         let stem = stem.as_bytes();
         let stem = stem.get(..CUT_AT).unwrap_or(stem);
         if !name.to_bytes().starts_with(stem) {
@@ -91,7 +91,7 @@ pub fn remove_into(directory: &Path, stem: &str, into: &Path) -> io::Result<()> 
         let look = || rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let (Ok(seen), Ok(target)) = (look(), rustix::fs::readlinkat(&directory, name, Vec::new()))
         else {
-            // No link, or gone meanwhile.
+            // Not a link, or removed meanwhile.
             continue;
         };
         let target = Path::new(OsStr::from_bytes(target.to_bytes()));

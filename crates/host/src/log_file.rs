@@ -1,10 +1,10 @@
-//! A container's log on disk: found without following links, read at offsets, watched for growth and for its rotation.
+//! A container's log file: found without following links, read at offsets, watched for growth and rotation.
 //!
-//! In:    the directory of pod logs, a path below it that the runtime told
+//! In:    the directory of pod logs, a path below it from the runtime
 //! Out:   [`LogPlace`], [`LogFile`], [`LogWatch`]
 //! Calls: server/log_stream.rs
 //! Holds: everything starts at a descriptor: no link and no `..` leads out of the directory of pod logs, and a directory that
-//!        is swapped meanwhile changes nothing; only regular files are read, so no pipe can hang the reader
+//!        is swapped meanwhile changes nothing; only regular files are read, so no FIFO can block the reader
 //! Upstream: staging/src/k8s.io/cri-client/pkg/logs (which follows links)
 
 use std::ffi::OsString;
@@ -24,24 +24,24 @@ use crate::beneath;
 use crate::files::open_beneath;
 use crate::readable::readable;
 
-/// The directory that holds a container's log, and the log's name in it.
+/// The directory of a container's log, and the log's name in it.
 #[derive(Debug)]
 pub struct LogPlace {
     directory: OwnedFd,
     name: OsString,
 }
 
-/// An opened log; it stays the same file when its name goes to another one.
+/// An open log; it stays the same file after a rotation.
 #[derive(Debug)]
 pub struct LogFile {
     file: File,
     identity: (u64, u64),
 }
 
-/// What happened to a watched log since the last look.
+/// What happened to a watched log since the last check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogNotice {
-    /// It may have grown, or its name may stand for another file: look.
+    /// It may have grown or been rotated: check.
     Changed,
     /// Its writer closed it, and has not written since.
     Closed,
@@ -58,7 +58,7 @@ impl LogPlace {
     /// Finds the directory of `relative` below `logs`. May hang on a dead disk: only through `Blocking`.
     ///
     /// # Errors
-    /// ENOENT; ELOOP for a link on the way, EXDEV for a way out.
+    /// ENOENT; ELOOP for a link in the path, EXDEV for a path that leads out.
     pub fn find(logs: &Path, relative: &Path) -> io::Result<Self> {
         let plain = relative
             .components()
@@ -75,10 +75,10 @@ impl LogPlace {
         })
     }
 
-    /// Opens what bears the name now. May hang on a dead disk: only through `Blocking`.
+    /// Opens the file that has the name now. May hang on a dead disk: only through `Blocking`.
     ///
     /// # Errors
-    /// ENOENT between a rotation's two halves; ELOOP for a link; EINVAL for what is no regular file.
+    /// ENOENT between the two steps of a rotation; ELOOP for a link; EINVAL for anything but a regular file.
     pub fn open(&self) -> io::Result<LogFile> {
         let file = beneath::open_file_in(&self.directory, Path::new(&self.name))?;
         let found = file.metadata()?;
@@ -110,10 +110,10 @@ impl LogPlace {
 }
 
 impl LogFile {
-    /// Fills as much of `buffer` as there is at `offset`; 0 at the end.
+    /// Reads into `buffer` at `offset`; 0 at the end.
     ///
     /// # Errors
-    /// The system call's.
+    /// The system call failed.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match self.file.read_at(buffer, offset) {
@@ -123,38 +123,38 @@ impl LogFile {
         }
     }
 
-    /// Bytes in it now.
+    /// The current size in bytes.
     ///
     /// # Errors
-    /// The system call's.
+    /// The system call failed.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Whether both are one file.
+    /// Whether both are the same file.
     pub fn is(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 }
 
 impl LogWatch {
-    /// Watches `file` instead of the former one.
+    /// Watches `file` instead of the previous one.
     ///
     /// # Errors
     /// As [`LogPlace::watch`].
     pub fn follow(&mut self, file: &LogFile) -> io::Result<()> {
         let fd = self.fd.get_ref();
-        // The former file may be gone, and its watch with it.
+        // The previous file may be deleted, and its watch with it.
         let _gone = inotify::remove_watch(fd, self.file);
         self.file = inotify::add_watch(fd, by_descriptor(&file.file), growth())?;
         Ok(())
     }
 
-    /// Waits for the next events, all that are queued in one notice. Cancel: nothing is lost when this future is dropped
+    /// Waits for the next events; all queued ones are merged into one notice. Cancel: nothing is lost if this future is dropped
     /// before it is ready.
     ///
     /// # Errors
-    /// The system call's, or the end of the runtime.
+    /// The system call failed, or the runtime ended.
     pub async fn changed(&mut self) -> io::Result<LogNotice> {
         loop {
             let mut ready = self.fd.readable().await?;
@@ -171,7 +171,7 @@ fn growth() -> WatchFlags {
     WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE
 }
 
-/// The kernel's own link to what a descriptor stands for: no path is walked again.
+/// The kernel's link to an open descriptor: the path is not resolved again.
 fn by_descriptor(fd: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -275,7 +275,7 @@ mod tests {
             drop(writer);
             assert_eq!(watch.changed().await.unwrap(), LogNotice::Closed);
             watch.follow(&second).unwrap();
-            // The end of the former watch is an event of its own.
+            // The end of the previous watch is an event of its own.
             watch.changed().await.unwrap();
             std::fs::rename(at("ns_pod_uid/c"), at("ns_pod_uid/old")).unwrap();
             std::fs::create_dir(at("ns_pod_uid/c")).unwrap();

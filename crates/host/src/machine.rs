@@ -1,9 +1,10 @@
 //! The machine as `/spec/` shows it: processors, memory, disks, filesystems, network devices, identities.
 //!
-//! In:    a root directory (`/` in the product, a fixture tree in tests), the id files to try, the present time
-//! Out:   [`Machine`], whose JSON has the field names of upstream's machine information, and the problems met on the way
+//! In:    a root directory (`/` in the product, a fixture in tests), the ID files to try, the current time
+//! Out:   [`Machine`], whose JSON has the field names of upstream's machine information, and the problems on the way
 //! Calls: wiring at start and every 5 minutes, on a blocking thread (statfs may hang on a dead server; see `filesystems`)
-//! Holds: only an unreadable cpuinfo or meminfo is an error; anything else missing leaves its field empty and is a problem
+//! Holds: only an unreadable cpuinfo or meminfo is an error; anything else that is missing leaves its field empty and is a
+//!        problem
 //! Upstream: vendor/github.com/google/cadvisor/{info/v1/machine.go,machine,utils/sysinfo,utils/sysfs} (1.36); differences:
 //!           filesystems and package nodes come in a fixed order; a processor without a readable clock has 0 kHz, where
 //!           upstream then has no machine at all
@@ -21,7 +22,7 @@ use serde::Serialize;
 pub use filesystems::Filesystem;
 pub use topology::{Cache, Core, NumaNode};
 
-/// Why there is no machine to show.
+/// Why the machine information could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A file that every Linux has could not be read.
@@ -29,7 +30,7 @@ pub enum MachineError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -43,12 +44,12 @@ pub enum MachineError {
     },
 }
 
-/// Which files hold the identities, first readable one first (`--machine-id-file`, `--boot-id-file`).
+/// The files with the machine ID and the boot ID; the first readable one counts (`--machine-id-file`, `--boot-id-file`).
 #[derive(Debug, Clone)]
 pub struct IdFiles {
-    /// Absolute paths tried for the machine id.
+    /// Absolute paths of the machine ID.
     pub machine: Vec<PathBuf>,
-    /// Absolute paths tried for the boot id.
+    /// Absolute paths of the boot ID.
     pub boot: Vec<PathBuf>,
 }
 
@@ -66,7 +67,7 @@ impl Default for IdFiles {
 pub struct HugePages {
     /// KiB.
     pub page_size: u64,
-    /// How many are allocated.
+    /// The number of allocated pages.
     pub num_pages: u64,
 }
 
@@ -75,7 +76,7 @@ pub struct HugePages {
 pub struct MemoryModules {
     /// Bytes.
     pub capacity: u64,
-    /// How many modules.
+    /// The number of modules.
     pub dimm_count: u32,
 }
 
@@ -91,7 +92,7 @@ pub struct NonVolatileMemory {
     pub avg_power_budget: u32,
 }
 
-/// One block device.
+/// A block device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Disk {
     /// Kernel name.
@@ -102,37 +103,38 @@ pub struct Disk {
     pub minor: u64,
     /// Bytes.
     pub size: u64,
-    /// The scheduler in use, `none` when there is none.
+    /// The current I/O scheduler, `none` if there is none.
     pub scheduler: String,
 }
 
-/// One network device that is not loopback and not a container's.
+/// A network device, without loopback and containers' devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkDevice {
     /// Kernel name.
     pub name: String,
     /// Hardware address.
     pub mac_address: String,
-    /// Mbit/s; 0 when the driver does not say, -1 when it does not know.
+    /// Mbit/s; 0 if the driver does not report it, -1 if it does not know it.
     pub speed: i64,
     /// Bytes.
     pub mtu: i64,
 }
 
-/// Everything `/spec/` shows, in its order.
+/// The content of `/spec/`, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
-    /// When this was read.
+    /// When it was read.
     pub timestamp: jiff::Timestamp,
     /// `vendor_id` of the first processor.
     pub vendor_id: String,
     /// Online logical processors.
     pub num_cores: usize,
-    /// Distinct `core id` values. Quirk: two sockets that number their cores alike count once (`GetPhysicalCores`).
+    /// The number of distinct `core id` values. Quirk: two sockets that number their cores alike count once
+    /// (`GetPhysicalCores`).
     pub num_physical_cores: usize,
-    /// Distinct `physical id` values.
+    /// The number of distinct `physical id` values.
     pub num_sockets: usize,
-    /// Highest clock, else the present one, in kHz; 0 when the machine does not say.
+    /// The maximum clock, else the current one, in kHz; 0 if the machine does not report it.
     pub cpu_frequency_khz: u64,
     /// Bytes.
     pub memory_capacity: u64,
@@ -142,7 +144,7 @@ pub struct Machine {
     pub memory_by_type: BTreeMap<String, MemoryModules>,
     /// Always zero.
     pub nvm: NonVolatileMemory,
-    /// By size, as the directory sorts; null when the kernel has none.
+    /// By size, in the order of the directory; null if the kernel has none.
     #[serde(serialize_with = "null_if_empty")]
     pub hugepages: Vec<HugePages>,
     /// May be empty.
@@ -158,10 +160,10 @@ pub struct Machine {
     pub disk_map: BTreeMap<String, Disk>,
     /// By name.
     pub network_devices: Vec<NetworkDevice>,
-    /// Memory nodes with their cores; physical packages where the kernel has no memory nodes.
+    /// NUMA nodes with their cores; physical packages if the kernel has no NUMA nodes.
     #[serde(serialize_with = "null_if_empty")]
     pub topology: Vec<NumaNode>,
-    /// Always `Unknown`: no cloud is asked.
+    /// Always `Unknown`: no cloud is queried.
     pub cloud_provider: &'static str,
     /// Always `Unknown`.
     pub instance_type: &'static str,
@@ -169,7 +171,7 @@ pub struct Machine {
     pub instance_id: &'static str,
 }
 
-/// Go prints a list that was never filled as null; clients of `/spec/` see the same.
+/// Go encodes a nil list as null; clients of `/spec/` see the same.
 fn null_if_empty<T: Serialize, S: serde::Serializer>(
     list: &[T],
     out: S,
@@ -181,12 +183,12 @@ fn null_if_empty<T: Serialize, S: serde::Serializer>(
     }
 }
 
-/// Reads the machine under `root`. Blocking: files, plus one statfs per filesystem.
+/// Reads the machine information under `root`. Blocking: files, and one statfs per file system.
 ///
-/// The second half of the answer is what could not be read, one line each, for the log.
+/// Also returns what could not be read, one line each, for the log.
 ///
 /// # Errors
-/// [`MachineError`] when cpuinfo or meminfo is unreadable or has no total.
+/// [`MachineError`] if cpuinfo or meminfo is unreadable or has no total.
 pub fn read_machine(
     root: &Path,
     ids: &IdFiles,
@@ -243,7 +245,7 @@ impl Tree<'_> {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Trimmed content. Bytes that are not UTF-8 are replaced: device names may hold any.
+    /// The trimmed content. Bytes that are not UTF-8 are replaced, since device names may contain any.
     fn text(&self, path: impl AsRef<Path>) -> std::io::Result<String> {
         let bytes = std::fs::read(self.at(path))?;
         Ok(String::from_utf8_lossy(&bytes)
@@ -269,7 +271,7 @@ impl Tree<'_> {
         self.text(path).ok()?.parse().ok()
     }
 
-    /// Names in a directory, sorted as bytes; empty when it is not there.
+    /// The names in a directory, sorted as bytes; empty if it does not exist.
     fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.at(path)) else {
             return Vec::new();
@@ -303,7 +305,7 @@ fn word(value: &str) -> String {
         .collect()
 }
 
-/// How many different numbers the lines `name: number` hold; `None` when there is no such line.
+/// How many distinct numbers the lines `name: number` have; `None` if there is no such line.
 fn distinct(cpuinfo: &str, name: &str) -> Option<usize> {
     let values: BTreeSet<u64> = cpuinfo
         .lines()
@@ -312,7 +314,7 @@ fn distinct(cpuinfo: &str, name: &str) -> Option<usize> {
     (!values.is_empty()).then_some(values.len())
 }
 
-/// Bytes of the line `name: number kB`. Memory nodes write a prefix before the name.
+/// The bytes of the line `name: number kB`. NUMA nodes write a prefix before the name.
 fn kib_line(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let value = line[line.find(name)?..]
@@ -328,9 +330,9 @@ fn kib_line(text: &str, name: &str) -> Option<u64> {
     })
 }
 
-/// Highest clock of processor 0 when the kernel scales it, else the first clock in cpuinfo.
+/// The maximum clock of processor 0 if the kernel scales it, else the first clock in cpuinfo.
 ///
-/// Architectures whose cpuinfo has no clock have 0, which is not a problem there.
+/// Architectures whose cpuinfo has no clock get 0, which is not a problem there.
 fn clock_khz(tree: Tree<'_>, cpuinfo: &str) -> Option<u64> {
     if let Some(khz) = tree.number("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq") {
         return Some(khz);
@@ -368,7 +370,7 @@ fn memory_modules(tree: Tree<'_>) -> BTreeMap<String, MemoryModules> {
                 tree.text(dir.join("dimm_mem_type")),
                 tree.number::<u64>(dir.join("size")),
             ) else {
-                // A module that cannot be read makes the whole table a guess: upstream shows none then.
+                // If a module cannot be read, the whole table is unreliable: upstream shows none in that case.
                 return BTreeMap::new();
             };
             let entry = modules.entry(kind).or_default();
@@ -379,7 +381,7 @@ fn memory_modules(tree: Tree<'_>) -> BTreeMap<String, MemoryModules> {
     modules
 }
 
-/// `prefix` and then digits only.
+/// `prefix`, followed by digits only.
 fn is_numbered(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix)
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
@@ -413,7 +415,7 @@ fn first_of(tree: Tree<'_>, files: &[PathBuf], what: &str, problems: &mut Vec<St
     String::new()
 }
 
-/// The firmware's identity, or what stands for it on machines without that firmware.
+/// The firmware's UUID, or its replacement on machines without that firmware.
 fn system_uuid(tree: Tree<'_>, problems: &mut Vec<String>) -> String {
     const SOURCES: [&str; 4] = [
         "/sys/class/dmi/id/product_uuid",
@@ -458,7 +460,7 @@ fn read_disks(tree: Tree<'_>, problems: &mut Vec<String>) -> BTreeMap<String, Di
             .split_once('[')
             .and_then(|(_, rest)| rest.split_once(']'))
             .map(|(chosen, _)| chosen);
-        // The size is in sectors of 512 bytes whatever the device's own sector is.
+        // The size is in sectors of 512 bytes, whatever the device's sector size is.
         let disk = Disk {
             name,
             major,
@@ -488,7 +490,7 @@ fn read_network_devices(tree: Tree<'_>, problems: &mut Vec<String>) -> Vec<Netwo
             problems.push(format!("{}: no address or mtu", dir.display()));
             continue;
         };
-        // Many drivers refuse to say while the link is down.
+        // Many drivers report no speed while the link is down.
         let speed = tree.number(dir.join("speed")).unwrap_or(0);
         devices.push(NetworkDevice {
             name,

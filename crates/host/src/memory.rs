@@ -1,11 +1,11 @@
-//! What the C library's allocator is told.
+//! Settings of the C library's memory allocator.
 //!
 //! In:    calls at start and after bursts
-//! Out:   less memory kept
-//! Holds: two calls with constant arguments, no pointer passes
+//! Out:   less memory held by the process
+//! Holds: two calls with constant arguments, no pointers
 //! Upstream: none (there the runtime's own collector)
 
-/// One arena for all threads: what is freed lies together and can be given back.
+/// One arena for all threads, so that freed memory is contiguous and can be returned.
 pub fn one_arena() {
     #[expect(
         unsafe_code,
@@ -15,7 +15,7 @@ pub fn one_arena() {
     let _set = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Gives free memory back to the kernel.
+/// Returns free memory to the kernel.
 pub fn give_back() {
     #[expect(
         unsafe_code,

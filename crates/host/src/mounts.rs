@@ -1,11 +1,11 @@
-//! The mount table, and the few mounts that the kubelet makes itself.
+//! The mount table, and the few mounts that the kubelet itself makes.
 //!
 //! In:    paths made by `HostRoot::join`, options
 //! Out:   the table; mounts; [`MountError`]
 //! Calls: volumes (memory-backed emptyDir), start-up (shared root directory), removal of directories
-//! Holds: whether something is a mount point is read from the table, never by touching the path (a dead server
-//!        would hang it); a target is opened first and mounted through its descriptor, and its last part is never
-//!        a symbolic link; under a stand-in root no system call is made, the table is the file `proc/self/mountinfo`
+//! Holds: whether a path is a mount point is read from the table, never by accessing the path (a dead server would block it); a
+//!        target is opened first and mounted through its descriptor, and its last component is never a symbolic link; under a
+//!        stand-in root no system call is made, the table is the file `proc/self/mountinfo`
 //! Upstream: k8s.io/mount-utils, pkg/volume/util/hostutil (MakeRShared), pkg/volume/emptydir (setupTmpfs)
 
 use std::ffi::{CString, OsString};
@@ -19,10 +19,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::HostRoot;
 
-/// A mount operation failed.
+/// Why a mount operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// The table cannot be read; nothing is known about mounts then.
+    /// The table cannot be read, so nothing is known about mounts.
     #[error("cannot read the mount table {}", path.display())]
     Table {
         /// The file.
@@ -31,15 +31,15 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-    /// Something still uses it (EBUSY).
+    /// It is in use (EBUSY).
     #[error("cannot unmount {}: it is in use", .0.display())]
     Busy(PathBuf),
     /// A system call failed.
     #[error("cannot {operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
         /// The cause.
         #[source]
@@ -56,51 +56,51 @@ pub struct Mount {
     pub parent: u64,
     /// `major:minor`.
     pub device: String,
-    /// Which directory of the filesystem is mounted.
+    /// The mounted directory of the file system.
     pub root: PathBuf,
-    /// Where, as the host names it.
+    /// The mount point, as the host names it.
     pub mount_point: PathBuf,
-    /// Options of this mount.
+    /// Mount options.
     pub options: Vec<String>,
     /// Propagation tags such as `shared:5`.
     pub tags: Vec<String>,
-    /// Kind of filesystem.
+    /// The type of the file system.
     pub filesystem: String,
-    /// What is mounted.
+    /// The mounted device or source.
     pub source: OsString,
-    /// Options of the filesystem.
+    /// Options of the file system.
     pub super_options: Vec<String>,
 }
 
 impl Mount {
-    /// True when mounts below it show up in its peers.
+    /// Whether mounts below it propagate to its peers.
     pub fn is_shared(&self) -> bool {
         self.tags.iter().any(|tag| tag.starts_with("shared:"))
     }
 }
 
-/// How a tmpfs is made.
+/// The options of a tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TmpfsOptions {
-    /// Limit; the kernel's own (half of the memory) when absent.
+    /// The size limit; the kernel's default (half of the memory) if absent.
     pub size_bytes: Option<u64>,
-    /// Mode of its root directory.
+    /// The mode of its root directory.
     pub mode: u32,
-    /// Keep its pages out of swap. Used where the kernel has it (6.4), ignored otherwise.
+    /// Keeps its pages out of swap. Used if the kernel supports it (6.4), otherwise ignored.
     pub no_swap: bool,
 }
 
-/// What unmounting may do.
+/// What an unmount may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmount {
-    /// Fail with [`MountError::Busy`] when in use.
+    /// Fail with [`MountError::Busy`] if it is in use.
     Plain,
-    /// When in use, take it out of the tree now and let the kernel end it after the last user (MNT_DETACH).
+    /// If it is in use, detach it now and let the kernel unmount it after the last user (MNT_DETACH).
     DetachIfBusy,
 }
 
 fn table_path(root: &HostRoot) -> PathBuf {
-    // Of the thread: the threads of one process may have different mount namespaces, and tests do.
+    // The thread's own table: threads of one process may have different mount namespaces, and tests use that.
     root.join(if root.is_stand_in() {
         "/proc/self/mountinfo"
     } else {
@@ -111,7 +111,7 @@ fn table_path(root: &HostRoot) -> PathBuf {
 /// The mount table, in the order of mounting.
 ///
 /// # Errors
-/// [`MountError::Table`]; a line of unknown form is an error, too, since a missing mount could cost data.
+/// [`MountError::Table`]. A line of unknown form is an error, too, since overlooking a mount could cost data.
 pub fn mount_table(root: &HostRoot) -> Result<Vec<Mount>, MountError> {
     let path = table_path(root);
     let error = |source| MountError::Table {
@@ -180,7 +180,7 @@ pub fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// The kernel writes space, tab, newline, backslash and `#` as three octal digits.
+/// The kernel escapes space, tab, newline, backslash and `#` as three octal digits.
 fn unescape(word: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -215,10 +215,10 @@ fn escape(path: &Path) -> String {
         .collect()
 }
 
-/// True when something is mounted exactly at `path` (from the table; symbolic links in the parents are followed).
+/// Whether something is mounted exactly at `path` (from the table; symbolic links in the parents are followed).
 ///
 /// # Errors
-/// The table's.
+/// The table cannot be read.
 pub fn is_mount_point(root: &HostRoot, path: &Path) -> Result<bool, MountError> {
     let name = host_name(root, path);
     Ok(mount_table(root)?
@@ -226,10 +226,10 @@ pub fn is_mount_point(root: &HostRoot, path: &Path) -> Result<bool, MountError> 
         .any(|mount| mount.mount_point == name))
 }
 
-/// Mount points at `path` or below it, deepest and latest first: the order to unmount them.
+/// The mount points at `path` and below it, deepest and latest first: the order in which to unmount them.
 ///
 /// # Errors
-/// The table's.
+/// The table cannot be read.
 pub fn mounts_at_or_below(root: &HostRoot, path: &Path) -> Result<Vec<PathBuf>, MountError> {
     let name = host_name(root, path);
     let mut found: Vec<_> = mount_table(root)?
@@ -242,7 +242,7 @@ pub fn mounts_at_or_below(root: &HostRoot, path: &Path) -> Result<Vec<PathBuf>, 
     Ok(found.into_iter().map(|at| root.join(at)).collect())
 }
 
-/// The path as the mount table would name it. Resolves the parents only: the last part may hang.
+/// The path as the mount table names it. Only the parents are resolved, since the last component may hang.
 fn host_name(root: &HostRoot, path: &Path) -> PathBuf {
     let resolved = match (
         path.parent().and_then(|parent| parent.canonicalize().ok()),
@@ -257,7 +257,7 @@ fn host_name(root: &HostRoot, path: &Path) -> PathBuf {
 /// Mounts a tmpfs on the existing directory `target`.
 ///
 /// # Errors
-/// ELOOP when `target` is a symbolic link.
+/// ELOOP if `target` is a symbolic link.
 pub fn mount_tmpfs(
     root: &HostRoot,
     target: &Path,
@@ -285,10 +285,10 @@ pub fn mount_tmpfs(
     .map_err(|errno| failure("mount tmpfs on", target, errno))
 }
 
-/// Makes `target` show the tree of `source`, with the mounts below it. Both exist; links in `source` are followed.
+/// Bind-mounts the tree `source` at `target`, with the mounts below it. Both exist; links in `source` are followed.
 ///
 /// # Errors
-/// ELOOP when `target` is a symbolic link.
+/// ELOOP if `target` is a symbolic link.
 pub fn bind(root: &HostRoot, source: &Path, target: &Path) -> Result<(), MountError> {
     if root.is_stand_in() {
         let source = root.host_name_of(source).display().to_string();
@@ -301,10 +301,11 @@ pub fn bind(root: &HostRoot, source: &Path, target: &Path) -> Result<(), MountEr
         .map_err(|errno| failure("bind to", target, errno))
 }
 
-/// Makes `target` show what was opened, without the mounts below it. `source` is what messages and a stand-in's table call it.
+/// Bind-mounts an open file or directory at `target`, without the mounts below it. `source` is its name in messages and in a
+/// stand-in's table.
 ///
 /// # Errors
-/// ELOOP when `target` is a symbolic link.
+/// ELOOP if `target` is a symbolic link.
 pub fn bind_opened(
     root: &HostRoot,
     opened: BorrowedFd<'_>,
@@ -320,17 +321,17 @@ pub fn bind_opened(
         .map_err(|errno| failure("bind to", target, errno))
 }
 
-/// Unmounts what is mounted last at `target`. Nothing there is not an error: that is what was wanted.
+/// Unmounts the last mount at `target`. It is not an error if nothing is mounted there.
 ///
 /// # Errors
-/// [`MountError::Busy`] unless `how` allows to detach.
+/// [`MountError::Busy`], unless `how` allows detaching.
 pub fn unmount(root: &HostRoot, target: &Path, how: Unmount) -> Result<(), MountError> {
     if root.is_stand_in() {
         return stand_in::unmount(root, target);
     }
     match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(()),
-        // EINVAL says "not a mount point" (or locked by another namespace); the table decides.
+        // EINVAL means "not a mount point" (or locked by another namespace); the table decides.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT)
             if !is_mount_point(root, target)? =>
         {
@@ -345,11 +346,11 @@ pub fn unmount(root: &HostRoot, target: &Path, how: Unmount) -> Result<(), Mount
     }
 }
 
-/// Makes mounts below `directory` show up in containers that have it mounted, and theirs here. Does nothing when
-/// the mount that holds the directory is shared already; otherwise mounts the directory on itself.
+/// Makes the mount of `directory` shared, so that mounts below it propagate to containers that mount it, and back. Does nothing
+/// if it is shared already; otherwise bind-mounts the directory on itself.
 ///
 /// # Errors
-/// The table's, or the system call's.
+/// The table cannot be read, or the system call failed.
 pub fn make_shared(root: &HostRoot, directory: &Path) -> Result<(), MountError> {
     if root.is_stand_in() {
         return Ok(());
@@ -363,7 +364,7 @@ pub fn make_shared(root: &HostRoot, directory: &Path) -> Result<(), MountError> 
         }
     })?;
     let table = mount_table(root)?;
-    // The deepest one, and of those at one place the last mounted.
+    // The deepest one, and at the same mount point the last one.
     let holder = table
         .iter()
         .filter(|mount| resolved.starts_with(&mount.mount_point))
@@ -378,7 +379,7 @@ pub fn make_shared(root: &HostRoot, directory: &Path) -> Result<(), MountError> 
         .map_err(|errno| failure("make shared", directory, errno))
 }
 
-/// True when the running kernel's version is at least this one.
+/// Whether the running kernel has at least this version.
 pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy().into_owned();
@@ -406,7 +407,7 @@ fn open_target(target: &Path) -> Result<OwnedFd, MountError> {
     Ok(fd)
 }
 
-/// A name for what the descriptor holds, which nobody can swap in between.
+/// A name for the descriptor's file, which cannot be swapped in between.
 fn through(fd: BorrowedFd<'_>) -> String {
     format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
 }
@@ -419,7 +420,7 @@ fn failure(operation: &'static str, path: &Path, errno: rustix::io::Errno) -> Mo
     }
 }
 
-/// Mounts under a stand-in root: lines of its own table file.
+/// Mounts under a stand-in root: lines in its table file.
 mod stand_in {
     use super::{HostRoot, MountError, Path, PathBuf, escape, host_name, mount_table, table_path};
     use crate::files::{Durability, FileError, create_dir_all, write_atomically};
@@ -453,7 +454,7 @@ mod stand_in {
         write(root, &lines)
     }
 
-    /// Also empties the directory of a tmpfs, as the end of one would.
+    /// Also empties the directory of a tmpfs, as unmounting one would.
     pub(super) fn unmount(root: &HostRoot, target: &Path) -> Result<(), MountError> {
         let at = host_name(root, target);
         let table = mount_table(root)?;

@@ -1,9 +1,9 @@
-//! Who the kernel kills first when memory ends, and how many files the process may open.
+//! The OOM score of processes, and the limit of open files.
 //!
-//! In:    an adjustment from -1000 to 1000; a wanted number of open files
-//! Out:   [`Applied`], where "not allowed" is a warning to log, since the kubelet goes on without
-//! Calls: start-up (self -999, 1,000,000 open files), the container manager (runtime's process)
-//! Holds: root without CAP_SYS_RESOURCE is an ordinary case
+//! In:    an adjustment from -1000 to 1000; a number of open files
+//! Out:   [`Applied`], where "not permitted" is a warning to log, since the kubelet continues without
+//! Calls: start-up (self -999, 1,000,000 open files), the container manager (the runtime's process)
+//! Holds: root without CAP_SYS_RESOURCE is an expected case
 //! Upstream: pkg/util/oom, cmd/kubelet/app/server.go (rlimit.SetNumFiles)
 
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::HostRoot;
 use crate::files::read_bounded;
 
-/// Whose adjustment.
+/// The process to adjust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
     /// This process.
@@ -23,28 +23,28 @@ pub enum Process {
     Pid(u32),
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// It is as asked.
+    /// Set as requested.
     Yes,
-    /// The kernel refused (EPERM, EACCES): missing CAP_SYS_RESOURCE. It stays at `current`.
+    /// Not permitted (EPERM, EACCES), since CAP_SYS_RESOURCE is missing. The value stays `current`.
     Refused {
-        /// What it is.
+        /// The current value.
         current: i64,
-        /// What was asked.
+        /// The requested value.
         wanted: i64,
     },
-    /// As far as the hard limit allows.
+    /// Set up to the hard limit.
     Partly {
-        /// What it is now.
+        /// The current value.
         current: u64,
-        /// What was asked.
+        /// The requested value.
         wanted: u64,
     },
 }
 
-/// It could not be set for another reason than a missing capability.
+/// It could not be set, for another reason than a missing capability.
 #[derive(Debug, thiserror::Error)]
 pub enum OomError {
     /// The process has ended.
@@ -53,7 +53,7 @@ pub enum OomError {
     /// Any other failure.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: String,
         /// The cause.
         #[source]
@@ -64,7 +64,7 @@ pub enum OomError {
 /// Sets `oom_score_adj` of a process.
 ///
 /// # Errors
-/// A value outside of -1000..=1000 is the kernel's EINVAL.
+/// EINVAL from the kernel for a value outside -1000..=1000.
 pub fn set_oom_score_adj(
     root: &HostRoot,
     process: Process,
@@ -102,10 +102,10 @@ fn read_score(path: &Path) -> Result<i64, OomError> {
         .map_err(|error| failed(io::Error::new(ErrorKind::InvalidData, error)))
 }
 
-/// Raises the number of files that this process may open; never lowers it.
+/// Raises the limit of open files of this process; never lowers it.
 ///
 /// # Errors
-/// The system call's, other than a missing capability.
+/// The system call failed, for another reason than a missing capability.
 pub fn raise_open_files(wanted: u64) -> Result<Applied, OomError> {
     let have = getrlimit(Resource::Nofile);
     let (soft, hard) = (
@@ -171,7 +171,7 @@ mod tests {
             Applied::Yes
         );
         let lowered = set_oom_score_adj(&root, process, -999).unwrap();
-        // With the capability it works; without, it is a warning that names both values.
+        // It works with the capability; without it, the result is a warning with both values.
         assert!(
             [
                 Applied::Yes,

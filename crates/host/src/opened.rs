@@ -1,9 +1,9 @@
-//! Notices that somebody opens or removes a file (inotify).
+//! Reports when another process opens or removes a file (inotify).
 //!
 //! In:    a file
 //! Out:   one event
 //! Calls: act/frame/data_dirs.rs, for the lock file
-//! Holds: an idle watch costs no wake-ups
+//! Holds: an idle watch causes no wake-ups
 //! Upstream: cmd/kubelet/app/server_linux.go
 
 use std::io;
@@ -24,7 +24,7 @@ pub struct OpenedWatch {
 }
 
 impl OpenedWatch {
-    /// Starts to watch; what happens from here on is seen. Needs the tokio runtime.
+    /// Starts the watch; later events are seen. Needs the tokio runtime.
     ///
     /// # Errors
     /// ENOENT; ENOSPC and EMFILE are limits on watches.
@@ -37,7 +37,7 @@ impl OpenedWatch {
     /// Resolves when the file was opened or removed. Cancel: safe.
     ///
     /// # Errors
-    /// The system call's, or the end of the runtime.
+    /// The system call failed, or the runtime ended.
     pub async fn next(&mut self) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         loop {

@@ -1,10 +1,10 @@
-//! Gives a volume to the group of its pod.
+//! Applies a pod's fsGroup to a volume.
 //!
-//! In:    the volume's directory, the group, whether containers may write it, when to look at every file
-//! Out:   group and permission bits below it; the first file that could not be changed, which stops nothing
-//! Calls: the work of volumes, when an emptyDir is set up and before new files of a payload are shown
-//! Holds: works by descriptors and follows no symbolic link: what a link points to keeps owner and mode; a directory comes after
-//!        what is in it, so that its own change shows that all below is done
+//! In:    the volume's directory, the group, whether containers may write it, when every file is checked
+//! Out:   group and permission bits below it; the first file that could not be changed, which does not stop the others
+//! Calls: the work of volumes, when an emptyDir is set up and before new files of a payload become visible
+//! Holds: uses descriptors and follows no symbolic link: the target of a link keeps owner and mode; a directory is changed
+//!        after its contents, so that its own state shows whether everything below is done
 //! Upstream: pkg/volume/volume_linux.go (NewVolumeOwnership, changeFilePermission, requiresPermissionChange); differences: none
 
 use std::ffi::CString;
@@ -22,9 +22,9 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// Whether containers may write the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// The group gets to read.
+    /// The group gets read permission.
     ReadOnly,
-    /// The group gets to read and write.
+    /// The group gets read and write permission.
     ReadWrite,
 }
 
@@ -37,12 +37,12 @@ impl Access {
     }
 }
 
-/// When every file is looked at: `fsGroupChangePolicy`.
+/// When every file is checked: `fsGroupChangePolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangePolicy {
     /// Always.
     Always,
-    /// Only when the top directory is not as it should be.
+    /// Only if the top directory does not have the wanted group and permissions.
     OnRootMismatch,
 }
 
@@ -74,7 +74,7 @@ pub fn set_group(
     Ok(walk.unchanged)
 }
 
-/// Whether the top directory has the group, at least its permissions and the set-group bit.
+/// Whether the top directory has the group, at least the permissions, and the setgid bit.
 fn is_as_wanted(stat: &Stat, group: u32, access: Access) -> bool {
     let wanted = access.bits() | 0o110 | SET_GROUP_ID;
     FileType::from_raw_mode(stat.st_mode).is_dir()
@@ -88,7 +88,7 @@ struct Walk {
     unchanged: Option<FileError>,
 }
 
-/// A directory on the way down.
+/// A directory during the walk.
 struct Level {
     entries: Dir,
     fd: OwnedFd,
@@ -103,7 +103,7 @@ impl Level {
 }
 
 impl Walk {
-    /// Everything in a directory, deepest first. The way down is a list, not the stack.
+    /// Changes everything in a directory, deepest first. The walk keeps its position in a list, not on the stack.
     fn below(&mut self, top: &OwnedFd, path: &Path) -> Result<(), FileError> {
         let top = top
             .try_clone()
@@ -112,7 +112,7 @@ impl Walk {
         while let Some(level) = levels.last_mut() {
             let Some(entry) = level.entries.read() else {
                 let done = levels.pop();
-                // The top itself is changed by the caller.
+                // The caller changes the top directory itself.
                 if let Some(done) = done.filter(|_| !levels.is_empty())
                     && let Ok(stat) = rustix::fs::fstat(&done.fd)
                 {
@@ -132,7 +132,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Opens an entry that is a directory, or changes it.
+    /// Opens an entry if it is a directory, otherwise changes it.
     fn enter(&mut self, level: &Level, name: CString) -> Result<Option<Level>, FileError> {
         let path = level
             .path
@@ -141,7 +141,7 @@ impl Walk {
         match rustix::fs::openat(&level.fd, &name, flags, Mode::empty()) {
             Ok(fd) => return Level::open(fd, path).map(Some),
             Err(Errno::NOTDIR | Errno::LOOP) => {}
-            // Gone meanwhile.
+            // Removed meanwhile.
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(FileError::new("open", &path, errno)),
         }
@@ -169,7 +169,7 @@ impl Walk {
         if kind.is_dir() {
             mode |= SET_GROUP_ID | 0o110;
         }
-        // A descriptor that only names a file takes no fchmod; its name under /proc does.
+        // An `O_PATH` descriptor does not support fchmod; its name under /proc does.
         let name = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
         if let Err(errno) = rustix::fs::chmodat(
             CWD,

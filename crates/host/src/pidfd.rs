@@ -1,11 +1,10 @@
-//! The exit of a process as an event, whatever the runtime.
+//! The exit of a process as an event, independent of the runtime.
 //!
-//! In:    a pid that the runtime reported for a container's first process
-//! Out:   one wake-up when it has ended; what tells the process from a later one with the same pid
+//! In:    the PID of a container's first process, from the runtime
+//! Out:   one wake-up when it has ended; what distinguishes the process from a later one with the same PID
 //! Calls: act/observe/pleg.rs
-//! Holds: no polling, one descriptor per process; the pid may have been reused before `open`, so the caller opens,
-//!        then asks the runtime again whether that pid's container still runs (or compares
-//!        [`start_time`] and [`cgroup_of`])
+//! Holds: no polling, one descriptor per process; the PID may have been reused before `open`, so the caller opens it and then
+//!        asks the runtime again whether the container with that PID still runs (or compares [`start_time`] and [`cgroup_of`])
 //! Upstream: none (the Go kubelet lists all containers every second)
 
 pub mod stand_in;
@@ -25,7 +24,7 @@ use crate::HostRoot;
 use crate::files::read_bounded;
 use crate::readable::readable;
 
-/// Where processes come from.
+/// The source of processes.
 #[derive(Debug, Clone)]
 pub enum Processes {
     /// This machine.
@@ -35,7 +34,7 @@ pub enum Processes {
 }
 
 impl Processes {
-    /// As [`ProcessExit::open`], in either world.
+    /// As [`ProcessExit::open`], for the kernel and for simulations.
     ///
     /// # Errors
     /// See there.
@@ -47,7 +46,7 @@ impl Processes {
     }
 }
 
-/// A process that somebody waits for.
+/// A process whose exit can be awaited.
 #[derive(Debug)]
 pub struct ProcessExit(Exit);
 
@@ -58,7 +57,7 @@ enum Exit {
 }
 
 impl ProcessExit {
-    /// Takes hold of the process that has this pid now. Needs the tokio runtime.
+    /// Opens the process that has this PID now. Needs the tokio runtime.
     ///
     /// # Errors
     /// ESRCH (see [`is_gone`]): no such process, so it has ended; EMFILE; ENOSYS before Linux 5.3.
@@ -67,10 +66,10 @@ impl ProcessExit {
         Ok(Self(Exit::Kernel(fd)))
     }
 
-    /// True when it has ended already.
+    /// Whether it has ended already.
     ///
     /// # Errors
-    /// The system call's.
+    /// The system call failed.
     pub fn has_ended(&self) -> io::Result<bool> {
         match &self.0 {
             Exit::Kernel(fd) => is_readable(fd.get_ref()),
@@ -81,19 +80,19 @@ impl ProcessExit {
     /// Waits until it has ended (a zombie counts as ended).
     ///
     /// # Errors
-    /// When the runtime shuts down.
+    /// The runtime shuts down.
     pub async fn wait(self) -> io::Result<()> {
         let fd = match self.0 {
             Exit::Kernel(fd) => fd,
             Exit::StandIn(mut ended) => {
-                // The sender is dropped only after the end was said.
+                // The sender is dropped only after it reported the end.
                 drop(ended.wait_for(|ended| *ended).await);
                 return Ok(());
             }
         };
         loop {
             let mut ready = fd.readable().await?;
-            // Readiness may be reported in vain, says AsyncFd's contract.
+            // Readiness may be spurious, says AsyncFd's contract.
             if is_readable(fd.get_ref())? {
                 return Ok(());
             }
@@ -102,20 +101,20 @@ impl ProcessExit {
     }
 }
 
-/// True when an error of [`ProcessExit::open`] or of reading `/proc/<pid>` says that the process has ended.
+/// Whether an error of [`ProcessExit::open`], or of reading `/proc/<pid>`, means that the process has ended.
 pub fn is_gone(error: &io::Error) -> bool {
     let gone = rustix::io::Errno::SRCH.raw_os_error();
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(gone)
 }
 
-/// When the process started, in clock ticks after boot (field 22 of `/proc/<pid>/stat`). Pid and start time
-/// together name a process for as long as the machine runs.
+/// When the process started, in clock ticks after boot (field 22 of `/proc/<pid>/stat`). PID and start time together identify a
+/// process until the next boot.
 ///
 /// # Errors
 /// See [`is_gone`]; `InvalidData` for a stat file of unknown form.
 pub fn start_time(root: &HostRoot, pid: u32) -> io::Result<u64> {
     let text = read_small(&root.join(format!("/proc/{pid}/stat")))?;
-    // The name may contain anything, also spaces and parentheses: fields are counted behind the last one.
+    // The name may contain anything, even spaces and parentheses, so fields are counted after the last parenthesis.
     let fields = text
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_ascii_whitespace());
@@ -130,10 +129,10 @@ pub fn start_time(root: &HostRoot, pid: u32) -> io::Result<u64> {
     })
 }
 
-/// The cgroup of the process: of the v2 hierarchy when no `controller` is given, else of that v1 controller.
+/// The cgroup of the process: in the v2 hierarchy if no `controller` is given, else in that v1 controller.
 ///
 /// # Errors
-/// See [`is_gone`]; `InvalidData` when the process is in no such hierarchy.
+/// See [`is_gone`]; `InvalidData` if the process is in no such hierarchy.
 pub fn cgroup_of(root: &HostRoot, pid: u32, controller: Option<&str>) -> io::Result<String> {
     let text = read_small(&root.join(format!("/proc/{pid}/cgroup")))?;
     let found = text.lines().find_map(|line| {
@@ -183,12 +182,12 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
     )? > 0)
 }
 
-/// Processes held by descriptor, so that a signal meets exactly those. Blocking; for the removal of cgroups.
+/// Processes held by pidfds, so that a signal reaches exactly these. Blocking; for the removal of cgroups.
 #[derive(Debug)]
 pub(crate) struct HeldProcesses(Vec<(u32, OwnedFd)>);
 
 impl HeldProcesses {
-    /// Takes hold of those that still exist.
+    /// Opens those that still exist.
     pub(crate) fn open(pids: &[u32]) -> io::Result<Self> {
         let mut held = Vec::new();
         for &pid in pids {
@@ -203,7 +202,7 @@ impl HeldProcesses {
         Ok(Self(held))
     }
 
-    /// Sends SIGKILL to those among `pids` and waits for their end, at most `wait` in all.
+    /// Sends SIGKILL to those among `pids` and waits for their exit, at most `wait` in total.
     pub(crate) fn kill(&self, pids: &[u32], wait: std::time::Duration) -> io::Result<()> {
         let chosen: Vec<_> = self
             .0
@@ -233,7 +232,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    /// A process that runs until its input is closed.
+    /// A process that runs until its stdin is closed.
     fn cat() -> std::process::Child {
         Command::new("cat")
             .stdin(Stdio::piped())

@@ -1,7 +1,7 @@
-//! Waiting for a descriptor to become readable: the one `unsafe` of the project.
+//! Waits for a descriptor to become readable: the only `unsafe` of the project.
 //!
-//! In:    a descriptor that is owned
-//! Out:   tokio's registration of it
+//! In:    an owned descriptor
+//! Out:   its registration with tokio
 //! Calls: pidfd.rs, watch.rs; kernel.rs for the kernel log
 //! Holds: the descriptor lives exactly as long as its registration
 //! Upstream: none
@@ -12,10 +12,10 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Registers `fd` with the tokio runtime that this is called in.
+/// Registers `fd` with the current tokio runtime.
 ///
 /// # Errors
-/// The system call's, for instance EPERM for a regular file; `Other` outside of a runtime with I/O.
+/// The system call failed, for instance EPERM for a regular file; `Other` outside a runtime with I/O.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(io::Error::other("no tokio runtime to wait in"));

@@ -1,12 +1,12 @@
-//! Removal of directory trees that containers could write to.
+//! Removes directory trees that containers could write to.
 //!
-//! In:    a directory as it was seen when the removal was decided, and what below it is to go
-//! Out:   the tree is gone, or an error names what stopped it
+//! In:    a directory as it was inspected when the removal was decided, and what below it is to be removed
+//! Out:   the tree is removed, or an error says what prevented it
 //! Calls: the end of a pod
-//! Holds: what bears the name now but is not what was seen stays; so does what holds more than one pod's files ([`Kept`]), whatever
-//!        name leads there; never crosses a mount (looked up in the table before the first unlink, and refused by the kernel during
-//!        the walk), never follows a symbolic link, works by descriptors so that a renamed directory cannot lead
-//!        elsewhere, and uses bounded stack and descriptors however deep the tree is
+//! Holds: if the path now refers to something else than what was inspected, it is left alone; so is a directory that holds the
+//!        files of several pods ([`Kept`]), whatever path leads there; never crosses a mount (checked in the table before the
+//!        first unlink, and refused by the kernel during the walk), never follows a symbolic link, uses descriptors so that a
+//!        renamed directory cannot lead elsewhere, and limits stack and descriptors however deep the tree is
 //! Upstream: pkg/util/removeall (RemoveAllOneFilesystem), pkg/volume/util
 
 use std::ffi::{CStr, CString, OsStr};
@@ -25,16 +25,16 @@ use crate::beneath::open_directory;
 use crate::files::{FileError, open_beneath};
 use crate::mounts::mounts_at_or_below;
 
-/// Directories deeper than this are moved to the top of the tree first, so that the walk stays shallow.
+/// Deeper directories are moved to the top of the tree first, so that the walk stays shallow.
 const MAX_DEPTH: usize = 64;
 const MAX_PASSES_IN_VAIN: u32 = 8;
 
-/// Directories that no removal may take, by name and by identity: they hold more than one pod's files.
+/// Directories that are never removed, by path and by identity: they hold the files of several pods.
 #[derive(Clone, Debug, Default)]
 pub struct Kept(Vec<PathBuf>);
 
 impl Kept {
-    /// Keeps these, made by [`HostRoot::join`], all that is above them, and the root.
+    /// Keeps these paths (made by [`HostRoot::join`]), all their parents, and the root.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         Self(paths.into_iter().collect())
     }
@@ -43,28 +43,28 @@ impl Kept {
         path.parent().is_none() || self.0.iter().any(|kept| kept.starts_with(path))
     }
 
-    /// Whether this is one of them under another name. One that is not there now cannot be it.
+    /// Whether this is one of them under another path. One that does not exist now cannot be it.
     fn refuses(&self, found: FileId) -> bool {
         let mut kept = self.0.iter().map(PathBuf::as_path).chain([Path::new("/")]);
         kept.any(|kept| rustix::fs::stat(kept).is_ok_and(|stat| id_of(&stat) == found))
     }
 }
 
-/// How long one call may go on removing. What is left is for further calls, so that a large tree holds up nobody else.
+/// The time limit of one call. Further calls remove the rest, so that a large tree delays no other removal.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     end: Option<Instant>,
 }
 
 impl Turn {
-    /// From now on for so long, but each call removes something.
+    /// Starts now and lasts so long; each call removes at least one entry.
     pub fn of(length: Duration) -> Self {
         Self {
             end: Instant::now().checked_add(length),
         }
     }
 
-    /// Until all is gone.
+    /// Without a limit.
     pub fn whole() -> Self {
         Self { end: None }
     }
@@ -75,21 +75,21 @@ impl Turn {
     }
 }
 
-/// Whether the tree is gone.
+/// Whether the tree is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
-    /// It is, or it was not there.
+    /// It is, or it did not exist.
     Yes,
-    /// Some of it is, and the turn is over.
+    /// Partly; the time was over.
     More,
-    /// Something else bears its name now, and was left alone.
+    /// Its path now refers to something else, which was left alone.
     Replaced,
 }
 
-/// What bears the name `path` now, links not followed; `None` for nothing.
+/// The identity of `path` now, without following links; `None` if it does not exist.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub fn identity(path: &Path) -> Result<Option<FileId>, FileError> {
     match rustix::fs::lstat(path) {
         Ok(stat) => Ok(Some(id_of(&stat))),
@@ -105,8 +105,8 @@ pub(crate) fn id_of(stat: &rustix::fs::Stat) -> FileId {
     }
 }
 
-/// Removes `below` in the directory `top`, or `top` itself when `below` is empty, with all below it, if `top` is still what was
-/// `seen`. Nothing there is success. What is removed may be a file or a link itself. At the end of the turn the rest stays.
+/// Removes `below` in the directory `top`, or `top` itself if `below` is empty, with everything in it, if `top` is still what
+/// was `seen`. A missing path counts as removed. The target may also be a file or a link. When the time is over the rest stays.
 ///
 /// # Errors
 /// [`FileError::Kept`] and [`FileError::Mounted`] before anything was removed.
@@ -153,7 +153,7 @@ pub fn remove_seen(
     remove_inside((&above, name), seen, (below, &path), turn)
 }
 
-/// Removes `below` in the directory `name`, if that is what was seen; `path` is what errors call it.
+/// Removes `below` in the directory `name`, if it is the inspected one; `path` is its name in errors.
 fn remove_inside(
     (above, name): (&OwnedFd, &OsStr),
     seen: FileId,
@@ -165,7 +165,7 @@ fn remove_inside(
         return Err(FileError::Kept(path.to_owned()));
     };
     let directory = OFlags::PATH | OFlags::DIRECTORY;
-    // What is no directory has nothing below it.
+    // Something that is not a directory has nothing below it.
     let is_nothing = |error: &io::Error| {
         let errno = Errno::from_io_error(error);
         matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
@@ -189,7 +189,7 @@ fn remove_inside(
         Err(error) if is_nothing(&error) => return Ok(Removed::Yes),
         Err(error) => return Err(failed(error)),
     };
-    // A mount made since the table was read (or in another namespace) is found here.
+    // This also finds a mount that was made after the table was read (or in another namespace).
     remove_in_turn(inner.as_fd(), &c_name(last, path)?, (path, None), turn)
 }
 
@@ -210,7 +210,7 @@ fn c_name(name: &OsStr, path: &Path) -> Result<CString, FileError> {
         .map_err(|error| FileError::new("remove", path, io::Error::from(error)))
 }
 
-/// Removes what `name` is in the open directory `parent`, with all below it; `path` is what errors call it. With an id, only the
+/// Removes `name` in the open directory `parent`, with everything in it; `path` is its name in errors. With an ID, only the
 /// directory that has it.
 pub(crate) fn remove_beneath(
     parent: BorrowedFd<'_>,
@@ -254,7 +254,7 @@ fn remove_entry(
         .map_err(at)?;
     let opened = id_of(&rustix::fs::fstat(&top).map_err(at)?);
     if seen.is_some_and(|seen| seen != opened) {
-        // Replaced since it was compared: the next decision sees what it is now.
+        // Replaced since it was compared: the next decision inspects it again.
         return Err(at(Errno::STALE));
     }
     let mut walk = Walk {
@@ -263,8 +263,8 @@ fn remove_entry(
         has_removed: false,
         turn,
     };
-    // Directories moved up land in the top directory: look again until a pass finds nothing. Who keeps writing, or
-    // a server that only renames open files (NFS), must not keep this here for ever.
+    // Directories that were moved up are now in the top directory, so passes repeat until one finds nothing. A process that
+    // keeps writing, or a server that only renames open files (NFS), must not make this endless.
     let mut passes_in_vain = 0;
     loop {
         let moved_before = walk.next_name;
@@ -299,7 +299,7 @@ struct Walk {
 struct Level {
     directory: Dir,
     fd: OwnedFd,
-    /// In the level above; empty for the top.
+    /// The name in the level above; empty for the top.
     name: CString,
 }
 
@@ -308,7 +308,7 @@ impl Walk {
         self.has_removed && self.turn.is_over()
     }
 
-    /// One walk through the tree, to its end or that of the turn; true when it found anything to remove.
+    /// One walk through the tree, to its end or until the time is over; true if it found anything to remove.
     fn empty_once(&mut self, path: &Path) -> Result<bool, Failed> {
         let mut found = false;
         let top = self
@@ -325,7 +325,8 @@ impl Walk {
                 let Some(done) = levels.pop() else { break };
                 let Some(above) = levels.last() else { break };
                 match unlinkat(&above.fd, &done.name, AtFlags::REMOVEDIR) {
-                    // Not empty: someone still writes there, or the listing missed what moved; the next pass sees.
+                    // Not empty: a process still writes there, or the listing missed a moved directory; the next pass handles
+                    // it.
                     Ok(()) => self.has_removed = true,
                     Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                     Err(errno) => return Err((place(path, &levels, &done.name), errno)),
@@ -360,7 +361,7 @@ impl Walk {
                     self.has_removed = true;
                     return Ok(());
                 }
-                // It is a directory after all (kinds are not known everywhere).
+                // It is a directory after all (not every file system reports types).
                 Err(Errno::ISDIR | Errno::PERM) => {}
                 Err(errno) => return Err((place(path, levels, &name), errno)),
             }
@@ -426,7 +427,7 @@ fn place(path: &Path, levels: &[Level], name: &CStr) -> PathBuf {
     place
 }
 
-/// What could neither be unlinked (EPERM) nor opened as a directory is a file that may not be removed.
+/// An entry that could neither be unlinked (EPERM) nor opened as a directory is a file that may not be removed.
 fn not_permitted(errno: Errno) -> Errno {
     if errno == Errno::NOTDIR {
         Errno::PERM
@@ -453,7 +454,7 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::symlink;
 
-    /// In one turn.
+    /// Removes without a time limit.
     fn remove_seen(
         root: &HostRoot,
         kept: &Kept,
@@ -488,7 +489,7 @@ mod tests {
         assert!(turns > 40, "{turns}");
     }
 
-    /// Removes what is there now.
+    /// Removes what exists now.
     fn remove_tree(root: &HostRoot, path: &Path) -> Result<(), FileError> {
         let Some(seen) = identity(path)? else {
             return Ok(());
@@ -604,13 +605,13 @@ mod tests {
             assert_eq!(remove(below).unwrap(), Removed::Replaced);
         }
         assert!(tree.join("a").exists() && other.join("a").exists());
-        // A link to what was seen is not what was seen.
+        // A link to the inspected directory is not the inspected directory.
         std::fs::remove_dir_all(&tree).unwrap();
         symlink(&other, &tree).unwrap();
         assert_eq!(remove("a").unwrap(), Removed::Replaced);
         std::fs::remove_file(&tree).unwrap();
         assert_eq!(remove("a").unwrap(), Removed::Yes);
-        // A link or a file that was seen has nothing below it, and goes itself.
+        // An inspected link or file has nothing below it, and is itself removed.
         for is_link in [true, false] {
             if is_link {
                 symlink(&other, &tree).unwrap();
@@ -661,7 +662,7 @@ mod tests {
                 top.display()
             );
         }
-        // The same directory under another name.
+        // The same directory under another path.
         let bound = dir.path().join("bound");
         if rustix::process::geteuid().is_root() {
             std::fs::create_dir(&bound).unwrap();

@@ -1,9 +1,9 @@
-//! Figures that cost a look: how much a directory holds, how full a filesystem is, what this process uses.
+//! Usage of directories, of file systems and of this process.
 //!
 //! In:    a path and a budget; or the root directory, for `/proc/self`
 //! Out:   [`DirectoryUsage`], [`FilesystemUsage`], [`ProcessUsage`]
-//! Calls: the resource analyzer (emptyDir use, each minute, on a blocking thread); the server's `process_*` metrics
-//! Holds: a walk ends with its budget and then says that it is not complete; nothing outside the start's device is counted
+//! Calls: the resource analyzer (emptyDir usage, each minute, on a blocking thread); the server's `process_*` metrics
+//! Holds: a walk that exhausts its budget ends and is marked as incomplete; only the device of the start directory is counted
 //! Upstream: vendor/github.com/google/cadvisor/fs/fs.go GetDirUsage, pkg/volume/metrics_du.go; the Go client library's process
 //!           collector (1.36); differences: the budget
 
@@ -17,21 +17,21 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
 use crate::files::open_beneath;
 
-/// Why a figure could not be taken.
+/// Why a figure could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
-    /// The path, or its filesystem, could not be looked at.
+    /// The path, or its file system, could not be inspected.
     #[error("{operation} {path}")]
     Look {
         /// The system call.
         operation: &'static str,
-        /// What was looked at.
+        /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: rustix::io::Errno,
     },
-    /// A file under `/proc/self` could not be read or understood.
+    /// A file under `/proc/self` could not be read or parsed.
     #[error("read {path}: {why}")]
     Proc {
         /// The file.
@@ -41,34 +41,34 @@ pub enum StatsError {
     },
 }
 
-/// Where a walk stops.
+/// The limits of a walk.
 #[derive(Debug, Clone, Copy)]
 pub struct WalkBudget {
-    /// Entries looked at.
+    /// The number of entries.
     pub entries: u64,
-    /// Time spent.
+    /// The time.
     pub time: Duration,
 }
 
-/// What a directory tree holds.
+/// The usage of a directory tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DirectoryUsage {
-    /// Allocated blocks, in bytes; a file with several names counts once.
+    /// Allocated blocks, in bytes; a file with several links counts once.
     pub bytes: u64,
-    /// Files and directories, the start included; a file with several names counts once.
+    /// Files and directories, including the start; a file with several links counts once.
     pub inodes: u64,
-    /// False when the budget ended the walk: the figures are then a lower bound.
+    /// False if the budget was exhausted: the figures are then a lower bound.
     pub complete: bool,
 }
 
-/// How full a filesystem is. Bytes and counts.
+/// The usage of a file system, in bytes and inodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesystemUsage {
     /// All bytes.
     pub capacity: u64,
-    /// Bytes that an ordinary user may still write.
+    /// Bytes that an ordinary user can still write.
     pub available: u64,
-    /// Bytes not in use, with those kept for root.
+    /// Free bytes, including root's reserve.
     pub free: u64,
     /// All inodes.
     pub inodes: u64,
@@ -76,12 +76,12 @@ pub struct FilesystemUsage {
     pub inodes_free: u64,
 }
 
-/// Walks `start` without following links, entering no other device.
+/// Walks `start` without following links or entering another device.
 ///
-/// Entries that vanish meanwhile are not an error, and neither is a directory that may not be read: it counts as itself.
+/// Entries that vanish meanwhile are not an error. A directory that cannot be read is not one either: it counts as itself.
 ///
 /// # Errors
-/// [`StatsError::Look`] when `start` itself cannot be looked at.
+/// [`StatsError::Look`] if `start` itself cannot be inspected.
 pub fn directory_usage(start: &Path, budget: WalkBudget) -> Result<DirectoryUsage, StatsError> {
     let look = |source| StatsError::Look {
         operation: "stat",
@@ -95,7 +95,7 @@ pub fn directory_usage(start: &Path, budget: WalkBudget) -> Result<DirectoryUsag
     };
     let started = Instant::now();
     walk.add(&first);
-    // Below the directory that was found, so that a link that somebody puts in place meanwhile leads nowhere.
+    // Below the open directory, so that a link that is put in place meanwhile leads nowhere.
     let top = rustix::fs::open(
         start,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -141,7 +141,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// False when this inode was counted before.
+    /// False if this inode was counted before.
     fn add(&mut self, found: &rustix::fs::Stat) -> bool {
         if found.st_nlink > 1
             && FileType::from_raw_mode(found.st_mode) != FileType::Directory
@@ -149,14 +149,14 @@ impl Walk {
         {
             return false;
         }
-        // st_blocks counts 512 bytes whatever the filesystem's block is.
+        // st_blocks counts units of 512 bytes, whatever the file system's block size is.
         self.usage.bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
         self.usage.inodes += 1;
         true
     }
 }
 
-/// How full the filesystem is that holds `path`. May hang on a dead network server: call on a blocking thread.
+/// The usage of the file system that holds `path`. May hang on a dead network server: call it on a blocking thread.
 ///
 /// # Errors
 /// [`StatsError::Look`].
@@ -176,24 +176,24 @@ pub fn filesystem_usage(path: &Path) -> Result<FilesystemUsage, StatsError> {
     })
 }
 
-/// What this process uses; the facts behind the `process_*` metrics.
+/// The resource usage of this process, for the `process_*` metrics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcessUsage {
     /// User and system time, in seconds.
     pub cpu_seconds: f64,
     /// Resident bytes.
     pub resident_bytes: u64,
-    /// Address space in bytes.
+    /// Address space, in bytes.
     pub virtual_bytes: u64,
-    /// Limit of the address space in bytes; `None` when unlimited.
+    /// Limit of the address space, in bytes; `None` if unlimited.
     pub virtual_max_bytes: Option<u64>,
     /// Open file descriptors.
     pub open_fds: u64,
-    /// Soft limit of file descriptors; `None` when unlimited.
+    /// Soft limit of file descriptors; `None` if unlimited.
     pub max_fds: Option<u64>,
-    /// When the process began, in seconds since 1970.
+    /// When the process started, in seconds since 1970.
     pub start_seconds: f64,
-    /// Bytes received and sent by the process's network namespace, loopback included.
+    /// Bytes received and sent in the process's network namespace, including loopback.
     pub network_bytes: (u64, u64),
 }
 
@@ -213,7 +213,7 @@ pub fn process_usage() -> Result<ProcessUsage, StatsError> {
         why: "unexpected content".to_owned(),
     };
     let stat = read("/proc/self/stat")?;
-    // The command's name stands in parentheses and may hold anything: the fields are counted behind the last one.
+    // The command name is in parentheses and may contain anything, so fields are counted after the last parenthesis.
     let fields: Vec<&str> = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_ascii_whitespace().collect())

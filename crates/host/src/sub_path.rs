@@ -1,10 +1,11 @@
-//! Part of a volume as a mount of its own, so that a container that writes the volume cannot show itself the host.
+//! Mounts a subPath of a volume on its own, so that a container that writes the volume cannot reach other files of the host.
 //!
-//! In:    the volume's path, the part below it, where the part is to be mounted
-//! Out:   the part, made where nothing is, bound at `ROOT/pods/UID/volume-subpaths/VOLUME/CONTAINER/INDEX`
+//! In:    the volume's path, the subPath, the mount target
+//! Out:   the subPath, created if it is missing, bind-mounted at `ROOT/pods/UID/volume-subpaths/VOLUME/CONTAINER/INDEX`
 //! Calls: the work before a container's start; the end of a pod
-//! Holds: every step from the volume on is opened relative to the one before it; a link is read and resolved here, and one that leads
-//!        out of the volume is never followed; what was opened is what is mounted: a swap in between leads nowhere
+//! Holds: from the volume on, each component is opened relative to the one before; a link is read and resolved here, and one
+//!        that leads out of the volume is never followed; the opened file is what is mounted, so swapping it in between has no
+//!        effect
 //! Upstream: pkg/volume/util/subpath/subpath_linux.go; differences: none
 
 use std::io::ErrorKind;
@@ -24,10 +25,10 @@ use crate::mounts::{
 #[cfg(test)]
 mod tests;
 
-/// A part of a volume cannot be had. People are told which step failed, not what the host's files are.
+/// Why a subPath could not be mounted. Users see which step failed, but nothing about the host's files.
 #[derive(Debug, thiserror::Error)]
 pub enum SubPathError {
-    /// Its directory could not be made.
+    /// Its directory could not be created.
     #[error("cannot create the directory")]
     Create(#[source] Cause),
     /// It could not be opened or mounted.
@@ -35,7 +36,7 @@ pub enum SubPathError {
     Prepare(#[source] Cause),
 }
 
-/// Why, for the log.
+/// The cause, for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// A file operation.
@@ -47,17 +48,17 @@ pub enum Cause {
     /// It leads out of the volume, or to nothing.
     #[error("{} below the volume {}: {why}", part.display(), volume.display())]
     Lost {
-        /// The part.
+        /// The subPath.
         part: PathBuf,
         /// The volume.
         volume: PathBuf,
-        /// Where it leads.
+        /// The reason.
         why: NotFound,
     },
 }
 
 impl SubPathError {
-    /// Whether another file system is on the way, and was not entered.
+    /// Whether another file system is in the path and was not entered.
     pub fn is_foreign(&self) -> bool {
         let (Self::Create(cause) | Self::Prepare(cause)) = self;
         matches!(
@@ -70,11 +71,11 @@ impl SubPathError {
     }
 }
 
-/// Mounts `part` of `volume` at `target`, unless it is mounted there. Without [`Mounts::Passed`] no file system is entered but that of
-/// the volume.
+/// Mounts `part` of `volume` at `target`, unless it is mounted there already. Unless [`Mounts::Passed`] is given, only the
+/// volume's own file system is entered.
 ///
 /// # Errors
-/// Nothing is mounted at `target` then that is not the part.
+/// Nothing but the subPath is ever mounted at `target`.
 pub fn prepare(
     root: &HostRoot,
     volume: &Path,
@@ -113,7 +114,7 @@ pub fn prepare(
     mount(root, (&opened, &base_path), target).map_err(SubPathError::Prepare)
 }
 
-/// Makes the directories that are missing, with the volume's own mode; the last one, open.
+/// Creates the missing directories with the volume's own mode; returns the last one, open.
 fn make(base: &OwnedFd, found: Found, volume: &Path) -> Result<OwnedFd, Cause> {
     let failed = |operation, name: &Path| {
         let path = volume.join(name);
@@ -172,7 +173,7 @@ fn make_target(target: &Path, is_directory: bool) -> Result<(), FileError> {
             if found.is_dir() == is_directory && !found.is_symlink() {
                 return Ok(());
             }
-            // The part was of another kind when it was last mounted here.
+            // The subPath was of another type when it was last mounted here.
             let removed = if found.is_dir() {
                 std::fs::remove_dir(target)
             } else {
@@ -193,10 +194,10 @@ fn is_same(one: &Stat, two: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 }
 
-/// Unmounts every part of a pod's volumes.
+/// Unmounts all subPaths of a pod's volumes.
 ///
 /// # Errors
-/// The first that is in use.
+/// The first one that is in use.
 pub fn unmount_parts(root: &HostRoot, pod_dir: &Path) -> Result<(), Cause> {
     let all = pod_dir.join("volume-subpaths");
     match all.symlink_metadata() {
@@ -204,7 +205,7 @@ pub fn unmount_parts(root: &HostRoot, pod_dir: &Path) -> Result<(), Cause> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(FileError::new("stat", &all, error).into()),
     }
-    // VOLUME/CONTAINER/INDEX; what is deeper belongs to what is mounted there and goes with it.
+    // VOLUME/CONTAINER/INDEX; deeper mounts belong to what is mounted there and go with it.
     let is_part = |mounted: &PathBuf| {
         let below = mounted.strip_prefix(&all);
         below.is_ok_and(|below| below.components().count() == 3)

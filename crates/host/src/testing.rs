@@ -3,7 +3,7 @@
 //! In:    nothing
 //! Out:   [`TestDir`]
 //! Calls: the unit tests of this crate only
-//! Holds: names do not clash between tests and processes
+//! Holds: names do not clash between tests or processes
 //! Upstream: none
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A name that no other test of this machine uses.
+/// A name that no other test on this machine uses.
 pub(crate) fn unique(what: &str) -> String {
     format!(
         "hyperkube-test-{what}-{}-{}",
@@ -20,7 +20,7 @@ pub(crate) fn unique(what: &str) -> String {
     )
 }
 
-/// A fresh directory under the system's temporary directory.
+/// A new directory in the system's temporary directory.
 #[derive(Debug)]
 pub(crate) struct TestDir(PathBuf);
 
@@ -42,7 +42,7 @@ impl Drop for TestDir {
     }
 }
 
-/// A runtime as the product has it: one thread.
+/// A runtime as in the product: one thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

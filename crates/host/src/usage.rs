@@ -1,10 +1,10 @@
-//! How much disk a directory tree uses, as `du` would say, within a budget.
+//! The disk usage of a directory tree, as `du` counts it, within a budget.
 //!
-//! In:    a directory made by `HostRoot::join`, how many entries may be looked at
+//! In:    a directory made by `HostRoot::join`, the most entries to inspect
 //! Out:   [`DiskUsage`]
 //! Calls: act/volumes/resource_analyzer, always through `Blocking`
-//! Holds: counts blocks, not lengths; hard links once; stays on one mount; follows no link; what vanishes during
-//!        the walk is no error
+//! Holds: counts blocks, not lengths; counts hard links once; stays on one mount; follows no link; entries that vanish during
+//!        the walk are not an error
 //! Upstream: vendor/github.com/google/cadvisor/fs/fs.go (GetDirUsage)
 
 use std::collections::BTreeSet;
@@ -18,22 +18,22 @@ use rustix::io::Errno;
 
 use crate::files::{FileError, open_beneath};
 
-/// What a tree takes on its filesystem.
+/// The usage of a tree on its file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Allocated blocks.
     pub bytes: u64,
-    /// Files and directories, the top one too.
+    /// Files and directories, including the top one.
     pub inodes: u64,
-    /// Directories that could not be read, or lie deeper than 1,000 levels; the figures are too low then.
+    /// Directories that could not be read or are deeper than 1,000 levels; the figures are too low in that case.
     pub skipped_directories: u64,
-    /// The budget was used up; the figures are too low.
+    /// The budget was exhausted; the figures are too low.
     pub is_partial: bool,
 }
 
 const MAX_DEPTH: usize = 1000;
 
-/// Walks the tree below `path`, looking at no more than `max_entries` entries.
+/// Walks the tree below `path` and inspects at most `max_entries` entries.
 ///
 /// # Errors
 /// Only for the top directory.
@@ -74,7 +74,7 @@ pub fn disk_usage(path: &Path, max_entries: u64) -> Result<DiskUsage, FileError>
             match open_beneath(&level.fd, relative, OFlags::RDONLY | OFlags::DIRECTORY) {
                 Ok(fd) => walk.descend(&mut levels, fd),
                 Err(error) => match Errno::from_io_error(&error) {
-                    // Another mount is another volume's use; what vanished uses nothing.
+                    // Another mount is another volume's usage; a vanished entry uses nothing.
                     Some(Errno::XDEV | Errno::NOENT) => {}
                     Some(Errno::NOTDIR | Errno::LOOP) => walk.count_entry(&level.fd, name),
                     _ => walk.usage.skipped_directories += 1,
@@ -103,7 +103,7 @@ impl Level {
 
 struct Walk {
     usage: DiskUsage,
-    /// Device and inode of files with several names that were counted.
+    /// Device and inode of counted files with several links.
     links: BTreeSet<(u32, u32, u64)>,
     left: u64,
 }
@@ -123,12 +123,12 @@ impl Walk {
         }
     }
 
-    /// A file that cannot be looked at vanished, or the filesystem fails; either way it adds nothing.
+    /// A file that cannot be inspected has vanished, or the file system fails; in both cases it adds nothing.
     fn count_entry(&mut self, directory: &OwnedFd, name: &std::ffi::CStr) {
         self.count(directory, name).unwrap_or_default();
     }
 
-    /// Counts what `name` is in `directory`; the directory itself for an empty name.
+    /// Counts `name` in `directory`, or the directory itself for an empty name.
     fn count(&mut self, directory: &impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
         let wanted = StatxFlags::BLOCKS | StatxFlags::NLINK | StatxFlags::INO | StatxFlags::TYPE;

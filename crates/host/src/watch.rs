@@ -1,10 +1,10 @@
-//! Changes of a directory as events (inotify).
+//! Changes in a directory as events (inotify).
 //!
 //! In:    a directory
-//! Out:   names that changed, "look at everything again", or "the directory is gone"
+//! Out:   names that changed, "list everything again", or "the directory is gone"
 //! Calls: act/sources.rs (manifest directory)
-//! Holds: events are hints: they may be doubled, merged or (overflow) lost, and the caller lists again anyway;
-//!        an idle watch costs no wake-ups; a directory that vanishes ends the watch with an event, not an error
+//! Holds: events are hints: they may be repeated, merged or (overflow) lost, and the caller lists again anyway; an idle watch
+//!        causes no wake-ups; a directory that vanishes ends the watch with an event, not with an error
 //! Upstream: pkg/kubelet/config/file_linux.go
 
 use std::collections::BTreeSet;
@@ -21,20 +21,20 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readable::readable;
 
-/// What happened to a watched directory.
+/// An event of a watched directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchEvent {
-    /// An entry with this name was made, written and closed, or renamed to it.
+    /// An entry with this name was created, written and closed, or renamed to it.
     Changed(OsString),
-    /// An entry with this name was removed or renamed away; there may be another one by now.
+    /// An entry with this name was removed or renamed away; another one may exist by now.
     Removed(OsString),
-    /// The kernel dropped events: look at everything.
+    /// The kernel dropped events: list everything again.
     Overflow,
-    /// The directory was removed, renamed or unmounted. No further events come; watch again when it is back.
+    /// The directory was removed, renamed or unmounted. No further events come; watch it again when it is back.
     Vanished,
 }
 
-/// A watch of one directory, without the ones below it.
+/// A watch of one directory, not recursive.
 #[derive(Debug)]
 pub struct DirectoryWatch {
     fd: AsyncFd<OwnedFd>,
@@ -42,13 +42,13 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// Starts to watch; what happens from here on is seen. Needs the tokio runtime.
+    /// Starts the watch; later events are seen. Needs the tokio runtime.
     ///
     /// # Errors
     /// ENOENT, ENOTDIR; ENOSPC and EMFILE are limits on watches (`fs.inotify`), not a full disk.
     pub fn new(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // Not MODIFY: a file that is being written is read once, when its writer closes it.
+        // Not MODIFY: a file that is being written is read once, after its writer closed it.
         let entries = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM
@@ -63,13 +63,13 @@ impl DirectoryWatch {
         })
     }
 
-    /// Waits for the next events; each distinct one once, in order of names. After [`WatchEvent::Vanished`]
-    /// it returns that again at once.
+    /// Waits for the next events; each distinct one once, sorted by name. After [`WatchEvent::Vanished`] it returns that again
+    /// at once.
     ///
-    /// Cancel: nothing is lost when this future is dropped before it is ready.
+    /// Cancel: nothing is lost if this future is dropped before it is ready.
     ///
     /// # Errors
-    /// The system call's, or the end of the runtime.
+    /// The system call failed, or the runtime ended.
     pub async fn changed(&mut self) -> io::Result<Vec<WatchEvent>> {
         if self.has_vanished {
             return Ok(vec![WatchEvent::Vanished]);
@@ -87,7 +87,7 @@ impl DirectoryWatch {
     }
 }
 
-/// Everything that is queued now.
+/// All queued events.
 fn read_events(fd: &OwnedFd) -> io::Result<BTreeSet<WatchEvent>> {
     let mut events = BTreeSet::new();
     let mut buffer = [MaybeUninit::uninit(); 4096];

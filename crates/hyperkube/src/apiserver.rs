@@ -1,9 +1,10 @@
-//! `hyperkube apiserver`: its flags, and its parts in the order in which they start.
+//! `hyperkube apiserver`: its flags, and its parts in start order.
 //!
 //! In:    the arguments after the component's name
-//! Out:   runs until a signal; exit status 0 after an orderly stop
+//! Out:   runs until a signal; exit status 0 after a regular stop
 //! Calls: main
-//! Holds: the port is bound before the store takes a write, so a second server on one directory says so and changes nothing
+//! Holds: the port is bound before the store accepts a write, so a second server on the same directory fails without changing
+//!        anything
 //! Upstream: cmd/kube-apiserver/app/server.go; differences: a flag table of its own, one data directory
 
 use std::collections::BTreeMap;
@@ -25,49 +26,49 @@ use kubelet_model::error_text::error_text;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Every flag: name, default, what it is.
+/// Every flag: name, default, description.
 const FLAGS: [(&str, &str, &str); 9] = [
     ("bind-address", "127.0.0.1", "Address to listen on"),
     (
         "data-dir",
         "",
-        "Directory of the store, the certificates and the kubeconfigs; made if it is not there (required)",
+        "Directory of the store, the certificates and the kubeconfigs; created if it does not exist (required)",
     ),
     (
         "http2-max-streams-per-connection",
         "100",
-        "Requests at a time on one connection",
+        "Concurrent requests per connection",
     ),
     (
         "max-mutating-requests-inflight",
         "200",
-        "Requests at a time that change something, beyond it 429; 0 is no limit",
+        "Concurrent mutating requests; further ones get 429; 0 means no limit",
     ),
     (
         "max-requests-inflight",
         "400",
-        "Requests at a time that change nothing, beyond it 429; 0 is no limit",
+        "Concurrent read requests; further ones get 429; 0 means no limit",
     ),
     (
         "node-name",
         "",
-        "The node that kubelet.kubeconfig is for (default: the host's name)",
+        "The node of kubelet.kubeconfig (default: the host's name)",
     ),
     ("secure-port", "6443", "Port to listen on"),
     (
         "token-auth-file",
         "",
-        "Static tokens, one a line: token,user,uid,\"group,group\"",
+        "Static tokens, one per line: token,user,uid,\"group,group\"",
     ),
-    ("v", "0", "Level of the log"),
+    ("v", "0", "Log verbosity"),
 ];
 
-/// How often memory is given back that nobody uses any more.
+/// How often freed memory is returned to the kernel.
 const MEMORY: Duration = Duration::from_secs(10);
-/// How often the age of the certificates is looked at.
+/// How often the age of the certificates is checked.
 const RENEWAL: Duration = Duration::from_secs(12 * 3600);
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
@@ -76,33 +77,33 @@ pub(crate) struct Options {
     token_file: Option<PathBuf>,
     verbosity: u32,
     limits: Limits,
-    /// Where the kubelet of `node_name` listens, when it is a part of this process.
+    /// The address of `node_name`'s kubelet if it is part of this process.
     pub(crate) own_kubelet: Option<SocketAddr>,
 }
 
-/// What to do.
+/// The action that the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Help,
     Run(Options),
 }
 
-/// As many files as a node's kubelet may have open by default: shells begin with 1,024, as many as the port takes connections.
+/// As many open files as a kubelet may have by default. Shells start with 1,024, as many as the port accepts connections.
 const OPEN_FILES: u64 = 1_000_000;
 
 fn raise_open_files() {
     match kubelet_host::oom::raise_open_files(OPEN_FILES) {
-        Ok(raised) => tracing::info!(?raised, "The number of files that may be open is set"),
+        Ok(raised) => tracing::info!(?raised, "The limit of open files is set"),
         Err(error) => {
-            tracing::warn!(%error, "The number of files that may be open stays as it is");
+            tracing::warn!(%error, "The limit of open files is unchanged");
         }
     }
 }
 
-/// Reads the flags and runs.
+/// Parses the flags and runs the server.
 ///
 /// # Errors
-/// What the first error was; nothing runs then.
+/// The first error; nothing runs then.
 pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
     let options = match parse(arguments, &host_name())? {
         Request::Help => return Ok(Some(help())),
@@ -128,7 +129,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
         let stop = CancellationToken::new();
         let until_signal = async {
             tokio::select! {
-                // Either is enough.
+                // Either signal is enough.
                 biased;
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -150,15 +151,15 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<Option<String>> {
     ended.map(|()| None)
 }
 
-/// What a stop waits for a thread that is not done.
+/// How long a stop waits for a thread that is still busy.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Ends a runtime. A thread that waits for a disk that hangs is left behind: dropping the runtime would wait for it for ever.
+/// Ends a runtime. A thread that hangs on a disk is abandoned; dropping the runtime would wait for it for ever.
 pub(crate) fn end(runtime: tokio::runtime::Runtime) {
     runtime.shutdown_timeout(LAST_WAIT);
 }
 
-/// The node's name where none is given.
+/// The node's name if none is given.
 pub(crate) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
@@ -168,12 +169,12 @@ pub(crate) fn host_name() -> String {
 }
 
 fn help() -> String {
-    let mut text = "The API server of a cluster of one node.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
+    let mut text = "The API server of a one-node cluster.\n\nUsage:\n  hyperkube apiserver --data-dir DIR [flags]\n\nFlags:\n".to_owned();
     text.push_str(&flag_help(|_| true));
     text
 }
 
-/// The help of the flags whose names are wanted, two lines each.
+/// The help of the selected flags, two lines each.
 pub(crate) fn flag_help(is_wanted: impl Fn(&str) -> bool) -> String {
     let wanted = FLAGS.iter().filter(|(name, ..)| is_wanted(name));
     let lines = wanted.map(|(name, default, doc)| {
@@ -186,10 +187,10 @@ pub(crate) fn flag_help(is_wanted: impl Fn(&str) -> bool) -> String {
     lines.collect()
 }
 
-/// Reads the flags.
+/// Parses the flags.
 ///
 /// # Errors
-/// The first mistake.
+/// The first invalid flag.
 pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Request> {
     let mut given: BTreeMap<&str, String> = BTreeMap::new();
     let mut rest = arguments.iter();
@@ -248,13 +249,13 @@ pub(crate) fn parse(arguments: &[String], host_name: &str) -> anyhow::Result<Req
     }))
 }
 
-/// How long a store that another process has open is waited for.
+/// How long the start waits for a store that another process has open.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 /// The limits of requests in flight.
 fn limits(text: &dyn Fn(&str) -> String) -> anyhow::Result<Limits> {
     let number = |name: &str| {
         let value = text(name);
-        // Upstream's words.
+        // Upstream's error text.
         if value.starts_with('-') {
             bail!("--{name} can not be negative value");
         }
@@ -274,7 +275,7 @@ fn limits(text: &dyn Fn(&str) -> String) -> anyhow::Result<Limits> {
     })
 }
 
-/// A server that has its store and its port.
+/// A server with an open store and a bound port.
 #[derive(Debug)]
 pub(crate) struct Opened {
     listener: Listener,
@@ -283,7 +284,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Serves until `stop`.
+    /// Serves until the stop.
     pub(crate) async fn serve(self, stop: CancellationToken) {
         tokio::join!(
             self.listener.serve(stop.clone()),
@@ -293,7 +294,7 @@ impl Opened {
     }
 }
 
-/// Certificates are good for a year, and made anew when a quarter of it is left; a process may live longer than that.
+/// Renews the certificates, which are valid for a year, when a quarter of it is left; the process may run longer than that.
 #[derive(Debug)]
 struct Renewal {
     pki: PathBuf,
@@ -306,7 +307,7 @@ impl Renewal {
     async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
-                // The end first; nothing is lost with the wait.
+                // The stop first; dropping the wait loses nothing.
                 biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RENEWAL) => {}
@@ -329,7 +330,7 @@ impl Renewal {
     }
 }
 
-/// Where this machine reaches what listens on an address.
+/// The address at which this machine reaches a server that listens on `listens_on`.
 pub(crate) fn reached_at(listens_on: IpAddr) -> IpAddr {
     match listens_on {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -338,10 +339,10 @@ pub(crate) fn reached_at(listens_on: IpAddr) -> IpAddr {
     }
 }
 
-/// Opens what is on disk and binds the port.
+/// Opens the data directory and binds the port.
 ///
 /// # Errors
-/// The first part that cannot be had, and its place.
+/// The first part that failed, and its path or address.
 pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     let clock = kubelet_act::frame::clock::Clock::system();
     let now: Now = Arc::new(move || clock.now());
@@ -359,7 +360,7 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     let dir = &options.data_dir;
     let identity = Identity::open(&dir.join("pki"), &names, &Chance::System, now())?;
     let file = dir.join("store.redb");
-    // A predecessor that was killed may not be gone yet.
+    // A predecessor that was killed may not have ended yet.
     let store = Store::open_waiting(&file, resources::selectable_fields, STORE_PATIENCE).await?;
     let pair = identity.server.clone();
     let parts = Parts {
@@ -409,7 +410,7 @@ fn server_names(options: &Options, address: IpAddr) -> Vec<String> {
     names
 }
 
-/// Upstream's form of the file: comma separated, groups in quotes.
+/// Upstream's file format: comma separated, groups in quotes.
 fn static_tokens(options: &Options) -> anyhow::Result<BTreeMap<String, User>> {
     let Some(path) = &options.token_file else {
         return Ok(BTreeMap::new());

@@ -1,11 +1,11 @@
-//! From the command line and the configuration files to what the node agent runs with.
+//! Builds the kubelet's configuration from the command line and the configuration files.
 //!
 //! In:    a parsed command line, facts of the host; `--config` and the drop-ins of `--config-dir` on disk
 //! Out:   `Loaded`: the complete configuration (for `/configz`), each component's part of it, warnings; or every problem
-//! Calls: main.rs, once, before logs are set up (so warnings are handed out, not logged)
-//! Holds: defaults < file < drop-ins < flags; gates merge key by key. Nothing is changed on disk.
-//! Upstream: cmd/kubelet/app/server.go (NewKubeletCommand), pkg/kubelet/kubeletconfig/configfiles; differences: fields that
-//!           do not fit are all named, with file and line; unknown fields of drop-ins get a warning
+//! Calls: main.rs, once, before logs are set up (so warnings are returned, not logged)
+//! Holds: precedence: defaults < file < drop-ins < flags; feature gates merge key by key; nothing on disk is changed
+//! Upstream: cmd/kubelet/app/server.go (NewKubeletCommand), pkg/kubelet/kubeletconfig/configfiles; differences: all fields of a
+//!           wrong type are reported, with file and line; unknown fields of drop-ins give a warning
 
 use crate::flags::{CommandLine, CommandLineError};
 use crate::paths::joined;
@@ -27,33 +27,33 @@ use document::{Document, DocumentError};
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// The command line itself.
+    /// The command line is invalid.
     #[error(transparent)]
     CommandLine(#[from] CommandLineError),
-    /// Gates of the command line.
+    /// Invalid feature gates on the command line.
     #[error("failed to set feature gates from initial flags-based config: {}", list(.0))]
     Gates(Vec<GateProblem>),
-    /// Flags that are no field of the configuration.
+    /// Invalid flags that have no field in the configuration.
     #[error("failed to validate kubelet flags: {}", list(.0))]
     Flags(Vec<FieldProblem>),
-    /// The configuration file.
+    /// The configuration file is invalid.
     #[error("failed to load kubelet config file, path: {path}, error: {1}", path = .0.display())]
     File(PathBuf, #[source] DocumentError),
-    /// A drop-in.
+    /// A drop-in is invalid.
     #[error("failed to load kubelet dropin file, path: {path}, error: {1}", path = .0.display())]
     DropIn(PathBuf, #[source] DocumentError),
-    /// The directory of drop-ins.
+    /// The drop-in directory could not be read.
     #[error(
         "failed to merge kubelet configs: failed to walk through kubelet dropin directory {0:?}: {1}"
     )]
     Directory(PathBuf, #[source] std::io::Error),
-    /// What the files and the flags say together.
+    /// The merged configuration is invalid.
     #[error("failed to validate kubelet configuration, error: {}", list(.0))]
     Validation(Vec<FieldProblem>),
 }
 
 impl ConfigError {
-    /// Every single problem on a line of its own, each with its field.
+    /// One line per problem, each with its field.
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
             Self::Flags(problems) | Self::Validation(problems) => problems
@@ -68,7 +68,7 @@ impl ConfigError {
     }
 }
 
-/// One alone, or several in brackets, as upstream's aggregates print.
+/// A single problem alone, several in brackets, as upstream's aggregate errors.
 fn list<T: ToString>(problems: &[T]) -> String {
     let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
     match words.as_slice() {
@@ -77,22 +77,22 @@ fn list<T: ToString>(problems: &[T]) -> String {
     }
 }
 
-/// What the node agent runs with.
+/// The loaded configuration.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// Complete, as `/configz` shows it.
+    /// The complete configuration, as `/configz` shows it.
     pub config: KubeletConfiguration,
-    /// A line for each flag that was given, for the log.
+    /// A log line for each flag that was set.
     pub given: Vec<String>,
-    /// What each component gets.
+    /// The part of each component.
     pub effective: Config,
-    /// What a person should know, for the log. Deprecated flags were told of before.
+    /// Warnings for the log. Deprecated flags have been reported before.
     pub warnings: Vec<String>,
-    /// Files in the directory of drop-ins that were not read.
+    /// Files in the drop-in directory that were not read.
     pub skipped: Vec<PathBuf>,
 }
 
-/// Reads all files and puts the flags on top.
+/// Reads all files and applies the flags on top.
 pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, ConfigError> {
     let flag_gates = Gates::with(&line.gates()).map_err(ConfigError::Gates)?;
     let problems = validate::flags(&line.flags);
@@ -146,7 +146,7 @@ pub(crate) fn load(line: &CommandLine, facts: HostFacts) -> Result<Loaded, Confi
     }
 }
 
-/// What is set and does nothing, or less than upstream.
+/// Settings that have no effect, or less than upstream.
 fn without_effect(config: &KubeletConfiguration, line: &CommandLine, gates: &Gates) -> Vec<String> {
     let untouched = defaults(KubeletConfiguration::default(), gates);
     let untouched = if line.flags.config.is_empty() {
@@ -159,7 +159,7 @@ fn without_effect(config: &KubeletConfiguration, line: &CommandLine, gates: &Gat
     warnings
 }
 
-/// Gates that decide over defaults: the command line's, then the file's. Ones that cannot be are told at the end.
+/// The gates that determine defaults: the command line's, then the file's. Invalid ones are reported at the end.
 fn gates_for_defaults(line: &CommandLine, config: &KubeletConfiguration) -> Gates {
     let mut gates: BTreeMap<String, bool> = line.gates();
     gates.extend(config.feature_gates.clone().unwrap_or_default());
@@ -188,7 +188,7 @@ fn from_file(
     Ok(eviction_hard(config))
 }
 
-/// Paths in the file start at the file's directory.
+/// Relative paths in the file start at the file's directory.
 fn resolve_paths(config: &mut KubeletConfiguration, directory: &Path) {
     for field in [
         &mut config.static_pod_path,
@@ -209,11 +209,11 @@ fn resolve_paths(config: &mut KubeletConfiguration, directory: &Path) {
     }
 }
 
-/// Every `*.conf` below the directory, in the order in which they count; the others go to `skipped`.
+/// Every `*.conf` below the directory, in the order of precedence; other files go to `skipped`.
 fn drop_ins(directory: &Path, skipped: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
     let failed = |error| ConfigError::Directory(directory.to_owned(), error);
     let mut found = Vec::new();
-    // Quirk: a link to a directory is not followed (filepath.WalkDir), the given one included.
+    // Quirk: a symbolic link to a directory is not followed (filepath.WalkDir), not even the given directory itself.
     let kind = std::fs::symlink_metadata(directory)
         .map_err(failed)?
         .file_type();
@@ -264,7 +264,7 @@ fn with_drop_ins(
     Ok(defaults(config, &gates))
 }
 
-/// RFC 7386: objects merge, null removes, all else replaces.
+/// RFC 7386: objects merge, null removes, everything else replaces.
 fn merge_patch(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *target = patch.clone();

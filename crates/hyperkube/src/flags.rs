@@ -1,9 +1,9 @@
-//! The kubelet's command line: one row a flag, and pflag's way of reading them.
+//! The kubelet's command line: a table of flags, parsed as pflag does.
 //!
 //! In:    the arguments after the program's (and the component's) name
-//! Out:   `CommandLine`: what was set, in order, as JSON values with the field that each stands for; deprecation warnings
+//! Out:   `CommandLine`: the flags that were set, in order, as JSON values with their fields; deprecation warnings
 //! Calls: config_files.rs applies it over the configuration file; main.rs answers `--help` and `--version`
-//! Holds: error texts are pflag's; the table holds every flag of upstream. Not built on clap: its tokens are the smaller
+//! Holds: error texts are pflag's; the table holds every flag of upstream. Not built on clap: parsing the tokens is the smaller
 //!        half, and its errors, shorthands and defaults would all have to be turned back into pflag's
 //! Upstream: cmd/kubelet/app/options, github.com/spf13/pflag, component-base/cli/flag, component-base/version/verflag
 
@@ -30,28 +30,28 @@ const VMODULE: &str = "/logging/vmodule";
 /// The Kubernetes version that this program stands in for, and our own number after it.
 pub(crate) const VERSION: &str = "v1.36.2+hyperkube.1";
 
-/// How a flag's text is read.
+/// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// `true`, `false` and Go's other spellings; alone it is `true`.
+    /// `true`, `false` and Go's other spellings; without a value `true`.
     Bool,
-    /// 32 bits; `0x` and the like are read.
+    /// 32 bits; `0x` and the like are accepted.
     Int32,
     /// 64 bits.
     Int64,
-    /// Anything.
+    /// Any text.
     Text,
-    /// A path; a relative one starts at the working directory. Empty is none.
+    /// A path; a relative one starts at the working directory. Empty means none.
     Path,
     /// Go's duration.
     Duration,
-    /// Comma-separated, repeatable.
+    /// Comma separated, repeatable.
     Strings,
     /// `a=b,c=d`, repeatable.
     Map,
-    /// One `a=b` each time.
+    /// One `a=b` per use.
     SingleMap,
-    /// `a=b,c`, where `c` has an empty value.
+    /// `a=b,c`, where the value of `c` is empty.
     LooseMap,
     /// `a<b,c<d`, repeatable.
     LangleMap,
@@ -75,14 +75,14 @@ pub(crate) enum Kind {
     Version,
 }
 
-/// What a flag does.
+/// The effect of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Sets the field of `KubeletConfiguration` at this JSON pointer.
     Config(&'static str),
     /// Sets this field of `model::config::Flags`.
     Flag(&'static str),
-    /// Nothing; upstream's own effect of it does not exist here.
+    /// No effect; the feature does not exist here.
     Ignored,
     /// Prints the help.
     Help,
@@ -90,20 +90,20 @@ pub(crate) enum Effect {
     Version,
 }
 
-/// One row of the table.
+/// One flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flag {
-    /// Its name with dashes, without the leading ones.
+    /// The name with dashes, without the leading ones.
     pub name: &'static str,
-    /// How its text is read.
+    /// The type of its value.
     pub kind: Kind,
-    /// Its default as the help shows it.
+    /// The default, as the help shows it.
     pub default: &'static str,
-    /// What it does.
+    /// Its effect.
     pub effect: Effect,
     /// One line of help.
     pub doc: &'static str,
-    /// Why it should not be used any more.
+    /// The deprecation text.
     pub deprecated: Option<&'static str>,
 }
 
@@ -153,12 +153,12 @@ impl Flag {
         }
     }
 
-    /// The value when the flag stands alone.
+    /// The value if the flag has none on the command line.
     fn alone(&self) -> Option<&'static str> {
         matches!(self.kind, Kind::Bool | Kind::Version).then_some("true")
     }
 
-    /// The type as the help shows it; a word of the doc may stand for it.
+    /// The type as the help shows it; a word in the description may replace it.
     pub(crate) fn type_name(&self) -> &'static str {
         match self.kind {
             _ if self.name == "seccomp-default" => "RuntimeDefault",
@@ -181,7 +181,7 @@ impl Flag {
         }
     }
 
-    /// `-v, --v` or `--name`, as pflag names a flag in its errors.
+    /// `-v, --v` or `--name`: the flag's name in pflag's errors.
     fn written(&self) -> String {
         match self.shorthand() {
             Some(letter) => format!("-{letter}, --{}", self.name),
@@ -190,30 +190,30 @@ impl Flag {
     }
 }
 
-/// Why a command line cannot be used, in upstream's words.
+/// Why a command line is invalid, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandLineError {
-    /// No such flag.
+    /// Unknown flag.
     #[error("failed to parse kubelet flag: unknown flag: --{0}")]
     UnknownFlag(String),
-    /// No such letter, and the group that it stands in.
+    /// Unknown shorthand, and its group of letters.
     #[error("failed to parse kubelet flag: unknown shorthand flag: {0:?} in -{1}")]
     UnknownShorthand(char, String),
-    /// A flag without the value that it needs.
+    /// A flag without its required value.
     #[error("failed to parse kubelet flag: flag needs an argument: {0}")]
     NoArgument(String),
     /// Dashes without a name.
     #[error("failed to parse kubelet flag: bad flag syntax: {0}")]
     Syntax(String),
-    /// A value that cannot be read: the text, the flag, why.
+    /// An invalid value: the text, the flag, the reason.
     #[error("failed to parse kubelet flag: invalid argument {0:?} for \"{1}\" flag: {2}")]
     Value(String, String, ValueError),
-    /// Words that are no flags.
+    /// Arguments that are not flags.
     #[error("unknown command {0}")]
     Positional(String),
 }
 
-/// What to do besides running.
+/// The action that the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Run.
@@ -292,7 +292,7 @@ impl Reading {
         self.set(flag, value)
     }
 
-    /// A group of letters; the first one that takes a value takes what follows.
+    /// A group of shorthands; the first one that needs a value takes the rest.
     fn short(&mut self, group: &str, rest: &mut Rest<'_>) -> Result<(), CommandLineError> {
         let mut letters = group.chars();
         while let Some(letter) = letters.next() {
@@ -369,7 +369,7 @@ impl Reading {
 }
 
 impl CommandLine {
-    /// `FLAG: --name="value"` for every flag that was given, for the log; values that may be secrets are masked.
+    /// `FLAG: --name="value"` for every flag that was set, for the log; possible secrets are masked.
     pub(crate) fn shown(&self) -> Vec<String> {
         let secret = ["manifest-url-header", "storage-driver-password"];
         let given = self.given.iter();
@@ -388,7 +388,7 @@ impl CommandLine {
             .collect()
     }
 
-    /// Flags that were given another value than their default, and that do nothing.
+    /// Flags that have no effect and were set to something other than their default.
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = String> {
         let given = self.given.iter();
         let ignored = given.filter_map(|(name, text)| Some((find(name)?, text)));
@@ -400,7 +400,7 @@ impl CommandLine {
         ignored.map(|(flag, _)| format!("--{} is set and has no effect", flag.name))
     }
 
-    /// The gates that flags set.
+    /// The feature gates of the flags.
     pub(crate) fn gates(&self) -> BTreeMap<String, bool> {
         let gates = self.fields.get("/featureGates").cloned();
         gates
@@ -408,8 +408,8 @@ impl CommandLine {
             .unwrap_or_default()
     }
 
-    /// The configuration with every given flag on top. Gates merge key by key, rules of `--vmodule` come after those of the
-    /// file; every other map or list is replaced.
+    /// The configuration with every set flag applied. Feature gates merge key by key, rules of `--vmodule` are appended to
+    /// those of the file; every other map or list is replaced.
     pub(crate) fn over(&self, config: &KubeletConfiguration) -> KubeletConfiguration {
         let mut value = serde_json::to_value(config).expect("the configuration is plain data");
         for (pointer, set) in &self.fields {
@@ -419,7 +419,7 @@ impl CommandLine {
                     true
                 }
                 (Some(Value::Array(rules)), Value::Array(set)) if *pointer == VMODULE => {
-                    // They may be on top already: flags are laid over the defaults and over the files.
+                    // They may have been applied already: flags are applied both to the defaults and to the files.
                     if !rules.ends_with(set) {
                         rules.extend(set.iter().cloned());
                     }
@@ -436,7 +436,7 @@ impl CommandLine {
     }
 }
 
-/// Sets the value at a JSON pointer, making objects on the way.
+/// Sets the value at a JSON pointer, creating the parent objects.
 fn put(root: &mut Value, pointer: &str, set: Value) {
     let mut place = root;
     for name in pointer.split('/').skip(1) {
@@ -448,7 +448,7 @@ fn put(root: &mut Value, pointer: &str, set: Value) {
     *place = set;
 }
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) fn help() -> String {
     let mut out = String::from(
         "The kubelet runs on each node. It makes the containers of the pods that it is given run, and keeps them running.\n\
@@ -481,7 +481,7 @@ pub(crate) fn help() -> String {
     out
 }
 
-/// What `--version` prints.
+/// The text of `--version`.
 pub(crate) fn version(request: Request) -> String {
     match request {
         Request::RawVersion => format!(
@@ -492,7 +492,7 @@ pub(crate) fn version(request: Request) -> String {
     }
 }
 
-/// System and machine by Go's names.
+/// Operating system and architecture by Go's names.
 pub(crate) fn platform() -> String {
     let machine = match std::env::consts::ARCH {
         "x86_64" => "amd64",

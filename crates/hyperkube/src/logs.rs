@@ -1,12 +1,12 @@
-//! Log lines in klog's text or JSON, for everything that is said through `tracing`.
+//! Log lines in klog's text format or as JSON, for all `tracing` events.
 //!
-//! In:    events and spans; the `logging` part of the configuration; the only wall clock and process id of the logs
-//! Out:   lines on stderr (with split streams: information on stdout); a handle that changes the verbosity
+//! In:    events and spans; the `logging` part of the configuration; the wall clock and the process ID
+//! Out:   lines on stderr (with split streams, information on stdout); a handle that changes the verbosity
 //! Calls: main.rs installs it once; `/debug/flags/v` sets the verbosity; the end of main flushes
-//! Holds: error is E, warn is W, info is I at level 0 (or its own field `v`), debug is I at 4, trace at 6; libraries' debug
-//!        and trace are 8 and 10. Lines are written at once; what goes to its own stream may wait in a buffer of the size
-//!        asked for, at the latest until the flush frequency. Values of fields with a secret's name are masked. Text shows
-//!        local time.
+//! Holds: error is E, warn is W, info is I at level 0 (or at its field `v`), debug is I at 4, trace at 6; debug and trace of
+//!        libraries are at 8 and 10. Lines are written at once; only lines to a separate stdout may be buffered, up to the
+//!        configured size and flush frequency. Values of fields with a secret's name are masked. The text format uses local
+//!        time.
 //! Upstream: k8s.io/klog/v2 (text), component-base/logs/{api/v1/text.go,json}
 
 use jiff::Timestamp;
@@ -28,17 +28,17 @@ mod zone;
 
 use line::{Line, Pair, Shown};
 
-/// Where lines go: errors, everything else.
+/// The outputs: errors, and everything else.
 struct Outputs {
     buffer: Vec<u8>,
-    /// What the buffer may hold; 0 is none.
+    /// The size of the buffer; 0 means none.
     room: usize,
     errors: Box<dyn Write + Send>,
     information: Option<Box<dyn Write + Send>>,
 }
 
 impl Outputs {
-    /// Writes what is buffered. A log that cannot be written has nowhere to say so.
+    /// Writes the buffered lines. An error is ignored, since it cannot be logged.
     fn flush(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         self.write_now(&buffer, false);
@@ -52,7 +52,7 @@ impl Outputs {
         }
     }
 
-    /// A line is never cut: one that does not fit lets the buffer out first, one that never fits goes by it.
+    /// A line is never split: if it does not fit, the buffer is flushed first; if it is larger than the buffer, it bypasses it.
     fn write(&mut self, line: &[u8], is_error: bool) {
         if is_error || self.room == 0 {
             return self.write_now(line, is_error);
@@ -80,11 +80,11 @@ struct Shared {
 
 impl Shared {
     fn outputs(&self) -> std::sync::MutexGuard<'_, Outputs> {
-        // A panic while a line was written leaves at worst half a line.
+        // A panic during a write leaves at most half a line.
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The verbosity that holds in a source file.
+    /// The verbosity for a source file.
     fn verbosity_in(&self, file: &str) -> u32 {
         let matching = self
             .vmodule
@@ -95,7 +95,7 @@ impl Shared {
     }
 }
 
-/// Changes and flushes the logs while the program runs.
+/// Changes and flushes the logs at run time.
 #[derive(Clone)]
 pub(crate) struct LogHandle {
     shared: Arc<Shared>,
@@ -110,23 +110,23 @@ impl std::fmt::Debug for LogHandle {
 }
 
 impl LogHandle {
-    /// The level up to which information is written.
+    /// The highest level of information that is written.
     pub(crate) fn verbosity(&self) -> u32 {
         self.shared.verbosity.load(Ordering::Relaxed)
     }
 
-    /// Sets that level, at once and everywhere.
+    /// Sets that level, at once and for all components.
     pub(crate) fn set_verbosity(&self, level: u32) {
         self.shared.verbosity.store(level, Ordering::Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// Writes what is buffered.
+    /// Writes the buffered lines.
     pub(crate) fn flush(&self) {
         self.shared.outputs().flush();
     }
 
-    /// The same, but only when nobody writes at this moment: who does may be stuck at it.
+    /// The same, unless another thread is writing at this moment: it may be stuck.
     pub(crate) fn flush_if_free(&self) {
         if let Ok(mut outputs) = self.shared.outputs.try_lock() {
             outputs.flush();
@@ -139,7 +139,7 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     names.iter().any(|name| metadata.target().starts_with(name))
 }
 
-/// The level that an event needs to be written; what is of others counts as less important.
+/// The level at which an event is written; events of libraries count as less important.
 fn level_of(metadata: &Metadata<'_>) -> u32 {
     match (*metadata.level(), is_ours(metadata)) {
         (Level::ERROR | Level::WARN | Level::INFO, _) => 0,
@@ -155,8 +155,8 @@ struct KlogLayer {
 }
 
 impl KlogLayer {
-    /// A span of ours is kept at every level: events within it have its fields. One of a library (HTTP/2 opens some for every frame)
-    /// is as its events are.
+    /// Our own spans are kept at every level, since their fields are added to events. Spans of libraries follow the level of
+    /// their events (HTTP/2 opens several for every frame).
     fn is_wanted(&self, metadata: &Metadata<'_>) -> bool {
         let level = level_of(metadata);
         level == 0
@@ -206,7 +206,7 @@ impl Visit for Collected {
         self.put(field, Shown::Plain(value.to_string()));
     }
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        // The causes are not in an error's own text, so they follow it.
+        // The causes are not part of an error's own text, so they are appended.
         self.put(field, Shown::Text(error_text(value)));
     }
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
@@ -214,7 +214,7 @@ impl Visit for Collected {
     }
 }
 
-/// Fields of a span, kept with it.
+/// The fields of a span, stored with it.
 struct SpanPairs(Vec<Pair>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
@@ -268,7 +268,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
                 pairs.extend(of_span.0.iter().cloned());
             }
         }
-        // What the event says itself counts, and stands last.
+        // The event's own fields win, and come last.
         pairs.retain(|pair| own.pairs.iter().all(|later| later.name != pair.name));
         pairs.append(&mut own.pairs);
         let line = Line {
@@ -282,7 +282,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KlogLayer {
             message: &own.message,
             pairs: &pairs,
         };
-        // In JSON a warning is information, as it has no severity of its own there.
+        // In JSON a warning is information, since it has no severity there.
         let (text, is_error) = match self.shared.format {
             LogFormat::Text => (line.text(), !is_information),
             LogFormat::Json => (line.json(), *metadata.level() == Level::ERROR),
@@ -312,8 +312,8 @@ fn build(
     (KlogLayer { shared }, handle)
 }
 
-/// Sends everything that is said through `tracing` to stderr from now on. Where lines may wait, a thread of their own writes
-/// them, so that a blocked runtime does not hold them back; a panic writes them, too.
+/// Sends all `tracing` events to stderr from now on. If lines are buffered, a thread of its own flushes them, so that a blocked
+/// runtime does not delay them; a panic flushes them, too.
 pub(crate) fn install(config: &LoggingConfig) -> anyhow::Result<LogHandle> {
     let information = config
         .split_stream
@@ -344,7 +344,7 @@ pub(crate) fn install(config: &LoggingConfig) -> anyhow::Result<LogHandle> {
     }
     let (at_panic, before) = (handle.clone(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
-        // The panicking thread may hold the buffer; then its owner flushes.
+        // The panicking thread may hold the buffer; in that case its owner flushes.
         at_panic.flush_if_free();
         before(panic);
     }));
@@ -353,7 +353,7 @@ pub(crate) fn install(config: &LoggingConfig) -> anyhow::Result<LogHandle> {
 
 #[cfg(test)]
 impl LogHandle {
-    /// For tests of what only flushes.
+    /// For tests that only flush.
     pub(crate) fn to_nowhere() -> Self {
         let config = LoggingConfig {
             format: LogFormat::Text,

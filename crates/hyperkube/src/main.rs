@@ -1,8 +1,8 @@
-//! `hyperkube`: one program, the component by its first word, or by the name it is called by.
+//! `hyperkube`: one program; the component is chosen by the first argument or by the program's name.
 //!
 //! In:    arguments; `argv[0]`
-//! Out:   exit status: 0 after an orderly stop or a printed answer, 1 otherwise, with the error on stderr
-//! Holds: nothing is decided here but which component runs
+//! Out:   exit status 0 after a regular stop or printed text, 1 otherwise, with the error on stderr
+//! Holds: the only decision here is which component runs
 //! Upstream: cmd/kubelet/kubelet.go, and cmd/hyperkube as it was
 
 mod apiserver;
@@ -24,10 +24,10 @@ use kubelet_host::cgroup::{self, CgroupVersion};
 use kubelet_model::error_text::error_text;
 use logs::LogHandle;
 
-/// Every component: its word, and what it is.
+/// Every component: its name and its description.
 const COMPONENTS: [(&str, &str); 3] = [
     ("kubelet", "the node agent: runs the pods of this machine"),
-    ("apiserver", "the API server of a cluster of one node"),
+    ("apiserver", "the API server of a one-node cluster"),
     (
         "node",
         "both of them, as one process with one data directory",
@@ -64,7 +64,7 @@ fn components() -> String {
     for (word, what) in COMPONENTS {
         text.push_str(&format!("  hyperkube {word:<10} {what}\n"));
     }
-    text.push_str("\nhyperkube <component> --help tells its flags. Called by the name of a component it is that component.\n");
+    text.push_str("\nhyperkube <component> --help shows its flags. If the program is called by a component's name, it runs that component.\n");
     text
 }
 
@@ -83,7 +83,7 @@ fn kubelet(arguments: &[String]) -> ExitCode {
     run(loaded, wiring::run)
 }
 
-/// What is printed instead of running.
+/// Text that is printed instead of running, for `--help` and `--version`.
 fn kubelet_answer(line: &flags::CommandLine) -> Option<String> {
     match line.request {
         Request::Help => Some(flags::help()),
@@ -94,10 +94,10 @@ fn kubelet_answer(line: &flags::CommandLine) -> Option<String> {
     }
 }
 
-/// Warnings of the command line are told at once; the error is what is printed before the end.
+/// Loads the configuration. Warnings of the command line are printed at once; the error is the text to print before exiting.
 fn load(line: &flags::CommandLine) -> Result<Loaded, String> {
     for warning in &line.warnings {
-        // As pflag does it: before logs are set up, in whatever format.
+        // As pflag does: before logs are set up, and without a log format.
         complain(&format!("{warning}\n"));
     }
     let root = HostRoot::real();
@@ -108,7 +108,7 @@ fn load(line: &flags::CommandLine) -> Result<Loaded, String> {
         .map_err(|error| format!("Error: {}\n", error.lines().join("\n       ")))
 }
 
-/// Sets the log up and runs `part` to its end.
+/// Sets up logging and runs `part` to its end.
 fn run<F>(loaded: Loaded, part: impl FnOnce(Loaded, LogHandle) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -123,7 +123,7 @@ where
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(part(loaded, logs.clone()));
-            // Abandoned blocking calls must not hold the exit up.
+            // Abandoned blocking calls must not delay the exit.
             runtime.shutdown_background();
             ended
         }
@@ -165,13 +165,13 @@ fn apiserver(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// One arena keeps what a burst of threads freed in one place, where it can be given back.
+/// A single arena keeps the memory that a burst of threads freed in one place, where it can be returned to the kernel.
 fn one_arena() {
     kubelet_host::memory::one_arena();
 }
 
 fn print(text: &str) -> ExitCode {
-    // A closed pipe at the other end is the reader's wish.
+    // If the pipe is closed, the reader wants no more.
     let _written = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

@@ -1,10 +1,10 @@
-//! `hyperkube node`: the API server and the kubelet of one machine, as one process with one data directory.
+//! `hyperkube node`: an API server and a kubelet for one machine, in one process with one data directory.
 //!
-//! In:    the arguments after the component's name: the API server's flags, and the kubelet's
-//! Out:   runs until a signal or a fatal end of either part
+//! In:    the arguments after the component's name: flags of the API server and of the kubelet
+//! Out:   runs until a signal or a fatal error of either part
 //! Calls: main
-//! Holds: the kubelet is what it is elsewhere: it reaches its API server by a kubeconfig over TLS; each part has a thread of its
-//!        own, so that a long list holds up no pod; the kubelet stops first, so that its last words are heard
+//! Holds: the kubelet is the same as elsewhere: it reaches the API server by a kubeconfig over TLS; each part has a thread of
+//!        its own, so that a long list delays no pod; the kubelet stops first, so that its last status updates arrive
 //! Upstream: none; the parts are cmd/kube-apiserver's and cmd/kubelet's
 
 use std::net::SocketAddr;
@@ -29,13 +29,13 @@ const SERVER_FLAGS: [&str; 7] = [
     "secure-port",
     "token-auth-file",
 ];
-/// Flags of the kubelet that say how to reach another API server.
+/// Kubelet flags that name another API server.
 const ELSEWHERE: [&str; 2] = ["kubeconfig", "bootstrap-kubeconfig"];
 
-/// What to do.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Print this.
+    /// Print this text.
     Answer(String),
     /// Run both parts.
     Run(Box<Node>),
@@ -44,15 +44,15 @@ pub(crate) enum Request {
 /// Both parts, before they start.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// The kubelet's command line, with what follows from the data directory.
+    /// The kubelet's command line, completed from the data directory.
     pub(crate) kubelet: CommandLine,
     server: apiserver::Options,
 }
 
-/// Reads the flags.
+/// Parses the flags.
 ///
 /// # Errors
-/// The first mistake, in the words of the part that the flag belongs to.
+/// The first invalid flag, in the words of the part that it belongs to.
 pub(crate) fn prepare(arguments: &[String]) -> anyhow::Result<Request> {
     if let Some("-h" | "--help" | "help") = arguments.first().map(String::as_str) {
         return Ok(Request::Answer(help()));
@@ -101,7 +101,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The words of the API server, and all the others.
+/// The API server's arguments, and all others.
 fn split(arguments: &[String]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let (mut server, mut kubelet) = (Vec::new(), Vec::new());
     let mut rest = arguments.iter();
@@ -129,7 +129,7 @@ fn split(arguments: &[String]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
 fn help() -> String {
     let mut text = "The API server and the kubelet of one machine, as one process.\n\nUsage:\n  hyperkube node --data-dir DIR [flags]\n\nFlags:\n".to_owned();
     text.push_str(&apiserver::flag_help(|name| SERVER_FLAGS.contains(&name)));
-    text.push_str("\nEvery flag of `hyperkube kubelet` besides, but --kubeconfig and --bootstrap-kubeconfig. In DIR:\n");
+    text.push_str("\nAll flags of `hyperkube kubelet` are accepted as well, except --kubeconfig and --bootstrap-kubeconfig. In DIR:\n");
     for (place, what) in [
         ("apiserver/", "store, certificates"),
         (
@@ -147,7 +147,7 @@ fn help() -> String {
 }
 
 impl Node {
-    /// What each part has to know of the other.
+    /// Passes to each part what it needs to know about the other.
     pub(crate) fn fit(&mut self, loaded: &mut Loaded) {
         let settings = &mut loaded.effective;
         let ip = apiserver::reached_at(settings.server.address);
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    /// Runs both until the kubelet ends, or the API server does without being asked.
+    /// Runs both until the kubelet ends, or the API server ends unexpectedly.
     pub(crate) async fn run(
         self: Box<Self>,
         loaded: Loaded,
@@ -172,7 +172,7 @@ impl Node {
         let (server, stop_server) = (self.server, stop.clone());
         let body = move || {
             let result = serve(&server, opened, stop_server);
-            // Nobody listens once the kubelet has ended with an error of its own.
+            // The receiver is gone if the kubelet has ended with an error of its own.
             let _heard = ended.send(result);
         };
         let thread = std::thread::Builder::new().name("apiserver".to_owned());
@@ -186,7 +186,7 @@ impl Node {
             Err(_) => Err(early_end(has_ended.await)),
         };
         stop.cancel();
-        // Its own stop is bounded; a panic in it was told by `has_ended`.
+        // Its stop is limited in time; `has_ended` has reported a panic in it.
         let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
         result
     }
@@ -197,7 +197,7 @@ type Ended = Result<anyhow::Result<()>, oneshot::error::RecvError>;
 fn early_end(ended: Ended) -> anyhow::Error {
     match ended {
         Ok(Err(error)) => error.context("API server"),
-        Ok(Ok(())) => anyhow::Error::msg("the API server ended by itself"),
+        Ok(Ok(())) => anyhow::Error::msg("the API server ended unexpectedly"),
         Err(_) => anyhow::Error::msg("the API server panicked"),
     }
 }
@@ -213,7 +213,7 @@ fn serve(
         .context("start the runtime")?;
     let ended = runtime.block_on(async {
         let server = apiserver::open(options).await?;
-        // The kubelet waits for it, or has been told to stop.
+        // The kubelet waits for this, or has been told to stop.
         let _heard = opened.send(());
         server.serve(stop).await;
         Ok(())

@@ -1,14 +1,14 @@
-//! Paths that a user gave, made whole.
+//! Makes the paths that a user gave absolute.
 //!
-//! In:    a directory and what was written relative to it
+//! In:    a directory and a path relative to it
 //! Out:   a path without `.`, `..` and doubled slashes
 //! Calls: flags, config_files
-//! Holds: nothing is looked up: a link is not followed
+//! Holds: purely textual: symbolic links are not resolved
 //! Upstream: path/filepath (Join)
 
 use std::path::{Path, PathBuf};
 
-/// The directory and the path below it without `.`, `..` and doubled slashes.
+/// The directory joined with the path, without `.`, `..` and doubled slashes.
 pub(crate) fn joined(directory: &Path, path: &str) -> String {
     let mut clean = PathBuf::new();
     for part in directory.join(path).components() {

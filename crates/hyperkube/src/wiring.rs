@@ -1,9 +1,9 @@
-//! Builds every part of the kubelet in the order in which it starts, and stops them in the reverse.
+//! Builds the parts of the kubelet in start order, and stops them in reverse.
 //!
 //! In:    the loaded configuration, the log handle
-//! Out:   runs until a signal or a fatal end; `Ok` is an orderly stop
+//! Out:   runs until a signal or a fatal error; `Ok` is a regular stop
 //! Calls: main
-//! Holds: read `run` from top to bottom: it is the start-up order; a part is complete when it is handed on; containers keep
+//! Holds: `run`, read from top to bottom, is the start order; a part is complete when it is passed on; containers keep
 //!        running when the kubelet stops
 //! Upstream: cmd/kubelet/app/server.go (run, RunKubelet), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
 
@@ -37,12 +37,12 @@ use crate::config_files::Loaded;
 use crate::logs::LogHandle;
 use signals::StopSignals;
 
-/// Whole sets of one source may wait here.
+/// The queue of snapshots from one source.
 const SNAPSHOTS: usize = 50;
-/// What the stop may take before the process ends all the same.
+/// The time limit of a stop, after which the process exits anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Runs the kubelet until it is told to stop, or cannot go on.
+/// Runs the kubelet until a signal or a fatal error.
 pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let config = Arc::new(loaded.effective.clone());
     parts::greet(&loaded);
@@ -101,8 +101,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
-    let progress = parts::host_progress(&config, &root, &blocking, &reconcilers);
-    // The probe manager has nothing to run yet: pods that use probes are held.
+    let progress = parts::host_progress(&config, &root, &blocking, &records, &reconcilers);
+    // The probe manager is not started yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
@@ -206,7 +206,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     .await?;
 
     let ended = tokio::select! {
-        // A fatal end first: it is the more telling of the two.
+        // A fatal error first, since it says more than a signal.
         biased;
         reason = supervisor.fatal() => Err(anyhow::Error::msg(reason)),
         contended = parts::lock_contention(&config) => contended.and(Err(anyhow::Error::msg("received \"opened\" on the lock file, exiting"))),
@@ -219,7 +219,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     ended
 }
 
-/// Readiness and servers go first, workers finish their step, the journal is brought to disk.
+/// Readiness and the servers stop first, then workers finish their step, then the journal is synced.
 async fn stop(supervisor: &Supervisor, records: &kubelet_act::frame::records::Records) {
     supervisor.stop().cancel();
     if tokio::time::timeout(STOP_WITHIN, supervisor.drained())

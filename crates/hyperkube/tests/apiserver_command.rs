@@ -1,9 +1,9 @@
-//! `hyperkube apiserver` as a process of its own.
+//! `hyperkube apiserver` as a separate process.
 //!
-//! In:    a shell's limits
-//! Out:   the process's
+//! In:    the limits of the shell
+//! Out:   the limits of the process
 //! Calls: cargo test
-//! Holds: one data directory, removed after it; any free port
+//! Holds: one data directory, deleted afterwards; any free port
 //! Upstream: cmd/kube-apiserver
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code")]
@@ -37,7 +37,7 @@ fn it_may_open_more_files_than_a_shell_gives_it() {
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = lines.map(Result::unwrap);
-    let said = lines.find(|line| line.contains("files that may be open"));
+    let said = lines.find(|line| line.contains("limit of open files"));
     let (soft, hard) = open_files(child.id());
     child.kill().unwrap();
     child.wait().unwrap();

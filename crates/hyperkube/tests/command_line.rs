@@ -1,4 +1,4 @@
-//! The binary itself, as far as it goes without a runtime: components, versions, help, and what is said of bad arguments.
+//! The binary without a runtime: components, versions, help, and errors of invalid arguments.
 //!
 //! In:    arguments, configuration files
 //! Out:   exit status, both streams
@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hyperkube");
 
-/// A directory of one test.
+/// The directory of one test.
 struct Scratch(PathBuf);
 
 impl Scratch {

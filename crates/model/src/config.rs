@@ -1,9 +1,9 @@
-//! The settings that the node agent runs with, cut into one struct per component.
+//! The kubelet's settings, one struct per component.
 //!
-//! In:    a defaulted and validated `KubeletConfiguration`, the pure flags, the gates
-//! Out:   `Config`; `Option` only where absence means something
-//! Calls: decide/config/effective.rs makes it, the wiring hands each component its own part by value
-//! Holds: nobody but the wiring holds the whole; paths are as given (absolute or relative to the working directory)
+//! In:    a defaulted and validated `KubeletConfiguration`, the flags without a field, the feature gates
+//! Out:   `Config`; `Option` only if absence has a meaning
+//! Calls: decide/config/effective.rs creates it; the wiring passes each component its own part by value
+//! Holds: only the wiring has the whole; paths are as given (absolute, or relative to the working directory)
 //! Upstream: cmd/kubelet/app/options/options.go (KubeletFlags), pkg/kubelet/apis/config/types.go
 
 use crate::duration::GoDuration;
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Go's `strconv.ParseBool`; `None` is no truth value.
+/// Go's `strconv.ParseBool`; `None` if the text is not a boolean.
 pub fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -24,51 +24,51 @@ pub fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// Settings that exist only as flags, never in the configuration file.
+/// Settings that exist only as flags, not in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flags {
-    /// Configuration file; empty is none.
+    /// Configuration file; empty: none.
     pub config: String,
-    /// Directory of drop-ins; empty is none.
+    /// Drop-in directory; empty: none.
     pub config_dir: String,
-    /// How to reach the API server; empty is standalone.
+    /// Kubeconfig for the API server; empty: standalone.
     pub kubeconfig: String,
-    /// How to ask for the first client certificate.
+    /// Kubeconfig for requesting the first client certificate.
     pub bootstrap_kubeconfig: String,
-    /// The node's name instead of the host's.
+    /// Overrides the host name as the node's name.
     pub hostname_override: String,
-    /// One address, or two of both families with a comma between.
+    /// One address, or one of each family, separated by a comma.
     pub node_ip: String,
     /// Directory of certificates.
     pub cert_dir: String,
     /// `external` or empty.
     pub cloud_provider: String,
-    /// Directory of everything that the node agent keeps.
+    /// Root directory of the kubelet.
     pub root_dir: String,
-    /// The same as the configuration's field of that name; either is enough.
+    /// Like the configuration field of the same name; either one is enough.
     pub seccomp_default: bool,
-    /// Labels of the node when it registers.
+    /// Labels for the Node's registration.
     pub node_labels: BTreeMap<String, String>,
-    /// File that is locked while running; empty is none.
+    /// File that is locked while the kubelet runs; empty: none.
     pub lock_file: String,
-    /// Whether to end when somebody else wants the lock.
+    /// Whether to exit when another process opens the lock file.
     pub exit_on_lock_contention: bool,
-    /// A dead container younger than this stays.
+    /// Minimum age of a dead container before it is removed.
     pub minimum_container_ttl: GoDuration,
     /// Dead containers kept per container name.
     pub maximum_dead_containers_per_container: i32,
-    /// Dead containers kept on the node; negative is no limit.
+    /// Dead containers kept on the node; negative: no limit.
     pub maximum_dead_containers: i32,
-    /// Program that mounts instead of the system's.
+    /// Program used instead of the system's mount.
     pub experimental_mounter_path: String,
-    /// Whether hard eviction thresholds do not count into allocatable.
+    /// Whether hard eviction thresholds are not subtracted from allocatable.
     pub experimental_allocatable_ignore_eviction: bool,
     /// Cgroup of the container runtime.
     pub runtime_cgroups: String,
-    /// Configuration of credential plugins.
+    /// Configuration file of credential provider plugins.
     pub image_credential_provider_config: String,
-    /// Directory of credential plugins.
+    /// Directory of credential provider plugins.
     pub image_credential_provider_bin_dir: String,
 }
 
@@ -100,53 +100,53 @@ impl Default for Flags {
     }
 }
 
-/// Everything, one part for each component.
+/// The whole configuration, one part per component.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Directories.
     pub paths: PathsConfig,
     /// The HTTP servers.
     pub server: ServerConfig,
-    /// Who may call them.
+    /// Authentication and authorization.
     pub auth: AuthConfig,
-    /// Where pods come from.
+    /// Sources of pods.
     pub sources: SourcesConfig,
     /// The container runtime.
     pub runtime: RuntimeConfig,
-    /// Pulling and collecting images.
+    /// Image pulls and image garbage collection.
     pub images: ImagesConfig,
-    /// How often things happen.
+    /// Intervals of loops.
     pub loops: LoopsConfig,
     /// The cgroup tree.
     pub cgroups: CgroupsConfig,
-    /// What is kept for whom.
+    /// Reservations and limits.
     pub resources: ResourcesConfig,
     /// CPU, memory and topology policies.
     pub placement: PlacementConfig,
-    /// Pressure.
+    /// Eviction.
     pub eviction: EvictionConfig,
-    /// Dead containers and pods.
+    /// Garbage collection of containers.
     pub garbage: GarbageConfig,
     /// Rotation of containers' logs.
     pub container_logs: ContainerLogsConfig,
-    /// Names inside pods.
+    /// DNS settings of pods.
     pub dns: DnsConfig,
-    /// The node as the cluster sees it.
+    /// The Node object.
     pub node: NodeConfig,
     /// The API server.
     pub cluster: ClusterConfig,
-    /// When the machine goes down.
+    /// Graceful node shutdown.
     pub shutdown: ShutdownConfig,
-    /// Logs of this process.
+    /// Logging.
     pub logging: LoggingConfig,
-    /// Features.
+    /// Feature gates.
     pub gates: Gates,
 }
 
 /// Directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathsConfig {
-    /// Everything that the node agent keeps.
+    /// Root directory of the kubelet.
     pub root_dir: PathBuf,
     /// Certificates.
     pub cert_dir: PathBuf,
@@ -154,9 +154,9 @@ pub struct PathsConfig {
     pub pod_logs_dir: PathBuf,
     /// Exec volume plugins.
     pub volume_plugin_dir: PathBuf,
-    /// Locked while running.
+    /// Locked while the kubelet runs.
     pub lock_file: Option<PathBuf>,
-    /// Whether to end when somebody else wants the lock.
+    /// Whether to exit when another process opens the lock file.
     pub exit_on_lock_contention: bool,
 }
 
@@ -165,15 +165,15 @@ pub struct PathsConfig {
 pub struct ServerConfig {
     /// Whether the HTTPS and the read-only server run.
     pub enabled: bool,
-    /// Where both listen.
+    /// Address of both.
     pub address: IpAddr,
     /// Port of the HTTPS server.
     pub port: u16,
     /// Port of the server without authentication.
     pub read_only_port: Option<u16>,
-    /// Where the health server listens.
+    /// Address of the health server.
     pub healthz: Option<std::net::SocketAddr>,
-    /// Certificate and what clients may negotiate.
+    /// Certificate and TLS settings.
     pub tls: TlsConfig,
     /// Logs, exec, attach, port-forward.
     pub debugging_handlers: bool,
@@ -185,58 +185,58 @@ pub struct ServerConfig {
     pub profiling_handler: bool,
     /// `/debug/flags/v`.
     pub debug_flags_handler: bool,
-    /// When an idle stream is closed; zero is never.
+    /// Idle timeout of streams; zero: none.
     pub streaming_idle_timeout: Duration,
 }
 
 /// Certificate of the HTTPS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Certificate and key; without them a self-signed pair is made.
+    /// Certificate and key; without them a self-signed certificate is created.
     pub files: Option<(PathBuf, PathBuf)>,
     /// Whether the certificate comes from the cluster instead.
     pub from_cluster: bool,
-    /// Go names; empty is the default set.
+    /// Go names; empty: the default set.
     pub cipher_suites: Vec<String>,
-    /// TLS numbers of key exchanges; empty is the default set.
+    /// TLS numbers of key exchanges; empty: the default set.
     pub curve_preferences: Vec<i32>,
-    /// Go name; empty is the default.
+    /// Go name; empty: the default.
     pub min_version: String,
 }
 
-/// Who may call the HTTPS server.
+/// Authentication and authorization at the HTTPS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// Whether callers without credentials are let in as `system:anonymous`.
+    /// Whether requests without credentials are accepted as `system:anonymous`.
     pub anonymous: bool,
-    /// How long a token review is remembered; `None` is no token authentication.
+    /// How long a token review is cached; `None`: no token authentication.
     pub webhook_cache: Option<Duration>,
-    /// Authorities of client certificates.
+    /// CA file for client certificates.
     pub client_ca_file: Option<PathBuf>,
-    /// What a known caller may do.
+    /// How authenticated users are authorized.
     pub authorization: Authorization,
 }
 
-/// What a known caller may do.
+/// How authenticated users are authorized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization {
-    /// Everything.
+    /// They may do everything.
     AlwaysAllow,
-    /// What the API server says.
+    /// By access reviews at the API server.
     Webhook {
-        /// How long a yes is remembered.
+        /// How long an allowed answer is cached.
         authorized: Duration,
-        /// How long a no is remembered.
+        /// How long a denied answer is cached.
         unauthorized: Duration,
     },
-    /// A mode that does not exist; nothing is served.
+    /// An unknown mode; every request is refused.
     Unknown(String),
 }
 
-/// Where pods come from.
+/// Sources of pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcesConfig {
-    /// Directory of manifests, or one manifest.
+    /// Directory of manifests, or one manifest file.
     pub static_pod_path: Option<PathBuf>,
     /// How often it is listed again.
     pub file_check_frequency: Duration,
@@ -244,7 +244,7 @@ pub struct SourcesConfig {
     pub static_pod_url: Option<String>,
     /// Headers for it, in order; may hold secrets.
     pub static_pod_url_header: BTreeMap<String, Vec<String>>,
-    /// How often it is asked.
+    /// How often it is fetched.
     pub http_check_frequency: Duration,
 }
 
@@ -259,68 +259,68 @@ pub struct RuntimeConfig {
     pub request_timeout: Duration,
     /// `promiscuous-bridge`, `hairpin-veth` or `none`.
     pub hairpin_mode: String,
-    /// Whether pods get the runtime's seccomp profile unless they say otherwise.
+    /// Whether `RuntimeDefault` applies to pods without a seccomp profile.
     pub seccomp_default: bool,
-    /// Range of pod addresses in standalone mode.
+    /// Pod address range in standalone mode.
     pub pod_cidr: Option<String>,
     /// Unsafe sysctls that pods may set.
     pub allowed_unsafe_sysctls: Vec<String>,
-    /// Longest restart back-off.
+    /// The maximum restart back-off.
     pub max_container_restart_period: Option<Duration>,
-    /// Ids that each pod with a user namespace gets.
+    /// IDs per pod with a user namespace.
     pub user_namespace_ids: Option<u32>,
 }
 
-/// Pulling and collecting images.
+/// Image pulls and image garbage collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImagesConfig {
     /// Whether images are pulled one at a time.
     pub serialize_pulls: bool,
-    /// Pulls at once when not serial; `None` is no limit.
+    /// Parallel pulls if not serialized; `None`: no limit.
     pub max_parallel_pulls: Option<u32>,
-    /// Pulls a second; `None` is no limit.
+    /// Pulls per second; `None`: no limit.
     pub pull_rate: Option<u32>,
     /// Pulls in a burst above the rate.
     pub pull_burst: u32,
-    /// When a present image still needs the pod's own credentials.
+    /// When an image that is already present needs the pod's own credentials.
     pub credentials_policy: String,
-    /// Image patterns that need none.
+    /// Image patterns that never need credentials.
     pub credentials_allowlist: Vec<String>,
-    /// Configuration of credential plugins.
+    /// Configuration file of credential provider plugins.
     pub credential_provider_config: Option<PathBuf>,
-    /// Directory of credential plugins.
+    /// Directory of credential provider plugins.
     pub credential_provider_bin_dir: Option<PathBuf>,
-    /// An unused image younger than this stays.
+    /// Minimum age of an unused image before it is removed.
     pub minimum_age: Duration,
-    /// An unused image older than this goes.
+    /// Age at which an unused image is removed.
     pub maximum_age: Option<Duration>,
-    /// Disk use that starts collection.
+    /// Disk usage at which garbage collection starts.
     pub high_threshold_percent: u8,
-    /// Disk use that ends it.
+    /// Disk usage at which it stops.
     pub low_threshold_percent: u8,
 }
 
-/// How often things happen.
+/// Intervals of loops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopsConfig {
-    /// Longest time between two syncs of a pod.
+    /// The longest time between two syncs of a pod.
     pub sync_frequency: Duration,
     /// How often the node's status is computed.
     pub node_status_update_frequency: Duration,
-    /// How often an unchanged status is posted.
+    /// How often an unchanged status is sent.
     pub node_status_report_frequency: Duration,
-    /// How long the lease lasts.
+    /// Duration of the lease.
     pub node_lease_duration: Duration,
-    /// How often volumes are measured; `None` is never.
+    /// How often volume usage is measured; `None`: never.
     pub volume_stats_period: Option<Duration>,
     /// How often CPU sets are applied again.
     pub cpu_manager_reconcile_period: Duration,
 }
 
-/// Who makes cgroups.
+/// The cgroup driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupDriver {
-    /// This process, by writing files.
+    /// The kubelet writes cgroup files.
     Cgroupfs,
     /// systemd.
     Systemd,
@@ -329,11 +329,11 @@ pub enum CgroupDriver {
 /// The cgroup tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupsConfig {
-    /// Cgroup above the pods' tree; empty is the top.
+    /// Parent cgroup of the pods' tree; empty: the root.
     pub root: String,
-    /// Whether the QoS tree is made.
+    /// Whether the QoS cgroups are created.
     pub per_qos: bool,
-    /// Who makes it, unless the runtime says.
+    /// The driver, unless the runtime reports one.
     pub driver: CgroupDriver,
     /// Cgroup of this process.
     pub kubelet: Option<String>,
@@ -343,7 +343,7 @@ pub struct CgroupsConfig {
     pub runtime: Option<String>,
     /// Whether CPU limits are enforced.
     pub cpu_quota: bool,
-    /// Period of that quota.
+    /// The period of that quota.
     pub cpu_quota_period: Duration,
     /// OOM score adjustment of this process.
     pub oom_score_adj: i32,
@@ -353,58 +353,58 @@ pub struct CgroupsConfig {
     pub fail_on_swap: bool,
     /// `NoSwap`, `LimitedSwap` or empty.
     pub swap_behavior: String,
-    /// Whether an OOM kill ends one process rather than the container; `None` is by the cgroup version.
+    /// Whether an OOM kill ends one process instead of the container; `None`: depends on the cgroup version.
     pub single_process_oom_kill: Option<bool>,
-    /// Share of the limit at which memory is throttled.
+    /// The fraction of the limit at which memory is throttled.
     pub memory_throttling_factor: OrderedShare,
     /// `None` or `TieredReservation`.
     pub memory_reservation_policy: String,
-    /// Whether kernel settings that differ are an error.
+    /// Whether kernel parameters with other values are an error.
     pub protect_kernel_defaults: bool,
 }
 
-/// A share between 0 and 1 in millionths, so that it can be compared.
+/// A fraction between 0 and 1 in millionths, so that it can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderedShare(pub u32);
 
 impl OrderedShare {
-    /// From a fraction.
+    /// From a floating-point number.
     pub fn from_fraction(fraction: f64) -> Self {
         Self((fraction.clamp(0.0, 1.0) * 1e6).round() as u32)
     }
 
-    /// As a fraction.
+    /// As a floating-point number.
     pub fn as_fraction(self) -> f64 {
         f64::from(self.0) / 1e6
     }
 }
 
-/// What is kept for whom.
+/// Reservations and limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourcesConfig {
-    /// Pods at once.
+    /// Maximum number of pods.
     pub max_pods: u32,
-    /// Pods for each core; `None` is no limit.
+    /// Pods per core; `None`: no limit.
     pub pods_per_core: Option<u32>,
-    /// Processes a pod may have; `None` is the node's share.
+    /// Process limit per pod; `None`: no limit of its own.
     pub pod_pids_limit: Option<u64>,
-    /// Kept for the system.
+    /// Reserved for the system.
     pub system_reserved: BTreeMap<String, Quantity>,
-    /// Kept for Kubernetes' own processes.
+    /// Reserved for Kubernetes' own processes.
     pub kube_reserved: BTreeMap<String, Quantity>,
-    /// CPU list kept for both.
+    /// CPUs reserved for both, as a list.
     pub reserved_system_cpus: Option<String>,
     /// Cgroup of the system's processes.
     pub system_reserved_cgroup: Option<String>,
     /// Cgroup of Kubernetes' own processes.
     pub kube_reserved_cgroup: Option<String>,
-    /// Where the reservation is enforced: `pods`, `system-reserved`, …; empty is nowhere.
+    /// Where reservations are enforced: `pods`, `system-reserved`, …; empty: nowhere.
     pub enforce: BTreeSet<String>,
-    /// Percent of a resource kept for higher QoS classes.
+    /// Percentage of a resource reserved for higher QoS classes.
     pub qos_reserved: BTreeMap<String, u8>,
     /// Whether local storage is counted and limited.
     pub local_storage_isolation: bool,
-    /// Whether hard eviction thresholds do not count into allocatable.
+    /// Whether hard eviction thresholds are not subtracted from allocatable.
     pub ignore_eviction_in_allocatable: bool,
 }
 
@@ -417,7 +417,7 @@ pub struct PlacementConfig {
     pub cpu_policy_options: BTreeMap<String, String>,
     /// `None` or `Static`.
     pub memory_policy: String,
-    /// Memory kept free: NUMA node to resource to amount.
+    /// Reserved memory: NUMA node to resource to amount.
     pub reserved_memory: BTreeMap<i32, BTreeMap<String, Quantity>>,
     /// `none`, `best-effort`, `restricted` or `single-numa-node`.
     pub topology_policy: String,
@@ -427,91 +427,91 @@ pub struct PlacementConfig {
     pub topology_policy_options: BTreeMap<String, String>,
 }
 
-/// Pressure. Thresholds are signal to text, as in the file; who evicts parses them.
+/// Eviction settings. Thresholds map a signal to text, as in the file; the eviction manager parses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionConfig {
-    /// At once.
+    /// Hard thresholds.
     pub hard: BTreeMap<String, String>,
-    /// After a grace.
+    /// Soft thresholds.
     pub soft: BTreeMap<String, String>,
-    /// That grace.
+    /// The grace periods of soft thresholds.
     pub soft_grace_period: BTreeMap<String, String>,
-    /// Least amount that an eviction must free.
+    /// The minimum amount that an eviction must free.
     pub minimum_reclaim: BTreeMap<String, String>,
-    /// How long a condition stays after its signal.
+    /// How long a pressure condition stays after its signal has gone.
     pub pressure_transition_period: Duration,
-    /// Seconds that a pod gets on a soft threshold; negative is the pod's own.
+    /// Grace period of pods in a soft eviction, in seconds; negative: the pod's own.
     pub max_pod_grace_period: i32,
-    /// Whether the kernel wakes eviction.
+    /// Whether kernel memory notifications trigger eviction.
     pub kernel_notification: bool,
 }
 
-/// Dead containers.
+/// Garbage collection of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GarbageConfig {
-    /// A dead container younger than this stays.
+    /// Minimum age of a dead container before it is removed.
     pub minimum_age: Duration,
     /// Dead containers kept per container name.
     pub max_per_container: usize,
-    /// Dead containers kept on the node; `None` is no limit.
+    /// Dead containers kept on the node; `None`: no limit.
     pub max_containers: Option<usize>,
 }
 
 /// Rotation of containers' logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerLogsConfig {
-    /// Bytes at which a log is rotated; `None` is never.
+    /// Size at which a log is rotated, in bytes; `None`: never.
     pub max_size: Option<u64>,
-    /// Files kept for each container.
+    /// Files kept per container.
     pub max_files: u32,
-    /// Rotations at once.
+    /// Parallel rotations.
     pub max_workers: u32,
-    /// How often sizes are looked at.
+    /// How often log sizes are checked.
     pub monitor_interval: Duration,
 }
 
-/// Names inside pods.
+/// DNS settings of pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
     /// DNS servers of the cluster.
     pub cluster_dns: Vec<IpAddr>,
-    /// DNS domain of the cluster; empty is none.
+    /// DNS domain of the cluster; empty: none.
     pub cluster_domain: String,
-    /// Resolver file that pods' settings start from; `None` is empty settings.
+    /// Resolver file from which pods' settings are derived; `None`: empty settings.
     pub resolv_conf: Option<PathBuf>,
 }
 
-/// The node as the cluster sees it.
+/// The Node object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The node's name instead of the host's.
+    /// Overrides the host name as the node's name.
     pub hostname_override: Option<String>,
-    /// Addresses as given: one, or two with a comma between.
+    /// Addresses as given: one, or two separated by a comma.
     pub node_ip: Option<String>,
-    /// Labels when it registers.
+    /// Labels at registration.
     pub labels: BTreeMap<String, String>,
-    /// Taints when it registers.
+    /// Taints at registration.
     pub taints: Vec<NodeTaint>,
-    /// Whether it registers itself.
+    /// Whether the kubelet registers its Node.
     pub register: bool,
-    /// Its name with the cloud provider.
+    /// The cloud provider's name of the node.
     pub provider_id: Option<String>,
     /// `external` or nothing.
     pub cloud_provider: Option<String>,
-    /// Images shown in the status; `None` is all.
+    /// Images in the status; `None`: all.
     pub status_max_images: Option<usize>,
-    /// Whether the cluster attaches volumes.
+    /// Whether a controller attaches volumes.
     pub attach_detach_by_cluster: bool,
-    /// Whether iptables utility chains are made.
+    /// Whether the iptables utility chains are created.
     pub make_iptables_util_chains: bool,
 }
 
-/// A taint when the node registers.
+/// A taint for the Node's registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTaint {
     /// Its key.
     pub key: String,
-    /// Its value, may be empty.
+    /// Its value; may be empty.
     pub value: String,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
@@ -520,19 +520,19 @@ pub struct NodeTaint {
 /// The API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// How to reach it; `None` is standalone.
+    /// Kubeconfig; `None`: standalone.
     pub kubeconfig: Option<PathBuf>,
-    /// How to ask for the first client certificate.
+    /// Kubeconfig for requesting the first client certificate.
     pub bootstrap_kubeconfig: Option<PathBuf>,
     /// Whether the client certificate is renewed.
     pub rotate_certificates: bool,
-    /// Encoding.
+    /// Content type of requests.
     pub content_type: String,
-    /// Requests a second.
+    /// Requests per second.
     pub qps: u32,
     /// Requests in a burst above the rate.
     pub burst: u32,
-    /// Events a second.
+    /// Events per second.
     pub event_qps: u32,
     /// Events in a burst above the rate.
     pub event_burst: u32,
@@ -540,18 +540,18 @@ pub struct ClusterConfig {
     pub change_detection: String,
 }
 
-/// When the machine goes down.
+/// Graceful node shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownConfig {
     /// Time for all pods.
     pub grace_period: Duration,
-    /// Part of it for critical pods.
+    /// The part of it for critical pods.
     pub grace_period_critical_pods: Duration,
-    /// Seconds by lowest priority.
+    /// Seconds by minimum priority.
     pub by_priority: Vec<(i32, i64)>,
 }
 
-/// How log lines look.
+/// Log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// klog's text.
@@ -560,19 +560,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs of this process.
+/// Logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggingConfig {
-    /// How lines look.
+    /// The log format.
     pub format: LogFormat,
-    /// Whether errors go to stderr and all else to stdout; otherwise all goes to stderr.
+    /// Whether errors go to stderr and everything else to stdout; otherwise everything goes to stderr.
     pub split_stream: bool,
-    /// Bytes of what goes to stdout that may wait; 0 writes each line at once, as stderr always is.
+    /// Buffer of stdout in bytes; 0 writes each line at once, as stderr always does.
     pub info_buffer: usize,
-    /// Longest time that a line stays in the buffer.
+    /// The longest time that a line stays in the buffer.
     pub flush_frequency: Duration,
-    /// Level up to which information is written.
+    /// The highest level of information that is written.
     pub verbosity: u32,
-    /// File pattern to level, first match wins.
+    /// File pattern to level; the first match wins.
     pub vmodule: Vec<(String, u32)>,
 }

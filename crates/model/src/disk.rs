@@ -1,29 +1,29 @@
-//! What the disk was seen to hold of a pod: the evidence that its removal carries.
+//! What was found on disk for a pod: the evidence that its removal carries.
 //!
-//! In:    device and inode numbers, as the file system told them
+//! In:    device and inode numbers from the file system
 //! Out:   [`FileId`], [`SeenDir`], [`PodDirs`]
-//! Holds: a name says where something lies, an id says which thing it was; only both together say what may be removed
+//! Holds: a path says where a directory is, an ID says which one it was; a removal needs both
 //! Upstream: none
 
-/// Which file or directory this is, whatever it is called.
+/// The identity of a file or directory, whatever its name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FileId {
     /// The file system's device number.
     pub device: u64,
-    /// The number in it.
+    /// The inode number.
     pub inode: u64,
 }
 
-/// A directory as it was seen.
+/// An inspected directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeenDir {
-    /// Where.
+    /// The path.
     pub path: String,
-    /// Which.
+    /// The identity.
     pub id: FileId,
 }
 
-/// The directories of a pod, as they were seen when its removal was decided; `None` for one that was not there.
+/// The directories of a pod, as inspected when its removal was decided; `None` for one that did not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PodDirs {
     /// `ROOT/pods/<uid>`.

@@ -1,16 +1,18 @@
-//! Empty equals absent: what an API object does not say, however it is written.
+//! Empty equals absent: which fields of an API object carry no information.
 //!
-//! In:    JSON of API objects, as a client wrote it or as somebody else's serializer did
-//! Out:   whether two parts say the same; an object without the members that say nothing
-//! Calls: every comparison of two states of an object: decide's status_write and node_status, the API server's registry and admission
-//! Holds: an empty list, an empty map of names and values, an empty text and null say what a missing member says; an empty struct
-//!        (`emptyDir: {}`, `selector: {}`) does say something; names and values of a map are data and stay; depth is bounded
-//! Upstream: `omitempty` of staging/src/k8s.io/api types, equality.Semantic of apimachinery/pkg/api/equality (1.36): there the types
-//!        know which member is a map and which is a struct, here its name does
+//! In:    JSON of API objects, from a client or from another serializer
+//! Out:   whether two values are equal in meaning; an object without empty fields
+//! Calls: every comparison of two states of an object: decide's status_write and node_status, the API server's registry and
+//!        admission
+//! Holds: an empty list, an empty map of keys and values, an empty text and null equal a missing field; an empty struct
+//!        (`emptyDir: {}`, `selector: {}`) has a meaning and is kept; keys and values of a map are data and are kept; depth is
+//!        limited
+//! Upstream: `omitempty` of staging/src/k8s.io/api types, equality.Semantic of apimachinery/pkg/api/equality (1.36): there the
+//!           types define which field is a map and which is a struct, here its name does
 
 use serde_json::{Map, Value};
 
-/// Members that are maps of names to values. All others that are objects are structs.
+/// Fields that are maps of keys to values. All other object fields are structs.
 const MAPS: [&str; 18] = [
     "allocatable",
     "allocatedResources",
@@ -31,9 +33,9 @@ const MAPS: [&str; 18] = [
     "used",
     "volumeAttributes",
 ];
-/// The kind whose selector is such a map, as no other kind's is, and where.
+/// The only kind whose selector is a map of this form, and its path.
 const SERVICE: (&str, &str) = ("Service", "/spec/selector");
-/// Structs that are always there in upstream's types, so that an empty one is the same as none.
+/// Structs that are never nil in upstream's types, so that an empty one equals a missing one.
 const ALWAYS_THERE: [&str; 9] = [
     "daemonEndpoints",
     "lastState",
@@ -45,27 +47,27 @@ const ALWAYS_THERE: [&str; 9] = [
     "state",
     "status",
 ];
-/// Texts that say something else when they are empty than when they are not there.
+/// Text fields whose empty value differs from a missing one.
 const TEXTS: [&str; 2] = ["storageClassName", "volumeAttributesClassName"];
-/// As deep as JSON is read anywhere; what lies below is left as it is.
+/// The depth to which JSON is read; deeper values are left as they are.
 const DEPTH: usize = 128;
 
-/// Which members go.
+/// Which fields are dropped.
 #[derive(Clone, Copy, PartialEq)]
 enum Goes {
-    /// What upstream's own serializer would never write.
+    /// Those that upstream's serializer never writes.
     Unwritten,
-    /// All that says nothing.
+    /// All that carry no information.
     Silent,
 }
 
-/// Takes away what upstream's serializer never writes: nulls, empty lists and empty maps of names and values.
+/// Drops what upstream's serializer never writes: nulls, empty lists and empty maps of keys and values.
 pub fn drop_empty(value: &mut Value) {
     drop_empty_selector(value);
     drop_members(value, Goes::Unwritten, DEPTH);
 }
 
-/// The value without any member that says nothing: what two states of an object are compared by.
+/// The value without any empty field, for comparing two states of an object.
 #[must_use]
 pub fn plain(mut value: Value) -> Value {
     drop_empty_selector(&mut value);
@@ -73,7 +75,7 @@ pub fn plain(mut value: Value) -> Value {
     value
 }
 
-/// Whether two members of one name say the same. `None` and null are a member that is not there.
+/// Whether two values of a field are equal in meaning. `None` and null stand for a missing field.
 pub fn says_same(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
     if one == other {
         return true;
@@ -85,12 +87,12 @@ pub fn says_same(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool
     said(one) == said(other)
 }
 
-/// Whether a member of this name says nothing at all.
+/// Whether a field with this value carries no information.
 pub fn says_nothing(name: &str, value: &Value) -> bool {
     says_same(name, Some(value), None)
 }
 
-/// The selector of a Service is a map, and an empty one selects nothing, as none does.
+/// The selector of a Service is a map; an empty one selects nothing, like a missing one.
 fn drop_empty_selector(object: &mut Value) {
     let (kind, at) = SERVICE;
     let is_empty = |selector: &Value| selector.as_object().is_some_and(Map::is_empty);
@@ -102,12 +104,12 @@ fn drop_empty_selector(object: &mut Value) {
     }
 }
 
-/// Whether a member of this name is a map of names and values, where it is an object at all.
+/// Whether an object field with this name is a map of keys and values.
 pub fn is_map(name: &str) -> bool {
     MAPS.contains(&name)
 }
 
-/// The same of a selector, by what it holds: one that is a struct has no texts of its own.
+/// The same for a selector, by its content: a selector struct has no text values.
 fn is_map_with(name: &str, value: &Value) -> bool {
     value.as_object().is_some_and(|members| {
         let has_texts = !members.is_empty() && members.values().all(Value::is_string);
@@ -253,7 +255,7 @@ mod tests {
         let thread = std::thread::Builder::new().stack_size(256 << 10);
         let ran = thread.spawn(move || {
             drop_empty(&mut deep);
-            // Taken apart level by level: dropping it whole would recurse.
+            // Taken apart level by level: dropping it as a whole would recurse.
             while let Value::Array(mut inner) = deep {
                 deep = inner.pop().unwrap_or_default();
             }

@@ -2,21 +2,21 @@
 //!
 //! In:    nothing
 //! Out:   `EventType`
-//! Calls: whoever decides on an event, and whoever sends it
-//! Holds: the words are the API's
+//! Calls: code that decides on events, and code that sends them
+//! Holds: the texts are the API's
 //! Upstream: k8s.io/api/core/v1 (EventTypeNormal, EventTypeWarning)
 
 /// `Normal` or `Warning`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
-    /// Things go their way.
+    /// Normal operation.
     Normal,
-    /// Somebody should look.
+    /// Something needs attention.
     Warning,
 }
 
 impl EventType {
-    /// The word of `type`.
+    /// The value of `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",

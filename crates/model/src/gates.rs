@@ -1,10 +1,10 @@
-//! Feature gates: the list, and one set of them with its changes from the defaults.
+//! Feature gates: the list, and a set of them with its changes from the defaults.
 //!
 //! In:    `featureGates` of the configuration file, `--feature-gates`
 //! Out:   `Gates`, a plain value that views carry
-//! Calls: hyperkube/config_files.rs makes it; `decide` and the wiring read it
-//! Holds: a name that upstream does not know, a locked gate changed, or a gate without what it depends on is an error,
-//!        in upstream's words; all of them are reported at once
+//! Calls: hyperkube/config_files.rs creates it; `decide` and the wiring read it
+//! Holds: an unknown gate, a change of a locked gate, and a gate without its dependencies are errors in upstream's words; all
+//!        are reported at once
 //! Upstream: staging/src/k8s.io/component-base/featuregate/feature_gate.go
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use std::fmt;
 
 mod list;
 
-/// Names of the gates that this program asks for.
+/// Names of the gates that this program reads.
 pub mod name {
     /// `crashLoopBackOff` in the configuration.
     pub const KUBELET_CRASH_LOOP_BACK_OFF_MAX: &str = "KubeletCrashLoopBackOffMax";
@@ -20,15 +20,15 @@ pub mod name {
     pub const KUBELET_ENSURE_SECRET_PULLED_IMAGES: &str = "KubeletEnsureSecretPulledImages";
     /// A CPU quota period other than 100 ms.
     pub const CUSTOM_CPU_CFS_QUOTA_PERIOD: &str = "CustomCPUCFSQuotaPeriod";
-    /// Variables from files.
+    /// Environment variables from files.
     pub const ENV_FILES: &str = "EnvFiles";
     /// `imageMaximumGCAge` in the configuration.
     pub const IMAGE_MAXIMUM_GC_AGE: &str = "ImageMaximumGCAge";
     /// Serving certificates from the cluster.
     pub const ROTATE_KUBELET_SERVER_CERTIFICATE: &str = "RotateKubeletServerCertificate";
-    /// Order when the machine goes down.
+    /// Graceful node shutdown.
     pub const GRACEFUL_NODE_SHUTDOWN: &str = "GracefulNodeShutdown";
-    /// The same by priority.
+    /// Graceful node shutdown by pod priority.
     pub const GRACEFUL_NODE_SHUTDOWN_BASED_ON_POD_PRIORITY: &str =
         "GracefulNodeShutdownBasedOnPodPriority";
     /// Swap for pods.
@@ -48,16 +48,16 @@ pub mod name {
 const ALL_ALPHA: &str = "AllAlpha";
 const ALL_BETA: &str = "AllBeta";
 
-/// How mature a gate is.
+/// The maturity of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Off unless asked for.
+    /// Off by default.
     Alpha,
-    /// Mostly on.
+    /// Mostly on by default.
     Beta,
-    /// Done; the gate will go.
+    /// Generally available; the gate will be removed.
     Ga,
-    /// Kept for those who still need it.
+    /// Kept for users who still need it.
     Deprecated,
 }
 
@@ -72,54 +72,54 @@ impl fmt::Display for Stage {
     }
 }
 
-/// One gate of the list.
+/// A feature gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
     /// Its name.
     pub name: &'static str,
     /// Its stage at 1.36.
     pub stage: Stage,
-    /// The minor version of 1.x in which it came to that stage.
+    /// The minor version of 1.x in which it reached that stage.
     pub since: u8,
-    /// Whether it is on when nothing is said.
+    /// Its default.
     pub default: bool,
-    /// Whether it can no longer be changed.
+    /// Whether it is locked to its default.
     pub locked: bool,
 }
 
-/// A set of gates that cannot be.
+/// Why a set of gates is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GateProblem {
-    /// No such gate.
+    /// Unknown gate.
     #[error("unrecognized feature gate: {0}")]
     Unknown(String),
-    /// The gate can no longer be changed: its name, what was asked for.
+    /// A locked gate: its name, the requested value.
     #[error("cannot set feature gate {0} to {1}, feature is locked to {not}", not = !.1)]
     Locked(String, bool),
-    /// On without gates that it needs.
+    /// Enabled without gates that it depends on.
     #[error("{0} is enabled, but depends on features that are disabled: [{needs}]", needs = .1.join(" "))]
     Dependency(&'static str, Vec<&'static str>),
 }
 
-/// Which gates are on. The default is upstream's defaults at 1.36.
+/// The values of all gates. The default is upstream's defaults at 1.36.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
     changed: BTreeMap<String, bool>,
 }
 
 impl Gates {
-    /// Every gate there is, sorted by name, without `AllAlpha` and `AllBeta`.
+    /// Every known gate, sorted by name, without `AllAlpha` and `AllBeta`.
     pub fn known() -> &'static [Gate] {
         list::GATES
     }
 
-    /// The gate of that name.
+    /// The gate with that name.
     pub fn find(name: &str) -> Option<&'static Gate> {
         let index = list::GATES.binary_search_by(|gate| gate.name.cmp(name));
         index.ok().and_then(|index| list::GATES.get(index))
     }
 
-    /// Defaults with `changes` on top; all problems when there is any.
+    /// The defaults with `changes` applied; otherwise all problems.
     pub fn with(changes: &BTreeMap<String, bool>) -> Result<Self, Vec<GateProblem>> {
         let mut gates = Self::default();
         let mut problems = Vec::new();
@@ -159,7 +159,7 @@ impl Gates {
             .collect()
     }
 
-    /// Whether the gate is on. A name that does not exist is off.
+    /// Whether the gate is on. An unknown gate is off.
     pub fn is_enabled(&self, name: &str) -> bool {
         if let Some(on) = self.changed.get(name) {
             return *on;
@@ -175,14 +175,14 @@ impl Gates {
         self.changed.get(all).copied().unwrap_or(gate.default)
     }
 
-    /// Gates that were set to something else than their default.
+    /// Gates that differ from their defaults.
     pub fn changed(&self) -> impl Iterator<Item = &'static str> {
         let set = self.changed.iter();
         set.filter_map(|(name, on)| Self::find(name).filter(|gate| gate.default != *on))
             .map(|gate| gate.name)
     }
 
-    /// Gates that were set although they are done or deprecated, each worth a warning.
+    /// Gates that were set although they are GA or deprecated; each gives a warning.
     pub fn outdated(&self) -> BTreeSet<&'static str> {
         let set = self.changed.keys().filter_map(|name| Self::find(name));
         set.filter(|gate| matches!(gate.stage, Stage::Ga | Stage::Deprecated))

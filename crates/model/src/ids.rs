@@ -1,9 +1,9 @@
-//! Names of things: each kind of id is a type of its own, so that a sandbox's id cannot stand where a container's is meant.
+//! Identifiers, each kind with a type of its own, so that a sandbox ID cannot be passed for a container ID.
 //!
 //! In:    text from manifests, the API, the runtime, the disk and the journal
 //! Out:   cheap clones (`Arc<str>`), ordered, printable
-//! Holds: an id is never changed or parsed after it was made; a UID and names of pods and containers, which become parts of paths,
-//!        are made through a check alone (`names`)
+//! Holds: an ID is never changed or parsed after it was created; a UID and the names of pods and containers, which become parts
+//!        of paths, are created only through a check (`names`)
 //! Upstream: pkg/kubelet/types/types.go, pkg/kubelet/container/runtime.go (ContainerID)
 
 use std::fmt;
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{BadName, check_joined, check_part};
 
-/// Longest UID, in bytes: the names of directories and cgroups that hold one have a few letters more.
+/// The longest UID, in bytes: names of directories and cgroups with a UID have a few more characters.
 const LONGEST_UID: usize = 200;
 
-/// What all id types have.
+/// Common to all ID types.
 macro_rules! id_text {
     ($name:ident) => {
         impl $name {
-            /// The text of the id.
+            /// The text of the ID.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -48,7 +48,7 @@ macro_rules! id_text {
     };
 }
 
-/// Declares the type of an id that only the runtime reads.
+/// Declares the type of an ID that only the runtime interprets.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -70,7 +70,7 @@ macro_rules! id {
     };
 }
 
-/// Declares the type of a name that becomes part of a path; `check` says which texts are none.
+/// Declares the type of a name that becomes part of a path; `check` refuses invalid texts.
 macro_rules! checked_id {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -79,7 +79,7 @@ macro_rules! checked_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The one way to make it.
+            /// The only way to create it.
             ///
             /// # Errors
             /// What is wrong with the text.
@@ -100,20 +100,20 @@ macro_rules! checked_id {
 }
 
 checked_id! {
-    /// The UID of a pod: for a static pod the hash of its manifest. One plain part of a path, and without `_`: names of log
-    /// directories join it to others by that, and a slice of systemd shows `-` as `_`.
+    /// The UID of a pod: for a static pod the hash of its manifest. One plain path component without `_`, since names of log
+    /// directories join it to others with that character, and since a systemd slice shows `-` as `_`.
     PodUid, check_uid
 }
 id! {
-    /// The runtime's id of a container, without the `containerd://` prefix.
+    /// The runtime's ID of a container, without the `containerd://` prefix.
     ContainerId
 }
 id! {
-    /// The runtime's id of a pod sandbox.
+    /// The runtime's ID of a pod sandbox.
     SandboxId
 }
 checked_id! {
-    /// The name of a container inside its pod: one plain part of a path.
+    /// The name of a container inside its pod: one plain path component.
     ContainerName, check_part
 }
 
@@ -125,21 +125,21 @@ fn check_uid(text: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-/// Namespace and name of a pod: what people call it. Two UIDs may bear one full name after another, never together.
+/// Namespace and name of a pod. Two UIDs may use the same full name one after the other, never at the same time.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub struct PodFullName {
     /// The namespace.
     pub namespace: Arc<str>,
-    /// The name, for a static pod with the node's suffix.
+    /// The name; for a static pod with the node's suffix.
     pub name: Arc<str>,
 }
 
 impl PodFullName {
-    /// A name of which both parts may stand in the name of a directory, joined by `_`.
+    /// A full name whose parts can both appear in a directory name, joined by `_`.
     ///
     /// # Errors
-    /// What is wrong with either.
+    /// What is wrong with either part.
     pub fn parse(namespace: &str, name: &str) -> Result<Self, BadName> {
         check_joined(namespace)?;
         check_joined(name)?;
@@ -149,7 +149,7 @@ impl PodFullName {
         })
     }
 
-    /// The name of a pod of which only the UID is known: in no namespace, so that it never stands in another pod's way.
+    /// The name of a pod of which only the UID is known: in no namespace, so that it never conflicts with another pod's name.
     pub fn of_unnamed(uid: &PodUid) -> Self {
         Self {
             namespace: Arc::from(""),
@@ -159,7 +159,7 @@ impl PodFullName {
 }
 
 impl fmt::Display for PodFullName {
-    /// `namespace/name`, as logs show pods.
+    /// `namespace/name`, as in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }

@@ -1,12 +1,14 @@
-//! Nouns of the kubelet: what a pod is, what the runtime was seen to hold, what the node is. No verbs, no I/O.
+//! Data types of the kubelet: desired pods, the observed state of the runtime, the node. No behaviour, no I/O.
 //!
 //! In:    API objects (`k8s-openapi`), configuration after validation
-//! Out:   the types every crate above speaks
-//! Holds: the three worlds are kept apart by name: `desired_`, `observed_`, `reported_`
+//! Out:   the types that every crate above uses
+//! Holds: names tell the three views apart: `desired_`, `observed_`, `reported_`
 //! Upstream: pkg/kubelet/container/runtime.go, pkg/kubelet/types
 
 pub mod config;
+pub mod dice;
 pub mod disk;
+pub mod doubling;
 pub mod duration;
 pub mod emptiness;
 pub mod error_text;

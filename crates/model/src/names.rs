@@ -1,17 +1,18 @@
-//! Names that become one part of a path: made from one plain component, or not at all.
+//! Names that become one component of a path; only a plain component is accepted.
 //!
 //! In:    text from disk listings, labels of the runtime, manifests, the API and the journal
-//! Out:   [`PathPart`], or why the text is none; the same check for the ids of `ids`
-//! Calls: ids, pod; whoever joins a name from outside to a path
-//! Holds: no such name is empty, `.` or `..`, and none holds `/` or NUL: joined to a directory it names something directly in it
+//! Out:   [`PathPart`], or why the text is refused; the same check for the IDs of `ids`
+//! Calls: ids, pod; code that joins an external name to a path
+//! Holds: such a name is never empty, `.` or `..`, and contains neither `/` nor NUL: joined to a directory, it names a direct
+//!        child
 //! Upstream: none (there names are checked by the API server alone)
 
 use std::fmt;
 
-/// Longest name of a file that Linux takes, in bytes.
+/// The longest file name on Linux, in bytes.
 pub const LONGEST_PART: usize = 255;
 
-/// Why a text is no plain part of a path.
+/// Why a text is not a plain path component.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} {why}")]
 pub struct BadName {
@@ -29,7 +30,7 @@ impl BadName {
     }
 }
 
-/// Refuses what is not exactly one plain part of a path.
+/// Refuses anything but one plain path component.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -37,14 +38,14 @@ pub fn check_part(text: &str) -> Result<(), BadName> {
     let why = match text {
         "" => "is empty",
         "." | ".." => "names no file",
-        _ if text.contains(['/', '\0']) => "holds a slash or a NUL",
+        _ if text.contains(['/', '\0']) => "contains a slash or a NUL",
         _ if text.len() > LONGEST_PART => "is longer than 255 bytes",
         _ => return Ok(()),
     };
     Err(BadName::new(text, why))
 }
 
-/// As [`check_part`], for a name that is joined to others by `_`: it holds none itself, so that each can be told from the next.
+/// As [`check_part`], for a name that is joined to others by `_`: it contains no `_`, so that the parts can be told apart.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -56,12 +57,12 @@ pub fn check_joined(text: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-/// One plain part of a path.
+/// One plain path component.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PathPart(String);
 
 impl PathPart {
-    /// The part that this text is.
+    /// Checks the text.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -114,7 +115,7 @@ mod tests {
         }
         assert!(check_joined("a-b").is_ok() && check_joined("a_b").is_err());
         let shown = check_part("a/b").unwrap_err().to_string();
-        assert_eq!(shown, "\"a/b\" holds a slash or a NUL");
+        assert_eq!(shown, "\"a/b\" contains a slash or a NUL");
     }
 
     proptest! {

@@ -1,28 +1,28 @@
 //! The node as decisions need it: names, addresses, capacity, paths, cgroup layout.
 //!
 //! In:    configuration and the machine, read once at start
-//! Out:   `NodeView`, handed to every plan by reference
-//! Holds: nothing in it changes while the process runs, except the runtime's readiness, which is told apart
+//! Out:   `NodeView`, passed to every plan by reference
+//! Holds: nothing in it changes while the process runs, except the runtime's readiness, which is kept separately
 //! Upstream: pkg/kubelet/kubelet.go (fields of Kubelet that hold values), pkg/kubelet/cm/container_manager_linux.go
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What plans need to know of the node.
+/// The node as plans see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeView {
     /// Node name (`--hostname-override`, else the host's name, lower case).
     pub name: String,
-    /// The host's own name, for pods on its network.
+    /// The host's own name, for pods on the host network.
     pub hostname: String,
     /// Addresses of the node, primary first.
     pub ips: Vec<String>,
-    /// Processors, thousandths.
+    /// CPU capacity in millicores.
     pub capacity_milli_cpu: i64,
-    /// Memory, bytes.
+    /// Memory capacity in bytes.
     pub capacity_memory_bytes: i64,
-    /// Allocatable by resource name, base units (cpu: thousandths), for downward API defaults.
+    /// Allocatable by resource name, in base units (CPU: millicores), for defaults of the downward API.
     pub allocatable: BTreeMap<String, i64>,
-    /// Sizes of huge pages on the host, as the CRI names them (`2MB`, `1GB`).
+    /// Huge page sizes of the host, as the CRI names them (`2MB`, `1GB`).
     pub hugepage_sizes: Vec<String>,
     /// Kubelet root directory.
     pub root_dir: String,
@@ -32,47 +32,47 @@ pub struct NodeView {
     pub cgroups: CgroupView,
     /// DNS settings.
     pub dns: DnsView,
-    /// Whether `RuntimeDefault` is used where no seccomp profile is said.
+    /// Whether `RuntimeDefault` applies to containers without a seccomp profile.
     pub seccomp_default: bool,
-    /// Lists of `maskedPaths` entries that exist only on some hosts (per-CPU thermal throttle).
+    /// Additional `maskedPaths` that exist only on some hosts (per-CPU thermal throttle).
     pub extra_masked_paths: Vec<String>,
-    /// Most a crash-loop back-off grows to, seconds.
+    /// The maximum crash-loop back-off, in seconds.
     pub max_backoff_seconds: i64,
-    /// First gap between two starts of a container that crashes, seconds.
+    /// The first back-off of a crashing container, in seconds.
     pub first_backoff_seconds: i64,
-    /// Whether variables may come from files (`EnvFiles`); else they are empty.
+    /// Whether environment variables may come from files (`EnvFiles`); otherwise they are empty.
     pub env_files: bool,
     /// Whether SELinux is enabled on the host.
     pub selinux_enabled: bool,
-    /// What the runtime calls itself, such as `containerd`: the scheme of container ids in statuses.
+    /// The runtime's name, such as `containerd`: the scheme of container IDs in statuses.
     pub runtime_name: String,
 }
 
-/// What the runtime says of its handlers.
+/// The features of the runtime's handlers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeHandlers {
-    /// Names of those that can make mounts read-only with all below them; the empty name is the runtime's own choice.
+    /// The handlers that support recursive read-only mounts; the empty name is the runtime's default handler.
     pub recursive_read_only: BTreeSet<String>,
 }
 
-/// How the cgroup tree is laid out.
+/// The layout of the cgroup tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CgroupView {
-    /// Root below which `kubepods` lies, `/` by default, cgroupfs style.
+    /// The parent of `kubepods`, `/` by default, in cgroupfs notation.
     pub root: String,
-    /// Whether QoS tiers are used (`cgroupsPerQOS`).
+    /// Whether QoS cgroups are used (`cgroupsPerQOS`).
     pub per_qos: bool,
-    /// cgroup v2 rules (memory.oom.group, swap) apply.
+    /// Whether cgroup v2 rules apply (memory.oom.group, swap).
     pub v2: bool,
-    /// Whether the kernel ends all of a container that runs out of memory, not one process; with cgroup v2 alone.
+    /// Whether the kernel kills all processes of a container that runs out of memory, instead of one; cgroup v2 only.
     pub oom_group: bool,
     /// Whether swap can be limited per cgroup.
     pub has_swap: bool,
-    /// Whether cpu limits become CFS quota.
+    /// Whether CPU limits become CFS quota.
     pub cfs_quota: bool,
     /// CFS period, microseconds.
     pub cfs_period_us: i64,
-    /// Most processes in a pod; `None` is no limit.
+    /// The process limit of a pod; `None`: no limit.
     pub pod_pids_limit: Option<i64>,
 }
 
@@ -83,9 +83,9 @@ pub struct DnsView {
     pub cluster_servers: Vec<String>,
     /// `clusterDomain`.
     pub cluster_domain: String,
-    /// `--node-ip` as it was said, empty when it was not: which families the node's own resolver has.
+    /// `--node-ip` as given, empty if not given: it determines the address families of the node's own resolver.
     pub given_node_ips: Vec<String>,
-    /// The node's own resolver settings, read from `resolvConf`; `None` when that is set to nothing.
+    /// The node's own resolver settings, read from `resolvConf`; `None` if that is set to empty.
     pub host: Option<HostResolver>,
 }
 

@@ -1,7 +1,7 @@
-//! API objects that a pod refers to, as far as the node knows them, and the files that volumes are made of.
+//! API objects that a pod refers to, as far as the node knows them, and the files of volumes.
 //!
-//! In:    filled by whoever watches the API server; empty on a node without one
-//! Out:   `PodObjects`, part of every pod's view; `ObjectRefs`, what is to be watched for a pod; `Payload`, a volume's files
+//! In:    filled by the code that watches the API server; empty on a standalone node
+//! Out:   `PodObjects`, part of every pod's view; `ObjectRefs`, the objects to watch for a pod; `Payload`, a volume's files
 //! Calls: the cluster's objects and tokens; decide's env, projected and volumes; the writer of volumes
 //! Holds: objects are shared, never copied; `Debug` shows names and sizes, never content, so that no secret reaches a log
 //! Upstream: pkg/kubelet/{secret,configmap,token}, pkg/volume/util/atomic_writer.go (FileProjection)
@@ -13,25 +13,25 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 
-/// What is known of one object.
+/// The known state of an object.
 #[derive(Clone, PartialEq)]
 pub enum ObjectState<T> {
-    /// This is it.
+    /// The object.
     Known(Arc<T>),
-    /// The API server said that there is none.
+    /// The API server answered that it does not exist.
     Absent {
-        /// When it said so.
+        /// When it answered.
         at: Timestamp,
     },
-    /// The first answer is on its way: what needs it waits, and nobody is told of a failure.
+    /// The first answer is outstanding: containers that need the object wait, and no failure is reported.
     Asked {
-        /// The text that people read while they wait.
+        /// The text that is shown meanwhile.
         why: String,
     },
-    /// The server refused, or cannot be reached.
+    /// The API server refused, or cannot be reached.
     Unknown {
-        /// The text that people read, whole: upstream's for a watch that has not begun is
-        /// `failed to sync secret cache: timed out waiting for the condition`.
+        /// The complete text that is shown: for a watch that has not begun upstream's `failed to sync secret cache: timed out
+        /// waiting for the condition`.
         why: String,
     },
 }
@@ -47,30 +47,30 @@ impl<T> fmt::Debug for ObjectState<T> {
     }
 }
 
-/// Whether there is an API server to ask.
+/// Whether there is an API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiAccess {
-    /// None: what needs one fails, in upstream's words for it.
+    /// None: an object that is needed fails in upstream's words.
     #[default]
     Standalone,
     /// The node belongs to a cluster.
     Cluster,
 }
 
-/// What is known of the cluster's Services.
+/// The known Services of the cluster.
 #[derive(Clone, Debug, Default)]
 pub enum Services {
-    /// Nobody lists them: pods get no variables of services.
+    /// They are not listed: pods get no service variables.
     #[default]
     NotListed,
-    /// Not listed once yet: pods of the API wait for it.
+    /// Not yet listed: pods from the API server wait for it.
     NotSynced,
-    /// All of the pod's namespace and of `default`, at least.
+    /// At least all Services of the pod's namespace and of `default`.
     Known(Arc<[Arc<v1::Service>]>),
 }
 
 impl PartialEq for Services {
-    /// By identity: a new list is a new value.
+    /// By identity: a new list counts as a new value.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::NotListed, Self::NotListed) | (Self::NotSynced, Self::NotSynced) => true,
@@ -80,45 +80,45 @@ impl PartialEq for Services {
     }
 }
 
-/// What is known of the cluster's RuntimeClasses.
+/// The known RuntimeClasses of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RuntimeClasses {
-    /// Nobody lists them: there is no API server.
+    /// They are not listed: there is no API server.
     #[default]
     NotListed,
-    /// Not listed once yet.
+    /// Not yet listed.
     NotSynced,
-    /// Handlers of all, by the name of the class.
+    /// The handler of each class, by name.
     Known(Arc<BTreeMap<String, String>>),
 }
 
-/// A service account token of a pod, by what it is asked for with; account and pod are those of the pod.
+/// A service account token of a pod, identified by its request parameters; account and pod are the pod's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenRef {
-    /// Audience; empty is the API server's own.
+    /// The audience; empty: the API server's own.
     pub audience: String,
-    /// Life asked for, seconds.
+    /// The requested lifetime in seconds.
     pub expiration_seconds: i64,
 }
 
-/// A bundle of trust anchors.
+/// A bundle of trust anchors (ClusterTrustBundle).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TrustBundleRef {
-    /// One object.
+    /// One object by name.
     Name(String),
-    /// All of a signer that the selector takes.
+    /// All objects of a signer that the selector matches.
     Signer {
         /// The signer.
         signer: String,
-        /// The label selector as JSON; `None` takes none.
+        /// The label selector as JSON; `None` matches nothing.
         selector: Option<String>,
     },
 }
 
-/// What is known of the objects that one pod refers to. An object without an entry was never asked for.
+/// The known objects that one pod refers to. An object without an entry was never requested.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodObjects {
-    /// Whether there is anyone to ask.
+    /// Whether there is an API server.
     pub access: ApiAccess,
     /// ConfigMaps of the pod's namespace, by name.
     pub config_maps: BTreeMap<String, ObjectState<v1::ConfigMap>>,
@@ -130,12 +130,12 @@ pub struct PodObjects {
     pub runtime_classes: RuntimeClasses,
     /// Tokens of the pod's service account.
     pub tokens: BTreeMap<TokenRef, ObjectState<String>>,
-    /// Trust anchors as PEM, normalised as upstream does.
+    /// Trust anchors as PEM, normalized as upstream does.
     pub trust_bundles: BTreeMap<TrustBundleRef, ObjectState<String>>,
 }
 
 impl PodObjects {
-    /// Whether a first answer is on its way.
+    /// Whether a first answer is outstanding.
     pub fn is_asking(&self) -> bool {
         fn any<K, T>(of: &BTreeMap<K, ObjectState<T>>) -> bool {
             of.values().any(|s| matches!(s, ObjectState::Asked { .. }))
@@ -147,12 +147,12 @@ impl PodObjects {
     }
 }
 
-/// What a pod refers to, of its own namespace where the kind has one.
+/// The objects that a pod refers to, in its own namespace if the kind is namespaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectRefs {
     /// Names of ConfigMaps.
     pub config_maps: BTreeSet<String>,
-    /// Names of Secrets, those for pulling images among them.
+    /// Names of Secrets, including image pull secrets.
     pub secrets: BTreeSet<String>,
     /// Tokens.
     pub tokens: BTreeSet<TokenRef>,
@@ -160,14 +160,14 @@ pub struct ObjectRefs {
     pub trust_bundles: BTreeSet<TrustBundleRef>,
 }
 
-/// One file of a volume that the kubelet writes.
+/// A file of a volume that the kubelet writes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PayloadFile {
     /// Content.
     pub data: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
-    /// User that owns it and its link; `None` leaves it to the kubelet's user.
+    /// The user that owns it and its link; `None`: the kubelet's user.
     pub owner: Option<u32>,
 }
 

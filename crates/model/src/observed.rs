@@ -1,8 +1,8 @@
-//! What the runtime was seen to hold for one pod: every sandbox and every container *instance*, never just the first.
+//! What the runtime holds for one pod, as observed: every sandbox and every container *instance*, never just the first.
 //!
-//! In:    answers of the runtime, taken by the relister
+//! In:    answers of the runtime, read by the relister
 //! Out:   immutable snapshots with their time of observation
-//! Holds: lists are newest first; nothing is dropped because a newer one exists; "not there" is told apart from "not looked at"
+//! Holds: lists are newest first; nothing is dropped because a newer one exists; "absent" and "not inspected" are different
 //! Upstream: pkg/kubelet/container/runtime.go (PodStatus, Status), differences: lists instead of first match (k/k#139703)
 
 use std::fmt;
@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use crate::ids::{ContainerId, PodUid, SandboxId};
 
-/// A point on the process's monotonic clock. Orders observations and actions; means nothing across a restart.
+/// A time on the process's monotonic clock. It orders observations and actions; it has no meaning after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Moment(pub Duration);
 
-/// All that the runtime holds for one pod UID.
+/// Everything that the runtime holds for one pod UID.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ObservedPod {
     /// The pod.
@@ -29,15 +29,15 @@ pub struct ObservedPod {
     pub sandboxes: Vec<ObservedSandbox>,
     /// Every container of every sandbox, newest first.
     pub containers: Vec<ObservedContainer>,
-    /// Of them, set apart by the pod's worker: instances that never ran, for their start was cut off. They are no run of their
-    /// container, and are removed.
+    /// Instances that the pod worker has set apart: their start was cut off and they never ran. They do not count as runs of
+    /// their container, and are removed.
     pub cut_off: Vec<ObservedContainer>,
-    /// When the oldest part of this picture was taken.
+    /// When the oldest part of this observation was made.
     pub observed_at: Moment,
 }
 
 impl ObservedPod {
-    /// The picture of a pod of which the runtime holds nothing.
+    /// The observation of a pod for which the runtime holds nothing.
     pub fn absent(uid: PodUid, observed_at: Moment) -> Self {
         Self {
             uid,
@@ -50,12 +50,12 @@ impl ObservedPod {
         }
     }
 
-    /// Whether the runtime holds nothing at all of this pod.
+    /// Whether the runtime holds nothing for this pod.
     pub fn is_absent(&self) -> bool {
         self.sandboxes.is_empty() && self.containers.is_empty() && self.cut_off.is_empty()
     }
 
-    /// Every instance of every container, whether its start was cut off or not.
+    /// Every instance of every container, including those whose start was cut off.
     pub fn all_instances(&self) -> impl Iterator<Item = &ObservedContainer> {
         self.containers.iter().chain(&self.cut_off)
     }
@@ -65,7 +65,7 @@ impl ObservedPod {
         self.containers.iter().filter(move |c| c.name == name)
     }
 
-    /// Every container that may be running: running, or in a state nobody knows.
+    /// Every container that may be running: in state running or unknown.
     pub fn live_containers(&self) -> impl Iterator<Item = &ObservedContainer> {
         self.containers.iter().filter(|c| c.state.may_run())
     }
@@ -77,13 +77,13 @@ impl ObservedPod {
             .filter(|s| s.state == SandboxState::Ready)
     }
 
-    /// Whether any sandbox is ready or any container may run.
+    /// Whether any sandbox is ready or any container may be running.
     pub fn is_running(&self) -> bool {
         self.ready_sandboxes().next().is_some() || self.live_containers().next().is_some()
     }
 
-    /// Puts both lists newest first: by attempt, which grows with every instance of a sandbox or a container, then by creation
-    /// time, then by id so that the order repeats. Creation times alone would lie once the node's clock is set back.
+    /// Sorts both lists newest first: by attempt, which increases with every instance, then by creation time, then by ID, so
+    /// that the order is stable. Creation times alone would be wrong after the node's clock was set back.
     pub fn sort(&mut self) {
         self.sandboxes.sort_by(|a, b| {
             (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id))
@@ -94,10 +94,10 @@ impl ObservedPod {
     }
 }
 
-/// State of a sandbox as the runtime says it.
+/// The state of a sandbox, as the runtime reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SandboxState {
-    /// Its namespaces stand.
+    /// Its namespaces exist.
     Ready,
     /// Stopped or broken.
     NotReady,
@@ -106,24 +106,24 @@ pub enum SandboxState {
 /// One pod sandbox.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ObservedSandbox {
-    /// The runtime's id.
+    /// The runtime's ID.
     pub id: SandboxId,
-    /// Attempt number from its metadata; the replacement of a sandbox has one more.
+    /// The attempt from its metadata; a replacement sandbox has one more.
     pub attempt: u32,
     /// Ready or not.
     pub state: SandboxState,
-    /// Creation time, as the runtime says.
+    /// Creation time, as the runtime reports it.
     pub created_at: Timestamp,
-    /// Addresses of the pod, primary first; empty on the host's network. `None`: listed but not inspected yet.
+    /// Addresses of the pod, primary first; empty on the host network. `None`: listed but not inspected yet.
     pub ips: Option<Vec<String>>,
-    /// Whether it lives in the node's network namespace.
+    /// Whether it uses the node's network namespace.
     pub host_network: bool,
 }
 
-/// State of a container as the runtime says it.
+/// The state of a container, as the runtime reports it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ContainerState {
-    /// Made, never started.
+    /// Created, never started.
     Created,
     /// Its first process runs.
     Running {
@@ -132,17 +132,17 @@ pub enum ContainerState {
     },
     /// Its first process has ended.
     Exited(Exit),
-    /// The runtime does not know.
+    /// Unknown to the runtime.
     Unknown,
 }
 
 impl ContainerState {
-    /// Running, or unknown, which must be treated as running wherever harm is possible.
+    /// Running or unknown; an unknown container must be treated as running wherever harm is possible.
     pub fn may_run(&self) -> bool {
         matches!(self, Self::Running { .. } | Self::Unknown)
     }
 
-    /// The exit, when it has ended.
+    /// The exit, if it has exited.
     pub fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Exited(exit) => Some(exit),
@@ -150,7 +150,7 @@ impl ContainerState {
         }
     }
 
-    /// One word for logs.
+    /// The state in one word, for logs.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -164,55 +164,55 @@ impl ContainerState {
 /// How a container ended.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Exit {
-    /// Start; the epoch when it never started.
+    /// Start time; the epoch if it never started.
     pub started_at: Timestamp,
-    /// End.
+    /// End time.
     pub finished_at: Timestamp,
     /// Exit code; 128 + signal for a signal.
     pub code: i32,
     /// The runtime's reason: `Completed`, `Error`, `OOMKilled`, `StartError` …
     pub reason: String,
-    /// The runtime's message, or the termination message read for it.
+    /// The runtime's message, or the termination message that was read instead.
     pub message: String,
 }
 
 /// One container instance.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ObservedContainer {
-    /// The runtime's id.
+    /// The runtime's ID.
     pub id: ContainerId,
-    /// The sandbox it was made in.
+    /// Its sandbox.
     pub sandbox: SandboxId,
     /// Name inside the pod.
     pub name: String,
-    /// Attempt number of its metadata.
+    /// The attempt from its metadata.
     pub attempt: u32,
-    /// Restart count from its annotation; the attempt when there is none.
+    /// The restart count from its annotation; the attempt if there is none.
     pub restart_count: u32,
     /// State.
     pub state: ContainerState,
     /// Creation time.
     pub created_at: Timestamp,
-    /// Image as its spec named it.
+    /// The image as named in its spec.
     pub image: String,
-    /// Resolved reference of the image, as status shows it (`imageID`).
+    /// The resolved image reference, as in the status (`imageID`).
     pub image_ref: String,
-    /// Hash of name and image that it was made from, from its annotation, hex.
+    /// The hash of name and image, from its annotation, in hex.
     pub hash: String,
-    /// Grace period of its pod when it was made, seconds, from its annotation.
+    /// The pod's grace period at its creation in seconds, from its annotation.
     pub grace_seconds: Option<i64>,
     /// Host path of its log.
     pub log_path: String,
-    /// Host path of its termination message file, when it has one.
+    /// Host path of its termination message file, if it has one.
     pub termination_message_host_path: Option<String>,
-    /// Pid of its first process on the host; only while it runs and when the runtime tells.
+    /// Host PID of its first process; only while it runs, and if the runtime reports it.
     pub pid: Option<u32>,
-    /// User, group and supplemental groups of the first process, when the runtime tells.
+    /// User, group and supplemental groups of the first process, if the runtime reports them.
     pub user: Option<(i64, i64, Vec<i64>)>,
 }
 
 impl ObservedContainer {
-    /// When it started, if it ever did.
+    /// Its start time, if it ever started.
     pub fn started_at(&self) -> Option<Timestamp> {
         match &self.state {
             ContainerState::Running { started_at } => Some(*started_at),

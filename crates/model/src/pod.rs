@@ -1,6 +1,6 @@
-//! A desired pod: a typed view of one API object, the same `Arc` from source to status.
+//! A desired pod: a typed view of one API object, shared as one `Arc` from source to status.
 //!
-//! In:    a defaulted, validated, identified `v1.Pod`
+//! In:    a defaulted and validated `v1.Pod` with UID, name and namespace
 //! Out:   its identity, its containers by kind, its QoS class
 //! Holds: immutable; a changed spec is a new `Pod`; each of its names that becomes part of a path is one plain component
 //! Upstream: pkg/apis/core/v1/helper/qos, pkg/kubelet/types/pod_update.go
@@ -13,19 +13,19 @@ use k8s_openapi::api::core::v1;
 use crate::ids::{PodFullName, PodUid};
 use crate::names::{BadName, check_part};
 
-/// Where a desired pod came from.
+/// The source of a desired pod.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SourceKind {
     /// A manifest in a directory or file.
     File,
-    /// A manifest behind a URL.
+    /// A manifest from a URL.
     Url,
     /// The API server.
     Api,
 }
 
 impl SourceKind {
-    /// The word of annotation `kubernetes.io/config.source`.
+    /// The value of annotation `kubernetes.io/config.source`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -34,7 +34,7 @@ impl SourceKind {
         }
     }
 
-    /// The kind that the annotation's word means.
+    /// The source for a value of the annotation.
     pub fn from_annotation(word: &str) -> Option<Self> {
         match word {
             "file" => Some(Self::File),
@@ -45,7 +45,8 @@ impl SourceKind {
     }
 }
 
-/// Of two whole sets that name the same pods in the same order: those of `now` that are others than before. `None` of sets that do not.
+/// Compares two complete sets with the same pods in the same order: returns the pods of `now` that changed. `None` for any
+/// other sets.
 pub fn changed_alone(before: &[Arc<Pod>], now: &[Arc<Pod>]) -> Option<Vec<Arc<Pod>>> {
     if before.len() != now.len() {
         return None;
@@ -63,28 +64,28 @@ pub fn changed_alone(before: &[Arc<Pod>], now: &[Arc<Pod>]) -> Option<Vec<Arc<Po
     Some(changed)
 }
 
-/// Annotation with a static pod's hash.
+/// The annotation with a static pod's hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
-/// Annotation of a mirror pod, the image of a static pod at the API: the static pod's hash.
+/// The annotation of a mirror pod with its static pod's hash.
 pub const CONFIG_MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-/// Annotation with the source's word.
+/// The annotation with the source.
 pub const CONFIG_SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
-/// Annotation with the time of first sight.
+/// The annotation with the time when the pod was first seen.
 pub const CONFIG_SEEN_ANNOTATION: &str = "kubernetes.io/config.seen";
 
 /// Quality of service class of a pod.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum QosClass {
-    /// Every container has limits equal to requests, for cpu and memory.
+    /// Every container has limits equal to requests, for CPU and memory.
     Guaranteed,
-    /// Some request or limit somewhere.
+    /// At least one request or limit.
     Burstable,
-    /// None at all.
+    /// No requests or limits.
     BestEffort,
 }
 
 impl QosClass {
-    /// The word of `status.qosClass`.
+    /// The value of `status.qosClass`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Guaranteed => "Guaranteed",
@@ -94,22 +95,22 @@ impl QosClass {
     }
 }
 
-/// When a container is started again.
+/// When a container is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RestartPolicy {
     /// After every exit.
     Always,
-    /// After an exit that is not 0.
+    /// After an exit with a code other than 0.
     OnFailure,
     /// Never.
     Never,
 }
 
-/// An object that cannot be a pod of this node.
+/// Why an object cannot become a pod on this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct BadPod {
-    /// Which of its names.
+    /// The name that is invalid.
     pub what: &'static str,
     /// What is wrong with it.
     pub why: BadName,
@@ -131,7 +132,7 @@ pub struct Pod {
     pub source: SourceKind,
     /// The object itself.
     pub object: Arc<v1::Pod>,
-    /// Fields used that this kubelet cannot honour; not empty means the pod is held.
+    /// Fields in use that this kubelet does not implement; if there are any, the pod is held.
     pub unbuilt: Arc<[String]>,
 }
 
@@ -139,10 +140,10 @@ static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> =
     std::sync::LazyLock::new(v1::PodSpec::default);
 
 impl Pod {
-    /// Takes an identified object.
+    /// Creates a desired pod from an object.
     ///
     /// # Errors
-    /// It has no UID, name or namespace, or one of its names cannot be a part of a path.
+    /// It has no UID, name or namespace, or one of its names cannot be part of a path.
     pub fn new(
         object: Arc<v1::Pod>,
         source: SourceKind,
@@ -164,7 +165,7 @@ impl Pod {
         Ok(pod)
     }
 
-    /// A pod of which only this is known: that the runtime or the disk holds something of it.
+    /// An orphan: a pod of which only its presence in the runtime or on disk is known.
     pub fn orphan(uid: PodUid, full_name: PodFullName) -> Self {
         let mut object = v1::Pod::default();
         object.metadata.uid = Some(uid.to_string());
@@ -180,7 +181,7 @@ impl Pod {
         }
     }
 
-    /// Names of containers and volumes become names of directories.
+    /// Names of containers and volumes become directory names.
     fn check_names(&self) -> Result<(), BadPod> {
         let spec = self.spec();
         for container in self.all_containers() {
@@ -195,7 +196,7 @@ impl Pod {
         Ok(())
     }
 
-    /// Its spec; an empty one when the object has none.
+    /// The spec; empty if the object has none.
     pub fn spec(&self) -> &v1::PodSpec {
         self.object.spec.as_ref().unwrap_or(&EMPTY_SPEC)
     }
@@ -215,14 +216,14 @@ impl Pod {
         self.init_containers().iter().chain(self.containers())
     }
 
-    /// How many containers of any kind the spec has; at least one.
+    /// The number of containers of all kinds; at least one.
     pub fn count_of_containers(&self) -> usize {
         let ephemeral = self.spec().ephemeral_containers.as_ref();
         let all = self.all_containers().count() + ephemeral.map_or(0, Vec::len);
         all.max(1)
     }
 
-    /// Annotations; empty when there are none.
+    /// The value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.object
             .metadata
@@ -232,12 +233,12 @@ impl Pod {
             .map(String::as_str)
     }
 
-    /// Whether it came from a manifest rather than the API.
+    /// Whether it came from a manifest, not from the API server.
     pub fn is_static(&self) -> bool {
         !matches!(self.source, SourceKind::Api)
     }
 
-    /// Whether it lives in the node's network namespace.
+    /// Whether it uses the node's network namespace.
     pub fn is_host_network(&self) -> bool {
         self.spec().host_network.unwrap_or(false)
     }
@@ -251,7 +252,7 @@ impl Pod {
         }
     }
 
-    /// Seconds its containers get to end, 30 unless said.
+    /// The termination grace period in seconds; 30 by default.
     pub fn grace_seconds(&self) -> i64 {
         self.spec().termination_grace_period_seconds.unwrap_or(30)
     }
@@ -275,7 +276,7 @@ impl fmt::Debug for Pod {
 }
 
 impl PartialEq for Pod {
-    /// Same object content; the pointer alone is compared first, it is the usual case.
+    /// Equal object content; equal pointers, the usual case, are compared first.
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
             && (Arc::ptr_eq(&self.object, &other.object) || self.object == other.object)

@@ -1,11 +1,11 @@
-//! Exact amounts of resources: `100m`, `1.5Gi`, `1e3`.
+//! Exact resource quantities: `100m`, `1.5Gi`, `1e3`.
 //!
-//! In:    text as the API takes it
-//! Out:   an amount in whole nano-units (`i128`) and Go's canonical text for it
+//! In:    text as the API accepts it
+//! Out:   an amount in whole nano-units (`i128`) and Go's canonical text
 //! Calls: everything that compares, adds or prints requests, limits and capacities
 //! Holds: no floating point; printing and parsing again gives the same amount and the same text
-//! Upstream: staging/src/k8s.io/apimachinery/pkg/api/resource; differences: amounts above 1.7e29 are refused
-//!           (upstream keeps them), and what exceeds an `i64` saturates in `value` (upstream wraps)
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/api/resource; differences: amounts above 1.7e29 are refused (upstream accepts
+//!           them), and amounts beyond `i64` saturate in `value` (upstream wraps)
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cmp::Ordering;
@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 /// Nano-units in one unit.
 const NANO: i128 = 1_000_000_000;
+/// Nano-units in a thousandth.
+const MILLI: i128 = 1_000_000;
 /// Largest amount with a binary suffix.
 const BINARY_LIMIT: i128 = (i64::MAX as i128) * NANO;
 /// Digits that always fit upstream's fast path.
@@ -30,15 +32,15 @@ pub enum QuantityParseError {
         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
     )]
     Format,
-    /// The number cannot be held.
+    /// The number is out of range.
     #[error("unable to parse numeric part of quantity")]
     Number,
-    /// A suffix that does not exist.
+    /// Unknown suffix.
     #[error("unable to parse quantity's suffix")]
     Suffix,
 }
 
-/// How the amount was written, and so how it is printed.
+/// The notation of an amount, in which it is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// `12M`
@@ -50,13 +52,13 @@ pub enum Format {
     DecimalExponent,
 }
 
-/// An exact amount. Equality and order are those of the amount; the spelling does not count.
+/// An exact amount. Equality and order are those of the amount, not of its notation.
 #[derive(Clone, Debug, Default)]
 pub struct Quantity {
     nanos: i128,
     format: Format,
-    /// Quirk: upstream prints some texts back as they came (`0001`, `1.500`) although they are not canonical
-    /// (quantity.go, ParseQuantity). Container hashes depend on it.
+    /// Quirk: upstream prints some texts unchanged (`0001`, `1.500`) although they are not canonical (quantity.go,
+    /// ParseQuantity). Container hashes depend on it.
     verbatim: Option<Box<str>>,
 }
 
@@ -84,12 +86,12 @@ impl Quantity {
         }
     }
 
-    /// Whole units, fractions rounded away from zero, saturating at the ends of `i64`.
+    /// In whole units, fractions rounded away from zero, saturating at the limits of `i64`.
     pub fn value(&self) -> i64 {
         saturate(divide_away(self.nanos, NANO))
     }
 
-    /// Thousandths, fractions rounded away from zero, saturating at the ends of `i64`.
+    /// In thousandths, fractions rounded away from zero, saturating at the limits of `i64`.
     pub fn milli_value(&self) -> i64 {
         saturate(divide_away(self.nanos, 1_000_000))
     }
@@ -99,38 +101,48 @@ impl Quantity {
         self.nanos
     }
 
-    /// How it is printed.
+    /// Its notation.
     pub const fn format(&self) -> Format {
         self.format
     }
 
-    /// True below zero.
+    /// Whether it is below zero.
     pub const fn is_negative(&self) -> bool {
         self.nanos < 0
     }
 
-    /// True without a fraction of a unit.
+    /// Whether it has no fraction of a unit.
     pub const fn is_integer(&self) -> bool {
         self.nanos % NANO == 0
     }
 
-    /// Whether it is a whole number of times `page`, which itself must be a positive integer.
+    /// Whether it is an integer multiple of `page`, which must be a positive integer.
     pub fn is_multiple_of(&self, page: &Self) -> bool {
         page.nanos > 0 && page.is_integer() && self.nanos % page.nanos == 0
     }
 
-    /// True for nothing at all.
+    /// Whether it is zero.
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0
     }
 
-    /// The sum. Keeps the format of `self` unless `self` is zero.
+    /// Rounded away from zero to thousandths, the finest that the API keeps of requests and limits.
+    #[must_use]
+    pub fn rounded_to_milli(&self) -> Self {
+        Self {
+            nanos: divide_away(self.nanos, MILLI).saturating_mul(MILLI),
+            format: self.format,
+            verbatim: None,
+        }
+    }
+
+    /// The sum, in the notation of `self` unless `self` is zero.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         self.combined(other, self.nanos.saturating_add(other.nanos))
     }
 
-    /// The difference, negative where `other` is larger. Keeps the format of `self` unless `self` is zero.
+    /// The difference, negative if `other` is larger, in the notation of `self` unless `self` is zero.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         self.combined(other, self.nanos.saturating_sub(other.nanos))
@@ -171,7 +183,7 @@ impl Quantity {
     }
 }
 
-/// Largest power of 1024 in front of what is left of `units`.
+/// The number with its largest power of 1024.
 fn binary_text(mut units: i128) -> String {
     let mut suffixes = BINARY_SUFFIXES.iter();
     let mut suffix = suffixes.next().copied().unwrap_or("");
@@ -183,7 +195,7 @@ fn binary_text(mut units: i128) -> String {
     format!("{units}{suffix}")
 }
 
-/// The amount without its trailing thousands, and the power of ten (a multiple of three) that they make.
+/// The amount without trailing thousands, and the power of ten (a multiple of three) that they make.
 fn decimal_parts(mut nanos: i128, largest: i32) -> (i128, i32) {
     let mut exponent = -9;
     while nanos % 1000 == 0 && exponent < largest {
@@ -237,7 +249,7 @@ impl<'a> Pieces<'a> {
         })
     }
 
-    /// What the suffix multiplies with: a power of two, or a power of ten.
+    /// The factor of the suffix: a power of two, or a power of ten.
     fn scale(&self) -> Result<(Format, i32), QuantityParseError> {
         let find = |table: &[&str]| table.iter().position(|known| *known == self.suffix);
         if let Some(index) = find(&DECIMAL_SUFFIXES) {
@@ -253,7 +265,7 @@ impl<'a> Pieces<'a> {
         })
     }
 
-    /// Quirk: the conditions under which upstream keeps the text as it came.
+    /// Quirk: the conditions under which upstream keeps the original text.
     fn is_kept_verbatim(&self, format: Format, exponent: i32) -> bool {
         let whole = if self.whole.is_empty() {
             "0"
@@ -294,7 +306,7 @@ impl FromStr for Quantity {
                 decimal_nanos(pieces.whole, fraction, exponent)?
             }
         };
-        // Upstream prints a binary amount below one with decimal suffixes, and remembers that.
+        // Upstream prints a binary amount below one with decimal suffixes, and keeps that notation.
         let fractional = format == Format::BinarySi && (1..NANO).contains(&magnitude);
         let mut quantity = Self {
             nanos: if pieces.negative {
@@ -316,7 +328,7 @@ impl FromStr for Quantity {
     }
 }
 
-/// `whole.fraction * 10^exponent` in nano-units, rounded up; an error when it is too large to hold.
+/// `whole.fraction * 10^exponent` in nano-units, rounded up; an error if it is out of range.
 fn decimal_nanos(whole: &str, fraction: &str, exponent: i32) -> Result<i128, QuantityParseError> {
     let digits = format!("{whole}{fraction}");
     let digits = digits.trim_start_matches('0');
@@ -356,7 +368,7 @@ fn binary_nanos(whole: &str, fraction: &str, exponent: i32) -> i128 {
     let Some(whole) = whole.and_then(|whole| whole.checked_mul(factor)) else {
         return BINARY_LIMIT;
     };
-    // As many digits of the fraction as keep the product exact; what is dropped still rounds up.
+    // As many fraction digits as keep the product exact; dropped digits still round up.
     let mut kept = fraction.len().min(30);
     while kept > 0 {
         let digits = fraction.get(..kept).unwrap_or("").parse::<i128>().ok();
@@ -407,7 +419,7 @@ impl Serialize for Quantity {
 }
 
 impl<'de> Deserialize<'de> for Quantity {
-    /// Text, or a JSON number, as upstream takes either.
+    /// A text or a JSON number, as upstream accepts both.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => text,

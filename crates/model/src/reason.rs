@@ -1,66 +1,67 @@
-//! Every reason string that a status or an event of ours can carry, in one place, byte for byte upstream's.
+//! Every reason in our statuses and events, byte for byte upstream's.
 //!
 //! In:    nothing
-//! Out:   `Reason`, printed into `status.reason`, `waiting.reason`, `terminated.reason`, conditions
-//! Holds: one variant per string; `as_str` is a plain table
+//! Out:   `Reason`, for `status.reason`, `waiting.reason`, `terminated.reason`, conditions
+//! Holds: one variant per text; `as_str` is a plain table
 //! Upstream: pkg/kubelet/events/event.go, pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go
 
 use std::fmt;
 
-/// A reason that people and programs read.
+/// A reason.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
-    /// Waiting: nothing was tried yet, the pod has no init containers.
+    /// Waiting: nothing was tried yet; the pod has no init containers.
     ContainerCreating,
-    /// Waiting: init containers come first.
+    /// Waiting: init containers run first.
     PodInitializing,
     /// Waiting: crash-loop back-off.
     CrashLoopBackOff,
-    /// Waiting: the pull failed.
+    /// Waiting: the image pull failed.
     ErrImagePull,
-    /// Waiting: pulls are backed off.
+    /// Waiting: image pull back-off.
     ImagePullBackOff,
-    /// Waiting: absent, and policy Never.
+    /// Waiting: the image is absent and the pull policy is Never.
     ErrImageNeverPull,
-    /// Waiting: the image's name does not parse.
+    /// Waiting: the image name is invalid.
     InvalidImageName,
-    /// Waiting: the runtime could not be asked for the image.
+    /// Waiting: the runtime could not report whether the image is present.
     ImageInspectError,
-    /// Waiting: the configuration of the container could not be built.
+    /// Waiting: the container's configuration could not be built.
     CreateContainerConfigError,
-    /// Waiting: the runtime refused to create it.
+    /// Waiting: the runtime failed to create it.
     CreateContainerError,
-    /// Waiting: the runtime refused to start it.
+    /// Waiting: the runtime failed to start it.
     RunContainerError,
-    /// Pod level: the sandbox could not be made.
+    /// Pod level: the sandbox could not be created.
     CreatePodSandboxError,
-    /// Pod level: held, a field is not supported here.
+    /// Pod level: held, since a field is not supported here.
     UnsupportedField,
-    /// Pod level: another pod of its namespace and name has to end first (ours; upstream shows nothing).
+    /// Pod level: another pod with its namespace and name has to end first (ours; upstream shows nothing).
     WaitingForName,
-    /// Pod level: pods that are ending take what it needs (ours; upstream rejects it).
+    /// Pod level: terminating pods use what it needs (ours; upstream rejects the pod).
     WaitingForRoom,
-    /// Pod level: it came back, and the runtime does not remove what is left of its earlier life (ours; upstream shows nothing).
+    /// Pod level: it was created again, and the runtime refuses to remove the rest of its earlier life (ours; upstream shows
+    /// nothing).
     WaitingForRemoval,
     /// Pod level: a volume could not be set up.
     FailedMount,
-    /// Pod level: the pod's cgroup could not be made.
+    /// Pod level: the pod's cgroup could not be created.
     FailedToCreatePodContainer,
-    /// Terminated: exit code not 0.
+    /// Terminated: exit code other than 0.
     Error,
-    /// Terminated: the kernel killed it.
+    /// Terminated: killed by the OOM killer.
     OomKilled,
-    /// Terminated: nobody knows how it ended.
+    /// Terminated: how it ended is unknown.
     ContainerStatusUnknown,
     /// Condition: not all containers are ready.
     ContainersNotReady,
-    /// Condition: init containers are not done.
+    /// Condition: init containers are not completed.
     ContainersNotInitialized,
-    /// Condition: somebody else has not said yet that it is ready.
+    /// Condition: a readiness gate is not true yet.
     ReadinessGatesNotReady,
-    /// Condition: the pod has ended well.
+    /// Condition: the pod succeeded.
     PodCompleted,
-    /// Condition: the pod has ended badly.
+    /// Condition: the pod failed.
     PodFailed,
     /// Network: the runtime's network is not ready.
     NetworkNotReady,

@@ -1,8 +1,8 @@
-//! What is shown of each pod: the object as desired and the status as last computed, both shared.
+//! The reported state of each pod: the desired object and the last computed status, both shared.
 //!
 //! In:    from pod workers
-//! Out:   `/pods`; what is written to the API
-//! Holds: output only: no decision about pods reads it
+//! Out:   `/pods`; the status updates for the API server
+//! Holds: output only: no decision about a pod reads it
 //! Upstream: pkg/kubelet/status/status_manager.go
 
 use std::collections::BTreeMap;
@@ -12,23 +12,23 @@ use k8s_openapi::api::core::v1;
 
 use crate::ids::PodUid;
 
-/// A pod and its status as shown. Neither is copied until someone asks to see it.
+/// A pod and its reported status, not copied until they are rendered.
 #[derive(Clone, Debug)]
 pub struct ReportedPod {
-    /// The object as desired.
+    /// The desired object.
     pub object: Arc<v1::Pod>,
     /// Its status.
     pub status: Arc<v1::PodStatus>,
-    /// How far its worker is.
+    /// The progress of its worker.
     pub progress: Progress,
 }
 
-/// How far a pod's worker is.
+/// The progress of a pod worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It works on the pod.
+    /// The worker is active.
     Working,
-    /// Nothing of the pod is left on this node; only the API still holds it.
+    /// Nothing of the pod is left on this node; only the API server still has it.
     Finished,
 }
 

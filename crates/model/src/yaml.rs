@@ -1,9 +1,9 @@
-//! YAML as Kubernetes' programs read it: the first document, by way of JSON.
+//! Reads YAML as Kubernetes programs do: the first document, converted to JSON.
 //!
 //! In:    the text of a manifest, a kubeconfig or a configuration file
 //! Out:   its first document as a JSON value
 //! Calls: decide/sources/manifest, cluster/kubeconfig, hyperkube/config_files
-//! Holds: numbers, truth values and keys become what `sigs.k8s.io/yaml` makes of them; a budget bounds size, depth, nodes and aliases
+//! Holds: numbers, booleans and keys are converted as by `sigs.k8s.io/yaml`; a budget limits size, depth, nodes and aliases
 //! Upstream: sigs.k8s.io/yaml (`YAMLToJSON`), its goyaml.v2, and Go's encoding/json for numbers
 
 use std::fmt;
@@ -14,19 +14,19 @@ use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, NonFiniteFloatPolic
 
 pub use serde_saphyr::options::DuplicateKeyPolicy as Duplicates;
 
-/// Texts above this size are refused unread.
+/// Larger texts are refused unread.
 pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 
-/// Depth of nesting that is still read; a pod needs about a dozen levels.
+/// The largest nesting depth; a pod needs about a dozen levels.
 const MAX_DEPTH: usize = 64;
 
-/// From here on Go writes a float with an exponent, and then it is no integer any more.
+/// From this value on Go writes a float with an exponent, so that it is no longer an integer.
 const FIRST_WITH_EXPONENT: f64 = 1e21;
 
-/// The first document that is not empty; `None` when there is none. What follows it is not read.
+/// The first document that is not empty; `None` if there is none. The rest of the text is not read.
 ///
 /// # Errors
-/// The text is no YAML, it holds what JSON cannot, or it is beyond the budget.
+/// The text is not YAML, it contains values that JSON does not have, or it exceeds the budget.
 pub fn first_document(
     text: &str,
     duplicates: Duplicates,
@@ -34,7 +34,7 @@ pub fn first_document(
     Ok(first(text, duplicates)?.map(|GoValue(value)| value))
 }
 
-/// The same document as another type, for what is not its content: places in the text.
+/// The same document as another type, for positions in the text.
 ///
 /// # Errors
 /// As [`first_document`].
@@ -47,7 +47,7 @@ pub fn first<T: DeserializeOwned>(
     documents.next().transpose()
 }
 
-/// Go's scalars (`yes` is true, `0644` is octal), and limits that no honest text reaches but a bomb does.
+/// Go's scalars (`yes` is true, `0644` is octal), and limits that only a bomb exceeds.
 fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     let mut limits = AliasLimits::default();
     limits.max_total_replayed_events = 100_000;
@@ -76,7 +76,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     }
 }
 
-/// A JSON value, made as Go makes it.
+/// A JSON value, converted as Go does.
 struct GoValue(Value);
 
 impl<'de> Deserialize<'de> for GoValue {
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for GoValue {
     }
 }
 
-/// A key of a map, whatever scalar it was.
+/// A map key of any scalar type.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {
@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Key {
 
 struct ValueVisitor;
 
-/// A whole float is written without a point by Go, so it is an integer to whoever reads it.
+/// Go writes a whole float without a point, so a reader sees an integer.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "whole, and inside of what the type holds"
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::from(value))
     }
 
-    /// Go takes a number beyond 64 bits for a float.
+    /// Go reads an integer beyond 64 bits as a float.
     #[expect(clippy::cast_precision_loss, reason = "as Go does")]
     fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Value, E> {
         float(value as f64)
@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for KeyVisitor {
         Ok(value.to_string())
     }
 
-    /// Go prints a key that is a float with the precision of 32 bits.
+    /// Go prints a float key with 32-bit precision.
     #[expect(clippy::cast_possible_truncation, reason = "as Go does")]
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<String, E> {
         if value.is_finite() {

@@ -1,9 +1,9 @@
-//! The body of an answer on its way to a client: handed out in pieces, counted until they are sent.
+//! The body of a response on its way to a client: sent in pieces, which are counted until they are sent.
 //!
-//! In:    a body, whole or made on the way
-//! Out:   the same bytes in pieces of 16 KiB at the most
-//! Calls: `serve` wraps every answer; hyper takes the pieces
-//! Holds: what is handed out stays counted until the last byte of it is dropped, sent or not; more is made only when there is room
+//! In:    a body, complete or streamed
+//! Out:   the same bytes in pieces of at most 16 KiB
+//! Calls: `serve` wraps every response; hyper reads the pieces
+//! Holds: a piece is counted until its last byte is dropped, sent or not; more is produced only while there is room
 //! Upstream: none
 
 use std::pin::Pin;
@@ -16,35 +16,35 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use crate::connection::{Charge, Connection, Running};
 
 const PIECE: usize = 16 << 10;
-/// So short a rest is not copied to give back the memory of the whole.
+/// A shorter rest is not copied to free the memory of the whole body.
 const REST: usize = 64 << 10;
 
-/// How long the client of an answer is waited for, as an extension of the response; without it [`crate::STALLED`].
+/// How long the server waits for the client to read, as an extension of the response; the default is [`crate::STALLED`].
 #[derive(Clone, Copy, Debug)]
 pub struct Patience(pub Duration);
 
-/// An answer on its way.
+/// A response body that is being sent.
 #[derive(Debug)]
 pub struct Taken<B> {
-    /// `None`: all of it is in `left`.
+    /// `None`: everything is in `left`.
     body: Option<B>,
     left: Bytes,
     charge: Option<Arc<Charge>>,
-    /// The bytes that it stands for.
+    /// The bytes that are counted for it.
     charged: usize,
     is_whole: bool,
-    /// All of it was handed out.
+    /// Everything was passed to hyper.
     is_finished: bool,
     connection: Arc<Connection>,
     key: u64,
-    /// Its place among those that wait for room in the port.
+    /// Its place in the port's queue for room.
     ticket: Option<u64>,
     patience: Duration,
-    /// While the client waits for us.
+    /// Held while the client waits for the server.
     running: Option<Running>,
 }
 
-/// Bytes that tell when they are gone.
+/// Bytes that report when they are dropped.
 struct Piece {
     bytes: Bytes,
     charge: Arc<Charge>,
@@ -63,7 +63,7 @@ impl Drop for Piece {
 }
 
 impl<B: Body> Taken<B> {
-    /// `None` when there is no room for an answer of that size.
+    /// `None` if there is no room for a response of that size.
     pub(crate) fn new(body: B, connection: &Arc<Connection>, patience: Duration) -> Option<Self> {
         let size = body.size_hint().exact();
         let size = size.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -103,7 +103,8 @@ impl<B: Body> Taken<B> {
         }
     }
 
-    /// When half was handed out, the rest moves to memory of its own, so that the memory of all can go with its last piece.
+    /// Once half is sent, the rest is copied to memory of its own, so that the memory of the whole body can be freed with its
+    /// last piece.
     fn shrink(&mut self) {
         let to_come = match &self.body {
             Some(body) if self.is_whole => body.size_hint().upper().unwrap_or(0),

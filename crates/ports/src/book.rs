@@ -1,10 +1,10 @@
-//! The connections of one port, and what all of them hold together.
+//! The connections of one port, and the memory that all of them hold.
 //!
-//! In:    who comes and goes; bytes that are held and given back
-//! Out:   places, room for bytes, and which connection must go for them
+//! In:    connections that open and close; bytes that are held and freed
+//! Out:   places, room for bytes, and which connection must be closed for them
 //! Calls: `door`, `connection`
-//! Holds: one source address has three quarters of the port at the most (all of loopback is one source), so others find room;
-//!        who goes is the oldest that waits, first of a source that has more than a quarter
+//! Holds: one source address has at most three quarters of the port (all of loopback is one source), so others find room; the
+//!        oldest waiting connection is closed first, preferably of a source that has more than a quarter
 //! Upstream: none
 
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ use tokio::time::Instant;
 use crate::Bounds;
 use crate::connection::{Connection, Evictable};
 
-/// Who took nothing for this long goes first when the bytes that wait are too many.
+/// If too many bytes wait, clients that have read nothing for this long are dropped first.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Of the room that is free, so much is offered to each answer that waits.
+/// The free room that is offered to each waiting response.
 const OFFER: usize = 256 << 10;
 
-/// The book of one port.
+/// The accounts of one port.
 #[derive(Debug)]
 pub(crate) struct Book {
     pub(crate) bounds: Bounds,
@@ -37,13 +37,13 @@ struct Entries {
     open: BTreeMap<u64, Arc<Connection>>,
     sources: BTreeMap<IpAddr, usize>,
     answers: usize,
-    /// Short ones, which have room of their own.
+    /// Bytes of short responses, which have room of their own.
     short: usize,
-    /// Of running requests.
+    /// Bytes of the heads of running requests.
     heads: usize,
-    /// Heads that have not ended.
+    /// Bytes of incomplete heads.
     unfinished: usize,
-    /// Answers that wait for room, by the tickets that they drew.
+    /// Responses that wait for room, by ticket number.
     waiting: BTreeMap<u64, Waker>,
     tickets: u64,
 }
@@ -60,7 +60,7 @@ impl Entries {
         Some(gone)
     }
 
-    /// The one that makes room: the oldest that waits, of one source or of any.
+    /// The connection to close for room: the oldest waiting one, of one source or of any.
     fn oldest(&self, source: Option<IpAddr>) -> Option<u64> {
         let of = |c: &&Arc<Connection>| source.is_none_or(|source| c.source == source);
         let waits = |c: &Arc<Connection>| Some((c.evictable()?, c.id));
@@ -68,7 +68,7 @@ impl Entries {
         found.map(|(Evictable { .. }, id)| id)
     }
 
-    /// Ends a connection; what its answers held is free at once.
+    /// Closes a connection; the bytes of its responses are free at once.
     fn write_off(&mut self, id: u64) {
         let gone = self.remove(id);
         let (answers, short) = gone.as_ref().map_or((0, 0), |gone| gone.write_off());
@@ -77,7 +77,7 @@ impl Entries {
         dismiss(gone);
     }
 
-    /// Room for an answer's bytes; those of slow clients are dropped for it.
+    /// Room for a response's bytes; responses of slow clients are dropped for it.
     fn has_room(&mut self, bytes: usize, bound: usize, own: u64) -> bool {
         let now = Instant::now();
         while self.answers.saturating_add(bytes) > bound && self.answers > 0 {
@@ -91,7 +91,8 @@ impl Entries {
         true
     }
 
-    /// Whom to wake, first come first served: as many as there is room for, and all where nobody would come to wake the rest.
+    /// The responses to wake, first come first served: as many as there is room for, or all if nothing would wake the rest
+    /// later.
     fn due(&mut self, bound: usize) -> Vec<Waker> {
         let count = match bound.saturating_sub(self.answers) {
             _ if self.answers == 0 => usize::MAX,
@@ -108,7 +109,7 @@ impl Entries {
     }
 }
 
-/// Whose an address is: all of loopback is one source, and so is a network of IPv6.
+/// The source of an address: all of loopback is one source, and so is an IPv6 network.
 pub fn source_of(peer: SocketAddr) -> IpAddr {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -129,7 +130,7 @@ impl Book {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection; `None` when all that are there are busy.
+    /// A place for a connection; `None` if all connections are busy.
     pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
         let source = source_of(peer);
         let limit = self.bounds.connections;
@@ -152,7 +153,7 @@ impl Book {
         Some(connection)
     }
 
-    /// Ends the oldest connection that waits, as when descriptors run out.
+    /// Closes the oldest waiting connection, for instance when descriptors run out.
     pub(crate) fn make_room(&self) {
         let mut entries = self.lock();
         if let Some(victim) = entries.oldest(None) {
@@ -164,7 +165,7 @@ impl Book {
         drop(self.lock().remove(id));
     }
 
-    /// Takes room for an answer's bytes; those of slow clients are dropped for it. False when there is none.
+    /// Reserves room for a response's bytes; responses of slow clients are dropped for it. False if there is none.
     pub(crate) fn take_answer(&self, bytes: usize, own: u64) -> bool {
         let bound = self.long_bound();
         let mut entries = self.lock();
@@ -182,7 +183,7 @@ impl Book {
         room
     }
 
-    /// Whether there is room for another part. If not, its task is woken when there is; the ticket keeps its place in the line.
+    /// Whether there is room for another part. If not, its task is woken later; the ticket keeps its place in the queue.
     pub(crate) fn has_room(&self, ticket: &mut Option<u64>, own: u64, waker: &Waker) -> bool {
         let bound = self.long_bound();
         let mut entries = self.lock();
@@ -204,7 +205,7 @@ impl Book {
         true
     }
 
-    /// Its turn came, or it is gone: the next may look.
+    /// The response got its turn or is gone: the next one may check.
     pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
         let Some(ticket) = ticket.take() else {
             return;
@@ -224,13 +225,13 @@ impl Book {
         self.bounds.answers - self.short_bound()
     }
 
-    /// Short answers have an eighth of all.
+    /// Short responses have an eighth of the room.
     fn short_bound(&self) -> usize {
         self.bounds.answers / 8
     }
 
-    /// Takes room for a short answer, which it always finds: the client that took none of its own for the longest time is
-    /// dropped for it.
+    /// Reserves room for a short response, which always succeeds: the client that has read none of its short responses for the
+    /// longest time is dropped for it.
     pub(crate) fn take_short(&self, bytes: usize) {
         let mut entries = self.lock();
         let mut is_freed = false;
@@ -253,7 +254,7 @@ impl Book {
         due.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts bytes that are held already, whether there is room or not.
+    /// Counts bytes that are already in memory, whether there is room or not.
     pub(crate) fn add_answer(&self, bytes: usize) {
         self.lock().answers += bytes;
     }
@@ -270,7 +271,7 @@ impl Book {
         due.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts bytes of an unfinished head; the connection with the longest goes when they are too many.
+    /// Counts bytes of an incomplete head; if they are too many, the connection with the longest head is closed.
     pub(crate) fn grow_unfinished(&self, bytes: usize) {
         let mut entries = self.lock();
         entries.unfinished += bytes;
@@ -291,7 +292,7 @@ impl Book {
         entries.unfinished = entries.unfinished.saturating_sub(bytes);
     }
 
-    /// Takes room for the head of a request; false when there is none.
+    /// Reserves room for the head of a request; false if there is none.
     pub(crate) fn take_head(&self, bytes: usize) -> bool {
         let mut entries = self.lock();
         let room = entries.heads + bytes <= self.bounds.heads || entries.heads == 0;
@@ -304,7 +305,7 @@ impl Book {
         entries.heads = entries.heads.saturating_sub(bytes);
     }
 
-    /// Connections, bytes of answers, and of heads.
+    /// Connections, bytes of responses, and bytes of heads.
     #[cfg(test)]
     pub(crate) fn held(&self) -> (usize, usize, usize) {
         let entries = self.lock();
@@ -355,7 +356,7 @@ mod tests {
         };
         book.give_answer(OFFER, false);
         assert_eq!(woken(&line)[..3], [1, 1, 0]);
-        // The first takes the room; the second keeps its place in the line.
+        // The first one gets the room; the second one keeps its place in the queue.
         let waker = Arc::clone(&line[0].0).into();
         assert!(book.has_room(&mut line[0].1, 0, &waker));
         assert_eq!(woken(&line)[..4], [1, 1, 1, 0]);
@@ -366,11 +367,11 @@ mod tests {
         }
         book.give_answer(1, false);
         assert_eq!(woken(&line)[..4], [1, 2, 1, 0]);
-        // One that is gone when its turn comes hands it on.
+        // If one is gone when its turn comes, the turn goes to the next.
         book.leave_line(&mut line[1].1);
         assert_eq!(woken(&line)[..4], [1, 2, 2, 0]);
         assert_eq!(woken(&line).iter().sum::<usize>(), 5);
-        // Nothing is held any more, so nothing would wake the others later.
+        // No bytes are held any more, so nothing would wake the others later.
         book.give_answer(all - 1, false);
         assert!(woken(&line).iter().all(|count| *count > 0));
     }

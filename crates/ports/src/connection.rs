@@ -1,10 +1,11 @@
-//! One connection: what it does, what it holds, and when it must end.
+//! One connection: its state, the memory it holds, and when it must be closed.
 //!
-//! In:    requests that begin and end, bytes read, answers handed out and taken
-//! Out:   its clock ([`Connection::over`]); whether it may be closed for another
-//! Calls: `door`, `serve`, `stream`, `answer`; `book` looks at all of them
-//! Holds: no lock of the book is taken under a lock of a connection
-//! Upstream: net/http Server.ReadHeaderTimeout, IdleTimeout; differences: an answer that nobody takes has a time of its own
+//! In:    requests that begin and end, bytes read, responses passed on and sent
+//! Out:   its timers ([`Connection::over`]); whether it may be closed for another
+//! Calls: `door`, `serve`, `stream`, `answer`; `book` inspects all of them
+//! Holds: the lock of the book is never taken while a connection's lock is held
+//! Upstream: net/http Server.ReadHeaderTimeout, IdleTimeout; differences: a response that the client does not read has a
+//!           timeout of its own
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,16 +22,16 @@ use crate::frames::{Credit, Frames};
 use crate::serve::Protocol;
 use crate::{DRAIN, HEAD, IDLE};
 
-/// Bytes of answers that are made on the way and wait on one connection; more are made when some were taken.
+/// Bytes of streamed responses that wait on one connection; more are produced after some were sent.
 const COMING: usize = 256 << 10;
-/// Bytes of finished answers that wait on one connection, besides a single one.
+/// Bytes of complete responses that wait on one connection, if there are several.
 const WHOLE: usize = 4 << 20;
-/// So short an answer always finds room.
+/// A response of this size always finds room.
 const SHORT: usize = 1 << 10;
-/// What each whole answer costs beside its bytes: the state of its stream.
+/// The overhead of each complete response: the state of its stream.
 const PRICE: usize = 4 << 10;
 const SHORT_HEAD: usize = 4 << 10;
-/// What a piece that was taken earns, in frames: window updates for it come at the most that often.
+/// The credit in frames for a piece that the client read: the most window updates that it sends for it.
 const PIECE_EARNS: u64 = 16;
 
 /// One accepted connection.
@@ -43,57 +44,58 @@ pub struct Connection {
     born: Instant,
     state: Mutex<State>,
     closed: CancellationToken,
-    /// It is to take its leave.
+    /// The server asks the connection to close.
     pub(crate) leaving: CancellationToken,
-    /// The clock must look again.
+    /// The timers must be checked again.
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     protocol: Protocol,
-    /// Requests being answered, answers that wait for us, and a tunnel.
+    /// Requests in progress, responses that wait for the server, and a tunnel.
     running: usize,
-    /// Bytes came that are not yet a request; true at first.
+    /// Bytes have arrived that are not yet a request; true at first.
     head_begun: bool,
-    /// When the present wait began.
+    /// When the current wait began.
     since: Instant,
-    /// Bytes of the unfinished head, as the book counts them.
+    /// Bytes of the incomplete head that the book counts.
     head: usize,
-    /// Answers under way, and since when and how long their client is waited for.
+    /// Responses in progress, and since when and how long the server waits for the client to read each.
     answers: BTreeMap<u64, Option<(Instant, Duration)>>,
     next_answer: u64,
-    /// Since when the client owes us: from its first answer on, or from the last piece that it took. New requests do not move it.
+    /// Since when the client has read nothing: from its first response, or from the last piece that it read. New requests do
+    /// not change it.
     owes: Instant,
-    /// It gave up an answer, and has taken nothing since.
+    /// The client cancelled a response and has read nothing since.
     gave_up: bool,
-    /// Bytes of answers that wait for the client.
+    /// Bytes of responses that wait for the client.
     queued: usize,
-    /// How long they wait, on the average; near to now only for a client that takes them as fast as they come.
+    /// The average time since when they wait; close to now only for a client that reads as fast as they come.
     taken: Instant,
-    /// Of short ones, which are counted apart, and since when none of them was taken.
+    /// Bytes of short responses, counted separately, and since when none of them was read.
     short: usize,
     short_since: Instant,
-    /// The book does not count them any more.
+    /// The book no longer counts its bytes.
     written_off: bool,
     head_written_off: bool,
-    /// Since when it takes its leave.
+    /// When the server asked it to close.
     left_at: Option<Instant>,
-    /// Speaks something else now.
+    /// It has left HTTP.
     switched: bool,
     waiting: Vec<Waker>,
     frames: Frames,
     credit: Credit,
 }
 
-/// Why a connection may go, best first.
+/// Why a connection may be closed, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Evictable {
     is_answering: bool,
     since: Instant,
 }
 
-/// A request that is being answered, or a tunnel.
+/// A request in progress, or a tunnel.
 #[derive(Debug)]
 pub struct Running(Arc<Connection>);
 
@@ -115,7 +117,7 @@ impl Drop for Head {
     }
 }
 
-/// Bytes of an answer that wait for their client.
+/// Bytes of a response that wait for their client.
 #[derive(Debug)]
 pub(crate) struct Charge {
     connection: Arc<Connection>,
@@ -134,12 +136,12 @@ impl State {
 }
 
 impl Charge {
-    /// Some of it was taken.
+    /// The client has read some of it.
     pub(crate) fn taken(&self, bytes: usize) {
         let mut state = self.connection.lock();
         let now = Instant::now();
         state.taken = if bytes < state.queued {
-            // As much of the wait is over as was taken of what waits.
+            // The average wait shrinks by the share of the waiting bytes that was read.
             let waited = now.saturating_duration_since(state.taken).as_nanos();
             let over = waited.saturating_mul(bytes as u128) / state.queued as u128;
             state.taken + Duration::from_nanos(u64::try_from(over).unwrap_or(u64::MAX))
@@ -213,12 +215,12 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The other end.
+    /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Requests that one connection may have at a time.
+    /// The most concurrent requests of one connection.
     pub(crate) fn streams(&self) -> u32 {
         self.book.bounds.streams
     }
@@ -242,7 +244,7 @@ impl Connection {
         Running(Arc::clone(self))
     }
 
-    /// Room for a request's head while it runs; the only request of a connection finds it, unless it is long.
+    /// Room for the head of a running request. The only request of a connection always gets it, unless its head is long.
     pub(crate) fn hold_head(self: &Arc<Self>, bytes: usize) -> Option<Head> {
         if bytes <= SHORT_HEAD && self.lock().running == 1 {
             return Some(Head(Arc::clone(self), 0));
@@ -251,12 +253,12 @@ impl Connection {
         taken.then(|| Head(Arc::clone(self), bytes))
     }
 
-    /// The connection has left HTTP: its owner bounds it from now on.
+    /// The connection has left HTTP: its owner limits it from now on.
     pub(crate) fn switched(&self) {
         self.lock().switched = true;
     }
 
-    /// Tells of bytes that came. False when they were too many for what they asked.
+    /// Counts received bytes. False if the client sent too much that requests nothing.
     pub(crate) fn read(&self, bytes: &[u8]) -> bool {
         let grown = {
             let mut state = self.lock();
@@ -295,7 +297,7 @@ impl Connection {
         true
     }
 
-    /// A new answer, which its client is waited for.
+    /// A new response; the server waits for the client to read it.
     pub(crate) fn answer(&self, patience: Duration) -> u64 {
         let mut state = self.lock();
         if state.answers.is_empty() && !state.gave_up {
@@ -307,7 +309,7 @@ impl Connection {
         key
     }
 
-    /// The client is waited for from now on, or (`None`) waits for us.
+    /// From now on the server waits for the client, or (`None`) the client waits for the server.
     pub(crate) fn wait_for_client(&self, key: u64, patience: Option<Duration>) {
         let mut state = self.lock();
         if let Some(answer) = state.answers.get_mut(&key) {
@@ -315,7 +317,7 @@ impl Connection {
         }
     }
 
-    /// An answer ended, or (`!is_finished`) its client gave it up.
+    /// A response ended, or (`!is_finished`) its client cancelled it.
     pub(crate) fn answered(&self, key: u64, is_finished: bool) {
         let mut state = self.lock();
         state.gave_up |= !is_finished;
@@ -323,7 +325,7 @@ impl Connection {
         state.since = Instant::now();
     }
 
-    /// Room for a whole answer.
+    /// Room for a complete response.
     pub(crate) fn take_whole(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let cost = bytes.saturating_add(PRICE);
         if bytes <= SHORT {
@@ -338,8 +340,8 @@ impl Connection {
         room.then(|| self.charge(cost, false))
     }
 
-    /// Bytes of an answer that is made on the way. They are there already, so they count even where they pass the bound;
-    /// then nobody makes more.
+    /// Bytes of a streamed response. They are already in memory, so they count even beyond the limit; in that case no more are
+    /// produced.
     pub(crate) fn take_part(self: &Arc<Self>, bytes: usize) -> Charge {
         if !self.book.take_answer(bytes, self.id) {
             self.book.add_answer(bytes);
@@ -347,17 +349,17 @@ impl Connection {
         self.charge(bytes, false)
     }
 
-    /// What is left of an answer; the room of the whole of it is given back when its last piece has left.
+    /// The rest of a response; the room of the whole is freed when its last piece is sent.
     pub(crate) fn take_rest(self: &Arc<Self>, bytes: usize, is_whole: bool) -> Charge {
         let cost = bytes.saturating_add(if is_whole { PRICE } else { 0 });
         self.book.add_answer(cost);
         self.charge(cost, false)
     }
 
-    /// Holds what the book counted.
+    /// The bytes that the book has counted.
     fn charge(self: &Arc<Self>, bytes: usize, is_short: bool) -> Charge {
         let mut state = self.lock();
-        // A connection that is closed already holds nothing any more.
+        // A closed connection holds nothing.
         let is_held = !state.written_off;
         if is_held {
             let now = Instant::now();
@@ -380,7 +382,7 @@ impl Connection {
         }
     }
 
-    /// Whether more of an answer may be made now; if not, the task is woken when some was taken.
+    /// Whether more of a response may be produced now. If not, the task is woken after some was read.
     pub(crate) fn has_room(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
         if state.queued >= COMING {
@@ -388,7 +390,7 @@ impl Connection {
                 state.waiting.push(cx.waker().clone());
             }
             drop(state);
-            // The port's room is for another meanwhile.
+            // Meanwhile another response may use the port's room.
             self.book.leave_line(ticket);
             return false;
         }
@@ -396,7 +398,7 @@ impl Connection {
         self.book.has_room(ticket, self.id, cx.waker())
     }
 
-    /// An answer that waits for room does so no more.
+    /// A response no longer waits for room.
     pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
         self.book.leave_line(ticket);
     }
@@ -414,13 +416,13 @@ impl Connection {
         state.queued > 0 && now.saturating_duration_since(state.taken) >= slow
     }
 
-    /// Since when none of its short answers was taken, if it has any.
+    /// Since when none of its short responses was read, if it has any.
     pub(crate) fn short_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.short > 0).then_some(state.short_since)
     }
 
-    /// Its answers are given up; gives what they held, and what the short ones held.
+    /// Drops its responses; returns the bytes that they held, and the bytes of the short ones.
     pub(crate) fn write_off(&self) -> (usize, usize) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.written_off, true) {
@@ -435,7 +437,7 @@ impl Connection {
         std::mem::take(&mut state.head)
     }
 
-    /// Whether it may go for another, and how soon: who idles first, then who took nothing for the longest time.
+    /// Whether it may be closed for another, and its rank: idle ones first, then those that read nothing for the longest time.
     pub(crate) fn evictable(&self) -> Option<Evictable> {
         let state = self.lock();
         let is_answering = !state.answers.is_empty();
@@ -449,12 +451,12 @@ impl Connection {
         })
     }
 
-    /// Ends it.
+    /// Closes it.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }
 
-    /// When to look again; in the past means that the time is over. And whether it only idles.
+    /// When to check again; a time in the past means that the connection must be closed. Also whether it is only idle.
     fn deadline(&self) -> (Instant, bool) {
         let now = Instant::now();
         let state = self.lock();
@@ -463,7 +465,7 @@ impl Connection {
             .filter_map(|(at, patience)| at.checked_add(*patience))
             .min();
         let waits = state.running == 0 && state.answers.is_empty();
-        // Nothing tells the clock that the last request has ended.
+        // The end of the last request does not wake the timers.
         let look = now + if state.left_at.is_some() { DRAIN } else { HEAD };
         let own = waits.then(|| match state.left_at {
             Some(at) => at.max(state.since) + DRAIN,
@@ -473,7 +475,8 @@ impl Connection {
         (first.min(look), waits && !state.head_begun)
     }
 
-    /// Returns when the connection must end: its time is over, or another needs its place. True when it idled for too long.
+    /// Returns when the connection must be closed: a timeout passed, or another connection needs its place. True if it was idle
+    /// for too long.
     pub(crate) async fn over(&self) -> bool {
         loop {
             let (deadline, idles) = self.deadline();
@@ -481,7 +484,7 @@ impl Connection {
                 return idles;
             }
             tokio::select! {
-                // Any of them only looks again; none loses anything.
+                // Each branch only checks again; dropping one loses nothing.
                 biased;
                 () = self.closed.cancelled() => return false,
                 () = self.changed.notified() => {}
@@ -490,13 +493,13 @@ impl Connection {
         }
     }
 
-    /// Takes its leave, in order: from now on it has only as long as requests run that came before the client knew.
+    /// Asks the connection to close in order: from now on it only lasts for requests that arrived before the client knew.
     pub(crate) fn take_leave(&self) {
         self.lock().left_at = Some(Instant::now());
         self.leaving.cancel();
     }
 
-    /// Leaves the book.
+    /// Removes it from the book.
     pub(crate) fn leave(&self) {
         self.book.leave(self.id);
         let (answers, short) = self.write_off();

@@ -1,11 +1,11 @@
-//! Accepts connections within the bounds of a port.
+//! Accepts connections within the limits of a port.
 //!
 //! In:    a bound socket
-//! Out:   a task for each connection, ended at its time
+//! Out:   one task per connection, ended by its timers
 //! Calls: the listeners
-//! Holds: connections are tasks of this future, so its end ends them; each has its own turn, so none starves another; a panic in
-//!        one ends that one; one clock runs from the accept on, the TLS handshake included
-//! Upstream: net/http Server.Serve; differences: a bound on connections
+//! Holds: connections are tasks of this future, so its end ends them; tasks are polled in turn, so none starves another; a
+//!        panic ends only its own connection; the timers run from the accept on, including the TLS handshake
+//! Upstream: net/http Server.Serve; differences: a limit on connections
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use crate::connection::Connection;
 use crate::sockets::keep_alive;
 use crate::{Bounds, DRAIN};
 
-/// Connections that are told to end and have not yet had their turn.
+/// Connections that were told to close and have not run since.
 const ENDING: usize = 64;
-/// After an accept that failed.
+/// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// The way into one port.
+/// A listener's accept loop.
 #[derive(Debug)]
 pub struct Door {
     pub(crate) book: Arc<Book>,
 }
 
-/// In the book until it is dropped.
+/// Counted in the book until dropped.
 struct Entered(Arc<Connection>);
 
 impl Drop for Entered {
@@ -43,14 +43,15 @@ impl Drop for Entered {
 }
 
 impl Door {
-    /// With these bounds.
+    /// With these limits.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             book: Arc::new(Book::new(bounds)),
         }
     }
 
-    /// Accepts until `stop`, then lets what runs finish for 2 s; gives how many were cut then. Cancel: closes everything.
+    /// Accepts until `stop`, then gives running requests 2 s to finish; returns how many were cut off. Cancel: closes
+    /// everything.
     pub async fn serve<T, F>(
         &self,
         socket: &TcpListener,
@@ -65,7 +66,7 @@ impl Door {
         let most = self.book.bounds.connections + ENDING;
         loop {
             tokio::select! {
-                // The end first, then those that ended, then new ones; no arm loses anything when it is dropped.
+                // The stop first, then ended connections, then new ones; dropping a branch loses nothing.
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = open.join_next(), if !open.is_empty() => report(ended),
@@ -78,7 +79,7 @@ impl Door {
                         open.spawn(until_over(entered, talk));
                     }
                     Err(error) => {
-                        // Out of descriptors, most likely: they come back when connections end.
+                        // Most likely out of descriptors: some are freed when connections close.
                         tracing::warn!(%error, "accept failed");
                         self.book.make_room();
                         tokio::time::sleep(PAUSE).await;
@@ -97,18 +98,18 @@ impl Door {
 
     fn admit(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Entered> {
         let Some(connection) = self.book.enter(peer) else {
-            tracing::debug!(%peer, "connection refused: all others are busy");
+            tracing::debug!(%peer, "connection refused: all connections are busy");
             if self.book.bounds.is_plain {
-                // As far as it goes at once.
+                // As much as can be written at once.
                 drop(stream.try_write(NO_ROOM));
             }
             return None;
         };
-        // Without it a client that vanished without a word would be waited for, where nothing is to be sent.
+        // Without it, a client that vanished silently would be waited for when there is nothing to send.
         if let Err(error) = keep_alive(stream) {
             tracing::debug!(%peer, %error, "no keep-alive");
         }
-        // Small answers at once.
+        // Small responses are sent at once.
         drop(stream.set_nodelay(true));
         Some(Entered(connection))
     }
@@ -118,13 +119,13 @@ async fn until_over(entered: Entered, talk: impl Future<Output = ()>) {
     let connection = &entered.0;
     let mut talk = std::pin::pin!(talk);
     let idles = tokio::select! {
-        // Progress first; the other only bounds it.
+        // Progress first; the other branch only limits it.
         biased;
         () = talk.as_mut() => return,
         idles = connection.over() => idles,
     };
     if idles {
-        // In order, so that a request which is on its way is not lost without a word.
+        // In order, so that a request in transit is not lost silently.
         connection.take_leave();
         tokio::select! {
             // As above.

@@ -1,16 +1,16 @@
-//! `%2F` in paths and queries.
+//! Percent escapes (`%2F`) in paths and queries.
 //!
 //! In:    text of a request
-//! Out:   its bytes; text with what a path cannot have written so
+//! Out:   the decoded bytes; text with the characters escaped that a path cannot contain
 //! Calls: server, apiserver
-//! Holds: whether a `%` without two digits is an error or itself is the caller's to say: Go's `net/url` refuses it
+//! Holds: the caller decides whether a `%` without two digits is an error or stands for itself; Go's `net/url` refuses it
 //! Upstream: net/url (unescape, escape)
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What Go leaves alone in a path.
+/// Characters that Go does not escape in a path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -26,7 +26,7 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b'@');
 
-/// The bytes that are meant; `None` when a `%` stands before anything but two hexadecimal digits.
+/// The decoded bytes; `None` if a `%` is not followed by two hexadecimal digits.
 pub fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
     let is_escape = |rest: &str| {
         let digits = rest.as_bytes().get(..2);
@@ -36,12 +36,12 @@ pub fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
     is_right.then(|| percent_decode_str(text).into())
 }
 
-/// The same with a lone `%` left as it is, as text.
+/// The same as text, where an invalid `%` stays as it is.
 pub fn decoded_leniently(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A path as Go writes it.
+/// A path as Go escapes it.
 pub fn encoded_path(path: &str) -> String {
     utf8_percent_encode(path, IN_PATH).to_string()
 }

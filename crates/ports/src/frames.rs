@@ -1,19 +1,21 @@
-//! HTTP/2 frames as they come, as far as the clocks and budgets of a connection care.
+//! Counts incoming HTTP/2 frames for the timers and limits of a connection.
 //!
 //! In:    the bytes that a client sends
-//! Out:   how many frames ask for nothing, and how long the unfinished head is
+//! Out:   the number of frames that request nothing, and the length of the incomplete head
 //! Calls: `connection`
-//! Holds: frames that ask for nothing are paid for by time, by requests and by what the client takes; who has no credit left is cut
-//! Upstream: golang.org/x/net/http2 maxQueuedControlFrames; differences: counted as they come, not as their answers queue up
+//! Holds: credit for frames that request nothing comes from time, from requests and from responses that the client reads;
+//!        without credit the connection is closed
+//! Upstream: golang.org/x/net/http2 maxQueuedControlFrames; differences: frames are counted as they arrive, not as their
+//!           answers queue up
 
 use std::time::Duration;
 
 /// A client's first bytes: `PRI * HTTP/2.0…`.
 const PREFACE: usize = 24;
 const FRAME_HEAD: usize = 9;
-/// Frames at once, as golang.org/x/net/http2 queues.
+/// The initial credit in frames, as the queue of golang.org/x/net/http2.
 const BURST: u64 = 10_000;
-/// Frames a second.
+/// The credit per second, in frames.
 const RATE: u64 = 200;
 
 const DATA: u8 = 0;
@@ -22,20 +24,20 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Reads the heads of frames out of a stream of bytes.
+/// Parses frame headers in a stream of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// Of the preface.
+    /// Bytes of the preface that have arrived.
     passed: usize,
     head: [u8; FRAME_HEAD],
     filled: usize,
-    /// Payload still to come.
+    /// Payload bytes that have not arrived.
     skip: usize,
-    /// Bytes of a header block whose end has not come.
+    /// Bytes of an incomplete header block.
     pub(crate) unfinished: usize,
 }
 
-/// What some bytes were.
+/// The frames in a piece of input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) idle_frames: u64,
@@ -85,7 +87,7 @@ impl Frames {
     }
 }
 
-/// How many frames that ask for nothing a client may still send.
+/// The remaining credit for frames that request nothing.
 #[derive(Debug)]
 pub(crate) struct Credit {
     left: u64,
@@ -106,7 +108,7 @@ impl Credit {
         self.left = self.left.saturating_add(frames).min(BURST);
     }
 
-    /// False when there is not enough; `now` is the connection's age.
+    /// False if there is not enough credit; `now` is the age of the connection.
     pub(crate) fn pay(&mut self, frames: u64, now: Duration) -> bool {
         let millis = u64::try_from(now.saturating_sub(self.at).as_millis()).unwrap_or(u64::MAX);
         let earned = millis.saturating_mul(RATE) / 1000;

@@ -1,11 +1,11 @@
-//! What every listening port shares: who is let in, what a connection may hold, when it ends.
+//! Limits shared by all listening ports: connections, their memory and their timeouts.
 //!
-//! In:    a bound socket, the [`Bounds`] of the port, and what answers its requests
-//! Out:   connections served within the bounds ([`Door::serve`], [`Connection::converse`])
+//! In:    a bound socket, the [`Bounds`] of the port, and the service that handles its requests
+//! Out:   connections served within the limits ([`Door::serve`], [`Connection::converse`])
 //! Calls: the listeners of `server` and `apiserver`; [`tunnel`] also their proxies
-//! Holds: at the limit the oldest connection without a running request makes room; activity is requests, not frames; every byte
-//!        that waits for a client that does not read is counted, per connection and per port, and bounded
-//! Upstream: net/http and golang.org/x/net/http2 (servers); differences: bounds on connections and on bytes that wait
+//! Holds: at the limit, the oldest connection without a running request is closed; only requests count as activity, frames do
+//!        not; every byte that waits for a client that does not read is counted and limited, per connection and per port
+//! Upstream: net/http and golang.org/x/net/http2 (servers); differences: limits on connections and on waiting bytes
 
 mod answer;
 mod book;
@@ -31,34 +31,34 @@ pub use serve::Protocol;
 
 use std::time::Duration;
 
-/// From the accept, or from the first byte of a later head, to the end of the head; the TLS handshake is in it.
+/// The timeout for a request's head, from the accept or from the first byte of a later head; includes the TLS handshake.
 pub const HEAD: Duration = Duration::from_secs(30);
-/// Without a request.
+/// The timeout without a request.
 pub const IDLE: Duration = Duration::from_secs(90);
-/// A client that takes nothing of its answer.
+/// The timeout for a client that reads nothing of its response.
 pub const STALLED: Duration = Duration::from_secs(60);
-/// A client that takes nothing of a log, as one behind a pager: upstream's write timeout.
+/// The same for logs, whose reader may be a pager: upstream's write timeout.
 pub const PAGER: Duration = Duration::from_secs(4 * 3600);
-/// What finished requests may take at the end to get their answers out.
+/// The time at the end to send the responses of finished requests.
 pub const DRAIN: Duration = Duration::from_secs(2);
 
-/// What one port may hold at a time.
+/// The limits of one port.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Connections.
     pub connections: usize,
-    /// Requests on one connection, over HTTP/2.
+    /// Concurrent requests per connection, over HTTP/2.
     pub streams: u32,
-    /// Bytes of answers that wait for their clients.
+    /// Bytes of responses that wait for their clients.
     pub answers: usize,
-    /// Bytes of unfinished heads, and again as many of those of running requests.
+    /// Bytes of incomplete heads, and the same again for heads of running requests.
     pub heads: usize,
-    /// No TLS: a connection that finds no room is told so.
+    /// Whether the port has no TLS: a connection without a place then gets an error response.
     pub is_plain: bool,
 }
 
 impl Bounds {
-    /// For this many connections.
+    /// The limits for this number of connections.
     pub const fn new(connections: usize) -> Self {
         Self {
             connections,

@@ -1,11 +1,11 @@
-//! The body of a request: whether it was read, and the bytes of all that are being received.
+//! Request bodies: whether they were read, and the memory of all bodies that are being received.
 //!
-//! In:    bodies as they come
+//! In:    bodies as they arrive
 //! Out:   their bytes within a budget ([`Uploads::read`]), or a [`Refusal`]
 //! Calls: `serve` wraps every request; the API server reads its bodies here
-//! Holds: one user has a quarter of the budget at the most; a body that is not there within 30 s is given up; bytes stay counted
+//! Holds: one user has at most a quarter of the budget; a body that has not arrived within 30 s is refused; bytes are counted
 //!        until the request is done with them
-//! Upstream: net/http MaxBytesReader; differences: a budget for all bodies together
+//! Upstream: net/http MaxBytesReader; differences: one budget for all bodies together
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -19,18 +19,18 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// All of a body.
+/// The timeout for a whole body.
 const RECEIVE: Duration = Duration::from_secs(30);
-/// What a body counts at the least.
+/// The bytes that every body counts at least.
 const LEAST: usize = 16 << 10;
-/// What one user may have of the budget.
+/// One user may have this fraction of the budget.
 const SHARE: usize = 4;
-/// What of a body that is too large is read and thrown away before it is refused, and for how long: clients of HTTP/2 that are still
-/// sending when the answer comes take it for a broken stream.
+/// How much of an oversized body is read and discarded before it is refused, and for how long. An HTTP/2 client that is still
+/// sending when the response arrives would take it for a broken stream.
 const SPARE: usize = 4 << 20;
 const SPARE_TIME: Duration = Duration::from_secs(5);
 
-/// A request's body that tells whether it was read to its end.
+/// A request body that reports whether it was read to its end.
 #[derive(Debug)]
 pub struct Received {
     body: Incoming,
@@ -79,13 +79,13 @@ pub enum Refusal {
     TooLarge,
     /// The budget is used up.
     Busy,
-    /// Not there in time.
+    /// It did not arrive in time.
     Slow,
-    /// The connection said so.
+    /// The connection failed, with this error.
     Broken(String),
 }
 
-/// The bodies of one port that are being received or worked on; clones are the same.
+/// The bodies of one port that are being received or processed; clones share them.
 #[derive(Debug, Clone)]
 pub struct Uploads {
     budget: usize,
@@ -98,7 +98,7 @@ struct Held {
     by_user: BTreeMap<String, usize>,
 }
 
-/// The bytes of a body; they count until it is dropped.
+/// The bytes of a body; counted until it is dropped.
 #[derive(Debug)]
 pub struct Upload {
     /// The body.
@@ -144,7 +144,7 @@ impl Counted {
 }
 
 impl Uploads {
-    /// With this many bytes.
+    /// With a budget of so many bytes.
     pub fn new(budget: usize) -> Self {
         Self {
             budget,
@@ -159,7 +159,7 @@ impl Uploads {
     /// Reads a body of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Refusal`]; of a body that is a little too large the rest is thrown away, of any other it is not read.
+    /// [`Refusal`]. The rest of a slightly oversized body is discarded; the rest of any other one is not read.
     pub async fn read<B>(&self, body: B, user: &str, limit: usize) -> Result<Upload, Refusal>
     where
         B: Body<Data = Bytes>,
@@ -206,7 +206,7 @@ impl Uploads {
     }
 }
 
-/// Into one piece: a body in a million pieces must not cost more than its bytes.
+/// Collects the body into one piece: a body in a million pieces must not cost more than its bytes.
 async fn collect<B>(
     mut body: Pin<&mut B>,
     counted: &mut Counted,
@@ -236,7 +236,7 @@ where
     Ok(all.into())
 }
 
-/// Reads on without keeping anything, within bounds.
+/// Reads and discards, within limits.
 async fn throw_away<B: Body<Data = Bytes>>(mut body: Pin<&mut B>, most: usize) {
     let mut left = most;
     let reading = async {
@@ -248,6 +248,6 @@ async fn throw_away<B: Body<Data = Bytes>>(mut body: Pin<&mut B>, most: usize) {
             }
         }
     };
-    // Over the time it is refused all the same.
+    // If the time is over, it is refused anyway.
     let _in_time = tokio::time::timeout(SPARE_TIME, reading).await;
 }

@@ -1,11 +1,11 @@
 //! HTTP over one connection.
 //!
-//! In:    a stream whose protocol is known, and what answers a request
-//! Out:   answers within the port's bounds
+//! In:    a stream with a known protocol, and the service that handles requests
+//! Out:   responses within the port's limits
 //! Calls: the listeners, through [`Connection::converse`]
-//! Holds: HTTP/2 is spoken where it was agreed upon by TLS, never on a plain port; a request whose body was not read ends its
-//!        HTTP/1 connection; a head of HTTP/2 has 128 KiB at the most, of HTTP/1 1 MiB
-//! Upstream: net/http Server, secure_serving.go (1.36); differences: smaller windows; heads of HTTP/2 (upstream: 1 MiB)
+//! Holds: HTTP/2 is used only if TLS negotiated it, never on a plain port; a request whose body was not read ends its HTTP/1
+//!        connection; a head has at most 128 KiB over HTTP/2 and 1 MiB over HTTP/1
+//! Upstream: net/http Server, secure_serving.go (1.36); differences: smaller windows; heads over HTTP/2 (upstream: 1 MiB)
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::stream::Watched;
 
 const HEAD_BYTES: usize = 1 << 20;
 const HTTP2_HEAD_BYTES: u32 = 128 << 10;
-/// What a client may send ahead: upstream's for a stream.
+/// The receive window of a stream, as upstream's.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Of one stream's answer, in the protocol's own buffer.
+/// The protocol library's send buffer of one stream.
 const SEND_BUFFER: usize = 32 << 10;
-/// Streams that the client gave up before they were looked at, and streams that we had to refuse.
+/// The limit of streams that the client reset before they were handled, and of streams that were refused.
 const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
-/// A peer that is gone is noticed after both.
+/// The interval and the timeout of PINGs; after both a dead peer is noticed.
 const PING: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(20);
-/// Upstream's words for a server that has enough to do.
+/// Upstream's text for a busy server.
 const TOO_MANY: &str = "Too many requests, please try again later.\n";
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 and 1.0.
@@ -59,7 +59,7 @@ impl Protocol {
 }
 
 impl Connection {
-    /// Serves one connection until it ends; from `stop` on it takes no further request.
+    /// Serves one connection until it ends; after `stop` it accepts no further requests.
     pub async fn converse<S, V, F, B>(
         self: &Arc<Self>,
         (stream, protocol): (S, Protocol),
@@ -100,7 +100,7 @@ impl Connection {
         match protocol {
             Protocol::Http1 => {
                 let mut builder = http1::Builder::new();
-                // The connection has its own clock. Answers are not copied together, so that they stay counted.
+                // The connection has its own timers. Responses are not copied together, so that they stay counted.
                 builder
                     .timer(TokioTimer::new())
                     .header_read_timeout(None)
@@ -118,7 +118,7 @@ impl Connection {
                 ended(talk.await);
             }
             Protocol::Http2 => {
-                // The executor runs streams only; they end with their connection.
+                // The executor runs only streams, which end with their connection.
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder
                     .timer(TokioTimer::new())
@@ -145,7 +145,7 @@ impl Connection {
         }
     }
 
-    /// Until the port stops, or this connection is to end.
+    /// Waits until the port stops, or until this connection is asked to close.
     async fn ends(&self, stop: &CancellationToken) {
         tokio::select! {
             // Either is enough.
@@ -155,7 +155,7 @@ impl Connection {
         }
     }
 
-    /// The answer, counted; or that there is no room for it.
+    /// The response with its bytes counted, or an error response if there is no room for it.
     fn taken<B: Body>(self: &Arc<Self>, answer: Response<B>) -> Response<Taken<B>> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.switched();
@@ -179,7 +179,7 @@ impl Connection {
         answer
     }
 
-    /// An answer to a request of HTTP/1 that was not read is the last one of its connection.
+    /// The response to an HTTP/1 request that was not read is the last one of its connection.
     fn closing<B>(
         &self,
         mut answer: Response<B>,
@@ -201,7 +201,7 @@ fn ended(end: hyper::Result<()>) {
     }
 }
 
-/// As HTTP/2 counts it.
+/// The size as HTTP/2 counts it.
 fn size_of_head<B>(request: &Request<B>) -> usize {
     let headers = request.headers().iter();
     let headers: usize = headers

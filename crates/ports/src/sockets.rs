@@ -1,7 +1,7 @@
-//! Connections whose other end is gone without a word.
+//! TCP keep-alive, for peers that vanished silently.
 //!
 //! In:    a connected TCP socket
-//! Out:   the kernel asks the other end when it is silent, and ends the connection when nobody answers
+//! Out:   the kernel probes a silent peer, and closes the connection if it does not answer
 //! Calls: `door`
 //! Holds: a dead peer is noticed within two and a half minutes
 //! Upstream: Go net.KeepAliveConfig (its defaults)
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-/// Turns keep-alive on: first after 15 s of silence, then each 15 s, nine times.
+/// Turns keep-alive on: the first probe after 15 s of silence, then every 15 s, nine times.
 ///
 /// # Errors
-/// The system call's.
+/// The system call failed.
 pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     const PAUSE: Duration = Duration::from_secs(15);
     sockopt::set_socket_keepalive(socket, true)?;

@@ -1,10 +1,10 @@
-//! The bytes of one connection, seen on their way.
+//! Observes the bytes of one connection.
 //!
 //! In:    a stream, plain or TLS
-//! Out:   the same; its connection is told of what is read
+//! Out:   the same stream; its connection counts what is read
 //! Calls: `serve`
-//! Holds: an answer given before its request was read is not lost to a reset: after the farewell the rest is read and dropped for
-//!        a second, 4 MiB at the most
+//! Holds: a response to a request that was not read is not lost by a TCP reset: after the end of the response, the rest of the
+//!        request is read and discarded for a second, at most 4 MiB
 //! Upstream: net/http server.go closeWriteAndWait (rstAvoidanceDelay)
 
 use std::io;
@@ -19,17 +19,18 @@ use tokio::time::Sleep;
 
 use crate::connection::Connection;
 
-/// What of an unread body is thrown away, so that the client gets the answer instead of a reset: as much as an API server's largest body
-/// and some more, as a client that is a little above the limit sends all of it before it reads.
+/// How long, and how much of, an unread body is discarded, so that the client gets the response instead of a reset. That is
+/// more than the largest body that an API server accepts, since a client slightly above the limit sends the whole body before
+/// it reads.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
-/// The most that is read at once: buffers above grow with what they get.
+/// The most bytes per read: buffers of the layers above grow with what they get.
 const READ: usize = 8 << 10;
 
 pub(crate) struct Watched<S> {
     inner: S,
     connection: Arc<Connection>,
-    /// Set when a request was answered before it was read.
+    /// Set if a request was answered before it was read.
     pub(crate) lingers: Arc<AtomicBool>,
     farewell: Option<Pin<Box<Sleep>>>,
     dropped: usize,
@@ -65,7 +66,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         };
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if !fresh.is_empty() && !self.connection.read(fresh) {
-            let why = "too many frames that ask for nothing";
+            let why = "too many frames that request nothing";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
         }
         result

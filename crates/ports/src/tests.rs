@@ -1,7 +1,7 @@
 //! A port under floods: real sockets, HTTP/2 frames written by hand.
 //!
-//! In:    silent connections, half heads, frames that ask for nothing, answers that nobody takes
-//! Out:   how long a health check takes meanwhile, and what the process holds
+//! In:    silent connections, incomplete heads, frames that request nothing, responses that nobody reads
+//! Out:   how long a health check takes meanwhile, and how much memory the process uses
 //! Upstream: none
 
 use std::io;
@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// What a flood may cost.
+/// The memory that a flood may cost.
 const BOUND: usize = 64 << 20;
-/// What a health check may take.
+/// The time that a health check may take.
 const HEALTHY: Duration = Duration::from_millis(100);
 const MEGABYTE: usize = 1 << 20;
 
@@ -35,14 +35,14 @@ fn full(bytes: impl Into<Bytes>) -> Content {
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Bytes that were made for answers that are made on the way.
+/// Bytes produced for streamed responses.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-/// Frames of [`LARGE`] bytes that were made.
+/// Frames of [`LARGE`] bytes that were produced.
 static LARGE_MADE: AtomicUsize = AtomicUsize::new(0);
 const LARGE: usize = 3 * MEGABYTE;
 
-/// Requests that are answered never.
+/// Requests that are never answered.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 async fn answer(request: Request<Received>) -> Response<Content> {
@@ -74,7 +74,7 @@ async fn answer(request: Request<Received>) -> Response<Content> {
     }
 }
 
-/// A port that serves while the test's own part runs.
+/// A port that serves while the test runs.
 async fn with<T>(
     bounds: Bounds,
     protocol: Protocol,
@@ -109,7 +109,7 @@ fn resident() -> usize {
     pages * 4096
 }
 
-/// One health check over HTTP/1, on a connection of its own.
+/// A health check over HTTP/1, on a new connection.
 async fn check(at: SocketAddr) -> Duration {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(at).await.unwrap();
@@ -122,7 +122,7 @@ async fn check(at: SocketAddr) -> Duration {
     begin.elapsed()
 }
 
-/// The slowest of 20 checks, in the best of some rounds: others may have the machine busy.
+/// The slowest of 20 checks, in the best of several rounds, since other processes may load the machine.
 async fn slowest(check: impl AsyncFn() -> Duration) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..20 {
@@ -178,7 +178,7 @@ async fn half_heads_are_bounded_in_bytes() {
         let half = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(1000 << 10));
         let send = async |_: usize| {
             let mut stream = TcpStream::connect(at).await.unwrap();
-            // It may be closed on the way, for another.
+            // It may be closed for another connection.
             drop(stream.write_all(half.as_bytes()).await);
             stream
         };
@@ -199,7 +199,7 @@ async fn one_clock_runs_from_the_accept_to_the_end_of_the_head() {
     with(plain(64), Protocol::Http1, async |at, _| {
         let begin = Instant::now();
         let mut stream = TcpStream::connect(at).await.unwrap();
-        // A byte each 7 s keeps nothing alive.
+        // A byte every 7 s does not keep a connection alive.
         let head = b"GET /healthz HTTP/1.1\r\nHost: a\r\n";
         for byte in head {
             let written = stream.write_all(&[*byte]).await;
@@ -240,7 +240,7 @@ async fn who_finds_all_others_busy_is_refused_at_once() {
         let is_refused = text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: 1");
         assert!(is_refused, "{text}");
         busy.pop();
-        // A place is free again as soon as the server has seen the end.
+        // The place is free again once the server has seen the end.
         loop {
             let mut stream = TcpStream::connect(at).await.unwrap();
             drop(stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await);
@@ -265,7 +265,7 @@ async fn an_answer_before_the_body_is_the_last_one_and_arrives() {
         stream.read_to_string(&mut text).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
         assert!(text.contains("connection: close\r\n"), "{text}");
-        // One whose body was empty, or is none, goes on.
+        // A connection whose request had an empty body, or none, stays open.
         let mut stream = TcpStream::connect(at).await.unwrap();
         for head in [
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
@@ -284,18 +284,18 @@ async fn an_answer_before_the_body_is_the_last_one_and_arrives() {
     .await;
 }
 
-/// A client that writes its frames itself.
+/// A client that writes its own frames.
 struct Raw(TcpStream);
 
 impl Raw {
-    /// With this initial window for the streams.
+    /// With this initial window for streams.
     async fn connect(at: SocketAddr, window: u32) -> Self {
         let mut stream = TcpStream::connect(at).await.unwrap();
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let mut setting = vec![0, 4];
         setting.extend(window.to_be_bytes());
         bytes.extend(Self::frame(4, 0, 0, &setting));
-        // The connection's window is as large as it gets.
+        // The connection's window has the largest size.
         bytes.extend(Self::frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
         stream.write_all(&bytes).await.unwrap();
         Self(stream)
@@ -328,18 +328,18 @@ impl Raw {
         Self::frame(1, 5, id, &block)
     }
 
-    /// Asks for this on so many streams.
+    /// Sends this request on so many streams.
     async fn ask(&mut self, path: &str, streams: u32) {
         for n in 0..streams {
-            // It may be cut on the way.
+            // The connection may be closed meanwhile.
             drop(self.0.write_all(&Self::get(2 * n + 1, path)).await);
         }
     }
 
-    /// Writes PINGs until the server has enough, or for so long; how many.
+    /// Sends PINGs until the server closes the connection, or for so long; returns how many.
     async fn ping(&mut self, pause: Duration, time: Duration) -> usize {
         let mut ping = Self::frame(6, 0, 0, &[7; 8]);
-        // The answer to the server's own, whether it came or not; the payload is the library's.
+        // The answer to the server's own PING, whether it came or not; the payload is the library's.
         let own = [0x3b, 0x7c, 0xdb, 0x7a, 0x0b, 0x87, 0x16, 0xb4];
         ping.extend(Self::frame(6, 1, 0, &own));
         let end = Instant::now() + time;
@@ -361,7 +361,7 @@ impl Raw {
         count
     }
 
-    /// How long until the server answers on stream 1.
+    /// How long it takes until the server answers on stream 1.
     async fn health(at: SocketAddr) -> Duration {
         let begin = Instant::now();
         let mut raw = Self::connect(at, 65_535).await;
@@ -396,7 +396,7 @@ async fn answers_that_nobody_takes_are_bounded_in_bytes() {
         })
         .await;
     }
-    // Each stream made one part, if any.
+    // Each stream produced at most one part.
     assert!(MADE.load(Ordering::Relaxed) < BOUND);
 }
 
@@ -410,7 +410,7 @@ async fn parts_larger_than_the_room_that_is_left_are_counted() {
         let before = resident();
         let mut held = Vec::new();
         for _ in 0..3 {
-            // A byte each, so that every stream asks its body for the first frame.
+            // One byte each, so that every stream polls its body for the first frame.
             let mut raw = Raw::connect(at, 1).await;
             raw.ask("/large", 20).await;
             held.push(raw);
@@ -451,13 +451,13 @@ async fn who_asks_anew_and_takes_nothing_does_not_keep_a_place() {
             reader.0.write_all(&more).await.unwrap();
             tokio::time::sleep(Duration::from_secs(2)).await;
             for raw in &mut held {
-                // Each takes its last request back as soon as there is a newer one.
+                // Each round cancels its last request as soon as a newer one is sent.
                 let mut bytes = Raw::get(2 * round + 3, "/healthz");
                 bytes.extend(Raw::frame(3, 0, 2 * round + 1, &8_u32.to_be_bytes()));
                 drop(raw.0.write_all(&bytes).await);
             }
             Raw::health(at).await;
-            // The place of the health check is taken by one more of them.
+            // One more of them takes the place of the health check.
             let mut raw = Raw::connect(at, 0).await;
             raw.ask("/healthz", round + 2).await;
             held.push(raw);
@@ -489,7 +489,7 @@ async fn short_answers_that_nobody_takes_have_a_price_and_a_bound() {
                 let (_, answers, _) = door.book.held();
                 assert!(answers <= door.book.bounds.answers, "{answers}");
             }
-            // A short answer still finds room.
+            // A short response still finds room.
             Raw::health(at).await;
         }
     })
@@ -497,7 +497,7 @@ async fn short_answers_that_nobody_takes_have_a_price_and_a_bound() {
 }
 
 impl Raw {
-    /// Takes so many bytes more on a stream.
+    /// Allows so many more bytes on a stream.
     async fn allow(&mut self, id: u32, bytes: u32) -> io::Result<()> {
         let update = Self::frame(8, 0, id, &bytes.to_be_bytes());
         self.0.write_all(&update).await
@@ -654,7 +654,7 @@ async fn a_flood_of_frames_is_cut_and_the_port_answers_meanwhile() {
         };
         let floods = join_all((0..16).map(flood));
         let (counts, slowest) = tokio::join!(floods, slowest(async || Raw::health(at).await));
-        // What the kernel had taken when the connection was cut comes on top.
+        // The bytes that the kernel had accepted when the connection was closed come on top.
         assert!(counts.iter().all(|count| *count < 2_000_000), "{counts:?}");
         shown("PINGs", slowest, resident().saturating_sub(before));
     })
@@ -667,7 +667,7 @@ async fn frames_keep_nothing_alive() {
         let pause = Duration::from_secs(5);
         let long = Duration::from_secs(1000);
         for (path, streams, seconds) in [
-            // No request at all; one that was answered; answers that nobody takes.
+            // No request at all; one that was answered; responses that nobody reads.
             ("", 0, 30),
             ("/healthz", 1, 90),
             ("/whole", 2, 60),
@@ -700,7 +700,7 @@ async fn bodies_have_one_budget_a_share_each_and_a_deadline() {
     let begin = Instant::now();
     let refusal = |read: Result<received::Upload, Refusal>| read.unwrap_err();
     let jane = async {
-        // One after another: what the first holds the second cannot have.
+        // One after the other: what the first one holds is not available to the second.
         let first = uploads.read(slow(MEGABYTE), "jane", 3 * MEGABYTE);
         let second = uploads.read(slow(MEGABYTE), "jane", 3 * MEGABYTE);
         tokio::join!(first, second)
@@ -721,7 +721,8 @@ async fn bodies_have_one_budget_a_share_each_and_a_deadline() {
     assert_eq!(refusal(long.await), Refusal::TooLarge);
     let announced = uploads.read(full(vec![0; 101]), "jane", 100);
     assert_eq!(refusal(announced.await), Refusal::TooLarge);
-    // What is a little too large is read to its end, so that the answer meets a client that listens; but not for long.
+    // A slightly oversized body is read to its end, so that the client is listening when the response arrives; but not for
+    // long.
     let begin = Instant::now();
     let taken = std::sync::Arc::new(AtomicUsize::new(0));
     let counts = std::sync::Arc::clone(&taken);

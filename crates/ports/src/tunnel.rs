@@ -1,10 +1,10 @@
-//! Two connections that become one: bytes both ways until one ends, or both are silent for too long.
+//! Joins two connections: copies bytes in both directions until one ends, or until both are silent for too long.
 //!
-//! In:    two streams, the idle time
+//! In:    two streams, the idle timeout
 //! Out:   why it ended
 //! Calls: `server/upgrade` (client and runtime), `apiserver/verbs/proxy` (client and kubelet)
-//! Holds: one buffer each way; the end of one direction is the end of both; bytes that do not move are silence
-//! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle time
+//! Holds: one buffer per direction; the end of one direction ends both; bytes that are not accepted count as silence
+//! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle timeout
 
 use std::io;
 use std::pin::Pin;
@@ -15,25 +15,25 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Each way.
+/// The buffer of each direction.
 const COPY_BYTES: usize = 32 << 10;
-/// "Never", in a clock that does not overflow.
+/// "Never", as a duration that no clock overflows with.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Why a copy ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The client ended.
+    /// The client closed its side.
     Client,
-    /// The other side ended.
+    /// The other side closed.
     Server,
-    /// Nothing moved for too long.
+    /// No bytes moved for too long.
     Idle,
-    /// A connection broke.
+    /// A connection failed.
     Broken,
 }
 
-/// Copies until one side ends, or nothing moves for `idle`.
+/// Copies until one side ends, or until no bytes move for `idle`.
 pub async fn copy<C, R>(client: C, server: R, idle: Option<Duration>) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -62,10 +62,10 @@ where
         silence.as_mut().poll(cx).map(|()| End::Idle)
     })
     .await;
-    // The orderly end of TLS, so that a client can tell it from a cut.
+    // The regular end of TLS, so that a client can tell it from a broken connection.
     let goodbye = async { down.to.shutdown().await.and(up.to.shutdown().await) };
     if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("a stream's connection was not closed in order");
+        tracing::debug!("a tunnel's connection was not closed cleanly");
     }
     end
 }
@@ -75,7 +75,7 @@ struct Way<I, O> {
     from: I,
     to: O,
     buffer: Vec<u8>,
-    /// What of the buffer is still to be written.
+    /// The part of the buffer that is still to be written.
     left: std::ops::Range<usize>,
     flushed: bool,
     bytes: u64,

@@ -1,12 +1,12 @@
-//! One request, one answer: routes it, lets it in or refuses it, and fills the answer from the snapshots.
+//! Handles one request: routes it, authenticates and authorizes it, and renders the response from the node's snapshots.
 //!
-//! In:    request, the port it came to, the connection's other end
-//! Out:   a response; the metrics have counted it, and count it as running until its body or its tunnel ends
+//! In:    request, the port it arrived on, the peer of the connection
+//! Out:   a response; the request is counted in the metrics, and counts as running until its body or its tunnel ends
 //! Calls: `listener`, per request
-//! Holds: no path leads around `auth` on the main port except to 404, and no body is read before it; every wait on another task
-//!        ends after 2 s
-//! Upstream: pkg/kubelet/server/server.go, component-base configz, apiserver routes/flags.go (1.36);
-//!           differences: none in texts; endpoints that are not built say so with 501
+//! Holds: every request on the main port passes `auth`, except those answered with 404; no body is read before that; every wait
+//!        for another task ends after 2 s
+//! Upstream: pkg/kubelet/server/server.go, component-base configz, apiserver routes/flags.go (1.36); differences: none in
+//!           texts; endpoints that are not built answer 501
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes};
@@ -38,7 +38,7 @@ use crate::{DebugTopic, Disabled, Port, Question, RunningPod};
 
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// The only bodies read are numbers.
+/// The only bodies that are read are numbers.
 const BODY_BYTES: usize = 4096;
 
 /// Answers one request.
@@ -63,17 +63,17 @@ where
         server_type,
         long_running: long_running(bucket),
     };
-    // Upstream does not count what comes to the health port either.
+    // Upstream does not count requests on the health port either.
     let counted = (shared.port != Port::Healthz).then(|| shared.metrics.begin(&labels));
     let mut answer = admit(shared, peer, request, (&method, &path)).await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         peer.count_tunnel(counted);
         return answer;
     }
-    // A body that is made while it is sent belongs to the request.
+    // While a body is streamed, its request counts as running.
     let coming = answer.body().size_hint().exact().is_none();
     if coming && answer.extensions().get::<Patience>().is_none() {
-        // A log, whose reader may be a pager.
+        // The reader of a log may be a pager that stops for long.
         answer.extensions_mut().insert(Patience(PAGER));
     }
     answer.map(|body| {
@@ -82,7 +82,7 @@ where
     })
 }
 
-/// Routes a request, and lets it in or refuses it.
+/// Routes a request, authenticates and authorizes it.
 async fn admit<B>(
     shared: &Shared,
     peer: &Peer,
@@ -176,7 +176,7 @@ where
         Endpoint::ContainerLogs | Endpoint::Streams(_) | Endpoint::Run | Endpoint::Checkpoint => {
             match &shared.main {
                 Some(secured) => in_container((shared, secured), peer, endpoint, request).await,
-                // The table serves these on the main port only.
+                // In the table these are on the main port only.
                 None => not_built(),
             }
         }
@@ -191,7 +191,7 @@ fn not_built() -> Answer {
     )
 }
 
-/// What names a pod, and mostly a container, in its path.
+/// Endpoints with a pod in their path, and mostly a container.
 async fn in_container<B: Send>(
     (shared, secured): (&Shared, &Secured),
     peer: &Peer,
@@ -239,7 +239,7 @@ async fn in_container<B: Send>(
     }
 }
 
-/// What is rendered whole.
+/// Endpoints that are rendered in one piece.
 async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) -> Answer {
     const JSON: &str = "application/json";
     let (state, all) = (&shared.state, &shared.renderings);
@@ -263,7 +263,7 @@ async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) ->
             let machine = state.machine.clone();
             let render = move || {
                 let machine = machine.borrow().clone();
-                let unread = "the machine has not been read yet";
+                let unread = "the machine information has not been read yet";
                 let machine =
                     machine.ok_or_else(|| Failed::new(StatusCode::SERVICE_UNAVAILABLE, unread))?;
                 outcome(serde_json::to_vec(&*machine))
@@ -286,7 +286,7 @@ async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) ->
             let what = What::Debug(topic, query);
             (JSON, all.ask(what, question, render).await)
         }
-        // The caller hands on nothing else.
+        // The caller passes no other endpoint.
         _ => return not_built(),
     };
     match rendered {
@@ -299,7 +299,7 @@ fn outcome<E: std::fmt::Display>(content: Result<Vec<u8>, E>) -> Outcome {
     content.map(Bytes::from).map_err(Failed::internal)
 }
 
-/// Asks another task, which may be gone.
+/// Asks another task, which may have ended.
 fn ask<A: Send + 'static>(
     channel: &mpsc::Sender<Question<A>>,
     query: Option<String>,
@@ -312,7 +312,7 @@ fn ask<A: Send + 'static>(
     }
 }
 
-/// The list of pods: one that is short is sent whole, as Go does, a long one in parts as the client takes them.
+/// The pod list. A short list is sent whole, as Go does; a long one in parts, as the client reads them.
 async fn pods(shared: &Shared) -> Answer {
     let (list, turns) = (shared.pods.latest(), &shared.renderings.turns);
     let first = match list.part(0, turns).await {

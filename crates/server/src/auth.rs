@@ -1,16 +1,15 @@
-//! Who asks, and may they: client certificates, tokens, the anonymous user; then what the cluster says of them.
+//! Authentication (client certificates, tokens, the anonymous user) and authorization of requests on the main port.
 //!
-//! In:    the configuration, the connection's client certificate (already proven to be the client's), the request's head;
-//!        handles that ask the API server, or nothing where there is none
-//! Out:   [`User`], or the 401, 403 or 500 to answer with
+//! In:    the configuration, the client certificate of the connection (the client has proven that it holds the key), the head
+//!        of the request; handles for token and access reviews at the API server, or none
+//! Out:   [`User`], or the 401, 403, 429 or 500 to answer with
 //! Calls: `answer`, per request on the main port
-//! Holds: nothing here ever opens a port: a mode whose backend is absent refuses; tokens are kept as keyed digests only;
-//!        every question to the cluster ends after 30 s; few are under way, a quarter of them from one address, beyond them the
-//!        answer is 429; what cannot be a
-//!        token is refused without a question
+//! Holds: a mode without its backend refuses every request; tokens are kept as keyed digests only; every review ends after 30
+//!        s; few reviews run at a time, a quarter of them for one address, beyond them the answer is 429; text that cannot be a
+//!        token is refused without a review
 //! Upstream: pkg/kubelet/server/{server.go InstallAuthFilter,auth.go}, cmd/kubelet/app/auth.go, staging/src/k8s.io/apiserver
-//!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; a token that the API server finds
-//!           fault with is not asked for again for 10 s
+//!           pkg/authentication (1.36); differences: a certificate's UID extension is not read; a token that the API server
+//!           rejects with an error is not reviewed again for 10 s
 
 mod asking;
 mod memory;
@@ -36,58 +35,58 @@ use rustls::server::danger::ClientCertVerifier;
 use crate::endpoints::{subresources, verb};
 use asking::{Asking, Bounds, Holds};
 
-/// What the API server is waited for, its own tries included.
+/// The time limit of a review, with its retries.
 const REVIEW_DEADLINE: Duration = Duration::from_secs(30);
-/// Whose a token is.
+/// Limits of token reviews.
 const TOKENS: Bounds = Bounds {
     answers: (4096, 1024),
     slots: (16, 4),
 };
-/// What somebody may.
+/// Limits of access reviews.
 const DECISIONS: Bounds = Bounds {
     answers: (4096, 4096),
     slots: (32, 8),
 };
-/// How long a token that the API server found fault with is nobody's.
+/// How long a token that the API server rejected with an error stays rejected.
 const FAULT_HOLDS: Duration = Duration::from_secs(10);
-/// When to come back, for who was sent away because too much is being asked.
+/// `Retry-After` when too many reviews are running.
 const COME_BACK: Duration = Duration::from_secs(1);
-/// No token is longer.
+/// The longest token.
 const TOKEN_BYTES: usize = 16 << 10;
-/// Upstream keeps no answer whose question is longer.
+/// Upstream does not cache answers to longer questions.
 const QUESTION_BYTES: usize = 10_000;
-/// Browsers cannot set headers, so a token may come as one of the protocols.
+/// Browsers cannot set headers, so a token may be sent as a WebSocket protocol.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Whether a request without credentials has a user.
+/// How a request without credentials is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anonymous {
-    /// It is `system:anonymous` in group `system:unauthenticated`.
+    /// Its user is `system:anonymous` in group `system:unauthenticated`.
     Allowed,
-    /// It is 401.
+    /// It gets 401.
     Refused,
 }
 
-/// Why the API server did not say.
+/// Why a review gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReviewError {
-    /// It could not be asked, or cannot say.
+    /// The API server could not be reached, or failed.
     #[error("{0}")]
     Failed(String),
-    /// It finds fault with the token, which is nobody's therefore.
+    /// The API server rejected the token with an error.
     #[error("{0}")]
     Fault(String),
-    /// Too much is being asked just now.
-    #[error("too many questions to the API server are under way")]
+    /// Too many reviews are running.
+    #[error("too many reviews at the API server are in flight")]
     Busy,
-    /// It did not answer in time.
+    /// The API server did not answer in time.
     #[error("the API server did not answer within 30 s")]
     Late,
 }
 
 type Reviewed<T> = BoxFuture<'static, Result<T, ReviewError>>;
 
-/// Asks the API server whose a token is (TokenReview); nobody's is `None`.
+/// Reviews a token at the API server (TokenReview); `None` if it is not valid.
 #[derive(Clone)]
 pub struct TokenReview(pub Arc<dyn Fn(String) -> Reviewed<Option<User>> + Send + Sync>);
 
@@ -97,7 +96,7 @@ impl std::fmt::Debug for TokenReview {
     }
 }
 
-/// Asks the API server whether somebody may do something (SubjectAccessReview).
+/// Asks the API server whether a user may do something (SubjectAccessReview).
 #[derive(Clone)]
 pub struct AccessReview(pub Arc<dyn Fn(Access) -> Reviewed<bool> + Send + Sync>);
 
@@ -107,64 +106,64 @@ impl std::fmt::Debug for AccessReview {
     }
 }
 
-/// Who answers the questions of one kind.
+/// Who does the reviews of one kind.
 #[derive(Debug, Clone)]
 pub enum Reviewer<R> {
-    /// Nobody: the node stands alone, and the mode refuses everything.
+    /// Nobody: the node is standalone, and the mode refuses every request.
     Standalone,
     /// The API server.
     Cluster(R),
 }
 
-/// What a bearer token means.
+/// How bearer tokens are authenticated.
 #[derive(Debug, Clone)]
 pub enum TokenAuthentication {
-    /// Nothing, as in upstream with the webhook off.
+    /// They are ignored, as in upstream with the webhook off.
     Ignored,
-    /// What the API server says.
+    /// By a token review at the API server.
     Webhook {
-        /// How long it is believed, whatever it was.
+        /// How long an answer is cached, whether positive or negative.
         holds: Duration,
-        /// Who is asked.
+        /// Who does the reviews.
         reviewer: Reviewer<TokenReview>,
     },
 }
 
-/// What an authenticated user may do.
+/// How users are authorized.
 #[derive(Debug, Clone)]
 pub enum Authorization {
-    /// Everything.
+    /// Every authenticated user may do everything.
     AlwaysAllow,
-    /// What the API server says.
+    /// By an access review at the API server.
     Webhook {
-        /// How long a yes is believed.
+        /// How long an allowed answer is cached.
         yes_holds: Duration,
-        /// How long a no is believed.
+        /// How long a denied answer is cached.
         no_holds: Duration,
-        /// Who is asked.
+        /// Who does the reviews.
         reviewer: Reviewer<AccessReview>,
     },
 }
 
-/// A caller.
+/// An authenticated user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// The certificate's common name, or the token's user.
     pub name: String,
-    /// Empty unless the token's review told one.
+    /// Empty unless the token review returned one.
     pub uid: String,
-    /// The certificate's organizations or the token's groups, and `system:authenticated`.
+    /// The certificate's organizations or the token's groups, with `system:authenticated`.
     pub groups: Vec<String>,
-    /// What else is known, by key.
+    /// Extra attributes by key.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// What a user wants to do: the attributes of one SubjectAccessReview.
+/// The attributes of one SubjectAccessReview.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// Who.
+    /// The user.
     pub user: User,
-    /// `get` and so on; empty for a method without one, which no rule grants.
+    /// `get` and so on; empty for a method without a verb, which no rule allows.
     pub verb: &'static str,
     /// Empty: the core group.
     pub group: &'static str,
@@ -174,11 +173,11 @@ pub struct Access {
     pub resource: &'static str,
     /// `proxy`, `metrics` and so on.
     pub subresource: &'static str,
-    /// This node's name.
+    /// The name of this node.
     pub name: String,
 }
 
-/// What a request needs: any one of these, asked in order.
+/// The attributes for a request. Any one of them suffices; they are reviewed in this order.
 pub fn attributes(user: &User, node: &str, method: &str, path: &str) -> Vec<Access> {
     let one = |subresource: &&'static str| Access {
         user: user.clone(),
@@ -195,15 +194,15 @@ pub fn attributes(user: &User, node: &str, method: &str, path: &str) -> Vec<Acce
 /// What a connection's certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Certificate {
-    /// None was sent, or it names nobody.
+    /// None was sent, or it names no user.
     Absent,
-    /// One that the configured authorities did not sign, or that is out of date.
+    /// Not signed by a configured CA, or not valid at this time.
     Invalid,
     /// A verified one.
     Of(User),
 }
 
-/// An answer that ends a request.
+/// A response that ends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -230,7 +229,7 @@ impl Refusal {
     }
 }
 
-/// Verifies a client's chain and reads its user.
+/// Verifies a client's certificate chain and reads its user.
 pub(crate) fn read_certificate(
     chain: &[CertificateDer<'_>],
     authorities: Option<&Arc<dyn ClientCertVerifier>>,
@@ -269,7 +268,7 @@ pub(crate) fn read_certificate(
     })
 }
 
-/// Both questions, and what was answered lately.
+/// Both kinds of reviews with their caches.
 pub(crate) struct Auth {
     node: String,
     anonymous: Anonymous,
@@ -296,7 +295,7 @@ impl Auth {
         }
     }
 
-    /// The user, or 401. A bad credential is never overlooked in favour of the anonymous user.
+    /// The user, or 401. An invalid credential is never treated as anonymous.
     pub(crate) async fn authenticate(
         &self,
         certificate: &Certificate,
@@ -327,7 +326,7 @@ impl Auth {
         }
     }
 
-    /// Whose a token is.
+    /// The user of a token.
     async fn user_of(&self, token: &str, source: IpAddr) -> Result<Option<User>, Refusal> {
         let TokenAuthentication::Webhook {
             holds,
@@ -364,7 +363,7 @@ impl Auth {
         }
     }
 
-    /// 403 when the user may not, 500 when nobody can say.
+    /// 403 if the user may not, 500 if that cannot be found out.
     pub(crate) async fn authorize(
         &self,
         (user, source): (&User, IpAddr),
@@ -441,12 +440,12 @@ impl Auth {
     }
 }
 
-/// What is known of a token.
+/// The result of a token review.
 #[derive(Clone)]
 enum Whose {
     User(Box<User>),
     Nobody,
-    /// Nobody's, for a reason that may pass.
+    /// Rejected with an error that may be temporary.
     Faulty,
 }
 
@@ -469,11 +468,11 @@ fn asked_whose(review: Reviewed<Option<User>>) -> BoxFuture<'static, Result<Whos
     })
 }
 
-/// What a request shows of a token.
+/// The token of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Presented {
     Nothing,
-    /// Something that no token is: it is refused, and nobody is asked.
+    /// Text that cannot be a token: refused without a review.
     Junk,
     Token(String),
 }
@@ -490,22 +489,22 @@ fn presented(headers: &HeaderMap) -> Presented {
     }
 }
 
-/// The token of an `Authorization` header, whatever bytes it is of.
+/// The token of an `Authorization` header, as bytes.
 fn bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
     let header = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let blank = header.iter().position(|byte| *byte == b' ')?;
     let (scheme, token) = header.split_at(blank);
-    // What follows a second blank is not the token's.
+    // Text after a second blank does not belong to the token.
     let token = token.trim_ascii().split(|byte| *byte == b' ').next()?;
     (scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty()).then(|| token.to_vec())
 }
 
-/// Whether a WebSocket protocol is a token, which goes no further.
+/// Whether a WebSocket protocol carries a token. It is not passed on.
 pub(crate) fn is_token_protocol(protocol: &str) -> bool {
     protocol.starts_with(TOKEN_PROTOCOL)
 }
 
-/// The token among a WebSocket's protocols; there must be another one, or the handshake would have none.
+/// The token among the WebSocket protocols. There must be another protocol, otherwise the handshake would have none.
 fn protocol_token(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let protocols = values
@@ -524,7 +523,7 @@ fn protocol_token(headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// Base 64 for URLs, without padding, as Go reads it: what is left over of the last character does not matter.
+/// URL-safe base64 without padding, as Go decodes it: unused bits of the last character are ignored.
 fn base64url(text: &str) -> Option<Vec<u8>> {
     const CONFIG: GeneralPurposeConfig = NO_PAD.with_decode_allow_trailing_bits(true);
     GeneralPurpose::new(&URL_SAFE, CONFIG).decode(text).ok()

@@ -1,9 +1,9 @@
-//! What an answer consists of: bytes that are there, or bytes that come.
+//! The body of a response: complete bytes, or a stream.
 //!
-//! In:    bytes, or a log being read
-//! Out:   the one body type of all answers
+//! In:    bytes, or a log that is being read
+//! Out:   the body type of all responses
 //! Calls: `answer`, `container_logs`, `system_logs`, `listener`
-//! Holds: a body that comes is made chunk by chunk when the client takes them; dropping it ends what makes it
+//! Holds: a stream is produced chunk by chunk as the client reads; dropping it ends its production
 //! Upstream: none
 
 use std::pin::Pin;
@@ -15,26 +15,26 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::Response;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-/// A complete answer, or one whose body is made while it is sent.
+/// A response, complete or with a streamed body.
 pub(crate) type Answer = Response<Content>;
-/// The body of every answer.
+/// The body of every response.
 pub(crate) type Content = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Bytes that are there.
+/// Complete bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Content {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
-/// Bytes that come.
+/// A stream of bytes.
 pub(crate) fn coming(
     chunks: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 ) -> Content {
     StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
 }
 
-/// A body that holds something until it was sent or dropped.
+/// A body that holds a value until it was sent or dropped.
 pub(crate) struct Held<G> {
     pub(crate) body: Content,
     pub(crate) held: Option<G>,

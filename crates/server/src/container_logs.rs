@@ -1,10 +1,10 @@
 //! `/containerLogs/{namespace}/{pod}/{container}`.
 //!
 //! In:    names from the path, options from the query
-//! Out:   the log as a body that is read while it is sent, or upstream's refusal
+//! Out:   the log as a body that is read while it is sent, or upstream's error
 //! Calls: `answer`
-//! Holds: what fails before the log is begun has its status; what fails after it ends a 200, as upstream's answers do; the path
-//!        that the runtime tells is used below the node's directory of pod logs only, and there below this pod's
+//! Holds: an error before the log starts has its own status; a later one ends a response with status 200, as upstream's; the
+//!        log path that the runtime reports is used only if it is below this pod's log directory
 //! Upstream: pkg/kubelet/server/server.go getContainerLogs, pkg/kubelet/kubelet_pods.go GetKubeletContainerLogs,
 //!           pkg/kubelet/kuberuntime GetContainerLogs (1.36)
 
@@ -23,7 +23,7 @@ use crate::replies::plain;
 use crate::targets::{PodPath, bare_id, find_container, find_pod, log_container};
 use crate::{LogStreams, ServerState};
 
-/// Answers one request.
+/// Handles one request.
 pub(crate) async fn container_logs(
     state: &ServerState,
     names: PodPath<'_>,
@@ -61,7 +61,7 @@ async fn begin(
     }
     let id = log_container(names.pod, &pod.status, names.container, options.previous)
         .map_err(|text| (StatusCode::BAD_REQUEST, text))?;
-    // From here on a failure is the end of an answer that has begun.
+    // From here on an error ends a response that has begun.
     let metadata = &pod.object.metadata;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     let (namespace, name, uid) = (
@@ -112,7 +112,7 @@ async fn open(
     .await
 }
 
-/// The runtime's path, if it is this pod's.
+/// The runtime's path, if it belongs to this pod.
 fn locate(logs: &Path, path: &Path, pod: &str) -> Result<LogLocation, String> {
     let relative = path.strip_prefix(logs).ok().filter(|relative| {
         let mut parts = relative.components();

@@ -1,15 +1,15 @@
-//! The one table of endpoints: which path is served on which port, by which methods, and what permission it needs.
+//! The table of endpoints: which path is served on which port, by which methods, and which permission it needs.
 //!
 //! In:    port, method, path
-//! Out:   [`Route`], the subresources to ask for, the metric labels
-//! Calls: `lib` for each request, before anything else is looked at
-//! Holds: a path that is not in the table is 404 for everybody; whatever is in it on the main port is behind authentication
+//! Out:   [`Route`], the subresources to authorize, the metric labels
+//! Calls: `lib` for each request, before anything else
+//! Holds: a path that is not in the table is 404 for everybody; every path in the table needs authentication on the main port
 //! Upstream: pkg/kubelet/server/{server.go,auth.go} (1.36); differences: `/spec/` is served (upstream dropped it),
 //!           `/debug/{tasks,sources,timeline}` are new, endpoints that are not built yet answer 501
 
 use crate::{DebugTopic, Disabled, Port};
 
-/// Which of the three kinds of streams.
+/// The three kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Streams {
     Exec,
@@ -17,24 +17,24 @@ pub(crate) enum Streams {
     PortForward,
 }
 
-/// What answers a request.
+/// The endpoint of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// All checks, or the named one.
     Health(Option<&'static str>),
     /// `v1.PodList` of all known pods.
     Pods,
-    /// `v1.PodList` of what the runtime runs.
+    /// `v1.PodList` of the running pods, as the runtime reports them.
     RunningPods,
-    /// The machine.
+    /// The machine information.
     Spec,
-    /// The registry.
+    /// The metrics registry.
     Metrics,
-    /// The results of health checks alone.
+    /// Metrics of health checks only.
     HealthMetrics,
-    /// The configuration in force.
+    /// The effective configuration.
     Configz,
-    /// What a component tells on demand.
+    /// The state of a component, for debugging.
     Debug(DebugTopic),
     /// The log verbosity.
     Verbosity,
@@ -48,31 +48,31 @@ pub(crate) enum Endpoint {
     Checkpoint,
     /// The node's `/var/log`.
     SystemLogs,
-    /// What there is of pprof.
+    /// pprof, as far as it exists here.
     Profiles,
-    /// Known to upstream, not built here yet.
+    /// Exists upstream, not built here yet.
     NotBuilt,
 }
 
-/// Where a request goes.
+/// The route of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To an endpoint.
     Serve(Endpoint),
-    /// To a 405 with this text.
+    /// 405 with this text.
     Disabled(&'static str),
-    /// A path below a known one: 404 in the words of the framework upstream uses.
+    /// A path below a known one: 404 in the words of upstream's framework.
     NotFoundBelow,
-    /// A known path with another method: 405, with the allowed one.
+    /// A known path with another method: 405 with the allowed method.
     WrongMethod(&'static str),
-    /// To a 404, without authentication.
+    /// 404 without authentication.
     Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Any,
-    /// As the header `Allow` lists them.
+    /// The value of the `Allow` header.
     Only(&'static str),
 }
 
@@ -81,21 +81,21 @@ struct Row {
     endpoint: Endpoint,
     method: Method,
     port: Served,
-    /// Everything below the path belongs to the same endpoint.
+    /// Whether every path below belongs to the same endpoint.
     subtree: bool,
-    /// How many segments the rest of such a path has; empty is any number.
+    /// The allowed numbers of segments after the path; empty means any number.
     segments: &'static [usize],
-    /// The switch that turns it off, besides that of all debug endpoints.
+    /// The setting that disables it, besides the one for all debug endpoints.
     switch: Option<Disabled>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Served {
-    /// Read-only and main.
+    /// Served on the read-only and the main port.
     Both,
-    /// Main; on the read-only port, or with debug handlers off, it does not exist.
+    /// Served on the main port. It does not exist on the read-only port, or if debug handlers are disabled.
     Main,
-    /// Main; on the read-only port, or with debug handlers off, it is 405.
+    /// Served on the main port. 405 on the read-only port, or if debug handlers are disabled.
     MainOrDisabled,
 }
 
@@ -272,9 +272,9 @@ static TABLE: [Row; 29] = [
 
 const DEBUG_DISABLED: &str = "Debug endpoints are disabled.";
 
-/// Where a request of this method and path goes on this port.
+/// The route of a method and path on a port.
 ///
-/// `disabled` holds what the configuration turned off on the main port.
+/// `disabled` lists what the configuration disables on the main port.
 pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str) -> Route {
     if port == Port::Healthz {
         return match path {
@@ -297,7 +297,7 @@ pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str)
         .find(exact)
         .or_else(|| TABLE.iter().find(|row| row.subtree && below(row)));
     let Some(row) = found else {
-        // Upstream's framework owns everything below a path that it serves by method.
+        // In upstream's framework a path that is served by method owns all paths below it.
         let owned = TABLE
             .iter()
             .any(|row| row.method != Method::Any && row.port == Served::Both && below(&row));
@@ -319,7 +319,7 @@ pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str)
         }
         (_, Some(Disabled::SystemLogs)) => return Route::Disabled("logs endpoint is disabled."),
         (_, Some(Disabled::Flags)) => return Route::Disabled("flags endpoint is disabled."),
-        // Upstream does not even know the path then.
+        // Upstream does not register the path then.
         (_, Some(Disabled::Checkpoints)) => return Route::Unknown,
         _ => {}
     }
@@ -334,7 +334,7 @@ pub(crate) fn route(port: Port, disabled: &[Disabled], method: &str, path: &str)
     }
 }
 
-/// What follows the endpoint's own path, cut at slashes; a last empty segment is none.
+/// The segments after the endpoint's own path, without an empty last one.
 pub(crate) fn segments<'a>(of: &str, path: &'a str) -> impl Iterator<Item = &'a str> {
     let rest = path.strip_prefix(of).unwrap_or_default();
     let rest = rest.strip_prefix('/').unwrap_or(rest);
@@ -342,7 +342,7 @@ pub(crate) fn segments<'a>(of: &str, path: &'a str) -> impl Iterator<Item = &'a 
     rest.split('/').filter(move |_| !rest.is_empty())
 }
 
-/// Permissions by path, first match wins: the narrow subresource if there is one, and the wide one.
+/// Permissions by path, first match wins: the fine-grained subresource if there is one, and the general one.
 const PERMISSIONS: [(&str, &[&str]); 10] = [
     ("/pods", &["pods", "proxy"]),
     ("/healthz", &["healthz", "proxy"]),
@@ -356,7 +356,7 @@ const PERMISSIONS: [(&str, &[&str]); 10] = [
     ("/flagz", &["configz"]),
 ];
 
-/// The subresources of `nodes` that are asked for, in order; any one of them suffices.
+/// The subresources of `nodes` to authorize, in order; any one of them suffices.
 pub fn subresources(path: &str) -> &'static [&'static str] {
     PERMISSIONS
         .iter()
@@ -364,7 +364,7 @@ pub fn subresources(path: &str) -> &'static [&'static str] {
         .map_or(&["proxy"], |(_, subresources)| subresources)
 }
 
-/// The permission's verb; other methods have the empty verb, which no rule grants.
+/// The verb to authorize; other methods have an empty verb, which no rule allows.
 pub fn verb(method: &str) -> &'static str {
     match method {
         "POST" => "create",
@@ -382,7 +382,7 @@ fn is_subpath(path: &str, of: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The metric label of a path: its first segment (two for metrics) when the port serves it, else `other`.
+/// The metric label of a path: its first segment (two for metrics) if the port serves it, else `other`.
 pub(crate) fn path_bucket(port: Port, path: &str) -> &'static str {
     const BOTH: [&str; 8] = [
         "healthz",

@@ -1,9 +1,9 @@
-//! The readers of what clients and containers send, one function each, for the fuzz targets.
+//! The readers of input from clients and containers, one function each, for the fuzz targets.
 //!
 //! In:    any bytes
-//! Out:   nothing; a panic where a promise does not hold
+//! Out:   nothing; a panic if a promise does not hold
 //! Calls: crate fuzz, no product code
-//! Holds: the functions are those that requests go through
+//! Holds: requests go through the same functions
 //! Upstream: none
 
 use hyper::Uri;
@@ -15,7 +15,7 @@ use crate::log_options::{LogOptions, LogStreams};
 use crate::query::Query;
 use crate::upgrade;
 
-/// A line of options, then a log. However it is cut, the same is shown.
+/// A line of options, then a log. The output does not depend on how the log is cut into pieces.
 pub fn log_lines(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (options, log) = bytes.split_at(end.unwrap_or(bytes.len()));

@@ -1,9 +1,9 @@
-//! `/healthz` and what is below it.
+//! `/healthz` and the checks below it.
 //!
-//! In:    the loops' last turns, the check's name or the query
+//! In:    the times at which the loops last ran, the check's name or the query
 //! Out:   ok, or which check failed
 //! Calls: `answer`
-//! Holds: the port of health alone knows no check but ping
+//! Holds: the health port has no check but ping
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/healthz (1.36)
 
 use hyper::StatusCode;

@@ -1,13 +1,15 @@
-//! The node's HTTP: health on 10248, the read-only port 10255, and the main port 10250 behind TLS and authentication.
+//! The kubelet's HTTP servers: health on 10248, the read-only port 10255, and the main port 10250 with TLS and authentication.
 //!
-//! In:    [`ServerConfig`], and [`ServerState`]: snapshots and request channels, nothing that the server could change
-//!        except the log verbosity; the runtime, for what runs in containers
+//! In:    [`ServerConfig`], and [`ServerState`]: snapshots and request channels; the server can change only the log verbosity;
+//!        the runtime, for exec, logs and the like
 //! Out:   [`bind`] gives one [`Listener`] per port; each is run as its own task by [`Listener::serve`]
-//! Calls: wiring binds early, so that a taken port or a bad certificate stops the start; the supervisor runs the listeners
-//! Holds: bounded everything: connections, headers (1 MiB; 128 KiB over HTTP/2), bodies, idle time (90 s), slow heads (30 s),
-//!        answers of other tasks (2 s), bytes that wait for slow clients (`ports`); logs and streams are copied block by block as the client takes them; nothing runs while nobody asks: pods are rendered when somebody asks (`renderings`: on threads, in turn), and
-//!        what components tell at `/debug/…` comes over a request channel (a watch would make them render at every change)
-//! Upstream: pkg/kubelet/server/server.go, cmd/kubelet/app/server.go (1.36); differences: endpoints.rs, auth.rs, tls.rs say theirs
+//! Calls: wiring binds early, so that a taken port or an invalid certificate stops the start; the supervisor runs the listeners
+//! Holds: everything is limited: connections, headers (1 MiB; 128 KiB over HTTP/2), bodies, idle time (90 s), slow heads (30
+//!        s), answers of other tasks (2 s), bytes that wait for slow clients (`ports`); logs and streams are copied block by
+//!        block as the client reads; without requests nothing runs: pods are rendered on request (`renderings`: on threads, in
+//!        turn), and components report `/debug/…` over a request channel (a watch channel would make them render at every
+//!        change)
+//! Upstream: pkg/kubelet/server/server.go, cmd/kubelet/app/server.go (1.36); differences: see endpoints.rs, auth.rs, tls.rs
 
 mod answer;
 mod auth;
@@ -60,24 +62,24 @@ pub use metrics::{BuildVersion, register_build, register_process};
 pub use pods::RunningPod;
 pub use tls::{Negotiation, ServingPair, TlsError};
 
-/// Why the server does not serve.
+/// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A port is taken or not allowed.
+    /// The address could not be bound.
     #[error("listen on {address} ({port})")]
     Bind {
-        /// Which of the three.
+        /// Which of the three ports.
         port: Port,
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// The main port has no usable certificate.
     #[error("TLS of the main port")]
     Tls(#[from] TlsError),
-    /// A metric's name is taken.
+    /// A metric's name is already registered.
     #[error("register the server's metrics")]
     Metrics(#[from] prometheus::Error),
 }
@@ -103,7 +105,7 @@ impl std::fmt::Display for Port {
     }
 }
 
-/// What the configuration turns off on the main port.
+/// What the configuration disables on the main port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disabled {
     /// `enableDebuggingHandlers: false`.
@@ -120,75 +122,75 @@ pub enum Disabled {
     Checkpoints,
 }
 
-/// The main port.
+/// The configuration of the main port.
 #[derive(Debug, Clone)]
 pub struct MainConfig {
-    /// Where it listens.
+    /// The address.
     pub address: SocketAddr,
-    /// Its certificate and key.
+    /// The serving certificate and its key.
     pub pair: ServingPair,
-    /// What clients may negotiate.
+    /// TLS versions and cipher suites.
     pub negotiation: Negotiation,
-    /// Who signs client certificates.
+    /// The CA of client certificates.
     pub client_ca: Option<PathBuf>,
-    /// Whether everybody has a user.
+    /// How requests without credentials are treated.
     pub anonymous: Anonymous,
-    /// What a bearer token means.
+    /// How bearer tokens are authenticated.
     pub tokens: TokenAuthentication,
-    /// What a user may do.
+    /// How users are authorized.
     pub authorization: Authorization,
-    /// What is off.
+    /// What is disabled.
     pub disabled: Vec<Disabled>,
-    /// Whether a log's streams can be had apart.
+    /// Whether stdout and stderr of a log can be requested separately.
     pub log_streams: LogStreams,
-    /// An exec, attach or port-forward that is silent for this long ends; `None` is never.
+    /// The idle timeout of exec, attach and port-forward; `None` means no timeout.
     pub streaming_idle: Option<Duration>,
 }
 
-/// The parts of the node that requests reach into.
+/// The parts of the node that requests access.
 #[derive(Debug, Clone)]
 pub struct NodeAccess {
-    /// Logs, exec and so on are asked of it.
+    /// The runtime, for logs, exec and so on.
     pub runtime: kubelet_cri::Client,
-    /// Reads of logs go through it.
+    /// The threads on which logs are read.
     pub blocking: Blocking,
     /// `podLogsDir`.
     pub pod_logs: PathBuf,
     /// `/var/log`.
     pub system_logs: PathBuf,
-    /// Where checkpoints are written.
+    /// The directory of checkpoints.
     pub checkpoints: PathBuf,
 }
 
-/// Which ports, and how.
+/// The configuration of all ports.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Goes into the certificate that is made when none is there.
+    /// The name in the self-signed certificate that is created if there is no certificate.
     pub node_name: String,
-    /// `None` when the port is 0.
+    /// `None` if the port is 0.
     pub healthz: Option<SocketAddr>,
-    /// `None` when the port is 0.
+    /// `None` if the port is 0.
     pub read_only: Option<SocketAddr>,
-    /// `None` when `enableServer` is false.
+    /// `None` if `enableServer` is false.
     pub main: Option<MainConfig>,
     /// Reads the wall clock.
     pub now: fn() -> jiff::Timestamp,
 }
 
-/// A loop that must keep turning, checked at `/healthz`.
+/// A loop that must keep running, checked at `/healthz`.
 #[derive(Debug, Clone)]
 pub struct LoopHealth {
     /// The check's name: `syncloop`.
     pub name: &'static str,
-    /// When the loop last began a turn; `None` before the first, which is healthy.
+    /// When the loop's last round began; `None` before the first round, which counts as healthy.
     pub last_turn: watch::Receiver<Option<Instant>>,
-    /// Older than this is a failure.
+    /// The check fails if that is longer ago.
     pub max_age: Duration,
-    /// What a failure says.
+    /// The text of a failure.
     pub failure: &'static str,
 }
 
-/// What a component can be asked for.
+/// The topics of `/debug/…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DebugTopic {
     /// `/debug/tasks`.
@@ -199,29 +201,29 @@ pub enum DebugTopic {
     Timeline,
 }
 
-/// A question to a component. Dropping `reply` is an answer too: 503.
+/// A question to a component. A dropped `reply` becomes 503.
 #[derive(Debug)]
 pub struct Question<A> {
     /// The request's query string, not decoded.
     pub query: Option<String>,
-    /// Where the answer goes; it must come within 2 s.
+    /// The channel for the answer, which must come within 2 s.
     pub reply: oneshot::Sender<A>,
 }
 
-/// Where the server gets what it shows. Cheap to clone.
+/// The sources of everything that the server shows. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ServerState {
-    /// All known pods with their present status.
+    /// All known pods with their current status.
     pub pods: watch::Receiver<ReportedPods>,
-    /// Answers with what the runtime runs.
+    /// Returns the pods that the runtime runs.
     pub running_pods: mpsc::Sender<Question<Vec<RunningPod>>>,
-    /// The machine; `None` until it was read.
+    /// The machine information; `None` until it was read.
     pub machine: watch::Receiver<Option<Arc<Machine>>>,
-    /// The whole answer of `/configz`.
+    /// The body of `/configz`.
     pub configz: Arc<serde_json::Value>,
-    /// Everything that `/metrics` shows.
+    /// The metrics of `/metrics`.
     pub registry: Registry,
-    /// Checked at `/healthz` besides ping and log.
+    /// Checks of `/healthz` besides ping and log.
     pub health: Vec<LoopHealth>,
     /// Answers `/debug/tasks`.
     pub tasks: mpsc::Sender<Question<serde_json::Value>>,
@@ -229,7 +231,7 @@ pub struct ServerState {
     pub sources: mpsc::Sender<Question<serde_json::Value>>,
     /// Answers `/debug/timeline`.
     pub timeline: mpsc::Sender<Question<serde_json::Value>>,
-    /// What exec, logs and the like reach.
+    /// What exec, logs and the like access.
     pub node: NodeAccess,
     /// Set by `PUT /debug/flags/v`.
     pub verbosity: watch::Sender<u32>,

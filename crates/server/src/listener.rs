@@ -1,11 +1,11 @@
-//! Sockets and connections: binds the ports, serves them within their bounds, drains at the end.
+//! Sockets and connections: binds the ports, serves connections within limits, drains at the end.
 //!
 //! In:    [`ServerConfig`], [`ServerState`]; then connections
-//! Out:   bound [`Listeners`]; per request a call of `answer`
+//! Out:   bound [`Listeners`]; one call of `answer` per request
 //! Calls: wiring ([`bind`]); the supervisor, one task per listener ([`Listener::serve`])
-//! Holds: connections are tasks of their listener, so its owner's cancellation ends them all; what a connection may hold, and when
-//!        it ends, is `ports`' business
-//! Upstream: pkg/kubelet/server/server.go ListenAndServe…, cmd/kubelet/app/server.go (1.36); differences: bounded numbers of
+//! Holds: connections are tasks of their listener, so cancelling its task ends them all; `ports` limits what a connection may
+//!        use and when it ends
+//! Upstream: pkg/kubelet/server/server.go ListenAndServe…, cmd/kubelet/app/server.go (1.36); differences: limits on
 //!           connections; 30 s for a request's head (upstream: 4 h)
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
 
-/// The bound ports; those that the configuration turns off are `None`.
+/// The bound ports; a disabled port is `None`.
 #[derive(Debug)]
 pub struct Listeners {
     /// 10248.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// Binds all configured ports, making the serving certificate if there is none. Serves nothing yet.
+/// Binds all configured ports; creates a serving certificate if there is none. Serves nothing yet.
 ///
 /// # Errors
 /// [`ServeError`], naming the port, or the file.
@@ -117,23 +117,23 @@ pub async fn bind(config: ServerConfig, state: ServerState) -> Result<Listeners,
 }
 
 impl Listener {
-    /// Which of the three this is.
+    /// Which of the three ports this is.
     pub fn port(&self) -> Port {
         self.shared.port
     }
 
-    /// Where it listens; with port 0 asked for, the port that it got.
+    /// The bound address; if port 0 was requested, with the assigned port.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The system's error.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets running requests finish for 2 s. Cancel: closes the port and all connections.
+    /// Serves until `shutdown`, then gives running requests 2 s to finish. Cancel: closes the port and all connections.
     ///
     /// # Errors
-    /// None at present: a failing accept is logged and tried again.
+    /// None at present: a failed accept is logged and retried.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let Self {
             socket,
@@ -156,7 +156,7 @@ impl Listener {
     }
 }
 
-/// One connection, from its accept to its end; the port's clock runs beside it.
+/// One connection, from its accept to its end, beside the timers of `ports`.
 async fn talk(
     stream: TcpStream,
     connection: Arc<Connection>,
@@ -177,7 +177,7 @@ async fn talk(
     converse((accepted.stream, protocol), connection, (shared, peer)).await;
 }
 
-/// Serves one connection, and the tunnel that it may become.
+/// Serves one connection, and its tunnel after an upgrade.
 async fn converse<S>(
     (stream, protocol): (S, Protocol),
     connection: Arc<Connection>,

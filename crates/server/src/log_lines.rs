@@ -1,28 +1,28 @@
-//! From the runtime's log format to what a client reads: one pass over bytes, however they are cut, without holding a line.
+//! Converts the runtime's log format to a client's output: one pass over the bytes, without holding a whole line.
 //!
 //! In:    bytes of a log in order, the options
-//! Out:   the bytes of the answer
+//! Out:   the bytes of the response
 //! Calls: `log_stream`
-//! Holds: memory is one line's head (time, stream, tags: 256 bytes), whatever the line's length; the result does not depend on
-//!        where the input was cut
+//! Holds: memory is the head of one line (time, stream, tags: 256 bytes), however long the line is; the output does not depend
+//!        on how the input is cut into pieces
 //! Upstream: staging/src/k8s.io/cri-client/pkg/logs/logs.go (parseCRILog, logWriter) (1.36); differences: no Docker JSON; an
-//!           unfinished line of a followed log is shown as it comes
+//!           unfinished line of a followed log is shown as it arrives
 
 use jiff::Timestamp;
 
 use crate::log_options::{LogOptions, Wanted};
 
-/// Time, stream and tags of a line fit in this; a longer head is no log line.
+/// The longest head (time, stream, tags) of a log line. A line with a longer one is not a log line.
 const HEAD_BYTES: usize = 256;
 
-/// Whether there can be more to show.
+/// Whether there may be more to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     More,
     Done,
 }
 
-/// Where in a line the input is.
+/// The position within a line.
 #[derive(Debug)]
 enum At {
     Head(Vec<u8>),
@@ -30,15 +30,15 @@ enum At {
         shown: bool,
         partial: bool,
     },
-    /// In a line that is none.
+    /// In a line that is not shown.
     Skipped,
 }
 
-/// What a line's head says.
+/// The parsed head of a line.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
     time: Timestamp,
-    /// With nine digits.
+    /// The time, with nine digits of a second.
     stamp: String,
     stdout: bool,
     partial: bool,
@@ -50,14 +50,14 @@ pub(crate) struct Lines {
     timestamps: bool,
     since: Option<Timestamp>,
     streams: Wanted,
-    /// Bytes that may still be shown.
+    /// The bytes that may still be shown.
     bytes: u64,
-    /// Lines of the log that may still be read.
+    /// The lines of the log that may still be read.
     lines: Option<u64>,
     at: At,
-    /// The next line begins a line of the container's output.
+    /// The next log line starts a new line of the container's output.
     fresh: bool,
-    /// A line was understood.
+    /// A line could be parsed.
     understood: bool,
 }
 
@@ -75,15 +75,15 @@ impl Lines {
         }
     }
 
-    /// Nothing more will be shown, whatever comes.
+    /// Whether nothing more will be shown.
     pub(crate) fn is_done(&self) -> bool {
         self.bytes == 0 || self.lines == Some(0)
     }
 
-    /// Takes the next bytes, and appends what is to be shown.
+    /// Reads the next bytes, and appends the output.
     ///
     /// # Errors
-    /// The first line is no log line: upstream's text.
+    /// The first line is not a log line: upstream's text.
     pub(crate) fn feed(&mut self, mut input: &[u8], out: &mut Vec<u8>) -> Result<Progress, String> {
         while !input.is_empty() && !self.is_done() {
             let (line, ends) = match input.iter().position(|byte| *byte == b'\n') {
@@ -100,7 +100,7 @@ impl Lines {
         })
     }
 
-    /// The log ends here, perhaps in the middle of a line.
+    /// The log ends here, possibly in the middle of a line.
     ///
     /// # Errors
     /// As [`Self::feed`].
@@ -114,7 +114,7 @@ impl Lines {
         }
     }
 
-    /// Takes a part of one line (without its newline, which comes if `ends`); how many bytes it used.
+    /// Reads a part of one line, without its newline, which follows if `ends`. Returns how many bytes were used.
     fn part(&mut self, line: &[u8], ends: bool, out: &mut Vec<u8>) -> Result<usize, String> {
         match &mut self.at {
             At::Head(head) => {
@@ -165,7 +165,7 @@ impl Lines {
         Ok(line.len() + usize::from(ends))
     }
 
-    /// A line's head is complete.
+    /// The head of a line is complete.
     fn begin(&mut self, head: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         let Some(found) = Head::parse(head) else {
             self.at = At::Skipped;
@@ -182,7 +182,7 @@ impl Lines {
             self.show(found.stamp.as_bytes(), out);
             self.show(b" ", out);
         }
-        // A line without content is whole, as upstream sees it.
+        // A line without content counts as complete, as upstream.
         self.fresh = true;
         self.at = At::Content {
             shown,
@@ -198,7 +198,7 @@ impl Lines {
                 "failed to get parse function: unsupported log format: {text:?}"
             ));
         }
-        tracing::debug!(line = %text, "a log line is not understood");
+        tracing::debug!(line = %text, "a log line cannot be parsed");
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Lines {
 }
 
 impl Head {
-    /// `<time> <stream> <tags> `: the three blanks included.
+    /// Parses `<time> <stream> <tags> `, with the three blanks.
     fn parse(head: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(head).ok()?;
         let mut words = text.split(' ');
@@ -232,7 +232,7 @@ impl Head {
     }
 }
 
-/// A time as the runtime wrote it, with exactly nine digits of a second, and `Z` for no distance to UTC.
+/// The runtime's timestamp with exactly nine digits of a second, and `Z` for UTC.
 fn nine_digits(time: &str) -> Option<String> {
     let (date, rest) = time.split_at_checked("2006-01-02T15:04:05".len())?;
     let zone_at = rest.find(['Z', '+', '-'])?;

@@ -1,9 +1,9 @@
-//! What a client wants of a container's log: the options of `/containerLogs`, read and checked.
+//! The options of `/containerLogs`, parsed and validated.
 //!
-//! In:    the query, whether the split of streams is on, the present time
-//! Out:   [`LogOptions`], or the refusal in upstream's words
+//! In:    the query, whether separate streams are enabled, the current time
+//! Out:   [`LogOptions`], or an error in upstream's words
 //! Calls: `container_logs`
-//! Holds: what upstream refuses is refused with its status: 400 for what cannot be read, 422 for what makes no sense
+//! Holds: upstream's statuses: 400 for a value that cannot be parsed, 422 for an invalid one
 //! Upstream: pkg/kubelet/server/server.go getContainerLogs, pkg/apis/core/v1/validation ValidatePodLogOptions, apimachinery
 //!           conversion of url.Values (1.36)
 
@@ -11,16 +11,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::query::Query;
 
-/// Whether `stream` may name one of the two: gate `PodLogsQuerySplitStreams`.
+/// Whether `stream` may name stdout or stderr: gate `PodLogsQuerySplitStreams`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStreams {
-    /// Both together only.
+    /// Both streams together only.
     Together,
-    /// Each alone too.
+    /// Each stream separately, too.
     Apart,
 }
 
-/// Which of a container's two streams.
+/// The requested stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     All,
@@ -28,22 +28,22 @@ pub(crate) enum Wanted {
     Stderr,
 }
 
-/// The options, checked.
+/// The validated options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOptions {
     pub(crate) follow: bool,
     pub(crate) previous: bool,
     pub(crate) timestamps: bool,
-    /// Lines from the end.
+    /// The number of lines from the end.
     pub(crate) tail: Option<u64>,
-    /// Bytes of the answer.
+    /// The number of bytes of the response.
     pub(crate) limit: Option<u64>,
-    /// Older lines are left out.
+    /// Older lines are skipped.
     pub(crate) since: Option<Timestamp>,
     pub(crate) streams: Wanted,
 }
 
-/// An answer that ends a request.
+/// A response that ends a request.
 pub(crate) type Refusal = (u16, String);
 
 impl LogOptions {
@@ -53,7 +53,7 @@ impl LogOptions {
         now: Timestamp,
     ) -> Result<Self, Refusal> {
         let undecodable = |()| (400, r#"{"message": "Unable to decode query."}"#.to_owned());
-        // An older name of the same.
+        // An older name of the same option.
         let tail = match query.first("tail").filter(|tail| !tail.is_empty()) {
             Some("all") => None,
             Some(tail) => Some(tail),
@@ -92,7 +92,7 @@ impl LogOptions {
     }
 }
 
-/// One stream alone only with the gate.
+/// A single stream needs the gate.
 fn wanted(stream: Option<&str>, streams: LogStreams) -> Result<Wanted, Refusal> {
     match (stream, streams) {
         (None | Some("All"), _) => Ok(Wanted::All),
@@ -107,7 +107,7 @@ fn wanted(stream: Option<&str>, streams: LogStreams) -> Result<Wanted, Refusal> 
     }
 }
 
-/// What upstream's validation says; clients see only that there is something.
+/// The problems that upstream's validation finds. Clients see only that there are some.
 fn problems(
     tail: Option<i64>,
     limit: Option<i64>,
@@ -162,7 +162,7 @@ fn problems(
     found
 }
 
-/// Present is true, whatever it says but `false` and `0`.
+/// A present option is true, unless its value is `false` or `0`.
 fn boolean(value: Option<&str>) -> bool {
     value.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
 }
@@ -171,12 +171,12 @@ fn integer(text: &str) -> Result<i64, ()> {
     text.parse().map_err(|_| ())
 }
 
-/// RFC 3339; empty and `null` are the time before all others.
+/// RFC 3339; an empty text and `null` mean Go's zero time.
 fn instant(text: &str) -> Result<Option<Timestamp>, ()> {
     if text.is_empty() || text == "null" {
         return Ok(None);
     }
-    // The library reads more forms than Go's RFC 3339: a blank for the T, no dashes, small letters.
+    // The library also accepts forms that Go's RFC 3339 does not: a blank for the T, no dashes, lower case.
     let form = b"dddd-dd-ddTdd:dd:dd";
     let begin = text.as_bytes().get(..form.len()).ok_or(())?;
     let fits = |(byte, part): (&u8, &u8)| match part {

@@ -1,13 +1,13 @@
-//! One client reading one log: from its tail to its end, or on with the container through every rotation.
+//! Reads one log for one client: from its tail to its end, or following the container through every log rotation.
 //!
-//! In:    the place of the log, the options; while following: the file's events, the reported pods, the runtime's word
-//! Out:   chunks of the answer, when the client takes them
+//! In:    the location of the log, the options; when following: file events, the reported pods, the runtime's answer
+//! Out:   chunks of the response, as the client reads them
 //! Calls: `container_logs`
-//! Holds: nothing runs unless the client waits for more, so a client that went stops everything; one block in memory; no timed
-//!        looks, but two: a renamed file is left 1 s after its successor appeared, and the runtime is asked again after 10 s
-//!        when it and the reported status disagree
+//! Holds: nothing runs unless the client waits for more, so a client that disconnects stops everything; one block is in memory;
+//!        there is no polling, except: a renamed file is left 1 s after its successor appeared, and the runtime is asked again
+//!        after 10 s if it and the reported status disagree
 //! Upstream: staging/src/k8s.io/cri-client/pkg/logs (logs.go, tail.go) (1.36); differences: the rest of a rotated file is read
-//!           before its successor; the end of a container is told by events, not by asking each second
+//!           before its successor; the end of a container is learned from events, not by asking each second
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::targets::is_shown_running;
 
 const BLOCK: usize = 64 << 10;
 const DISK_DEADLINE: Duration = Duration::from_secs(10);
-/// A rotated file whose writer did not close it is left this long after its successor appeared.
+/// How long a rotated file is read after its successor appeared, if its writer did not close it.
 const WRITER_LINGERS: Duration = Duration::from_secs(1);
-/// When the reported status and the runtime disagree about a container's life.
+/// The interval between questions to the runtime, when it and the reported status disagree about a container.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Where a log is.
+/// The location of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct LogLocation {
     /// The node's directory of pod logs.
     pub(crate) logs: PathBuf,
-    /// Below it.
+    /// The path below it.
     pub(crate) relative: PathBuf,
 }
 
-/// Whose log it is: how its container's end is learned.
+/// The container whose log is followed, and how its end is learned.
 #[derive(Debug)]
 pub(crate) struct Followed {
     pub(crate) container: String,
@@ -50,7 +50,7 @@ pub(crate) struct Followed {
     pub(crate) runtime: Client,
 }
 
-/// One read.
+/// One client's read of a log.
 pub(crate) struct LogStream {
     place: Arc<LogPlace>,
     file: Arc<LogFile>,
@@ -66,16 +66,16 @@ pub(crate) struct LogStream {
 struct Following {
     followed: Followed,
     watch: Option<LogWatch>,
-    /// The container has ended: what is there now is all.
+    /// The container has ended: the log does not grow any more.
     ended: bool,
-    /// The file's name stands for another file.
+    /// The file that has the log's name now, after a rotation.
     successor: Option<(Arc<LogFile>, Instant)>,
-    /// The file's writer closed it.
+    /// The writer has closed the file.
     closed: bool,
 }
 
 impl LogStream {
-    /// Opens the log and finds where to begin.
+    /// Opens the log and finds the start position.
     ///
     /// # Errors
     /// Upstream's text.
@@ -113,7 +113,7 @@ impl LogStream {
         Ok(stream)
     }
 
-    /// The next chunk; nothing at the end. `Err` breaks the connection.
+    /// The next chunk; `None` at the end. `Err` breaks the connection.
     ///
     /// Cancel: the stream must be dropped with this future.
     pub(crate) async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
@@ -126,7 +126,7 @@ impl LogStream {
             () = shutdown.cancelled() => Err(std::io::Error::other("the server stops")),
             chunk = self.chunk() => Ok(match chunk {
                 Ok(chunk) => chunk,
-                // As upstream: the answer has begun, so the text becomes its end.
+                // As upstream: the response has begun, so the error text becomes its end.
                 Err(text) => {
                     self.over = true;
                     Some(text.into())
@@ -173,7 +173,7 @@ impl LogStream {
             .map_err(|error| format!("failed to read log file: {error}"))
     }
 
-    /// Where the last `tail` lines begin: counts newlines from the end, block by block.
+    /// The position of the last `tail` lines: counts newlines from the end, block by block.
     async fn tail_start(&self, tail: u64) -> Result<u64, String> {
         let mut right = self.file.size().map_err(|error| error.to_string())?;
         let mut newlines: u64 = 0;
@@ -190,7 +190,7 @@ impl LogStream {
                 .filter(|(_, byte)| **byte == b'\n')
             {
                 newlines += 1;
-                // The newline before the first wanted line: the one that is too many.
+                // The newline before the first wanted line.
                 if newlines > tail {
                     return Ok(left + at as u64 + 1);
                 }
@@ -200,7 +200,7 @@ impl LogStream {
         Ok(0)
     }
 
-    /// Nothing more to read now: whether that is for good. Waits for more when it is not.
+    /// Nothing more to read at the moment. Returns whether that is final, after waiting for more if it is not.
     async fn at_the_end(&mut self) -> Result<bool, String> {
         let Some(following) = &mut self.following else {
             self.lines.end()?;
@@ -210,7 +210,7 @@ impl LogStream {
             let watch = self.place.watch(&self.file);
             following.watch =
                 Some(watch.map_err(|error| format!("failed to watch log file: {error}"))?);
-            // What came before the watch is seen by reading again.
+            // Lines that were written before the watch began are found by reading again.
             return Ok(false);
         };
         match following.successor.take() {
@@ -240,7 +240,7 @@ impl LogStream {
         }
     }
 
-    /// What bears the log's name now, if it is another file.
+    /// The file with the log's name, if it is another file now.
     async fn successor(&self) -> Result<Option<Arc<LogFile>>, String> {
         let place = Arc::clone(&self.place);
         let opened = self
@@ -250,7 +250,7 @@ impl LogStream {
             });
         match opened.await {
             Ok(Ok(file)) => Ok((!file.is(&self.file)).then(|| Arc::new(file))),
-            // Between the two halves of a rotation, or removed with its pod: the container's end will tell.
+            // Between the two steps of a rotation, or deleted with its pod: the container's end decides.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Ok(Err(error)) => Err(format!("failed to open log file: {error}")),
             Err(overdue) => Err(format!("failed to open log file: {overdue}")),
@@ -269,13 +269,13 @@ impl Following {
         }
     }
 
-    /// Waits until there may be more to read, or the container has ended.
+    /// Waits until there may be more to read, or until the container has ended.
     async fn wait(&mut self) -> Result<(), String> {
         let Some(watch) = &mut self.watch else {
             return Ok(());
         };
         loop {
-            // Marked as seen before the look, so that no later change is missed.
+            // Marked as seen before the check, so that no later change is missed.
             self.followed.pods.mark_unchanged();
             let shown = is_shown_running(&self.followed.pods.borrow(), &self.followed.container);
             if !shown && is_over(&self.followed).await {
@@ -285,7 +285,7 @@ impl Following {
             let again = (!shown).then(|| Instant::now() + ASK_AGAIN);
             let leave = self.successor.as_ref().map(|(_, leave)| *leave);
             tokio::select! {
-                // The log first; nothing is lost when an arm is dropped.
+                // The log first. Dropping a branch loses nothing.
                 biased;
                 notice = watch.changed() => {
                     let notice = notice.map_err(|error| format!("failed to watch log file: {error}"))?;
@@ -309,7 +309,7 @@ async fn until(wake: Option<Instant>) {
     }
 }
 
-/// Whether the runtime says that the container does not run, or is no more. A runtime that does not answer has said nothing.
+/// Whether the runtime reports that the container does not run or does not exist. A runtime that does not answer counts as no.
 async fn is_over(followed: &Followed) -> bool {
     match followed.runtime.container_status(&followed.container).await {
         Ok(answer) => answer.status.is_none_or(|status| {

@@ -1,6 +1,6 @@
-//! What the server itself measures, and the text of `/metrics`.
+//! The server's own metrics, and the text of `/metrics`.
 //!
-//! In:    the registry that everybody registers in; the build's version; `/proc/self` at each scrape
+//! In:    the shared registry; the build's version; `/proc/self` at each scrape
 //! Out:   request counts, durations and requests in flight; `kubernetes_build_info`; `process_*`; health results
 //! Calls: wiring once ([`register_build`], [`register_process`]); `lib` per request
 //! Holds: names, labels, help and buckets are upstream's
@@ -30,7 +30,7 @@ pub struct BuildVersion {
     pub minor: String,
     /// What compiled it: `rustc`.
     pub compiler: String,
-    /// The compiler's version, in upstream's label `go_version`.
+    /// The compiler's version, under upstream's label `go_version`.
     pub compiler_version: String,
     /// `linux/amd64` and so on.
     pub platform: String,
@@ -39,7 +39,7 @@ pub struct BuildVersion {
 /// Registers `kubernetes_build_info`.
 ///
 /// # Errors
-/// When the name is taken.
+/// The name is already registered.
 pub fn register_build(registry: &Registry, version: &BuildVersion) -> prometheus::Result<()> {
     const LABELS: [&str; 9] = [
         "major",
@@ -73,13 +73,13 @@ pub fn register_build(registry: &Registry, version: &BuildVersion) -> prometheus
 /// Registers the `process_*` metrics, read at each scrape.
 ///
 /// # Errors
-/// When a name is taken.
+/// A name is already registered.
 pub fn register_process(registry: &Registry) -> prometheus::Result<()> {
     registry.register(Box::new(ProcessCollector::new()?))
 }
 
 struct ProcessCollector {
-    /// By the order of [`GAUGES`].
+    /// In the order of [`GAUGES`].
     gauges: Vec<Gauge>,
     descriptions: Vec<Desc>,
 }
@@ -154,7 +154,7 @@ impl Collector for ProcessCollector {
         let Ok(usage) = kubelet_host::stats::process_usage() else {
             return Vec::new();
         };
-        // Unlimited is the largest number, as Go's process collector prints it.
+        // Unlimited is shown as the largest number, as Go's process collector does.
         let limit = |limit: Option<u64>| limit.unwrap_or(u64::MAX) as f64;
         let values = [
             limit(usage.max_fds),
@@ -175,7 +175,7 @@ impl Collector for ProcessCollector {
             usage.network_bytes.1 as f64,
         ];
         for ((name, help), total) in COUNTERS.iter().zip(totals) {
-            // The kernel counts; a fresh counter takes over its total.
+            // The kernel keeps the total; a new counter takes it over.
             if let Ok(counter) = Counter::new(*name, *help) {
                 counter.inc_by(total);
                 families.extend(counter.collect());
@@ -199,7 +199,7 @@ impl RequestLabels {
     }
 }
 
-/// What is measured of requests and of health.
+/// Metrics of requests and of health checks.
 #[derive(Clone)]
 pub(crate) struct HttpMetrics {
     requests: IntCounterVec,
@@ -254,7 +254,7 @@ impl HttpMetrics {
         Ok(metrics)
     }
 
-    /// Counts a request in, until the answer is dropped.
+    /// Counts a request as running until the response is dropped.
     pub(crate) fn begin(&self, labels: &RequestLabels) -> InFlight {
         let values = labels.values();
         self.requests.with_label_values(&values).inc();
@@ -281,7 +281,7 @@ impl HttpMetrics {
     }
 }
 
-/// A request that is being served.
+/// A running request.
 pub(crate) struct InFlight {
     gauge: prometheus::IntGauge,
     timer: Option<prometheus::HistogramTimer>,
@@ -297,7 +297,7 @@ impl Drop for InFlight {
 /// The media type of [`text`].
 pub(crate) const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=values";
 
-/// Everything in a registry, in the text format 0.0.4.
+/// All metrics of a registry, in the text format 0.0.4.
 pub(crate) fn text(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
     let mut out = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut out)?;

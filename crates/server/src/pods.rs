@@ -1,9 +1,10 @@
-//! Pods as `/pods` and `/runningpods/` show them: a `v1.PodList` in the shape that Go's encoder gives it.
+//! The pod lists of `/pods` and `/runningpods/`: a `v1.PodList` in the form of Go's encoder.
 //!
-//! In:    the pods' snapshot, or what the runtime runs
+//! In:    the snapshot of the pods, or the running pods from the runtime
 //! Out:   JSON bytes
-//! Calls: `answer`, per request; nothing is rendered when nobody asks
-//! Holds: of each rendering one pod's tree is in memory at a time; kind and apiVersion stand on the list only; managed fields are never shown
+//! Calls: `answer`, per request; without requests nothing is rendered
+//! Holds: each rendering has one pod's JSON tree in memory at a time; only the list has kind and apiVersion; managed fields are
+//!        never shown
 //! Upstream: pkg/kubelet/server/server.go encodePods (1.36); differences: keys inside a pod are sorted
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::renderings::{Failed, Turns};
 
-/// A pod as the runtime knows it.
+/// A running pod, as the runtime reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningPod {
     /// From the sandbox's labels.
@@ -33,35 +34,35 @@ pub struct RunningPod {
     pub containers: Vec<(String, String)>,
 }
 
-/// So much of a list is rendered at once; a pod is never split.
+/// The size of a part of a list; a pod is never split.
 const PART: usize = 64 << 10;
 
-/// The pods as they were at one time. Those who ask for them meanwhile share it, and what is rendered of it.
+/// The pods at one time. Concurrent requests share the list and its rendered parts.
 #[derive(Debug)]
 pub(crate) struct List {
     pods: Vec<(Arc<Pod>, Arc<PodStatus>)>,
-    /// By the number of the first pod.
+    /// By the index of the first pod.
     parts: Mutex<BTreeMap<usize, Known>>,
 }
 
-/// A part that somebody holds, or waits for.
+/// A part that a request holds or waits for.
 #[derive(Debug, Default)]
 struct Known {
     part: Weak<Part>,
     coming: Option<WeakShared<BoxFuture<'static, Rendered>>>,
 }
 
-/// Some pods of a list, rendered.
+/// A rendered range of pods.
 #[derive(Debug)]
 pub(crate) struct Part {
     bytes: Vec<u8>,
-    /// The first pod that is not in it.
+    /// The index of the first pod after it.
     next: usize,
 }
 
 type Rendered = Result<Arc<Part>, Failed>;
 
-/// Bytes of a part, which lives as long as they do.
+/// The bytes of a part, which keep the part alive.
 struct Shown(Arc<Part>);
 
 impl AsRef<[u8]> for Shown {
@@ -87,7 +88,7 @@ impl List {
         part.next >= self.pods.len()
     }
 
-    /// The part that begins with a pod: rendered in its turn, unless somebody has it or waits for it.
+    /// The part that starts at a pod. It is rendered when its turn comes, unless another request holds it or waits for it.
     pub(crate) async fn part(self: &Arc<Self>, from: usize, turns: &Turns) -> Rendered {
         let coming = {
             let mut parts = self.lock();
@@ -117,7 +118,7 @@ impl List {
         Ok(part)
     }
 
-    /// A part after a first one, and so on to the end: each is rendered when the client takes it.
+    /// The parts after the first one; each is rendered when the client reads it.
     pub(crate) fn rest(
         self: Arc<Self>,
         first: Arc<Part>,
@@ -160,14 +161,14 @@ impl List {
     }
 }
 
-/// The list as it is now. Cheap to clone.
+/// The current list. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Lists(Arc<Mutex<Latest>>);
 
 #[derive(Debug)]
 struct Latest {
     pods: watch::Receiver<ReportedPods>,
-    /// Gone with the last who looks at it.
+    /// Dropped with its last reader.
     list: Weak<List>,
 }
 
@@ -206,7 +207,7 @@ fn parts_of(pod: &Pod, status: &PodStatus) -> Parts {
     Ok((metadata, spec, status))
 }
 
-/// The list of what the runtime runs.
+/// The list of running pods.
 pub(crate) fn render_running_pods(pods: &[RunningPod]) -> Result<Vec<u8>, serde_json::Error> {
     render(pods.iter().map(|pod| {
         let metadata = json!({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid});
@@ -223,7 +224,7 @@ pub(crate) fn render_running_pods(pods: &[RunningPod]) -> Result<Vec<u8>, serde_
 type Parts = Result<(Value, Value, Value), serde_json::Error>;
 
 const HEAD: &[u8] = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#;
-/// A list that was never filled is null in Go.
+/// Go encodes a nil list as null.
 const EMPTY: &[u8] = b"null}\n";
 
 fn render(pods: impl Iterator<Item = Parts>) -> Result<Vec<u8>, serde_json::Error> {
@@ -255,7 +256,7 @@ fn render_pod(
     Ok(())
 }
 
-/// Go prints structures that are not pointers even when they are empty.
+/// Go encodes structs that are not pointers even when they are empty.
 fn complete_spec(spec: &mut Value) {
     if !spec.is_object() {
         *spec = json!({"containers": null});

@@ -1,9 +1,9 @@
-//! `/debug/pprof/`: what of it there is in a program that is not Go's.
+//! `/debug/pprof/`, as far as it applies to a program that is not written in Go.
 //!
 //! In:    the path
-//! Out:   the command line; for the profiles of Go's runtime the plain word that there are none
+//! Out:   the command line; for Go's runtime profiles, a text that there are none
 //! Calls: `answer`
-//! Holds: nothing is measured, so nothing can slow the node
+//! Holds: no profiling runs, so none can slow the node down
 //! Upstream: Go net/http/pprof; differences: no profiles
 
 use hyper::StatusCode;
@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use crate::body::Answer;
 use crate::replies::{error, plain};
 
-/// Go's own, by which clients ask.
+/// Go's profiles, by the names that clients use.
 const GO_PROFILES: [&str; 9] = [
     "allocs",
     "block",
@@ -33,7 +33,7 @@ pub(crate) fn profile(path: &str) -> Answer {
         "" => plain(
             StatusCode::OK,
             "/debug/pprof/\n\ncmdline\n\nThis program is not written in Go: it has no profiles of Go's runtime. \
-             Use perf on the process; /debug/tasks tells what its tasks do.\n"
+             Use perf on the process; /debug/tasks shows what its tasks do.\n"
                 .to_owned(),
         ),
         "cmdline" => match std::fs::read("/proc/self/cmdline") {

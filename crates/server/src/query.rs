@@ -1,9 +1,9 @@
-//! Query strings and path segments as Go reads them.
+//! Parses query strings and path segments as Go does.
 //!
 //! In:    the part of a URL after `?`, or a segment of its path
 //! Out:   decoded pairs in order
 //! Calls: the endpoints with parameters
-//! Holds: a pair with a broken escape or a semicolon is dropped, as upstream drops it; `+` is a blank in queries alone
+//! Holds: a pair with an invalid escape or a semicolon is dropped, as upstream does; `+` is a blank only in queries
 //! Upstream: Go net/url ParseQuery, PathUnescape
 
 use kubelet_ports::escapes;
@@ -40,7 +40,7 @@ impl Query {
     }
 }
 
-/// Undoes percent escapes; nothing for a broken one.
+/// Decodes percent escapes; `None` if one is invalid.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let bytes = escapes::decoded(text)?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

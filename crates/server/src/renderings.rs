@@ -1,10 +1,10 @@
-//! Answers that cost more than a little: rendered on threads, a few at a time, once for all who wait for the same.
+//! Expensive responses: rendered on threads, a few at a time, once for all requests that wait for the same.
 //!
 //! In:    what is to be rendered, and how
-//! Out:   bytes, shared by those who asked
+//! Out:   bytes, shared by those requests
 //! Calls: `answer`
-//! Holds: the node's own thread renders nothing long, so that health is answered meanwhile; an answer is never older than its
-//!        request; who waits for a turn holds nothing that was rendered; a turn is held by nothing that may hang
+//! Holds: the async thread renders nothing long, so that health checks are answered meanwhile; a response is never older than
+//!        its request; a request that waits for a turn holds nothing rendered; nothing that may hang holds a turn
 //! Upstream: none; Go's goroutines are preempted
 
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::DebugTopic;
 
-/// Renderings at a time: with one more processor than the node's own thread needs, one would do.
+/// Renderings at a time. One would do if there is one processor more than the async thread needs.
 const AT_ONCE: usize = 2;
-/// Questions to other components at a time; what they answered is held until it is rendered.
+/// Questions to other components at a time; their answers stay in memory until they are rendered.
 const QUESTIONS: usize = 4;
-/// How long another component may take to answer, the wait for a question's turn included.
+/// How long another component may take to answer, including the wait for a turn to ask.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What is rendered: equal ones are rendered once for all who ask before it begins.
+/// What is rendered. Equal requests that arrive before a rendering begins share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
     Metrics,
@@ -38,7 +38,7 @@ pub(crate) enum What {
     Debug(DebugTopic, Option<String>),
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
     pub(crate) status: StatusCode,
@@ -73,7 +73,7 @@ impl Turns {
         turn.map_err(Failed::internal)
     }
 
-    /// Renders on a thread. The turn lasts until that has ended, whoever still waits for it.
+    /// Renders on a thread. The turn lasts until the rendering ends, even if nobody waits for it any more.
     pub(crate) async fn render<T: Send + 'static>(
         turn: OwnedSemaphorePermit,
         render: impl FnOnce() -> Result<T, Failed> + Send + 'static,
@@ -102,7 +102,7 @@ struct Waiting {
     coming: BTreeMap<What, (u64, WeakShared<BoxFuture<'static, Outcome>>)>,
 }
 
-/// The place of a rendering among those that have not begun, until it is dropped.
+/// The entry of a rendering that has not begun; removed when dropped.
 struct Place {
     waiting: Arc<Mutex<Waiting>>,
     what: What,
@@ -135,7 +135,7 @@ impl Renderings {
         }
     }
 
-    /// What is at hand, rendered.
+    /// Renders data that is at hand.
     pub(crate) async fn render(
         &self,
         what: What,
@@ -153,7 +153,7 @@ impl Renderings {
         coming.await
     }
 
-    /// What another component knows, asked for and rendered. The turn to ask is not a turn to render, as a component may hang.
+    /// Asks another component, and renders its answer. Asking needs a turn of its own, since a component may hang.
     pub(crate) async fn ask<A: Send + 'static>(
         &self,
         what: What,
@@ -169,9 +169,9 @@ impl Renderings {
                     drop(place);
                     (question, ask.await)
                 });
-                let late = "the component that knows this did not answer in 2 s";
+                let late = "the component did not answer within 2 s";
                 let (_question, known) = asked.await.map_err(|_elapsed| unavailable(late))?;
-                let gone = "the component that knows this is not running";
+                let gone = "the component is not running";
                 let known = known.ok_or_else(|| unavailable(gone))?;
                 let turn = turns.take().await?;
                 Turns::render(turn, move || render(known)).await
@@ -209,7 +209,7 @@ impl Renderings {
         coming
     }
 
-    /// How many are waited for and have not begun.
+    /// The number of renderings that have not begun.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         locked(&self.waiting).coming.len()
@@ -266,7 +266,7 @@ mod tests {
         drop(first);
         assert_eq!(all.waiting(), 1, "the other still waits");
         drop(taken);
-        // It shares what the first had asked for.
+        // It shares the rendering that the first request waits for.
         assert_eq!(second.await.unwrap(), "a");
         assert_eq!(all.waiting(), 0);
         for _ in 0..AT_ONCE {

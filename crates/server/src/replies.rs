@@ -1,9 +1,9 @@
-//! Whole answers: text, errors, bytes of a type.
+//! Complete responses: text, errors, bytes of a media type.
 //!
 //! In:    a status and a text
-//! Out:   an answer
-//! Calls: every file that answers
-//! Holds: headers are those that Go's `net/http` sets
+//! Out:   a response
+//! Calls: every file that makes responses
+//! Holds: the headers are those of Go's `net/http`
 //! Upstream: net/http (Error)
 
 use hyper::body::Bytes;
@@ -12,7 +12,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::{Answer, full};
 
-/// A whole body of this type.
+/// A complete body of a media type.
 pub(crate) fn bytes(content: Bytes, media_type: &'static str) -> Answer {
     let mut answer = Response::new(full(content));
     answer
@@ -21,7 +21,7 @@ pub(crate) fn bytes(content: Bytes, media_type: &'static str) -> Answer {
     answer
 }
 
-/// As Go's `fmt.Fprint` leaves it: text in UTF-8.
+/// Text as after Go's `fmt.Fprint`: UTF-8.
 pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
     let mut answer = Response::new(full(text));
     *answer.status_mut() = status;
@@ -32,7 +32,7 @@ pub(crate) fn plain(status: StatusCode, text: String) -> Answer {
     answer
 }
 
-/// As Go's `http.Error` writes it: with a newline and the type nailed down.
+/// Text as Go's `http.Error` writes it: with a newline and `nosniff`.
 pub(crate) fn error(status: StatusCode, text: &str) -> Answer {
     let mut answer = plain(status, format!("{text}\n"));
     answer

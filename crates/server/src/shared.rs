@@ -1,9 +1,9 @@
-//! What all requests of one port share.
+//! The state that all requests of one port share.
 //!
-//! In:    the configuration, the node's state, figures
-//! Out:   [`Shared`]; what a connection's certificate says now
+//! In:    the configuration, the node's state, metrics
+//! Out:   [`Shared`]; the user of a connection's certificate
 //! Calls: `answer`, `health`, `listener`
-//! Holds: a certificate is asked at each request whether it still holds
+//! Holds: a client certificate is checked again at each request
 //! Upstream: pkg/kubelet/server/server.go
 
 use kubelet_host::blocking::Blocking;
@@ -16,19 +16,19 @@ use crate::tls::{Current, Tls, TlsFiles};
 use crate::upgrade::Peer;
 use crate::{MainConfig, Port, ServerState};
 
-/// What all requests of one port share.
+/// The state that all requests of one port share.
 pub(crate) struct Shared {
     pub(crate) port: Port,
-    /// Only on the main port.
+    /// Main port only.
     pub(crate) main: Option<Secured>,
     pub(crate) state: ServerState,
     pub(crate) metrics: HttpMetrics,
-    /// The same of all ports, as the next.
+    /// Shared by all ports, like the next field.
     pub(crate) renderings: Renderings,
     pub(crate) pods: Lists,
 }
 
-/// What the main port has besides.
+/// The parts of the main port only.
 pub(crate) struct Secured {
     pub(crate) config: MainConfig,
     pub(crate) auth: Auth,
@@ -51,12 +51,13 @@ impl Secured {
         }
     }
 
-    /// The TLS files as they are now.
+    /// The current TLS files.
     pub(crate) async fn tls(&self) -> Tls {
         self.tls.get().await
     }
 
-    /// What a connection's certificate says now: its time and the authorities may change while the connection lives.
+    /// The user of a connection's certificate now: the certificate may expire and the CAs may change while the connection is
+    /// open.
     pub(crate) async fn certificate(&self, peer: &Peer) -> Certificate {
         if peer.chain.is_empty() {
             return Certificate::Absent;

@@ -1,13 +1,15 @@
-//! `/exec`, `/attach`, `/portForward`, `/run` and `/checkpoint`: names and parameters to a call of the runtime, its URL to a proxy.
+//! `/exec`, `/attach`, `/portForward`, `/run` and `/checkpoint`: turns names and parameters into a CRI call, and gives the URL
+//! to the proxy.
 //!
-//! In:    names from the path, parameters from the query, the upgrade that the client asks for
-//! Out:   the proxy's 101 (or the runtime's refusal), a command's output, a checkpoint's place; or upstream's error
+//! In:    names from the path, parameters from the query, the upgrade that the client requests
+//! Out:   the proxy's 101 (or the runtime's error), a command's output, the path of a checkpoint; or upstream's error
 //! Calls: `answer`
-//! Holds: statuses, texts and the order of checks are upstream's; what runs is always looked up under the pod that was found
+//! Holds: statuses, texts and the order of checks are upstream's; a container or sandbox is always looked up by the UID of the
+//!        pod that was found
 //! Upstream: pkg/kubelet/server/server.go (getExec, getAttach, getRun, getPortForward, checkpoint), cri-streaming (NewOptions,
-//!           NewV4Options, WriteError), pkg/kubelet/kubelet_pods.go (1.36); differences: WebSockets go to the runtime as they
-//!           are (no translation of v5, no tunnel), so the gate ExtendWebSocketsToKubelet must not be declared; parameters in
-//!           a form's body are not read
+//!           NewV4Options, WriteError), pkg/kubelet/kubelet_pods.go (1.36); differences: WebSockets are passed to the runtime
+//!           unchanged (no translation of v5, no tunnel), so the gate ExtendWebSocketsToKubelet must not be declared;
+//!           parameters in a form body are not read
 
 use std::time::Duration;
 
@@ -27,13 +29,13 @@ use crate::targets::{
 };
 use crate::upgrade::{Peer, is_upgrade, proxy};
 
-/// What ends a request early.
+/// A response that ends a request early.
 struct Refused(StatusCode, String);
 
 impl Refused {
     fn answer(self) -> Answer {
         let mut answer = plain(self.0, self.1.clone());
-        // The runtime says when to come again, in its text.
+        // The runtime's error text contains the time to retry after.
         let later = self
             .1
             .split_once("[Retry-After:")
@@ -87,7 +89,7 @@ pub(crate) async fn streams<B: Send>(
     }
 }
 
-/// Which streams are wanted.
+/// The requested streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Options {
     stdin: bool,
@@ -103,7 +105,7 @@ impl Options {
         let options = Self {
             stdin: on("input"),
             stdout: on("output"),
-            // A terminal has one output.
+            // A terminal has only one output stream.
             stderr: on("error") && !tty,
             tty,
         };
@@ -163,7 +165,7 @@ async fn attach_url(
     let request = cri::AttachRequest {
         container_id,
         stdin: options.stdin,
-        // What it was created with; a request cannot change it.
+        // As the container was created; a request cannot change it.
         tty: find_container(&pod.object, names.container).ok_or_else(absent)?,
         stdout: options.stdout,
         stderr: options.stderr,
@@ -192,7 +194,7 @@ async fn ports_url(
     Ok(runtime.port_forward(&sandbox, ports).await?)
 }
 
-/// Over WebSocket the ports are parameters; over SPDY each stream names its own.
+/// Over WebSocket the ports are parameters; over SPDY each stream has its own.
 fn ports(query: &Query, headers: &HeaderMap) -> Result<Vec<i32>, String> {
     let websocket = headers
         .get(UPGRADE)
@@ -229,7 +231,7 @@ fn ports(query: &Query, headers: &HeaderMap) -> Result<Vec<i32>, String> {
     Ok(ports)
 }
 
-/// `/run`: a command without streams; waits for its end as long as the client does.
+/// `/run`: a command without streams. Waits for its end as long as the client does.
 pub(crate) async fn run(state: &ServerState, names: PodPath<'_>, query: &Query) -> Answer {
     match output(state, names, query).await {
         Ok(output) => json(output),
@@ -248,7 +250,7 @@ async fn output(
     let runtime = &state.node.runtime;
     let found = running_container(runtime, &pod.object, names.container).await?;
     let id = found.ok_or_else(|| failed(format!("container not found ({:?})", names.container)))?;
-    // Whatever fails here is a 500, unlike with streams.
+    // Every failure here is a 500, unlike with streams.
     let ended = runtime.exec_sync(&id, words, Duration::ZERO).await;
     let ended = ended.map_err(|error| failed(error.message()))?;
     if ended.exit_code != 0 {
@@ -263,7 +265,7 @@ async fn output(
     Ok(output)
 }
 
-/// Output under the type upstream gives it, whatever it is; none has no type.
+/// Output under upstream's media type, whatever it contains; empty output has no type.
 fn json(output: Vec<u8>) -> Answer {
     let empty = output.is_empty();
     let mut answer = Response::new(full(output));
@@ -275,7 +277,7 @@ fn json(output: Vec<u8>) -> Answer {
     answer
 }
 
-/// `/checkpoint`: a container's state into a file of the node.
+/// `/checkpoint`: writes a container's state into a file on the node.
 pub(crate) async fn checkpoint(
     state: &ServerState,
     names: PodPath<'_>,

@@ -1,11 +1,12 @@
-//! `/logs/`: the files of the node's log directory, as a plain file server shows them.
+//! `/logs/`: serves the files of the node's log directory as a plain file server.
 //!
 //! In:    the path below `/logs/`
 //! Out:   a file as a body that is read while it is sent, a directory as a list of links, or a redirect
 //! Calls: `answer`
-//! Holds: no link leads out of the log directory; only regular files are read; one block in memory, 10,000 names of a directory
+//! Holds: no symbolic link leads out of the log directory; only regular files are read; one block and at most 10,000 names of a
+//!        directory are in memory
 //! Upstream: pkg/kubelet/kubelet.go ServeLogs, Go net/http FileServer (1.36); differences: no ranges, links out of the
-//!           directory are 404, the query of journals (`enableSystemLogQuery`) is not built
+//!           directory are 404, the journal query (`enableSystemLogQuery`) is not built
 
 use std::fs::File;
 use std::io;
@@ -30,14 +31,14 @@ const DISK_DEADLINE: Duration = Duration::from_secs(10);
 const BLOCK: u64 = 64 << 10;
 const NAMES: usize = 10_000;
 
-/// What a path stands for.
+/// What a path refers to.
 enum Found {
     Directory(Vec<String>),
-    /// With its size, and its begin, which says what it is.
+    /// With its size, and its first bytes, which determine the media type.
     File(File, u64, Vec<u8>),
 }
 
-/// Answers one request; `path` is the request's whole path.
+/// Handles one request; `path` is the request's full path.
 pub(crate) async fn system_logs(directory: &Path, blocking: &Blocking, path: &str) -> Answer {
     let not_found = || error(StatusCode::NOT_FOUND, "404 page not found");
     let below = path.strip_prefix("/logs").unwrap_or_default();
@@ -76,7 +77,7 @@ fn look(directory: &Path, relative: &Path) -> io::Result<Found> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         let mut names = Vec::new();
-        // The kernel's own link to what was opened: no path is walked again.
+        // The kernel's link to the open file: the path is not resolved again.
         let opened = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
         for entry in std::fs::read_dir(opened)?.take(NAMES) {
             let entry = entry?;
@@ -135,7 +136,7 @@ fn listing(names: &[String]) -> Answer {
 /// A name as part of a link.
 fn escaped(name: &str) -> String {
     let mut out = String::new();
-    // A colon before the first slash would read as a scheme.
+    // A colon before the first slash would be parsed as a scheme.
     if name.contains(':') {
         out += "./";
     }
@@ -154,7 +155,7 @@ fn content(file: File, size: u64, begin: &[u8], blocking: Blocking) -> Answer {
         "text/plain; charset=utf-8"
     };
     let file = Arc::new(file);
-    // Only what was there at the begin: the length is promised.
+    // Only the length at the start: it was announced in the header.
     let blocks = futures_util::stream::unfold(0_u64, move |offset| {
         let (file, blocking) = (Arc::clone(&file), blocking.clone());
         async move {
@@ -215,7 +216,7 @@ mod tests {
         let link = |to: &Path, at: &str| std::os::unix::fs::symlink(to, logs.join(at)).unwrap();
         link(&logs.join("pods/a b/0.log"), "inside.log");
         link(&base.join("secret"), "outside.log");
-        // Nobody writes to it: whoever waited for that would wait for ever.
+        // It has no writer, so waiting for one would never end.
         let made = std::process::Command::new("mkfifo")
             .arg(logs.join("pipe"))
             .status();

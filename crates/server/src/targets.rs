@@ -1,11 +1,11 @@
-//! What a request means by a pod's and a container's name: among the reported pods, and among what runs.
+//! Resolves the pod and container names of a request, among the reported pods and in the runtime.
 //!
 //! In:    the reported pods, names from a path
-//! Out:   the pod, the container's specification, the id whose log is meant, the id of what runs
+//! Out:   the pod, the container's spec, the ID of the container whose log is requested, the ID of the running container
 //! Calls: `container_logs`, `streaming`
-//! Holds: of two pods with one name the one that runs is meant; texts are upstream's
-//! Upstream: pkg/kubelet/kubelet_pods.go (validateContainerLogStatus, findContainer) (1.36); differences: what runs is found by
-//!           the pod's UID, not by its name, so a former pod of that name is never entered
+//! Holds: of two pods with one name, the running one is used; texts are upstream's
+//! Upstream: pkg/kubelet/kubelet_pods.go (validateContainerLogStatus, findContainer) (1.36); differences: running containers
+//!           are looked up by the pod's UID, not by its name, so a former pod of that name is never entered
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kubelet_api::runtime::v1 as cri;
@@ -15,7 +15,7 @@ use kubelet_model::reported::{ReportedPod, ReportedPods};
 const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
-/// Which pod, and which of its containers, the path names.
+/// The pod that the path names, and its container if the path has one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PodPath<'a> {
     pub(crate) namespace: &'a str,
@@ -24,7 +24,7 @@ pub(crate) struct PodPath<'a> {
     pub(crate) container: &'a str,
 }
 
-/// The pod of this name.
+/// The pod with this name.
 pub(crate) fn find_pod(pods: &ReportedPods, namespace: &str, name: &str) -> Option<ReportedPod> {
     let named = |pod: &&ReportedPod| {
         let metadata = &pod.object.metadata;
@@ -38,7 +38,7 @@ pub(crate) fn find_pod(pods: &ReportedPods, namespace: &str, name: &str) -> Opti
     pods.values().filter(named).max_by_key(rank).cloned()
 }
 
-/// A container as specified: whether it has a terminal. Nothing when the pod has none of that name.
+/// Whether a container's spec has a terminal. `None` if the pod has no container of that name.
 pub(crate) fn find_container(pod: &Pod, name: &str) -> Option<bool> {
     let spec = pod.spec.as_ref()?;
     let plain = spec
@@ -54,7 +54,7 @@ pub(crate) fn find_container(pod: &Pod, name: &str) -> Option<bool> {
         .map(|(_, tty)| tty.unwrap_or(false))
 }
 
-/// `name_namespace`, as upstream's texts name a pod.
+/// `name_namespace`, as upstream's texts do.
 pub(crate) fn full_name(pod: &Pod) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     format!(
@@ -81,7 +81,7 @@ fn is_running(status: &ContainerStatus) -> bool {
         .is_some_and(|state| state.running.is_some())
 }
 
-/// Whether some pod is shown with this container running.
+/// Whether a reported pod shows this container as running.
 pub(crate) fn is_shown_running(pods: &ReportedPods, container: &str) -> bool {
     pods.values().any(|pod| {
         statuses(&pod.status).any(|status| {
@@ -95,10 +95,10 @@ pub(crate) fn bare_id(id: &str) -> &str {
     id.split_once("://").map_or("", |(_, id)| id)
 }
 
-/// The id, with its scheme, of the container whose log is meant.
+/// The ID, with its scheme, of the container whose log is requested.
 ///
 /// # Errors
-/// Upstream's text, which a client gets with 400.
+/// Upstream's text, which the client gets with status 400.
 pub(crate) fn log_container(
     pod: &str,
     status: &PodStatus,
@@ -140,7 +140,7 @@ pub(crate) fn log_container(
     Err(format!("{quoted} is waiting to start: {why}"))
 }
 
-/// The id of the running container of this name; the newest, should there be several.
+/// The ID of the running container with this name; the newest if there are several.
 ///
 /// # Errors
 /// The runtime's.

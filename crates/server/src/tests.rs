@@ -1,7 +1,7 @@
 //! The ports over real sockets on loopback, plain and TLS.
 //!
-//! In:    requests over sockets, a state whose pods, machine and channels are the test's
-//! Out:   answers, byte for byte where upstream has a text
+//! In:    requests over sockets; the test owns the state with its pods, machine and channels
+//! Out:   responses, byte for byte where upstream has a text
 //! Upstream: none
 
 mod logs;
@@ -43,7 +43,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Held so that the channels stay open.
+/// Keeps the channels open.
 struct World {
     verbosity: watch::Receiver<u32>,
     running: mpsc::Receiver<Question<Vec<RunningPod>>>,
@@ -157,7 +157,7 @@ fn negotiation(min: MinTls) -> Negotiation {
 }
 
 fn config(main: Option<MainConfig>) -> ServerConfig {
-    // Certificates are checked against the real time by the clients here.
+    // The clients here check certificates against the real time.
     let now = || {
         jiff::Timestamp::from_second(
             rustls::pki_types::UnixTime::now()
@@ -208,7 +208,7 @@ async fn get(client: &mut Client, path: &str) -> (u16, String) {
     (status, text)
 }
 
-/// Runs `listener` and `talk` side by side, then stops the listener and sees it end.
+/// Runs `listener` and `talk` side by side, then stops the listener and waits for its end.
 async fn with<T>(listener: Option<Listener>, talk: impl Future<Output = T>) -> T {
     let shutdown = CancellationToken::new();
     let local = tokio::task::LocalSet::new();
@@ -339,7 +339,7 @@ async fn metrics_have_upstreams_names_labels_and_buckets() {
     assert!(lines.is_empty(), "{lines:#?}");
 }
 
-/// Sends `head` on a fresh connection and returns what comes until the server closes it, and when (seconds).
+/// Sends `head` on a new connection. Returns what arrives until the server closes it, and after how many seconds.
 async fn raw(at: SocketAddr, head: &[u8]) -> (String, u64) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     let begin = Instant::now();
@@ -411,7 +411,7 @@ async fn plain_ports_speak_http_1_alone() {
     let listeners = bind(config(None), state).await.unwrap();
     let at = address(listeners.read_only.as_ref());
     with(listeners.read_only, async {
-        // The preface of HTTP/2 and empty settings.
+        // The preface of HTTP/2, with empty settings.
         let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         let (answer, _) = raw(at, hello).await;
         assert!(

@@ -1,11 +1,13 @@
-//! The proxy of upgraded connections: the client's request to the runtime's streaming server, then bytes both ways.
+//! Proxies upgraded connections: sends the client's request to the runtime's streaming server, then copies bytes in both
+//! directions.
 //!
-//! In:    a request that asks for an upgrade, the URL that the runtime gave
-//! Out:   the runtime's answer: its 101, after which the connection is copied, or its refusal
-//! Calls: `streaming`; `listener` runs the copy when the connection is free ([`Tunnel::run`])
-//! Holds: SPDY and WebSocket pass as they are; nothing of the client's credentials goes to the runtime; 10 s to connect and to
-//!        be answered, 64 KiB of a refusal; a connection without a byte in either direction for the configured time is closed
-//! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle time; no https to the runtime
+//! In:    a request that asks for an upgrade, the URL that the runtime returned
+//! Out:   the runtime's response: its 101, after which the connection is copied, or its error
+//! Calls: `streaming`; `listener` runs the copy once the connection has left HTTP ([`Tunnel::run`])
+//! Holds: SPDY and WebSocket are passed unchanged; the client's credentials are never passed to the runtime; 10 s to connect
+//!        and to get a response, 64 KiB of an error; a connection without a byte in either direction for the configured time is
+//!        closed
+//! Upstream: apimachinery pkg/util/proxy/upgradeaware.go (1.36); differences: the idle timeout; no https to the runtime
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -38,10 +40,10 @@ const DIAL: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);
 const REFUSAL_BYTES: usize = 64 << 10;
 
-/// How long a chain that is good for nothing is not looked at again.
+/// How long the result for an invalid chain is cached, in seconds.
 const INVALID_SECONDS: i64 = 10;
 
-/// What a chain said, and when and to whom.
+/// The cached result of a chain: user, time and CAs.
 #[derive(Debug)]
 struct Said {
     second: i64,
@@ -49,16 +51,16 @@ struct Said {
     certificate: Certificate,
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// Its certificates; the key is proven, the chain is not.
+    /// The certificates that it sent; possession of the key is proven, the chain is not verified.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) shutdown: CancellationToken,
-    /// What the chain said last.
+    /// The cached result for the chain.
     said: Mutex<Option<Said>>,
-    /// Set by a request whose answer was 101; taken when the connection has left HTTP.
+    /// Set by a request that was answered with 101; taken when the connection has left HTTP.
     tunnel: Mutex<Option<Tunnel>>,
 }
 
@@ -77,8 +79,8 @@ impl Peer {
         }
     }
 
-    /// What the chain says now. To find out takes long when the chain is made to, so it is found out once in a second, in which times in
-    /// certificates are, and of one that is good for nothing once in ten; at once when the authorities are others.
+    /// The user of the chain now. A crafted chain makes verification slow, so the result is cached for a second, the resolution
+    /// of times in certificates, and for ten seconds if the chain is invalid. Changed CAs take effect at once.
     pub(crate) fn certificate(
         &self,
         authorities: Option<&Arc<dyn ClientCertVerifier>>,
@@ -125,7 +127,7 @@ impl Peer {
     }
 }
 
-/// Two connections that become one.
+/// Two connections that are joined.
 pub(crate) struct Tunnel {
     client: OnUpgrade,
     runtime: Upgraded,
@@ -142,9 +144,9 @@ impl std::fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    /// Copies until one side ends, or both are silent for too long.
+    /// Copies until one side ends, or until both are silent for too long.
     ///
-    /// As upstream: the end of one direction is the end of both.
+    /// As upstream: the end of one direction ends both.
     pub(crate) async fn run(self) {
         let counted = self.counted;
         match self.client.await {
@@ -159,7 +161,7 @@ impl Tunnel {
     }
 }
 
-/// Whether the client asks for another protocol.
+/// Whether the client asks for a protocol upgrade.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| {
         value
@@ -168,7 +170,7 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Sends the request on to `url`; after a 101 the peer has a tunnel.
+/// Sends the request to `url`; after a 101 the peer has a tunnel.
 pub(crate) async fn proxy<B>(
     request: &mut Request<B>,
     url: &str,
@@ -219,7 +221,7 @@ async fn forward<B>(
     let stream = dialed
         .map_err(|_| format!("dial tcp {authority}: i/o timeout"))?
         .map_err(|error| format!("dial tcp {authority}: connect: {error}"))?;
-    // Keystrokes must not wait for company.
+    // Keystrokes must not wait for more data.
     stream
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
@@ -228,7 +230,7 @@ async fn forward<B>(
     asked.map_err(|_| "the runtime's streaming server did not answer in 10 s".to_owned())?
 }
 
-/// The request as the runtime's server gets it.
+/// The request for the runtime's server.
 fn onward<B>(
     request: &Request<B>,
     uri: &Uri,
@@ -243,7 +245,7 @@ fn onward<B>(
         .map_err(|error| error.to_string())?;
     let headers = onward.headers_mut();
     for (name, value) in request.headers() {
-        // Credentials are for this server, and the body, if any, is not passed on.
+        // Credentials are for this server only, and a body is not passed on.
         if ![
             AUTHORIZATION,
             CONTENT_LENGTH,
@@ -282,7 +284,7 @@ fn onward<B>(
     Ok(onward)
 }
 
-/// The runtime's answer, and its connection after a 101.
+/// The runtime's response, and its connection after a 101.
 async fn ask(
     stream: TcpStream,
     onward: Request<Empty<Bytes>>,
@@ -294,7 +296,7 @@ async fn ask(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(shown)?;
-    // Nobody else drives the connection: it is polled beside each wait.
+    // No other task drives the connection: it is polled beside each wait.
     let mut connection = Driven {
         connection: Box::pin(connection.with_upgrades()),
         over: false,
@@ -333,7 +335,7 @@ struct Driven {
 }
 
 impl Driven {
-    /// Waits for `wanted` while the connection goes on.
+    /// Waits for `wanted` while the connection is driven.
     async fn beside<T>(&mut self, wanted: impl Future<Output = T>) -> T {
         let mut wanted = std::pin::pin!(wanted);
         std::future::poll_fn(|cx| {

@@ -30,11 +30,11 @@ use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
 use kubelet_apiserver::{ApiServer, Parts};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::reflector::{Change, FirstSet, Reflector, Selection};
 use kubelet_cluster::{
     Call, Client, ClientConfig, ClusterError, LaneKind, Object, Rate, WallClock,
 };
+use kubelet_model::dice::Dice;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

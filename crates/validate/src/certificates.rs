@@ -1,11 +1,11 @@
-//! Requests for certificates.
+//! Validates CertificateSigningRequests.
 //!
-//! In:    a request with its defaults
+//! In:    a CSR with its defaults
 //! Out:   problems
 //! Calls: the API server
-//! Holds: an answer is given once
-//! Upstream: pkg/apis/certificates/validation/validation.go; differences: the request and the certificate are not read here, the
-//!           API server's signer reads both
+//! Holds: an answer cannot be changed
+//! Upstream: pkg/apis/certificates/validation/validation.go; differences: the PEM blocks of request and certificate are not
+//!           parsed here but by the API server's signer
 
 use crate::Checked;
 use crate::pod::check_signer_name;
@@ -130,7 +130,7 @@ fn check_conditions(conditions: &[CertificateSigningRequestCondition], problems:
     }
 }
 
-/// What was answered stays; that it failed is told here, and approval in a path of its own.
+/// Existing answers stay. `Failed` is set through this path, approval through a subresource of its own.
 fn check_answers(
     new: &CertificateSigningRequest,
     old: &CertificateSigningRequest,

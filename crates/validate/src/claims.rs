@@ -1,12 +1,12 @@
-//! Claims on persistent volumes.
+//! Validates PersistentVolumeClaims.
 //!
-//! In:    a claim with its defaults, or the spec of a template of one
+//! In:    a claim with its defaults, or the spec of a claim template
 //! Out:   problems
 //! Calls: the API server, volumes of pods
-//! Holds: what a claim asks for is told once; a bound one may ask for more room
-//! Upstream: pkg/apis/core/validation/validation.go (ValidatePersistentVolumeClaim and its updates); differences: messages have no Go
-//!           difference of the specs
-//! Gap:   the old annotation of the storage class
+//! Holds: a claim's spec cannot change, except that a bound claim may request more storage
+//! Upstream: pkg/apis/core/validation/validation.go (ValidatePersistentVolumeClaim and its updates); differences: messages do
+//!           not contain Go's diff of the specs
+//! Gap:   the deprecated annotation for the storage class
 
 use crate::Checked;
 use crate::amounts::amount_of;
@@ -104,7 +104,7 @@ fn said(spec: &PersistentVolumeClaimSpec) -> serde_json::Value {
     emptiness::plain(serde_json::to_value(spec).unwrap_or_default())
 }
 
-/// Modes of access, of which one excludes all others.
+/// Access modes, of which one excludes all others.
 pub(crate) fn check_access_modes(path: &str, modes: &[String], problems: &mut Problems) {
     let at = format!("{path}.accessModes");
     for mode in modes {
@@ -152,7 +152,7 @@ pub(crate) fn check_spec(path: &str, spec: &PersistentVolumeClaimSpec, problems:
     check_data_source(path, spec, problems);
 }
 
-/// More than nothing.
+/// Must be greater than zero.
 pub(crate) fn check_positive(at: String, amount: &str, problems: &mut Problems) {
     match amount.parse::<Quantity>() {
         Ok(amount) if amount.is_negative() || amount.is_zero() => {

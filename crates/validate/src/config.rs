@@ -1,9 +1,9 @@
-//! Config maps and secrets.
+//! Validates ConfigMaps and Secrets.
 //!
-//! In:    one of them
+//! In:    a ConfigMap or a Secret
 //! Out:   problems
 //! Calls: the API server
-//! Holds: no problem shows what a secret holds; bytes count as they are used, not as JSON or base64 has them
+//! Holds: no problem shows the content of a secret; the size limit counts decoded bytes, not JSON or base64
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateConfigMap, ValidateSecret and their updates)
 
 use crate::Checked;
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
-/// All values of one object.
+/// The size limit of all values of one object.
 const MAX_BYTES: usize = 1 << 20;
 const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 
@@ -39,7 +39,7 @@ impl Checked for ConfigMap {
             size += value.0.len();
         }
         if size > MAX_BYTES {
-            // Upstream's path of no name at all.
+            // Upstream reports this at a path without a name.
             problems.too_long("[]", MAX_BYTES);
         }
     }
@@ -63,7 +63,7 @@ impl Checked for ConfigMap {
     }
 }
 
-/// None is as good as empty.
+/// An absent map equals an empty one.
 fn same<T: PartialEq>(
     one: Option<&BTreeMap<String, T>>,
     other: Option<&BTreeMap<String, T>>,
@@ -105,7 +105,7 @@ impl Checked for Secret {
     }
 }
 
-/// What a secret of a type has to hold.
+/// The keys that a type of secret requires.
 fn check_type(secret: &Secret, problems: &mut Problems) {
     let get = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
     let mut need = |key: &str| {
@@ -148,7 +148,7 @@ fn check_json(key: &str, value: Option<&ByteString>, problems: &mut Problems) {
         return;
     };
     if let Err(error) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&value.0) {
-        // Where it went wrong, not what stands there.
+        // The position of the error, not the content.
         let detail = format!(
             "is no JSON object (line {}, column {})",
             error.line(),

@@ -1,4 +1,4 @@
-//! Endpoints: addresses and ports of Services.
+//! Validates Endpoints.
 //!
 //! In:    Endpoints with their defaults
 //! Out:   problems

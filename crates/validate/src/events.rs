@@ -1,9 +1,9 @@
-//! Events, in the form of the core group and in that of `events.k8s.io`.
+//! Validates events, in the form of the core group and of `events.k8s.io`.
 //!
 //! In:    an event in either form
 //! Out:   problems
 //! Calls: the API server
-//! Holds: an event of an object stands in the object's namespace
+//! Holds: an event must be in the namespace of its object
 //! Upstream: pkg/apis/core/validation/events.go
 
 use crate::Checked;
@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 const SHORT: usize = 128;
 const MESSAGE: usize = 1024;
 
-/// What both forms say, under the names of each.
+/// The common content of both forms, with each form's field names.
 struct Said<'a> {
     namespace: &'a str,
     of_object: &'a str,
@@ -51,7 +51,7 @@ impl Said<'_> {
         );
     }
 
-    /// Those of the newer recorders say who reports what.
+    /// Events of newer recorders must name the reporting controller and instance.
     fn check_new(&self, problems: &mut Problems) {
         let (field, controller) = self.controller;
         if controller.is_empty() {

@@ -1,4 +1,4 @@
-//! Kinds with few rules: namespaces, service accounts, leases, runtime classes, priority classes.
+//! Validates kinds with few rules: Namespaces, ServiceAccounts, Leases, RuntimeClasses, PriorityClasses.
 //!
 //! In:    an object of one of these kinds, with its defaults
 //! Out:   problems
@@ -136,7 +136,7 @@ impl Checked for PriorityClass {
     }
 }
 
-/// What differs from the class of the system that has this name.
+/// How a class differs from the system class with the same name.
 fn unlike_system(class: &PriorityClass) -> Option<String> {
     let name = plain(&class.metadata.name);
     let value = match name {

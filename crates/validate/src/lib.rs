@@ -1,11 +1,11 @@
-//! What the API refuses in an object: one set of rules for static pods and for every write of the API server.
+//! Validation of API objects: one set of rules for static pods and for every write at the API server.
 //!
-//! In:    objects with their defaults; at a change the object as it was, too
-//! Out:   every problem, with the field's path, upstream's type of error and upstream's message
+//! In:    objects with their defaults; for updates also the old object
+//! Out:   every problem, with the field's path, upstream's error type and upstream's message
 //! Calls: `decide/sources/manifest` (static pods), `apiserver/kinds/strategy` (every kind)
-//! Holds: pure; the order of problems is stable; the work is linear in the size of the object, and so is the answer
-//! Upstream: pkg/apis/*/validation (1.36, feature gates at their defaults); differences: what is wrong with an object as it is kept
-//!           is not held against a change of something else (upstream does so for single rules only)
+//! Holds: pure; the order of problems is stable; time and size of the result are linear in the size of the object
+//! Upstream: pkg/apis/*/validation (1.36, feature gates at their defaults); differences: an update is not refused for what was
+//!           already invalid in the stored object (upstream does so for single rules only)
 
 mod amounts;
 mod certificates;
@@ -32,20 +32,20 @@ use std::collections::BTreeSet;
 
 /// The rules of one kind, without its metadata.
 pub trait Checked {
-    /// What is wrong with the object by itself.
+    /// Validates the object itself.
     fn check(&self, problems: &mut Problems);
 
-    /// What a new object may not have, and a changed one may.
+    /// Additional rules for new objects.
     fn check_new(&self, _problems: &mut Problems) {}
 
-    /// What a change through the object's own path may not change.
+    /// Fields that an update of the object may not change.
     fn check_change(&self, _old: &Self, _problems: &mut Problems) {}
 
-    /// What a change through the path of the status may not do.
+    /// Changes that an update of the status may not make.
     fn check_status(&self, _old: &Self, _problems: &mut Problems) {}
 }
 
-/// What is wrong with a new object.
+/// Validates a new object.
 pub fn created<T: Checked>(new: &T) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     new.check(&mut problems);
@@ -53,7 +53,7 @@ pub fn created<T: Checked>(new: &T) -> Vec<FieldProblem> {
     problems.found()
 }
 
-/// What is wrong with a change through the object's own path.
+/// Validates an update of the object.
 pub fn changed<T: Checked>(new: &T, old: &T) -> Vec<FieldProblem> {
     let mut found = new_problems(
         |problems| new.check(problems),
@@ -65,14 +65,14 @@ pub fn changed<T: Checked>(new: &T, old: &T) -> Vec<FieldProblem> {
     found
 }
 
-/// What is wrong with a change through the path of the status.
+/// Validates an update of the status subresource.
 pub fn status_changed<T: Checked>(new: &T, old: &T) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     new.check_status(old, &mut problems);
     problems.found()
 }
 
-/// What is wrong with the metadata of a new object, or with what a change does to it.
+/// Validates the metadata of a new object, or an update of it.
 pub fn metadata(
     new: &ObjectMeta,
     old: Option<&ObjectMeta>,
@@ -92,7 +92,7 @@ pub fn metadata(
     }
 }
 
-/// What is wrong with a binding.
+/// Validates a binding.
 pub fn binding(binding: &k8s_openapi::api::core::v1::Binding) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     let target = &binding.target;
@@ -107,8 +107,8 @@ pub fn binding(binding: &k8s_openapi::api::core::v1::Binding) -> Vec<FieldProble
     problems.found()
 }
 
-/// What is wrong now and was not before. An object may be kept that today's rules refuse: made by an older version, or by a rule that
-/// counts at creation alone. It still has to be possible to change it, to take a finalizer away for example.
+/// The problems that the old object did not have. Stored objects may violate today's rules, if they were written by an older
+/// version or if a rule applies only at creation. They must still accept updates, for example the removal of a finalizer.
 fn new_problems(
     now: impl FnOnce(&mut Problems),
     before: impl FnOnce(&mut Problems),
@@ -121,7 +121,7 @@ fn new_problems(
     before(&mut old);
     let old = old.found();
     let mut found = problems.found();
-    // With more problems than are kept nobody knows which of them are new.
+    // If the limit of problems is reached, it is unknown which of them are new.
     if old.len() < MAX_PROBLEMS {
         let old: BTreeSet<FieldProblem> = old.into_iter().collect();
         found.retain(|problem| !old.contains(problem));

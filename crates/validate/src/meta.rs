@@ -1,11 +1,11 @@
-//! Metadata: names by the rule of the kind, labels, annotations, owners, finalizers.
+//! Validates metadata: names by the kind's rule, labels, annotations, owner references, finalizers.
 //!
-//! In:    an object's metadata; the kind's rule of names, whether its objects live in namespaces
+//! In:    an object's metadata; the kind's name rule, whether the kind is namespaced
 //! Out:   problems
 //! Calls: `pod`; the API server for every kind
 //! Holds: linear in the size of the metadata
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go, apis/meta/v1/validation/validation.go;
-//!           differences: that two owners control is told once, managed fields are not kept and not looked at
+//!           differences: several controlling owners are reported once; managed fields are neither stored nor checked
 
 use crate::names::{self, NameRule};
 use crate::problem::{Problems, text};
@@ -13,10 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use std::collections::BTreeMap;
 
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
-/// Finalizers that need no domain before them.
+/// Finalizers that need no domain prefix.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
-/// Checks all metadata of an object that has its name and its namespace.
+/// Validates the metadata of an object that has its name and namespace.
 pub(crate) fn check(meta: &ObjectMeta, rule: NameRule, namespaced: bool, problems: &mut Problems) {
     if let Some(prefix) = text(&meta.generate_name) {
         let reasons = rule.check_prefix(prefix);
@@ -59,7 +59,7 @@ pub(crate) fn labels(
     }
 }
 
-/// Keys of annotations, and the size of them all.
+/// Annotation keys, and the total size.
 pub(crate) fn annotations(
     path: &str,
     annotations: Option<&BTreeMap<String, String>>,
@@ -77,7 +77,7 @@ pub(crate) fn annotations(
     }
 }
 
-/// The group and the version of an `apiVersion`.
+/// Group and version of an `apiVersion`.
 fn version(api_version: &str) -> &str {
     api_version
         .split_once('/')
@@ -132,7 +132,7 @@ fn finalizers(finalizers: &[String], problems: &mut Problems) {
     }
 }
 
-/// A finalizer without a domain is one of Kubernetes' own.
+/// A finalizer without a domain must be one of Kubernetes' own.
 pub(crate) fn standard_finalizer(path: String, finalizer: &str, problems: &mut Problems) {
     if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
         let detail = "name is neither a standard finalizer name nor is it fully qualified";
@@ -140,7 +140,7 @@ pub(crate) fn standard_finalizer(path: String, finalizer: &str, problems: &mut P
     }
 }
 
-/// A selector of labels.
+/// A label selector.
 pub(crate) fn selector(path: &str, selector: Option<&LabelSelector>, problems: &mut Problems) {
     let Some(selector) = selector else { return };
     labels(

@@ -1,28 +1,28 @@
-//! What a name, a key, a port or an ID may be: each check returns upstream's reasons, empty when all is well.
+//! Rules for names, keys, ports and IDs: each check returns upstream's reasons, empty if the value is valid.
 //!
 //! In:    one value
-//! Out:   reasons, in upstream's words (with the regular expression that users search for)
+//! Out:   reasons in upstream's words (including the regular expression that users search for)
 //! Calls: every rule of this crate
-//! Holds: no regular expressions are run: the grammars are few and fixed
+//! Holds: no regular expressions are executed: the grammars are few and fixed
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/validation, pkg/api/validate/content, pkg/api/validation/generic.go
 
 use std::net::{IpAddr, Ipv4Addr};
 
 type Reasons = Vec<String>;
 
-/// Which names the objects of a kind may have.
+/// The rule for the names of a kind's objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameRule {
-    /// Lower case, digits, `-` and `.`, at most 253.
+    /// Lower case letters, digits, `-` and `.`, at most 253 characters.
     Subdomain,
-    /// The same without `.`, at most 63.
+    /// The same without `.`, at most 63 characters.
     Label,
-    /// Anything that can stand in a path.
+    /// Any path segment.
     PathSegment,
 }
 
 impl NameRule {
-    /// What is wrong with a name.
+    /// Checks a name.
     pub fn check(self, name: &str) -> Vec<String> {
         match self {
             Self::Subdomain => dns_subdomain(name),
@@ -31,10 +31,10 @@ impl NameRule {
         }
     }
 
-    /// What is wrong with the beginning of a name; it may end in a dash.
+    /// Checks the prefix of a generated name; it may end with a dash.
     pub(crate) fn check_prefix(self, prefix: &str) -> Vec<String> {
         match prefix.strip_suffix('-') {
-            // Quirk: upstream puts one letter in the place of two characters (maskTrailingDash).
+            // Quirk: upstream replaces two characters by one (maskTrailingDash).
             Some(rest) if !rest.is_empty() && self != Self::PathSegment => {
                 let mut masked: String = rest.to_owned();
                 masked.pop();
@@ -66,7 +66,7 @@ fn lower_alnum(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-/// `edge inner* edge` or one `edge`.
+/// Text of the form `edge inner* edge`, or a single `edge`.
 fn framed(text: &str, edge: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     text.bytes().next().is_some_and(edge)
         && text.bytes().next_back().is_some_and(edge)
@@ -82,7 +82,7 @@ fn rule(text: &str, expression: &str, examples: &[&str]) -> String {
     format!("{text} (e.g. '{examples}', regex used for validation is '{expression}')")
 }
 
-/// One label of a DNS name (63 characters).
+/// A DNS label (63 characters).
 pub(crate) fn dns_label(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 63 {
@@ -102,7 +102,7 @@ pub(crate) fn dns_label(value: &str) -> Reasons {
     reasons
 }
 
-/// Labels joined by dots (253 characters).
+/// DNS labels joined by dots (253 characters).
 pub(crate) fn dns_subdomain(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 253 {
@@ -118,7 +118,7 @@ pub(crate) fn dns_subdomain(value: &str) -> Reasons {
     reasons
 }
 
-/// A search domain: underscores are allowed as well.
+/// A DNS search domain: underscores are allowed, too.
 pub(crate) fn search_domain(value: &str) -> Reasons {
     let label = |text: &str| {
         let text = text.strip_prefix('_').unwrap_or(text);
@@ -146,7 +146,7 @@ fn is_key(text: &str) -> bool {
     )
 }
 
-/// The key of a label: a name of 63 bytes, optionally after a DNS prefix and a slash.
+/// A label key: a name of 63 bytes, optionally after a DNS prefix and a slash.
 pub(crate) fn label_key(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     let examples = ["MyName", "my.name", "123-abc"];
@@ -181,7 +181,7 @@ pub(crate) fn label_key(value: &str) -> Reasons {
     reasons
 }
 
-/// The value of a label: empty, or as a key's name.
+/// A label value: empty, or like the name of a key.
 pub(crate) fn label_value(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 63 {
@@ -200,7 +200,7 @@ pub(crate) fn label_value(value: &str) -> Reasons {
     reasons
 }
 
-/// The name of a port (15 characters with a letter).
+/// A port name (15 characters, at least one letter).
 pub(crate) fn port_name(value: &str) -> Reasons {
     let bytes = value.as_bytes();
     let checks = [
@@ -226,17 +226,17 @@ pub(crate) fn port_name(value: &str) -> Reasons {
         .collect()
 }
 
-/// The number of a port.
+/// A port number.
 pub(crate) fn port_number(value: i32) -> Reasons {
     in_range(i64::from(value), 1, 65_535)
 }
 
-/// A user's or group's ID.
+/// A user ID or group ID.
 pub(crate) fn owner_id(value: i64) -> Reasons {
     in_range(value, 0, i64::from(i32::MAX))
 }
 
-/// An inclusive range.
+/// A number in an inclusive range.
 pub(crate) fn in_range(value: i64, low: i64, high: i64) -> Reasons {
     if (low..=high).contains(&value) {
         Reasons::new()
@@ -276,13 +276,13 @@ pub(crate) fn header_name(value: &str) -> Reasons {
     )]
 }
 
-/// The name of a kernel parameter, with dots or slashes.
+/// A sysctl name, with dots or slashes.
 pub(crate) fn sysctl_name(value: &str) -> bool {
     let segment = |text: &str| framed(text, lower_alnum, |byte| matches!(byte, b'-' | b'_'));
     value.len() <= 253 && value.split(['.', '/']).all(segment)
 }
 
-/// The key of a config map or of a secret.
+/// A key of a ConfigMap or Secret.
 pub(crate) fn config_map_key(value: &str) -> Reasons {
     let mut reasons = Reasons::new();
     if value.len() > 253 {
@@ -304,12 +304,12 @@ pub(crate) fn config_map_key(value: &str) -> Reasons {
     reasons
 }
 
-/// The name of a CSI driver: a subdomain, in either case.
+/// A CSI driver name: a subdomain in upper or lower case.
 pub(crate) fn caseless_subdomain(value: &str) -> Reasons {
     dns_subdomain(&value.to_lowercase())
 }
 
-/// An address as the API writes it: no leading zeros, no IPv4 inside IPv6.
+/// An IP address in canonical form: no leading zeros, no IPv4 inside IPv6.
 pub(crate) fn strict_ip(value: &str) -> Reasons {
     let reasons = ip(value);
     if !reasons.is_empty() {
@@ -324,7 +324,7 @@ pub(crate) fn strict_ip(value: &str) -> Reasons {
     }
 }
 
-/// An address range as the API writes it.
+/// A CIDR in canonical form.
 pub(crate) fn strict_cidr(value: &str) -> Reasons {
     let wrong =
         || vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()];
@@ -361,18 +361,18 @@ pub(crate) fn strict_cidr(value: &str) -> Reasons {
     Reasons::new()
 }
 
-/// Whether a text is an address of the sixth version.
+/// Whether a text is an IPv6 address.
 pub(crate) fn is_ipv6(value: &str) -> bool {
     value.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6())
 }
 
-/// Whether the addresses are of both versions.
+/// Whether the addresses are of both families.
 pub(crate) fn is_dual_stack<'a>(mut addresses: impl Iterator<Item = &'a str> + Clone) -> bool {
     let mut others = addresses.clone();
     addresses.any(is_ipv6) && others.any(|one| !is_ipv6(one))
 }
 
-/// An address that others can reach, which those of the machine itself are not.
+/// An address that other machines can reach.
 pub(crate) fn endpoint_ip(value: &str) -> Reasons {
     let Ok(address) = value.parse::<IpAddr>() else {
         return Reasons::new();
@@ -409,7 +409,7 @@ pub(crate) fn endpoint_ip(value: &str) -> Reasons {
     reasons
 }
 
-/// An IP address; leading zeros in IPv4 are forgiven, as upstream does in old fields.
+/// An IP address; leading zeros in IPv4 are accepted, as upstream does in old fields.
 pub(crate) fn ip(value: &str) -> Reasons {
     let forgiven = || {
         let parts: Vec<&str> = value.split('.').collect();
@@ -447,7 +447,7 @@ pub(crate) fn descending_path(value: &str) -> Reasons {
     reasons
 }
 
-/// A relative path that does not begin as the links of atomically written volumes do.
+/// A relative path that does not start with `..`, as the links of atomically written volumes do.
 pub(crate) fn unreserved_path(value: &str) -> Reasons {
     let mut reasons = descending_path(value);
     if value.starts_with("..") && !value.starts_with("../") {

@@ -1,12 +1,12 @@
-//! Nodes: taints, capacities, what is set once.
+//! Validates Nodes: taints, capacities, fields that cannot change.
 //!
 //! In:    a node
 //! Out:   problems
 //! Calls: the API server
 //! Holds: linear
-//! Upstream: pkg/apis/core/validation/validation.go (ValidateNode, ValidateNodeUpdate); differences: annotations of taints and of pods
-//!           to avoid, which no client writes any more, are not read
-//! Gap:   dynamic kubelet configuration (`spec.configSource`), which is gone
+//! Upstream: pkg/apis/core/validation/validation.go (ValidateNode, ValidateNodeUpdate); differences: the annotations for taints
+//!           and for pods to avoid, which no client writes any more, are not checked
+//! Gap:   dynamic kubelet configuration (`spec.configSource`), which was removed
 
 use crate::Checked;
 use crate::names;
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 impl Checked for Node {
     fn check(&self, problems: &mut Problems) {
         let spec = self.spec.clone().unwrap_or_default();
-        // Quirk: upstream's path of taints is below the metadata (ValidateNode).
+        // Quirk: upstream reports taints below the metadata (ValidateNode).
         check_taints("metadata.taints", list(&spec.taints), problems);
         if let Some(status) = &self.status {
             check_state(status, problems);

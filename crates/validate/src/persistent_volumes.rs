@@ -1,11 +1,11 @@
-//! Persistent volumes.
+//! Validates PersistentVolumes.
 //!
-//! In:    a persistent volume with its defaults, or a spec inside of an attachment
+//! In:    a persistent volume with its defaults, or the inline spec of an attachment
 //! Out:   problems
 //! Calls: the API server, attachments
-//! Holds: where a volume is stays as it was
-//! Upstream: pkg/apis/core/validation/validation.go (ValidatePersistentVolume and its updates); differences: messages have no Go
-//!           difference of the specs
+//! Holds: the source of a volume cannot change
+//! Upstream: pkg/apis/core/validation/validation.go (ValidatePersistentVolume and its updates); differences: messages do not
+//!           contain Go's diff of the specs
 
 use crate::Checked;
 use crate::claims::{VOLUME_MODES, check_access_modes, check_positive};
@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{
 use kubelet_model::emptiness;
 use serde_json::Value;
 
-/// Members of the spec that are no source.
+/// Fields of the spec that are not a source.
 const NOT_SOURCES: [&str; 8] = [
     "accessModes",
     "capacity",
@@ -44,7 +44,7 @@ impl Checked for PersistentVolume {
             old.spec.clone().unwrap_or_default(),
         );
         let mode = spec.volume_mode.clone();
-        // A secret for making the volume larger may come later.
+        // A secret for expanding the volume may be added later.
         if let (Some(now), Some(then)) = (&mut spec.csi, &before.csi)
             && then.controller_expand_secret_ref.is_none()
         {
@@ -76,7 +76,7 @@ fn source(spec: &PersistentVolumeSpec) -> Value {
     all
 }
 
-/// What a volume of its own has, and one inside of an attachment has not.
+/// Rules for a PersistentVolume that do not apply to the inline spec of an attachment.
 fn check_own(spec: &PersistentVolumeSpec, problems: &mut Problems) {
     let capacity = spec.capacity.clone().unwrap_or_default();
     let path = "spec.capacity";
@@ -135,7 +135,7 @@ fn check_own(spec: &PersistentVolumeSpec, problems: &mut Problems) {
     }
 }
 
-/// The spec at `path` without what only a volume of its own has.
+/// The spec at `path`, without the rules for a PersistentVolume object.
 pub(crate) fn check_spec(
     path: &str,
     name: &str,
@@ -196,7 +196,7 @@ fn need(at: &str, field: &str, value: &str, problems: &mut Problems) {
     }
 }
 
-/// A reference to a secret names it and its namespace.
+/// A secret reference needs name and namespace.
 fn need_secret(
     at: &str,
     (name, namespace): (&Option<String>, &Option<String>),

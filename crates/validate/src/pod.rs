@@ -1,12 +1,12 @@
-//! What the API would refuse in a pod, all at once.
+//! Validates pods and reports all problems at once.
 //!
-//! In:    a pod with its defaults and its identity
+//! In:    a pod with its defaults, UID, name and namespace
 //! Out:   every problem, with the field's path and upstream's message
 //! Calls: `decide/sources/manifest` (a static pod with problems does not run), the API server
-//! Holds: order is stable; nothing here depends on the node
-//! Differs: an unknown `emptyDir.medium` is refused here (upstream accepts it and fails later), amounts that do not
-//!        parse are named here (upstream fails to decode), paths name the index of a mount (upstream leaves it out), leading zeros
-//!        of IPv4 addresses are forgiven
+//! Holds: the order is stable; nothing here depends on the node
+//! Differs: an unknown `emptyDir.medium` is refused here (upstream accepts it and fails later), amounts that cannot be parsed
+//! are reported here (upstream fails to decode), paths contain the index of a mount (upstream omits it), leading zeros of IPv4
+//! addresses are accepted
 //! Upstream: pkg/apis/core/validation/validation.go
 
 mod affinity;
@@ -44,7 +44,7 @@ use std::collections::BTreeSet;
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
-/// What marks a pod that stands for a static one.
+/// The annotation of a mirror pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Every container of a pod: its path, its name, its security context.
@@ -67,7 +67,7 @@ pub fn containers_of(spec: &PodSpec) -> impl Iterator<Item = (String, &Container
     init.chain(regular.map(|(index, held)| (format!("spec.containers[{index}]"), held)))
 }
 
-/// Every problem of a new pod that has its defaults and its identity. Empty means the API would take it.
+/// Every problem of a new pod that has its defaults and its identity. Empty: the pod is valid.
 pub fn pod(pod: &Pod) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     meta::check(&pod.metadata, NameRule::Subdomain, true, &mut problems);
@@ -76,7 +76,7 @@ pub fn pod(pod: &Pod) -> Vec<FieldProblem> {
     found
 }
 
-/// What is wrong with a change of a pod's ephemeral containers.
+/// Validates an update of a pod's ephemeral containers.
 pub fn pod_ephemeral_containers(new: &Pod, old: &Pod) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     if is_mirror(&old.metadata) {
@@ -89,7 +89,7 @@ pub fn pod_ephemeral_containers(new: &Pod, old: &Pod) -> Vec<FieldProblem> {
     found
 }
 
-/// What is wrong with a change of a pod's resources.
+/// Validates an update of a pod's resources.
 pub fn pod_resize(new: &Pod, old: &Pod) -> Vec<FieldProblem> {
     let mut problems = Problems::default();
     if is_mirror(&old.metadata) {
@@ -145,7 +145,7 @@ impl Checked for Pod {
     }
 }
 
-/// Annotations that mean something.
+/// Annotations with a meaning.
 fn check_annotations(meta: &ObjectMeta, spec: &PodSpec, problems: &mut Problems) {
     let get = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
     if let Some(value) = get(MIRROR)
@@ -209,7 +209,7 @@ fn check_spec(spec: &PodSpec, meta: &ObjectMeta, problems: &mut Problems) {
     containers::check_file_key_volumes(spec, problems);
 }
 
-/// Names and numbers that stand alone.
+/// Names and numbers without relations to other fields.
 fn check_names(spec: &PodSpec, problems: &mut Problems) {
     for (field, value) in [
         ("serviceAccountName", &spec.service_account_name),
@@ -347,7 +347,7 @@ fn check_resource_claims(spec: &PodSpec, meta: &ObjectMeta, problems: &mut Probl
     }
 }
 
-/// A token is somebody's.
+/// A token volume needs a service account.
 fn check_token_volumes(spec: &PodSpec, problems: &mut Problems) {
     if text(&spec.service_account_name).is_some() {
         return;

@@ -1,39 +1,39 @@
-//! One thing that is wrong with an object, and the collector of them.
+//! A validation problem of an object, and the collector of problems.
 //!
-//! In:    a field's path, its value, what is wrong with it
+//! In:    a field's path, its value, the problem
 //! Out:   [`FieldProblem`]s in upstream's words
 //! Calls: every rule of this crate
-//! Holds: problems keep the order in which they were found; no more than [`MAX_PROBLEMS`] are kept, so that a hostile object costs
-//!        no more to answer than to read
+//! Holds: problems keep the order in which they were found; at most [`MAX_PROBLEMS`] are kept, so that answering a hostile
+//!        object costs no more than reading it
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/validation/field/errors.go; differences: upstream keeps every problem
 
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The problems of one object that are told. A hundred thousand bad labels need no hundred thousand lines.
+/// The most problems that are reported per object. A hundred thousand invalid labels do not need a hundred thousand lines.
 pub const MAX_PROBLEMS: usize = 500;
 
-/// Upstream's types of errors. [`ProblemKind::reason`] is the cause's reason in a `Status`.
+/// Upstream's error types. [`ProblemKind::reason`] is the cause's reason in a `Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProblemKind {
-    /// A value that names nothing.
+    /// The value refers to nothing that exists.
     NotFound,
-    /// A value that must be there.
+    /// A required value is missing.
     Required,
-    /// A value that must be unique.
+    /// The value must be unique.
     Duplicate,
-    /// A malformed value, or one out of its range.
+    /// The value is malformed or out of range.
     Invalid,
-    /// A value outside a list.
+    /// The value is not one of the supported ones.
     NotSupported,
-    /// A value that may not be set here.
+    /// The value may not be set here.
     Forbidden,
-    /// A value that is too large.
+    /// The value is too large.
     TooLong,
-    /// A list with too many items.
+    /// The list has too many items.
     TooMany,
-    /// A problem that is not the object's.
+    /// An internal error, not a problem of the object.
     Internal,
 }
 
@@ -53,7 +53,7 @@ impl ProblemKind {
         }
     }
 
-    /// What the message begins with.
+    /// The first words of the message.
     fn words(self) -> &'static str {
         match self {
             Self::NotFound => "Not found",
@@ -69,19 +69,19 @@ impl ProblemKind {
     }
 }
 
-/// One thing that is wrong with an object. Prints as `path: message`.
+/// One problem of an object. Prints as `path: message`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldProblem {
     /// The field, such as `spec.containers[0].image`.
     pub path: String,
     /// Upstream's message, such as `Required value`.
     pub message: String,
-    /// Upstream's type of error.
+    /// Upstream's error type.
     pub kind: ProblemKind,
 }
 
 impl FieldProblem {
-    /// A problem in words of the caller.
+    /// A problem with the caller's own message.
     pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -97,12 +97,12 @@ impl fmt::Display for FieldProblem {
     }
 }
 
-/// Problems found so far; the methods are upstream's types of errors.
+/// The problems found so far; the methods are upstream's error types.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<FieldProblem>);
 
 impl Problems {
-    /// All that was found, in the order in which it was looked for.
+    /// All problems, in the order in which they were found.
     pub fn found(self) -> Vec<FieldProblem> {
         self.0
     }
@@ -111,7 +111,7 @@ impl Problems {
         self.0.len()
     }
 
-    /// Whether nothing more is kept, so that nothing more is worth looking for.
+    /// Whether the limit is reached, so that further checks are pointless.
     pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= MAX_PROBLEMS
     }
@@ -121,7 +121,7 @@ impl Problems {
         self.0.extend(others.0.into_iter().take(room));
     }
 
-    /// Those that are not in `known`.
+    /// Appends the problems that are not in `known`.
     pub(crate) fn append_but(&mut self, others: Self, known: &BTreeSet<FieldProblem>) {
         let mut others = others;
         others.0.retain(|problem| !known.contains(problem));
@@ -154,7 +154,7 @@ impl Problems {
         self.push(ProblemKind::Invalid, path, &shown(value), detail);
     }
 
-    /// One problem for each reason.
+    /// One problem per reason.
     pub(crate) fn reasons(
         &mut self,
         path: impl Into<String>,
@@ -176,7 +176,7 @@ impl Problems {
         self.push(ProblemKind::NotSupported, path, &shown(value), &detail);
     }
 
-    /// Required when blank, unsupported when not known.
+    /// Required if empty, unsupported if unknown.
     pub(crate) fn one_of(&mut self, path: impl Into<String>, value: Option<&str>, known: &[&str]) {
         match value {
             None | Some("") => self.required(path, ""),
@@ -185,7 +185,7 @@ impl Problems {
         }
     }
 
-    /// Unsupported when it is set and not known.
+    /// Unsupported if set and unknown.
     pub(crate) fn known(&mut self, path: impl Into<String>, value: Option<&str>, known: &[&str]) {
         if let Some(value) = value
             && !known.contains(&value)
@@ -211,7 +211,7 @@ impl Problems {
         self.push(ProblemKind::NotFound, path, &shown(value), detail);
     }
 
-    /// A value that may not be set here.
+    /// The value may not be set here.
     pub fn forbidden(&mut self, path: impl Into<String>, detail: &str) {
         self.push(ProblemKind::Forbidden, path, "", detail);
     }
@@ -226,7 +226,7 @@ impl Problems {
         self.push(ProblemKind::TooMany, path, &count.to_string(), &detail);
     }
 
-    /// Required when blank, and each reason of `check` otherwise.
+    /// Required if empty, otherwise a problem for each reason of `check`.
     pub(crate) fn required_name(
         &mut self,
         path: impl Into<String>,
@@ -240,21 +240,21 @@ impl Problems {
         }
     }
 
-    /// Below zero is wrong.
+    /// Must not be negative.
     pub(crate) fn not_negative(&mut self, path: impl Into<String>, value: i64) {
         if value < 0 {
             self.invalid(path, value, "must be greater than or equal to 0");
         }
     }
 
-    /// Zero and below are wrong.
+    /// Must be greater than zero.
     pub(crate) fn positive(&mut self, path: impl Into<String>, value: i64) {
         if value <= 0 {
             self.invalid(path, value, "must be greater than zero");
         }
     }
 
-    /// A value that may not differ from what it was.
+    /// Must not change.
     pub(crate) fn immutable<T: Serialize + PartialEq>(
         &mut self,
         path: impl Into<String>,
@@ -275,12 +275,12 @@ pub(crate) fn text(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|value| !value.is_empty())
 }
 
-/// The text, empty where there is none.
+/// The text, empty if absent.
 pub(crate) fn plain(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or_default()
 }
 
-/// The list, empty where there is none.
+/// The list, empty if absent.
 pub(crate) fn list<T>(value: &Option<Vec<T>>) -> &[T] {
     value.as_deref().unwrap_or_default()
 }

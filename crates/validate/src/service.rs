@@ -1,4 +1,4 @@
-//! Services: ports, addresses, families, what goes with which type.
+//! Validates Services: ports, addresses, IP families, and what each type allows.
 //!
 //! In:    a Service with its defaults and its addresses
 //! Out:   problems
@@ -101,7 +101,7 @@ impl Checked for Service {
     }
 }
 
-/// The address of a Service that has none.
+/// Whether the Service is headless.
 fn is_headless(spec: &ServiceSpec) -> bool {
     matches!(list(&spec.cluster_ips), [one] if one == "None")
 }
@@ -234,7 +234,7 @@ fn check_affinity(spec: &ServiceSpec, problems: &mut Problems) {
     }
 }
 
-/// Addresses and families of a Service that is no external name.
+/// Addresses and IP families of a Service, unless its type is ExternalName.
 fn check_addresses(spec: &ServiceSpec, problems: &mut Problems) {
     if plain(&spec.type_) == "ExternalName" {
         return;
@@ -365,7 +365,7 @@ fn check_balancer(spec: &ServiceSpec, problems: &mut Problems) {
     }
 }
 
-/// Whether a load balancer asks the node if it has endpoints.
+/// Whether the Service needs a health check node port.
 fn needs_health_check(spec: &ServiceSpec) -> bool {
     plain(&spec.type_) == "LoadBalancer" && plain(&spec.external_traffic_policy) == "Local"
 }

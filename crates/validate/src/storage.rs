@@ -1,4 +1,4 @@
-//! The group `storage.k8s.io`: classes, drivers, what a node has of them, attachments.
+//! Validates the group `storage.k8s.io`: StorageClasses, CSIDrivers, CSINodes, VolumeAttachments.
 //!
 //! In:    an object of one of these kinds, with its defaults
 //! Out:   problems
@@ -265,7 +265,7 @@ fn check_source(source: &VolumeAttachmentSource, problems: &mut Problems) {
     }
 }
 
-/// A volume inside of an attachment is one of CSI and nobody's own.
+/// The inline volume of an attachment must be a CSI volume without a claim.
 fn check_inline(path: &str, spec: &PersistentVolumeSpec, problems: &mut Problems) {
     let inline = "may not be specified in the context of inline volumes";
     for (field, used) in [
@@ -318,7 +318,7 @@ fn check_error(path: &str, error: Option<&VolumeError>, problems: &mut Problems)
         .as_ref()
         .is_some_and(|text| text.len() > ERROR_BYTES)
     {
-        // Quirk: upstream names another limit than the one it keeps (validateVolumeError).
+        // Quirk: upstream reports another limit than it applies (validateVolumeError).
         problems.too_long(format!("{path}.message"), PARAMETER_BYTES);
     }
     if let Some(code) = error.error_code.filter(|code| *code < 0) {

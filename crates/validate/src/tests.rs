@@ -1,10 +1,10 @@
-//! What is wrong with objects, by the facts of upstream's own tables.
+//! Validation, with the facts of upstream's own tables.
 //!
 //! In:    objects in YAML's short form, by kind
 //! Out:   –
 //! Calls: cargo test
-//! Holds: each row names every problem of its object, in order: `field|part of the message`; an object without problems has none.
-//!        Rows are JSON in YAML's short form, laid over an object that is right
+//! Holds: each row lists all problems of its object, in order: `field|part of the message`; a valid object has none. Rows are
+//!        JSON in YAML's short form, merged into a valid object
 //! Upstream: pkg/apis/*/validation/*_test.go
 
 use super::*;
@@ -22,14 +22,14 @@ mod services;
 #[rustfmt::skip]
 mod updates;
 
-/// What to lay over, and what is wrong then.
+/// What to merge, and the resulting problems.
 type Row<'a> = (&'a str, &'a [&'a str]);
 
 fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Maps are merged; everything else is replaced; null takes away.
+/// Maps are merged, everything else is replaced, null removes.
 fn lay(over: Value, under: &mut Value) {
     match (over, under) {
         (Value::Object(over), Value::Object(under)) => {
@@ -55,7 +55,7 @@ fn read<T: DeserializeOwned>(value: &Value) -> T {
     T::deserialize(value).unwrap_or_else(|error| panic!("{value}: {error}"))
 }
 
-/// Compares what was found with `field|part of the message` each.
+/// Compares the problems with `field|part of the message`.
 fn compare(what: &str, found: &[FieldProblem], expected: &[&str]) {
     let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
     let right = found.len() == expected.len()
@@ -69,7 +69,7 @@ fn compare(what: &str, found: &[FieldProblem], expected: &[&str]) {
     );
 }
 
-/// Rows of new objects of one kind.
+/// Rows for new objects of one kind.
 fn check_new<T: Checked + DeserializeOwned>(base: &Value, rows: &[Row<'_>]) {
     for (text, expected) in rows {
         let object: T = read(&laid(base, text));
@@ -77,7 +77,7 @@ fn check_new<T: Checked + DeserializeOwned>(base: &Value, rows: &[Row<'_>]) {
     }
 }
 
-/// Rows of changes: old, new, what is wrong.
+/// Rows for updates: old, new, problems.
 fn check_changes<T: Checked + DeserializeOwned>(base: &Value, rows: &[(&str, &str, &[&str])]) {
     for (old, new, expected) in rows {
         let old_object: T = read(&laid(base, old));

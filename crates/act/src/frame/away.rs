@@ -10,10 +10,11 @@
 use std::time::Duration;
 
 use kubelet_cluster::{ClusterError, Happened};
+use kubelet_model::doubling::Doubling;
 use tokio::time::Instant;
 
 /// After the first failure; doubles up to the longest.
-const FIRST: Duration = Duration::from_secs(1);
+const WAITS: Doubling = Doubling::new(Duration::from_secs(1), MOST);
 /// The longest, when the server does not ask for more.
 pub(crate) const MOST: Duration = Duration::from_secs(10);
 /// While it lasts, it is said this often.
@@ -45,9 +46,9 @@ impl Away {
     /// A call failed, and [`is_of_server`].
     pub(crate) fn failed(&mut self, what: &'static str, error: &ClusterError) {
         let now = Instant::now();
-        let pause = (FIRST * 2_u32.pow(self.failures.min(4))).min(MOST);
-        let asked = error.retry_after().unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
+        let pause = WAITS.after(self.failures);
+        let asked = error.retry_after().unwrap_or_default();
         let (since, mut said) = match self.now {
             Some((since, _, said)) => (since, Some(said)),
             None => (now, None),

@@ -1,10 +1,10 @@
-//! Checks whether file system work on the node makes progress: the root directory, and each lane of blocking threads.
+//! Checks whether file system work on the node makes progress: the root directory, the journal, each lane of blocking threads.
 //!
-//! In:    the kubelet's root directory; how each lane of blocking calls stands
+//! In:    the kubelet's root directory; since when the journal waits for the disk; how each lane of blocking calls stands
 //! Out:   beats for `/healthz`; what keeps the node from being Ready, naming what hangs
 //! Calls: wiring, as a reconciler; node_status reads what it says
 //! Holds: one pod whose file system hangs does not make the node NotReady; a root directory that does not answer does, and so
-//!        does a lane without any progress. A full lane of host paths is only a warning in the message of the Ready condition
+//!        do a journal that is not written and a lane without any progress. A full lane of host paths is only a warning in the message of the Ready condition
 //! Upstream: none (there a hung disk shows in nothing but what does not happen); the words follow PLEG's in
 //!           pkg/kubelet/runtime.go (runtimeErrors)
 
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::frame::health::LoopBeat;
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, WakeReason};
+use crate::frame::records::Records;
 
 /// What `/healthz` says when there is no progress.
 pub const HOST_WORK_FAILURE: &str = "host work makes no progress";
@@ -40,6 +41,7 @@ const NAMED: usize = 3;
 pub struct HostProgress {
     blocking: Blocking,
     directory: PathBuf,
+    records: Records,
     answered: Instant,
     beat: Arc<LoopBeat>,
     problem: watch::Sender<Option<String>>,
@@ -66,12 +68,13 @@ impl fmt::Display for Progress {
 
 impl HostProgress {
     /// Of a node with this root directory of the kubelet.
-    pub fn new(root: &HostRoot, root_dir: &Path, blocking: &Blocking) -> Self {
+    pub fn new(root: &HostRoot, root_dir: &Path, blocking: &Blocking, records: Records) -> Self {
         let beat = LoopBeat::new();
         beat.turn();
         Self {
             blocking: blocking.clone(),
             directory: root.join(root_dir),
+            records,
             answered: Instant::now(),
             beat: Arc::new(beat),
             problem: watch::Sender::new(None),
@@ -119,7 +122,11 @@ impl Reconciler for HostProgress {
     }
 
     fn decide(&self, lanes: Self::Seen, _now: Timestamp) -> Progress {
-        let problem = problem(&self.directory, self.answered.elapsed(), &lanes);
+        let unanswered = Unanswered {
+            look: self.answered.elapsed(),
+            journal: self.records.unanswered_for(),
+        };
+        let problem = problem(&self.directory, unanswered, &lanes);
         Progress {
             is_new: *self.problem.borrow() != problem,
             problem,
@@ -152,13 +159,24 @@ impl Reconciler for HostProgress {
     }
 }
 
+/// For how long the disk has not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unanswered {
+    /// A look at the root directory.
+    look: Duration,
+    /// A write of the journal, which lies below it.
+    journal: Duration,
+}
+
 /// What does not get on. The same for as long as the same hangs: people compare it.
-fn problem(directory: &Path, unanswered: Duration, lanes: &[Standing]) -> Option<String> {
+fn problem(directory: &Path, unanswered: Unanswered, lanes: &[Standing]) -> Option<String> {
     let mut words = Vec::new();
-    if unanswered >= THRESHOLD {
+    let at = directory.display();
+    if unanswered.look >= THRESHOLD {
+        words.push(format!("the root directory {at} does not answer"));
+    } else if unanswered.journal >= THRESHOLD {
         words.push(format!(
-            "the root directory {} does not answer",
-            directory.display()
+            "the journal below the root directory {at} is not written"
         ));
     }
     let is_needed = |lane: Lane| !matches!(lane, Lane::HostPaths | Lane::Probe);
@@ -241,7 +259,8 @@ mod tests {
     async fn pods_that_hang_are_no_fault_of_the_node_and_a_lane_without_progress_is() {
         let scratch = Scratch::new();
         let blocking = Blocking::threads(2);
-        let mut check = HostProgress::new(&HostRoot::real(), scratch.path(), &blocking);
+        let root = HostRoot::real();
+        let mut check = HostProgress::new(&root, scratch.path(), &blocking, Records::none());
         let mut held = Vec::new();
         for pod in ["a", "b"] {
             held.push(hang(&blocking, Lane::HostPaths, pod).await);
@@ -263,7 +282,7 @@ mod tests {
             ) && !text.contains("pod c"),
             "{text}"
         );
-        let text = problem(scratch.path(), Duration::ZERO, &lanes).unwrap();
+        let text = problem(scratch.path(), Unanswered::default(), &lanes).unwrap();
         assert!(
             text.starts_with("host work is not healthy: removals and cgroups make no progress: host side of a pod (pod c) has not returned since 2")
                 && text.contains("(pod d)")
@@ -288,10 +307,15 @@ mod tests {
     #[test]
     fn a_root_directory_that_does_not_answer_is_named() {
         let at = Path::new("/var/lib/kubelet");
-        assert_eq!(problem(at, Duration::ZERO, &[]), None);
+        let problem = |look, journal| problem(at, Unanswered { look, journal }, &[]);
+        assert_eq!(problem(Duration::ZERO, Duration::ZERO), None);
         assert_eq!(
-            problem(at, THRESHOLD, &[]).unwrap(),
+            problem(THRESHOLD, THRESHOLD).unwrap(),
             "host work is not healthy: the root directory /var/lib/kubelet does not answer; threshold is 30s"
+        );
+        assert_eq!(
+            problem(Duration::ZERO, THRESHOLD).unwrap(),
+            "host work is not healthy: the journal below the root directory /var/lib/kubelet is not written; threshold is 30s"
         );
     }
 }

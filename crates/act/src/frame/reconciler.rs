@@ -14,6 +14,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubelet_model::dice::Dice;
+use kubelet_model::doubling::Doubling;
 use kubelet_model::error_text::error_text;
 use prometheus::{CounterVec, IntCounterVec, Opts, Registry};
 use serde_json::{Value, json};
@@ -122,27 +124,9 @@ impl Pace {
 
     fn wait(&self, failures: u32, dice: &mut Dice) -> Duration {
         if failures > 0 {
-            let doubled = self
-                .retry
-                .saturating_mul(1 << failures.saturating_sub(1).min(16));
-            return doubled.min(self.period);
+            return Doubling::new(self.retry, self.period).after(failures);
         }
-        let most = self.period * self.jitter_percent / 100;
-        self.period + most.mul_f64(dice.fraction())
-    }
-}
-
-/// Random enough to spread timers; repeats with its seed.
-struct Dice(u64);
-
-impl Dice {
-    /// From 0 up to 1 (splitmix64).
-    fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 40) as f64 / (1_u64 << 24) as f64
+        dice.jitter(self.period, f64::from(self.jitter_percent) / 100.0)
     }
 }
 
@@ -252,7 +236,10 @@ impl Reconcilers {
             });
             begun = begun.saturating_add(1);
             // Boxed: the future holds a round of any size.
-            Box::pin(this.clone().run(reconciler.clone(), pace, Dice(name_seed)))
+            Box::pin(
+                this.clone()
+                    .run(reconciler.clone(), pace, Dice::new(name_seed)),
+            )
         });
     }
 

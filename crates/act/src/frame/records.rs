@@ -61,6 +61,8 @@ struct State {
     last_error: Option<String>,
     /// When it was last written to.
     tried_at: Option<Instant>,
+    /// Since when its thread has been in a write.
+    writing_since: Option<Instant>,
     /// Planted bug of the simulation's self-test: this many writes are lost.
     skip_writes: bool,
 }
@@ -130,6 +132,7 @@ impl Records {
             is_closed: false,
             last_error: None,
             tried_at: None,
+            writing_since: None,
             skip_writes: false,
         };
         let shared = Arc::new(Shared {
@@ -231,6 +234,12 @@ impl Records {
         self.settled().await;
     }
 
+    /// For how long the disk has not answered the write that is under way.
+    pub fn unanswered_for(&self) -> Duration {
+        let since = self.shared.lock().writing_since;
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// The last failure, for health.
     pub fn last_error(&self) -> Option<String> {
         self.shared.lock().last_error.clone()
@@ -304,6 +313,7 @@ impl State {
     /// Takes in what became of a batch; what was written anew meanwhile stays to be written.
     fn tried(&mut self, batch: &Batch, failed: &BTreeMap<String, String>) {
         self.tried_at = Some(Instant::now());
+        self.writing_since = None;
         self.is_late = false;
         for (key, (number, _)) in batch.iter().filter(|(key, _)| !failed.contains_key(*key)) {
             if self
@@ -355,6 +365,7 @@ impl Shared {
             }
             let (batch, number) = (state.unwritten.clone(), state.number);
             let wants_sync = std::mem::take(&mut state.wants_sync);
+            state.writing_since = Some(Instant::now());
             drop(state);
             let failed = write_all(&mut journal, &batch);
             if wants_sync {

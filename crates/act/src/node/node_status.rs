@@ -21,6 +21,7 @@ use kubelet_decide::node::node_status::{
     adopted_node, csi_node, initial_lease, must_report, node_patch, node_status,
 };
 use kubelet_decide::report::events::NodeEvent;
+use kubelet_model::doubling::Doubling;
 use prometheus::{Gauge, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,8 +36,7 @@ use crate::observe::pleg::PlegHandle;
 use crate::report::events::Events;
 
 /// Between tries to register: doubles up to the longest.
-const FIRST_TRY: Duration = Duration::from_millis(100);
-const LONGEST_TRY: Duration = Duration::from_secs(7);
+const TRIES: Doubling = Doubling::new(Duration::from_millis(100), Duration::from_secs(7));
 /// Until the node was ready once it is looked at this often, for this long.
 const FAST: Duration = Duration::from_millis(100);
 const FAST_FOR: Duration = Duration::from_secs(120);
@@ -140,8 +140,7 @@ impl Trouble {
     }
 
     fn pause(&self) -> Duration {
-        let doublings = self.failures.saturating_sub(1).min(10);
-        (FIRST_TRY * 2_u32.pow(doublings)).min(LONGEST_TRY)
+        TRIES.after(self.failures)
     }
 }
 

@@ -42,7 +42,7 @@ impl OomWatcher {
     ) -> Result<Self, prometheus::Error> {
         let options = Opts::new(
             "hyperkube_oom_kills_total",
-            "Processes killed for want of memory, by what ran out",
+            "Processes killed by the OOM killer, by what ran out of memory",
         );
         let kills = IntCounterVec::new(options, &["scope"])?;
         registry.register(Box::new(kills.clone()))?;

@@ -20,6 +20,7 @@ use kubelet_cluster::pods::PodSet;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cluster::tokens::{Token, TokenError, TokenKey, Tokens};
 use kubelet_decide::volumes::references::referenced_objects;
+use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
 use kubelet_model::objects::{
     ApiAccess, ObjectState, PodObjects, RuntimeClasses, Services, TokenRef,
@@ -34,10 +35,8 @@ use crate::frame::signal::Signal;
 
 /// How often it is looked whether a token has to be renewed.
 const TOKEN_CHECK: Duration = Duration::from_secs(60);
-/// After a token could not be had, at first: a control plane may learn a moment after us that the pod is this node's.
-const TOKEN_RETRY: Duration = Duration::from_millis(100);
-/// The longest time between two such tries.
-const TOKEN_RETRY_MOST: Duration = Duration::from_secs(20);
+/// Between tries for a token that could not be had. The first is short: a control plane may learn a moment after us that the pod is this node's.
+const TOKEN_RETRY: Doubling = Doubling::new(Duration::from_millis(100), Duration::from_secs(20));
 
 /// What workers read. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -441,16 +440,17 @@ fn renewals(
     gone: &CancellationToken,
 ) -> BoxStream<'static, News> {
     let (uid, key) = (pod.uid.clone(), token_key(pod, &token));
-    let asked = unfold((Duration::ZERO, TOKEN_RETRY), move |(after, retry)| {
+    let asked = unfold((Duration::ZERO, 0), move |(after, failures)| {
         let (tokens, key) = (tokens.clone(), key.clone());
         async move {
             tokio::time::sleep(after).await;
             // Boxed: a call is many times as large as the wait, which is what every pod is nearly all the time.
             let result = Box::pin(tokens.token(&key)).await;
             let next = if result.is_ok() {
-                (TOKEN_CHECK, TOKEN_RETRY)
+                (TOKEN_CHECK, 0)
             } else {
-                (retry, (retry * 2).min(TOKEN_RETRY_MOST))
+                let failures = failures + 1_u32;
+                (TOKEN_RETRY.after(failures), failures)
             };
             Some((result, next))
         }

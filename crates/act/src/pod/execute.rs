@@ -5,15 +5,18 @@
 //! Calls: pod_worker
 //! Holds: no decision about pods; a failed step ends the plan unless the step says otherwise; an unknown outcome always ends it;
 //!        starts on one node share a limited number of slots, so that the runtime is never flooded; disk work is done before a
-//!        slot is taken; a stop ends early if a newer order leaves less grace, and a pull or disk work if a newer order stops
-//!        the pod
+//!        slot is taken; removals have few slots of their own, so that they slow no start down. A newer order that stops the pod
+//!        ends a pull or disk work at once, and a call that starts something after [`CUT_AFTER`]; one that leaves less grace ends
+//!        a stop
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::pod::pod_plan::leaves_less_grace;
 use kubelet_decide::report::events::{self, ImageMoment, Kill, PodEvent};
@@ -38,6 +41,10 @@ use crate::pod::host_work::{Host, HostWorkError};
 use crate::pod::start_width::StartWidth;
 use crate::pod::timeline::{Stage, Timeline};
 use crate::report::events::Events;
+
+/// How long a call that starts something may still take once its pod is to stop. One that is cut off is work thrown away, and the
+/// runtime undoes it; most end by themselves before.
+const CUT_AFTER: Duration = Duration::from_secs(1);
 
 /// What a plan is carried out with.
 #[derive(Clone, Debug)]
@@ -151,34 +158,9 @@ impl Executor {
                 of_host(done, Effect::Released(leaving))
             }
             Action::RunSandbox(request) => {
-                let mut slot = self.width.for_sandbox().await;
-                let made = slot.during(self.cri.run_pod_sandbox(*request)).await;
-                drop(slot);
+                let outcome = self.run_sandbox(pod, *request, look, until.0).await;
                 mark(Stage::Sandbox);
-                see(
-                    look,
-                    made.as_ref().map_or(Scope::Whole, |id| {
-                        Scope::sandbox(SandboxId::from(id.as_str()))
-                    }),
-                );
-                if let Err(error) = &made {
-                    self.events
-                        .pod(pod, events::sandbox_failed(&error.message()));
-                }
-                of_call(
-                    made.map(|_| Effect::Nothing),
-                    None,
-                    Reason::CreatePodSandboxError,
-                    |error| {
-                        format!(
-                            "Failed to create sandbox for pod \"{}_{}({})\": {}",
-                            pod.full_name.name,
-                            pod.full_name.namespace,
-                            pod.uid,
-                            error.message()
-                        )
-                    },
-                )
+                outcome
             }
             Action::ResolveImage(wanted) => {
                 let outcome = self.image(pod, wanted, until).await;
@@ -189,7 +171,9 @@ impl Executor {
                 self.read_env_files(pod, container, reads, until.0).await
             }
             Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
-            Action::StartCreated { id, name, .. } => self.start_created(pod, id, name, look).await,
+            Action::StartCreated { id, name, .. } => {
+                self.start_created(pod, id, name, look, until.0).await
+            }
             Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
             Action::StopSandbox(id) => {
                 let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
@@ -207,7 +191,9 @@ impl Executor {
                 with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, logs, .. } => {
-                let removed = self.cri.remove_container(id.as_str()).await;
+                let mut slot = self.width.for_removal().await;
+                let removed = slot.during(self.cri.remove_container(id.as_str())).await;
+                drop(slot);
                 see(look, Scope::container(id.clone()));
                 // Only now: one that the runtime still starts, and does not remove, goes on writing them.
                 if removed.is_ok() {
@@ -229,7 +215,9 @@ impl Executor {
                 )
             }
             Action::RemoveSandbox { id, .. } => {
-                let removed = self.cri.remove_pod_sandbox(id.as_str()).await;
+                let mut slot = self.width.for_removal().await;
+                let removed = slot.during(self.cri.remove_pod_sandbox(id.as_str())).await;
+                drop(slot);
                 see(look, Scope::Whole);
                 of_call(
                     removed.map(|()| Effect::Nothing),
@@ -239,6 +227,47 @@ impl Executor {
                 )
             }
         }
+    }
+
+    async fn run_sandbox(
+        &self,
+        pod: &Pod,
+        request: cri::RunPodSandboxRequest,
+        look: &mut Option<Scope>,
+        orders: &watch::Receiver<Order>,
+    ) -> Outcome {
+        let Some(mut slot) = unless_stopped(orders, self.width.for_sandbox()).await else {
+            return Outcome::GivenUp;
+        };
+        let call = slot.during(self.cri.run_pod_sandbox(request));
+        let Some(made) = cut_off_by_stop(orders, call).await else {
+            see(look, Scope::Whole);
+            return Outcome::GivenUp;
+        };
+        see(
+            look,
+            made.as_ref().map_or(Scope::Whole, |id| {
+                Scope::sandbox(SandboxId::from(id.as_str()))
+            }),
+        );
+        if let Err(error) = &made {
+            self.events
+                .pod(pod, events::sandbox_failed(&error.message()));
+        }
+        of_call(
+            made.map(|_| Effect::Nothing),
+            None,
+            Reason::CreatePodSandboxError,
+            |error| {
+                format!(
+                    "Failed to create sandbox for pod \"{}_{}({})\": {}",
+                    pod.full_name.name,
+                    pod.full_name.namespace,
+                    pod.uid,
+                    error.message()
+                )
+            },
+        )
     }
 
     fn tell(&self, pod: &Pod, event: Option<PodEvent>) {
@@ -368,8 +397,14 @@ impl Executor {
                 error.message,
             ));
         }
-        let mut slot = self.width.for_container().await;
-        let created = slot.during(self.cri.create_container(start.request)).await;
+        let Some(mut slot) = unless_stopped(orders, self.width.for_container()).await else {
+            return Outcome::GivenUp;
+        };
+        let call = slot.during(self.cri.create_container(start.request));
+        let Some(created) = cut_off_by_stop(orders, call).await else {
+            see(look, Scope::Whole);
+            return Outcome::GivenUp;
+        };
         self.timeline
             .mark(&pod.uid, &pod.full_name, Stage::Create, self.clock.now());
         let id = match created {
@@ -388,7 +423,7 @@ impl Executor {
         };
         self.tell(pod, events::created(pod, &start.name));
         self.faults.reach(FaultPoint::BetweenCreateAndStart).await;
-        let starting = self.start_created(pod, id.clone(), start.name, look);
+        let starting = self.start_created(pod, id.clone(), start.name, look, orders);
         let outcome = slot.during(starting).await;
         drop(slot);
         if let Some(link) = start.log_link
@@ -405,8 +440,13 @@ impl Executor {
         id: ContainerId,
         name: String,
         look: &mut Option<Scope>,
+        orders: &watch::Receiver<Order>,
     ) -> Outcome {
-        let started = self.cri.start_container(id.as_str()).await;
+        let call = self.cri.start_container(id.as_str());
+        let Some(started) = cut_off_by_stop(orders, call).await else {
+            see(look, Scope::Whole);
+            return Outcome::GivenUp;
+        };
         self.timeline
             .mark(&pod.uid, &pod.full_name, Stage::Start, self.clock.now());
         let event = match &started {
@@ -482,6 +522,37 @@ async fn stop_is_ordered(orders: &watch::Receiver<Order>) {
     if orders.clone().wait_for(stops).await.is_err() {
         // The sync loop is gone: the process is stopping.
         std::future::pending().await
+    }
+}
+
+/// The value of a wait that has changed nothing yet; `None` as soon as the pod is to stop. Cancel: as the wait.
+async fn unless_stopped<T>(
+    orders: &watch::Receiver<Order>,
+    wait: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        // The order first: what is not begun is not begun any more.
+        biased;
+        () = stop_is_ordered(orders) => None,
+        value = wait => Some(value),
+    }
+}
+
+/// The answer of a call that starts something; `None` when it does not come within [`CUT_AFTER`] of an order to stop, and the call may
+/// have happened. Cancel: the call may have happened.
+async fn cut_off_by_stop<T>(
+    orders: &watch::Receiver<Order>,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let cut = async {
+        stop_is_ordered(orders).await;
+        tokio::time::sleep(CUT_AFTER).await;
+    };
+    tokio::select! {
+        // The answer first: it is what is waited for.
+        biased;
+        answer = call => Some(answer),
+        () = cut => None,
     }
 }
 

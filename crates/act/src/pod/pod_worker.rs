@@ -55,8 +55,8 @@ pub enum WorkerEvent {
     Ending(PodUid),
     /// All its containers are done for good, and nothing of it runs.
     Ended(PodUid),
-    /// Nothing of it runs or lies on the host, and the runtime refuses to remove what it holds of it.
-    Refused(PodUid),
+    /// Nothing of it runs or lies on the host; what the runtime still holds of it is removed later.
+    Released(PodUid),
     /// Nothing of the pod is left; how often its containers were restarted.
     Finished(PodUid, BTreeMap<String, u32>),
     /// Its worker panicked.
@@ -172,14 +172,17 @@ impl PodWorker {
             let plan = self.think(&order, &observed).await;
             self.told.stands(&order, &self.memory.life);
             if let Lifecycle::Finished { cause } = &self.memory.life {
-                tracing::info!(why = cause.as_str(), "Pod is gone");
+                tracing::debug!(
+                    why = cause.as_str(),
+                    "The runtime holds nothing of the pod any more"
+                );
                 self.end().await;
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
             let starts = self.note_starts(&order.pod, &plan);
             self.show(&order.pod, &observed, &plan).await;
-            self.tell_refused(&order, &observed);
+            self.tell_released(&order, &observed);
             self.tell_ending();
             if plan.steps.is_empty() {
                 self.tell_end();

@@ -1,12 +1,13 @@
-//! How many sandboxes and containers are made at once on this node, and who goes first.
+//! How many sandboxes and containers are made and removed at once on this node, and who goes first.
 //!
 //! In:    the width
 //! Out:   slots, held while the runtime works
 //! Calls: execute
 //! Holds: at most `width` slots are out; whoever waits for a container waits behind one sandbox at the most. Otherwise, of many
 //!        pods at once, all sandboxes would come first: no pod would be ready until the last one had its network, and the two
-//!        kinds of work, which wait for different things, would not overlap. A slot is given back after [`PATIENCE`], whatever
-//!        the runtime does: a call that hangs holds up its own pod and no other
+//!        kinds of work, which wait for different things, would not overlap. Removals have [`REMOVALS`] slots of their own, since
+//!        nothing waits for them. A slot is given back after [`PATIENCE`], whatever the runtime does: a call that hangs holds up
+//!        its own pod and no other
 //! Upstream: none (there every pod worker calls at will)
 
 use std::future::Future;
@@ -19,12 +20,16 @@ use tokio::time::Instant;
 /// A runtime that has not answered for so long works on something else, or not at all: others may try.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Removals at once: each costs the runtime several syncs of its database, which starts and stops need more.
+const REMOVALS: usize = 2;
+
 /// Slots of the node. Clones share them.
 #[derive(Clone, Debug)]
 pub struct StartWidth {
     slots: Arc<Semaphore>,
     /// Whoever has it is the one sandbox that waits among the containers.
     sandbox_turn: Arc<Semaphore>,
+    removals: Arc<Semaphore>,
 }
 
 /// A turn of the node's, until it is dropped or its time is over.
@@ -64,6 +69,7 @@ impl StartWidth {
         Self {
             slots: Arc::new(Semaphore::new(width.max(1))),
             sandbox_turn: Arc::new(Semaphore::new(1)),
+            removals: Arc::new(Semaphore::new(REMOVALS)),
         }
     }
 
@@ -77,6 +83,12 @@ impl StartWidth {
     /// Waits for a slot to make and start a container in.
     pub async fn for_container(&self) -> Slot {
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
+        Slot::new(permit, PATIENCE)
+    }
+
+    /// Waits for a slot to remove a stopped sandbox or container in.
+    pub async fn for_removal(&self) -> Slot {
+        let permit = Arc::clone(&self.removals).acquire_owned().await.ok();
         Slot::new(permit, PATIENCE)
     }
 }

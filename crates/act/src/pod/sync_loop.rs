@@ -30,6 +30,7 @@ use kubelet_decide::shapes::life::TerminationCause;
 use kubelet_decide::shapes::record::PodRecord;
 use kubelet_decide::shapes::view::{Desire, Order};
 use kubelet_decide::sources::desired::{DesiredPods, PodChange, merge};
+use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 use kubelet_model::reason::Reason;
@@ -62,8 +63,7 @@ pub struct SyncInputs {
 }
 
 /// Before a worker that panicked is started again; doubles with each panic, up to the second.
-const RESTART_AFTER: Duration = Duration::from_secs(10);
-const LONGEST_RESTART: Duration = Duration::from_secs(300);
+const RESTART: Doubling = Doubling::new(Duration::from_secs(10), Duration::from_secs(300));
 
 struct Worker {
     pod: Arc<Pod>,
@@ -87,15 +87,15 @@ enum NameClaim {
     Held,
     /// It was ordered to stop.
     Terminating,
-    /// It has stopped, and the runtime refuses to remove what is left of it.
-    RemovalBlocked,
+    /// It is gone but for what the runtime still holds of it.
+    Released,
     /// All its containers have exited for good; it keeps its status.
     Exited,
 }
 
 impl NameClaim {
     fn is_leaving(self) -> bool {
-        matches!(self, Self::Terminating | Self::RemovalBlocked)
+        matches!(self, Self::Terminating | Self::Released)
     }
 }
 
@@ -231,7 +231,7 @@ impl SyncLoop {
                 }
             }
             WorkerEvent::Ended(uid) => self.ended(&uid),
-            WorkerEvent::Refused(uid) => self.refused(&uid),
+            WorkerEvent::Released(uid) => self.released(&uid),
             WorkerEvent::Panicked(uid) => self.panicked(uid),
         }
     }
@@ -296,7 +296,7 @@ impl SyncLoop {
                 self.update(pod);
             } else {
                 tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of its earlier life");
-                self.show_refused(&pod.uid);
+                self.show_waiting_for_removal(&pod.uid);
             }
             return;
         }
@@ -411,7 +411,7 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
         };
-        if worker.name_claim != NameClaim::RemovalBlocked {
+        if worker.name_claim != NameClaim::Released {
             worker.name_claim = NameClaim::Terminating;
         }
         worker.orders.send_modify(|order| {
@@ -429,7 +429,7 @@ impl SyncLoop {
         if name_claim.is_none() && pod.source == SourceKind::Api {
             // Its worker is done, and now its source does not hold it either: its last status is written.
             self.forget(&pod.uid);
-        } else if matches!(name_claim, None | Some(NameClaim::RemovalBlocked)) {
+        } else if matches!(name_claim, None | Some(NameClaim::Released)) {
             // Its worker has nothing to show any more, and now its source does not hold it either.
             self.parts.status.forget(&pod.uid);
         } else if self.cleaned || planted {
@@ -502,10 +502,10 @@ impl SyncLoop {
         }
     }
 
-    /// What the runtime does not remove of it holds nobody up.
-    fn refused(&mut self, uid: &PodUid) {
+    /// What the runtime has not removed of it yet holds nobody up.
+    fn released(&mut self, uid: &PodUid) {
         if let Some(worker) = self.workers.get_mut(uid) {
-            worker.name_claim = NameClaim::RemovalBlocked;
+            worker.name_claim = NameClaim::Released;
             worker.allocation = None;
             let name = worker.pod.full_name.clone();
             self.settle_name(&name);
@@ -513,14 +513,14 @@ impl SyncLoop {
                 // Its source dropped it before: nobody else takes it out of what is shown.
                 self.parts.status.forget(uid);
             }
-            self.show_refused(uid);
+            self.show_waiting_for_removal(uid);
         }
     }
 
     /// A static pod that is wanted again, whose worker has nothing to show any more. One of the API does not come back.
-    fn show_refused(&self, uid: &PodUid) {
-        let is_refused = |worker: &Worker| worker.name_claim == NameClaim::RemovalBlocked;
-        if !self.workers.get(uid).is_some_and(is_refused) {
+    fn show_waiting_for_removal(&self, uid: &PodUid) {
+        let is_released = |worker: &Worker| worker.name_claim == NameClaim::Released;
+        if !self.workers.get(uid).is_some_and(is_released) {
             return;
         }
         let wanted = self.desired.pods.get(uid);
@@ -541,11 +541,10 @@ impl SyncLoop {
     /// A worker panicked. The pod is not forgotten for that: its worker begins anew, from what is there.
     fn panicked(&mut self, uid: PodUid) {
         if let Some(worker) = self.workers.get_mut(&uid) {
-            let pause = RESTART_AFTER * 2_u32.pow(worker.panics.min(5));
             worker.panics = worker.panics.saturating_add(1);
+            let pause = RESTART.after(worker.panics);
             tracing::error!(pod = %worker.pod.full_name, uid = %uid, "Worker panicked and is started again after a while");
-            self.restart_at
-                .insert(uid, Instant::now() + pause.min(LONGEST_RESTART));
+            self.restart_at.insert(uid, Instant::now() + pause);
         }
     }
 

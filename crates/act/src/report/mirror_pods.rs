@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::report::mirror::{MirrorStep, MirrorView, NodeIdentity, mirror_steps};
+use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_SOURCE_ANNOTATION, SourceKind};
 use kubelet_model::reason::Reason;
@@ -27,8 +28,7 @@ use crate::frame::away::{Away, is_of_server};
 use crate::frame::reconciler::{Pace, Reconciler, RoundError, RoundResult, WakeReason};
 
 /// After a step that was refused; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const PAUSE: Doubling = Doubling::new(Duration::from_secs(2), Duration::from_secs(20));
 /// Without news it is looked again this often.
 const IDLE: Duration = Duration::from_secs(600);
 /// What the log calls this.
@@ -198,10 +198,9 @@ impl Waits {
                     if failures.saturating_add(1).is_power_of_two() {
                         tracing::warn!(namespace, pod, error = %error, "Mirror pod could not be brought in line; tried again");
                     }
-                    let pause = FIRST_PAUSE * 2_u32.pow(failures.min(4));
-                    let until = Instant::now() + pause.min(LONGEST_PAUSE);
-                    let refused = (failures.saturating_add(1), until);
-                    self.refused.insert(name, refused);
+                    let failures = failures.saturating_add(1);
+                    let until = Instant::now() + PAUSE.after(failures);
+                    self.refused.insert(name, (failures, until));
                 }
                 Ok(()) => {
                     self.away.answered(WHAT);

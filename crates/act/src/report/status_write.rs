@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_cluster::pods::{PodAddress, PodSet};
 use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::report::status_write::{StatusWrite, StatusWriteView, status_write};
+use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
 use kubelet_model::reported::{Progress, ReportedPod};
@@ -36,9 +37,8 @@ use crate::report::status::StatusHandle;
 
 /// Calls in flight, over all pods.
 const WIDTH: usize = 16;
-/// After the first failure of a pod's call; doubles up to the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Between tries of a pod that failed.
+const RETRY: Doubling = Doubling::new(Duration::from_secs(1), Duration::from_secs(10));
 /// Refusals of one patch for the same object after which nobody waits for it any more: it is wrong, and stays so.
 const REFUSALS: u32 = 6;
 /// So long a status waits that may: where the runtime is listed each second, as upstream does, it shows no sooner.
@@ -400,7 +400,7 @@ impl StatusWriter {
                         .seconds
                         .observe(at.elapsed().as_secs_f64());
                 }
-                slot.retry_at = is_deletion.then(|| Instant::now() + LONGEST_RETRY);
+                slot.retry_at = is_deletion.then(|| Instant::now() + RETRY.most);
                 slot.answered = object.map(Arc::new);
                 slot.failures = 0;
             }
@@ -416,9 +416,9 @@ impl StatusWriter {
                 if let Some(patch) = landed.patch.filter(|_| is_refusal(&error)) {
                     slot.is_refused(&landed.uid, landed.before, patch, &error);
                 }
-                let pause = FIRST_RETRY * 2_u32.pow(slot.failures.min(4));
-                let pause = error.retry_after().unwrap_or(pause).min(LONGEST_RETRY);
                 slot.failures = slot.failures.saturating_add(1);
+                let pause = RETRY.after(slot.failures);
+                let pause = error.retry_after().unwrap_or(pause).min(RETRY.most);
                 slot.retry_at = Some(Instant::now() + pause);
             }
         }

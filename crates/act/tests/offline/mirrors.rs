@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1;
 use kubelet_act::report::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::report::status::StatusHandle;
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
 use kubelet_cluster::reflector::Change;
+use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
 use tokio::sync::watch;
 

@@ -16,7 +16,6 @@ use kubelet_act::observe::exits::ExitSource;
 use kubelet_act::observe::pleg::{Pleg, PlegParts};
 use kubelet_act::observe::termination_message::MessageReader;
 use kubelet_act::report::events::Events;
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::own_node;
 use kubelet_cluster::pods::PodWatch;
 use kubelet_decide::node::node_status::{
@@ -24,6 +23,7 @@ use kubelet_decide::node::node_status::{
 };
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
+use kubelet_model::dice::Dice;
 use kubelet_model::quantity::{Format, Quantity};
 use prometheus::Registry;
 use testkit::cri::{StandInConfig, StandInRuntime};

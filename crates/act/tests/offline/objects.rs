@@ -8,10 +8,10 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kubelet_act::objects::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{NamedObjects, runtime_classes, services};
 use kubelet_cluster::pods::PodWatch;
 use kubelet_cluster::tokens::Tokens;
+use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
 use kubelet_model::objects::ObjectState;
 use tokio::sync::mpsc;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source::follow;
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
+use kubelet_model::dice::Dice;
 use tokio::sync::mpsc;
 
 use super::*;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::pods::PodWatch;
+use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
 
 use super::*;

@@ -8,8 +8,8 @@
 
 use k8s_openapi::api::core::v1;
 use kubelet_act::report::events::{Events, send};
-use kubelet_cluster::jitter::Dice;
 use kubelet_decide::report::events::started;
+use kubelet_model::dice::Dice;
 use kubelet_model::pod::{Pod, SourceKind};
 
 use super::*;

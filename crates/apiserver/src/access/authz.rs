@@ -1,11 +1,11 @@
-//! May this user do that?
+//! Authorization: whether a user may carry out a request.
 //!
 //! In:    [`User`], [`Asked`]
 //! Out:   [`Decision`]
-//! Calls: `http` for each request; `reviews` for whoever asks
-//! Holds: what nothing allows is refused
-//! Upstream: plugin/pkg/auth/authorizer/node, pkg/registry/authorization (1.36); differences: no RBAC objects: administrators may
-//!           do everything, kubelets what the node authorizer allows, everybody who is known may ask about themselves
+//! Calls: `http` for each request; `reviews` for access reviews
+//! Holds: a request that no rule allows is denied
+//! Upstream: plugin/pkg/auth/authorizer/node, pkg/registry/authorization (1.36); differences: no RBAC objects. Administrators
+//!           may do everything, kubelets what the node authorizer allows; every authenticated user may review its own access
 
 use crate::base::user::User;
 use crate::kinds::resources::NameRule;
@@ -15,7 +15,7 @@ use crate::store::Store;
 
 mod node;
 
-/// What somebody wants to do.
+/// The attributes of a request that authorization looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) verb: String,
@@ -24,14 +24,14 @@ pub(crate) struct Asked {
     pub(crate) subresource: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// For what is no resource.
+    /// The path of a non-resource request.
     pub(crate) path: String,
     /// The field selector of a list, a watch or a deletion of many.
     pub(crate) fields: Vec<FieldRequirement>,
 }
 
 impl Asked {
-    /// What a request on a resource asks.
+    /// The attributes of a request on a resource.
     pub(crate) fn of(target: &Target, verb: &str, query: &Query) -> Self {
         let selector = query.get("fieldSelector").unwrap_or_default();
         let fields = match verb {
@@ -59,7 +59,7 @@ impl Asked {
         }
     }
 
-    /// What a request on another path asks.
+    /// The attributes of a request on a non-resource path.
     pub(crate) fn of_path(path: &str, verb: &str) -> Self {
         Self {
             verb: verb.to_owned(),
@@ -68,7 +68,7 @@ impl Asked {
         }
     }
 
-    /// Upstream's words for it.
+    /// The message of a denial, in upstream's words.
     pub(crate) fn refusal(&self, user: &User, why: &str) -> String {
         let why = if why.is_empty() {
             String::new()
@@ -108,14 +108,14 @@ impl Asked {
     }
 }
 
-/// The answer, with a reason for people.
+/// The decision, with a reason for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Allowed(&'static str),
     Refused(String),
 }
 
-/// Decides.
+/// Authorizes a request.
 pub(crate) fn decide(store: &Store, user: &User, asked: &Asked) -> Decision {
     if user.is_in("system:masters") {
         return Decision::Allowed("");
@@ -132,7 +132,7 @@ pub(crate) fn decide(store: &Store, user: &User, asked: &Asked) -> Decision {
     }
 }
 
-/// Asking for a first certificate (upstream's role `system:node-bootstrapper`).
+/// Whether the request creates or reads a CSR for a first client certificate (upstream's role `system:node-bootstrapper`).
 fn is_for_bootstrappers(asked: &Asked) -> bool {
     let verbs = ["create", "get", "list", "watch"];
     asked.group == "certificates.k8s.io"
@@ -141,7 +141,7 @@ fn is_for_bootstrappers(asked: &Asked) -> bool {
         && verbs.contains(&&*asked.verb)
 }
 
-/// Discovery, and questions about oneself.
+/// Discovery, and reviews of the user's own access.
 fn is_for_everybody(asked: &Asked) -> bool {
     let reads = ["get", "head"].contains(&&*asked.verb);
     let discovery = [

@@ -1,12 +1,12 @@
-//! Asking as somebody else.
+//! Impersonation: requests that are done as another user.
 //!
-//! In:    the `Impersonate-*` headers of a request, who sent it
+//! In:    the `Impersonate-*` headers of a request, the user who sent it
 //! Out:   the user as whom the request is done, or 400 or 403
 //! Calls: `http`, between authentication and authorization
-//! Holds: each part of the wanted user needs a permission of its own; the headers are an error for whoever may not use them, and
-//!        never ignored; nobody is authenticated by being `system:anonymous`
-//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/impersonation (1.36); differences: no constrained impersonation,
-//!           which needs RBAC objects
+//! Holds: each part of the impersonated user needs a permission of its own; a user without the permission gets an error, the
+//!        headers are never ignored; impersonating `system:anonymous` does not make a request authenticated
+//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/impersonation (1.36); differences: no constrained
+//!           impersonation, which needs RBAC objects
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 const ANONYMOUS: &str = "system:anonymous";
 
-/// What the headers want.
+/// The user that the headers name.
 #[derive(Debug, Default)]
 struct Wanted {
     name: String,
@@ -34,7 +34,7 @@ struct Wanted {
     extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The user as whom a request is done; `may` is the authorizer's word about the one who sent it.
+/// The user as whom a request is done. `may` is the authorizer's decision about the user who sent the request.
 pub(crate) fn user(
     headers: &HeaderMap,
     sender: User,
@@ -58,11 +58,11 @@ pub(crate) fn user(
 fn word(value: &HeaderValue) -> Result<String, Failure> {
     let text = std::str::from_utf8(value.as_bytes());
     text.map(str::to_owned)
-        .map_err(|_| Failure::bad_request("an impersonation header is no text"))
+        .map_err(|_| Failure::bad_request("an impersonation header is not valid text"))
 }
 
 impl Wanted {
-    /// `None` where no header asks for anything.
+    /// `None` if the request has no such header.
     fn read(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let first = |name: &str| headers.get(name).map(word).transpose();
         let mut wanted = Self {
@@ -98,7 +98,7 @@ impl Wanted {
         Ok(None)
     }
 
-    /// Namespace and name, where a service account is wanted.
+    /// Namespace and name, if the headers name a service account.
     fn service_account(&self) -> Option<(&str, &str)> {
         let rest = self.name.strip_prefix("system:serviceaccount:")?;
         let (namespace, name) = rest.split_once(':')?;
@@ -107,7 +107,7 @@ impl Wanted {
         right.then_some((namespace, name))
     }
 
-    /// What the sender must be allowed, all of it.
+    /// The permissions that the sender needs, all of them.
     fn questions(&self) -> Vec<Asked> {
         let ask = |resource: &str, name: &str| Asked {
             verb: "impersonate".to_owned(),

@@ -1,9 +1,9 @@
-//! The body of an answer, whatever it is made from.
+//! The body of a response.
 //!
 //! In:    bytes, or a stream of them
 //! Out:   [`Body`]
 //! Calls: `verbs`, `serve`
-//! Holds: a body cannot fail: what goes wrong on the way ends it
+//! Holds: a body has no error type: a failure while it is sent ends it
 //! Upstream: none
 
 use std::convert::Infallible;
@@ -11,5 +11,5 @@ use std::convert::Infallible;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Bytes;
 
-/// A body of an answer.
+/// The body of a response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;

@@ -1,12 +1,12 @@
-//! How deep and how large an object may be, and reading JSON within that.
+//! Limits for the depth and size of objects, and a JSON reader that keeps them.
 //!
-//! In:    bytes from a client or from the store; values that are about to be kept
-//! Out:   values, or what is too much of them
-//! Calls: `verbs` (bodies), `patch` (what it makes), `typed` (what is kept), `store` (what was kept)
-//! Holds: no recursion over an untrusted depth: nothing here recurses but the reader, whose depth serde_json bounds at 127; what may
-//!        be kept can always be read, alone and inside a list, a table or a watch event
-//! Upstream: the body limit of staging/src/k8s.io/apiserver/pkg/server/config.go (1.36); differences: Go reads 10,000 levels; memory
-//!           is counted here, since a JSON value takes many times its text
+//! In:    bytes from a client or from the store; values that are about to be stored
+//! Out:   values, or which limit they exceed
+//! Calls: `verbs` (bodies), `patch` (results), `typed` (before an object is stored), `store` (stored objects)
+//! Holds: nothing here recurses but the reader, whose depth serde_json limits to 127; whatever may be stored can be read again,
+//!        alone and inside a list, a table or a watch event
+//! Upstream: the body limit of staging/src/k8s.io/apiserver/pkg/server/config.go (1.36); differences: Go reads 10,000 levels;
+//!           memory is counted here, since a JSON value takes many times the memory of its text
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,46 +14,47 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The largest body of a request.
+/// The largest request body.
 pub(crate) const BODY_BYTES: usize = 3 << 20;
-/// Objects and lists inside each other. Clients and the store read 127; a table in a watch event adds five.
+/// Nested objects and lists. Clients and the store read 127 levels; a table in a watch event adds five.
 pub(crate) const DEPTH: usize = 100;
-/// The memory of one parsed object, roughly. A config map of a megabyte takes about that; only many tiny values take more.
+/// The approximate memory of one parsed object. A config map of 1 MiB takes about that much; only a great many tiny values take
+/// more.
 pub(crate) const MEMORY: usize = 32 << 20;
 
-/// One value, wherever it stands.
+/// One value, in a map or a list.
 pub(crate) const VALUE: usize = 32;
-/// The first node of a map, whatever it holds.
+/// The first node of a map, whatever its number of entries.
 pub(crate) const MAP: usize = 640;
-/// One entry more: its key and its place.
+/// Each further entry: its key and its slot.
 pub(crate) const ENTRY: usize = 64;
 
-/// What is too much.
+/// Which limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
     /// More than [`DEPTH`] levels.
     Deep,
-    /// More memory, or more text, than was allowed.
+    /// More memory, or more text, than allowed.
     Large,
 }
 
-/// Why bytes are not taken.
+/// Why bytes are refused.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// It is no JSON, or deeper than anybody reads.
+    /// The text is not JSON, or it is deeper than any reader allows.
     Malformed(serde_json::Error),
-    /// It is too much.
+    /// A limit is exceeded.
     Excess(Excess),
 }
 
-/// What a value amounts to.
+/// The size of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measure {
     /// Levels: 0 for a plain value, 1 for a list of plain values.
     pub(crate) depth: usize,
-    /// Bytes as text, without escapes.
+    /// Bytes of text, without escapes.
     pub(crate) text: usize,
-    /// Bytes in memory, roughly.
+    /// Bytes of memory, approximately.
     pub(crate) memory: usize,
     /// Values.
     pub(crate) values: usize,
@@ -65,7 +66,7 @@ enum Rest<'a> {
 }
 
 impl Measure {
-    /// Looks at a value, and stops as soon as it has more than `most` bytes in memory or [`DEPTH`] levels.
+    /// Measures a value, and stops as soon as it has more than `most` bytes of memory or [`DEPTH`] levels.
     pub(crate) fn of(value: &Value, most: usize) -> Result<Self, Excess> {
         let mut measure = Self::default();
         let mut open: Vec<Rest<'_>> = Vec::new();
@@ -123,7 +124,7 @@ fn digits(number: &Number) -> usize {
     }
 }
 
-/// Reads what a client sent.
+/// Reads a client's request body.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value, Unread> {
     let value = read_within(bytes, MEMORY)?;
     match Measure::of(&value, usize::MAX) {
@@ -132,7 +133,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Value, Unread> {
     }
 }
 
-/// Reads what was kept; it was bounded when it was written, and bounds may have been wider then.
+/// Reads a stored object. Its limits were checked when it was written; they may have been wider then.
 pub(crate) fn read_kept(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     read_within(bytes, usize::MAX).map_err(|unread| match unread {
         Unread::Malformed(error) => error,
@@ -151,11 +152,12 @@ fn read_within(bytes: &[u8], most: usize) -> Result<Value, Unread> {
     }
 }
 
-/// Reads a value and pays for it. Unlike `Value`'s own reader it takes no key for more than it is: with the feature `raw_value` that
-/// one reads the text under `$serde_json::private::RawValue` as JSON again, and a label of that name makes an object unreadable.
+/// Reads a value and counts its memory against the limit. It treats every key literally. `Value`'s own reader does not: with
+/// the feature `raw_value` it parses the text under `$serde_json::private::RawValue` as JSON again, so a label of that name
+/// makes an object unreadable.
 #[derive(Clone, Copy)]
 struct Bounded<'a> {
-    /// Bytes that may still be taken; none when there were too few.
+    /// Bytes that are left; `None` once they were exceeded.
     left: &'a Cell<Option<usize>>,
 }
 
@@ -264,14 +266,14 @@ mod tests {
             let deep = read(nested(levels).as_bytes());
             assert!(matches!(deep, Err(Unread::Malformed(_))), "{levels}");
         }
-        // With room for what goes around it.
+        // With room for what encloses it.
         assert!(serde_json::from_str::<Value>(&nested(DEPTH + 5)).is_ok());
         assert!(read_kept(nested(DEPTH + 5).as_bytes()).is_ok());
     }
 
     #[test]
     fn small_values_pay_for_the_memory_that_they_take() {
-        // Three megabytes of text that would take some 300 in memory.
+        // 3 MiB of text that would take about 300 MiB of memory.
         let body = format!("[{}{{\"a\":0}}]", "{\"a\":0},".repeat(390_000));
         let read_body = read(body.as_bytes());
         assert!(

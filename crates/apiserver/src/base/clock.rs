@@ -1,54 +1,51 @@
-//! Time and chance, handed in so that a simulation owns both.
+//! Time and randomness, handed in so that a simulation controls both.
 //!
 //! In:    the caller's clock; a seed, or the system's randomness
 //! Out:   timestamps, UIDs, suffixes of generated names
-//! Calls: `registry` and whatever makes names or times
+//! Calls: `registry`, and everything that makes names or timestamps
 //! Holds: with a seed, the same calls give the same values
 //! Upstream: k8s.io/utils/clock, k8s.io/apimachinery/pkg/util/{uuid,rand}; differences: none
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use kubelet_model::dice::Dice;
 use ring::rand::SecureRandom as _;
 
-/// Tells the wall time.
+/// Returns the wall-clock time.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Where chance comes from.
+/// The source of randomness.
 #[derive(Debug)]
 pub enum Chance {
-    /// The system.
+    /// The system's random generator.
     System,
-    /// A seed: for simulations.
-    Seeded(AtomicU64),
+    /// A seed, for simulations.
+    Seeded(Mutex<Dice>),
 }
 
-/// Upstream's letters of generated names: no vowels, so no words.
+/// Upstream's alphabet for generated names: without vowels, so that no words appear.
 const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl Chance {
-    /// From a seed.
+    /// A source with this seed.
     pub fn seeded(seed: u64) -> Self {
-        Self::Seeded(AtomicU64::new(seed))
+        Self::Seeded(Mutex::new(Dice::new(seed)))
     }
 
-    /// 64 bits.
+    /// 64 random bits.
     pub(crate) fn bits(&self) -> u64 {
         match self {
             Self::System => {
                 let mut bytes = [0; 8];
-                // The system's randomness does not run out; if it fails, zeros still make a legal name that is refused as taken.
+                // The system's random generator does not run out. If it fails, zeros still make a valid name, which is refused
+                // if it is taken.
                 let _filled = ring::rand::SystemRandom::new().fill(&mut bytes);
                 u64::from_le_bytes(bytes)
             }
-            Self::Seeded(state) => {
-                let mut z = state
-                    .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-                    .wrapping_add(0x9e37_79b9_7f4a_7c15);
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
+            Self::Seeded(dice) => {
+                let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+                dice.bits()
             }
         }
     }
@@ -67,7 +64,7 @@ impl Chance {
         )
     }
 
-    /// Five letters.
+    /// Five letters of the alphabet.
     pub(crate) fn suffix(&self) -> String {
         let mut bits = self.bits();
         let letters = (0..5).map(|_| {

@@ -1,19 +1,19 @@
-//! Refusals: what a client is told when a request is not done, as upstream's `Status` object.
+//! Errors that a client receives, as upstream's `Status` object.
 //!
 //! In:    what went wrong, with the resource and the name
 //! Out:   [`Failure`], its HTTP code and its JSON
-//! Calls: everything that can refuse; `http` writes it out
-//! Holds: reasons, codes and messages are upstream's, since clients match on them
+//! Calls: everything that can refuse a request; `http` writes the response
+//! Holds: reasons, codes and messages equal upstream's, since clients match on them
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/api/errors, pkg/util/validation/field (1.36); differences: none
 
 use kubelet_validate::FieldProblem;
 use serde_json::{Value, json};
 
-/// What a refusal says of the kind that it is about.
+/// What an error needs to know of the kind that it is about.
 pub trait Named {
     /// Empty for the core group.
     fn group(&self) -> &str;
-    /// Its name in paths.
+    /// The resource's name in paths.
     fn plural(&self) -> &str;
     /// `Pod`.
     fn kind(&self) -> &str;
@@ -27,29 +27,29 @@ pub trait Named {
     }
 }
 
-/// A refusal.
+/// An error response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// HTTP code.
     pub code: u16,
     /// Upstream's `StatusReason`.
     pub reason: &'static str,
-    /// For people.
+    /// The message for people.
     pub message: String,
     /// `name`, `group`, `kind`, `causes`, `retryAfterSeconds`.
     pub details: Value,
-    /// Where a list goes on that cannot as it began.
+    /// The continue token with which an expired list can go on.
     pub(crate) token: Option<String>,
 }
 
-/// One thing that is wrong with an object.
+/// One problem of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// `FieldValueInvalid` and the like.
     pub reason: &'static str,
-    /// Its path.
+    /// The path of the field.
     pub field: String,
-    /// What it says after the path.
+    /// The text after the path.
     pub message: String,
 }
 
@@ -64,7 +64,7 @@ impl From<FieldProblem> for Cause {
 }
 
 impl Cause {
-    /// A field that must be there.
+    /// A required field is missing.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
         let detail = if detail.is_empty() {
             String::new()
@@ -78,7 +78,7 @@ impl Cause {
         }
     }
 
-    /// A value that is not right.
+    /// A value is invalid.
     pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         Self {
             reason: "FieldValueInvalid",
@@ -87,7 +87,7 @@ impl Cause {
         }
     }
 
-    /// A value that may not be set here.
+    /// The field may not be set here.
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         Self {
             reason: "FieldValueForbidden",
@@ -96,7 +96,7 @@ impl Cause {
         }
     }
 
-    /// A value out of a list.
+    /// The value is not one of a list.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
         let allowed: Vec<String> = allowed.iter().map(|one| format!("{one:?}")).collect();
         Self {
@@ -110,7 +110,7 @@ impl Cause {
         }
     }
 
-    /// A value that names nothing.
+    /// The value refers to nothing that exists.
     pub fn missing(field: impl Into<String>, value: &Value) -> Self {
         Self {
             reason: "FieldValueNotFound",
@@ -119,7 +119,7 @@ impl Cause {
         }
     }
 
-    /// The same value twice.
+    /// The value occurs twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self {
             reason: "FieldValueDuplicate",
@@ -128,7 +128,7 @@ impl Cause {
         }
     }
 
-    /// A value that is too large.
+    /// The value is too long.
     pub fn too_long(field: impl Into<String>, bytes: usize) -> Self {
         Self {
             reason: "FieldValueTooLong",
@@ -189,13 +189,13 @@ impl Failure {
         failure
     }
 
-    /// 409: the name is taken.
+    /// 409: the name is already taken.
     pub fn already_exists(resource: &impl Named, name: &str) -> Self {
         let message = format!("{} {name:?} already exists", resource.qualified());
         Self::new(409, "AlreadyExists", message).of(resource, name)
     }
 
-    /// 409: the object is another version than the request was made from, or a precondition fails.
+    /// 409: the object has another version than the request was made from, or a precondition does not hold.
     pub fn conflict(resource: &impl Named, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: {why}",
@@ -204,13 +204,13 @@ impl Failure {
         Self::new(409, "Conflict", message).of(resource, name)
     }
 
-    /// 500, as upstream has it: what is to be made has a version already.
+    /// 500, as upstream does: the object of a create request has a resourceVersion.
     pub(crate) fn version_at_creation() -> Self {
         let why = "resourceVersion should not be set on objects to be created";
         Self::new(500, "", why)
     }
 
-    /// 409: a precondition of a deletion does not hold; upstream names the kind here, not the resource.
+    /// 409: a precondition of a deletion does not hold. Upstream's text names the kind here, not the resource.
     pub(crate) fn precondition(resource: &impl Named, name: &str, why: &str) -> Self {
         let qualified = match resource.group() {
             "" => resource.kind().to_owned(),
@@ -222,7 +222,7 @@ impl Failure {
         failure
     }
 
-    /// 409 in upstream's words for an old resourceVersion.
+    /// 409 with upstream's text for an outdated resourceVersion.
     pub fn modified(resource: &impl Named, name: &str) -> Self {
         Self::conflict(
             resource,
@@ -231,7 +231,7 @@ impl Failure {
         )
     }
 
-    /// 422 with all that is wrong.
+    /// 422 with all problems.
     pub fn invalid(resource: &impl Named, name: &str, causes: &[Cause]) -> Self {
         Self::invalid_kind(resource.group(), resource.kind(), name, causes)
     }
@@ -241,7 +241,7 @@ impl Failure {
         Self::invalid_kind("meta.k8s.io", kind, "", causes)
     }
 
-    /// 422 for an object of any kind.
+    /// 422 for an object of any kind, served or not.
     pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
         let qualified = match group {
             "" => kind.to_owned(),
@@ -277,13 +277,13 @@ impl Failure {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// 403 for an object: admission said no.
+    /// 403 for an object: admission denied the request.
     pub fn forbidden(resource: &impl Named, name: &str, why: &str) -> Self {
         let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
         Self::new(403, "Forbidden", message).of(resource, name)
     }
 
-    /// 403 with a text of its own: the authorizer said no.
+    /// 403 with its own message: the authorizer denied the request.
     pub fn denied(details: Value, message: String) -> Self {
         let mut failure = Self::new(403, "Forbidden", message);
         failure.details = details;
@@ -310,12 +310,12 @@ impl Failure {
         )
     }
 
-    /// 410: a version that is no longer known.
+    /// 410: the resourceVersion is no longer available.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }
 
-    /// 410 of a page, with the token by which the rest can be had as it is now.
+    /// 410 for a list page, with the token that continues the list at the current version.
     pub(crate) fn expired_page(token: String) -> Self {
         let mut failure = Self::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
@@ -324,7 +324,7 @@ impl Failure {
         failure
     }
 
-    /// An answer of the kubelet that is no success, in the words of upstream's generic client.
+    /// An error answer of the kubelet, in the words of upstream's generic client.
     pub(crate) fn of_server(
         code: u16,
         (verb, resource, name): (&str, &str, &str),
@@ -382,12 +382,12 @@ impl Failure {
         failure
     }
 
-    /// 410 of a watch whose start is too old.
+    /// 410: a watch starts at a version that is too old.
     pub fn too_old(asked: u64, oldest: u64) -> Self {
         Self::expired(format!("too old resource version: {asked} ({oldest})"))
     }
 
-    /// 504: a version that does not exist yet.
+    /// 504: the requested resourceVersion does not exist yet.
     pub fn too_large_version(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let mut failure = Self::new(504, "Timeout", message);
@@ -401,7 +401,7 @@ impl Failure {
         Self::too_large_because(&format!("limit is {limit}"))
     }
 
-    /// 413 in other words.
+    /// 413 with its own message.
     pub fn too_large_because(why: &str) -> Self {
         let message = format!("Request entity too large: {why}");
         Self::new(413, "RequestEntityTooLarge", message)
@@ -415,7 +415,7 @@ impl Failure {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// 429: an eviction that a budget forbids, or too many requests.
+    /// 429: an eviction that a disruption budget forbids, or too many requests.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let mut failure = Self::new(429, "TooManyRequests", message);
         failure.details = json!({"retryAfterSeconds": retry_after_seconds});
@@ -472,13 +472,13 @@ impl Failure {
         status
     }
 
-    /// Seconds after which to try again, for the header.
+    /// The seconds of the `Retry-After` header.
     pub fn retry_after(&self) -> Option<u64> {
         self.details["retryAfterSeconds"].as_u64()
     }
 }
 
-/// The `Status` of something that was done.
+/// The `Status` of a successful request.
 pub(crate) fn success(resource: &impl Named, name: &str, uid: &str) -> Value {
     let mut details = json!({"name": name, "kind": resource.plural(), "uid": uid});
     if !resource.group().is_empty() {

@@ -1,10 +1,10 @@
-//! The pace of long answers: they go out slice by slice, in turn, so that a short one waits for a slice or two of them.
+//! Long responses take turns: each sends one slice at a time, so that a short response waits for a slice or two at most.
 //!
-//! In:    answers that have given a slice
-//! Out:   leave for the next one
+//! In:    responses that have sent a slice
+//! Out:   the turn to send the next slice
 //! Calls: `http`; runs beside the controllers
-//! Holds: of all that wait for leave one gets it in each round of the runtime, whatever many they are; who never takes what it got
-//!        leave for holds nobody up; where nobody gives leave none is needed
+//! Holds: in each round of the async runtime exactly one waiting response gets its turn, however many wait; a response that
+//!        never uses its turn blocks no other; if the task that gives turns does not run, nobody waits
 //! Upstream: none; Go's goroutines are preempted
 
 use std::collections::VecDeque;
@@ -14,20 +14,20 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use hyper::body::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-/// What an answer gives at a time.
+/// The bytes of one slice.
 pub(crate) const SLICE: usize = 64 << 10;
 
 type Waiting = VecDeque<oneshot::Sender<()>>;
 
-/// Who waits for leave.
+/// The queue of responses that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// `None` while nobody gives leave.
+    /// `None` while the task that gives turns does not run.
     waiting: Mutex<Option<Waiting>>,
     news: Notify,
 }
 
-/// Ends the giving of leave; who waits for it goes on.
+/// Ends the queue when the task ends; the responses in it go on.
 struct Running<'a>(&'a Pace);
 
 impl Drop for Running<'_> {
@@ -41,7 +41,7 @@ impl Pace {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives leave.
+    /// Gives one response after the other its turn.
     pub(crate) async fn run(&self) {
         *self.lock() = Some(Waiting::new());
         let _running = Running(self);
@@ -49,7 +49,7 @@ impl Pace {
             let next = self.lock().as_mut().and_then(VecDeque::pop_front);
             match next {
                 Some(next) => {
-                    // One that has gone uses no time.
+                    // A response that is gone uses no time.
                     if next.send(()).is_ok() {
                         tokio::task::yield_now().await;
                     }
@@ -59,7 +59,7 @@ impl Pace {
         }
     }
 
-    /// Waits for leave.
+    /// Waits for the turn.
     async fn leave(&self) {
         let (leave, given) = oneshot::channel();
         match self.lock().as_mut() {
@@ -67,11 +67,11 @@ impl Pace {
             None => return,
         }
         self.news.notify_one();
-        // An end of the giver is leave too.
+        // The end of the task counts as a turn, too.
         let _given = given.await;
     }
 
-    /// The same bytes, in slices.
+    /// Splits a body into slices and waits for a turn between them.
     pub(crate) fn slices(
         pace: Arc<Self>,
         parts: BoxStream<'static, Bytes>,

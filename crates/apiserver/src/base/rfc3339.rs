@@ -1,16 +1,16 @@
-//! Times as Go reads them: RFC 3339, and no other form that other readers take.
+//! Reads times as Go does: RFC 3339 only, without the other forms that common readers accept.
 //!
 //! In:    text
-//! Out:   the time, or Go's words about what is wrong with it
+//! Out:   the time, or Go's error text
 //! Calls: `options` for queries, `schema` for objects
 //! Holds: pure
 //! Upstream: Go's time.Parse with RFC3339
 
 use jiff::Timestamp;
 
-/// RFC 3339 in Go's notation.
+/// RFC 3339 in Go's layout notation.
 const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
-/// Its parts: what Go names, how many digits, the largest number, what a larger one is called.
+/// The parts of the layout: Go's name, number of digits, largest number, Go's name in range errors.
 const PARTS: [(&str, usize, u32, &str); 6] = [
     ("2006", 4, 9999, "year"),
     ("01", 2, 12, "month"),
@@ -19,7 +19,7 @@ const PARTS: [(&str, usize, u32, &str); 6] = [
     ("04", 2, 59, "minute"),
     ("05", 2, 59, "second"),
 ];
-/// What stands before each of them.
+/// The separator before each part.
 const BEFORE: [&str; 6] = ["", "-", "-", "T", ":", ":"];
 /// Reads a time.
 pub(crate) fn read(text: &str) -> Result<Timestamp, String> {
@@ -41,7 +41,7 @@ pub(crate) fn read(text: &str) -> Result<Timestamp, String> {
         }
         rest = rest.get(digits..).unwrap_or_default();
     }
-    // A fraction is taken though the layout has none.
+    // Go accepts a fraction although the layout has none.
     if let Some(fraction) = rest.strip_prefix('.') {
         let zone = fraction.trim_start_matches(|letter: char| letter.is_ascii_digit());
         if zone.len() < fraction.len() {

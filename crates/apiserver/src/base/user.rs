@@ -1,8 +1,8 @@
-//! Who asks.
+//! The user who sends a request.
 //!
-//! In:    names and groups that a certificate or a token tells
+//! In:    names and groups from a certificate or a token
 //! Out:   [`User`]
-//! Calls: `authn` makes them, everything else reads them
+//! Calls: `authn` creates users, everything else reads them
 //! Holds: every authenticated user is in `system:authenticated`
 //! Upstream: staging/src/k8s.io/apiserver/pkg/authentication/user (1.36); differences: none
 
@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 /// An authenticated user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// Its name.
+    /// The user name.
     pub name: String,
-    /// Its UID, or nothing.
+    /// The UID, or empty.
     pub uid: String,
-    /// Its groups.
+    /// The groups.
     pub groups: Vec<String>,
-    /// What else is known.
+    /// Extra attributes.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
-    /// A user of these groups, and of `system:authenticated`.
+    /// A user with these groups and `system:authenticated`.
     pub fn new(name: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         if !groups.iter().any(|group| group == "system:authenticated") {
@@ -37,7 +37,7 @@ impl User {
         }
     }
 
-    /// Who may do everything: the administrator.
+    /// The administrator, who may do everything.
     pub fn admin() -> Self {
         Self::new("kubernetes-admin", &["system:masters"])
     }
@@ -58,23 +58,23 @@ impl User {
         )
     }
 
-    /// Whether it is in a group.
+    /// Whether the user is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|one| one == group)
     }
 
-    /// The node whose kubelet it is.
+    /// The name of the node if the user is its kubelet.
     pub fn node_name(&self) -> Option<&str> {
         self.node_identity().filter(|name| !name.is_empty())
     }
 
-    /// What it says to be the kubelet of; empty when it is a kubelet, and does not tell whose.
+    /// The name of the node that the user claims to be the kubelet of; empty if the user is a kubelet that names no node.
     pub(crate) fn node_identity(&self) -> Option<&str> {
         let name = self.name.strip_prefix("system:node:");
         name.filter(|_| self.is_in("system:nodes"))
     }
 
-    /// As reviews show it.
+    /// The form in which reviews show the user.
     pub(crate) fn shown(&self) -> Value {
         let mut shown = json!({"username": self.name, "groups": self.groups});
         if !self.uid.is_empty() {

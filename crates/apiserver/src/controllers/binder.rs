@@ -1,12 +1,14 @@
-//! Pods without a node get the one that there is, when they fit.
+//! Binds pods without a node to the node, if they fit.
 //!
 //! In:    pods, nodes
-//! Out:   a binding and a `Scheduled` event; or an unschedulable condition and a `FailedScheduling` event that say why
+//! Out:   a binding and a `Scheduled` event, or an unschedulable condition and a `FailedScheduling` event with the reason
 //! Calls: `controllers`
-//! Holds: nothing is bound to a node that is not Ready, is cordoned, has no room or no free port, or whose kubelet is known to refuse
-//!        it; what waits is looked at again with every change; a pod of another scheduler is not touched
+//! Holds: a pod is never bound to a node that is not Ready, that is cordoned, that lacks the resources or a free host port, or
+//!        whose kubelet is known to refuse the pod; waiting pods are checked again at every change; a pod with another
+//!        scheduler is not touched
 //! Upstream: pkg/scheduler (1.36): NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit;
-//!           differences: one node is the usual case, so the first that fits is taken; no spreading, affinity between pods, preemption
+//!           differences: the first node that fits is used, since one node is the usual case; no spreading, no inter-pod
+//!           affinity, no preemption
 
 use std::collections::BTreeMap;
 
@@ -29,7 +31,7 @@ const SCHEDULER: &str = "default-scheduler";
 pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     let store = &server.registry.store;
     let all = store.list("pods/").objects;
-    // Nothing is parsed while nothing waits.
+    // Nothing is parsed unless a pod waits.
     if all.iter().all(|pod| !pod.field("spec.nodeName").is_empty()) {
         return Ok(());
     }
@@ -50,7 +52,7 @@ pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
         .iter()
         .map(|o| o.value())
         .collect();
-    // The more important first, then the older.
+    // Higher priority first, then the older pod.
     let mut order: Vec<usize> = (0..pods.len())
         .filter(|i| pods.get(*i).is_some_and(waits))
         .collect();
@@ -121,7 +123,7 @@ async fn bind(server: &Inner, pod: &Value, node: &str) -> Result<(), Failure> {
     tell(server, pod, ("Normal", "Scheduled", "Binding"), &message).await
 }
 
-/// Says in the pod and in an event why it waits; once for each reason.
+/// Reports in the pod's conditions and in an event why it waits, once for each reason.
 async fn refuse(
     server: &Inner,
     pod: &Value,
@@ -202,13 +204,13 @@ async fn tell(
         .registry
         .create(resource, namespace, event, &who, Run::Real);
     match made.await {
-        // A namespace that is ending takes no events.
+        // A terminating namespace accepts no events.
         Err(failure) if [403, 404].contains(&failure.code) => Ok(()),
         made => made.map(drop),
     }
 }
 
-/// A quantity of an object, or nothing.
+/// A quantity of an object; zero if there is none.
 fn quantity(value: Option<&Value>) -> Quantity {
     value
         .and_then(Value::as_str)

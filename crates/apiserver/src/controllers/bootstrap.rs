@@ -1,9 +1,9 @@
-//! What every cluster has from the beginning.
+//! Creates the objects that every cluster has.
 //!
 //! In:    the store
 //! Out:   the four namespaces, the system's priority classes, the `kubernetes` service and its endpoints
 //! Calls: `controllers`
-//! Holds: what is there stays as it is
+//! Holds: an existing object is not changed
 //! Upstream: pkg/controlplane/controller/{systemnamespaces,kubernetesservice}, pkg/registry/scheduling/rest (1.36); differences: none
 
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn kubernetes_service() -> Value {
     })
 }
 
-/// Makes an object unless there is one of its name.
+/// Creates an object unless one of its name exists.
 pub(super) async fn make(
     server: &Inner,
     storage: &str,

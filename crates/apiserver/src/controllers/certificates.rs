@@ -1,12 +1,12 @@
-//! Signing requests of the node: approved when they are what a kubelet may ask, and signed.
+//! Approves and signs the kubelets' certificate signing requests (CSRs).
 //!
-//! In:    signing requests
-//! Out:   an `Approved` condition; the certificate; `Failed` with the reason for one that cannot be signed; those
-//!        whose time is over are removed
+//! In:    CSRs
+//! Out:   an `Approved` condition; the certificate; a `Failed` condition with the reason if the CSR cannot be signed; CSRs that
+//!        have expired are deleted
 //! Calls: `controllers`
-//! Holds: nothing is approved but a kubelet's own client and serving certificates, the latter only for addresses that its Node has,
-//!        that no other Node has, and that are not the API server's; what somebody else approved is signed if it is of a signer that
-//!        we are, and well formed
+//! Holds: only a kubelet's own client and serving certificates are approved. A serving certificate is approved only for
+//!        addresses that the Node has, that no other Node has, and that are not the API server's. A CSR that somebody else
+//!        approved is signed if it is well formed and names one of our signers
 //! Upstream: pkg/controller/certificates/{approver,signer}, pkg/apis/certificates/v1/helpers.go (1.36); differences: serving
 //!           certificates are approved too (upstream leaves them to the administrator)
 
@@ -31,24 +31,25 @@ mod cleaner;
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const STORAGE: &str = "certificatesigningrequests.certificates.k8s.io";
-/// The shortest life that a request may ask for.
+/// The shortest duration that a CSR may request, in seconds.
 const SHORTEST: i64 = 600;
 
-/// Requests that were looked at and left, each with what its verdict hangs on; the same is not verified again.
+/// CSRs that were checked and left alone, each with the facts that the verdict depends on. While those are unchanged, the CSR
+/// is not verified again.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts(BTreeMap<String, Grounds>);
 
-/// The version of a request, and what the Nodes say of the addresses of the one that asks.
+/// The version of the CSR, and what the Nodes say about the addresses of its requester.
 type Grounds = (u64, Arc<str>);
 
-/// What became of a request.
+/// The result of a check.
 enum Verdict {
     Answered,
-    /// Only another version of it, or other addresses of Nodes, can change that.
+    /// Left alone: only a new version of the CSR or changed Node addresses can alter that.
     Left,
 }
 
-/// Every request gets its turn, whatever became of the others; the first failure is told.
+/// Every CSR is handled, even if another one fails; the first error is returned.
 pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), Failure> {
     let Some(resource) = by_storage(STORAGE) else {
         return Ok(());
@@ -78,7 +79,7 @@ pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), F
             .or_insert_with(|| addresses.grounds(node).into());
         let hangs_on = (request.version, Arc::clone(said));
         if before.remove(&*request.key).as_ref() != Some(&hangs_on) {
-            // To verify a signature takes its time; requests to the server go first.
+            // Verifying a signature takes CPU time; requests go first.
             tokio::task::yield_now().await;
             match look(server, &addresses, place, &value).await {
                 Ok(Verdict::Left) => {}
@@ -94,7 +95,7 @@ pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), F
     done
 }
 
-/// Whether it is one of ours and not yet answered.
+/// Whether the CSR has one of our signers and is neither signed, denied nor failed.
 fn waits(value: &Value) -> bool {
     let is_ours = [CLIENT, SERVING].contains(&text(value, "/spec/signerName"));
     let is_answered = !text(value, "/status/certificate").is_empty();
@@ -123,7 +124,7 @@ async fn look(
             tracing::debug!(
                 request = place.name,
                 why,
-                "A signing request is left to the administrator"
+                "The CSR is not approved automatically"
             );
             return Ok(Verdict::Left);
         }
@@ -156,7 +157,7 @@ fn parse(value: &Value) -> Result<Request, String> {
     Request::parse(&pem, usages.collect())
 }
 
-/// What the signer demands of every request, in upstream's order and words.
+/// The signer's requirements for every CSR, in upstream's order and words.
 fn well_formed(signer: &str, request: &Request, value: &Value) -> Result<(), String> {
     let refuse = |why: &str| Err(why.to_owned());
     let serving = signer == SERVING;
@@ -201,8 +202,8 @@ fn well_formed(signer: &str, request: &Request, value: &Value) -> Result<(), Str
     Ok(())
 }
 
-/// The message of an approval, where nobody needs to be asked: the node itself wants it, or for a client certificate somebody with
-/// a bootstrap credential.
+/// The message of an automatic approval: the requester is the node itself or, for a client certificate, somebody with a
+/// bootstrap credential.
 fn approval(
     server: &Inner,
     addresses: &Addresses,
@@ -224,7 +225,7 @@ fn approval(
                     request = name,
                     node,
                     why,
-                    "A kubelet's serving certificate is left to the administrator"
+                    "The CSR for a kubelet's serving certificate is not approved automatically"
                 );
                 None
             }
@@ -239,38 +240,38 @@ fn approval(
     }
 }
 
-/// Why a Node is not given all of the names and addresses: each has to be one that the Node has, and nobody else.
+/// Why a serving certificate is refused: each name and address must belong to this Node and to no other.
 fn refusal(server: &Inner, addresses: &Addresses, node: &str, request: &Request) -> Option<String> {
     let dns = request.dns.iter().map(|name| name.to_lowercase());
     let strange = dns.clone().find(|name| !may_be_a_nodes(name));
     let ips = request.ips.iter().map(IpAddr::to_canonical);
     let strange_ip = ips.clone().find(|ip| !may_be_a_nodes_address(*ip));
     if let Some(name) = strange.or(strange_ip.map(|ip| ip.to_string())) {
-        return Some(format!("{name} cannot be a Node's"));
+        return Some(format!("{name} may not belong to a Node"));
     }
     let mut all = dns.chain(ips.map(|ip| ip.to_string()));
     all.find_map(|name| {
         if node != server.own_names.node
             && server.own_names.names.iter().any(|own| plain(own) == name)
         {
-            return Some(format!("{name} is the API server's"));
+            return Some(format!("{name} belongs to the API server"));
         }
         addresses.refusal(node, &name)
     })
 }
 
-/// An address in the one form in which it is compared, or a name in small letters.
+/// An address in canonical form, or a name in lower case, for comparisons.
 fn plain(text: &str) -> String {
     let ip = text.parse::<IpAddr>();
     ip.map_or_else(|_| text.to_lowercase(), |ip| ip.to_canonical().to_string())
 }
 
-/// What the Nodes say of themselves.
+/// The names and addresses of all Nodes.
 #[derive(Default)]
 struct Addresses {
-    /// By Node.
+    /// Addresses by Node.
     of: BTreeMap<String, BTreeSet<String>>,
-    /// The Nodes that have an address, or that are called so.
+    /// Nodes by address and by name.
     holders: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -292,13 +293,13 @@ impl Addresses {
         all
     }
 
-    /// Another Node that has it too.
+    /// Another Node that has the same address or name.
     fn other(&self, node: &str, name: &str) -> Option<&str> {
         let holders = self.holders.get(name).into_iter().flatten();
         holders.map(String::as_str).find(|holder| *holder != node)
     }
 
-    /// All that a Node's verdict hangs on: its addresses, and who else has them.
+    /// All that the verdict about a Node's CSR depends on: its addresses, and which other Nodes have them.
     fn grounds(&self, node: &str) -> String {
         let own = self.of.get(node).into_iter().flatten();
         let lines =
@@ -311,12 +312,12 @@ impl Addresses {
             return Some(format!("{name} is not among the addresses of the Node"));
         }
         let other = self.other(node, name)?;
-        Some(format!("{name} is Node {other}'s too"))
+        Some(format!("{name} also belongs to Node {other}"))
     }
 }
 
-/// A kubelet writes the addresses of its Node itself, and the API server's certificate is of the same authority: no kubelet gets
-/// one for a name by which clients reach the API server or a Service.
+/// Whether a kubelet may get a certificate for this name. A kubelet writes its Node's addresses itself, and the API server's
+/// certificate has the same CA; so names by which clients reach the API server or a Service are refused.
 fn may_be_a_nodes(name: &str) -> bool {
     let is_servers = ["kubernetes", "kubernetes.default", "localhost"].contains(&name)
         || name.starts_with("kubernetes.default.");
@@ -325,7 +326,7 @@ fn may_be_a_nodes(name: &str) -> bool {
     NameRule::Subdomain.check(name).is_empty() && !is_clusters
 }
 
-/// The same for addresses: those of this machine alone, and of Services.
+/// The same for addresses: loopback addresses and Service addresses are refused.
 fn may_be_a_nodes_address(ip: IpAddr) -> bool {
     let of_services = matches!(ip, IpAddr::V4(four) if four.octets().starts_with(&[10, 96]));
     !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || of_services)

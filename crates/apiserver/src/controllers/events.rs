@@ -1,13 +1,12 @@
-//! Events go an hour after they were last written, and earlier when there are too many.
+//! Deletes events an hour after their last write, and earlier if there are too many.
 //!
-//! In:    the events of the store; when each version was written
-//! Out:   old ones removed; a refusal while there is no room
+//! In:    the events in the store; when each version was written
+//! Out:   old events are deleted; writes of events are refused while there is no room
 //! Calls: `controllers`; `verbs` before and after an event is written
-//! Holds: when an event was written is known to the server alone: no date in an event makes it live longer, and no step of the wall
-//!        clock longer or shorter; all events together are
-//!        bounded in number and bytes, whoever sends them
-//! Upstream: `--event-ttl`, a lease of etcd that each write of an event renews (1.36); differences: upstream bounds their number only
-//!           by the admission plugin EventRateLimit
+//! Holds: only the server knows when an event was written: timestamps in an event do not extend its life, steps of the wall
+//!        clock do not change it; all events together are limited in number and bytes, whoever sends them
+//! Upstream: `--event-ttl`, an etcd lease that each write of an event renews (1.36); differences: upstream limits the number
+//!           only by the admission plugin EventRateLimit
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,21 +28,21 @@ use crate::verbs::state::Inner;
 
 /// Upstream's `--event-ttl`.
 const LIFE: Duration = Duration::from_secs(3600);
-/// Removals at a time; they share the store's syncs.
+/// Deletions at a time; they share the store's syncs.
 const REMOVALS: usize = 64;
 
-/// One look at the store.
+/// The state of the store at one time.
 #[derive(Clone, Copy, Debug)]
 struct Look {
-    /// Of the steady clock, by which events age.
+    /// On the steady clock, by which events age.
     at: Instant,
-    /// Of the wall clock, to which the dates in events belong.
+    /// On the wall clock, which the timestamps in events refer to.
     wall: Timestamp,
-    /// The store's version then.
+    /// The store's version at that time.
     version: u64,
 }
 
-/// When versions were written: not after the look that found them.
+/// Upper bounds for the write times of versions: a version was written before the first look that contains it.
 #[derive(Debug, Default)]
 pub(super) struct Ages(VecDeque<Look>);
 
@@ -52,14 +51,14 @@ impl Ages {
         if self.0.back().is_none_or(|last| last.version < now.version) {
             self.0.push_back(now);
         }
-        // One that is older than an event may be says all that the ones before it say.
+        // A look that is older than the life of an event makes all looks before it unnecessary.
         let is_old = |look: &Look| now.at.saturating_duration_since(look.at) > LIFE;
         while self.0.get(1).is_some_and(is_old) {
             self.0.pop_front();
         }
     }
 
-    /// How long ago an event was written, at the least.
+    /// The minimum age of an event.
     fn age(&self, event: &Object, now: Instant) -> Duration {
         let after = self.0.partition_point(|look| look.version < event.version);
         let Some(look) = self.0.get(after) else {
@@ -69,7 +68,7 @@ impl Ages {
         if after > 0 {
             return since;
         }
-        // From before the first look: what it says of itself, as far as that could be true then.
+        // Written before the first look: its timestamps count, unless they were in the future then.
         let value = event.value();
         let times = [
             "/metadata/creationTimestamp",
@@ -85,7 +84,7 @@ impl Ages {
     }
 }
 
-/// Removes what is old, and the oldest beyond the bounds.
+/// Deletes old events, and the oldest ones beyond the limits.
 pub(super) async fn expire(server: &Inner, ages: &mut Ages) -> Result<(), Failure> {
     let Some(resource) = by_storage("events") else {
         return Ok(());

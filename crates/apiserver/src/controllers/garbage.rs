@@ -1,10 +1,10 @@
-//! Objects whose owners are gone.
+//! Garbage collection: deletes objects whose owners are gone.
 //!
-//! In:    UIDs of what went; objects that name owners
-//! Out:   dependents deleted; `foregroundDeletion` and `orphan` finalizers taken away when their work is done
+//! In:    UIDs of deleted objects; objects with owner references
+//! Out:   dependents are deleted; the `foregroundDeletion` and `orphan` finalizers are removed when their work is done
 //! Calls: `controllers`
-//! Holds: an object goes only when each of its owners was looked for by kind, name and UID and none is there
-//! Upstream: pkg/controller/garbagecollector (1.36); differences: owners of kinds that are not served count as there
+//! Holds: an object is deleted only after each of its owners was looked up by kind, name and UID and none exists
+//! Upstream: pkg/controller/garbagecollector (1.36); differences: an owner of a kind that is not served counts as existing
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Whether a deletion waits for the object's dependents.
+/// Whether the object's deletion waits for its dependents.
 pub(super) fn is_held(object: &Object) -> bool {
     let mut finalizers = object.finalizers.iter();
     finalizers.any(|one| one == "foregroundDeletion" || one == "orphan")
@@ -86,7 +86,7 @@ fn is_gone(server: &Inner, namespace: &str, owner: &Value) -> bool {
     found.is_none_or(|found| object::uid(&found) != text(owner, "/uid"))
 }
 
-/// The dependents of an owner that is held for their sake.
+/// Handles the dependents of an owner that has one of the two finalizers.
 async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<(), Failure> {
     let has = |name: &str| finalizers(owner).iter().any(|one| one == name);
     let (foreground, orphan) = (has("foregroundDeletion"), has("orphan"));
@@ -137,7 +137,7 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
         }
     }
     if waits {
-        // Told again when they go.
+        // The owner is handled again when they are gone.
         let still = server.registry.store.list("").objects;
         if still
             .iter()

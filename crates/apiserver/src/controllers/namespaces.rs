@@ -1,10 +1,12 @@
-//! Namespaces: what each has, and how one ends.
+//! The contents of each namespace, and the deletion of namespaces.
 //!
-//! In:    the names that changed, or all
-//! Out:   the `default` service account and `kube-root-ca.crt` of the living ones; the ending ones are emptied and go
+//! In:    the names of changed namespaces, or all
+//! Out:   the `default` service account and `kube-root-ca.crt` of active namespaces; terminating namespaces are emptied and
+//!        deleted
 //! Calls: `controllers`
-//! Holds: a namespace goes when nothing is in it any more, and says meanwhile what it waits for
-//! Upstream: pkg/controller/{namespace,serviceaccount}, pkg/controller/certificates/rootcacertpublisher (1.36); differences: none known
+//! Holds: a namespace is deleted once it is empty; until then its conditions say what it waits for
+//! Upstream: pkg/controller/{namespace,serviceaccount}, pkg/controller/certificates/rootcacertpublisher (1.36); differences:
+//!           none known
 
 use std::collections::BTreeSet;
 
@@ -70,7 +72,7 @@ async fn furnish(server: &Inner, namespace: &str) -> Result<(), Failure> {
     }
 }
 
-/// A change of the controllers' own; an object that went meanwhile is fine.
+/// An update by the controllers; an object that has been deleted meanwhile is not an error.
 pub(crate) async fn change(
     registry: &Registry,
     place: Place<'_>,
@@ -85,7 +87,7 @@ pub(crate) async fn change(
     }
 }
 
-/// Deletes what is inside; when nothing is left, the namespace's own finalizer goes, and with it the namespace.
+/// Deletes the contents. Once nothing is left, the namespace's finalizer is removed and with it the namespace.
 async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failure> {
     let mut left = Vec::new();
     for resource in RESOURCES
@@ -104,7 +106,7 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
                 namespace: name,
                 name: object.place().1,
             };
-            // Pods that are being ended have their grace; nobody shortens it here.
+            // Terminating pods keep their grace period.
             if !is_deleting(&value) {
                 let deleted = server
                     .registry

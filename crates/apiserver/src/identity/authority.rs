@@ -1,9 +1,9 @@
-//! The cluster's certificate authority, and the certificates that it signs.
+//! The cluster's certificate authority (CA), and the certificates that it signs.
 //!
-//! In:    names, groups, signing requests, the time
+//! In:    names, groups, CSRs, the time
 //! Out:   certificates and keys in PEM
-//! Calls: `identity` at first start, `certificates` for signing requests
-//! Holds: the authority's key leaves this type only to be written to its file
+//! Calls: `identity` at first start, `certificates` for CSRs
+//! Holds: the CA's key leaves this type only to be written to its file
 //! Upstream: cmd/kubeadm/app/phases/certs, pkg/controller/certificates/authority (1.36); differences: ECDSA keys
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use crate::base::clock::Chance;
 const AUTHORITY_SECONDS: i64 = 10 * 365 * 24 * 3600;
 /// One year.
 pub(crate) const LEAF_SECONDS: i64 = 365 * 24 * 3600;
-/// Clocks differ.
+/// Allowed difference between clocks.
 const BACKDATE_SECONDS: i64 = 300;
 
 /// A certificate and its key, in PEM.
@@ -38,7 +38,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// As a TLS end shows it.
+    /// The pair as a TLS server or client uses it.
     ///
     /// # Errors
     /// What is wrong with it, in one line.
@@ -56,16 +56,16 @@ impl std::fmt::Debug for Pair {
     }
 }
 
-/// What a certificate is for.
+/// The purpose of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A client of this name, of these groups.
+    /// A client with this name and these groups.
     Client(String, Vec<String>),
-    /// A server of these names and addresses.
+    /// A server with these names and addresses.
     Server(Vec<String>),
 }
 
-/// The authority.
+/// The CA.
 pub(crate) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// The validity of a certificate from now on.
+/// Sets the validity of a certificate, starting now.
 fn valid(parameters: &mut CertificateParams, now: Timestamp, seconds: i64) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let at = |seconds: i64| epoch + Duration::from_secs(seconds.max(0).unsigned_abs());
@@ -91,10 +91,10 @@ fn serial(chance: &Chance) -> SerialNumber {
 }
 
 impl Authority {
-    /// A fresh one, and its key in PEM.
+    /// A new CA certificate and its key in PEM.
     ///
     /// # Errors
-    /// What the library said.
+    /// The error of the library.
     pub(crate) fn fresh(now: Timestamp) -> Result<Pair, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut parameters = CertificateParams::new(Vec::new())?;
@@ -115,7 +115,7 @@ impl Authority {
         })
     }
 
-    /// The authority of this certificate and key.
+    /// The CA of this certificate and key.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -127,15 +127,15 @@ impl Authority {
         })
     }
 
-    /// Its certificate in PEM.
+    /// The CA certificate in PEM.
     pub(crate) fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// A fresh key and its certificate.
+    /// A new key and its certificate.
     ///
     /// # Errors
-    /// What the library said.
+    /// The error of the library.
     pub(crate) fn issue(
         &self,
         purpose: &Purpose,
@@ -181,10 +181,10 @@ impl Authority {
         })
     }
 
-    /// The certificate that a checked request asks for: of the request only what was checked goes into it.
+    /// Signs a checked CSR. Only the checked parts of the CSR go into the certificate.
     ///
     /// # Errors
-    /// What the library said.
+    /// The error of the library.
     pub(crate) fn sign(
         &self,
         request: &Request,
@@ -194,7 +194,8 @@ impl Authority {
     ) -> Result<String, rcgen::Error> {
         let mut signed = CertificateSigningRequestParams::from_der(&request.der)?;
         let mut parameters = CertificateParams::new(Vec::new())?;
-        // Each as the kind that it was asked for and checked as: the library would take a name for an address if it looks like one.
+        // Names stay names and addresses stay addresses, as they were checked. The library would turn a name that looks like an
+        // address into one.
         for name in &request.dns {
             let name = SanType::DnsName(name.as_str().try_into()?);
             parameters.subject_alt_names.push(name);
@@ -203,7 +204,7 @@ impl Authority {
         parameters.subject_alt_names.extend(ips);
         parameters.distinguished_name = DistinguishedName::new();
         let name = &mut parameters.distinguished_name;
-        // The library keeps one of each kind; the controller has seen to it that there is one.
+        // The library keeps one value of each kind; the controller has checked that there is only one.
         for organization in &request.organizations {
             name.push(DnType::OrganizationName, organization.as_str());
         }
@@ -226,28 +227,28 @@ impl Authority {
     }
 }
 
-/// A signing request: what it says of itself, proven to come from the holder of its key.
+/// A parsed CSR. Its signature proves that the requester holds the key.
 #[derive(Debug)]
 pub(crate) struct Request {
     der: CertificateSigningRequestDer<'static>,
-    /// The wanted common name.
+    /// The requested common name.
     pub(crate) common_name: String,
-    /// The wanted organizations, all of them.
+    /// The requested organizations, all of them.
     pub(crate) organizations: Vec<String>,
-    /// DNS names of a server.
+    /// The requested DNS names.
     pub(crate) dns: Vec<String>,
-    /// Addresses of a server.
+    /// The requested IP addresses.
     pub(crate) ips: Vec<IpAddr>,
-    /// Mail addresses.
+    /// The number of e-mail addresses.
     pub(crate) emails: usize,
-    /// URIs.
+    /// The number of URIs.
     pub(crate) uris: usize,
-    /// Usages asked for beside it.
+    /// The key usages of the CSR object.
     pub(crate) usages: BTreeSet<String>,
 }
 
 impl Request {
-    /// Reads PEM.
+    /// Parses a CSR in PEM.
     ///
     /// # Errors
     /// What is wrong with it.

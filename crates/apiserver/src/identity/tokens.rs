@@ -1,10 +1,12 @@
-//! Service account tokens: JWTs signed with a key of our own.
+//! Service account tokens: JWTs that the API server signs with its own key.
 //!
 //! In:    claims; a token
-//! Out:   a token; the claims of one that we signed
+//! Out:   a token; the claims of a token that this key signed
 //! Calls: `server` (TokenRequest, authentication, TokenReview)
-//! Holds: ES256 only, so no token chooses how it is verified; what a token is bound to is looked up by the caller
-//! Upstream: pkg/serviceaccount/{claims,jwt}.go (1.36); differences: ES256 (upstream: what the key is), lifetimes are not extended
+//! Holds: ES256 only, so a token cannot choose its verification algorithm; the caller looks up the objects that a token is
+//!        bound to
+//! Upstream: pkg/serviceaccount/{claims,jwt}.go (1.36); differences: ES256 (upstream: depends on the key); lifetimes are not
+//!           extended
 
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::base::encoding::{base64_url, from_base64_url};
 
-/// Signs and verifies.
+/// The key that signs and verifies tokens.
 pub(crate) struct TokenKey {
     key: EcdsaKeyPair,
     random: SystemRandom,
@@ -31,7 +33,7 @@ impl std::fmt::Debug for TokenKey {
 }
 
 impl TokenKey {
-    /// From a key in PKCS#8.
+    /// Loads a PKCS#8 key.
     ///
     /// # Errors
     /// What is wrong with the key.
@@ -47,10 +49,10 @@ impl TokenKey {
         })
     }
 
-    /// A token with these claims.
+    /// Signs a token with these claims.
     ///
     /// # Errors
-    /// The system's randomness failed.
+    /// The system's random generator failed.
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, String> {
         let header = json!({"alg": "ES256", "kid": self.id, "typ": "JWT"});
         let signed = format!(
@@ -63,7 +65,7 @@ impl TokenKey {
         Ok(format!("{signed}.{}", base64_url(signature.as_ref())))
     }
 
-    /// The claims of a token that this key signed; `None` for any other.
+    /// The claims of a token that this key signed; `None` for any other token.
     pub(crate) fn verify(&self, token: &str) -> Option<Value> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;

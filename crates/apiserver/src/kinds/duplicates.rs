@@ -1,9 +1,9 @@
-//! Fields that stand twice in a JSON text, of which a reader keeps the last.
+//! Finds duplicate fields in a JSON text, of which the parser keeps the last.
 //!
-//! In:    a body that has been read
-//! Out:   their paths
-//! Calls: `verbs`, where a client wants to be told
-//! Holds: as deep as serde_json reads; what is held is the names on the way and those of the open objects
+//! In:    a body that has been parsed successfully
+//! Out:   the paths of the duplicates
+//! Calls: `verbs`, if the client asks for field validation
+//! Holds: as deep as serde_json reads; memory holds the current path and the field names of the open objects only
 //! Upstream: sigs.k8s.io/json (1.36); differences: none
 
 use std::cell::RefCell;
@@ -14,11 +14,11 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::kinds::schema::STRICT_ERRORS;
 
-/// Their paths, in the order of the text.
+/// The paths of duplicate fields, in the order of the text.
 pub(crate) fn duplicates(text: &[u8]) -> Vec<String> {
     let walk = Walk::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
-    // What is no JSON has been refused before.
+    // Text that is not JSON has been refused before.
     match (&walk).deserialize(&mut reader) {
         Ok(()) => walk.found.into_inner(),
         Err(_) => Vec::new(),
@@ -32,7 +32,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Goes down by one step, and back.
+    /// Enters one level, and returns.
     fn below<T>(&self, step: &str, go: impl FnOnce() -> T) -> T {
         let before = self.path.borrow().len();
         if before > 0 && !step.starts_with('[') {

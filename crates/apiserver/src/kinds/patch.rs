@@ -1,12 +1,12 @@
 //! Patches: JSON (RFC 6902), merge (RFC 7386), strategic merge with the merge keys of the kinds that are served.
 //!
 //! In:    the object, the patch, its content type
-//! Out:   the changed object, or why the patch does not apply
+//! Out:   the patched object, or why the patch does not apply
 //! Calls: `verbs`
-//! Holds: pure; object and patch are within `bounds`, and so is what comes out: merging makes nothing deeper, JSON patches are
-//!        bounded in their operations, copies, depth and work, strategic ones in their work
-//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go, gopkg.in/evanphx/json-patch.v4 (1.36); differences: no
-//!           apply patches yet
+//! Holds: pure; object, patch and result are within `bounds`: merge patches make nothing deeper, JSON patches are limited in
+//!        operations, copies, depth and work, strategic merge patches in work
+//! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go, gopkg.in/evanphx/json-patch.v4 (1.36); differences:
+//!           no apply patches yet
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ mod json_patch;
 mod keys;
 mod strategic;
 
-/// How a patch is written.
+/// The type of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Json,
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
 impl Kind {
-    /// By its content type.
+    /// The type for a content type.
     pub(crate) fn of(content_type: &str) -> Result<Self, Failure> {
         let bare = content_type.split(';').next().unwrap_or_default().trim();
         match bare {
@@ -40,7 +40,7 @@ impl Kind {
     }
 }
 
-/// The object with the patch on it.
+/// Applies a patch to an object.
 pub(crate) fn apply(
     resource: &Resource,
     name: &str,
@@ -80,7 +80,7 @@ pub(crate) fn apply(
     }
 }
 
-/// RFC 7386; as deep as the patch, whose depth is bounded where it is read.
+/// RFC 7386. It recurses as deep as the patch, whose depth is limited where it is parsed.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

@@ -1,11 +1,12 @@
-//! Bodies in upstream's protobuf form, which kubectl sends for a few kinds whatever the server prefers.
+//! Request bodies in Kubernetes' protobuf encoding, which kubectl sends for a few kinds whatever the server prefers.
 //!
-//! In:    `k8s\0`, an envelope with kind and version, the object
+//! In:    `k8s\0`, an envelope with apiVersion and kind, the object
 //! Out:   the object as JSON
 //! Calls: `verbs` for bodies of this content type
-//! Holds: bounded by the body, in depth and in memory; every length is checked; a field that the schema does not know is skipped;
-//!        a kind that it does not know is refused; what Go's JSON leaves out when it is empty is left out
-//! Upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf (1.36); differences: requests only, answers are JSON
+//! Holds: limited by the size of the body, in depth and in memory; every length is checked; an unknown field is skipped, an
+//!        unknown kind is refused; fields that Go's JSON omits when empty are omitted
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf (1.36); differences: requests only, responses are
+//!           JSON
 
 use std::cell::Cell;
 
@@ -18,10 +19,10 @@ use crate::base::object;
 use crate::kinds::schema::{self, Field, Kind, Message};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// Messages inside messages; the deepest of a pod are nine.
+/// Nested messages; a pod has nine levels at most.
 const DEPTH: u8 = 16;
 
-/// How deep a message may still go, and how much memory it may still take: a few bytes make a map.
+/// The depth and memory that are left: a few bytes of protobuf can become a whole map.
 #[derive(Clone, Copy)]
 struct Room<'a> {
     depth: u8,
@@ -41,7 +42,7 @@ impl Room<'_> {
     }
 }
 
-/// One value on the wire.
+/// One value as it is encoded.
 enum Wire<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -70,7 +71,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// The next field; outer `None`: malformed, inner `None`: the end.
+    /// The next field. Outer `None`: malformed; inner `None`: the end.
     fn field(&mut self) -> Option<Option<(u64, Wire<'a>)>> {
         if self.0.is_empty() {
             return Some(None);
@@ -90,9 +91,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The object of a body; errors say what is wrong.
+/// Decodes a body; errors are texts for the client.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
-    let malformed = || "the body is not in the form that its content type says".to_owned();
+    let malformed = || "the body does not match its content type".to_owned();
     let envelope = body.strip_prefix(MAGIC).ok_or_else(malformed)?;
     let (mut version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut reader = Reader(envelope);
@@ -131,7 +132,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     Ok(Value::Object(object))
 }
 
-/// Reads a message into a map.
+/// Decodes a message into a map.
 fn fill(
     map: &mut Map<String, Value>,
     message: &Message,
@@ -153,7 +154,7 @@ fn fill(
 fn put(map: &mut Map<String, Value>, field: &Field, wire: &Wire<'_>, room: Room<'_>) -> Option<()> {
     let (name, kind) = (field.name, &field.kind);
     match (kind, wire) {
-        // Its fields stand in its place.
+        // An inlined message: its fields belong to the enclosing object.
         (Kind::Message(inner), Wire::Bytes(bytes)) if name.is_empty() => {
             fill(map, schema::message(inner)?, bytes, room)?;
         }
@@ -175,7 +176,7 @@ fn put(map: &mut Map<String, Value>, field: &Field, wire: &Wire<'_>, room: Room<
             let all = map.entry(name).or_insert_with(|| Value::Object(Map::new()));
             all.as_object_mut()?.insert(key, value);
         }
-        // Upstream's encoder writes what is empty; its JSON does not have it.
+        // Upstream's protobuf encoder writes empty values, its JSON encoder omits them.
         _ => {
             let value = single(kind, wire, room)?;
             let left_out = value.is_null() || (field.omits_empty && value == empty(kind));
@@ -187,7 +188,7 @@ fn put(map: &mut Map<String, Value>, field: &Field, wire: &Wire<'_>, room: Room<
     Some(())
 }
 
-/// The value of a kind that says nothing.
+/// The empty value of a type.
 fn empty(kind: &Kind) -> Value {
     match kind {
         Kind::Text | Kind::Bytes => "".into(),
@@ -205,7 +206,7 @@ fn single(kind: &Kind, wire: &Wire<'_>, room: Room<'_>) -> Option<Value> {
         (Kind::Text, Wire::Bytes(bytes)) => text(bytes)?.into(),
         (Kind::Bytes, Wire::Bytes(bytes)) => base64(bytes).into(),
         (Kind::Int64, Wire::Number(number)) => number.cast_signed().into(),
-        // As Go reads it: the lower half.
+        // As Go does: the lower 32 bits.
         (Kind::Int32, Wire::Number(number)) => low(*number).into(),
         (Kind::Bool, Wire::Number(number)) => (*number != 0).into(),
         (Kind::Message(message), Wire::Bytes(bytes)) => {
@@ -239,7 +240,7 @@ fn low(number: u64) -> i32 {
     i32::from_le_bytes([a, b, c, d])
 }
 
-/// A message of one text; what is not said is zero.
+/// A quantity: a message with one text; an absent text means zero.
 fn quantity(bytes: &[u8]) -> Option<Value> {
     let (mut found, mut reader) = ("0", Reader(bytes));
     while let Some((number, wire)) = reader.field()? {
@@ -250,7 +251,7 @@ fn quantity(bytes: &[u8]) -> Option<Value> {
     Some(found.into())
 }
 
-/// Which of the two it is, a number, a text.
+/// An IntOrString: its type, a number, a text.
 fn int_or_text(bytes: &[u8]) -> Option<Value> {
     let (mut is_text, mut whole, mut word) = (false, 0, "");
     let mut reader = Reader(bytes);
@@ -265,7 +266,7 @@ fn int_or_text(bytes: &[u8]) -> Option<Value> {
     Some(if is_text { word.into() } else { whole.into() })
 }
 
-/// Seconds and nanoseconds; a time of nothing is none.
+/// Seconds and nanoseconds; an empty message means no time.
 fn time(kind: &Kind, bytes: &[u8]) -> Option<Value> {
     let (mut seconds, mut nanos, mut reader) = (0, 0, Reader(bytes));
     while let Some((number, wire)) = reader.field()? {

@@ -1,9 +1,9 @@
-//! The kinds that are served: one row each.
+//! The served kinds, one row each.
 //!
 //! In:    group, version and plural of a path; a storage's name
-//! Out:   the row: names, scope, verbs, subresources, fields that selectors may ask for, the rules and columns of the kind
+//! Out:   the row: names, scope, verbs, subresources, selectable fields, rules and columns of the kind
 //! Calls: `path`, `discovery`, `registry`, `strategy`, `table`
-//! Holds: what differs between kinds stands here or in the functions that a row names; `verbs` has no `if` about a kind
+//! Holds: differences between kinds are in this table or in the functions that a row names; `verbs` has no `if` about a kind
 //! Upstream: pkg/registry/*/*/storage (1.36); differences: no apps, batch, networking, policy or rbac group
 
 use jiff::Timestamp;
@@ -20,13 +20,13 @@ use crate::kinds::table::{self, Column};
 /// A subresource.
 #[derive(Debug)]
 pub struct Subresource {
-    /// Its name in the path.
+    /// The name in the path.
     pub name: &'static str,
-    /// The kind that it takes and gives.
+    /// The kind of its request and response.
     pub kind: &'static str,
-    /// That kind's group and version where they are not the resource's: `policy`, `v1`.
+    /// That kind's group and version if they differ from the resource's: `policy`, `v1`.
     pub group_version: Option<(&'static str, &'static str)>,
-    /// As discovery shows them.
+    /// Verbs as discovery shows them.
     pub verbs: &'static [&'static str],
 }
 
@@ -68,41 +68,41 @@ pub struct Resource {
     pub group: &'static str,
     /// `v1`.
     pub version: &'static str,
-    /// Its name in paths.
+    /// The name in paths.
     pub plural: &'static str,
-    /// As discovery shows it.
+    /// The singular name in discovery.
     pub singular: &'static str,
     /// `Pod`.
     pub kind: &'static str,
-    /// Whether its objects live in namespaces.
+    /// Whether its objects are namespaced.
     pub namespaced: bool,
-    /// `po`.
+    /// Short names: `po`.
     pub short_names: &'static [&'static str],
-    /// `all`.
+    /// Categories: `all`.
     pub categories: &'static [&'static str],
     /// Verbs of the resource itself.
     pub verbs: &'static [&'static str],
-    /// What hangs under an object.
+    /// The subresources of an object.
     pub subresources: &'static [Subresource],
-    /// The first part of its keys in the store; two rows with one storage show the same objects.
+    /// The first part of its keys in the store. Two rows with the same storage show the same objects.
     pub storage: &'static str,
-    /// Fields for field selectors besides name and namespace.
+    /// Fields for field selectors, in addition to name and namespace.
     pub selectable: &'static [&'static str],
-    /// What every client is told that uses it; empty where it is not deprecated.
+    /// The deprecation warning that every client gets; empty if the kind is not deprecated.
     pub deprecated: &'static str,
-    /// Which names are right.
+    /// The rule for object names.
     pub names: NameRule,
-    /// The value as the kind's types have it, without what they do not know; or what does not fit.
+    /// Reads the value as the kind's type and drops unknown fields; the error says what does not fit.
     pub check: fn(&Value) -> Result<Value, String>,
-    /// Its rules.
+    /// Defaulting, validation and update rules.
     pub strategy: Strategy,
-    /// What kubectl prints.
+    /// The columns that kubectl prints.
     pub columns: &'static [Column],
-    /// One row of it.
+    /// The cells of one row.
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
 }
 
-/// The value read as `T` and written again.
+/// Reads the value as `T` and serializes it again.
 fn typed<T: for<'de> Deserialize<'de> + Serialize>(value: &Value) -> Result<Value, String> {
     let read = T::deserialize(value).map_err(|e| e.to_string())?;
     serde_json::to_value(read).map_err(|e| e.to_string())
@@ -136,7 +136,7 @@ const fn row(
     }
 }
 
-/// A kind that is answered and not kept.
+/// A kind that is answered and not stored.
 const fn review(
     group: &'static str,
     names: (&'static str, &'static str, &'static str),
@@ -551,7 +551,7 @@ impl Resource {
         Named::qualified(self)
     }
 
-    /// Which names are right, and whether in a namespace.
+    /// The rule for names, and whether the kind is namespaced.
     pub(crate) const fn naming(&self) -> (NameRule, bool) {
         (self.names, self.namespaced)
     }
@@ -564,17 +564,17 @@ impl Resource {
         }
     }
 
-    /// The subresource of this name.
+    /// The subresource with this name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
-    /// Where an object is in the store.
+    /// The key of an object in the store.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         format!("{}/{namespace}/{name}", self.storage)
     }
 
-    /// What all keys of a namespace, or of all of them, start with.
+    /// The common prefix of all keys, in one namespace or in all.
     pub fn prefix(&self, namespace: Option<&str>) -> String {
         match namespace {
             Some(namespace) => format!("{}/{namespace}/", self.storage),
@@ -582,19 +582,19 @@ impl Resource {
         }
     }
 
-    /// True for kinds that are answered and not kept.
+    /// Whether the kind is answered and not stored.
     pub fn is_virtual(&self) -> bool {
         self.storage.is_empty()
     }
 }
 
-/// The row of a path.
+/// The row for a path.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
     let mut rows = RESOURCES.iter();
     rows.find(|row| row.group == group && row.version == version && row.plural == plural)
 }
 
-/// The row of a core kind or of another's qualified name: `pods`, `leases.coordination.k8s.io`.
+/// The row for a plural or a qualified name: `pods`, `leases.coordination.k8s.io`.
 pub(crate) fn by_storage(storage: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|row| row.storage == storage)
 }

@@ -1,12 +1,13 @@
-//! The fields of every kind that is served: their names, numbers and types, as Kubernetes has published them.
+//! The fields of every served kind: names, numbers and types, as Kubernetes publishes them.
 //!
 //! In:    `schema/fields.txt`
-//! Out:   [`Message`]s; what of an object does not fit its kind, in the words of Go's JSON reader
-//! Calls: `protobuf`, `typed` for what was sent
-//! Holds: interface facts and nothing else; a message is named by its group's package and its Go name; recursion is as deep as the
-//!        types, which end
-//! Upstream: staging/src/k8s.io/api/*/v1/types.go and generated.proto, apimachinery/pkg/apis/meta/v1 (1.36); Go's encoding/json;
-//!           differences: of several fields that do not fit, the first by name is told, not the first in the text
+//! Out:   [`Message`]s; which fields of an object do not fit its kind, in the words of Go's JSON decoder
+//! Calls: `protobuf`; `typed` for request bodies
+//! Holds: interface facts only; a message is named by its group's package and its Go name; recursion is as deep as the types,
+//!        which are finite
+//! Upstream: staging/src/k8s.io/api/*/v1/types.go and generated.proto, apimachinery/pkg/apis/meta/v1 (1.36); Go's
+//!           encoding/json; differences: of several fields that do not fit, the first by name is reported, not the first in the
+//!           text
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,16 +17,16 @@ use serde_json::{Number, Value};
 
 use crate::base::rfc3339;
 
-/// One line a message: `package.Name field=number:type …`; one a named type: `package.Name = type`. Before a type, `*` is a pointer,
-/// `!` a field that is written though it is empty; `-` is the name of a field whose own fields stand in its place.
+/// One line per message: `package.Name field=number:type …`; one line per named type: `package.Name = type`. Before a type, `*`
+/// marks a pointer, `!` a field that is written even if it is empty. The field name `-` marks an inlined message.
 const FIELDS: &str = include_str!("schema/fields.txt");
 
-/// So many fields that are wrong are named, as upstream.
+/// The largest number of unknown fields that are reported, as upstream.
 pub(crate) const STRICT_ERRORS: usize = 100;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::read(FIELDS));
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -36,9 +37,9 @@ pub(crate) enum Kind {
     Time,
     MicroTime,
     Quantity,
-    /// A number or a text.
+    /// An IntOrString.
     IntOrText,
-    /// A message that is a list of texts.
+    /// A message that is a list of strings.
     Words,
     Message(&'static str),
     List(Box<Kind>),
@@ -48,20 +49,20 @@ pub(crate) enum Kind {
 /// One field.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// As JSON has it; empty: its own fields stand in its place.
+    /// The JSON name; empty for an inlined message.
     pub(crate) name: &'static str,
     pub(crate) number: u64,
     pub(crate) kind: Kind,
-    /// What is empty is left out of JSON.
+    /// Whether JSON omits the field if it is empty.
     pub(crate) omits_empty: bool,
-    /// Go's name of the type.
+    /// The Go name of the type.
     go: String,
 }
 
 /// The fields of a message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message {
-    /// Go's name, without its package.
+    /// The Go name without the package.
     name: &'static str,
     fields: Vec<Field>,
 }
@@ -72,20 +73,20 @@ struct Schema {
 }
 
 impl Message {
-    /// All of them, by number.
+    /// All fields, by number.
     #[cfg(test)]
     pub(crate) fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// The field of a number.
+    /// The field with a number.
     pub(crate) fn numbered(&self, number: u64) -> Option<&Field> {
         let at = self.fields.binary_search_by_key(&number, |f| f.number);
         at.ok().and_then(|at| self.fields.get(at))
     }
 }
 
-/// The field that JSON calls so, also where it stands in another's place.
+/// The field with a JSON name, also inside inlined messages.
 fn find(message: &'static Message, name: &str) -> Option<&'static Field> {
     message
         .fields
@@ -96,14 +97,14 @@ fn find(message: &'static Message, name: &str) -> Option<&'static Field> {
         })
 }
 
-/// The message of this name.
+/// The message with this name.
 pub(crate) fn message(name: &str) -> Option<&'static Message> {
     SCHEMA.messages.get(name)
 }
 
 /// The message of a kind.
 pub(crate) fn of_kind(api_version: &str, kind: &str) -> Option<&'static Message> {
-    // Clients send the options of a deletion under the version of whatever they delete.
+    // Clients send DeleteOptions under the apiVersion of the object that they delete.
     if kind == "DeleteOptions" {
         return message("meta.DeleteOptions");
     }
@@ -139,7 +140,7 @@ impl Schema {
     }
 }
 
-/// Reads `name=number:type`.
+/// Parses `name=number:type`.
 fn field(word: &'static str, named: &BTreeMap<&str, &'static str>) -> Option<Field> {
     let (name, rest) = word.split_once('=')?;
     let (number, kind) = rest.split_once(':')?;
@@ -178,7 +179,7 @@ fn kind_of(text: &'static str, named: &BTreeMap<&str, &'static str>) -> Kind {
     }
 }
 
-/// As Go prints the type: every package that is served is called `v1` there.
+/// The type as Go prints it: every served package is called `v1` there.
 fn go_name(text: &str) -> String {
     if let Some(inner) = text.strip_prefix("[]") {
         return format!("[]{}", go_name(inner));
@@ -198,13 +199,13 @@ fn go_name(text: &str) -> String {
     }
 }
 
-/// What does not fit the message, in Go's words; of what it does not know nothing is said.
+/// The first field that does not fit the message, in Go's words. Unknown fields are ignored.
 pub(crate) fn mismatch(message: &'static Message, value: &Value) -> Option<String> {
     let mut place = Vec::new();
     in_message(message, value, &mut place)
 }
 
-/// Where a value stands: the names on the way, and the message around the last of them.
+/// The position of a value: the names on the path, and the message around the last one.
 type Place = Vec<&'static str>;
 
 fn in_message(message: &'static Message, value: &Value, place: &mut Place) -> Option<String> {
@@ -245,7 +246,7 @@ fn in_value(
         )),
         (Kind::Quantity, given) => bad_quantity(given),
         (Kind::Time, Value::String(text)) => rfc3339::read(text).err(),
-        // Whether it is one is told by the kind's own reader.
+        // The kind's own decoder checks the format.
         (Kind::MicroTime, Value::String(_)) => None,
         (Kind::Time | Kind::MicroTime, other) => Some(format!(
             "json: cannot unmarshal {} into Go value of type string",
@@ -279,7 +280,7 @@ fn in_value(
     }
 }
 
-/// What of an object the message does not know, by its path; a field that is null is nobody's.
+/// The paths of unknown fields. A field that is null does not count.
 pub(crate) fn unknown(message: &'static Message, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     unknown_in(message, value, &mut String::new(), &mut found);
@@ -294,7 +295,7 @@ fn unknown_in(
 ) {
     for (name, value) in value.as_object().into_iter().flatten() {
         let before = path.len();
-        // Kind and version are said of the whole; managed fields are not kept.
+        // apiVersion and kind belong to the object as a whole; managed fields are not stored.
         let is_said_elsewhere = (before == 0 && ["apiVersion", "kind"].contains(&&**name))
             || (message.name == "ObjectMeta" && name == "managedFields");
         if is_said_elsewhere || value.is_null() {
@@ -348,7 +349,7 @@ fn fits(kind: &Kind, number: &Number) -> bool {
     }
 }
 
-/// Go's word for what stands there.
+/// Go's word for the JSON type of a value.
 fn what(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

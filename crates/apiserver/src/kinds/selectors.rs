@@ -1,4 +1,5 @@
-//! Label and field selectors: parsed once a request, matched against what the store keeps beside each object.
+//! Label and field selectors: parsed once per request, matched against the labels and fields that the store keeps beside each
+//! object.
 //!
 //! In:    `labelSelector`, `fieldSelector`
 //! Out:   [`Selection`]; whether an object matches
@@ -12,10 +13,10 @@ use crate::base::failure::Failure;
 use crate::kinds::resources::Resource;
 use crate::store::Object;
 
-/// Requirements and values of a selector; a watch keeps them as long as it lives.
+/// The maximum of requirements and values in a selector; a watch keeps them for its whole life.
 const PARTS: usize = 1000;
 
-/// What a list or watch wants.
+/// What a list or watch selects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     labels: Vec<Requirement>,
@@ -56,7 +57,7 @@ impl Requirement {
 }
 
 impl Selection {
-    /// Reads both selectors.
+    /// Parses both selectors.
     pub(crate) fn parse(
         resource: &Resource,
         labels: Option<&str>,
@@ -73,7 +74,7 @@ impl Selection {
         Ok(Self { labels, fields })
     }
 
-    /// True when everything matches.
+    /// Whether every object matches.
     pub(crate) fn is_all(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
@@ -93,7 +94,7 @@ impl Selection {
     }
 }
 
-/// What `events.k8s.io` calls the fields of an event, and what they are called where they are kept.
+/// The field names of `events.k8s.io`, and the stored names of the same fields.
 const EVENT_FIELDS: [(&str, &str); 10] = [
     ("reason", "reason"),
     ("regarding.kind", "involvedObject.kind"),
@@ -110,12 +111,12 @@ const EVENT_FIELDS: [(&str, &str); 10] = [
     ("type", "type"),
 ];
 
-/// The field that a label means, by the rules of its kind.
+/// The stored field for a field label of the kind.
 fn kept_field<'a>(resource: &Resource, label: &'a str) -> Result<&'a str, Failure> {
     let is_own = |label: &str| {
         label == "metadata.name" || (label == "metadata.namespace" && resource.namespaced)
     };
-    // Kinds without rules of their own take both, and say so.
+    // Kinds without selectable fields of their own accept name and namespace only; the error names them.
     if resource.selectable.is_empty() {
         return match label {
             "metadata.name" | "metadata.namespace" => Ok(label),
@@ -126,9 +127,9 @@ fn kept_field<'a>(resource: &Resource, label: &'a str) -> Result<&'a str, Failur
     }
     let found = match (resource.kind, label) {
         _ if is_own(label) => Some(label),
-        // What old clients say.
+        // The name that old clients use.
         ("Pod", "spec.host") => Some("spec.nodeName"),
-        // Known, and of no object.
+        // A known label that no object has a value for.
         ("Pod", "status.podIPs") => Some(label),
         ("Event", label) if resource.group == "events.k8s.io" => EVENT_FIELDS
             .iter()
@@ -139,7 +140,7 @@ fn kept_field<'a>(resource: &Resource, label: &'a str) -> Result<&'a str, Failur
     found.ok_or_else(|| Failure::bad_request(format!("field label not supported: {label}")))
 }
 
-/// Every requirement and every value but the first follows a comma.
+/// Limits the number of commas: every requirement and every value but the first follows one.
 fn bounded(selector: &str) -> Result<(), Failure> {
     let parts = selector.matches(',').count() + 1;
     if parts > PARTS {
@@ -149,7 +150,7 @@ fn bounded(selector: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads a field selector. The authorizer decides by what this gives, so it must be what [`Selection`] matches by.
+/// Parses a field selector. The authorizer decides by this result, so [`Selection`] must match by the same one.
 pub(crate) fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> {
     let terms = split_terms(text).into_iter().filter(|t| !t.is_empty());
     terms
@@ -173,7 +174,7 @@ pub(crate) fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, String> 
         .collect()
 }
 
-/// Splits at commas that no backslash precedes.
+/// Splits at commas without a preceding backslash.
 fn split_terms(text: &str) -> Vec<&str> {
     let (mut terms, mut start, mut escaped) = (Vec::new(), 0, false);
     for (at, letter) in text.char_indices() {
@@ -191,7 +192,7 @@ fn split_terms(text: &str) -> Vec<&str> {
     terms
 }
 
-/// A value without the backslashes before `\`, `,` and `=`; those signs alone are no value.
+/// Removes the backslashes before `\`, `,` and `=`. Unescaped, those characters are invalid in a value.
 fn unescaped(value: &str) -> Result<String, String> {
     let (mut plain, mut letters) = (String::new(), value.chars());
     while let Some(letter) = letters.next() {
@@ -211,7 +212,7 @@ fn unescaped(value: &str) -> Result<String, String> {
     Ok(plain)
 }
 
-/// Splits at commas outside of parentheses.
+/// Splits at commas outside parentheses.
 fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
     let (mut terms, mut depth, mut term) = (Vec::new(), 0_usize, String::new());
     for letter in text.chars() {

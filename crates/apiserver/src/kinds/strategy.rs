@@ -1,9 +1,9 @@
-//! The rules of a kind: what is reset, defaulted, kept and refused when its objects are made and changed.
+//! The strategy of each kind: what is reset, defaulted, kept and validated when objects are created and updated.
 //!
-//! In:    the object as it was sent, and as it was
-//! Out:   the object as it is to be kept, or what is wrong with it
-//! Calls: `registry`, through the row of the kind
-//! Holds: pure; a status is changed through its own path only, and everything else not through that
+//! In:    the object in the request, and the stored one
+//! Out:   the object to be stored, or what is invalid
+//! Calls: `registry`, through the kind's row
+//! Holds: pure; the status changes only through the status subresource, everything else only outside it
 //! Upstream: pkg/registry/*/*/strategy.go, pkg/apis/*/v1/defaults.go (1.36)
 
 use k8s_openapi::api;
@@ -21,39 +21,39 @@ pub(crate) mod service;
 
 pub(crate) use event::{from_new as event_from_new, to_new as event_to_new};
 
-/// The rules of one kind.
+/// The strategy of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Strategy {
-    /// Before an object is made.
+    /// Before an object is created.
     pub(crate) create: fn(&mut Value),
-    /// Fills what was left open; on every write.
+    /// Applies defaults, on every write.
     pub(crate) default: fn(&mut Value),
-    /// Before a change through the object's own path.
+    /// Before an update of the object itself.
     pub(crate) update: fn(&mut Value, &Value),
-    /// Before a change through the path of its status.
+    /// Before an update of the status subresource.
     pub(crate) update_status: fn(&mut Value, &Value),
-    /// What is wrong; with the old object where there is one.
+    /// Validates a new object, or an update if there is an old object.
     pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<Cause>,
-    /// What is wrong with a change through the path of the status.
+    /// Validates an update of the status subresource.
     pub(crate) validate_status: fn(&Value, &Value) -> Vec<Cause>,
-    /// What counts as a change of what is wanted, so that the generation grows.
+    /// Which changes increment the generation.
     pub(crate) generation: Generation,
-    /// From the stored form to the one of this version, and back.
+    /// Conversion between the stored form and this version.
     pub(crate) convert: Option<Convert>,
 }
 
-/// Two functions between the stored form and the one shown.
+/// Two functions that convert between the stored form and the served one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Convert {
     pub(crate) shown: fn(&mut Value),
     pub(crate) stored: fn(&mut Value),
 }
 
-/// Whether a kind counts generations.
+/// Whether a kind has a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Generation {
     Absent,
-    /// Grows with the spec.
+    /// Incremented when the spec changes.
     OfSpec,
 }
 
@@ -63,7 +63,7 @@ fn keep_status(new: &mut Value, old: &Value) {
     keep(new, old, "status");
 }
 
-/// A change of the status leaves the rest as it is; upstream lets metadata through.
+/// A status update keeps everything else; upstream lets metadata through.
 fn keep_spec(new: &mut Value, old: &Value) {
     keep(new, old, "spec");
     let owners = old.pointer("/metadata/ownerReferences").cloned();
@@ -80,7 +80,7 @@ fn fine(_: &Value, _: Option<&Value>) -> Vec<Cause> {
 
 fn no_change(_: &mut Value, _: &Value) {}
 
-/// No rules of its own.
+/// A kind without rules of its own.
 pub(crate) const PLAIN: Strategy = Strategy {
     create: nothing,
     default: nothing,
@@ -117,7 +117,7 @@ pub(crate) const POD: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Nodes; a kubelet registers with a status.
+/// Nodes. A kubelet registers its Node with a status.
 pub(crate) const NODE: Strategy = Strategy {
     create: nothing,
     default: node::default,
@@ -148,7 +148,7 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Config maps.
+/// ConfigMaps.
 pub(crate) const CONFIG_MAP: Strategy = Strategy {
     validate: checked::object::<api::core::v1::ConfigMap>,
     ..PLAIN
@@ -158,7 +158,7 @@ pub(crate) const CONFIG_MAP: Strategy = Strategy {
 pub(crate) const SECRET: Strategy = Strategy {
     default: |secret| {
         fill_text(as_map(secret), "type", "Opaque");
-        // What is given in plain goes to the data, and is not kept beside it.
+        // `stringData` is merged into `data` and not stored.
         if let Some(Value::Object(plain)) = as_map(secret).remove("stringData") {
             let data = map_mut(secret, "data");
             for (key, value) in plain {
@@ -183,7 +183,7 @@ pub(crate) const ENDPOINTS: Strategy = Strategy {
     },
     validate: |new, old| {
         let mut causes = checked::object::<api::core::v1::Endpoints>(new, old);
-        // The API server of one machine listens on the loopback address, and says so.
+        // The API server of a single machine listens on the loopback address and advertises it.
         if text(new, "/metadata/namespace") == "default"
             && text(new, "/metadata/name") == "kubernetes"
         {
@@ -200,19 +200,19 @@ pub(crate) const LEASE: Strategy = Strategy {
     ..PLAIN
 };
 
-/// Runtime classes.
+/// RuntimeClasses.
 pub(crate) const RUNTIME_CLASS: Strategy = Strategy {
     validate: checked::object::<api::node::v1::RuntimeClass>,
     ..PLAIN
 };
 
-/// What a node has of CSI drivers.
+/// CSINodes.
 pub(crate) const CSI_NODE: Strategy = Strategy {
     validate: checked::object::<api::storage::v1::CSINode>,
     ..PLAIN
 };
 
-/// Events as the core group has them; the form that is stored.
+/// Events of the core group, which is the stored form.
 pub(crate) const EVENT: Strategy = Strategy {
     validate: checked::object::<api::core::v1::Event>,
     ..PLAIN
@@ -228,7 +228,7 @@ pub(crate) const NEW_EVENT: Strategy = Strategy {
     ..PLAIN
 };
 
-/// Services: objects only, there is no data plane; an address is given so that clients see what they expect.
+/// Services: API objects only, without a data plane. A cluster IP is allocated so that clients see what they expect.
 pub(crate) const SERVICE: Strategy = Strategy {
     create: |service| {
         as_map(service).insert("status".to_owned(), json!({"loadBalancer": {}}));
@@ -240,7 +240,7 @@ pub(crate) const SERVICE: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Persistent volumes.
+/// PersistentVolumes.
 pub(crate) const VOLUME: Strategy = Strategy {
     create: |volume| {
         as_map(volume).insert("status".to_owned(), json!({"phase": "Pending"}));
@@ -257,7 +257,7 @@ pub(crate) const VOLUME: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Claims on them.
+/// PersistentVolumeClaims.
 pub(crate) const CLAIM: Strategy = Strategy {
     create: |claim| {
         as_map(claim).insert("status".to_owned(), json!({"phase": "Pending"}));
@@ -277,7 +277,7 @@ pub(crate) const CLAIM: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Signing requests; who asked is set by admission.
+/// CSRs; admission sets the requester.
 pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
     default: |request| {
         fill(
@@ -295,14 +295,14 @@ pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// Priority classes.
+/// PriorityClasses.
 pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
     default: |class| fill_text(as_map(class), "preemptionPolicy", "PreemptLowerPriority"),
     validate: checked::object::<api::scheduling::v1::PriorityClass>,
     ..PLAIN
 };
 
-/// Storage classes.
+/// StorageClasses.
 pub(crate) const STORAGE_CLASS: Strategy = Strategy {
     default: |class| {
         fill_text(as_map(class), "reclaimPolicy", "Delete");
@@ -312,7 +312,7 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
     ..PLAIN
 };
 
-/// CSI drivers.
+/// CSIDrivers.
 pub(crate) const CSI_DRIVER: Strategy = Strategy {
     default: |driver| {
         let spec = map_mut(driver, "spec");
@@ -328,7 +328,7 @@ pub(crate) const CSI_DRIVER: Strategy = Strategy {
     ..PLAIN
 };
 
-/// Attachments of volumes.
+/// VolumeAttachments.
 pub(crate) const ATTACHMENT: Strategy = Strategy {
     create: |attachment| {
         as_map(attachment).insert("status".to_owned(), json!({"attached": false}));
@@ -338,7 +338,7 @@ pub(crate) const ATTACHMENT: Strategy = Strategy {
     ..WITH_STATUS
 };
 
-/// A map inside a map, made if it is not there.
+/// A map inside a map, created if it is missing.
 fn map_mut_in<'a>(value: &'a mut Value, outer: &str, name: &str) -> &'a mut Map<String, Value> {
     let outer = map_mut(value, outer).entry(name.to_owned());
     as_map(outer.or_insert(Value::Null))

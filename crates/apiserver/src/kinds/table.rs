@@ -2,8 +2,8 @@
 //!
 //! In:    an object and the time
 //! Out:   its row; the columns of its kind; a whole `Table`
-//! Calls: `verbs`, when a client asks for `as=Table`
-//! Holds: pure; a row has one cell for each column
+//! Calls: `verbs`, if a client asks for `as=Table`
+//! Holds: pure; a row has one cell per column
 //! Upstream: pkg/printers/internalversion/printers.go, staging/src/k8s.io/apimachinery/pkg/util/duration (1.36); differences: none known
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ pub struct Column {
     name: &'static str,
     kind: &'static str,
     format: &'static str,
-    /// Above 0: with `-o wide` only.
+    /// Above 0: shown with `-o wide` only.
     priority: u8,
 }
 
@@ -47,7 +47,7 @@ const NAME: Column = Column {
 };
 const AGE: Column = column("Age", "string");
 
-/// What stands in a row beside its cells.
+/// What a row includes beside its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Include {
     /// Metadata only.
@@ -58,7 +58,7 @@ pub(crate) enum Include {
     Nothing,
 }
 
-/// The definitions of columns.
+/// The column definitions.
 pub(crate) fn definitions(columns: &[Column]) -> Value {
     columns
         .iter()
@@ -110,7 +110,7 @@ pub(crate) fn short_duration(seconds: i64) -> String {
     }
 }
 
-/// How long ago a time of the object was.
+/// The age of a timestamp of the object.
 fn since(object: &Value, pointer: &str, now: Timestamp) -> Value {
     parse_time(text(object, pointer)).map_or_else(
         || Value::from("<unknown>"),

@@ -1,12 +1,12 @@
-//! Objects as the types of their kinds have them: what does not fit is refused, what is unknown is dropped.
+//! Decodes objects by the types of their kinds: values that do not fit are refused, unknown fields are dropped.
 //!
 //! In:    an object and its row
-//! Out:   the object with known fields only, or why it is not taken
-//! Calls: `registry` for everything that is kept; `verbs` and `subresources` for what is sent
-//! Holds: nothing is kept that the kind's types do not know, so that nobody hides a tree in a field of his own; what is kept is
-//!        within `bounds`
-//! Upstream: typed decoding, staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,patch}.go (1.36); differences: an
-//!           unknown field that is null stays
+//! Out:   the object with known fields only, or why it is refused
+//! Calls: `registry` for everything that is stored; `verbs` and `subresources` for request bodies
+//! Holds: unknown fields are never stored, so that no client can hide a tree in a field of its own; a stored object is within
+//!        `bounds`
+//! Upstream: typed decoding, staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,patch}.go (1.36); differences:
+//!           an unknown field that is null is kept
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::base::failure::Failure;
 use crate::kinds::resources::Resource;
 use crate::kinds::schema;
 
-/// Refuses what does not fit the kind's types, and drops what they do not know.
+/// Refuses values that do not fit the kind's types, and drops unknown fields.
 pub(crate) fn conform(resource: &Resource, object: &mut Value) -> Result<(), Failure> {
     if let Some(convert) = resource.strategy.convert {
         (convert.shown)(object);
@@ -39,7 +39,7 @@ pub(crate) fn conform(resource: &Resource, object: &mut Value) -> Result<(), Fai
     }
 }
 
-/// Goes as deep as the types do.
+/// Recurses as deep as the types.
 fn drop_unknown(object: &mut Value, known: &Value) {
     match (object, known) {
         (Value::Object(object), Value::Object(known)) => {
@@ -60,7 +60,7 @@ fn drop_unknown(object: &mut Value, known: &Value) {
     }
 }
 
-/// Refuses what a client sent if it does not fit its kind, before anything is done with it.
+/// Refuses a request body that does not fit its kind, before anything else is done with it.
 pub(crate) fn fits(api_version: &str, kind: &str, sent: &Value) -> Result<(), Failure> {
     let message = schema::of_kind(api_version, kind);
     match message.and_then(|message| schema::mismatch(message, sent)) {
@@ -74,7 +74,7 @@ pub(crate) fn fits(api_version: &str, kind: &str, sent: &Value) -> Result<(), Fa
     }
 }
 
-/// What of an object its kind does not know; what somebody else put there is not this request's fault.
+/// The unknown fields of a request body; those that the stored object already has do not count.
 pub(crate) fn unknown(resource: &Resource, sent: &Value, old: Option<&Value>) -> Vec<String> {
     let Some(message) = schema::of_kind(&resource.api_version(), resource.kind) else {
         return Vec::new();

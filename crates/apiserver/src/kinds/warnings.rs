@@ -1,9 +1,9 @@
-//! What a client is told beside its answer, in `Warning` headers.
+//! The `Warning` headers of a response.
 //!
-//! In:    texts, while a request is done
+//! In:    texts, while a request is processed
 //! Out:   the headers
-//! Calls: `verbs` adds to them, `http` writes them
-//! Holds: each text once; all of them together within the bound of upstream
+//! Calls: `verbs` adds warnings, `http` writes them
+//! Holds: each text appears once; all of them together stay within upstream's limit
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go, apimachinery/pkg/util/net (1.36); differences: none
 
 use std::fmt::Write as _;
@@ -18,17 +18,17 @@ mod kinds;
 mod pod;
 mod service;
 
-/// Letters of all texts; beyond them each is shortened.
+/// Characters of all texts together; beyond them each text is shortened.
 const ALL: usize = 4 * 1024;
-/// Letters of one that is shortened.
+/// Characters of a shortened text.
 const ONE: usize = 256;
 
-/// The texts of one request; clones are the same ones.
+/// The warnings of one request; clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// Tells one more, unless it was told.
+    /// Adds a warning, unless it was added before.
     pub(crate) fn add(&self, text: String) {
         let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !text.is_empty() && !text.contains(char::is_control) && !texts.contains(&text) {
@@ -36,7 +36,7 @@ impl Warnings {
         }
     }
 
-    /// As headers.
+    /// The warnings as header values.
     pub(crate) fn headers(&self) -> Vec<HeaderValue> {
         let texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let letters: usize = texts.iter().map(|text| text.chars().count()).sum();
@@ -69,7 +69,7 @@ fn header(text: &str) -> String {
 
 type Of = fn(&Value, Option<&Value>) -> Vec<String>;
 
-/// By the name of a kind's storage.
+/// The functions by storage name.
 const KINDS: [(&str, Of); 10] = [
     ("csidrivers.storage.k8s.io", kinds::driver),
     ("endpoints", kinds::endpoints),
@@ -83,7 +83,7 @@ const KINDS: [(&str, Of); 10] = [
     ("storageclasses.storage.k8s.io", kinds::storage_class),
 ];
 
-/// What tells what is odd with an object that was made, or changed from another; nothing where nothing ever is.
+/// The function that returns the warnings for a new or updated object of the kind; `None` if the kind never has any.
 pub(crate) fn of(resource: &Resource) -> Option<Of> {
     let found = KINDS
         .iter()
@@ -91,7 +91,7 @@ pub(crate) fn of(resource: &Resource) -> Option<Of> {
     found.map(|(_, of)| *of)
 }
 
-/// `path.name[index]` and the like.
+/// A field path: `path.name[index]`.
 fn at(path: &str, name: &str, index: usize) -> String {
     let mut out = path.to_owned();
     let written = write!(out, ".{name}[{index}]");

@@ -1,9 +1,9 @@
-//! What is added to objects, or refused, for reasons outside of the object.
+//! Admission: completes or refuses objects depending on the user and on other objects.
 //!
-//! In:    the object, who sends it, the other objects
-//! Out:   the object with what belongs to it, or 403
-//! Calls: `registry`, between defaulting and validation; `verbs` and `subresources` before what leaves no new object
-//! Holds: the same object is admitted in the same way twice
+//! In:    the object, the user, the other objects
+//! Out:   the completed object, or 403
+//! Calls: `registry`, between defaulting and validation; `verbs` and `subresources` before operations that store no new object
+//! Holds: admitting the same object twice gives the same result
 //! Upstream: plugin/pkg/admission/{serviceaccount,priority,noderestriction,runtimeclass,defaulttolerationseconds}, pkg/kubeapiserver/admission,
 //!           plugin/pkg/admission/certificates (1.36); differences: the plugins whose kinds are served, and no others
 
@@ -26,10 +26,10 @@ mod service_account;
 #[cfg(test)]
 pub(crate) use node_restriction::{MIRROR_BYTES, MIRROR_PODS};
 
-/// What marks a pod that stands for a static one.
+/// The annotation of a mirror pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// What is done with an object.
+/// The operation on the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
@@ -38,7 +38,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Upstream's word.
+    /// Upstream's name of the operation.
     fn word(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
@@ -48,27 +48,27 @@ impl Operation {
     }
 }
 
-/// Who does what, with which object.
+/// An operation on an object by a user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change<'a> {
     pub(crate) operation: Operation,
     pub(crate) place: Place<'a>,
-    /// Empty: the object itself.
+    /// The subresource; empty for the object itself.
     pub(crate) sub: &'a str,
-    /// Nothing at a deletion.
+    /// Null for a deletion.
     pub(crate) new: &'a Value,
-    /// Nothing at a creation.
+    /// Null for a creation.
     pub(crate) old: &'a Value,
     pub(crate) who: &'a User,
 }
 
-/// Signing requests of one user that is no administrator, at a time. A kubelet whose requests nobody answers makes a hundred in the
+/// The limit of stored CSRs per user, administrators excepted. A kubelet whose CSRs nobody answers creates a hundred within the
 /// day that they are kept.
 const SIGNING_REQUESTS: usize = 500;
-/// And their bytes.
+/// The limit of their bytes.
 const SIGNING_BYTES: usize = 16 << 20;
 
-/// Before an object is made.
+/// Before an object is created.
 pub(crate) fn create(
     registry: &Registry,
     resource: &'static Resource,
@@ -110,7 +110,7 @@ pub(crate) fn create(
     }
 }
 
-/// Before an object is changed.
+/// Before an object is updated.
 pub(crate) fn update(
     registry: &Registry,
     place: Place<'_>,
@@ -129,7 +129,7 @@ pub(crate) fn update(
     let sub = match through {
         Through::Object => "",
         Through::Status => "status",
-        // `subresource` was asked under the path's own name.
+        // `subresource` has checked it under the path's own name.
         Through::Sub => return Ok(()),
     };
     let change = Change {
@@ -143,7 +143,7 @@ pub(crate) fn update(
     node_restriction::admit(registry, &change)
 }
 
-/// Before an object is removed, or takes a step towards that.
+/// Before an object is deleted, or its deletion goes a step further.
 pub(crate) fn delete(registry: &Registry, place: Place<'_>, who: &User) -> Result<(), Failure> {
     let change = Change {
         operation: Operation::Delete,
@@ -156,7 +156,7 @@ pub(crate) fn delete(registry: &Registry, place: Place<'_>, who: &User) -> Resul
     node_restriction::admit(registry, &change)
 }
 
-/// Before a subresource is written that is no object of its own; `sent` is what came, nothing where it is a patch.
+/// Before a subresource that is not stored as an object. `sent` is the request body, null for a patch.
 pub(crate) fn subresource(
     registry: &Registry,
     place: Place<'_>,
@@ -175,13 +175,13 @@ pub(crate) fn subresource(
     node_restriction::admit(registry, &change)
 }
 
-/// What a kubelet may not do, of whatever there is to be done.
+/// The node restriction, for any operation.
 #[cfg(test)]
 pub(crate) fn node_restricted(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
     node_restriction::admit(registry, change)
 }
 
-/// A mirror pod stands for one that a node has; a scheduler never sees it.
+/// A mirror pod must name its node, so that it is never scheduled.
 fn mirror_has_node(resource: &Resource, object: &Value) -> Result<(), Failure> {
     if !is_mirror(object) || !text(object, "/spec/nodeName").is_empty() {
         return Ok(());
@@ -193,7 +193,7 @@ fn mirror_has_node(resource: &Resource, object: &Value) -> Result<(), Failure> {
     Err(Failure::invalid(resource, object::name(object), &[cause]))
 }
 
-/// Whether a pod is a mirror is told once, when it is made: what a kubelet may read hangs on it.
+/// The mirror annotation cannot change after creation: what a kubelet may read depends on it.
 fn keep_mirror(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
     let word = |pod| object::annotation(pod, MIRROR);
     let detail = match (word(old), word(new)) {
@@ -206,7 +206,7 @@ fn keep_mirror(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure
     Err(Failure::invalid(place.resource, place.name, &[cause]))
 }
 
-/// A pod's priority is its class's.
+/// Sets a pod's priority from its PriorityClass.
 fn priority(registry: &Registry, resource: &Resource, pod: &mut Value) -> Result<(), Failure> {
     let class = text(pod, "/spec/priorityClassName").to_owned();
     let storage = "priorityclasses.scheduling.k8s.io";
@@ -258,7 +258,7 @@ fn priority(registry: &Registry, resource: &Resource, pod: &mut Value) -> Result
     Ok(())
 }
 
-/// A node that fails is tolerated for five minutes.
+/// Adds tolerations for a node that is not ready or unreachable, for five minutes.
 fn tolerations(pod: &mut Value) {
     for key in [
         "node.kubernetes.io/not-ready",
@@ -283,7 +283,7 @@ fn tolerations(pod: &mut Value) {
     }
 }
 
-/// Who sent a signing request is written into it, and nothing that the sender says of it counts.
+/// Writes the requester into a CSR, whatever the CSR says about it.
 fn requester(request: &mut Value, who: &User) {
     let spec = map_mut(request, "spec");
     for field in ["username", "uid", "groups", "extra"] {
@@ -294,7 +294,7 @@ fn requester(request: &mut Value, who: &User) {
     }
 }
 
-/// Whoever may ask for certificates may fill the store with requests, if nothing stops it: upstream leaves that to quotas of etcd.
+/// Limits the CSRs of one user, who could otherwise fill the store. Upstream leaves that to etcd's quota.
 fn requests_have_room(registry: &Registry, who: &User) -> Result<(), Failure> {
     let (user, kind) = (references::user(&who.name), references::SIGNING_REQUESTS);
     let (count, bytes) = registry.store.tied_size(&user, kind, kind);
@@ -302,7 +302,7 @@ fn requests_have_room(registry: &Registry, who: &User) -> Result<(), Failure> {
         return Ok(());
     }
     let why = format!(
-        "{:?} has {count} certificate signing requests of {bytes} bytes, and can not create more than {SIGNING_REQUESTS} or {SIGNING_BYTES} bytes of them; they go an hour after they were answered",
+        "{:?} has {count} certificate signing requests of {bytes} bytes, and cannot create more than {SIGNING_REQUESTS} or {SIGNING_BYTES} bytes of them; they go an hour after they were answered",
         who.name
     );
     Err(Failure::too_many_requests(why, 10))

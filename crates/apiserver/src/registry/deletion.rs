@@ -1,9 +1,9 @@
-//! Removal in its steps: graceful for pods, held by finalizers, or at once.
+//! Deletion in its steps: graceful for pods, held by finalizers, or at once.
 //!
 //! In:    delete options, the object
-//! Out:   [`Deleted`]: gone, or marked
+//! Out:   [`Deleted`]: gone, or marked with a deletion timestamp
 //! Calls: `verbs`, `subresources` (eviction), `controllers`
-//! Holds: an object with a finalizer never goes; a deadline of a deletion only moves nearer
+//! Holds: an object with a finalizer is never removed; a deletion deadline is only ever shortened
 //! Upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go, registry/generic/registry/store.go Delete,
 //!           pkg/registry/core/pod/strategy.go CheckGracefulDelete (1.36); differences: none known
 
@@ -24,10 +24,10 @@ use crate::request::options::{integer, wrong_dry_run};
 use crate::request::path::Query;
 use crate::store::{Expected, Object, WriteError};
 
-/// The longest grace that is kept, some 68 years: what is added to a date must stay one.
+/// The longest stored grace period, about 68 years: added to a date, it must give a valid date.
 const LONGEST_GRACE: i64 = i32::MAX as i64;
 
-/// How to delete.
+/// Delete options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeleteOptions {
     pub(crate) grace_seconds: Option<i64>,
@@ -38,7 +38,7 @@ pub(crate) struct DeleteOptions {
 }
 
 impl DeleteOptions {
-    /// From a body, or from a part of one.
+    /// Reads them from a body, or from a part of one.
     pub(crate) fn parse(body: &Value) -> Result<Self, Failure> {
         let word = |pointer: &str| {
             let found = body.pointer(pointer).and_then(Value::as_str);
@@ -61,7 +61,7 @@ impl DeleteOptions {
         options.checked(orphan, &dry)
     }
 
-    /// From a query.
+    /// Reads them from a query.
     pub(crate) fn of_query(query: &Query) -> Result<Self, Failure> {
         let word = |name: &str| query.first(name).map(str::to_owned);
         let precondition = |name: &str| query.get(name).map(str::to_owned);
@@ -78,7 +78,7 @@ impl DeleteOptions {
         options.checked(orphan, &dry)
     }
 
-    /// Refuses what makes no sense, and settles what has two names.
+    /// Validates the options, and merges `orphanDependents` into the propagation policy.
     fn checked(mut self, orphan: Option<bool>, dry: &[&str]) -> Result<Self, Failure> {
         let mut causes = Vec::new();
         let field = "propagationPolicy";
@@ -102,7 +102,7 @@ impl DeleteOptions {
             self.propagation = Some(policy.to_owned());
         }
         self.dry = !dry.is_empty();
-        // Quirk: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go BeforeDelete takes a negative period for one second.
+        // Quirk: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go BeforeDelete treats a negative period as one second.
         let grace = |seconds: i64| if seconds < 0 { 1 } else { seconds };
         self.grace_seconds = self.grace_seconds.map(|s| grace(s).min(LONGEST_GRACE));
         Ok(self)
@@ -125,16 +125,16 @@ impl DeleteOptions {
     }
 }
 
-/// What a deletion came to.
+/// The result of a deletion.
 #[derive(Clone, Debug)]
 pub(crate) enum Deleted {
-    /// The object is gone; its last state.
+    /// The object is removed; its last state.
     Gone(Arc<Object>),
-    /// It is marked and still there.
+    /// The object is marked and still exists.
     Marked(Arc<Object>),
 }
 
-/// What is to be done now.
+/// The next step.
 enum Step {
     Remove,
     Mark(Box<Value>),
@@ -183,7 +183,7 @@ impl Registry {
             0
         };
         if is_deleting(object) {
-            // Only nearer, and only when somebody says so.
+            // The deadline is only shortened, and only if the request says so.
             let before = number(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
             if grace == 0 && options.grace_seconds == Some(0) {
                 metadata(&mut marked).insert("deletionGracePeriodSeconds".to_owned(), 0.into());
@@ -216,7 +216,7 @@ impl Registry {
         }
     }
 
-    /// Sets when the object is to be gone.
+    /// Sets the deletion timestamp and the grace period.
     fn mark(&self, object: &mut Value, began: jiff::Timestamp, grace: i64) {
         let at = began
             .checked_add(Duration::from_secs(grace.unsigned_abs()))
@@ -232,7 +232,7 @@ impl Registry {
     }
 }
 
-/// A pod's grace: what is asked, else what it says; none for one that never reached a node or has ended.
+/// A pod's grace period: the requested one, else the pod's own; 0 for a pod that has no node or is terminal.
 fn pod_grace(object: &Value, options: &DeleteOptions) -> i64 {
     let asked = options
         .grace_seconds
@@ -243,13 +243,13 @@ fn pod_grace(object: &Value, options: &DeleteOptions) -> i64 {
         return 0;
     }
     match asked.unwrap_or(30) {
-        // Quirk: pkg/registry/core/pod/strategy.go CheckGracefulDelete takes a negative period for one second.
+        // Quirk: pkg/registry/core/pod/strategy.go CheckGracefulDelete treats a negative period as one second.
         negative @ ..0 => i64::from(negative < 0),
         seconds => seconds,
     }
 }
 
-/// Dependents first, or dependents left: a finalizer each, which `controllers` takes away.
+/// Adds the finalizer for foreground deletion or orphaning, which `controllers` remove.
 fn hold_for_propagation(object: &mut Value, options: &DeleteOptions) {
     let wanted = match options.propagation.as_deref() {
         Some("Foreground") => "foregroundDeletion",

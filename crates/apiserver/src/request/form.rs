@@ -1,9 +1,9 @@
-//! The forms in which objects go out: as they are, as rows of a table, metadata only.
+//! The forms in which objects are returned: as they are, as table rows, or metadata only.
 //!
 //! In:    the `Accept` header; objects
 //! Out:   JSON
 //! Calls: `verbs`
-//! Holds: objects that go out as they are stored are not parsed
+//! Holds: objects that are returned as they are stored are not parsed
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{negotiation,response.go} (1.36); differences: JSON only
 
 use hyper::body::Bytes;
@@ -25,7 +25,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The first form of the header that there is.
+    /// The first supported form of the header.
     pub(crate) fn negotiate(accept: &str, query: &Query) -> Result<Self, Failure> {
         if accept.trim().is_empty() {
             return Ok(Self::Whole);
@@ -76,12 +76,12 @@ impl Form {
         }
     }
 
-    /// Whether objects are read to be shown.
+    /// Whether objects must be parsed to be returned in this form.
     pub(crate) fn reads(self, resource: &Resource) -> bool {
         self != Self::Whole || resource.strategy.convert.is_some()
     }
 
-    /// One object.
+    /// Renders one object.
     pub(crate) fn object(self, resource: &Resource, object: &Object, now: Timestamp) -> Bytes {
         match self {
             Self::Whole if resource.strategy.convert.is_none() => object.bytes.clone(),
@@ -104,7 +104,7 @@ impl Form {
         }
     }
 
-    /// A list.
+    /// Renders a list.
     pub(crate) fn list(
         self,
         resource: &Resource,
@@ -150,7 +150,7 @@ impl Form {
         }
     }
 
-    /// What a watch that has told of everything up to a version says of it.
+    /// A bookmark event: the watch has sent everything up to this version.
     pub(crate) fn bookmark(self, resource: &Resource, version: u64, initial_end: bool) -> Bytes {
         let mut metadata =
             json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
@@ -167,7 +167,7 @@ impl Form {
             Self::Table(_) => {
                 let mut table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": version.to_string()}, "columnDefinitions": null, "rows": []});
                 if initial_end {
-                    // The annotation's place in a table is the object of its one row.
+                    // In a table, the annotation belongs to the object of the only row.
                     table["rows"] = json!([{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}]);
                 }
                 bytes(&table)
@@ -176,7 +176,7 @@ impl Form {
     }
 }
 
-/// The object in the form of the path's version.
+/// The object in the served version.
 pub(crate) fn shown(resource: &Resource, object: &Object) -> Value {
     let mut value = object.value();
     if let Some(convert) = resource.strategy.convert {

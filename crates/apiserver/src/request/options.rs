@@ -1,11 +1,12 @@
-//! The options in a request's query, read and checked as upstream reads and checks them.
+//! The options in a request's query, parsed and validated as upstream does.
 //!
 //! In:    the query, the verb; the body of a deletion
-//! Out:   [`ListOptions`], [`WriteOptions`], [`LogOptions`]; 400 for what cannot be read, 422 for what makes no sense
+//! Out:   [`ListOptions`], [`WriteOptions`], [`LogOptions`]; 400 for a value that cannot be parsed, 422 for an invalid one
 //! Calls: `verbs`, `subresources`, `proxy`, `http` (the timeout)
-//! Holds: pure; every value of an option is answered by a `Status`, never by a server error
+//! Holds: pure; every value of an option is answered with a `Status`, never with a server error
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/{internalversion/validation,v1/validation,v1/conversion.go},
-//!           pkg/apis/core/validation ValidatePodLogOptions (1.36); differences: of two wrong options the other one may be named
+//!           pkg/apis/core/validation ValidatePodLogOptions (1.36); differences: of two wrong options, the other one may be
+//!           reported
 
 use std::num::IntErrorKind;
 
@@ -21,14 +22,14 @@ pub(crate) use time::timeout;
 /// The longest `fieldManager`.
 const MANAGER_BYTES: usize = 128;
 
-/// Whether to write.
+/// Whether the request writes or is a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
     Real,
     Dry,
 }
 
-/// How a `resourceVersion` is meant.
+/// How a `resourceVersion` is to be matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Match {
     Unset,
@@ -36,25 +37,25 @@ pub(crate) enum Match {
     NotOlderThan,
 }
 
-/// The options of a list, a watch or a deletion of many.
+/// The options of a list, a watch or a deletecollection.
 #[derive(Clone, Debug)]
 pub(crate) struct ListOptions {
     pub(crate) selection: Selection,
-    /// Empty is none.
+    /// Empty: none.
     pub(crate) version: String,
     pub(crate) matching: Match,
-    /// Nothing is no limit.
+    /// `None`: no limit.
     pub(crate) limit: Option<usize>,
-    /// Empty is none.
+    /// Empty: none.
     pub(crate) continues: String,
-    /// 0 is none.
+    /// 0: none.
     pub(crate) seconds: u64,
     pub(crate) initial: Option<bool>,
     pub(crate) bookmarks: bool,
 }
 
 impl ListOptions {
-    /// Reads and checks them.
+    /// Parses and validates the options.
     pub(crate) fn read(resource: &Resource, query: &Query) -> Result<Self, Failure> {
         let word = |name: &str| query.first(name).unwrap_or_default().to_owned();
         let selection = Selection::parse(
@@ -89,7 +90,7 @@ impl ListOptions {
             "NotOlderThan" => Match::NotOlderThan,
             _ => Match::Unset,
         };
-        // A watch from the begin is one that tells first what is there.
+        // A watch from version "" or "0" first sends the existing objects.
         let from_begin = ["", "0"].contains(&&*options.version);
         if query.is_set("watch") && from_begin && options.initial.is_none() {
             options.initial = Some(true);
@@ -150,7 +151,7 @@ impl ListOptions {
     }
 }
 
-/// A version as a list takes it; 0 is any.
+/// Parses a list's resourceVersion; 0 means any.
 pub(crate) fn version(text: &str) -> Result<u64, Failure> {
     parsed_version(text).map_err(|cause| {
         Failure::bad_request(format!(
@@ -160,7 +161,7 @@ pub(crate) fn version(text: &str) -> Result<u64, Failure> {
     })
 }
 
-/// A version as a watch takes it.
+/// Parses a watch's resourceVersion.
 pub(crate) fn watch_version(resource: &Resource, text: &str) -> Result<u64, Failure> {
     parsed_version(text)
         .map_err(|cause| Failure::invalid_kind(resource.group, resource.plural, "", &[cause]))
@@ -170,7 +171,7 @@ fn parsed_version(text: &str) -> Result<u64, Cause> {
     if text.is_empty() {
         return Ok(0);
     }
-    // Go's unsigned numbers have no sign, not even a plus.
+    // Go's unsigned integers accept no sign, not even a plus.
     let parsed = text.parse::<u64>();
     let signed = text.starts_with('+');
     let why = match parsed {
@@ -199,7 +200,7 @@ pub(crate) fn integer(query: &Query, name: &str) -> Result<Option<i64>, Failure>
         })
 }
 
-/// What happens with fields that the kind does not have.
+/// What happens to unknown fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
     Ignore,
@@ -215,7 +216,7 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Reads and checks them.
+    /// Parses and validates the options.
     pub(crate) fn read(verb: &str, query: &Query) -> Result<Self, Failure> {
         let kind = match verb {
             "create" => "CreateOptions",
@@ -251,7 +252,7 @@ impl WriteOptions {
     }
 }
 
-/// Nothing but `All`.
+/// The only valid value is `All`.
 pub(crate) fn wrong_dry_run(given: &[&str]) -> Option<Cause> {
     let wrong = given.iter().any(|value| *value != "All");
     wrong.then(|| Cause::unsupported("dryRun", &given.into(), &["All"]))
@@ -265,7 +266,7 @@ fn wrong_manager(manager: &str) -> Vec<Cause> {
     let bad = manager
         .char_indices()
         .filter(|(_, letter)| letter.is_control() || (letter.is_whitespace() && *letter != ' '));
-    // Each is named with the whole text, so one is enough.
+    // Each error quotes the whole text, so one is enough.
     causes.extend(bad.take(1).map(|(at, letter)| {
         let detail = format!(
             "invalid character U+{:04X} (at position {at})",
@@ -276,7 +277,7 @@ fn wrong_manager(manager: &str) -> Vec<Cause> {
     causes
 }
 
-/// Refuses what a single object cannot be asked with.
+/// Refuses options that a get request cannot have.
 pub(crate) fn check_get(query: &Query, newest: u64) -> Result<(), Failure> {
     if query.is_set("export") {
         return Err(Failure::bad_request(
@@ -290,11 +291,11 @@ pub(crate) fn check_get(query: &Query, newest: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The options of a log, in the kubelet's own names.
+/// The log options, under the kubelet's own names.
 pub(crate) struct LogOptions(pub(crate) Vec<(&'static str, String)>);
 
 impl LogOptions {
-    /// Reads and checks them, before the pod is looked for.
+    /// Parses and validates the options before the pod is looked up.
     pub(crate) fn read(query: &Query, pod: &str) -> Result<Self, Failure> {
         let seconds = integer(query, "sinceSeconds")?;
         let since = query.first("sinceTime").map(time::instant).transpose()?;
@@ -319,7 +320,7 @@ impl LogOptions {
             }
             _ => {}
         }
-        // Upstream's gate PodLogsQuerySplitStreams is off unless somebody turns it on.
+        // Upstream's gate PodLogsQuerySplitStreams is off by default.
         if query.first("stream").is_some() {
             causes.push(Cause::forbidden("stream", "may not be specified"));
         }
@@ -346,7 +347,7 @@ impl LogOptions {
     }
 }
 
-/// Refuses ports that are none.
+/// Refuses invalid ports.
 pub(crate) fn check_ports(query: &Query) -> Result<(), Failure> {
     for text in query.all("ports").flat_map(|list| list.split(',')) {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

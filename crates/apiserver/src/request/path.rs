@@ -1,8 +1,8 @@
-//! What a request is about, read from its method, path and query.
+//! The target of a request, from its method, path and query.
 //!
 //! In:    method, path, query
-//! Out:   [`Route`]: an object, a collection, discovery, health; the verb that the authorizer is asked for
-//! Calls: `http`, once a request
+//! Out:   [`Route`]: an object, a collection, discovery, health; the verb for the authorizer
+//! Calls: `http`, once per request
 //! Holds: pure
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go (1.36); differences: no `/watch/` paths
 //!           (deprecated since 1.11)
@@ -25,14 +25,14 @@ impl Query {
         Self(pairs.map(pair).collect())
     }
 
-    /// The first value of a parameter; an empty one is none.
+    /// The first value of a parameter; an empty value counts as none.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter();
         let found = pairs.find(|(n, _)| n == name).map(|(_, value)| &**value);
         found.filter(|value| !value.is_empty())
     }
 
-    /// The first value of a parameter, also an empty one.
+    /// The first value of a parameter, even if it is empty.
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter();
         pairs.find(|(n, _)| n == name).map(|(_, value)| &**value)
@@ -44,19 +44,20 @@ impl Query {
         named.map(|(_, value)| &**value)
     }
 
-    /// Upstream's bool of a parameter: there, with another first value than `0` or `false`; without any it is true.
+    /// Upstream's boolean parameter: true if it is present and its first value is neither `0` nor `false`; true without a
+    /// value.
     pub(crate) fn is_set(&self, name: &str) -> bool {
         let first = self.all(name).next();
         first.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 }
 
-/// `%41` and `+`, back to what they stand for.
+/// Decodes `%41` and `+`.
 fn decode(text: &str) -> String {
     escapes::decoded_leniently(&text.replace('+', " "))
 }
 
-/// A kind that `kubectl cluster-info dump` asks for whatever there is; its list is empty, and nothing else is known of it.
+/// A kind that is not served but that `kubectl cluster-info dump` always lists. Its list is empty; no other request is served.
 #[derive(Debug)]
 pub(crate) struct Absent {
     pub(crate) group: &'static str,
@@ -91,10 +92,10 @@ fn absent_of(group: &str, rest: &[&str]) -> Option<Route> {
     found.map(|one| Route::Absent(one, namespace.to_owned()))
 }
 
-/// What a request is about.
+/// The route of a request.
 #[derive(Debug)]
 pub(crate) enum Route {
-    /// `/healthz` and the like, with what follows.
+    /// `/healthz` and the like, with sub-paths.
     Health,
     /// `/version`.
     Version,
@@ -102,7 +103,7 @@ pub(crate) enum Route {
     Index,
     /// `/metrics`.
     Metrics,
-    /// The collection of a kind of which there are none here, by its kind's place in [`ABSENT`], and its namespace.
+    /// The collection of a kind in [`ABSENT`], and its namespace.
     Absent(&'static Absent, String),
     /// `/api`.
     CoreVersions,
@@ -118,7 +119,7 @@ pub(crate) enum Route {
     OpenApiOf(String, String),
     /// An object or a collection.
     Target(Target),
-    /// Nothing that there is.
+    /// No such path.
     Unknown,
 }
 
@@ -126,23 +127,24 @@ pub(crate) enum Route {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) resource: &'static Resource,
-    /// Empty: the cluster, or all namespaces.
+    /// Empty: cluster-scoped, or all namespaces.
     pub(crate) namespace: String,
-    /// Empty: the collection.
+    /// Empty: a collection.
     pub(crate) name: String,
     pub(crate) subresource: Option<&'static Subresource>,
-    /// What follows a `proxy` subresource, as it was sent.
+    /// The rest of the path after a `proxy` subresource, as it was sent.
     pub(crate) rest: String,
-    /// How many of the path's parts that is, as far as they were read.
+    /// The number of segments of that rest, as far as they were parsed.
     after: usize,
 }
 
-/// One part of a path, decoded; `None` where it is not rightly escaped.
+/// One path segment, decoded; `None` if its escapes are invalid.
 pub(crate) fn decode_segment(text: &str) -> Option<String> {
     String::from_utf8(escapes::decoded(text)?.into_owned()).ok()
 }
 
-/// The parts of a path up to the first that no name can be, decoded, each with where it ends; and whether that is all of them.
+/// The segments of a path up to the first one that cannot be a name, decoded, each with its end position; and whether these are
+/// all.
 fn segments(path: &str) -> (Vec<(String, usize)>, bool) {
     let (mut parts, mut start) = (Vec::new(), 0);
     for raw in path.split('/') {
@@ -151,7 +153,7 @@ fn segments(path: &str) -> (Vec<(String, usize)>, bool) {
         if raw.is_empty() {
             continue;
         }
-        // A part that holds a slash once it is decoded would be two to whoever decodes first.
+        // A segment that contains a slash once decoded would be two segments to a reader that decodes first.
         let word = decode_segment(raw);
         match word.filter(|word| NameRule::PathSegment.check(word).is_empty()) {
             Some(word) => parts.push((word, end)),
@@ -201,7 +203,7 @@ pub(crate) fn route(path: &str) -> Route {
 
 fn target(group: &str, version: &str, rest: &[&str]) -> Route {
     let (namespace, rest) = match rest {
-        // `namespaces/x` and what belongs to the namespace itself are not inside of it.
+        // `namespaces/x` and the subresources of a namespace are not inside that namespace.
         ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", rest),
         ["namespaces", namespace, rest @ ..] => (*namespace, rest),
         rest => ("", rest),
@@ -224,7 +226,7 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Route {
             (*name, sub, after.len())
         }
     };
-    // A namespaced object without a namespace does not exist; its collection does.
+    // A namespaced object without a namespace does not exist; the collection does.
     let misplaced = resource.namespaced && namespace.is_empty() && !name.is_empty();
     if misplaced || (!resource.namespaced && !namespace.is_empty()) {
         return Route::Unknown;
@@ -244,7 +246,7 @@ impl Target {
         self.subresource.is_some_and(|sub| sub.name == "proxy")
     }
 
-    /// The verb of a method here, as the authorizer knows it.
+    /// The authorizer's verb for a method.
     pub(crate) fn verb(&self, method: &str, query: &Query) -> &'static str {
         match (method, self.name.is_empty()) {
             ("GET" | "HEAD", true) if query.is_set("watch") => "watch",
@@ -259,7 +261,7 @@ impl Target {
         }
     }
 
-    /// `pods`, or `pods/log`.
+    /// The resource with its subresource: `pods`, or `pods/log`.
     pub(crate) fn written(&self) -> String {
         match self.subresource {
             Some(sub) => format!("{}/{}", self.resource.plural, sub.name),

@@ -1,10 +1,10 @@
-//! Requests over HTTP: reads them, asks who and whether, has them done, writes the answer.
+//! HTTP requests: parse, authenticate, authorize, carry out, write the response.
 //!
 //! In:    `http::Request`, from a listener or handed in directly
 //! Out:   `http::Response`; a `tower::Service`
 //! Calls: the listener, tests, clients in the same process
-//! Holds: no body is read before its sender may do what it asks; bodies are bounded, each and together; an answer that is no stream
-//!        has a deadline; requests in flight are bounded, beyond it 429; nothing is anonymous but health and version
+//! Holds: no body is read before its sender is authorized; bodies are limited, each and together; a response that is no stream
+//!        has a deadline; requests in flight are limited, 429 beyond; nothing is anonymous except health and version
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/{config.go,filters} (1.36); differences: JSON only
 
 use std::convert::Infallible;
@@ -42,12 +42,12 @@ use crate::verbs::inflight::{Class, Place};
 use crate::verbs::state::Inner;
 use crate::verbs::{Call, Parts, Reply, Watch};
 
-/// What a request may take that is no stream.
+/// The time limit of a request that is no stream.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The server as a service, for callers of one connection.
+/// The server as a service, for the callers of one connection.
 #[derive(Clone)]
 pub struct Service {
     server: Arc<Inner>,
@@ -128,7 +128,7 @@ where
     response
 }
 
-/// The head of a request.
+/// The method, path and headers of a request.
 struct Head {
     method: Method,
     path: String,
@@ -142,7 +142,7 @@ enum Accepted {
     Target(Caller, Box<Target>),
 }
 
-/// Who asks, and until when that is known.
+/// The authenticated user, and until when the credential is valid.
 struct Caller {
     user: User,
     until: Option<i64>,
@@ -156,7 +156,7 @@ impl Head {
             .unwrap_or_default()
     }
 
-    /// Who, where, and whether; what needs no body is answered.
+    /// Authentication, routing and authorization; requests that need no body are answered.
     fn accepted(&self, server: &Inner, peer: &Peer) -> Result<Accepted, Failure> {
         let route = route(&self.path);
         match route {
@@ -217,7 +217,7 @@ impl Head {
         Ok(response)
     }
 
-    /// The empty list of a kind of which there are none here.
+    /// The empty list of a kind that is not served.
     fn absent(
         &self,
         server: &Inner,
@@ -248,7 +248,7 @@ impl Head {
         Ok(json(200, bytes(&list)))
     }
 
-    /// How long the answer may take: not longer than the client waits, where it says so. What stays open asks nobody.
+    /// The time limit of the response: the client's own timeout if it is shorter. Streams have none.
     fn deadline(&self, target: &Target, verb: &str) -> Result<Duration, Failure> {
         let streams = ["attach", "exec", "log", "portforward", "proxy"];
         let stays = verb == "watch"
@@ -262,7 +262,7 @@ impl Head {
         Ok(asked.map_or(DEADLINE, |asked| asked.min(DEADLINE)))
     }
 
-    /// Reads the body and does what is asked.
+    /// Reads the body and carries out the request.
     async fn on_target<B>(
         &self,
         server: &Arc<Inner>,
@@ -285,7 +285,7 @@ impl Head {
                 Ok(body) => body,
                 Err(refusal) => return unread(refusal),
             };
-            // Only now: a slow body holds no place.
+            // Not before: a slow body occupies no place.
             let Some(place) = server.in_flight.begin(class, user) else {
                 return Ok(busy());
             };
@@ -310,7 +310,7 @@ impl Head {
                 Reply::Watch(watch) => streamed(server, lines(*watch)),
                 Reply::Passed(response) => patient(response),
                 Reply::Switched(response, taker) => {
-                    // A stream that has ended already gives it back.
+                    // A stream that has already ended returns it.
                     drop(taker.send(place));
                     return Ok(response);
                 }
@@ -352,7 +352,7 @@ impl hyper::body::Body for Placed {
     }
 }
 
-/// Why a body was not read.
+/// The response if a body was not read.
 fn unread(refusal: Refusal) -> Result<Response<Body>, Failure> {
     match refusal {
         Refusal::TooLarge => Err(Failure::too_large(BODY_BYTES)),
@@ -364,7 +364,7 @@ fn unread(refusal: Refusal) -> Result<Response<Body>, Failure> {
     }
 }
 
-/// Upstream's answer when enough is in flight.
+/// Upstream's response when too many requests are in flight.
 fn busy() -> Response<Body> {
     let mut response = plain("Too many requests, please try again later.\n".to_owned());
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -384,7 +384,7 @@ fn plain(text: String) -> Response<Body> {
     response
 }
 
-/// A log's reader may be a pager.
+/// The reader of a log may be a pager that stops for long.
 fn patient(mut response: Response<Body>) -> Response<Body> {
     response.extensions_mut().insert(Patience(PAGER));
     response
@@ -432,7 +432,7 @@ fn refused(failure: &Failure) -> Response<Body> {
     response
 }
 
-/// A watch, line by line.
+/// The events of a watch, line by line.
 fn lines(watch: Watch) -> Parts {
     let lines = stream::unfold(watch, async |mut watch| {
         let line = watch.next().await?;
@@ -441,7 +441,8 @@ fn lines(watch: Watch) -> Parts {
     lines.boxed()
 }
 
-/// An answer that is written when the client takes it, at the pace of all; it ends with its connection, since the body is dropped then.
+/// A body that is produced as the client reads it, taking turns with others (`base/pace`). It ends with its connection, which
+/// drops it.
 fn streamed(server: &Inner, parts: Parts) -> Response<Body> {
     let slices = Pace::slices(Arc::clone(&server.pace), parts);
     let frames = slices.map(|slice| Ok::<_, Infallible>(Frame::data(slice)));

@@ -1,11 +1,11 @@
-//! The HTTPS port: accepts within bounds, finds out who a connection is, drains at the end.
+//! The HTTPS listener: accepts connections within limits, identifies client certificates, drains at the end.
 //!
-//! In:    an address, the server's pair, the authority of client certificates
-//! Out:   per request a call of the service
+//! In:    an address, the serving certificate, the CA of client certificates
+//! Out:   one call of the service per request
 //! Calls: wiring
-//! Holds: connections are tasks of this future, so its end ends them; what a connection may hold, and when it ends, is `ports`'
-//!        business; TLS 1.2 and 1.3 by ring
-//! Upstream: staging/src/k8s.io/apiserver/pkg/server/secure_serving.go (1.36); differences: a bound on connections
+//! Holds: connections are tasks of this future, so its end ends them; `ports` limits what a connection may use and when it
+//!        ends; TLS 1.2 and 1.3 by ring
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/secure_serving.go (1.36); differences: a limit on connections
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,34 +26,34 @@ use crate::serve::http::Service;
 use crate::serve::server::ApiServer;
 use crate::verbs::authentication::Peer;
 
-/// Connections at a time.
+/// The limit of connections.
 const CONNECTIONS: usize = 1024;
 
-/// Why there is no listener.
+/// Why the listener could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be had.
+    /// The address could not be bound.
     #[error("listen on {address}")]
     Bind {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// Certificate or key cannot be used.
+    /// The certificate or key cannot be used.
     #[error("the serving certificate cannot be used: {0}")]
     Certificate(String),
 }
 
-/// The bound port.
+/// A bound listener.
 pub struct Listener {
     socket: TcpListener,
     serving: Serving,
     server: ApiServer,
 }
 
-/// What the port shows to its next client; clones are the same one.
+/// The serving certificate; clones share it.
 #[derive(Clone)]
 pub struct Serving {
     tls: watch::Sender<Arc<ServerConfig>>,
@@ -67,10 +67,10 @@ impl std::fmt::Debug for Serving {
 }
 
 impl Serving {
-    /// Shows another pair from now on; who is connected stays so.
+    /// Serves another certificate from now on. Open connections are kept.
     ///
     /// # Errors
-    /// [`ListenError::Certificate`]; then all is as before.
+    /// [`ListenError::Certificate`]; the old certificate then stays.
     pub fn show(&self, pair: &Pair) -> Result<(), ListenError> {
         let tls = tls(pair, &self.authorities).map_err(ListenError::Certificate)?;
         self.tls.send_replace(Arc::new(tls));
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Binds; serves nothing yet.
+    /// Binds the address; serves nothing yet.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -111,20 +111,20 @@ impl Listener {
         })
     }
 
-    /// What it shows.
+    /// The handle that changes the certificate.
     pub fn serving(&self) -> Serving {
         self.serving.clone()
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The system's error.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until the stop, then lets running requests finish for 2 s. Cancel: closes everything.
+    /// Serves until the stop, then gives running requests 2 s to finish. Cancel: closes everything.
     pub async fn serve(self, stop: CancellationToken) {
         let bounds = Bounds {
             streams: self.server.0.limits.streams,
@@ -137,11 +137,11 @@ impl Listener {
         };
         let left = door.serve(&port.socket, &stop, talk).await;
         if left > 0 {
-            tracing::info!(left, "connections dropped at the end");
+            tracing::info!(left, "connections dropped at shutdown");
         }
     }
 
-    /// Whom a client's chain shows.
+    /// The identity that a client's certificate chain shows.
     fn who(&self, chain: &[CertificateDer<'_>]) -> Peer {
         let [leaf, rest @ ..] = chain else {
             return Peer::Unknown;
@@ -158,7 +158,7 @@ impl Listener {
     }
 }
 
-/// One connection, from its accept to its end; the port's clock runs beside it.
+/// One connection, from its accept to its end, beside the timers of `ports`.
 async fn talk(
     stream: TcpStream,
     connection: Arc<Connection>,
@@ -183,7 +183,7 @@ async fn talk(
     connection.converse(stream, &stop, serve).await;
 }
 
-/// Name and groups of a verified certificate.
+/// User name and groups of a verified certificate.
 fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
     let subject = Certificate::from_der(leaf).ok()?.subject;
     let groups: Vec<&str> = subject.organizations().collect();
@@ -191,11 +191,11 @@ fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
     (!name.is_empty()).then(|| User::new(name, &groups))
 }
 
-/// A client's own certificate, and what it sent with it.
+/// A client's certificate, and the intermediates that it sent.
 type Chain<'a> = (&'a CertificateDer<'a>, &'a [CertificateDer<'a>]);
 
-/// Until when a certificate is good that is good now: a connection outlives it, its rights do not. Certificates that were sent and that
-/// nothing needs change nothing.
+/// The time at which a valid chain stops being valid. The connection may outlive it, its rights do not. Certificates that were
+/// sent but are not needed for the chain have no influence.
 fn end_of(
     authorities: &Arc<dyn ClientCertVerifier>,
     (leaf, rest): Chain<'_>,

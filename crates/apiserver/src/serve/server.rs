@@ -1,9 +1,9 @@
-//! The API server put together from its parts.
+//! Assembles the API server from its parts.
 //!
 //! In:    [`Parts`]
-//! Out:   [`ApiServer`]; services for callers whose identity is known or is to be found out
+//! Out:   [`ApiServer`]; services for callers with a known identity and for callers that authenticate
 //! Calls: wiring, tests
-//! Holds: clients are answered at once; what runs beside requests is [`ApiServer::run`]
+//! Holds: requests are answered at once; background work is [`ApiServer::run`]
 //! Upstream: pkg/controlplane (1.36); differences: one process, one node
 
 use std::collections::BTreeMap;
@@ -28,24 +28,25 @@ use crate::verbs::kubelets::Proxy;
 use crate::verbs::state::{Inner, OwnNames};
 use crate::verbs::turns::Turns;
 
-/// Bytes of requests' bodies at a time.
+/// Bytes of request bodies in memory at a time.
 const UPLOADS: usize = 32 << 20;
 
-/// What a server is made of.
+/// The parts of a server.
 pub struct Parts {
     /// The store.
     pub store: Store,
     /// The clock.
     pub now: Now,
-    /// Chance.
+    /// The source of randomness.
     pub chance: Chance,
     /// Certificates and keys.
     pub identity: crate::identity::Identity,
-    /// Bearer tokens that are what they are.
+    /// Static bearer tokens.
     pub static_tokens: BTreeMap<String, User>,
-    /// Where pods reach the server, for the endpoints of the `kubernetes` service.
+    /// The address at which pods reach the server, for the endpoints of the `kubernetes` service.
     pub advertised: Option<(std::net::IpAddr, u16)>,
-    /// The node whose kubelet is a part of the same program, and where it listens; the others are where their Node says.
+    /// The node whose kubelet is part of this program, and its address. Other kubelets are reached at the addresses of their
+    /// Nodes.
     pub own_kubelet: Option<(String, std::net::SocketAddr)>,
 }
 
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// The server; clones are the same one.
+/// The server; clones share it.
 #[derive(Clone)]
 pub struct ApiServer(pub(crate) Arc<Inner>);
 
@@ -70,15 +71,15 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// A server over these parts. It answers at once; what runs beside it is [`Self::run`].
+    /// A server with these parts. It answers at once; background work is [`Self::run`].
     ///
     /// # Errors
-    /// What is wrong with the certificate for the kubelet.
+    /// What is wrong with the client certificate for kubelets.
     pub fn new(parts: Parts) -> Result<Self, String> {
         Self::limited(parts, Limits::default())
     }
 
-    /// As [`Self::new`], with other limits than upstream's.
+    /// As [`Self::new`], with limits other than upstream's.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -113,32 +114,32 @@ impl ApiServer {
         })))
     }
 
-    /// A service whose caller is this user.
+    /// A service that treats every caller as this user.
     pub fn service_as(&self, user: User) -> Service {
         Service::new(Arc::clone(&self.0), Peer::Known(user))
     }
 
-    /// A service whose callers show tokens.
+    /// A service whose callers authenticate by tokens.
     pub fn service(&self) -> Service {
         Service::new(Arc::clone(&self.0), Peer::Unknown)
     }
 
-    /// Shows kubelets another certificate from now on.
+    /// Shows kubelets another client certificate from now on.
     ///
     /// # Errors
-    /// What is wrong with it; then all is as before.
+    /// What is wrong with it; the old one then stays.
     pub fn show_kubelets(&self, pair: &Pair) -> Result<(), String> {
         self.0.kubelets.show(pair)
     }
 
-    /// Makes what every cluster has, then runs the controllers until the stop.
+    /// Creates the objects that every cluster has, then runs the controllers until the stop.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
             let mut streams = self.0.streams.lock().await;
             tokio::join!(controllers::run(&self.0), streams.run(), self.0.pace.run());
         };
         tokio::select! {
-            // The stop first; a pass that is cut goes on after the next start.
+            // The stop first. An interrupted pass is repeated after the next start.
             biased;
             () = stop.cancelled() => {}
             () = work => {}

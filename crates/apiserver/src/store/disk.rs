@@ -1,12 +1,12 @@
-//! The store's file: objects, and for each recent change what was there before it.
+//! The store's file: objects, and for each recent change the state before it.
 //!
 //! In:    changes in order
-//! Out:   at open the state that the last commit left, with its logs; after a failure what the file holds by then
+//! Out:   at open, the state of the last commit with its logs; after a failure, what the file then holds
 //! Calls: `keeper`
-//! Holds: one transaction a batch, synced before it returns; the history is an undo log, so each change is on the disk once as
-//!        the new object and once as the old one; rows beyond the bounds go in the same transaction, oldest first; a row that cannot
-//!        be read is set aside in a table of its own and never deleted
-//! Upstream: none (etcd's place); the library's checksums tell a torn commit from a whole one
+//! Holds: one transaction per batch, synced before it returns; the history is an undo log, so each change is on the disk once
+//!        as the new object and once as the old one; rows beyond the limits are deleted in the same transaction, oldest first;
+//!        an unreadable row is moved to a table of its own and never deleted
+//! Upstream: none (in place of etcd); the library's checksums detect a torn commit
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -26,37 +26,37 @@ use crate::store::references;
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const HISTORY: TableDefinition<'_, u64, (&str, &[u8])> = TableDefinition::new("history");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Rows that could not be read, by table, key and the version at which they were set aside: why, and what they hold.
+/// Unreadable rows, by table, key and the version at which they were moved here: the reason, and their content.
 const ASIDE: TableDefinition<'_, &str, (&str, &[u8])> = TableDefinition::new("aside");
-/// Written and removed, to see whether there is room.
+/// Written and deleted to test whether the disk has room.
 const PROBE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("probe");
 const VERSION: &str = "version";
 const COMPACTED: &str = "compacted";
 const SCHEMA: &str = "schema";
 
-/// What this version writes, and the newest that it reads.
+/// The schema that this version writes, and the newest that it reads.
 const OWN_SCHEMA: u64 = 1;
-/// The page cache; objects are read from it at open only.
+/// The page cache; objects are read from the file only at open.
 const CACHE_BYTES: usize = 2 << 20;
-/// Changes kept on the disk.
+/// The most changes kept on the disk.
 const HISTORY_ROWS: usize = 8192;
-/// And their bytes.
+/// The most bytes of them.
 const HISTORY_BYTES: usize = 8 << 20;
-/// So much must have room before writes are taken again.
+/// The free space that is required before writes are accepted again.
 const PROBE_BYTES: usize = 256 << 10;
 
 /// The open file.
 pub(super) struct Disk {
     medium: Medium,
-    /// `None` after a failure, until it could be opened again.
+    /// `None` after a failure, until the file is open again.
     database: Option<Database>,
-    /// Version and bytes of each row of the history.
+    /// Version and bytes of each history row.
     history: VecDeque<(u64, usize)>,
     history_bytes: usize,
     compacted: u64,
 }
 
-/// What a file holds.
+/// The contents of a file.
 pub(super) struct Contents {
     pub(super) version: u64,
     pub(super) compacted: u64,
@@ -68,25 +68,25 @@ pub(super) struct Contents {
     unreadable: Vec<Row>,
 }
 
-/// A row that makes no sense.
+/// An unreadable row.
 struct Row {
     /// `objects` or `history`.
     table: &'static str,
     key: String,
-    /// Of the history.
+    /// The version of a history row.
     version: u64,
     why: String,
     bytes: Vec<u8>,
 }
 
-/// Why what is there is not taken up again.
+/// Why the file is not used again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReopenError {
     #[error(transparent)]
     Library(#[from] redb::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    #[error("the file does not hold what this process has written to it: somebody else changed it")]
+    #[error("the file does not contain what this process wrote: another process changed it")]
     Other,
 }
 
@@ -153,7 +153,7 @@ impl Disk {
     fn open(&self) -> Result<Database, redb::Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        // A file that was changed behind our back is an error at open, not a panic later.
+        // A file that was modified from outside gives an error at open, not a panic later.
         builder.set_check_integrity_on_open(true);
         Ok(builder.create_with_backend(self.medium.clone())?)
     }
@@ -164,7 +164,7 @@ impl Disk {
         self.compacted = contents.compacted;
     }
 
-    /// What failed on the medium first since this was asked last.
+    /// The first error of the medium since the last call.
     pub(super) fn take_fault(&self) -> Option<(std::io::ErrorKind, String)> {
         self.medium.take_fault()
     }
@@ -173,13 +173,13 @@ impl Disk {
         self.database.is_some()
     }
 
-    /// Lets the library's handle go, which does nothing any more after a failure.
+    /// Drops the library's handle, which is unusable after a failure.
     pub(super) fn close(&mut self) {
         self.database = None;
     }
 
-    /// Opens the file anew after a failure. What it holds must be what was published, and perhaps changes after that, which nobody
-    /// was told to be done.
+    /// Opens the file again after a failure. It must hold the published state, possibly followed by changes that were never
+    /// reported as done.
     pub(super) fn reopen(
         &mut self,
         fields: Fields,
@@ -204,7 +204,7 @@ impl Disk {
         Ok(contents)
     }
 
-    /// Whether there is room again: writes so much, and takes it away.
+    /// Tests whether there is room again: writes a probe and deletes it.
     pub(super) fn probe(&self) -> Result<(), redb::Error> {
         let bytes = vec![0xa5; PROBE_BYTES];
         let transaction = self.database()?.begin_write()?;
@@ -220,7 +220,7 @@ impl Disk {
         self.database.as_ref().ok_or(redb::Error::PreviousIo)
     }
 
-    /// Writes and syncs; what comes back is the version up to which changes are no longer kept.
+    /// Writes and syncs. Returns the version up to which changes are no longer kept.
     pub(super) fn commit(&mut self, events: &[Event]) -> Result<u64, redb::Error> {
         let transaction = self.database()?.begin_write()?;
         {
@@ -259,13 +259,13 @@ impl Disk {
 }
 
 impl Contents {
-    /// Whether this is the published state, and perhaps changes after it.
+    /// Whether this is the published state, possibly with changes after it.
     fn follows(&self, known: &Known) -> bool {
         if self.version < known.version {
             return false;
         }
         if self.compacted > known.version {
-            // One batch was so large that its own beginning is not kept: there is nothing to compare by.
+            // One batch was so large that its own beginning is no longer in the history: there is nothing to compare with.
             return true;
         }
         let mut then: BTreeMap<&str, u64> = self
@@ -307,7 +307,7 @@ impl Contents {
     }
 }
 
-/// A table that may not be there yet.
+/// A table that may not exist yet.
 fn there<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     match opened {
         Ok(table) => Ok(Some(table)),
@@ -316,7 +316,7 @@ fn there<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     }
 }
 
-/// All that is there. Writes nothing.
+/// Reads everything and writes nothing.
 fn read(database: &Database, fields: Fields) -> Result<Contents, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = there(transaction.open_table(META))?;
@@ -351,7 +351,7 @@ fn read(database: &Database, fields: Fields) -> Result<Contents, redb::Error> {
             }
         }
     }
-    // Of a change whose object cannot be read nobody knows what it left: then all of them go.
+    // If an object cannot be read, its earlier states cannot be reconstructed, so the whole history is dropped.
     if let Some(history) = there(transaction.open_table(HISTORY))?
         && contents.unreadable.is_empty()
     {
@@ -367,7 +367,7 @@ fn read(database: &Database, fields: Fields) -> Result<Contents, redb::Error> {
                     contents.events.push(event);
                 }
                 Err(why) => {
-                    // What lies behind it cannot be told any more.
+                    // Older changes cannot be reconstructed.
                     contents.unreadable.push(Row {
                         table: "history",
                         key: key.to_owned(),
@@ -384,7 +384,7 @@ fn read(database: &Database, fields: Fields) -> Result<Contents, redb::Error> {
     Ok(contents)
 }
 
-/// What a file needs before it is served: its tables, and that what cannot be read is set aside.
+/// Prepares a file for use: creates its tables, and moves unreadable rows aside.
 fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Error> {
     let unreadable = std::mem::take(&mut contents.unreadable);
     if contents.schema.is_some() && unreadable.is_empty() {
@@ -392,7 +392,7 @@ fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Erro
     }
     let has_lost_objects = unreadable.iter().any(|row| row.table == "objects");
     if has_lost_objects {
-        // They are gone as far as anybody is told: who followed them lists anew.
+        // Unreadable objects count as deleted; watchers have to list again.
         contents.version += 1;
         contents.compacted = contents.version;
     }
@@ -414,7 +414,7 @@ fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Erro
                 key,
                 why = row.why,
                 kept_as = name,
-                "A row of the store cannot be read; it is set aside, and everything else is served"
+                "A row of the store cannot be read; it is moved aside, everything else is served"
             );
             aside.insert(&*name, (&*row.why, &*row.bytes))?;
             if row.table == "objects" {
@@ -431,7 +431,7 @@ fn settle(database: &Database, contents: &mut Contents) -> Result<(), redb::Erro
     Ok(())
 }
 
-/// From the newest change back: what each one left, and what was there before it.
+/// Walks from the newest change back: the state after each change, and the one before it.
 struct Back {
     fields: Fields,
     now: BTreeMap<Arc<str>, Arc<Object>>,
@@ -445,7 +445,7 @@ impl Back {
         }
     }
 
-    /// The change that took what was there before to what is there now; goes back to before it.
+    /// The event of the change between the earlier and the current state; moves back to the earlier one.
     fn one(&mut self, version: u64, key: &str, before: &[u8]) -> Result<Event, String> {
         let before = match before {
             [] => None,
@@ -459,7 +459,7 @@ impl Back {
                 let (key, value) = (Arc::clone(&before.key), before.value());
                 Arc::new(render(self.fields, key, value, version))
             }
-            (None, None) => return Err(format!("change {version} tells of nothing")),
+            (None, None) => return Err(format!("change {version} has no content")),
         };
         if let Some(before) = &before {
             self.now.insert(Arc::clone(&before.key), Arc::clone(before));

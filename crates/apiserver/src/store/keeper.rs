@@ -1,13 +1,13 @@
-//! Carries writes to the disk, and gets the disk back after it failed.
+//! Writes batches to the disk, and recovers the disk after a failure.
 //!
 //! In:    batches of writes; time
 //! Out:   published changes, answers
 //! Calls: `store` (its thread, or the caller's own time in simulations)
-//! Holds: nothing is published that is not on the disk; a failed batch is settled by what the file then holds, where it can be read:
-//!        done whole, or not done at all; while the disk is in trouble writes are refused at once and reads go on; it is tried again
-//!        at a growing interval, and trusted again once it has taken a write; a version that somebody may have seen is never given
-//!        again
-//! Upstream: none (etcd raises an alarm when it has no space, and stays read-only until somebody disarms it)
+//! Holds: only changes that are on the disk are published; after a failed batch the file, if it can be read, shows whether the
+//!        batch was done completely or not at all; while the disk is failing, writes are refused at once and reads continue;
+//!        the disk is tried again at growing intervals, and used again after it has accepted a write; a version that a client
+//!        may have seen is never assigned again
+//! Upstream: none (etcd raises an alarm when it has no space, and stays read-only until an administrator disarms it)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 
 use super::disk::{Contents, Disk};
 use super::{Event, Pending, Shared, State, Trouble, WriteError, decide, publish};
+use kubelet_model::doubling::Doubling;
 
-/// Before the disk is tried again: doubles up to the longest, and begins anew once a write has gone through.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The pauses before the disk is tried again. They start over after a successful write.
+const PAUSE: Doubling = Doubling::new(Duration::from_millis(250), Duration::from_secs(30));
 
-/// The disk's only user.
+/// The only user of the disk.
 pub(super) struct Keeper {
     disk: Disk,
-    /// When it is tried again, while it is in trouble.
+    /// When the disk is tried again, while it is failing.
     again_at: Option<Instant>,
-    pause: Duration,
+    failures: u32,
     failed_since: Option<Instant>,
 }
 
@@ -34,24 +34,24 @@ impl Keeper {
         Self {
             disk,
             again_at: None,
-            pause: FIRST_PAUSE,
+            failures: 0,
             failed_since: None,
         }
     }
 
-    /// When there is something to do without any write.
+    /// When there is work without a write.
     pub(super) fn again_at(&self) -> Option<Instant> {
         self.again_at
     }
 
-    /// Decides each write against what the ones before it left, syncs all of them at once, publishes them, and answers.
+    /// Checks each write against the result of the earlier ones, syncs all of them together, publishes them, and answers.
     pub(super) fn take(&mut self, shared: &Shared, batch: Vec<Pending>) {
         let (mut events, mut answers) = (Vec::new(), Vec::new());
         {
             let state = shared.read();
             let mut version = state.version;
             let mut now: BTreeMap<Arc<str>, Option<Arc<super::Object>>> = BTreeMap::new();
-            // Who does not wait any more was told that nothing is known, and may try again.
+            // Callers that no longer wait were told that the outcome is unknown, and may try again.
             let batch = batch.into_iter().filter(|one| !one.answer.is_closed());
             for Pending { write, answer } in batch {
                 if let Some(trouble) = &state.failed {
@@ -80,17 +80,17 @@ impl Keeper {
             }
         }
         for (answer, result) in answers {
-            // Who asked may have gone.
+            // The caller may be gone.
             drop(answer.send(result));
         }
     }
 
-    /// Writes and publishes; or finds out what became of it.
+    /// Writes and publishes; after a failure, finds out whether the batch was done.
     fn write(&mut self, shared: &Shared, events: Vec<Event>) -> Result<(), Trouble> {
         let committed = self.disk.commit(&events);
         let error = match committed {
             Ok(compacted) => {
-                self.pause = FIRST_PAUSE;
+                self.failures = 0;
                 publish(&mut shared.write(), events, compacted);
                 return Ok(());
             }
@@ -103,38 +103,41 @@ impl Keeper {
             Ok(contents) if contents.version >= last => {
                 tracing::warn!(
                     error = &*trouble.why,
-                    "The store's disk failed, and what was written is there all the same"
+                    "The store's disk reported an error, but the write is on the disk"
                 );
                 take_over(&mut shared.write(), contents);
                 return Ok(());
             }
-            // Not done, and nobody will ever see it.
+            // The batch was not done, and will never become visible.
             Ok(_) => {}
             Err(unknown) => {
-                let why = format!("{}; whether this write is kept is not known", trouble.why);
-                tracing::warn!(error = %unknown, "The store cannot be opened again yet");
+                let why = format!(
+                    "{}; it is not known whether this write was done",
+                    trouble.why
+                );
+                tracing::warn!(error = %unknown, "The store cannot be reopened yet");
                 trouble.is_settled = false;
                 trouble.why = why.into();
             }
         }
-        tracing::error!(error = &*trouble.why, again_in = ?self.pause, "The store cannot write; it is tried again, and reads go on");
+        tracing::error!(error = &*trouble.why, again_in = ?self.pause(), "The store cannot write; retrying, reads continue");
         self.failed_since = Some(Instant::now());
         self.wait(shared, trouble.clone());
         Err(trouble)
     }
 
-    /// Tries whether the disk is well again: what it holds must be what was published, and it must take a write.
+    /// Tests whether the disk has recovered: it must hold the published state, and it must accept a write.
     pub(super) fn try_again(&mut self, shared: &Shared) {
         let Err(error) = self.reopen_and_probe(shared) else {
             self.again_at = None;
             let lasted = self.failed_since.take().map(|since| since.elapsed());
-            tracing::info!(?lasted, "The store takes writes again");
+            tracing::info!(?lasted, "The store accepts writes again");
             shared.write().failed = None;
             return;
         };
         let trouble = self.trouble(&*error);
         self.disk.close();
-        tracing::warn!(error = &*trouble.why, again_in = ?self.pause, "The store still cannot write");
+        tracing::warn!(error = &*trouble.why, again_in = ?self.pause(), "The store still cannot write");
         self.wait(shared, trouble);
     }
 
@@ -146,27 +149,32 @@ impl Keeper {
         Ok(self.disk.probe()?)
     }
 
-    /// The library panicked: nobody knows what it holds in memory, so it lets go, and the file is opened anew.
+    /// The library panicked: its state in memory is unknown, so its handle is dropped and the file is opened again.
     pub(super) fn panicked(&mut self, shared: &Shared) {
         let mut trouble = self.trouble(&redb::Error::PreviousIo);
         trouble.why = "the store's library panicked".into();
-        tracing::error!("The store's library panicked; the file is opened anew");
+        tracing::error!("The store's library panicked; reopening the file");
         self.disk.close();
         self.failed_since = Some(Instant::now());
         self.wait(shared, trouble);
     }
 
-    /// Takes no write until it is tried again.
-    fn wait(&mut self, shared: &Shared, mut trouble: Trouble) {
-        self.again_at = Instant::now().checked_add(self.pause);
-        trouble.again_in = self.pause;
-        // Who comes later is told of the disk, not of somebody else's write.
-        trouble.is_settled = true;
-        shared.write().failed = Some(trouble);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    /// From now to the next attempt.
+    fn pause(&self) -> Duration {
+        PAUSE.after(self.failures.saturating_add(1))
     }
 
-    /// What the medium said first, else what the library said.
+    /// Accepts no writes until the next attempt.
+    fn wait(&mut self, shared: &Shared, mut trouble: Trouble) {
+        self.again_at = Instant::now().checked_add(self.pause());
+        trouble.again_in = self.pause();
+        // Later callers are told about the disk, not about another caller's write.
+        trouble.is_settled = true;
+        shared.write().failed = Some(trouble);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The medium's first error, else the library's.
     fn trouble(&self, error: &dyn std::error::Error) -> Trouble {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let fault = self.disk.take_fault();
@@ -177,16 +185,16 @@ impl Keeper {
             is_full: matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge)),
             is_settled: true,
             is_hung: false,
-            again_in: self.pause,
+            again_in: self.pause(),
         }
     }
 }
 
-/// Makes what the file holds beyond the published state known.
+/// Publishes what the file holds beyond the published state.
 fn take_over(state: &mut State, contents: Contents) {
     let (version, compacted) = (contents.version, contents.compacted);
     if compacted > state.version {
-        // Its own beginning is not kept: who follows lists anew.
+        // The beginning of these changes is not kept: watchers have to list again.
         let logs = std::mem::take(&mut state.logs);
         *state = contents.into_state();
         for (storage, mut log) in logs {

@@ -3,9 +3,9 @@
 //! In:    changes as they are committed
 //! Out:   the changes after a version, in order, or [`TooOld`]
 //! Calls: `store`
-//! Holds: bounded in number and bytes; what is dropped raises the floor, and a reader below the floor is told so instead of
-//!        missing a change
-//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/cacher/watch_cache.go (1.36); differences: readers pull, so a slow one
+//! Holds: limited in number and bytes; dropping changes raises the floor, and a reader below the floor gets [`TooOld`] instead
+//!        of missing a change
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/cacher/watch_cache.go (1.36); differences: readers pull, so a slow reader
 //!           costs nothing until it is too old
 
 use std::collections::VecDeque;
@@ -15,30 +15,30 @@ use tokio::sync::watch;
 
 use super::{News, Object, Store, TooOld};
 
-/// Changes kept of each storage in memory.
+/// The most changes of each storage in memory.
 const EVENTS: usize = 1024;
-/// Their bytes; objects that are current are held anyway, so this is the most that can come on top.
+/// The most bytes of them. Current objects are in memory anyway, so this is the most that the log can add.
 const BYTES: usize = 2 << 20;
-/// Changes handed to a reader at once.
+/// The most changes that a reader gets at once.
 const AT_ONCE: usize = 128;
-/// Their bytes, unless the first alone has more: a reader that stops holds them beside the log.
+/// The most bytes of them, unless the first change alone is larger: a stalled reader holds them beside the log.
 const AT_ONCE_BYTES: usize = 64 << 10;
 
 /// One change.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The version it made.
+    /// The version of the change.
     pub version: u64,
-    /// The object after it; for a removal its last state, at the removal's version.
+    /// The object after the change; for a deletion its last state, at the version of the deletion.
     pub object: Arc<Object>,
-    /// The object before it.
+    /// The object before the change.
     pub before: Option<Arc<Object>>,
-    /// True for a removal.
+    /// Whether this is a deletion.
     pub removed: bool,
 }
 
 impl Event {
-    /// What it holds.
+    /// The bytes that the event holds.
     fn bytes(&self) -> usize {
         let before = self.before.as_ref().map_or(0, |before| before.bytes.len());
         self.object.bytes.len() + before
@@ -54,7 +54,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// An empty log: nothing is known of changes up to `floor`.
+    /// An empty log: the changes up to `floor` are unknown.
     pub(super) fn new(floor: u64) -> Self {
         Self {
             events: VecDeque::new(),
@@ -76,7 +76,7 @@ impl Log {
         }
     }
 
-    /// Nothing is known of the changes up to `version` any more.
+    /// Drops the changes up to `version`.
     pub(super) fn forget(&mut self, version: u64) {
         self.events.clear();
         self.bytes = 0;
@@ -121,15 +121,15 @@ impl Watcher {
         }
     }
 
-    /// Every change up to this version was handed out.
+    /// All changes up to this version have been returned.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// The next changes, in order, never none. Cancel: loses nothing.
+    /// Waits for the next changes and returns them in order; never empty. Cancel: loses nothing.
     ///
     /// # Errors
-    /// [`TooOld`] when the reader fell behind the log.
+    /// [`TooOld`] if the reader fell behind the log.
     pub async fn next(&mut self) -> Result<Vec<Event>, TooOld> {
         loop {
             self.news.mark_unchanged();
@@ -138,13 +138,13 @@ impl Watcher {
                 return Ok(ready);
             }
             if self.news.changed().await.is_err() {
-                // The store holds the sender, and we hold the store.
+                // Unreachable while we hold the store, which holds the sender.
                 return Err(TooOld { oldest: u64::MAX });
             }
         }
     }
 
-    /// What is there already; may be nothing.
+    /// The changes that are already there; may be empty.
     ///
     /// # Errors
     /// As [`Self::next`].
@@ -168,7 +168,7 @@ impl Watcher {
         let events: Vec<Event> = events.take_while(|event| fits(event)).cloned().collect();
         self.seen = match events.last() {
             Some(last) => last.version,
-            // Nothing of this storage up to here, so a bookmark may say so.
+            // This storage has no change up to here, so a bookmark may report this version.
             None => self.seen.max(state.version),
         };
         Ok(events)

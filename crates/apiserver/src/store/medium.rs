@@ -1,10 +1,10 @@
-//! What the store's file lies on: held, and locked, for as long as the store lives, however often the library opens it anew.
+//! The file under the store: held and locked for the store's whole life, however often the library reopens it.
 //!
-//! In:    an open file, or whatever stands in for one
-//! Out:   the library's backend; what failed on it last
+//! In:    an open file, or a stand-in
+//! Out:   the library's backend; its first error
 //! Calls: `disk`
-//! Holds: the lock outlives each handle of the library, so that no other process comes between; after a failed sync nobody knows
-//!        what of the cache is on the disk, so everything is written once more before anything is built on it
+//! Holds: the lock outlives each handle of the library, so that no other process can take the file in between; after a failed
+//!        sync it is unknown which cached pages are on the disk, so everything is written again before the file is used
 //! Upstream: none
 
 use std::fs::{File, TryLockError};
@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-/// Written once more at a time.
+/// The block size for writing everything again.
 const BLOCK: usize = 64 << 10;
 
-/// Clones are the same one.
+/// The medium; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Medium {
     backend: Arc<dyn StorageBackend>,
@@ -26,18 +26,18 @@ pub(super) struct Medium {
 
 #[derive(Debug, Default)]
 struct Faults {
-    /// The first error since it was asked for last: those that come after follow from it.
+    /// The first error since the last question; later ones follow from it.
     first: Option<(io::ErrorKind, String)>,
-    /// A sync failed, and not everything was written again since.
+    /// A sync failed, and not everything has been written again yet.
     is_doubtful: bool,
 }
 
-/// A file that nobody else has open as a store.
+/// A file that no other process has open as a store.
 #[derive(Debug)]
 struct LockedFile(File);
 
 impl Medium {
-    /// Takes the file's lock; `None` when another process has it.
+    /// Locks the file; `None` if another process holds the lock.
     pub(super) fn lock(file: File) -> io::Result<Option<Self>> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self::of(LockedFile(file)))),
@@ -53,12 +53,12 @@ impl Medium {
         }
     }
 
-    /// What failed first since this was asked last.
+    /// The first error since the last call.
     pub(super) fn take_fault(&self) -> Option<(io::ErrorKind, String)> {
         self.faults().first.take()
     }
 
-    /// After a failed sync: writes everything once more and syncs it, so that what is read is what is on the disk.
+    /// After a failed sync: writes everything again and syncs, so that reads return what is on the disk.
     pub(super) fn make_certain(&self) -> io::Result<()> {
         if !self.faults().is_doubtful {
             return Ok(());
@@ -72,7 +72,7 @@ impl Medium {
                 break;
             };
             self.read(at, part)?;
-            // What was never written has no block on the disk, and needs none.
+            // A block that was never written is a hole, and needs no write.
             if part.iter().any(|byte| *byte != 0) {
                 self.write(at, part)?;
             }
@@ -96,7 +96,7 @@ impl Medium {
     }
 }
 
-/// The library closes its handle, never the medium.
+/// The library closes its handle, but never the medium.
 impl StorageBackend for Medium {
     fn len(&self) -> io::Result<u64> {
         self.note(self.backend.len())

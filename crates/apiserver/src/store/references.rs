@@ -1,10 +1,10 @@
-//! Which other API objects a pod or a volume refers to.
+//! The API objects that a pod or a volume refers to.
 //!
 //! In:    a pod, a persistent volume
-//! Out:   names of secrets, config maps and claims; what leads from a node to them; why a pod may not be the mirror of a static one
-//! Calls: `store` (ties, by which `authz` knows what a kubelet may read), `admission` (what a kubelet may make)
-//! Holds: both ask here, so no reference is seen by one and not by the other; all sources of a volume count, also where a valid
-//!        volume has one only
+//! Out:   names of secrets, config maps and claims; the references between a node and them; why a pod may not be a mirror pod
+//! Calls: `store` (ties, by which `authz` knows what a kubelet may read), `admission` (what a kubelet may create)
+//! Holds: both use this module, so neither misses a reference that the other sees; all sources of a volume count, although a
+//!        valid volume has only one
 //! Upstream: pkg/api/pod/util.go, pkg/api/v1/pod/util.go, pkg/api/v1/persistentvolume/util.go (1.36); differences: none known
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::base::object::{self, list, text};
 use crate::base::pod::{CONTAINER_LISTS, is_mirror};
 use crate::store::{Thing, Tie};
 
-/// Volume sources whose secret is named under `secretRef`.
+/// Volume sources with a secret under `secretRef`.
 const WITH_SECRET_REF: [&str; 7] = [
     "cephfs",
     "cinder",
@@ -52,7 +52,7 @@ const WITHOUT_REFERENCE: [&str; 22] = [
     "vsphereVolume",
 ];
 
-/// Volume sources that are or need an API object, and upstream's word for it.
+/// Volume sources that are or need an API object, and upstream's name for that object.
 const WITH_REFERENCE: [(&str, &str); 7] = [
     ("configMap", "configmaps (via configmap volumes)"),
     ("secret", "secrets (via secret volumes)"),
@@ -66,7 +66,7 @@ const WITH_REFERENCE: [(&str, &str); 7] = [
     ("azureFile", "secrets (via azureFile volumes)"),
 ];
 
-/// The same for the sources of a projected volume.
+/// The same for projected sources.
 const PROJECTED: [(&str, &str); 5] = [
     ("configMap", "configmaps (via projected volumes)"),
     ("secret", "secrets (via projected volumes)"),
@@ -88,7 +88,7 @@ pub(crate) fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/spec/volumes").iter()
 }
 
-/// References of environments, of one kind.
+/// The references of one kind in the containers' environment.
 fn env_names<'a>(
     pod: &'a Value,
     key: &'static str,
@@ -105,7 +105,7 @@ fn env_names<'a>(
     })
 }
 
-/// The service account of a pod, by its name or by its older field.
+/// The service account of a pod, from the current or the deprecated field.
 pub(crate) fn service_account(pod: &Value) -> &str {
     match text(pod, "/spec/serviceAccountName") {
         "" => text(pod, "/spec/serviceAccount"),
@@ -113,7 +113,7 @@ pub(crate) fn service_account(pod: &Value) -> &str {
     }
 }
 
-/// Secrets that a pod names itself; those of its volumes behind claims are not among them.
+/// Secrets that the pod names. Secrets of the volumes behind its claims are not included.
 pub(crate) fn secret_names(pod: &Value) -> impl Iterator<Item = &str> {
     let pulls = list(pod, "/spec/imagePullSecrets")
         .iter()
@@ -153,7 +153,7 @@ pub(crate) fn config_map_names(pod: &Value) -> impl Iterator<Item = &str> {
     mounted.chain(env).filter(|name| !name.is_empty())
 }
 
-/// The claim of one volume: its own, or the one that is made for it.
+/// The claim of a volume: the named one, or the one that is created for an ephemeral volume.
 pub(crate) fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
     if has(volume, "ephemeral") {
         return Some(format!("{}-{}", object::name(pod), text(volume, "/name")));
@@ -162,17 +162,17 @@ pub(crate) fn claim_name(pod: &Value, volume: &Value) -> Option<String> {
     (!claimed.is_empty()).then(|| claimed.to_owned())
 }
 
-/// Claims that a pod names, and those that are made for it.
+/// Claims that a pod names, and claims that are created for it.
 pub(crate) fn claim_names(pod: &Value) -> impl Iterator<Item = String> {
     volumes(pod).filter_map(|volume| claim_name(pod, volume))
 }
 
-/// Whether a field is there with a value.
+/// Whether a field is present and not null.
 pub(crate) fn has(value: &Value, field: &str) -> bool {
     value.get(field).is_some_and(|found| !found.is_null())
 }
 
-/// Secrets that a kubelet needs for a persistent volume: namespace and name. Those for controllers alone are not among them.
+/// Secrets that a kubelet needs for a persistent volume: namespace and name. Secrets for controllers only are not included.
 pub(crate) fn volume_secrets(volume: &Value) -> Vec<(String, String)> {
     let claimed_in = text(volume, "/spec/claimRef/namespace");
     let mut found = Vec::new();
@@ -193,7 +193,7 @@ pub(crate) fn volume_secrets(volume: &Value) -> Vec<(String, String)> {
     );
     for driver in WITH_SECRET_REF {
         let reference = &volume["spec"][driver]["secretRef"];
-        // These two have no fallback upstream.
+        // Upstream has no fallback for these two.
         let fallback = match driver {
             "cinder" | "storageos" => "",
             _ => claimed_in,
@@ -215,25 +215,25 @@ pub(crate) fn volume_secrets(volume: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// A mirror pod, as an end of a tie; all pods are `pods`.
+/// A mirror pod, as an end of a tie. Every pod, mirror or not, is also `pods`.
 pub(crate) const MIRROR: &str = "mirrors";
 const CLAIMS: &str = "persistentvolumeclaims";
 
-/// The storage and, as an end of a tie, the kind of signing requests.
+/// The storage of CSRs, and their kind as an end of a tie.
 pub(crate) const SIGNING_REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 
-/// A user, as the beginning of ties.
+/// A user, as the start of ties.
 pub(crate) fn user(name: &str) -> Thing {
     Thing::new("users", "", name)
 }
 
-/// A node, as the beginning of ties.
+/// A node, as the start of ties.
 pub(crate) fn node(name: &str) -> Thing {
     Thing::new("nodes", "", name)
 }
 
-/// What leads where by an object: from a node to its pods, what they refer to and its attachments; from a volume, and from its
-/// secrets, to its claim; from a user to the signing requests that it made. A mirror pod leads to nothing: a kubelet makes it itself.
+/// The ties that an object creates: from a node to its pods, to what these refer to, and to its attachments; from a volume, and
+/// from its secrets, to its claim; from a user to its CSRs. A mirror pod creates none, since the kubelet itself creates it.
 pub(crate) fn ties(storage: &str, object: &Value) -> Vec<Tie> {
     match storage {
         "pods" => pod_ties(object),
@@ -281,7 +281,7 @@ fn pod_ties(pod: &Value) -> Vec<Tie> {
     ends.into_iter().map(tie).collect()
 }
 
-/// The volume says whose it is: a claim alone could name any.
+/// The volume names its claim. A claim alone could name any volume.
 fn volume_ties(volume: &Value) -> Vec<Tie> {
     let claim = &volume["spec"]["claimRef"];
     let (namespace, name) = (text(claim, "/namespace"), text(claim, "/name"));
@@ -301,10 +301,10 @@ fn volume_ties(volume: &Value) -> Vec<Tie> {
     from.into_iter().map(tie).collect()
 }
 
-/// What of the API a pod needs, in upstream's word; a kubelet may make no such pod.
+/// The API object that a pod needs, in upstream's words. A kubelet may not create such a mirror pod.
 ///
 /// # Errors
-/// A volume or a source of one is of a kind that nobody knows.
+/// A volume or a source of one has an unknown type.
 pub(crate) fn api_object(pod: &Value) -> Result<Option<&'static str>, String> {
     if !service_account(pod).is_empty() {
         return Ok(Some("serviceaccounts"));

@@ -1,17 +1,17 @@
-//! What a client is told of a write that the store did not do.
+//! The response for a write that the store did not do.
 //!
 //! In:    [`WriteError`]
 //! Out:   [`Failure`]
 //! Calls: `registry`
-//! Holds: a time to try again is told where the write is known not to be done, and nowhere else
-//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/errors (1.36); differences: 507 for a disk without room
+//! Holds: `Retry-After` is sent only if the write is known not to be done
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/errors (1.36); differences: 507 for a full disk
 
 use crate::base::bounds::BODY_BYTES;
 use crate::base::failure::{Failure, Named};
 use crate::store::{Trouble, WriteError};
 
 impl Failure {
-    /// What the store said, as an answer.
+    /// The store's error as a response.
     pub fn store(resource: &impl Named, name: &str, error: &WriteError) -> Self {
         match error {
             WriteError::Unexpected(None) => Self::not_found(resource, name),
@@ -21,8 +21,8 @@ impl Failure {
         }
     }
 
-    /// 507 for a disk without room; 503 for one that does not answer, or 504 where it has the write; else 500. With a time to try
-    /// again where the write is known not to be done.
+    /// 507 for a full disk; for a disk that does not answer, 504 if it has the write, else 503; otherwise 500. With
+    /// `Retry-After` if the write is known not to be done.
     fn store_trouble(trouble: &Trouble) -> Self {
         let mut failure = Self::internal(format_args!("the store failed: {}", trouble.why));
         if trouble.is_hung {

@@ -1,7 +1,7 @@
-//! The store under concurrent writers, watchers, torn writes and deaths at any point.
+//! The store under concurrent writers, watchers, torn writes and crashes at any point.
 //!
 //! In:    seeds
-//! Out:   the history that watchers saw against the one that writers were promised
+//! Out:   what watchers saw, compared with what writers were told
 //! Upstream: none
 
 use std::io;
@@ -19,7 +19,7 @@ pub(super) fn count_parse() {
     PARSES.with(|parses| parses.set(parses.get() + 1));
 }
 
-/// How many kept objects this thread has read.
+/// How many stored objects this thread has parsed.
 pub(crate) fn parses() -> usize {
     PARSES.with(std::cell::Cell::get)
 }
@@ -45,7 +45,7 @@ fn remove(key: &str, version: u64) -> Write {
     }
 }
 
-/// Where a disk's syncs pass, or hang.
+/// A gate at which a disk's syncs pass or hang.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(Arc<(Mutex<Bars>, std::sync::Condvar)>);
 
@@ -65,7 +65,7 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Until somebody hangs there.
+    /// Waits until a caller hangs at the gate.
     pub(crate) fn until_reached(&self) {
         let bars = self.0.0.lock().unwrap();
         let wait = Duration::from_secs(30);
@@ -115,7 +115,7 @@ impl redb::StorageBackend for GatedDisk {
 }
 
 impl Store {
-    /// With a writer's thread, in memory, behind a gate.
+    /// In memory, with a writer's thread, behind a gate.
     pub(crate) fn gated(gate: &Gate, fields: Fields) -> Self {
         let disk = GatedDisk(redb::backends::InMemoryBackend::new(), gate.clone());
         let (disk, state) = Disk::backend(disk, fields).unwrap();
@@ -192,7 +192,7 @@ impl LossyDisk {
         Ok(())
     }
 
-    /// What a reader finds after the power comes back: of what was not synced, any part, each write whole, torn or lost.
+    /// The content after a power loss: of what was not synced, any part, with each write whole, torn or lost.
     fn after_death(&self, dice: &mut Dice) -> Vec<u8> {
         let image = self.image.lock().unwrap();
         let mut left = image.synced.clone();
@@ -254,7 +254,7 @@ impl redb::StorageBackend for Shared {
     }
 }
 
-/// What a change was: version, key, content (`None`: removed).
+/// A change: version, key, content (`None`: deleted).
 type Seen = (u64, String, Option<u64>);
 
 fn seen(event: &Event) -> Seen {
@@ -263,10 +263,10 @@ fn seen(event: &Event) -> Seen {
     (event.version, event.object.key.to_string(), content)
 }
 
-/// One life of the store: writers until it dies. What was acknowledged goes to `promised`, in the order of versions.
+/// One life of the store: writers run until it dies. Acknowledged writes go to `promised`, in the order of versions.
 async fn live(store: &Store, dice: &mut Dice, promised: &mut Vec<Seen>, content: &mut u64) {
     loop {
-        // A few writers at once; in inline mode they are one after the other, in a random order of keys.
+        // A few writers at once; inline writers run one after the other, with random keys.
         let key = format!("things/ns/{}", dice.roll(6));
         *content += 1;
         let write = match (store.get(&key), dice.roll(4)) {
@@ -291,7 +291,7 @@ async fn live(store: &Store, dice: &mut Dice, promised: &mut Vec<Seen>, content:
 async fn run_seed(seed: u64) {
     let mut dice = Dice(seed);
     let (mut image, mut content) = (Vec::new(), 0);
-    // What is sure to have happened, and what a watcher that outlives the store was told.
+    // What certainly happened, and what a watcher that outlives the store was told.
     let (mut history, mut told): (Vec<Seen>, Vec<Seen>) = (Vec::new(), Vec::new());
     let mut told_to = 0;
     for _ in 0..6 {
@@ -303,7 +303,7 @@ async fn run_seed(seed: u64) {
                 store.version() >= last,
                 "seed {seed}: an acknowledged write is lost"
             );
-            // The one write that was under way when it died may be there or not, and nothing else.
+            // Only the one write that was in progress at the crash may or may not be there.
             let mut after = store.watch("things", last).unwrap();
             let extra = after.ready().unwrap();
             assert!(extra.len() <= 1, "seed {seed}: {extra:?}");
@@ -363,7 +363,7 @@ async fn concurrent_writers_share_syncs_and_watchers_see_one_order() {
             for content in 0..25 {
                 let object = store.write(put(&key, expected, content)).await.unwrap();
                 expected = Expected::At(object.version);
-                // Visible to whoever was told that it is done.
+                // Visible to every caller that got the answer.
                 assert_eq!(store.get(&key).unwrap().version, object.version);
             }
         }
@@ -413,7 +413,7 @@ async fn a_watch_from_before_the_log_is_told_so() {
     assert_eq!(store.list_at("things/", 5).unwrap_err().oldest, oldest);
     let mut fresh = store.watch("things", oldest).unwrap();
     assert_eq!(fresh.next().await.unwrap()[0].version, oldest + 1);
-    // A quiet storage knows of itself.
+    // A storage without changes stays current.
     assert!(store.watch("others", 1).is_ok());
 }
 

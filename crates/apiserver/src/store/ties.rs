@@ -1,10 +1,10 @@
-//! Which object leads to which: an index over what the stored objects name.
+//! An index of references between objects.
 //!
-//! In:    the ties of each object as it is published or taken away
-//! Out:   whether one thing leads to another, and how many of a kind it leads to
+//! In:    the ties of each object as it is published or deleted
+//! Out:   whether one thing refers to another, and to how many of a kind
 //! Calls: `store`; `references` says what the ties of an object are
-//! Holds: follows the published objects, no more and no less, so a question costs a lookup whatever the objects are; made anew when
-//!        the file is opened
+//! Holds: contains exactly the ties of the published objects, so a question costs one lookup, whatever the objects are; rebuilt
+//!        when the file is opened
 //! Upstream: plugin/pkg/auth/authorizer/node/graph.go (1.36); differences: names and counts instead of a graph with vertices
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Object;
 
-/// Something that a tie begins or ends at; it need not exist.
+/// The start or end of a tie; it need not exist.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Thing {
     kind: &'static str,
@@ -29,25 +29,25 @@ impl Thing {
         }
     }
 
-    /// Where it is kept in a storage, if it is.
+    /// Its key in a storage.
     pub(super) fn key(&self, storage: &str) -> String {
         format!("{storage}/{}/{}", self.namespace, self.name)
     }
 }
 
-/// One thing leads to another.
+/// A reference from one thing to another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tie {
     pub(crate) from: Thing,
     pub(crate) to: Thing,
 }
 
-/// Each tie of the published objects, and how many of them have it.
+/// Each tie of the published objects, and how many objects create it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ties(BTreeMap<Tie, usize>);
 
 impl Ties {
-    /// Of all these objects.
+    /// The index of all these objects.
     pub(super) fn of<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> Self {
         let mut ties = Self::default();
         for object in objects {
@@ -78,7 +78,7 @@ impl Ties {
         self.0.contains_key(tie)
     }
 
-    /// What of a kind a thing leads to.
+    /// The things of a kind that a thing refers to.
     pub(super) fn after<'a>(
         &'a self,
         from: &'a Thing,

@@ -1,7 +1,7 @@
-//! What one client may do with depth, size, numbers and time.
+//! Limits of one client: depth, size, numbers and time.
 //!
-//! In:    requests that ask for too much
-//! Out:   refusals; a server that goes on, and a store that can be read
+//! In:    requests that exceed a limit
+//! Out:   refusals; a server that keeps working, and a store that can be read
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go, pkg/server/config.go (1.36)
 
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::base::bounds::read_kept;
 
 const MAP: &str = "/api/v1/namespaces/default/configmaps/m";
 
-/// Everything that is kept, read as at the next start.
+/// Reads everything in the store as at the next start.
 fn assert_readable(world: &World) {
     for object in world.server.0.registry.store.list("").objects {
         let read = read_kept(&object.bytes);
@@ -19,7 +19,7 @@ fn assert_readable(world: &World) {
     }
 }
 
-/// A JSON patch of a few bytes a level that nests lists in an unknown field.
+/// A JSON patch of a few bytes per level that nests lists in an unknown field.
 fn nesting(levels: usize) -> Value {
     const PART: usize = 60;
     let part: Value =
@@ -32,7 +32,7 @@ fn nesting(levels: usize) -> Value {
     operations.into()
 }
 
-/// On a stack that a hundred levels fit into, and no thousand.
+/// Runs on a stack with room for a hundred levels, but not for a thousand.
 fn on_a_small_stack(test: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
     let work = move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -66,7 +66,7 @@ fn no_patch_nests_deeper_than_the_store_reads() {
                 assert_eq!(code, 422, "{levels} levels");
                 assert_readable(&world);
             }
-            // Copies nest, too; each one doubles the levels.
+            // Copies nest, too: each one doubles the levels.
             let mut copies = vec![json!({"op": "add", "path": "/x", "value": {}})];
             for level in 0..14 {
                 let path = format!("/x{}", "/y".repeat((1 << level) - 1 + 1));
@@ -74,7 +74,7 @@ fn no_patch_nests_deeper_than_the_store_reads() {
             }
             let (code, _) = world.ask(&format!("PATCH:json {MAP}"), copies.into()).await;
             assert_eq!(code, 422);
-            // As deep as a body may be is fine, and does not stay.
+            // The allowed depth of a body is accepted; the unknown field is dropped.
             let (code, _) = world.ask(&format!("PATCH:json {MAP}"), nesting(60)).await;
             assert_eq!(code, 200);
             assert_eq!(world.get(MAP).await["x"], Value::Null);
@@ -88,7 +88,7 @@ async fn unknown_fields_are_dropped_from_whatever_is_kept() {
     let mut sent = pod("p");
     sent["extra"] = json!({"a": [1]});
     sent["spec"]["containers"][0]["extra"] = json!({"a": [1]});
-    // What fits its type only after defaulting hides nothing either.
+    // An unknown field is also dropped in a value that fits its type only after defaulting.
     sent["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": 1}, "extra": 1});
     world.do_it(&format!("POST {PODS}"), sent).await;
     for (kind, patch) in [
@@ -124,7 +124,7 @@ async fn unknown_fields_are_dropped_from_whatever_is_kept() {
 #[tokio::test]
 async fn a_name_that_a_json_library_knows_is_a_name() {
     let world = World::new().await;
-    // Whose names of metadata are anybody's.
+    // A kind whose metadata names are free.
     let attachments = "/apis/storage.k8s.io/v1/volumeattachments";
     let attachment = json!({"metadata": {"name": "m"},
         "spec": {"attacher": "a.example", "nodeName": "n", "source": {"persistentVolumeName": "v"}}});
@@ -162,7 +162,7 @@ async fn copies_of_a_json_patch_are_bounded_as_upstream_bounds_them() {
     let world = World::new().await;
     let filled = config_map("m", &json!({"a": "x".repeat(100_000)}));
     world.do_it(&format!("POST {CONFIG_MAPS}"), filled).await;
-    // Each copies all that there is into itself.
+    // Each operation copies the whole document into itself.
     let doubling: Vec<Value> = (0..17)
         .map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/n{n}")}))
         .collect();
@@ -187,7 +187,7 @@ async fn copies_of_a_json_patch_are_bounded_as_upstream_bounds_them() {
             "\"Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001\""
         )
     );
-    // What comes out is no larger than the store takes; the texts of an event of the old form may have any length.
+    // The result is no larger than the store accepts; the texts of an old event may have any length.
     let large = event("large", &"x".repeat(1_000_000));
     world.do_it(&format!("POST {EVENTS}"), large).await;
     let copies: Vec<Value> = ["reason", "action", "reportingInstance"]
@@ -203,7 +203,7 @@ async fn copies_of_a_json_patch_are_bounded_as_upstream_bounds_them() {
     );
 }
 
-/// Patches that cost as much as they can, and the longest that each may take on a slow machine without optimization.
+/// The most expensive patches, and the longest time that each may take on a slow machine in a debug build.
 fn worst() -> Vec<(&'static str, Value)> {
     let operations =
         |one: &dyn Fn(usize) -> Value| Value::from((0..9_999).map(one).collect::<Vec<_>>());
@@ -269,7 +269,7 @@ async fn the_server_answers_while_the_worst_patch_is_worked_on() {
         );
         let in_time = slow.is_some_and(|slow| *slow < Duration::from_millis(100));
         assert!(in_time, "{kind}: others were answered after {slow:?}");
-        // Quadratic work takes minutes.
+        // Quadratic work would take minutes.
         assert!(
             began.elapsed() < Duration::from_secs(20),
             "{kind}: {:?}",
@@ -297,7 +297,7 @@ async fn numbers_of_a_query_are_clamped_or_refused() {
             400,
         ),
         (
-            // A version of 9007199254740993, which nobody has reached.
+            // Version 9007199254740993, which does not exist.
             "continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6OTAwNzE5OTI1NDc0MDk5Mywic3RhcnQiOiJhIn0",
             504,
         ),
@@ -376,7 +376,7 @@ async fn events_go_whatever_their_dates_say() {
     let minutes = async |minutes: i64| {
         for _ in 0..minutes * 4 {
             world.advance(15);
-            // A node's lease is renewed all the time, which puts nothing off.
+            // A node's lease is renewed all the time; that must not postpone anything.
             world.do_it("PATCH:merge /api/v1/namespaces/default", json!({"metadata": {"annotations": {"t": world.clock.load(Ordering::Relaxed).to_string()}}})).await;
             tokio::time::sleep(Duration::from_secs(15)).await;
         }
@@ -397,7 +397,7 @@ async fn events_go_whatever_their_dates_say() {
             .0,
         404
     );
-    // As with upstream, a write renews an event.
+    // As upstream, a write renews an event.
     world.get(&format!("{EVENTS}/renewed")).await;
     minutes(50).await;
     assert_eq!(
@@ -427,7 +427,7 @@ async fn a_flood_of_events_is_bounded() {
         }
         let events = world.server.0.registry.store.list("events/").objects;
         most = most.max(events.iter().map(|event| event.bytes.len()).sum::<usize>());
-        // The controllers get their turn, as between two requests.
+        // The controllers run, as they do between two requests.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(most < 17 << 20, "{most} bytes of events at once");
@@ -458,7 +458,7 @@ async fn annotations_are_bounded_through_subresources_too() {
             .await;
         assert_eq!(code, 422, "{path}");
     }
-    // What was there before is no reason to refuse a change of something else.
+    // An existing violation does not prevent a change of something else.
     let small = json!({"status": {"message": "m"}});
     world.do_it(&format!("PATCH {PODS}/p/status"), small).await;
 }

@@ -1,7 +1,7 @@
-//! What the server does by itself.
+//! The controllers.
 //!
 //! In:    objects
-//! Out:   objects that came, changed and went
+//! Out:   objects that were created, changed and deleted
 //! Upstream: test/integration/{namespace,garbagecollector,scheduler,certificates}
 
 use super::*;
@@ -43,7 +43,7 @@ async fn a_cluster_begins_with_what_every_cluster_has() {
         .get("/api/v1/namespaces/default/endpoints/kubernetes")
         .await;
     assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "127.0.0.1");
-    // What is taken away comes back.
+    // A deleted object is created again.
     world
         .do_it(
             "DELETE /api/v1/namespaces/default/configmaps/kube-root-ca.crt",
@@ -210,7 +210,7 @@ async fn events_go_after_an_hour() {
         .await;
     world.settle().await;
     world.get("/api/v1/namespaces/default/events/e").await;
-    // The dates in it belong to the wall clock, and to the time before the start.
+    // Its timestamps are on the wall clock, before the start of the server.
     world.advance(3700);
     world.settle().await;
     assert_eq!(
@@ -236,11 +236,11 @@ async fn a_step_of_the_wall_clock_ages_no_event_and_keeps_none() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     world.do_it(&format!("POST {path}"), event("a")).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
-    // Two days forth: it is not older for that.
+    // The clock moves two days forward: the event is not older for that.
     world.advance(2 * 86_400);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(is_there("a").await);
-    // And four back: it does not live longer.
+    // And four days back: the event does not live longer.
     world.advance(-4 * 86_400);
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert!(!is_there("a").await);
@@ -370,7 +370,7 @@ async fn a_pod_waits_for_a_port_of_the_host_and_for_whatever_the_kubelet_would_r
         ("hungry", "1 Insufficient cpu, 1 Insufficient memory"),
         (
             "foreign",
-            "1 node(s) had another operating system than the pod asks for",
+            "1 node(s) didn't match the pod's operating system",
         ),
         (
             "strict",
@@ -401,7 +401,7 @@ async fn a_pod_waits_for_a_port_of_the_host_and_for_whatever_the_kubelet_would_r
         );
         assert!(events_of(&world, "FailedScheduling").await.contains(&why));
     }
-    // The port is free when its pod has ended; of the two that wait the older gets it.
+    // The port is free once its pod has ended; of the two waiting pods, the older gets it.
     let ended = json!({"status": {"phase": "Succeeded"}});
     world
         .do_it(&format!("PATCH {PODS}/first/status"), ended)
@@ -516,7 +516,7 @@ async fn a_kubelets_own_certificates_are_signed_and_no_others() {
             .unwrap(),
         "system:node:n"
     );
-    // A person may approve what is well formed and of a known signer.
+    // A person may approve a CSR that is well formed and names a known signer.
     let others = format!("{REQUESTS}/others");
     world.do_it(&format!("PATCH {others}/approval"), json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "ByHand"}]}})).await;
     world.settle().await;

@@ -1,7 +1,7 @@
-//! Many requests at a time, and clients that do not read or dawdle: what they get, and what they cost.
+//! Many requests at a time, and slow or stalled clients: the responses, and the cost.
 //!
 //! In:    lists and watches that nobody reads, slow bodies, more requests than may be in flight
-//! Out:   429 beyond the bounds, administrators served meanwhile, the memory of the process
+//! Out:   429 beyond the limits, administrators served meanwhile, the memory of the process
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight_test.go (1.36)
 
 use std::sync::atomic::AtomicUsize;
@@ -14,7 +14,7 @@ use super::proxy::{Served, spawn};
 use super::*;
 use crate::base::pace::{Pace, SLICE};
 
-/// What a flood may cost.
+/// The memory that a flood may cost.
 const BOUND: usize = 64 << 20;
 
 fn resident() -> usize {
@@ -64,7 +64,7 @@ async fn beyond_what_may_be_in_flight_is_429_but_for_administrators() {
         drop(held);
         assert_eq!(send(&node, line).await.status(), 200, "{line}");
     }
-    // Health and discovery are no requests on a resource.
+    // Health and discovery are not requests on a resource.
     let held = send(&node, "GET /api/v1/services").await;
     for line in ["GET /readyz", "GET /apis", "GET /api/v1"] {
         assert_eq!(send(&node, line).await.status(), 200, "{line}");
@@ -92,7 +92,7 @@ async fn silent_connections_do_not_shut_the_port() {
     served.world.stop.cancel();
 }
 
-/// Asks on so many connections and streams, and reads nothing but the heads; what comes must be kept.
+/// Sends requests on so many connections and streams, and reads only the heads. The result must be kept alive.
 async fn ask_unread(
     served: &Served,
     client: &crate::identity::authority::Pair,
@@ -130,7 +130,7 @@ async fn lists_and_watches_that_nobody_reads_hold_next_to_nothing() {
         let before = resident();
         let held = ask_unread(&served, &admin, &path).await;
         assert!(held.iter().all(|answer| answer.status() == 200));
-        // Changes that the watches would have to be told of.
+        // Changes that the watches would have to send.
         for n in 0..20 {
             let change = json!({"data": {"y": n.to_string()}});
             let line = format!("PATCH {CONFIG_MAPS}/n{n}");
@@ -142,7 +142,7 @@ async fn lists_and_watches_that_nobody_reads_hold_next_to_nothing() {
         assert!(health.starts_with("HTTP/1.1 200"), "{health}");
         drop(held);
     }
-    // A long list that is read is whole.
+    // A long list that is read arrives completely.
     let list = served.world.get(CONFIG_MAPS).await;
     assert_eq!(list["items"].as_array().unwrap().len(), 41);
     assert_eq!(list["kind"], "ConfigMapList");
@@ -163,7 +163,7 @@ async fn slow_bodies_of_somebody_without_rights_are_bounded() {
     for _ in 0..60 {
         let mut stream = served.connect_for(None, b"http/1.1").await;
         stream.write_all(head.as_bytes()).await.unwrap();
-        // Refused in the middle, or taken and waited for.
+        // Refused in the middle, or accepted and waited for.
         drop(stream.write_all(&part).await);
         let mut answer = vec![0; 4096];
         let read = stream.read(&mut answer);
@@ -175,7 +175,7 @@ async fn slow_bodies_of_somebody_without_rights_are_bounded() {
                 assert!(text.to_lowercase().contains("retry-after: 1"), "{text}");
                 refused += 1;
             }
-            // So much was on its way that its end went before the answer.
+            // So much data was in flight that the connection ended before the response.
             Ok(_) => {}
         }
         held.push(stream);
@@ -198,13 +198,13 @@ async fn slow_bodies_of_somebody_without_rights_are_bounded() {
 async fn a_body_is_not_read_before_its_sender_may_do_what_it_asks() {
     let (served, _) = Served::new().await;
     let mut stream = served.connect_for(None, b"http/1.1").await;
-    // The body never comes, and is not waited for.
+    // The body never arrives, and the server does not wait for it.
     let head = format!(
         "POST {PODS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret-token\r\nContent-Length: 1000000\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // The server ends the connection by itself.
+    // The server closes the connection.
     drop(stream.read_to_end(&mut answer).await);
     let text = String::from_utf8_lossy(&answer).into_owned();
     assert!(text.starts_with("HTTP/1.1 403"), "{text}");
@@ -253,7 +253,7 @@ async fn a_long_write_whose_disk_hangs_holds_no_turn() {
         world.send(&admin, &line, &b, ""),
         world.send(&admin, &line, &c, ""),
     ]));
-    // As large as they, but for the disk.
+    // As large as the others, but independent of the disk.
     let (dry, other) = (format!("{line}?dryRun=All"), large("d"));
     let free = async {
         while !gate.is_reached() {
@@ -274,7 +274,7 @@ async fn a_long_write_whose_disk_hangs_holds_no_turn() {
     assert_eq!(codes, [201; 3]);
 }
 
-/// So many answers of six slices each; the third of them is not read on after its first.
+/// So many responses of six slices each. The third one stops reading after its first slice.
 fn read_long_answers(pace: &Arc<Pace>, given: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) {
     for number in 0..50 {
         let (given, ended) = (Arc::clone(given), Arc::clone(ended));
@@ -304,7 +304,7 @@ async fn a_short_answer_waits_for_few_slices_of_long_ones_and_all_get_on() {
     spawn(async move { runs.run().await });
     tokio::task::yield_now().await;
     read_long_answers(&pace, &given, &ended);
-    // The first slice of each is free.
+    // The first slice of each response needs no turn.
     while given.load(Ordering::Relaxed) < 50 * SLICE {
         tokio::task::yield_now().await;
     }
@@ -317,7 +317,7 @@ async fn a_short_answer_waits_for_few_slices_of_long_ones_and_all_get_on() {
     }
     assert!(most <= 2 * SLICE, "{most} bytes in one of {rounds} rounds");
     assert!(rounds > 100, "all was given in {rounds} rounds");
-    // Where nobody gives leave, nobody waits.
+    // Without the task that gives turns, nobody waits.
     let parts = stream::iter([Bytes::from(vec![7; 3 * SLICE])]);
     let slices = Pace::slices(Arc::default(), parts.boxed());
     assert_eq!(slices.count().await, 3);

@@ -1,4 +1,4 @@
-//! Who is who: tokens, certificates over a real connection, reviews.
+//! Authentication: tokens, certificates over a real connection, reviews.
 //!
 //! In:    credentials
 //! Out:   users
@@ -265,7 +265,7 @@ fn files_are_made_once_and_are_private() {
     }
     let kubeconfig = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
     assert!(kubeconfig.contains("server: https://127.0.0.1:6443\n"));
-    // A new name needs a new certificate; the authority stays.
+    // A new name needs a new certificate; the CA stays.
     let more = crate::identity::Names {
         server: vec!["localhost".to_owned(), "10.1.2.3".to_owned()],
         ..names.clone()
@@ -275,7 +275,7 @@ fn files_are_made_once_and_are_private() {
     assert_eq!(third.authority_certificate(), first.authority_certificate());
     let fourth = Identity::open(&dir, &more, &Chance::System, jiff::Timestamp::now()).unwrap();
     assert_eq!(fourth.server.certificate, third.server.certificate);
-    // A key that is gone is not made up.
+    // A missing key is not replaced.
     std::fs::remove_file(dir.join("ca.key")).unwrap();
     let error = Identity::open(&dir, &names, &Chance::System, jiff::Timestamp::now()).unwrap_err();
     assert!(error.to_string().contains("ca.key"), "{error}");

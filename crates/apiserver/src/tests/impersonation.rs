@@ -1,6 +1,6 @@
-//! Asking as somebody else: upstream's table.
+//! Impersonation: upstream's table.
 //!
-//! In:    impersonation headers, who sends them, what that one may
+//! In:    impersonation headers, the sender, the sender's rights
 //! Out:   the user as whom the request is done, or 400 or 403
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/impersonation/impersonation_test.go TestImpersonationFilter (1.36)
 
@@ -19,7 +19,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-/// An authorizer that allows what begins with one of these words: `resource.group/sub=name`.
+/// An authorizer that allows what starts with one of these words: `resource.group/sub=name`.
 fn may(rights: &str) -> impl Fn(&User, &Asked) -> Decision {
     move |_, asked| {
         let (resource, group) = (&asked.resource, &asked.group);
@@ -248,7 +248,7 @@ async fn a_request_is_done_as_the_wanted_user_whole() {
     let (code, answer) = ask(line, &sent).await;
     let expected = json!({"username": "bob", "uid": "u-1", "groups": ["g", "system:authenticated"], "extra": {"scopes": ["a"]}});
     assert_eq!((code, &answer["status"]["userInfo"]), (201, &expected));
-    // Nobody in particular finds nothing out.
+    // An anonymous user learns nothing.
     for path in ["/api", "/apis", "/api/v1/nodes", "/openapi/v3"] {
         let (code, _) = ask(&format!("GET {path}"), &[("user", "system:anonymous")]).await;
         assert_eq!(code, 403, "{path}");

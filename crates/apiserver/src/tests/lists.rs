@@ -1,7 +1,7 @@
-//! What a list shows: which version, which objects.
+//! Lists: the version and the objects that they show.
 //!
 //! In:    `resourceVersion` with `limit` and `continue`, field selectors
-//! Out:   lists, or why there is none
+//! Out:   lists, or errors
 //! Upstream: staging/src/k8s.io/apiserver/pkg/storage/testing/store_tests.go, pkg/apis/core/v1/conversion_test.go
 
 use super::*;
@@ -47,7 +47,7 @@ async fn a_version_with_a_limit_is_exact_and_one_without_is_not() {
         .get(&format!("{own}&resourceVersion={version}&limit=2"))
         .await;
     let token = first["metadata"]["continue"].as_str().unwrap();
-    // The pages after it need no version, and take none but 0.
+    // The following pages need no version, and accept none but 0.
     let line = format!("GET {own}&limit=2&continue={token}&resourceVersion={version}");
     let (code, answer) = world.ask(&line, Value::Null).await;
     let why = "specifying resource version is not allowed when using continue";
@@ -91,7 +91,7 @@ async fn a_page_whose_version_is_gone_offers_the_rest_as_it_is_now() {
     let token = first["metadata"]["continue"].as_str().unwrap();
     let read = crate::base::encoding::from_base64_url(token).unwrap();
     let mut read: Value = serde_json::from_slice(&read).unwrap();
-    // More changes than the store remembers.
+    // More changes than the store keeps.
     for _ in 0..1_100 {
         let line = format!("PATCH {CONFIG_MAPS}/c");
         let version = world.server.0.registry.store.version().to_string();
@@ -115,7 +115,7 @@ async fn a_page_whose_version_is_gone_offers_the_rest_as_it_is_now() {
     let (code, answer) = world.ask(&exact, Value::Null).await;
     let why = "The resourceVersion for the provided list is too old.";
     assert_eq!((code, &answer["message"]), (410, &json!(why)));
-    // A token of somebody else's making reads no other list.
+    // A forged token reads no other list.
     read["start"] = "../secrets/".into();
     read["rv"] = (-1).into();
     let forged = crate::base::encoding::base64_url(read.to_string().as_bytes());

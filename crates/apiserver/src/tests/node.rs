@@ -1,4 +1,4 @@
-//! What a kubelet may do, and what it may not.
+//! What a kubelet may and may not do.
 //!
 //! In:    requests as `system:node:n`
 //! Out:   codes
@@ -193,7 +193,7 @@ async fn a_kubelet_reads_what_its_pods_refer_to_and_writes_what_is_its_own() {
         let (got, answer) = world.ask_as(&kubelet, line, body).await;
         assert_eq!(got, code, "{line}: {answer}");
     }
-    // With the pod, what it referred to is out of reach.
+    // After the pod is gone, the objects that it referred to are no longer readable.
     let (code, _) = world
         .ask_as(
             &kubelet,
@@ -335,7 +335,7 @@ async fn empty_labels_keep_no_status_away_however_they_got_into_the_store() {
     pod["metadata"]["labels"] = json!({});
     let made = world.do_it(&format!("POST {PODS}"), pod).await;
     assert_eq!(made.pointer("/metadata/labels"), None, "as upstream");
-    // As an earlier version of this server kept it.
+    // As an earlier version of this server stored it.
     let store = &world.server.0.registry.store;
     let object = store.get("pods/default/bare").unwrap();
     let mut kept = object.value();
@@ -351,7 +351,7 @@ async fn empty_labels_keep_no_status_away_however_they_got_into_the_store() {
     let line = format!("PATCH {PODS}/bare/status");
     let (code, answer) = world.ask_as(&kubelet, &line, status).await;
     assert_eq!((code, &answer["status"]["phase"]), (200, &json!("Failed")));
-    // Labels that say something are not a kubelet's.
+    // A kubelet may not set labels with a value.
     let labels = json!({"metadata": {"labels": {"a": ""}}});
     let (code, answer) = world.ask_as(&kubelet, &line, labels).await;
     assert_eq!(code, 403, "{answer}");

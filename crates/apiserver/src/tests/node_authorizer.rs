@@ -1,16 +1,17 @@
-//! What the authorizer lets a kubelet ask for: upstream's tables.
+//! The node authorizer: upstream's tables.
 //!
-//! In:    a question of `system:node:node0`; pods, claims and volumes of two nodes
+//! In:    a request of `system:node:node0`; pods, claims and volumes of two nodes
 //! Out:   the decision and its reason
-//! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer_test,graph_test}.go (1.36): TestNodeAuthorizer, TestNodeAuthorizerSharedResources;
-//!           left out, since nothing serves the kinds: resourceclaims, resourceslices, podcertificaterequests; since a gate is not
-//!           one here: the rows with selectors or credential providers' tokens off; TestIndex and TestIndex2 are about another index
+//! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer_test,graph_test}.go (1.36): TestNodeAuthorizer,
+//!           TestNodeAuthorizerSharedResources; left out: resourceclaims, resourceslices, podcertificaterequests (kinds that
+//!           are not served), the rows with the gates for selectors or credential providers' tokens off (no gates here),
+//!           TestIndex and TestIndex2 (about another index)
 
 use super::*;
 use crate::access::authz::{self, Asked, Decision};
 use crate::kinds::selectors::parse_fields;
 
-/// A question in short: verb, group, resource with its subresource, namespace and name, selector.
+/// A request in short: verb, group, resource with its subresource, namespace and name, selector.
 fn asked(line: &str) -> Asked {
     let word = |n: usize| line.split(' ').nth(n).filter(|word| *word != "-");
     let (resource, sub) = {
@@ -341,7 +342,7 @@ async fn a_kubelet_asks_for_what_its_pods_refer_to() {
         };
         assert_eq!(said, *expected, "{line}");
     }
-    // One that is not registered yet looks for itself.
+    // A kubelet that is not yet registered looks up its own Node.
     assert!(world.allows("nodeunregistered", "get nodes /nodeunregistered"));
     assert!(!world.allows("", "get nodes /node0"));
 }
@@ -374,7 +375,7 @@ async fn a_secret_of_many_pods_is_readable_on_the_nodes_of_these_pods_alone() {
             assert_eq!(allowed, its.contains(&secret), "{node} {secret}");
         }
     }
-    // A container that is added later may bring more.
+    // A container that is added later may refer to more objects.
     let mut pod = world
         .server
         .0

@@ -1,10 +1,11 @@
-//! What admission lets a kubelet write: upstream's tables.
+//! Node restriction: upstream's tables.
 //!
 //! In:    a change of an object by `system:node:mynode`
-//! Out:   nothing, or the refusal's words
-//! Upstream: plugin/pkg/admission/noderestriction/admission_test.go (1.36): Test_nodePlugin_Admit, Test_nodePlugin_Admit_OwnerReference,
-//!           TestAdmitPVCStatus; left out, since nothing serves the kinds: podcertificaterequests, resourceslices; since a gate is
-//!           not one here: the rows with ServiceAccountNodeAudienceRestriction or RecoverVolumeExpansionFailure off
+//! Out:   nothing, or the text of the refusal
+//! Upstream: plugin/pkg/admission/noderestriction/admission_test.go (1.36): Test_nodePlugin_Admit,
+//!           Test_nodePlugin_Admit_OwnerReference, TestAdmitPVCStatus; left out: podcertificaterequests, resourceslices (kinds
+//!           that are not served), the rows with ServiceAccountNodeAudienceRestriction or RecoverVolumeExpansionFailure off (no
+//!           gates here)
 
 use super::*;
 use crate::kinds::resources::by_storage;
@@ -75,7 +76,7 @@ fn valid_owner() -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "name": "mynode", "uid": "mynode-uid", "controller": true})
 }
 
-/// The pods of upstream's test, and for whom they are.
+/// The pods of upstream's test, and the node of each.
 const THE_PODS: [(&str, &str, bool); 6] = [
     ("mymirrorpod", "mynode", true),
     ("othermirrorpod", "othernode", true),
@@ -146,7 +147,7 @@ async fn a_kubelet_makes_mirror_pods_and_writes_the_status_of_its_own() {
                 old,
             };
             world.expect(&mynode(), &row, "own", words);
-            // Whoever is no kubelet is none of its business.
+            // Users that are no kubelet pass.
             world.expect(&User::new("bob", &[]), &row, "bob", "");
         }
     }
@@ -173,7 +174,7 @@ async fn a_pod_that_is_not_there_is_not_found_and_an_eviction_may_name_it() {
             "",
             "could not determine pod from request data",
         ),
-        // The path counts, not what is sent.
+        // The path counts, not the body.
         ("otherpod", Create, "eviction", "mypod", ITSELF),
     ] {
         let row = Row {
@@ -241,7 +242,7 @@ async fn a_status_changes_neither_labels_nor_claims() {
     }
 }
 
-/// Everything of the API that a pod can name, and the word for it.
+/// Every API object that a pod can refer to, and upstream's name for it.
 fn references() -> Vec<(Value, &'static str)> {
     let volume = |source: Value| {
         let mut volume = json!({"name": "v"});
@@ -295,7 +296,7 @@ fn references() -> Vec<(Value, &'static str)> {
             volume(json!({"azureFile": {}})),
             "secrets (via azureFile volumes)",
         ),
-        // A volume with two sources is none that is valid; both are seen all the same.
+        // A volume with two sources is invalid; both are seen nevertheless.
         (
             volume(json!({"emptyDir": {}, "secret": {"secretName": "foo"}})),
             "secrets",
@@ -460,7 +461,7 @@ async fn a_mirror_pods_owner_is_its_node_and_nothing_else() {
     }
 }
 
-/// Labels that a kubelet may set, and those that it may not.
+/// Labels that a kubelet may set, and labels that it may not set.
 fn labels(value: &str, allowed: bool, forbidden: bool) -> Value {
     let mut labels = json!({});
     let mut set = |keys: &[&str]| keys.iter().for_each(|key| labels[*key] = value.into());
@@ -728,7 +729,7 @@ async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
     use Operation::{Create, Delete};
     let world = with_pods().await;
     let most = admission::MIRROR_PODS;
-    // One was there, and those of others do not count.
+    // One exists already; mirror pods of other nodes do not count.
     for number in 1..most {
         let pod = test_pod(&format!("m{number}"), "mynode", true);
         world.put("pods", pod).await;
@@ -740,7 +741,7 @@ async fn a_kubelet_makes_so_many_mirror_pods_and_no_more() {
         new: test_pod(name, "mynode", true),
         old: Value::Null,
     };
-    let words = format!("node \"mynode\" has {most} mirror pods, and can not create more");
+    let words = format!("node \"mynode\" has {most} mirror pods, and cannot create more");
     world.expect(&mynode(), &one(Create, "more"), "beyond", &words);
     world.expect(&mynode(), &one(Delete, "m1"), "deletion", "");
     let key = "pods/ns/m1";
@@ -776,7 +777,7 @@ async fn mirror_pods_beyond_so_many_bytes_are_not_made_and_do_not_grow() {
         new,
         old,
     };
-    let words = "bytes of mirror pods, and can not have more than 67108864";
+    let words = "bytes of mirror pods, and cannot have more than 67108864";
     for (operation, sub, new, old, words) in [
         (Create, "", with("a"), Value::Null, words),
         (Update, "status", with("ab"), with("a"), words),

@@ -1,4 +1,4 @@
-//! Paths that are no object's: the index, figures, health check by check, and kinds of which there are none.
+//! Paths that name no object: the index, metrics, health checks, and kinds that are not served.
 //!
 //! In:    requests
 //! Out:   texts and lists
@@ -126,7 +126,7 @@ async fn kinds_of_which_there_are_none_have_empty_lists_and_nothing_else() {
             404
         );
     }
-    // Nobody is told that they could be made.
+    // Discovery does not list them.
     assert_eq!(world.ask("GET /apis/apps/v1", Value::Null).await.0, 404);
 }
 

@@ -1,7 +1,7 @@
-//! Pods: defaults, admission, what may change, binding, the two steps of a deletion.
+//! Pods: defaults, admission, updates, binding, the two steps of a deletion.
 //!
 //! In:    requests
-//! Out:   answers
+//! Out:   responses
 //! Upstream: pkg/registry/core/pod/strategy_test.go, plugin/pkg/admission/serviceaccount/admission_test.go
 
 use super::*;
@@ -172,7 +172,7 @@ async fn a_running_pod_goes_in_two_steps() {
     );
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(marked["metadata"]["generation"], 2);
-    // Only nearer.
+    // The deadline is only shortened.
     world.advance(5);
     let same = world
         .do_it(&format!("DELETE {path}"), json!({"gracePeriodSeconds": 60}))
@@ -185,7 +185,7 @@ async fn a_running_pod_goes_in_two_steps() {
         nearer["metadata"]["deletionTimestamp"],
         "2026-11-25T12:00:10Z"
     );
-    // The kubelet's last word, of the right pod only.
+    // The kubelet's final deletion, of the right pod only.
     let other = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "other"}});
     assert_eq!(world.refused(&format!("DELETE {path}"), other).await.0, 409);
     let uid = &nearer["metadata"]["uid"];
@@ -506,7 +506,7 @@ async fn tolerations_can_be_added_and_last_otherwise_and_many_are_compared_quick
     let mut many = pod("a");
     many["spec"]["tolerations"] = (0..4_000).map(one).collect();
     let made = world.do_it(&format!("POST {PODS}"), many).await;
-    // Two are everybody's.
+    // Two tolerations are added to every pod.
     let mut all = made["spec"]["tolerations"].as_array().unwrap().clone();
     assert_eq!(all.len(), 4_002);
     all.iter_mut()
@@ -522,7 +522,7 @@ async fn tolerations_can_be_added_and_last_otherwise_and_many_are_compared_quick
     all.push(one(4_000));
     let changed = world.do_it(&line, patch(&all)).await;
     assert_eq!(changed["spec"]["tolerations"][7]["tolerationSeconds"], 2);
-    // Compared one by one it is minutes.
+    // Comparing one by one would take minutes.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
 }

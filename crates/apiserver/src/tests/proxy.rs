@@ -1,7 +1,7 @@
-//! Requests that go on to the kubelet: a stand-in that speaks TLS and HTTP, over loopback.
+//! Requests that are proxied to a kubelet: a stand-in that speaks TLS and HTTP, over loopback.
 //!
 //! In:    logs, exec, node paths
-//! Out:   what the stand-in was asked, and what came back; certificates over a real connection
+//! Out:   what the stand-in received, and what came back; certificates over a real connection
 //! Upstream: pkg/registry/core/pod/rest/subresources.go
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ fn pem(pair: &Pair) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     (chain.collect::<Result<_, _>>().unwrap(), key)
 }
 
-/// Answers with what it was asked; `exec` becomes an echo.
+/// Responds with the request; `exec` becomes an echo.
 async fn stand_in(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
@@ -102,7 +102,7 @@ async fn kubelet() -> u16 {
     port
 }
 
-/// A server with a node whose kubelet stands in, listening; and a client for it.
+/// A listening server with a node whose kubelet is the stand-in, and a client for it.
 pub(super) struct Served {
     pub(super) world: World,
     pub(super) address: SocketAddr,
@@ -125,7 +125,7 @@ impl Served {
         world.do_it(&format!("POST {PODS}"), pod_on("a", "n")).await;
         let inner = &world.server.0;
         let chance = Chance::System;
-        // The certificates are real, so their clock is the system's.
+        // The certificates are real, so they need the system's clock.
         let now = jiff::Timestamp::now();
         world.clock.store(now.as_second(), Ordering::Relaxed);
         let server_pair = inner
@@ -203,7 +203,7 @@ impl Served {
             .await
             .unwrap();
         let mut answer = Vec::new();
-        // A peer that ends without a farewell has still answered.
+        // A peer that closes without close_notify has still responded.
         drop(stream.read_to_end(&mut answer).await);
         String::from_utf8_lossy(&answer).into_owned()
     }
@@ -224,7 +224,7 @@ async fn another_certificate_is_shown_to_the_next_client_and_who_is_there_stays(
     served.serving.show(&next).unwrap();
     let second = served.connect(Some(&admin)).await;
     assert_ne!(shown(&first), shown(&second));
-    // One that cannot be used changes nothing.
+    // A certificate that cannot be used changes nothing.
     let bad = Pair {
         key: admin.key.clone(),
         ..next
@@ -374,7 +374,7 @@ async fn a_connection_has_no_rights_after_the_end_of_its_certificate() {
     served.world.stop.cancel();
 }
 
-/// Begins an exec and reads its head; the stand-in waits for five bytes.
+/// Starts an exec and reads the response head; the stand-in waits for five bytes.
 async fn exec(served: &Served, who: &Pair) -> (tokio_rustls::client::TlsStream<TcpStream>, String) {
     let path = "/api/v1/namespaces/default/pods/a/exec?command=cat&stdin=true&stdout=true";
     let head = format!(
@@ -389,7 +389,7 @@ async fn exec(served: &Served, who: &Pair) -> (tokio_rustls::client::TlsStream<T
     (stream, String::from_utf8(head).unwrap().to_lowercase())
 }
 
-/// What an event makes true soon.
+/// Waits for a condition that becomes true soon.
 async fn becomes(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
@@ -417,7 +417,7 @@ async fn streams_beyond_the_bound_are_told_429_at_once_and_each_holds_its_place_
     let (_, head) = third.expect("an answer at once");
     assert!(head.starts_with("http/1.1 429"), "{head}");
     assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
-    // The end of one makes room.
+    // The end of one stream makes room.
     first.write_all(b"hello").await.unwrap();
     drop(first.read_to_end(&mut Vec::new()).await);
     becomes("its place is given back", || staying() == 1).await;

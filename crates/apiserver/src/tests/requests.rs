@@ -1,4 +1,4 @@
-//! Bad options of requests: which endpoint, which option, which value; upstream's code, reason and words.
+//! Invalid request options: endpoint, option and value; upstream's code, reason and message.
 //!
 //! In:    requests
 //! Out:   `Status` objects
@@ -316,7 +316,7 @@ const OF_STREAMS: [Row; 13] = [
 
 async fn check(world: &World, rows: &[Row]) {
     for (line, query, (code, reason), message) in rows {
-        // Of a deletion with a body the query does not count.
+        // With a body, a deletion ignores the query.
         let body = match line.starts_with("DELETE") {
             true => Value::Null,
             false => json!({}),
@@ -356,7 +356,7 @@ async fn every_bad_option_has_upstreams_status() {
     check(&world, &OF_LISTS).await;
     check(&world, &OF_OBJECTS).await;
     check(&world, &OF_STREAMS).await;
-    // None of them did anything.
+    // None of them changed anything.
     assert_eq!(
         world.get(&format!("{CONFIG_MAPS}/a")).await["metadata"]["name"],
         "a"
@@ -384,7 +384,7 @@ async fn options_of_a_deletion_come_from_its_body_or_from_its_query() {
         let shown = answer["message"].as_str().unwrap();
         assert!(shown == message || message.is_empty() && shown.starts_with("Operation cannot be fulfilled on Pod \"p\": the UID in the precondition (u) does not match the UID in record ("), "{shown}");
     }
-    // A body is all that counts where there is one; a negative grace is a second.
+    // If there is a body, only the body counts; a negative grace period is one second.
     let line = format!("DELETE {path}?gracePeriodSeconds=20&dryRun=All");
     let marked = world.do_it(&line, json!({"gracePeriodSeconds": -7})).await;
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);

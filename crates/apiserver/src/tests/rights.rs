@@ -1,7 +1,7 @@
-//! Who may do what: every identity, every verb, every resource that is served, against a table that is written by hand.
+//! Authorization of every identity, every verb and every served resource, compared with a table written by hand.
 //!
 //! In:    identities, the rows of `resources`
-//! Out:   decisions of the authorizer; codes where admission has a word too
+//! Out:   decisions of the authorizer; codes where admission decides, too
 //! Upstream: plugin/pkg/auth/authorizer/rbac/bootstrappolicy (system:node, system:node-bootstrapper, system:basic-user, system:discovery),
 //!           plugin/pkg/auth/authorizer/node, test/integration/auth/node_test.go (1.36)
 
@@ -22,7 +22,7 @@ const VERBS: [&str; 8] = [
     "deletecollection",
 ];
 
-/// Everybody but the anonymous, by a letter: `a` may do everything, and is not named in the table.
+/// All authenticated identities, by a letter. `a` may do everything and does not appear in the table.
 fn identities() -> [(char, User); 8] {
     [
         ('a', User::admin()),
@@ -35,7 +35,7 @@ fn identities() -> [(char, User); 8] {
         ),
         ('s', User::service_account("ns", "mine")),
         ('u', User::new("bob", &["users"])),
-        // Named like a kubelet, and none.
+        // Named like a kubelet, but without its group.
         ('x', User::new("system:node:n", &[])),
         ('y', User::new("system:node:", &["system:nodes"])),
     ]
@@ -43,13 +43,13 @@ fn identities() -> [(char, User); 8] {
 
 const EVERYBODY: &str = "nmbsuxy";
 
-/// What others than the administrator may: the resource, its verbs, who.
+/// What users other than the administrator may do: the resource, its verbs, who.
 const TABLE: &[(&str, &str, &str)] = &[
     ("configmaps", "get list watch", "n"),
     ("endpoints", "get", "nm"),
     ("events", "create update patch", "nm"),
     ("nodes", "get list watch", "n"),
-    // Admission says which one.
+    // Admission checks which one.
     ("nodes", "create update patch", "nm"),
     ("nodes/status", "update patch", "nm"),
     ("persistentvolumeclaims", "get", "n"),
@@ -100,7 +100,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("volumeattachments.storage.k8s.io", "get", "n"),
 ];
 
-/// Everything that is `n`'s.
+/// Everything belongs to `n`.
 async fn world() -> World {
     let world = World::new().await;
     world
@@ -191,7 +191,7 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
                     let right = letter == 'a' || allowed.contains(letter);
                     assert_eq!(is, right, "{} {verb} {written}", user.name);
                 }
-                // Who is only asked about, and is not authenticated, may nothing at all.
+                // A user who is only reviewed, and not authenticated, may do nothing.
                 let anonymous = User {
                     name: "system:anonymous".to_owned(),
                     groups: vec!["system:unauthenticated".to_owned()],
@@ -202,11 +202,11 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
             }
         }
     }
-    // No line of the table is about something that is not served.
+    // Every line of the table is about something that is served.
     assert_eq!(used.len(), TABLE.len());
 }
 
-/// Writes that the authorizer leaves to admission: what the node does with its own, others may not.
+/// Writes that the authorizer leaves to admission: allowed for a node's own objects, refused for others.
 fn writes() -> Vec<(&'static str, Value)> {
     let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "mine", "uid": "pod"});
     let leases = "POST /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -264,7 +264,7 @@ async fn what_is_a_nodes_own_it_writes_and_nobody_else() {
     }
 }
 
-/// What no kubelet may do, not with its own either.
+/// What no kubelet may do, not even with its own objects.
 #[tokio::test]
 async fn a_kubelet_changes_nothing_about_its_pods_but_their_status() {
     let world = world().await;
@@ -317,7 +317,7 @@ async fn a_kubelet_changes_nothing_about_its_pods_but_their_status() {
         let (code, answer) = world.ask_as(&User::node("n"), &line, sent).await;
         assert_eq!(code, 403, "{line}: {answer}");
     }
-    // The status lets nothing else through.
+    // The status subresource changes nothing else.
     let line = format!("PATCH {pod}/status");
     let before = world.do_it(&line, json!({"status": {"message": ""}})).await;
     let sent = json!({

@@ -1,6 +1,6 @@
-//! Which certificates are signed without anybody being asked, and which at all: upstream's tables, and the names of the Node.
+//! Which CSRs are approved automatically, and which are signed at all: upstream's tables, and the Node's names.
 //!
-//! In:    signing requests as they are kept, with who asked
+//! In:    stored CSRs with their requesters
 //! Out:   conditions and certificates
 //! Upstream: pkg/controller/certificates/approver/sarapprove_test.go TestRecognizers, pkg/controller/certificates/signer/signer_test.go
 //!           TestHandle, plugin/pkg/admission/noderestriction/admission_test.go (CSR rows) (1.36); left out: the signers
@@ -16,7 +16,7 @@ const SERVING: &str = "kubernetes.io/kubelet-serving";
 const STORAGE: &str = "certificatesigningrequests.certificates.k8s.io";
 const FOO: &str = "system:node:foo";
 
-/// What is asked for, and by whom.
+/// What is requested, and by whom.
 #[derive(Clone)]
 struct Wanted {
     signer: &'static str,
@@ -55,7 +55,7 @@ impl Wanted {
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.subject_alt_names.clone_from(&self.sans);
         parameters.distinguished_name = DistinguishedName::new();
-        // The library keeps one of each kind; the same kind by its number is another one to it.
+        // The library keeps one value of each type; the same type given by its OID counts as another one.
         let kinds = |plain: DnType, last: u64| [plain, DnType::CustomDnType(vec![2, 5, 4, last])];
         let organizations = kinds(DnType::OrganizationName, 10);
         for (kind, value) in organizations.into_iter().zip(&self.organizations) {
@@ -98,7 +98,7 @@ const NODE: &str = "Approved: Auto approving kubelet client certificate after Su
 const ADDRESSES: &str =
     "Approved: Auto approving kubelet serving certificate for addresses of the node.";
 
-/// With Node `foo`, which says to have many names, and another one.
+/// With the Node `foo`, which claims many names, and another Node.
 async fn world() -> World {
     let world = World::new().await;
     let mut node = ready_node("foo");
@@ -110,7 +110,7 @@ async fn world() -> World {
         ("ExternalIP", "10.0.0.9"),
         ("InternalDNS", "bar"),
         ("InternalDNS", "shared"),
-        // What a kubelet that lies would put there.
+        // What a lying kubelet would write.
         ("InternalDNS", "kubernetes"),
         ("InternalDNS", "kubernetes.default.svc"),
         ("InternalDNS", "localhost"),
@@ -134,7 +134,7 @@ async fn world() -> World {
     world
 }
 
-/// What became of it: the first condition that is not the one it came with, and whether there is a certificate.
+/// The result: the first condition that was not there before, and whether there is a certificate.
 async fn outcome(world: &World, name: &str, was_approved: bool) -> (String, bool) {
     let request = world
         .get(&format!(
@@ -383,7 +383,7 @@ async fn a_serving_certificate_is_approved_for_addresses_of_the_node_alone() {
         "0.0.0.0",
         "::1",
         "*.example.com",
-        // What another Node has, by its name or its addresses.
+        // A name or address that another Node has.
         "bar",
         "shared",
         "10.0.0.9",
@@ -562,7 +562,7 @@ async fn the_servers_own_names_are_no_other_nodes() {
         });
         world.settle().await;
         let mut node = ready_node(asker);
-        // The mapped form is the same address to a client.
+        // To a client, the mapped form is the same address.
         let names = ["own", "api.example.com", "::ffff:10.9.9.9"];
         let addresses = names.map(|name| json!({"type": "InternalDNS", "address": name}));
         node["status"]["addresses"] = addresses.to_vec().into();
@@ -625,7 +625,7 @@ async fn a_name_that_only_looks_like_the_clusters_is_a_nodes() {
 async fn a_request_that_cannot_be_written_holds_up_no_other() {
     let world = world().await;
     let mut broken = client().object("a-broken", &client().der());
-    // The kind's own check refuses every change of it.
+    // The kind's own validation refuses every change of it.
     broken["spec"]["extra"] = json!(7);
     world.put(STORAGE, broken).await;
     let wanted = client();
@@ -643,7 +643,7 @@ async fn a_request_that_was_left_is_looked_at_again_when_addresses_change() {
         if !path.is_empty() {
             world.do_it(path, body).await;
         }
-        // Longer than a pass that no change asks for.
+        // Longer than the interval between passes without changes.
         tokio::time::sleep(Duration::from_secs(40)).await;
         let (said, signed) = outcome(&world, "late", false).await;
         let (_, shared) = outcome(&world, "shared", false).await;
@@ -663,7 +663,7 @@ async fn a_request_that_was_left_is_looked_at_again_when_addresses_change() {
         let back =
             json!({"status": {"addresses": [{"type": "ExternalIP", "address": "10.0.0.9"}]}});
         late(patch, back).await;
-        // The other Node that had it goes.
+        // The other Node that had it is deleted.
         let gone = late("DELETE /api/v1/nodes/bar", Value::Null).await;
         assert_eq!(gone, (ADDRESSES.to_owned(), true, true));
     };

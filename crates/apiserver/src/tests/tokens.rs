@@ -1,7 +1,7 @@
-//! Service account tokens: what may be asked for, by whom, and until when they are believed.
+//! Service account tokens: what may be requested, by whom, and how long tokens are valid.
 //!
-//! In:    token requests and reviews; what a token is bound to comes and goes
-//! Out:   codes and words
+//! In:    token requests and reviews; the objects that a token is bound to come and go
+//! Out:   codes and messages
 //! Upstream: plugin/pkg/admission/noderestriction/admission_test.go (service accounts), pkg/registry/core/serviceaccount/storage/token_test.go,
 //!           pkg/serviceaccount/claims_test.go TestValidatePrivateClaims (1.36); left out: extended lifetimes, which are not given here
 
@@ -182,7 +182,7 @@ async fn a_kubelet_gets_tokens_for_its_own_pods_and_for_whom_they_mean_them() {
         let right = (code == 201) == words.is_empty() && said.contains(words);
         assert!(right, "{request}: {code} {said}");
     }
-    // Who is no kubelet is not held to that, and a pod of another node is not read.
+    // Users that are no kubelet are not restricted, and a pod of another node is not read.
     world
         .do_it(TOKEN, bound("mypod", "mypod-uid", &["foo", "bar"]))
         .await;
@@ -296,7 +296,7 @@ async fn a_request_is_for_the_account_of_its_path_and_no_token_outlives_a_year()
 }
 
 impl World {
-    /// What a review says of a token: the error, or nothing.
+    /// The result of a token review: the error, or empty.
     async fn review(&self, token: &str) -> (String, Value) {
         let answer = self.do_it(REVIEW, json!({"spec": {"token": token}})).await;
         let status = &answer["status"];
@@ -331,7 +331,7 @@ impl World {
     }
 }
 
-/// Kinds that a token is bound to, with where they are.
+/// The kinds that a token can be bound to, with their paths.
 const BOUND: [(&str, &str, &str, &str, &str); 3] = [
     (
         "Secret",

@@ -1,4 +1,4 @@
-//! What the API server refuses as upstream does: pods and other kinds by POST, changes by PATCH, each with its causes.
+//! Validation as upstream: pods and other kinds by POST, updates by PATCH, each with its causes.
 //!
 //! In:    requests
 //! Out:   answers
@@ -48,7 +48,7 @@ fn meta(fields: Value) -> Value {
     pod
 }
 
-/// Pods that upstream refuses: what is sent, the field, the type of the error, a part of the message.
+/// Pods that upstream refuses: the spec, the field, the type of the error, a part of the message.
 #[rustfmt::skip]
 fn wrong_pods() -> Vec<(Value, &'static str, &'static str, &'static str)> {
     let c = "spec.containers[0]";
@@ -279,7 +279,7 @@ async fn a_service_gets_its_addresses_and_its_ports_and_keeps_them() {
         );
         assert!(found[0].2.contains(why), "{answer}");
     }
-    // A client that leaves out what was given to it gets it again.
+    // A client that omits an allocated value gets it again.
     let line = format!("PUT {SERVICES}/a");
     let sent = service(
         "a",
@@ -288,7 +288,7 @@ async fn a_service_gets_its_addresses_and_its_ports_and_keeps_them() {
     let made = world.do_it(&line, sent).await;
     assert_eq!(made["spec"]["ports"][0]["nodePort"], first);
     assert_ne!(made["spec"]["clusterIP"], Value::Null);
-    // A type that has no such port loses it.
+    // A type without that port drops it.
     let made = world
         .do_it(
             &format!("PATCH {SERVICES}/a"),

@@ -30,7 +30,7 @@ async fn an_object_lives_from_create_to_delete() {
         new["metadata"]["resourceVersion"],
         made["metadata"]["resourceVersion"]
     );
-    // The old version is refused, no version is not.
+    // The old version is refused; an update without a version is not.
     assert_eq!(
         world.refused(&format!("PUT {path}"), changed).await,
         (409, "Conflict".to_owned())
@@ -197,7 +197,7 @@ async fn strict_requests_are_told_of_unknown_fields() {
     let message = "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].imagee\"";
     assert_eq!(answer["message"], message);
     world.do_it(&format!("POST {PODS}"), odd).await;
-    // What is there already does not stand in the way of others.
+    // Unknown fields that are already stored do not prevent other changes.
     let line = format!("PATCH {PODS}/a?fieldValidation=Strict");
     world
         .do_it(&line, json!({"metadata": {"labels": {"a": "b"}}}))
@@ -236,7 +236,7 @@ async fn a_dry_run_does_everything_but_the_write() {
     world
         .do_it(&format!("DELETE {CONFIG_MAPS}/a?dryRun=All"), Value::Null)
         .await;
-    // It still has no data, and that is not written, as upstream.
+    // It still has no data, and as upstream none is written.
     assert_eq!(
         world.get(&format!("{CONFIG_MAPS}/a")).await["data"],
         Value::Null
@@ -394,7 +394,7 @@ async fn every_kind_can_be_made_listed_patched_and_deleted() {
     }
 }
 
-/// An event of the newer group with all that such a one has.
+/// An `events.k8s.io` event with all its fields.
 fn new_event(name: &str) -> Value {
     json!({
         "metadata": {"name": name}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}, "note": "hello",
@@ -529,7 +529,7 @@ async fn bodies_are_bounded() {
             .await,
         (413, "RequestEntityTooLarge".to_owned())
     );
-    // What a config map, a secret and annotations may have is less than that, and counts as it is used.
+    // The limit for the content of config maps, secrets and annotations is smaller, and counts the decoded bytes.
     let large = "x".repeat((1 << 20) + 1);
     let map = config_map("a", &json!({"x": large}));
     let refused = world.refused(&format!("POST {CONFIG_MAPS}"), map).await;

@@ -1,4 +1,4 @@
-//! What clients are told beside the answer, and bodies that are not JSON.
+//! Warnings for clients, and bodies that are not JSON.
 //!
 //! In:    requests
 //! Out:   `Warning` headers; refusals that name the field; objects read from protobuf
@@ -7,7 +7,7 @@
 use super::*;
 use crate::kinds::protobuf::tests::body as protobuf;
 
-/// Code, warnings, answer.
+/// Code, warnings, response body.
 async fn told(
     world: &World,
     line: &str,
@@ -70,7 +70,7 @@ async fn fields_that_are_unknown_or_stand_twice_are_told_of_as_the_client_wants(
     );
     assert_eq!((code, warnings.len()), (400, 0));
     assert_eq!(refused["message"], message);
-    // Patches too, of whatever type.
+    // Patches of every type, too.
     let merge = "application/merge-patch+json";
     let patch = br#"{"metadata":{"lables":{},"labels":{"a":"b","a":"c"}}}"#.to_vec();
     let line = format!("PATCH {PODS}/a");
@@ -145,7 +145,7 @@ async fn odd_objects_and_old_kinds_are_told_of() {
     let expected = "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use 'kubernetes.io/os' instead";
     let (code, warnings, _) = told(&world, &line, sent()).await;
     assert_eq!((code, &*warnings), (201, &[expected.to_owned()][..]));
-    // A change of labels is none of what is wanted.
+    // A change of labels does not change the spec.
     let patch = br#"{"metadata":{"labels":{"a":"b"}}}"#.to_vec();
     let patch = ("application/merge-patch+json", patch);
     let (code, warnings, _) = told(&world, &format!("PATCH {PODS}/a"), patch).await;
@@ -174,7 +174,7 @@ async fn a_pod_that_is_sent_as_protobuf_is_the_pod_that_json_would_make() {
     assert_eq!(code, 201, "{made}");
     one["metadata"]["name"] = "plain".into();
     let plain = world.do_it(&line, one).await;
-    // The token's volume has a name of its own.
+    // The token's volume has a generated name.
     let spec = |pod: &Value| {
         let mut spec = pod["spec"].clone();
         for list in ["/volumes", "/containers/0/volumeMounts"] {
@@ -189,7 +189,7 @@ async fn a_pod_that_is_sent_as_protobuf_is_the_pod_that_json_would_make() {
         spec
     };
     assert_eq!(spec(&made), spec(&plain));
-    // A whole object changed and sent back.
+    // A whole object, changed and sent back.
     let mut changed = made.clone();
     changed["metadata"]["labels"] = json!({"a": "b"});
     let line = format!("PUT {PODS}/debugger");

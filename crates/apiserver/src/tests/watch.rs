@@ -6,7 +6,7 @@
 
 use super::*;
 
-/// The next lines of a watch, as long as they come without waiting for more.
+/// The lines of a watch that come without waiting.
 struct Lines {
     body: Body,
 }
@@ -122,7 +122,7 @@ async fn a_streamed_list_ends_with_its_bookmark_and_later_ones_tell_the_version(
         end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
         "true"
     );
-    // Something elsewhere moves the version on; the quiet watch says so after a minute.
+    // A change elsewhere increases the version; the idle watch reports it after a minute.
     world
         .do_it(
             "POST /api/v1/namespaces",
@@ -248,7 +248,7 @@ async fn a_reader_of_the_log_takes_few_bytes_at_a_time() {
         assert_eq!(names, [name]);
         assert_eq!(watcher.seen(), events[0].version);
     }
-    // Small ones come together.
+    // Small objects come together.
     for name in ["d", "e"] {
         world
             .do_it(&format!("POST {CONFIG_MAPS}"), config_map(name, &json!({})))
@@ -289,7 +289,7 @@ async fn large_objects_in_another_form_are_read_on_a_thread() {
             assert!(shown["kind"].as_str().unwrap().starts_with(form), "{path}");
         }
         assert_eq!(parses() - before, 0, "on the server's thread, as {form}");
-        // A change of a large one too.
+        // And a change of a large object.
         let change = json!({"data": {"y": form}});
         world
             .do_it(&format!("PATCH {CONFIG_MAPS}/n1"), change)

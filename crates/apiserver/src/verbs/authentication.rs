@@ -1,9 +1,9 @@
-//! Who sends a request: by its connection, its certificate or its token.
+//! Authenticates a request: by its connection, its certificate or its token.
 //!
 //! In:    the connection's peer, the `Authorization` header
-//! Out:   the user, and until when the credential counts
+//! Out:   the user, and until when the credential is valid
 //! Calls: `serve/http`, `verbs/reviews`
-//! Holds: nobody is somebody without a credential; a bad credential is 401, never anonymous
+//! Holds: no user without a credential; an invalid credential is 401, never anonymous
 //! Upstream: staging/src/k8s.io/apiserver/pkg/authentication, pkg/serviceaccount (1.36); differences: none known
 
 use std::sync::Arc;
@@ -17,30 +17,30 @@ use crate::base::user::User;
 use crate::store::Object;
 use crate::verbs::state::Inner;
 
-/// Who issues service account tokens, and for whom they are by default.
+/// The issuer of service account tokens, and their default audience.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// Tokens outlive the end of what they are bound to by this at the most.
+/// The longest time that a token stays valid after the object that it is bound to was deleted.
 const AFTER_DELETION: Duration = Duration::from_secs(60);
 
-/// Who a connection is, before its requests are looked at.
+/// The identity of a connection, before its requests are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Known because it is this process.
+    /// Known, because it is this process.
     Known(User),
-    /// Known by its certificate, which is asked at each request whether it still holds.
+    /// Known by its certificate, whose validity is checked again at each request.
     Certified {
         user: User,
-        /// Its last second, since 1970.
+        /// The last second of its validity, since 1970.
         until: i64,
     },
-    /// Sent a certificate that counts for nothing here.
+    /// It sent a certificate that does not verify.
     BadCertificate,
-    /// To be found out by its tokens.
+    /// To be authenticated by a token.
     Unknown,
 }
 
 impl Inner {
-    /// The user of a request, and the last second at which the credential counts, since 1970, if it ends.
+    /// The user of a request, and the last second at which the credential is valid, since 1970, if it expires.
     pub(crate) fn authenticate(
         &self,
         peer: &Peer,
@@ -51,7 +51,7 @@ impl Inner {
             Peer::Certified { user, until } if self.registry.now().as_second() <= *until => {
                 return Ok(Some((user.clone(), Some(*until))));
             }
-            // As upstream's union: a certificate that does not count leaves the token to be asked.
+            // As upstream's union authenticator: after an invalid certificate the token is tried.
             Peer::Certified { .. } | Peer::BadCertificate if authorization.is_none() => {
                 return Err(Failure::unauthorized());
             }
@@ -74,13 +74,13 @@ impl Inner {
         let (user, _) = found.map_err(|_| Failure::unauthorized())?;
         let claims = self.token_key.verify(token);
         let end = claims.and_then(|claims| number(&claims, "/exp"));
-        // A token does not count in the second that it names.
+        // A token is no longer valid in the second of its expiry.
         Ok(Some((user, end.map(|end| end.saturating_sub(1)))))
     }
 
-    /// The user of a token, and for which of the audiences it is good.
+    /// The user of a token, and the requested audiences that it is valid for.
     ///
-    /// Errors say why, for a review; a refused request is not told.
+    /// Errors say why, for a token review; a refused request does not reveal the reason.
     pub(crate) fn authenticate_token(
         &self,
         token: &str,
@@ -117,7 +117,7 @@ impl Inner {
         Ok((self.account_of(&claims)?, good))
     }
 
-    /// The service account of claims, if everything that the token is bound to is still there.
+    /// The service account of the claims, if all objects that the token is bound to still exist.
     fn account_of(&self, claims: &Value) -> Result<User, String> {
         let private = &claims["kubernetes.io"];
         let namespace = text(private, "/namespace");
@@ -138,7 +138,7 @@ impl Inner {
         } else if private.get("node").is_some() {
             self.bound(private, ("node", "Node", "nodes"), "")?;
         }
-        // Of a pod's token, where the pod was when it was made; a pod never moves.
+        // For a pod's token, the pod's node when the token was made; a pod never moves.
         let node = text(private, "/node/name");
         if !node.is_empty() {
             extra("node-name", node);
@@ -174,7 +174,7 @@ impl Inner {
         Ok(account)
     }
 
-    /// What a token is bound to, if it is still the same and not on its way out for long.
+    /// The object that a token is bound to, if it is the same and was not deleted long ago.
     fn bound(
         &self,
         private: &Value,
@@ -199,13 +199,13 @@ impl Inner {
         Ok(object)
     }
 
-    /// An object that a token is bound to; it is not read, however large it is: this is asked before anything is bounded.
+    /// An object that a token is bound to. Its content is not parsed, since this runs before any limit applies.
     fn kept(&self, storage: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let key = format!("{storage}/{namespace}/{name}");
         self.registry.store.get(&key)
     }
 
-    /// Whether the time of an object's deletion is over, and the leeway too.
+    /// Whether the object's deletion timestamp and the leeway have passed.
     fn was_deleted(&self, object: &Object) -> bool {
         let marked = object::parse_time(&object.deletion);
         let end = marked.and_then(|at| at.checked_add(AFTER_DELETION).ok());

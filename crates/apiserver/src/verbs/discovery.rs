@@ -1,9 +1,9 @@
-//! What is served, as clients ask for it before anything else.
+//! Discovery: the served groups, versions and resources.
 //!
 //! In:    the table of kinds
 //! Out:   `/api`, `/apis`, the groups, the resources of a version, `/version`
 //! Calls: `http`
-//! Holds: made of `resources` alone
+//! Holds: derived from `resources` alone
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery (1.36); differences: no aggregated form; OpenAPI has paths and no schemas
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::base::failure::Failure;
 use crate::kinds::resources::{RESOURCES, Resource};
 
-/// What clients take us for.
+/// The version that clients see.
 pub(crate) const VERSION: &str = "v1.36.2+hyperkube.1";
 
 /// `/version`.
@@ -33,7 +33,7 @@ pub(crate) fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
-/// `/`: the paths that are served.
+/// `/`: the served paths.
 pub(crate) fn index() -> Value {
     let mut paths: Vec<String> = [
         "/api",
@@ -124,8 +124,8 @@ pub(crate) fn open_api() -> Value {
     json!({"paths": paths})
 }
 
-/// The document of a version: which requests take which parameters, no schemas. Clients learn from it that fields are validated
-/// here, and do not ask for schemas then.
+/// The OpenAPI document of a version: which requests take which parameters, without schemas. It tells clients that the server
+/// validates fields, so that they do not ask for schemas.
 pub(crate) fn open_api_of(group: &str, version: &str) -> Result<Value, Failure> {
     let mut paths = serde_json::Map::new();
     let rows = RESOURCES

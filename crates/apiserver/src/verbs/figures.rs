@@ -1,9 +1,9 @@
-//! `/metrics`: what the server has done, in upstream's names.
+//! `/metrics`, under upstream's names.
 //!
 //! In:    requests as they end
-//! Out:   the text format of Prometheus
+//! Out:   the Prometheus text format
 //! Calls: `http`
-//! Holds: labels come out of the table of kinds and out of fixed words, so their number is bounded whatever clients send
+//! Holds: label values come from the table of kinds and from fixed words, so their number is limited whatever clients send
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/metrics (1.36); differences: few families, no histograms
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::kinds::resources::RESOURCES;
 use crate::request::path::Target;
 use crate::store::Store;
 
-/// What one counter is of.
+/// The labels of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Labels {
     verb: &'static str,
@@ -30,7 +30,7 @@ struct Labels {
 pub(crate) struct Figures(Mutex<BTreeMap<Labels, u64>>);
 
 impl Figures {
-    /// One request has been answered.
+    /// Counts a finished request.
     pub(crate) fn count(&self, target: &Target, verb: &'static str, code: u16) {
         let scope = match (target.name.is_empty(), target.namespace.is_empty()) {
             (false, _) => "resource",
@@ -49,7 +49,7 @@ impl Figures {
         *counted.entry(labels).or_default() += 1;
     }
 
-    /// All of it.
+    /// The whole page.
     pub(crate) fn text(&self, store: &Store, (reading, changing): (usize, usize)) -> String {
         let mut out = String::new();
         let mut line = |text: &str| {
@@ -89,7 +89,7 @@ impl Figures {
         ));
         line(&format!("# TYPE {name} gauge"));
         let kept = RESOURCES.iter().filter(|row| !row.is_virtual());
-        // Two rows of one storage show the same objects.
+        // Two rows with one storage show the same objects.
         let kept = kept.filter(|row| row.group != "events.k8s.io");
         for row in kept {
             let count = store.list(&row.prefix(None)).objects.len();
@@ -102,7 +102,7 @@ impl Figures {
     }
 }
 
-/// Upstream's word for a verb.
+/// Upstream's label for a verb.
 fn word(verb: &str) -> &'static str {
     match verb {
         "get" => "GET",

@@ -1,11 +1,11 @@
-//! `/healthz`, `/livez` and `/readyz`: whether the server is well, as a whole and check by check.
+//! `/healthz`, `/livez` and `/readyz`: the server's health, as a whole and check by check.
 //!
-//! In:    the path and its query, what the checks find
+//! In:    the path and its query, the results of the checks
 //! Out:   code and text
 //! Calls: `http`
-//! Holds: a check that fails is always told by its name and its reason; unlike upstream's, these say nothing that is not for everybody
-//! Upstream: staging/src/k8s.io/apiserver/pkg/server/healthz/healthz.go (1.36); differences: reasons are told, as there is no other
-//!           place for them
+//! Holds: a failed check is always reported with its name and its reason; the reasons contain nothing confidential
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/healthz/healthz.go (1.36); differences: reasons are included, since no
+//!           other place has them
 
 use std::fmt::Write as _;
 
@@ -17,11 +17,11 @@ pub(crate) struct Check {
     pub(crate) wrong: Option<String>,
 }
 
-/// The answer of `/healthz`, of `/healthz/<check>` and the like; nothing for a check that there is not.
+/// The answer of `/healthz`, of `/healthz/<check>` and the like; `None` for an unknown check.
 pub(crate) fn answer(path: &str, query: &Query, checks: &[Check]) -> Option<(u16, String)> {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     let whole = parts.next().unwrap_or_default();
-    // A check's name may have a slash in it.
+    // A check's name may contain a slash.
     let one: Vec<&str> = parts.collect();
     if !one.is_empty() {
         let name = one.join("/");

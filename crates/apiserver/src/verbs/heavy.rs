@@ -1,11 +1,11 @@
-//! Requests that take the processor for long, on threads of their own, so that the others are answered meanwhile.
+//! Runs requests with much computation on threads of their own, so that other requests are answered meanwhile.
 //!
 //! In:    a request whose body has been read
-//! Out:   its answer
-//! Calls: `http`, for every request on objects; `verbs`, for what a watch or a list shows on its way
-//! Holds: what one request computes is bounded by `bounds` and `patch`; of the long ones only a few lists and a few writes compute
-//!        at a time, and one that waits for the disk holds neither turn nor thread; who waits for its turn waits no longer than its
-//!        request; a short one never leaves the server's thread, so that simulations stay as they are
+//! Out:   its response
+//! Calls: `http`, for every request on objects; `verbs`, for objects of a watch or a list that have to be converted
+//! Holds: the computation of one request is limited by `bounds` and `patch`; only a few long lists and a few long writes
+//!        compute at a time; a request that waits for the disk holds neither turn nor thread; waiting for a turn counts against
+//!        the request's time limit; a short request never leaves the server's thread, so that simulations stay deterministic
 //! Upstream: none; Go's goroutines are preempted
 
 use std::sync::{Arc, Mutex};
@@ -19,19 +19,20 @@ use crate::base::pace::SLICE;
 use crate::verbs::state::Inner;
 use crate::verbs::{self, Call, Reply};
 
-/// Bytes, of a body or of the object that it changes, that take a millisecond at the most.
+/// Bytes of a body, or of the object that it changes, that take at most a millisecond.
 const LIGHT: usize = 16 << 10;
-/// Objects of a list that are quickly shown in whatever form.
+/// Objects of a list that are rendered quickly in any form.
 const FEW: usize = 200;
 
-/// Whether a request may take long.
+/// Whether a request may compute for long.
 fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
     let store = &server.registry.store;
     let resource = call.target.resource;
-    // Shown otherwise than it is kept.
+    // Returned in another form than it is stored in.
     let is_read = || call.accept.contains("as=") || resource.strategy.convert.is_some();
     match call.verb {
-        // A watch shows few at a time by itself. What is passed on takes no time here; its connection stays where it is.
+        // A watch renders only a few objects at a time. A proxied request takes no time here, and its connection stays in this
+        // task.
         "watch" => false,
         "get" if !is_read() => false,
         "get" => {
@@ -59,7 +60,7 @@ fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
         {
             false
         }
-        // A few bytes of it make megabytes.
+        // A few bytes of a JSON patch can create megabytes.
         "patch" if call.content_type.starts_with("application/json-patch") => true,
         "patch" | "update" => {
             let found = store.get(&call.place().key());
@@ -72,7 +73,7 @@ fn is_heavy(server: &Inner, call: &Call<'_>) -> bool {
     }
 }
 
-/// Does what is asked, here or on a thread.
+/// Carries out the request, here or on a thread.
 pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, Failure> {
     if !is_heavy(server, &call) {
         return verbs::serve(server, &call).await;
@@ -106,7 +107,7 @@ pub(crate) async fn serve(server: &Arc<Inner>, call: Call<'_>) -> Result<Reply, 
     in_turns(&turns, Box::pin(work)).await?
 }
 
-/// Shows what was kept in so many bytes, unless it goes out as it was kept: here, or in a turn on a thread. `None` after a panic.
+/// Renders objects of so many bytes: here if they are few, otherwise in a turn on a thread. `None` after a panic.
 pub(crate) async fn shown<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     bytes: usize,
@@ -123,7 +124,7 @@ pub(crate) async fn shown<T: Send + 'static>(
     tokio::task::spawn_blocking(show).await.ok()
 }
 
-/// Tells that work may go on; told before it is waited for counts too.
+/// A wake-up; one that arrives before the wait counts, too.
 #[derive(Default)]
 struct Woken(Notify);
 
@@ -133,8 +134,8 @@ impl Wake for Woken {
     }
 }
 
-/// Does it on threads, in turns: it has one, and a thread, while it computes, and neither while it waits for something, as a write
-/// does for its disk. Cancel: what is being computed is computed, and no more.
+/// Polls a future on threads, in turns: it holds a turn and a thread while it computes, and neither while it waits, as a write
+/// does for its disk. Cancel: the running computation ends, nothing further starts.
 async fn in_turns<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     mut work: BoxFuture<'static, T>,

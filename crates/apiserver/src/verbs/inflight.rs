@@ -1,11 +1,11 @@
-//! Requests in flight: how many at a time, apart for readers, writers and streams.
+//! Limits requests in flight, separately for reads, writes and streams.
 //!
-//! In:    who asks, and whether it reads, changes or stays
-//! Out:   a place, held until the answer is sent; or none
+//! In:    the user, and whether the request reads, changes or streams
+//! Out:   a place, held until the response is sent; or none
 //! Calls: `http`, per request on a resource
-//! Holds: administrators always find a place; no other user has more than three quarters of the long-running ones
-//! Upstream: staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go (1.36), genericfilters.BasicLongRunningRequestCheck;
-//!           differences: long-running requests have a bound too
+//! Holds: administrators always get a place; no other user gets more than three quarters of the long-running ones
+//! Upstream: staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go (1.36),
+//!           genericfilters.BasicLongRunningRequestCheck; differences: long-running requests have a limit, too
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::user::User;
 use crate::request::path::Target;
 
-/// How many requests at a time.
+/// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `--max-requests-inflight`: requests that change nothing; 0 is no limit.
+    /// `--max-requests-inflight`: requests that change nothing; 0 means no limit.
     pub reading: usize,
-    /// `--max-mutating-requests-inflight`: the others; 0 is no limit.
+    /// `--max-mutating-requests-inflight`: requests that change something; 0 means no limit.
     pub changing: usize,
     /// Watches, logs, and streams to containers.
     pub staying: usize,
-    /// Those among them that go on to a kubelet.
+    /// Those of them that are proxied to a kubelet.
     pub proxied: usize,
     /// `--http2-max-streams-per-connection`.
     pub streams: u32,
@@ -40,7 +40,7 @@ impl Default for Limits {
     }
 }
 
-/// What a request is to the limits.
+/// The class of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Reading,
@@ -61,7 +61,7 @@ impl Class {
     }
 }
 
-/// The requests that run now.
+/// The running requests.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     limits: Limits,
@@ -96,19 +96,19 @@ impl InFlight {
         }
     }
 
-    /// Requests that read and that change, which run now.
+    /// The number of running reads and of running writes.
     pub(crate) fn running(&self) -> (usize, usize) {
         let running = lock(&self.running);
         (running.reading, running.changing)
     }
 
-    /// Streams that run now.
+    /// The number of running streams.
     #[cfg(test)]
     pub(crate) fn staying(&self) -> usize {
         lock(&self.running).staying
     }
 
-    /// A place, or `None` when all are taken; an administrator gets one that does not count then.
+    /// A place, or `None` if all are taken. In that case an administrator gets one that is not counted.
     pub(crate) fn begin(&self, class: Class, user: &User) -> Option<Option<Place>> {
         let mut running = lock(&self.running);
         let limits = &self.limits;

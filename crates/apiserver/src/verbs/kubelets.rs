@@ -1,10 +1,10 @@
-//! Connections to kubelets and to what listens in pods.
+//! Connections to kubelets and to ports of pods.
 //!
 //! In:    host, port, the server's client certificate
-//! Out:   a connection for one request; what keeps it going
+//! Out:   a connection for one request; the task that drives it
 //! Calls: `verbs/proxy`
-//! Holds: connections are bounded in number before anything is dialled; only kubelets are shown the server's certificate
-//! Upstream: pkg/kubelet/client (1.36); differences: the kubelet's certificate is not checked, as without
+//! Holds: the number of connections is limited before anything is dialled; only kubelets see the server's client certificate
+//! Upstream: pkg/kubelet/client (1.36); differences: the kubelet's certificate is not verified, as without
 //!           `--kubelet-certificate-authority`
 
 use std::net::IpAddr;
@@ -28,9 +28,9 @@ use tokio_rustls::TlsConnector;
 use crate::base::failure::Failure;
 use crate::identity::authority::Pair;
 
-/// Upgrades need it.
+/// Upgrades need HTTP/1.1.
 const HTTP1: &[u8] = b"http/1.1";
-/// Until the kubelet has taken the connection.
+/// The time limit for connecting to a kubelet.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Whether the pod speaks TLS.
@@ -40,25 +40,25 @@ pub(super) enum Scheme {
     Https,
 }
 
-/// Connections to the kubelet, and who keeps them going.
+/// Connections to kubelets, and their tasks.
 pub(crate) struct Proxy {
     tls: watch::Sender<TlsConnector>,
     running: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
-    /// One for each request, until its connection to the kubelet has ended: who has none starts nothing.
+    /// One place per request, held until its connection to the kubelet has ended. A request without a place starts nothing.
     places: Arc<Semaphore>,
 }
 
 /// Held by everything that a request started.
 pub(super) type Held = Arc<OwnedSemaphorePermit>;
 
-/// What keeps them going; runs beside the controllers.
+/// The tasks that drive the connections; runs beside the controllers.
 pub(crate) struct Streams(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
 
 impl Proxy {
-    /// With this client certificate, and so many streams at a time.
+    /// With this client certificate, and at most so many streams.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the certificate.
     pub(crate) fn new(pair: &Pair, streams: usize) -> Result<(Self, Streams), String> {
         let (running, taken) = mpsc::unbounded_channel();
         let proxy = Self {
@@ -69,16 +69,16 @@ impl Proxy {
         Ok((proxy, Streams(taken)))
     }
 
-    /// Shows another certificate from now on.
+    /// Uses another client certificate from now on.
     ///
     /// # Errors
-    /// What is wrong with it; then all is as before.
+    /// What is wrong with it; the old one then stays.
     pub(crate) fn show(&self, pair: &Pair) -> Result<(), String> {
         self.tls.send_replace(connector(pair)?);
         Ok(())
     }
 
-    /// A place, or at once that there is none.
+    /// A place, or an immediate refusal.
     pub(super) fn place(&self) -> Result<Held, Failure> {
         let full =
             |_| Failure::too_many_requests("too many streams to the kubelet, try again later", 1);
@@ -101,7 +101,7 @@ impl Proxy {
         let open = async {
             let stream = TcpStream::connect((host, port)).await.map_err(|e| {
                 failed(match e.kind() {
-                    // The word that clients know.
+                    // The text that clients know.
                     std::io::ErrorKind::ConnectionRefused => {
                         "connect: connection refused".to_owned()
                     }
@@ -141,7 +141,7 @@ impl Proxy {
     }
 }
 
-/// To whom a request is passed on.
+/// The server that a request is proxied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
     Kubelet,
@@ -170,7 +170,7 @@ where
     Ok((sender, Box::pin(connection.with_upgrades())))
 }
 
-/// To whatever listens in a pod: its certificate is not checked, as upstream's proxy transport does not, and ours is not shown.
+/// To a port of a pod: its certificate is not verified, as in upstream's proxy transport, and no client certificate is shown.
 fn anonymous() -> Result<TlsConnector, String> {
     let config = client_config(Believed::Anybody, None, &[HTTP1])?;
     Ok(TlsConnector::from(Arc::new(config)))
@@ -184,12 +184,12 @@ fn connector(pair: &Pair) -> Result<TlsConnector, String> {
 }
 
 impl Streams {
-    /// Carries streams until nobody can start one any more.
+    /// Drives the connections until no new one can start.
     pub(crate) async fn run(&mut self) {
         let mut open = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // Each holds a place, so there are no more than two for each.
+                // Each holds a place, so there are at most two tasks per place.
                 biased;
                 Some(()) = open.next(), if !open.is_empty() => {}
                 more = self.0.recv() => match more {
@@ -201,7 +201,7 @@ impl Streams {
     }
 }
 
-/// 503: nobody answers there.
+/// 503: the kubelet or pod does not answer.
 pub(super) fn unreachable(why: &str) -> Failure {
     Failure::unavailable(format!("error trying to reach service: {why}"))
 }

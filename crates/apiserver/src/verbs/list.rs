@@ -1,11 +1,11 @@
-//! Lists: consistent over their pages.
+//! Lists, consistent across pages.
 //!
 //! In:    selectors, `limit`, `continue`, `resourceVersion`, `resourceVersionMatch`
 //! Out:   one page
 //! Calls: `verbs`
-//! Holds: all pages of a list show one version, or the client is told that it is gone; a long one is written as it is taken
-//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences: a
-//!           version that may be old is answered with the newest state, which is in memory anyway
+//! Holds: all pages of a list show one version, or the client gets 410; a long list is written while the client reads it
+//! Upstream: staging/src/k8s.io/apiserver/pkg/storage/continue.go, endpoints/handlers/get.go ListResource (1.36); differences:
+//!           a request that accepts an old version gets the newest state, which is in memory anyway
 
 use std::sync::Arc;
 
@@ -23,15 +23,15 @@ use crate::store::{Object, Snapshot, TooOld};
 use crate::verbs::heavy;
 use crate::verbs::state::Inner;
 
-/// A shorter list is sent whole.
+/// A shorter list is sent in one piece.
 const SHORT: usize = 64 << 10;
 /// `]}`.
 const TAIL: usize = 2;
 
-/// The parts of a list, each made when it is asked for.
+/// The parts of a list, each made when it is needed.
 pub(crate) type Parts = BoxStream<'static, Bytes>;
 
-/// Which version to show.
+/// The version to list.
 #[derive(Clone, Copy)]
 enum At {
     Newest,
@@ -74,7 +74,7 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
         }
         At::Exactly(version) => store.list_at(&prefix, version).map_err(|TooOld { .. }| {
             match &after {
-                // The rest can be had as it is now.
+                // The client can continue the list at the current version.
                 Some(page) => Failure::expired_page(write_continue(-1, &prefix, &page.start)),
                 None => Failure::expired("The resourceVersion for the provided list is too old."),
             }
@@ -103,11 +103,11 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     };
     let now = server.registry.now();
     let size: usize = page.iter().map(|object| object.bytes.len()).sum();
-    // A table's rows are short; its columns are told once, for all of them.
+    // Table rows are short, and the columns appear only once.
     if size < SHORT || matches!(form, Form::Table(_)) {
         return Ok(Reply::Json(200, form.list(resource, &page, metadata, now)));
     }
-    // What is there without objects ends where they go.
+    // The list without objects ends where the objects go.
     let around = form.list(resource, &[], metadata, now);
     let (head, tail) = around.split_at(around.len().saturating_sub(TAIL));
     let (head, tail) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail));
@@ -123,7 +123,7 @@ pub(crate) fn list(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
             let show = move || form.object(resource, &object, now);
             let shown = heavy::shown(&turns, size, show).await;
             let comma = Bytes::from_static(if index > 0 { b"," } else { b"" });
-            // After a panic the client finds a broken list.
+            // After a panic the client receives an incomplete list.
             stream::iter([comma, shown.unwrap_or_default()])
         }
     };
@@ -138,17 +138,17 @@ fn version_wanted(options: &ListOptions) -> Result<At, Failure> {
     let version = version(&options.version)?;
     Ok(match options.matching {
         Match::Exact => At::Exactly(version),
-        // Quirk: storage/interfaces.go ValidateListOptions shows the pages of a list at just the version that is named.
+        // Quirk: storage/interfaces.go ValidateListOptions lists exactly the named version if there is a limit.
         Match::Unset if version > 0 && options.limit.is_some() => At::Exactly(version),
         Match::Unset | Match::NotOlderThan if version > 0 => At::NotOlderThan(version),
         Match::Unset | Match::NotOlderThan => At::Newest,
     })
 }
 
-/// Where a page begins.
+/// The start of a page.
 struct Page {
     at: At,
-    /// The last key of the page before.
+    /// The last key of the previous page.
     start: String,
 }
 
@@ -159,7 +159,7 @@ fn write_continue(version: i64, prefix: &str, key: &str) -> String {
 }
 
 impl Page {
-    /// Reads a token. It begins below the prefix of this list, whatever it says.
+    /// Parses a token. The start is always below the prefix of this list, whatever the token says.
     fn read(token: &str, prefix: &str) -> Result<Self, Failure> {
         let bad = |why: &str| {
             let key = "continue key is not valid";
@@ -172,7 +172,7 @@ impl Page {
             let why = format!("server does not recognize this encoded version {version}");
             return Err(bad(&why));
         }
-        // Below zero is the newest: the token of a page whose version was gone.
+        // A negative version means the newest: the token of a list whose version had expired.
         let at = match value["rv"].as_i64() {
             Some(version @ 1..) => At::Exactly(version.unsigned_abs()),
             Some(..=-1) => At::Newest,

@@ -1,12 +1,13 @@
-//! Logs, exec, attach, port-forward and the node's own paths: passed on to the kubelet.
+//! Logs, exec, attach, port-forward and node paths: proxied to the kubelet.
 //!
 //! In:    a request on `pods/log` and the like, on `nodes/proxy`, or on `pods/proxy`
-//! Out:   the kubelet's or the pod's answer; after an upgrade, bytes both ways
+//! Out:   the kubelet's or the pod's response; after an upgrade, bytes in both directions
 //! Calls: `subresources`
-//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; streams are bounded in number before
-//!        the kubelet is called, end with the server, with the credential that began them, and when nothing moves for 4 h
-//! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgrade is copied as it is, so what a client
-//!           speaks the kubelet must; the kubelet's certificate is not checked, as without `--kubelet-certificate-authority`
+//! Holds: the kubelet sees the server's client certificate, never the caller's credentials; the number of streams is limited
+//!        before the kubelet is called; a stream ends with the server, with the caller's credential, and after 4 h without data
+//! Upstream: pkg/registry/core/pod/rest, pkg/kubelet/client (1.36); differences: an upgraded connection is copied unchanged, so
+//!           the kubelet must support the client's protocol; the kubelet's certificate is not verified, as without
+//!           `--kubelet-certificate-authority`
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,14 +35,14 @@ use crate::verbs::{Call, Reply};
 
 mod pods;
 
-/// What of an error's text is read.
+/// Bytes of an error text that are read.
 const ERROR_BYTES: usize = 2048;
-/// Where a kubelet is that says nothing of it.
+/// The kubelet's port if its Node has none.
 const KUBELET_PORT: i64 = 10250;
-/// A stream in which nothing moves for so long ends: the kubelet's default `streamingConnectionIdleTimeout`.
+/// The idle timeout of a stream: the kubelet's default `streamingConnectionIdleTimeout`.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
 
-/// Where a request goes: the node's host and port, the path there.
+/// The destination of a request: host and port of the node, and the path there.
 struct Destination {
     host: String,
     port: u16,
@@ -49,7 +50,7 @@ struct Destination {
 }
 
 impl Inner {
-    /// Passes the request on.
+    /// Proxies the request.
     pub(crate) async fn proxy(&self, call: &Call<'_>, sub: &Subresource) -> Result<Reply, Failure> {
         let to = match (call.target.resource.storage, sub.name) {
             ("nodes", _) => (Via::Kubelet, self.node_destination(call)?),
@@ -108,7 +109,7 @@ impl Inner {
         )))
     }
 
-    /// Both sides speak something else from now on, which is copied.
+    /// Copies both directions of an upgraded connection.
     fn switch(
         &self,
         call: &Call<'_>,
@@ -125,7 +126,7 @@ impl Inner {
         let ends = self.end_of(call);
         let copy = async move {
             let _place = place;
-            // Who asked may be gone before it was answered.
+            // The caller may be gone before it was answered.
             let Ok(_in_flight) = in_flight.await else {
                 return;
             };
@@ -142,13 +143,13 @@ impl Inner {
         Ok(Reply::Switched(response, taker))
     }
 
-    /// When what the call began ends, if its caller's credential does.
+    /// The time at which the caller's credential expires, if it does.
     fn end_of(&self, call: &Call<'_>) -> Option<Instant> {
         let left = call.time_left(self.registry.now())?;
         Instant::now().checked_add(left)
     }
 
-    /// Where a node's kubelet listens: the one in this program may do so on the loopback address alone.
+    /// The address of a node's kubelet. The one in this program may listen on the loopback address only.
     fn kubelet_of(&self, node: &Value) -> Result<(String, u16), Failure> {
         match &self.own_kubelet {
             Some((name, at)) if name == text(node, "/metadata/name") => {
@@ -174,7 +175,7 @@ impl Inner {
     }
 
     fn pod_destination(&self, call: &Call<'_>, sub: &str) -> Result<Destination, Failure> {
-        // What is asked is read before it is looked for.
+        // Options are parsed before the pod is looked up.
         match sub {
             "log" => drop(LogOptions::read(call.query, &call.target.name)?),
             "portforward" => check_ports(call.query)?,
@@ -194,7 +195,8 @@ impl Inner {
         let (host, port) = self.kubelet_of(&found)?;
         let path = match sub {
             "portforward" => {
-                // WebSocket clients name their ports here, others in the stream's headers; the kubelet has another word.
+                // WebSocket clients name their ports here, others in the headers of the streams; the kubelet has another name
+                // for the parameter.
                 let ports: Vec<&str> = call.query.all("ports").collect();
                 let ports: Vec<String> = (!ports.is_empty())
                     .then(|| format!("port={}", encode(&ports.join(","))))
@@ -225,7 +227,7 @@ impl Inner {
     }
 }
 
-/// Host and port of a node's kubelet.
+/// Host and port of a node's kubelet, from its Node.
 fn address(node: &Value) -> Result<(String, u16), Failure> {
     let addresses = list(node, "/status/addresses");
     let of = |kind: &str| {
@@ -249,7 +251,7 @@ fn address(node: &Value) -> Result<(String, u16), Failure> {
     Ok((host.to_owned(), port))
 }
 
-/// The container that is meant: the one named, or the only one.
+/// The container: the named one, or the only one.
 fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
     let lists = [
         "/spec/initContainers",
@@ -287,7 +289,7 @@ fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
     }
 }
 
-/// Options of exec and attach in the kubelet's names.
+/// The options of exec and attach under the kubelet's names.
 fn stream_options(call: &Call<'_>) -> Vec<String> {
     let names = [
         ("stdin", "input"),
@@ -325,7 +327,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-/// The headers without what is the caller's own business with us.
+/// The headers without the caller's credentials, impersonation headers and headers of the connection.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();
     let is_upgrade = headers.contains_key(UPGRADE);
@@ -352,7 +354,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// Whether the client wants to speak something else on its connection.
+/// Whether the client asks for a protocol upgrade.
 fn asks_upgrade(headers: &HeaderMap) -> bool {
     let values = headers
         .get_all(CONNECTION)
@@ -362,7 +364,7 @@ fn asks_upgrade(headers: &HeaderMap) -> bool {
     words.any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// Waits for it, until then at most.
+/// Runs a future, until a time at most.
 async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match end {
         Some(end) => tokio::time::timeout_at(end, work).await.ok(),
@@ -370,7 +372,7 @@ async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option
     }
 }
 
-/// The kubelet's body as ours; a broken one just ends, as one does whose caller has no rights any more.
+/// Relays the kubelet's body. A broken body just ends, and so does one whose caller's credential has expired.
 fn relayed(body: Incoming, end: Option<Instant>) -> Body {
     let frames = futures_util::stream::unfold(Some(body), move |body| async move {
         let mut body = body?;
@@ -385,7 +387,7 @@ fn relayed(body: Incoming, end: Option<Instant>) -> Body {
     http_body_util::StreamBody::new(frames).boxed_unsync()
 }
 
-/// The kubelet's refusal in upstream's words.
+/// The kubelet's error response in upstream's words.
 async fn refusal(call: &Call<'_>, answer: Response<Incoming>) -> Failure {
     let status = answer.status().as_u16();
     let body = Limited::new(answer.into_body(), ERROR_BYTES)

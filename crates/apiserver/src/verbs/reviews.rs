@@ -1,11 +1,11 @@
-//! Questions that are answered and not kept: who is this, may they.
+//! Token reviews and access reviews: answered, not stored.
 //!
 //! In:    a review with its spec
-//! Out:   the same with its status
+//! Out:   the review with its status
 //! Calls: `verbs`
 //! Holds: a review changes nothing
-//! Upstream: pkg/registry/authentication, pkg/registry/authorization (1.36); differences: rules reviews list what is allowed to
-//!           everybody, and everything for administrators; a kubelet's rules are incomplete and say so
+//! Upstream: pkg/registry/authentication, pkg/registry/authorization (1.36); differences: rules reviews list what every user
+//!           may do, and everything for administrators; a kubelet's rules are marked as incomplete
 
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ fn token_review(server: &Inner, review: &Value) -> Value {
     }
 }
 
-/// The user that somebody asks about.
+/// The user that the review is about.
 fn subject(review: &Value) -> Result<User, Failure> {
     let words = |value: &Value| {
         let all = value.as_array().into_iter().flatten();
@@ -118,7 +118,7 @@ fn access(server: &Inner, user: &User, review: &Value) -> Result<Value, Failure>
     })
 }
 
-/// The field selector that somebody asks about; requirements of other kinds than a selector has make the question no narrower.
+/// The field selector that the review is about. Requirements that a selector cannot have are ignored.
 fn selected(wanted: &Value) -> Result<Vec<FieldRequirement>, Failure> {
     let raw = text(wanted, "/fieldSelector/rawSelector");
     let requirements = list(wanted, "/fieldSelector/requirements");

@@ -1,9 +1,9 @@
-//! What all requests share: the registry, keys, limits and figures of one server.
+//! The shared state of a server: the registry, keys, limits and counters.
 //!
-//! In:    made by `serve/server`
+//! In:    created by `serve/server`
 //! Out:   [`Inner`], and whether it is healthy
 //! Calls: `verbs`, `controllers`, `serve`
-//! Holds: nothing here changes after the start but what counts for itself
+//! Holds: after the start only counters and other parts with their own locks change
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/healthz
 
 use std::collections::BTreeMap;
@@ -24,46 +24,46 @@ use crate::verbs::inflight::{InFlight, Limits};
 use crate::verbs::kubelets::{Proxy, Streams};
 use crate::verbs::turns::Turns;
 
-/// By which clients reach the server.
+/// The names by which clients reach the server.
 pub(crate) struct OwnNames {
     /// Names and addresses.
     pub(crate) names: Vec<String>,
-    /// The node of the server's machine, which has some of them too.
+    /// The node on the server's machine, which may have the same names.
     pub(crate) node: String,
 }
 
 pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) authority: Authority,
-    /// By which the server is reached, and the node that may have the same.
+    /// The names by which clients reach the server, and the node that may have the same.
     pub(crate) own_names: OwnNames,
     pub(crate) token_key: TokenKey,
     pub(crate) static_tokens: BTreeMap<String, User>,
     pub(crate) advertised: Option<(std::net::IpAddr, u16)>,
     pub(crate) own_kubelet: Option<(String, std::net::SocketAddr)>,
     pub(crate) kubelets: Proxy,
-    /// True once what every cluster has was there.
+    /// True once the objects that every cluster has exist.
     pub(crate) begun: AtomicBool,
-    /// Of requests that take long.
+    /// Turns of requests that compute for long.
     pub(crate) turns: Turns,
-    /// Of answers that are long.
+    /// Turns of long responses.
     pub(crate) pace: Arc<Pace>,
-    /// How much room events have left.
+    /// The limit of all events together.
     pub(crate) event_room: EventRoom,
     pub(crate) limits: Limits,
     pub(crate) in_flight: InFlight,
     pub(crate) figures: Figures,
     pub(crate) uploads: Uploads,
-    /// Taken by whoever runs them.
+    /// Taken by the task that runs them.
     pub(crate) streams: tokio::sync::Mutex<Streams>,
 }
 
 impl Inner {
-    /// What is looked at for `/healthz`, `/livez` and `/readyz`.
+    /// The checks of `/healthz`, `/livez` and `/readyz`.
     pub(crate) fn checks(&self, of: &str) -> Vec<Check> {
         let check = |name, wrong| Check { name, wrong };
         let mut checks = vec![check("ping", None)];
-        // Alive means that a restart would not help: the store opens its file again by itself.
+        // A failing store does not make the server dead, since a restart would not help: the store reopens its file by itself.
         if of != "livez" {
             let failed = self.registry.store.failed();
             checks.push(check("store", failed.map(|why| why.to_string())));
@@ -77,7 +77,7 @@ impl Inner {
         checks
     }
 
-    /// Why the server is not ready, as `/readyz` shows it.
+    /// Why the server is not ready, in the words of `/readyz`.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let checks = self.checks("readyz");
         let wrong = checks

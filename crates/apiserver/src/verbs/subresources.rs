@@ -1,11 +1,11 @@
-//! What hangs under an object: its status, its binding, its eviction, its token, its streams.
+//! Subresources: status, binding, eviction, token, logs and streams.
 //!
 //! In:    a request on a subresource
 //! Out:   [`Reply`]
 //! Calls: `verbs`
-//! Holds: a subresource changes what it is for and nothing else
-//! Upstream: pkg/registry/core/pod/{storage,rest}, pkg/registry/core/serviceaccount/storage/token.go,
-//!           pkg/registry/certificates (1.36); differences: no disruption budgets, so an eviction is a deletion
+//! Holds: a subresource changes only what it is for
+//! Upstream: pkg/registry/core/pod/{storage,rest}, pkg/registry/core/serviceaccount/storage/token.go, pkg/registry/certificates
+//!           (1.36); differences: no disruption budgets, so an eviction is a deletion
 
 use k8s_openapi::api::core::v1::Binding;
 use serde::Deserialize as _;
@@ -21,7 +21,7 @@ use crate::request::form::bytes;
 use crate::verbs::state::Inner;
 use crate::verbs::{Call, Reply, change_with};
 
-/// What the kubelet answers.
+/// Subresources that the kubelet answers.
 const PASSED_ON: [&str; 5] = ["attach", "exec", "portforward", "proxy", "log"];
 
 pub(crate) async fn serve(
@@ -106,7 +106,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// What has an object before and after is looked at when both are there.
+/// Admission of subresources. Those that change an object are admitted later, when the old and the new object are known.
 fn admit(server: &Inner, call: &Call<'_>, sub: &Subresource) -> Result<(), Failure> {
     let operation = match call.verb {
         "create" => Operation::Create,
@@ -146,7 +146,7 @@ fn done() -> Reply {
     Reply::Json(201, bytes(&status))
 }
 
-/// Gives a pod its node, once.
+/// Binds a pod to a node, once.
 async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let binding = call.object()?;
     let node = text(&binding, "/target/name").to_owned();
@@ -187,7 +187,7 @@ async fn binding(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(done())
 }
 
-/// The pod on its node.
+/// The pod with its node.
 pub(crate) fn bound(old: &Value, binding: &Value, node: &str, now: &str) -> Value {
     let mut new = old.clone();
     map_mut(&mut new, "spec").insert("nodeName".to_owned(), node.into());
@@ -211,7 +211,7 @@ pub(crate) fn bound(old: &Value, binding: &Value, node: &str, now: &str) -> Valu
     new
 }
 
-/// Nothing forbids it here; it is a deletion that keeps the pod's grace.
+/// No disruption budget exists here, so an eviction deletes the pod with its own grace period.
 async fn eviction(server: &Inner, call: &Call<'_>) -> Result<Reply, Failure> {
     let eviction = call.object()?;
     let given = object::name(&eviction);

@@ -1,9 +1,9 @@
-//! Tokens of service accounts, asked for by `serviceaccounts/token`.
+//! `serviceaccounts/token`: requests for service account tokens.
 //!
 //! In:    a TokenRequest
 //! Out:   the request with its token
 //! Calls: `verbs/subresources`
-//! Holds: a token is bound to what exists; whether a kubelet may bind it so, admission has said
+//! Holds: a token is bound only to existing objects; admission has checked whether a kubelet may request it
 //! Upstream: pkg/registry/core/serviceaccount/storage/token.go (1.36); differences: one audience, the own issuer
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -17,7 +17,7 @@ use crate::verbs::authentication::ISSUER;
 use crate::verbs::state::Inner;
 use crate::verbs::{Call, Reply};
 
-/// No token lives longer: as long as a certificate.
+/// The longest lifetime of a token: that of a certificate.
 const LONGEST_TOKEN: i64 = LEAF_SECONDS;
 
 impl Inner {
@@ -41,7 +41,7 @@ impl Inner {
         if !causes.is_empty() {
             return Err(invalid_token_request(call, &causes));
         }
-        // As with upstream's --service-account-max-token-expiration: shortened, and the answer says so.
+        // As with upstream's --service-account-max-token-expiration: the lifetime is shortened, and the response says so.
         let seconds = seconds.min(LONGEST_TOKEN);
         let audiences = match list(&request, "/spec/audiences") {
             [] => vec![Value::from(ISSUER)],
@@ -77,7 +77,7 @@ impl Inner {
         Ok(Reply::Json(201, bytes(&request)))
     }
 
-    /// Writes into the claims what the token is bound to; whether a kubelet may bind it so, admission has said.
+    /// Adds the bound object to the claims. Admission has checked whether a kubelet may bind it.
     fn bind_token(
         &self,
         call: &Call<'_>,
@@ -132,7 +132,7 @@ impl Inner {
     }
 }
 
-/// A token request is one by its types.
+/// Checks apiVersion and kind of a token request.
 fn check_token_request(request: &Value) -> Result<(), Failure> {
     use serde::Deserialize as _;
     TokenRequest::deserialize(request).map(drop).map_err(|why| {
@@ -142,7 +142,7 @@ fn check_token_request(request: &Value) -> Result<(), Failure> {
     })
 }
 
-/// Name, namespace and UID in a token request are the service account's, or absent.
+/// Name, namespace and UID in a token request must equal the service account's, or be absent.
 fn check_named(request: &Value, call: &Call<'_>, account: &Value) -> Result<(), Failure> {
     let (name, namespace) = (&*call.target.name, &*call.target.namespace);
     for (given, right, field, of) in [

@@ -1,19 +1,19 @@
-//! Turns of requests that compute for long.
+//! Turns for requests that compute for long.
 //!
 //! In:    verbs
-//! Out:   the semaphore that a verb waits at
+//! Out:   the semaphore for a verb
 //! Calls: `verbs/heavy`, `verbs/watch`
-//! Holds: what many writes compute holds up no list, and the other way round
+//! Holds: writes do not delay lists, and lists do not delay writes
 //! Upstream: none
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Long requests at a time, of each sort; each may hold several copies of a large object.
+/// Long requests of each sort at a time; each may hold several copies of a large object.
 const AT_ONCE: usize = 2;
 
-/// The turns of long requests: what many writes compute holds up no list, and the other way round.
+/// The turns of long requests, separate for lists and writes, so that neither delays the other.
 #[derive(Debug)]
 pub(crate) struct Turns {
     lists: Arc<Semaphore>,
@@ -31,7 +31,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// The ones that a verb takes.
+    /// The turns for a verb.
     pub(crate) fn of(&self, verb: &str) -> &Arc<Semaphore> {
         if ["get", "list", "watch"].contains(&verb) {
             &self.lists

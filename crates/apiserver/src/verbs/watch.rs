@@ -1,11 +1,12 @@
-//! Watches: what is there, then every change, then bookmarks.
+//! Watches: the existing objects, then every change, then bookmarks.
 //!
 //! In:    selectors, `resourceVersion`, `allowWatchBookmarks`, `sendInitialEvents`, `timeoutSeconds`
-//! Out:   [`Watch`], whose `next` gives the lines of the stream
+//! Out:   [`Watch`], whose `next` returns the lines of the stream
 //! Calls: `verbs`; `http` streams it
-//! Holds: nothing is written before it is taken, so a watch that nobody reads holds one line, or 64 KiB of objects that are shown
-//!        otherwise than they are kept, which is done on a thread where it may take long; a change is told of once, in the order of
-//!        versions, and in terms of the selector: what starts to match is added, what stops to match is deleted; who is too slow gets 410 as the last event; a watch ends with the credential that began it
+//! Holds: lines are made only when they are read, so an unread watch holds one line, or 64 KiB of objects that have to be
+//!        converted (on a thread if that takes long); each change is sent once, in the order of versions, and in terms of the
+//!        selector: an object that starts to match is ADDED, one that stops to match is DELETED; a client that is too slow gets
+//!        410 as the last event; a watch ends when its caller's credential expires
 //! Upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go, pkg/storage/cacher/cache_watcher.go (1.36);
 //!           differences: see `store`
 
@@ -32,35 +33,35 @@ use crate::store::{Event, Object, TooOld, Watcher};
 use crate::verbs::heavy;
 use crate::verbs::state::Inner;
 
-/// Between bookmarks of a watch that is told of nothing.
+/// The interval of bookmarks when nothing else is sent.
 const BOOKMARK: Duration = Duration::from_secs(60);
-/// A watch that names no end ends after this and up to twice as long, so that not all end at once.
+/// The shortest life of a watch without a timeout. It lasts up to twice as long, so that watches do not end all at once.
 const SHORTEST_SECONDS: u64 = 1800;
-/// The longest end that a clock is set to; no connection lives that long.
+/// The longest timeout that is accepted; no connection lives that long.
 const LONGEST_SECONDS: u64 = 365 * 24 * 3600;
 
-/// Objects and changes that are looked at in one go.
+/// Objects and changes that are scanned without a pause.
 const SCANNED: usize = 512;
 
-/// A watch that has begun.
+/// A running watch.
 pub(crate) struct Watch {
     resource: &'static Resource,
     prefix: String,
     selection: Selection,
     form: Form,
     bookmarks: bool,
-    /// What is still to be told, not yet written: objects that were there at the beginning, then changes.
+    /// Objects of the beginning that have not been sent.
     initial: std::vec::IntoIter<Arc<Object>>,
-    /// The bookmark after them.
+    /// Whether the bookmark after them is due.
     initial_end: bool,
     pending: VecDeque<Event>,
-    /// What is being written.
+    /// The lines that are being rendered.
     showing: Option<BoxFuture<'static, Option<Vec<Bytes>>>>,
     turns: Arc<Semaphore>,
-    /// The next lines.
+    /// The rendered lines.
     ready: VecDeque<Bytes>,
     watcher: Watcher,
-    /// True until the columns of a table were told.
+    /// True until the table columns have been sent.
     headers: bool,
     ends: Instant,
     next_bookmark: Instant,
@@ -68,11 +69,11 @@ pub(crate) struct Watch {
     now: Now,
 }
 
-/// What there is to be told.
+/// What there is to send.
 enum Next {
-    /// It is being written.
+    /// Rendering has started.
     Told,
-    /// Nothing among so many, and there are more.
+    /// No match among the scanned events, and there are more.
     More,
     Nothing,
 }
@@ -141,7 +142,7 @@ impl Watch {
             if let Some(showing) = &mut self.showing {
                 match showing.await {
                     Some(lines) => self.ready.extend(lines),
-                    // It panicked: nothing that comes after what is missing is told.
+                    // Rendering panicked: nothing after the missing lines may be sent.
                     None => self.ended = true,
                 }
                 self.showing = None;
@@ -157,7 +158,7 @@ impl Watch {
             }
             let bookmark = self.next_bookmark.min(self.ends);
             tokio::select! {
-                // Changes first; the clock only when there are none.
+                // Changes first, the timer only if there are none.
                 biased;
                 events = self.watcher.next() => match events {
                     Ok(events) => self.pending = events.into(),
@@ -179,13 +180,13 @@ impl Watch {
             self.ended = true;
         }
         if self.bookmarks {
-            // Tells how far the watch has come, so that the next one starts from there.
+            // Reports how far the watch has come, so that the client can resume from there.
             self.bookmark(false);
         }
         self.next_bookmark = now + BOOKMARK;
     }
 
-    /// Begins to show what comes next, if that is known.
+    /// Starts to render the next lines, if there are any.
     fn tell_next(&mut self) -> Next {
         let (mut due, mut size) = (Vec::new(), 0);
         for _ in 0..SCANNED {
@@ -202,7 +203,7 @@ impl Watch {
             if let Some((kind, object)) = told {
                 size += object.bytes.len();
                 due.push((kind, object));
-                // What goes out as it is kept is told one by one.
+                // Objects that are sent as they are stored go one by one.
                 if !self.form.reads(self.resource) || size >= SLICE {
                     break;
                 }
@@ -225,7 +226,7 @@ impl Watch {
         }
     }
 
-    /// What a change is in terms of the selector.
+    /// The event type of a change in terms of the selector.
     fn kind_of(&self, event: &Event) -> Option<&'static str> {
         if !event.object.key.starts_with(&self.prefix) {
             return None;

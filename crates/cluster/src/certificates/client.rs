@@ -13,10 +13,10 @@ use std::time::Duration;
 use kubelet_model::error_text::error_text;
 use tokio::sync::watch;
 
-use super::{Bootstrap, CertificateStore, Listener, Purpose, RETRY_FIRST, RETRY_LAST, Rotation};
+use super::{Bootstrap, CertificateStore, Listener, Purpose, RETRY, Rotation};
 use crate::client::Client;
-use crate::jitter::Dice;
 use crate::kubeconfig::Server;
+use kubelet_model::dice::Dice;
 
 /// How often the end of the certificate is looked for.
 const LOOK: Duration = Duration::from_secs(10);
@@ -86,8 +86,7 @@ impl ClientCertificate {
                 // A clock that was wrong made a good one look old.
                 () = is_good(bootstrap, client) => break,
             }
-            let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(4_u32));
-            tokio::time::sleep(self.dice.jitter(wait.min(RETRY_LAST), 0.1)).await;
+            tokio::time::sleep(self.dice.jitter(RETRY.after(failures), 0.1)).await;
         }
         client.credentials_changed();
         client.set_waiting(None);

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use crate::client::{Call, Client, LaneKind, Opened};
 use crate::error::{ClusterError, Refusal};
-use crate::jitter::Dice;
 use crate::objects_api::{Object, collection, encoded};
+use kubelet_model::dice::Dice;
 
 use super::{Selection, Sets};
 

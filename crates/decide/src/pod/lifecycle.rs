@@ -20,19 +20,14 @@ use crate::shapes::life::TerminationCause;
 use crate::shapes::memory::Prepared;
 use crate::shapes::view::{Desire, PodView};
 
-/// Tries to remove what is left of a pod in the runtime before nobody waits for it any more.
-const REMOVAL_TRIES: u32 = 3;
-
-/// Whether nothing of a pod that leaves runs or lies on the host, and the runtime refuses all the same to remove what it holds of it
-/// (containerd 1.6 does so after a start that was cut short, until its own restart). It holds up neither another pod of the name nor
-/// the deletion; the same pod does not come back before it is gone.
-pub fn is_refused(view: &PodView<'_>) -> bool {
+/// Whether nothing of a pod that leaves runs or lies on the host any more. What the runtime still holds of it (stopped sandboxes and
+/// containers) is removed after that, and holds up neither another pod of the name nor the deletion: upstream leaves it to its garbage
+/// collection, and containerd 1.6 refuses it after a start that was cut short, until its own restart. The same pod does not come back
+/// before it is removed.
+pub fn is_released(view: &PodView<'_>) -> bool {
     let is_done =
         matches!(view.memory.life, Lifecycle::Terminated { .. }) && view.memory.life.is_leaving();
-    is_done
-        && view.memory.retry.failures >= REMOVAL_TRIES
-        && view.memory.prepared == Prepared::Released
-        && !view.observed.is_running()
+    is_done && view.memory.prepared == Prepared::Released && !view.observed.is_running()
 }
 
 /// The next lifecycle. Moves at most one state on; call it before every plan.

@@ -10,8 +10,10 @@
 //!        (podSyncStatus), 1.36
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kubelet_model::doubling::Doubling;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use kubelet_model::pod::Pod;
@@ -42,8 +44,8 @@ use crate::shapes::view::{Desire, Now, Order, PodView};
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
 
-/// Longest wait before something that failed is tried again, seconds.
-const LONGEST_RETRY_SECONDS: i64 = 10;
+/// Before something that failed is tried again.
+const RETRY: Doubling = Doubling::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// Failures are counted up to here.
 const MOST_FAILURES: u32 = 16;
@@ -540,10 +542,8 @@ impl Now {
 
 /// 1, 2, 4, 8, 10, 10 … seconds.
 fn retry_seconds(failures: u32) -> i64 {
-    let doubled = 1_i64.checked_shl(failures);
-    doubled.map_or(LONGEST_RETRY_SECONDS, |seconds| {
-        seconds.clamp(1, LONGEST_RETRY_SECONDS)
-    })
+    let wait = RETRY.after(failures.saturating_add(1));
+    i64::try_from(wait.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Since when the pod of an earlier process's record is active, by steady time: by the machine's own count where that is of this boot,

@@ -499,7 +499,7 @@ pub fn leaves_less_grace(desire: &Desire, pod: &Pod, grace_seconds: i64) -> bool
     }
 }
 
-/// Nothing runs: takes down the host side, and for a pod that leaves, what the runtime still holds of it.
+/// Nothing runs: takes down the host side, then, for a pod that leaves, what the runtime still holds of it.
 fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
     let mut plan = PodPlan::default();
     if let Some(retry_at) = view.memory.retry_at(view.now) {
@@ -530,6 +530,10 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
                 seen,
             },
         );
+    }
+    if leaves && !is_done {
+        // Removed by the next plan: between them the pod is told to be gone.
+        return plan;
     }
     if leaves {
         for sandbox in &view.observed.sandboxes {

@@ -12,7 +12,6 @@ mod api_references;
 mod decode;
 mod defaults;
 mod image_name;
-mod quantity;
 mod unbuilt;
 
 pub use decode::{MAX_MANIFEST_BYTES, ManifestProblem, decode_manifest, locate_field};

@@ -1,4 +1,4 @@
-//! Upstream's tables, and every place where a write can be cut off.
+//! Upstream's tables, and an interruption of the write at every point.
 
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn write(target: &Path, payload: &Payload, second: i64) -> Written {
     write_payload(target, payload, at(second), || Ok(())).unwrap()
 }
 
-/// Files below a directory that are reached by links of the volume or by `..data`: path, mode, content.
+/// Files below a directory that are reached by the volume's links or by `..data`: path, mode, content.
 fn files_below(directory: &Path, above: &str, found: &mut Vec<(String, u32, Vec<u8>)>) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
@@ -46,7 +46,7 @@ fn files_below(directory: &Path, above: &str, found: &mut Vec<(String, u32, Vec<
                 let data = std::fs::read(entry.path()).unwrap();
                 found.push((path, file.mode() & 0o7777, data));
             }
-            // A link to what is not there now.
+            // A link to a target that does not exist now.
             Err(_) => {}
         }
     }
@@ -67,7 +67,7 @@ fn wanted(payload: &Payload) -> Vec<(String, u32, Vec<u8>)> {
         .collect()
 }
 
-/// Every name in the volume, and what it links to.
+/// Every name in the volume, and its link target.
 fn layout(directory: &Path) -> Vec<String> {
     let mut lines: Vec<String> = std::fs::read_dir(directory)
         .unwrap()
@@ -245,7 +245,7 @@ fn links_that_are_missing_come_back_and_mount_points_stay() {
     let wants = payload(&[("a", 0o644, "x"), ("b", 0o644, "y")]);
     std::fs::create_dir(dir.path().join("nested")).unwrap();
     write(dir.path(), &wants, 0);
-    // k/k#121472: a link that got lost.
+    // k/k#121472: a lost link.
     std::fs::remove_file(dir.path().join("a")).unwrap();
     std::fs::remove_file(dir.path().join("b")).unwrap();
     symlink("/etc/passwd", dir.path().join("b")).unwrap();
@@ -302,7 +302,7 @@ fn the_owner_of_a_file_owns_its_link() {
     assert_eq!(link.metadata().unwrap().uid(), 1000);
 }
 
-/// Writes until the `stop`-th change; whether it got to the end.
+/// Writes until the `stop`-th change; whether the write finished.
 fn write_until(target: &Path, payload: &Payload, second: i64, stop: usize) -> bool {
     let mut left = stop;
     let mut cut = || {
@@ -341,11 +341,11 @@ proptest! {
             let inside = shown(&dir.path().join(DATA));
             let is_new = inside == wanted(&new);
             prop_assert!(is_new || inside == wanted(&old), "{:?}", inside);
-            // Each visible file is one of those, never half of it.
+            // Each visible file has one of the contents, never a part of it.
             for file in shown(dir.path()) {
                 prop_assert!(inside.contains(&file));
             }
-            // The next process goes on, with the same files or others, and leaves no trace of the cut.
+            // The next process continues, with the same files or others, and leaves nothing of the interruption.
             let next = if stop % 2 == 0 { &new } else { &third };
             write(dir.path(), next, 2);
             prop_assert_eq!(shown(dir.path()), wanted(next));
@@ -366,7 +366,7 @@ fn depth_and_width_take_neither_stack_nor_descriptors() {
     let payload = payload(&[("a", 0o644, "1")]);
     write(&target, &payload, 0);
     let shown = target.join(std::fs::read_link(target.join("..data")).unwrap());
-    // Somebody who can write the volume on the host makes it as deep as a path can be.
+    // A user who can write the volume on the host makes it as deep as a path can be.
     let mut deep: OwnedFd = File::open(&shown).unwrap().into();
     for _ in 0..3_000 {
         rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();

@@ -1,9 +1,9 @@
-//! What may stand where a file is expected.
+//! Everything that may be in the place of a file.
 //!
 //! In:    a directory with files, links, FIFOs, devices, huge files
-//! Out:   what is opened, and what is refused how
+//! Out:   what is opened, and the errors of what is refused
 //! Calls: cargo test
-//! Holds: no test waits for anything
+//! Holds: no test blocks
 //! Upstream: none
 
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ impl Place {
         };
         make("top/fifo", FileType::Fifo, 0).unwrap();
         if rustix::process::geteuid().is_root() {
-            // The zero device would be read for ever.
+            // The zero device could be read for ever.
             let made = make(
                 "top/zero",
                 FileType::CharacterDevice,
@@ -59,7 +59,7 @@ fn a_file_is_read_and_nothing_else_is_even_opened() {
     let open = |path: &str| open_file(&place.at("top"), Path::new(path));
     let (content, is_cut) = head_of(open("sub/file").unwrap(), 6).unwrap();
     assert_eq!((content.as_slice(), is_cut), (&b"inside"[..], false));
-    // A writer of a FIFO would be let go on by whoever opens it.
+    // Opening a FIFO would release a writer that waits.
     for (path, expected) in [
         ("fifo", Errno::INVAL),
         ("sub", Errno::INVAL),
@@ -114,7 +114,7 @@ fn a_kernel_without_the_call_opens_and_refuses_the_same() {
             open_below(&root, Path::new("proc/self"), OFlags::PATH, mounts).map(drop),
             walk(&root, Path::new("proc/version"), OFlags::PATH, mounts).map(drop),
         ] {
-            // `self` is a link of another file system: what comes first is told.
+            // `self` is a link on another file system: the first of the two errors is reported.
             let found = errno(opened).filter(|errno| *errno != Errno::LOOP);
             assert_eq!(found, expected);
         }

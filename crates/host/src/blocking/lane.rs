@@ -1,10 +1,10 @@
-//! The threads of one lane: who waits, who runs, who was given up.
+//! The threads of one lane: the queue, running calls, abandoned calls.
 //!
-//! In:    calls with what they are about
+//! In:    calls with their subjects
 //! Out:   their results, or why there is none
 //! Calls: blocking
-//! Holds: one lock over queue and running calls, so that the start of a call and its deadline have an order; a call that is given
-//!        up leaves the queue; to one file system at most [`AT_ONE_MOUNT`] calls go at a time
+//! Holds: one lock covers the queue and the running calls, so that the start of a call and its deadline are ordered; a call
+//!        that is given up leaves the queue; at most [`AT_ONE_MOUNT`] calls access one file system at a time
 //! Upstream: none
 
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ use tokio::sync::oneshot;
 
 use super::{About, BlockingCounts, Lane, Overdue, Standing};
 
-/// Calls to one file system at a time; the others wait without a thread.
+/// Calls to one file system at a time; further calls wait without a thread.
 const AT_ONE_MOUNT: usize = 8;
-/// So many abandoned calls show that a file system is dead: no more are made before one returns.
+/// So many abandoned calls show that a file system is dead: no more calls are made until one returns.
 const HUNG_AT_ONE_MOUNT: usize = 4;
 const IDLE_THREAD_LIVES: Duration = Duration::from_secs(10);
-/// So many of the calls that hold threads are named.
+/// The number of abandoned calls that an error names.
 const NAMED: usize = 3;
 
-/// The bounded set of threads of one lane.
+/// The threads of one lane.
 #[derive(Debug)]
 pub(super) struct Threads {
     limit: usize,
@@ -34,7 +34,7 @@ pub(super) struct Threads {
 }
 
 type Job = Box<dyn FnOnce() -> Deliver + Send>;
-/// Hands the result on, after the call is known to have returned.
+/// Delivers the result, after the call is marked as returned.
 type Deliver = Box<dyn FnOnce() + Send>;
 
 struct Queued {
@@ -50,15 +50,15 @@ struct Running {
     about: About,
     what: &'static str,
     began: Timestamp,
-    /// Its deadline.
+    /// The deadline.
     until: Instant,
-    /// Nobody waits for it any more.
+    /// Nobody waits for the call any more.
     is_given_up: bool,
     is_counted: bool,
 }
 
 impl Running {
-    /// Given up, and overdue: whoever gave it up before its deadline had another reason than that it hangs.
+    /// Given up and overdue. A call that was given up before its deadline was given up for another reason than hanging.
     fn is_abandoned(&self) -> bool {
         self.is_given_up && Instant::now() >= self.until
     }
@@ -100,11 +100,11 @@ impl std::fmt::Debug for State {
 #[derive(Clone, Copy, PartialEq)]
 enum Why {
     Overdue,
-    /// Its caller does something else now.
+    /// Its caller no longer needs it.
     Dropped,
 }
 
-/// How far a call was when it was given up.
+/// The progress of a call when it was given up.
 enum GivenUp {
     Queued,
     Running,
@@ -121,7 +121,7 @@ impl State {
         self.running.values().filter(is_there)
     }
 
-    /// Why a call must not even wait.
+    /// Why a call is refused without waiting.
     fn refusal(&self, about: &About, what: &'static str, limit: usize) -> Option<Overdue> {
         let mount = about.mount.as_deref().unwrap_or_default();
         let hung = self.at_mount(mount).filter(|call| call.is_abandoned());
@@ -188,7 +188,7 @@ impl State {
         GivenUp::Running
     }
 
-    /// Takes a call out that has returned.
+    /// Removes a call that has returned.
     fn returned(&mut self, id: u64) {
         let call = self.running.remove(&id);
         let is_late = |call: Running| call.is_abandoned() && !call.is_counted;
@@ -245,7 +245,7 @@ impl Threads {
         }
     }
 
-    /// Whether a call about the same was given up in this lane and has not returned, before its deadline, too.
+    /// Whether a call about the same subject was given up in this lane and has not returned, even before its deadline.
     pub(super) fn hangs(&self, about: &About) -> Option<Overdue> {
         let is_same = |call: &&Running| {
             call.is_given_up && !about.key.is_empty() && call.about.key == about.key
@@ -255,7 +255,7 @@ impl Threads {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held can only be one of our own counters; they stay usable.
+        // A panic under the lock can only come from our own counters; they stay usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -270,7 +270,7 @@ impl Threads {
             let outcome = catch_unwind(AssertUnwindSafe(call));
             Box::new(move || {
                 if let Ok(value) = outcome {
-                    // Nobody listens when the call was abandoned.
+                    // An abandoned call has no receiver.
                     drop(done.send(value));
                 }
             })
@@ -289,7 +289,7 @@ impl Threads {
             return answer.map_err(|_| panicked());
         }
         match guard.give_up(Why::Overdue) {
-            // It returned at the very moment of the deadline: its result is on the way.
+            // It returned at the moment of the deadline: its result is about to arrive.
             GivenUp::Returned => result.await.map_err(|_| panicked()),
             GivenUp::Running => Err(Overdue::Abandoned {
                 what: text(what, &about),
@@ -329,7 +329,7 @@ impl Threads {
                 .stack_size(512 << 10)
                 .spawn(move || threads.work());
             if spawned.is_err() {
-                // No thread to be had (limits): the job stays queued for the others, or its deadline passes.
+                // No thread can be started (limits): the job stays queued for the other threads, or its deadline passes.
                 state.threads -= 1;
             }
         }
@@ -366,7 +366,8 @@ impl Threads {
     }
 }
 
-/// Gives a call up at its deadline, and also when the waiting future is dropped: then it counts as abandoned from its deadline on.
+/// Gives a call up at its deadline, or when the waiting future is dropped: in that case it counts as abandoned from its
+/// deadline on.
 struct GiveUp<'a> {
     threads: &'a Threads,
     id: u64,

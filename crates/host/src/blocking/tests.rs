@@ -1,4 +1,4 @@
-//! The lanes: deadlines, what hangs, who is refused.
+//! Lanes: deadlines, hung calls, refusals.
 
 use super::*;
 use crate::testing::block_on;
@@ -56,7 +56,7 @@ fn an_overdue_call_is_counted_abandoned_and_frees_its_thread_when_it_returns() {
         );
         assert_eq!(blocking.counts().overdue_total, 2);
         drop(release);
-        // Until it has returned every call is refused at once.
+        // Until it has returned, every call is refused at once.
         while blocking.counts().abandoned > 0 {
             std::thread::yield_now();
         }
@@ -102,7 +102,7 @@ fn never_more_threads_than_the_limit() {
     assert!(blocking.counts().threads <= 3);
 }
 
-/// Makes a call that has begun, was given up by its caller, is overdue, and hangs until the sender is dropped.
+/// Makes a call that began, was given up by its caller, is overdue, and hangs until the sender is dropped.
 async fn hang(blocking: &Blocking, about: About) -> mpsc::Sender<()> {
     let before = blocking.counts().abandoned;
     let release = begin_and_drop(blocking, about, Duration::from_millis(50)).await;
@@ -112,7 +112,7 @@ async fn hang(blocking: &Blocking, about: About) -> mpsc::Sender<()> {
     release
 }
 
-/// Makes a call that has begun, was given up by its caller, and hangs until the sender is dropped.
+/// Makes a call that began, was given up by its caller, and hangs until the sender is dropped.
 async fn begin_and_drop(blocking: &Blocking, about: About, deadline: Duration) -> mpsc::Sender<()> {
     let (release, held) = mpsc::channel::<()>();
     let (report, mut began) = tokio::sync::oneshot::channel();
@@ -124,7 +124,7 @@ async fn begin_and_drop(blocking: &Blocking, about: About, deadline: Duration) -
         let mut hangs = std::pin::pin!(blocking.run_about(about, deadline, "stat", call));
         let mut is_asked = false;
         std::future::poll_fn(|context| {
-            // Once: it begins, however late that is.
+            // Polled once: it begins, however late.
             if !std::mem::replace(&mut is_asked, true) {
                 assert!(hangs.as_mut().poll(context).is_pending());
             }
@@ -149,7 +149,7 @@ fn while_a_call_about_something_hangs_no_second_one_is_made_about_it() {
     let blocking = Blocking::threads(2);
     block_on(async {
         let release = hang(&blocking, about("a/data", None)).await;
-        // At once, long before its deadline, and without a thread.
+        // At once, long before its deadline, without a thread.
         for _ in 0..5 {
             let again = blocking.run_about(about("a/data", None), LONG, "stat", || ());
             let overdue = again.await.unwrap_err();
@@ -166,7 +166,7 @@ fn while_a_call_about_something_hangs_no_second_one_is_made_about_it() {
         let other = blocking.run_about(about("a/other", None), LONG, "stat", || 7);
         assert_eq!(other.await, Ok(7));
         drop(release);
-        // The thread that held it takes the next call once the first has returned.
+        // The thread runs the next call once the first one has returned.
         while blocking.counts().abandoned > 0 {
             std::thread::yield_now();
         }
@@ -207,7 +207,7 @@ fn one_dead_file_system_takes_few_of_the_threads_and_is_then_left_alone() {
     let mut releases = Vec::new();
     let dead = |pod: usize| about(&format!("{pod}/data"), Some("/mnt/dead"));
     block_on(async {
-        // So many at once; the others do not even take a thread.
+        // The allowed number at a time; the others do not even take a thread.
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(std::sync::Mutex::new(held));
         let calls: Vec<_> = (0..20)
@@ -249,7 +249,7 @@ fn one_dead_file_system_takes_few_of_the_threads_and_is_then_left_alone() {
     });
 }
 
-/// What takes a pod down must not begin while something may still be mounted in its directory.
+/// The removal of a pod must not begin while a mount may still be made in its directory.
 #[test]
 fn what_hangs_in_one_lane_keeps_the_same_from_being_touched_in_every_other() {
     let blocking = Blocking::threads(2);
@@ -269,7 +269,7 @@ fn what_hangs_in_one_lane_keeps_the_same_from_being_touched_in_every_other() {
     });
 }
 
-/// Its caller had to do something else; that shows nothing of the file system, and the others go on waiting for the thread.
+/// Its caller needed it no longer. That says nothing about the file system, and the other calls keep waiting for the thread.
 #[test]
 fn a_healthy_call_that_was_dropped_counts_for_its_key_alone_until_its_deadline() {
     let blocking = Blocking::threads(1);

@@ -1,9 +1,9 @@
-//! What the kernel does for a cgroup directory, done for a plain one.
+//! Imitates in a plain directory what the kernel does for a cgroup directory.
 //!
 //! In:    directories under `HostRoot::at`
-//! Out:   control files that appear with a directory, take writes and do not hinder its removal
-//! Calls: tree.rs when the root is a stand-in; the simulation lays out its host with [`lay_out`]
-//! Holds: never used with the real root; removal unlinks only files that are named like control files
+//! Out:   control files that appear with a directory, accept writes and do not prevent its removal
+//! Calls: tree.rs if the root is a stand-in; the simulation creates its host with [`lay_out`]
+//! Holds: never used with the real root; removal unlinks only files with names of control files
 //! Upstream: none
 
 use std::io;
@@ -29,7 +29,7 @@ const CONTROL_PREFIXES: [&str; 9] = [
     "notify_on_release",
 ];
 
-/// Makes `/sys/fs/cgroup` and its lines in the mount table under a stand-in root.
+/// Creates `/sys/fs/cgroup` and its lines in the mount table under a stand-in root.
 ///
 /// # Errors
 /// `InvalidInput` for the real root.
@@ -70,8 +70,8 @@ pub fn lay_out(root: &HostRoot, version: CgroupVersion) -> io::Result<()> {
     std::fs::write(table, lines)
 }
 
-/// The files that come with a new directory: of v2 when the parent has `cgroup.controllers`, else of the v1
-/// controller that has its files in the parent.
+/// The files of a new directory: of v2 if the parent has `cgroup.controllers`, else of the v1 controller whose files the parent
+/// has.
 pub(super) fn fill(directory: &Path) -> io::Result<()> {
     let parent = directory.parent().unwrap_or(directory);
     if !parent.join("cgroup.controllers").exists() {
@@ -127,7 +127,7 @@ fn fill_v1(directory: &Path, controller: &str) -> io::Result<()> {
         .try_for_each(|(file, content)| std::fs::write(directory.join(file), content))
 }
 
-/// A write as the kernel takes it: `cgroup.subtree_control` adds and removes, all other files are replaced.
+/// A write as in the kernel: `cgroup.subtree_control` adds and removes, all other files are replaced.
 pub(super) fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
     if !directory.is_dir() {
         return Err(io::ErrorKind::NotFound.into());
@@ -158,7 +158,7 @@ pub(super) fn write(directory: &Path, file: &str, value: &str) -> io::Result<()>
     }
 }
 
-/// The processes of a cgroup and of those below it are gone.
+/// Ends the processes of a cgroup and of its children.
 pub(super) fn end_processes(directory: &Path) -> io::Result<()> {
     if !directory.is_dir() {
         return Ok(());
@@ -173,7 +173,7 @@ pub(super) fn end_processes(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// As the kernel's rmdir: control files do not count, processes and cgroups below do.
+/// As the kernel's rmdir: control files do not count, processes and child cgroups do.
 pub(super) fn rmdir(directory: &Path) -> io::Result<()> {
     let procs = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     let mut files = Vec::new();

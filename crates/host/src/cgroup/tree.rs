@@ -1,9 +1,9 @@
-//! One mounted cgroup hierarchy as a tree of directories with control files.
+//! One mounted cgroup hierarchy, as a tree of directories with control files.
 //!
 //! In:    checked paths, names of control files
-//! Out:   directories made and removed, files read and written
+//! Out:   directories created and removed, files read and written
 //! Calls: cgroup_v1.rs (one tree per controller), cgroup_v2.rs (one tree)
-//! Holds: no path leaves the mount; removal is children first, and only rmdir
+//! Holds: no path leaves the mount; removal starts with the children and uses only rmdir
 //! Upstream: vendor/github.com/opencontainers/cgroups (utils.go, fscommon)
 
 use std::collections::BTreeSet;
@@ -19,18 +19,18 @@ use crate::pidfd::HeldProcesses;
 /// A hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
-    /// Its mount point, under the host root.
+    /// The mount point, under the host root.
     pub(crate) mount: PathBuf,
-    /// No kernel behind it.
+    /// Whether it is a stand-in without a kernel.
     pub(crate) is_stand_in: bool,
 }
 
-/// How often removal kills and tries again.
+/// The number of rounds of killing and removing.
 const TRIES: u32 = 5;
 /// How long each round waits for killed processes to end.
 const END_OF_KILLED: Duration = Duration::from_millis(500);
 
-/// The names in a cgroup path: absolute, no empty, `.` or `..` parts.
+/// The components of a cgroup path: absolute, without empty, `.` or `..` components.
 pub(crate) fn names(path: &str) -> Result<Vec<&str>, CgroupError> {
     let bad = || CgroupError::BadPath(path.to_owned());
     let rest = path.strip_prefix('/').ok_or_else(bad)?;
@@ -62,7 +62,7 @@ impl Tree {
             .fold(self.mount.clone(), |at, name| at.join(name)))
     }
 
-    /// The directories from the root down to the cgroup, both included.
+    /// The directories from the root to the cgroup, both included.
     pub(crate) fn directories(&self, path: &str) -> Result<Vec<PathBuf>, CgroupError> {
         let mut at = self.mount.clone();
         let mut all = vec![at.clone()];
@@ -73,7 +73,7 @@ impl Tree {
         Ok(all)
     }
 
-    /// Makes one directory below an existing one; true when it was not there.
+    /// Creates one directory in an existing one; true if it did not exist.
     pub(crate) fn make(&self, directory: &Path) -> Result<bool, CgroupError> {
         match std::fs::DirBuilder::new().mode(0o755).create(directory) {
             Ok(()) => {
@@ -88,7 +88,7 @@ impl Tree {
         }
     }
 
-    /// Writes a control file. It must exist: the kernel makes them, except under a stand-in.
+    /// Writes a control file. It must exist, since the kernel creates them, except under a stand-in.
     pub(crate) fn write(
         &self,
         directory: &Path,
@@ -99,7 +99,7 @@ impl Tree {
         let written = if self.is_stand_in {
             stand_in::write(directory, file, value)
         } else {
-            // One write call: the kernel takes each as a whole value.
+            // One write call: the kernel treats each as a complete value.
             std::fs::File::options()
                 .write(true)
                 .open(&path)
@@ -108,7 +108,7 @@ impl Tree {
         written.map_err(|source| CgroupError::io(format!("write {value:?} to"), &path, source))
     }
 
-    /// A control file's content without the white space around it.
+    /// The content of a control file, trimmed.
     pub(crate) fn read(&self, directory: &Path, file: &str) -> Result<String, CgroupError> {
         let path = directory.join(file);
         let text = std::fs::read_to_string(&path)
@@ -116,7 +116,7 @@ impl Tree {
         Ok(text.trim().to_owned())
     }
 
-    /// A number; `max` reads as none.
+    /// A number; `max` reads as `None`.
     pub(crate) fn read_number<T: std::str::FromStr>(
         &self,
         directory: &Path,
@@ -133,7 +133,7 @@ impl Tree {
             .map_err(|_| CgroupError::io("read", &directory.join(file), invalid()))
     }
 
-    /// Names of the directories in one; none when it does not exist.
+    /// The names of the directories in one; none if it does not exist.
     pub(crate) fn children_of(&self, directory: &Path) -> Result<BTreeSet<String>, CgroupError> {
         let failed = |source| CgroupError::io("list", directory, source);
         let entries = match std::fs::read_dir(directory) {
@@ -161,14 +161,14 @@ impl Tree {
     ) -> Result<(), CgroupError> {
         let file = directory.join("cgroup.procs");
         match std::fs::read_to_string(&file) {
-            // 0 stands for a process of another pid namespace, which nobody here can name.
+            // 0 stands for a process of another PID namespace, which cannot be addressed from here.
             Ok(text) => pids.extend(
                 text.lines()
                     .filter_map(|line| line.parse().ok())
                     .filter(|pid: &u32| *pid != 0),
             ),
             Err(error) if is_gone(&error) => {}
-            // A threaded v2 cgroup: its processes are listed by its domain.
+            // A threaded v2 cgroup: its processes are listed in its domain.
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {}
             Err(error) => return Err(CgroupError::io("read", &file, error)),
@@ -179,7 +179,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes a directory, children first. Nothing there is success; EBUSY comes back as `ResourceBusy`.
+    /// Removes a directory, children first. A missing directory counts as removed; EBUSY is returned as `ResourceBusy`.
     fn remove_directories(&self, directory: &Path) -> Result<(), CgroupError> {
         for name in self.children_of(directory)? {
             self.remove_directories(&directory.join(name))?;
@@ -204,7 +204,7 @@ fn is_gone(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
-/// Processes of a cgroup in all the trees.
+/// The processes of a cgroup in all trees.
 pub(crate) fn pids(trees: &[Tree], path: &str) -> Result<Vec<u32>, CgroupError> {
     let mut pids = BTreeSet::new();
     for tree in trees {
@@ -213,7 +213,7 @@ pub(crate) fn pids(trees: &[Tree], path: &str) -> Result<Vec<u32>, CgroupError> 
     Ok(pids.into_iter().collect())
 }
 
-/// Kills what runs in a cgroup and removes it from all the trees.
+/// Kills the processes of a cgroup and removes it from all trees.
 pub(crate) fn remove(trees: &[Tree], path: &str) -> Result<(), CgroupError> {
     if names(path)?.is_empty() {
         return Err(CgroupError::BadPath(path.to_owned()));
@@ -238,7 +238,7 @@ pub(crate) fn remove(trees: &[Tree], path: &str) -> Result<(), CgroupError> {
         if !is_busy {
             return Ok(());
         }
-        // The kernel lets go of ended processes a little later, and tells nobody on v1.
+        // The kernel releases ended processes with a delay, and v1 has no event for it.
         let pause = Duration::from_millis(10 << attempt);
         let pause = rustix::event::Timespec::try_from(pause).unwrap_or_default();
         if attempt + 1 < TRIES && !trees.iter().any(|tree| tree.is_stand_in) {
@@ -252,7 +252,7 @@ pub(crate) fn remove(trees: &[Tree], path: &str) -> Result<(), CgroupError> {
     })
 }
 
-/// One round; the processes that were there.
+/// One round; returns the processes that were found.
 fn kill(trees: &[Tree], path: &str) -> Result<Vec<u32>, CgroupError> {
     let found = pids(trees, path)?;
     if found.is_empty() {
@@ -274,10 +274,10 @@ fn kill(trees: &[Tree], path: &str) -> Result<Vec<u32>, CgroupError> {
         )
     };
     let held = HeldProcesses::open(&found).map_err(failed)?;
-    // A pid may have been reused before it was taken hold of: only those that are still listed.
+    // A PID may have been reused before its pidfd was opened: only processes that are still listed are killed.
     let still_there = pids(trees, path)?;
     for tree in trees {
-        // v2 since 5.14: all at once, also what a fork bomb makes meanwhile.
+        // v2 since 5.14: kills all processes at once, including those that a fork bomb creates meanwhile.
         let directory = tree.directory(path)?;
         if directory.join("cgroup.kill").exists() {
             tree.write(&directory, "cgroup.kill", "1")?;

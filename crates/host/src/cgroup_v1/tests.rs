@@ -1,4 +1,4 @@
-//! Cgroup v1 on this machine's hierarchies, under a cgroup of the test's own, and under a stand-in root.
+//! Cgroup v1 on this machine's hierarchies, below a cgroup of the test, and under a stand-in root.
 //!
 //! In:    nothing
 //! Out:   assertions
@@ -18,7 +18,7 @@ struct Own {
 }
 
 impl Own {
-    /// None where the machine has no v1, or the test is not root.
+    /// `None` if the machine has no v1, or if the test is not root.
     fn new() -> Option<Self> {
         let root = HostRoot::real();
         let usable = rustix::process::geteuid().is_root()
@@ -133,7 +133,7 @@ fn updates_change_what_they_name_and_tell_what_the_kernel_refused() {
         "{errors:?}"
     );
     assert_eq!(own.cgroups.read_limits(&pod).unwrap().pids_max, Some(7));
-    // A period that fits only together with the new quota, since the parent has a quota itself.
+    // A period that fits only with the new quota, since the parent has a quota, too.
     own.cgroups.update(
         &own.path,
         &CgroupLimits {
@@ -245,7 +245,7 @@ fn a_stand_in_behaves_alike_and_sends_no_signals() {
     assert_eq!(cgroups.read_limits(pod).unwrap().cpu_shares, Some(1024));
     let cpuset = root.join("/sys/fs/cgroup/cpuset/kubepods/burstable/pod1/container/cpuset.cpus");
     assert_eq!(std::fs::read_to_string(cpuset).unwrap(), "0-1");
-    // Our own pid: a real signal would end this test.
+    // This process's own PID: a real signal would end the test.
     cgroups.attach(container, std::process::id()).unwrap();
     assert_eq!(cgroups.pids(pod).unwrap(), [std::process::id()]);
     cgroups.remove(pod).unwrap();

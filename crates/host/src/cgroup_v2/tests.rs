@@ -1,4 +1,4 @@
-//! Cgroup v2 under a stand-in root: which files get which content.
+//! Cgroup v2 under a stand-in root: the content of each file.
 //!
 //! In:    a directory laid out like a unified hierarchy
 //! Out:   assertions
@@ -171,7 +171,7 @@ fn removal_takes_children_first_and_ends_processes() {
 
 #[test]
 fn real_cgroups_of_v2_are_made_entered_and_removed_with_their_processes() {
-    // A v2 hierarchy, here or beside v1; no controller is enabled, so nothing outside of the test's cgroup changes.
+    // A v2 hierarchy, at its usual place or beside v1; no controller is enabled, so nothing outside the test's cgroup changes.
     let mounts = crate::mounts::mount_table(&HostRoot::real()).unwrap();
     let mount = mounts
         .into_iter()

@@ -1,23 +1,23 @@
-//! What a bad disk does to the journal, for the self-test of the simulation; in the product it does nothing.
+//! Disk faults for the journal, for the self-test of the simulation; in the product there are none.
 //!
-//! In:    a function of the test, asked at every write
-//! Out:   the error that the disk gives, and how much of the write arrived before it
+//! In:    a function of the test, called at every write
+//! Out:   the error of the disk, and how much of the write was done before it
 //! Calls: journal.rs
-//! Holds: without a test's wish nothing fails here
+//! Holds: nothing fails here unless a test asks for it
 //! Upstream: none
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// One call that the disk may refuse.
+/// A call that the disk may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskCall {
-    /// A record of so many bytes is appended.
+    /// A record of this size is appended.
     Append(usize),
-    /// What a failed write left is cut off.
+    /// The remains of a failed write are truncated.
     Truncate,
-    /// The journal is written anew.
+    /// The journal is compacted.
     Compact,
 }
 
@@ -26,7 +26,7 @@ pub enum DiskCall {
 pub struct DiskFault {
     /// ENOSPC, EIO, …
     pub errno: i32,
-    /// Bytes that arrive all the same.
+    /// The number of bytes that are written nevertheless.
     pub written: usize,
 }
 
@@ -38,7 +38,7 @@ impl DiskFault {
 
 type At = Arc<dyn Fn(DiskCall) -> Option<DiskFault> + Send + Sync>;
 
-/// Asked at every call. Clones share the function.
+/// Called at every disk operation. Clones share the function.
 #[derive(Clone, Default)]
 pub struct DiskFaults(Option<At>);
 
@@ -49,7 +49,7 @@ impl fmt::Debug for DiskFaults {
 }
 
 impl DiskFaults {
-    /// Fails where the function says so.
+    /// Fails as the function says.
     pub fn new(at: impl Fn(DiskCall) -> Option<DiskFault> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(at)))
     }

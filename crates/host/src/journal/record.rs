@@ -1,9 +1,9 @@
-//! The bytes of a journal: one record written, a whole file read.
+//! The file format of the journal: encodes one record, reads a whole file.
 //!
 //! In:    operations; the bytes of a file in any condition
-//! Out:   bytes; the map that the readable records make, with a problem for each part that is not readable
+//! Out:   bytes; the map of the readable records, with a problem for each unreadable part
 //! Calls: journal.rs
-//! Holds: pure, total (no input makes it fail), and every good record of the input counts
+//! Holds: pure; no input makes it fail; every intact record of the input counts
 //! Upstream: none
 
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ const FIXED_BODY: usize = 14;
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 
-/// One operation with its number.
+/// One operation with its sequence number.
 #[derive(Debug, Clone, Copy)]
 pub struct Body<'a> {
-    /// Grows by one with each operation of a journal.
+    /// Incremented with each operation of a journal.
     pub sequence: u64,
-    /// What it does.
+    /// The operation.
     pub operation: Operation<'a>,
 }
 
-/// What a record does to the map.
+/// The change of the map.
 #[derive(Debug, Clone, Copy)]
 pub enum Operation<'a> {
     /// Sets a key.
@@ -43,22 +43,22 @@ pub enum Operation<'a> {
     },
 }
 
-/// What the bytes of a file hold.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The map after all readable records.
     pub map: BTreeMap<String, Vec<u8>>,
-    /// Whole records of other versions.
+    /// Complete records of other versions.
     pub foreign: Vec<Vec<u8>>,
-    /// What was not readable, in the order of the file.
+    /// The unreadable parts, in the order of the file.
     pub problems: Vec<JournalProblem>,
-    /// Where the last good record ends.
+    /// The end of the last intact record.
     pub end: u64,
-    /// One above the highest number seen.
+    /// One more than the highest sequence number.
     pub next_sequence: u64,
 }
 
-/// Bytes of a put record with this key and value.
+/// The size of a put record with this key and value.
 pub fn size(key: &str, value: &[u8]) -> u64 {
     (HEADER + FIXED_BODY + key.len() + value.len()) as u64
 }
@@ -130,7 +130,7 @@ pub fn load(bytes: &[u8]) -> Loaded {
     loaded
 }
 
-/// A whole record with a matching checksum.
+/// A complete record with a matching checksum.
 struct Found<'a> {
     length: usize,
     version: u8,
@@ -227,7 +227,7 @@ const fn crc_table() -> [u32; 256] {
 
 static CRC_TABLE: [u32; 256] = crc_table();
 
-/// CRC-32 (IEEE 802.3) of the parts one after the other.
+/// CRC-32 (IEEE 802.3) of the concatenated parts.
 pub fn crc32(parts: &[&[u8]]) -> u32 {
     let crc = parts.iter().copied().flatten().fold(!0_u32, |crc, &byte| {
         CRC_TABLE[((crc ^ u32::from(byte)) & 0xff) as usize] ^ (crc >> 8)

@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..24)
 }
 
-/// The bytes of a file with these operations, the map after each record, and where each record ends.
+/// The bytes of a file with these operations, the map after each record, and the end of each record.
 fn written(steps: &[Step]) -> (Vec<u8>, Vec<(usize, Map)>) {
     let (mut bytes, mut map) = (Vec::new(), Map::new());
     let mut states = vec![(0, map.clone())];
@@ -106,7 +106,7 @@ proptest! {
         for byte in &mut damaged[start..end] {
             *byte ^= flip;
         }
-        // What is left are the operations whose record the damage does not touch.
+        // The operations whose records the damage does not touch remain.
         let operations: Vec<_> = steps.iter().filter(|s| matches!(s, Step::Put(..) | Step::Remove(..))).collect();
         let mut expected = Map::new();
         let mut touched = 0;
@@ -280,7 +280,7 @@ fn sizes_are_bounded_and_garbage_is_compacted_away() {
     assert!(!directory.path().join("journal.new").exists());
 }
 
-/// A tmpfs of a given size, gone when the test ends.
+/// A tmpfs of a given size, unmounted when the test ends.
 struct TinyDisk(TestDir);
 
 impl TinyDisk {
@@ -350,7 +350,7 @@ const WRITER: &str = "HYPERKUBE_TEST_JOURNAL";
 fn what_was_put_outlives_kill_9_of_the_process() {
     use std::io::BufRead;
     if let Ok(path) = std::env::var(WRITER) {
-        // The process that the test below starts and kills: it says each number after its put returned.
+        // The process that the test below starts and kills: it prints each number after its put returned.
         let (mut journal, _) = Journal::open(Path::new(&path), JournalLimits::default()).unwrap();
         let mut out = io::stdout();
         for number in 0_u32.. {
@@ -398,7 +398,7 @@ fn what_was_put_outlives_kill_9_of_the_process() {
             let value = journal
                 .get(&format!("key-{}", number % 50))
                 .map(|value| String::from_utf8_lossy(value));
-            // One put more may have returned without being said.
+            // One more put may have returned without being printed.
             assert!(value.unwrap().parse::<u32>().unwrap() >= number);
         }
     }

@@ -1,6 +1,6 @@
-//! OOM reports as kernels wrote them, and tunables in a directory.
+//! OOM reports as kernels wrote them, and kernel parameters in a directory.
 //!
-//! In:    recorded log lines; a directory with tunables; `/dev/kmsg` where it can be written
+//! In:    recorded log lines; a directory with parameters; `/dev/kmsg` if it can be written
 //! Out:   kills, changes, errors
 //! Upstream: none
 
@@ -113,7 +113,7 @@ async fn an_unreadable_log_is_a_typed_error() {
     ));
 }
 
-/// Where this machine's log can be written, a report written into it is read back from a log opened at its end.
+/// If this machine's kernel log can be written, a report is written and read back from a log opened at its end.
 #[tokio::test]
 async fn the_real_log_gives_a_report_written_into_it() {
     let Ok(mut log) = OomLog::open(Path::new("/dev/kmsg"), LogStart::Now) else {

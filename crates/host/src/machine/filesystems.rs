@@ -1,11 +1,11 @@
-//! Filesystems that hold data: what is mounted, and how large it is.
+//! Mounted file systems that hold data, and their sizes.
 //!
 //! In:    `/proc/self/mountinfo` and one statfs per device, under the given tree
 //! Out:   one entry per device (per mount point for tmpfs), sorted by device
 //! Calls: `machine`
-//! Holds: a network filesystem that does not answer within 2 s is left out, named as a problem, its thread abandoned
-//! Upstream: vendor/github.com/google/cadvisor/fs (1.36); differences: order; zfs is asked by statfs, not by its tools; every
-//!           answer of statfs counts its blocks in fragments, as the specification says
+//! Holds: a network file system that does not answer within 2 s is left out and reported as a problem; its thread is abandoned
+//! Upstream: vendor/github.com/google/cadvisor/fs (1.36); differences: order; zfs is queried by statfs, not by its tools; block
+//!           counts of statfs are always in fragments, as the specification says
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,26 +16,26 @@ use serde::Serialize;
 
 use super::Tree;
 
-/// How long a network filesystem may take to say how large it is.
+/// The time limit for a network file system's statfs.
 const STATFS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// One mounted filesystem.
+/// A mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Filesystem {
-    /// The device; the mount point for tmpfs; with the device number behind it for overlay.
+    /// The device; for tmpfs the mount point; for overlay with the device number appended.
     pub device: String,
     /// Bytes.
     pub capacity: u64,
-    /// How the size was found: always `vfs`.
+    /// How the size was determined: always `vfs`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// All of them, used or not.
+    /// All inodes, used or not.
     pub inodes: u64,
-    /// Whether `inodes` says anything.
+    /// Whether `inodes` is valid.
     pub has_inodes: bool,
 }
 
-/// One line of mountinfo, as far as it matters here.
+/// One line of mountinfo, as far as it is needed here.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     device_number: String,
@@ -68,8 +68,8 @@ pub(super) fn read_filesystems(tree: Tree<'_>, problems: &mut Vec<String>) -> Ve
     found
 }
 
-/// The mount that speaks for each device: the first one, except that the root's always wins and a later tmpfs over the
-/// same point replaces the earlier.
+/// The mount of each device: the first one, except that the root's mount always wins, and that a later tmpfs at the same mount
+/// point replaces the earlier one.
 fn devices(mountinfo: &str) -> BTreeMap<String, Mount> {
     let mounts = || mountinfo.lines().filter_map(parse);
     let mut devices = BTreeMap::new();
@@ -114,7 +114,7 @@ fn parse(line: &str) -> Option<Mount> {
     })
 }
 
-/// The kernel writes blank, tab, newline and backslash as three octal digits.
+/// The kernel escapes blank, tab, newline and backslash as three octal digits.
 fn unescape(text: &str) -> String {
     [
         ("\\040", " "),

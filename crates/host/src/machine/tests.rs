@@ -1,4 +1,4 @@
-//! A fixture machine, field by field, and the machine under the test compared with `/proc` and `/sys` read another way.
+//! A fixture machine, field by field, and the machine that runs the test, compared with `/proc` and `/sys` read in another way.
 //!
 //! In:    a fixture tree; the machine that runs the test
 //! Out:   every field of `/spec/`
@@ -238,7 +238,7 @@ fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-/// `(number, rest)` of each processor's block in cpuinfo, cut the plain way.
+/// `(number, rest)` of each processor's block in cpuinfo, split in the simplest way.
 fn cpuinfo_values(key: &str) -> Vec<String> {
     let cpuinfo = text("/proc/cpuinfo");
     let pairs = cpuinfo.lines().filter_map(|line| line.split_once(':'));
@@ -387,7 +387,7 @@ fn this_machines_disks_networks_and_filesystems_are_those_of_the_kernel() {
         jiff::Timestamp::UNIX_EPOCH,
     )
     .unwrap();
-    // /proc/partitions lists disks and partitions in KiB: every disk shown must stand there with its size.
+    // /proc/partitions lists disks and partitions in KiB: every disk must be there with its size.
     let partitions = text("/proc/partitions");
     for disk in machine.disk_map.values().filter(|disk| disk.size > 0) {
         let line = partitions
@@ -404,7 +404,7 @@ fn this_machines_disks_networks_and_filesystems_are_those_of_the_kernel() {
             )
         );
     }
-    // /proc/net/dev is of this process's namespace, as /sys/class/net is of the mount's.
+    // /proc/net/dev belongs to this process's network namespace, as /sys/class/net belongs to the mount's.
     let known: BTreeSet<String> = text("/proc/net/dev")
         .lines()
         .filter_map(|l| Some(l.split_once(':')?.0.trim().to_owned()))
@@ -424,7 +424,7 @@ fn this_machines_disks_networks_and_filesystems_are_those_of_the_kernel() {
             text(format!("/sys/class/net/{}/address", device.name))
         );
     }
-    // /proc/mounts names the root's device; its size is what statfs says.
+    // /proc/mounts names the root's device; its size is that of statfs.
     let root = text("/proc/mounts")
         .lines()
         .filter(|l| l.split(' ').nth(1) == Some("/"))

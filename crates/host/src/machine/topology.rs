@@ -1,9 +1,9 @@
-//! Processors by memory node, core and cache.
+//! Processors by NUMA node, core and cache.
 //!
 //! In:    `/sys/devices/system/{node,cpu}` under the given tree
-//! Out:   the nodes in the order of their directory names, each with its cores in the order their first thread was met
+//! Out:   the nodes in the order of their directory names, each with its cores in the order of their first threads
 //! Calls: `machine`
-//! Holds: an offline processor is nowhere; without memory nodes each physical package stands as a node
+//! Holds: offline processors are left out; without NUMA nodes each physical package counts as a node
 //! Upstream: vendor/github.com/google/cadvisor/utils/sysinfo/sysinfo.go (1.36); differences: packages come sorted
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,37 +19,37 @@ const NODES: &str = "/sys/devices/system/node";
 /// One cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cache {
-    /// The kernel's number of it among its level and type.
+    /// The kernel's number for it within its level and type.
     pub id: u32,
     /// Bytes.
     pub size: u64,
     /// `Data`, `Instruction` or `Unified`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// 1 is nearest to the core.
+    /// 1 is closest to the core.
     pub level: u32,
 }
 
 /// One physical core.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Core {
-    /// The kernel's number of it in its socket.
+    /// The kernel's number for it within its socket.
     #[serde(rename = "core_id")]
     pub id: i64,
-    /// Logical processors on it, in the order of their directory names.
+    /// Its logical processors, in the order of their directory names.
     #[serde(rename = "thread_ids")]
     pub threads: Vec<u32>,
     /// Caches of this core alone.
     #[serde(serialize_with = "null_if_empty")]
     pub caches: Vec<Cache>,
-    /// Level 3 and up, shared with some cores of the node but not all.
+    /// Caches of level 3 and up that some but not all cores of the node share.
     #[serde(serialize_with = "null_if_empty")]
     pub uncore_caches: Vec<Cache>,
-    /// The socket it sits in.
+    /// Its socket.
     pub socket_id: i64,
 }
 
-/// One memory node.
+/// A NUMA node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NumaNode {
     /// The kernel's number.
@@ -66,7 +66,7 @@ pub struct NumaNode {
     /// Caches that all of the node's cores share.
     #[serde(serialize_with = "null_if_empty")]
     pub caches: Vec<Cache>,
-    /// To each node, in the order of ids; 10 is itself.
+    /// The distance to each node, in the order of IDs; 10 is the node itself.
     #[serde(serialize_with = "null_if_empty")]
     pub distances: Vec<u64>,
 }
@@ -99,7 +99,7 @@ pub(super) fn read_topology(tree: Tree<'_>, problems: &mut Vec<String>) -> Vec<N
     nodes.into_iter().map(read_node).collect()
 }
 
-/// Online logical processors: those in the topology, or all that there are when it is empty.
+/// Online logical processors: those in the topology, or all processors if it is empty.
 pub(super) fn online_threads(tree: Tree<'_>, topology: &[NumaNode]) -> usize {
     if topology.is_empty() {
         return numbered_dirs(tree, CPUS, "cpu").len();
@@ -111,8 +111,8 @@ pub(super) fn online_threads(tree: Tree<'_>, topology: &[NumaNode]) -> usize {
         .sum()
 }
 
-/// Distinct pairs of a topology property and the package, over the online processors; for machines whose cpuinfo has
-/// no such line.
+/// The number of distinct pairs of a topology property and the package, over the online processors; for machines whose cpuinfo
+/// has no such line.
 pub(super) fn distinct_property(tree: Tree<'_>, property: &str) -> usize {
     let online = online_set(tree);
     let mut seen = BTreeSet::new();
@@ -187,10 +187,11 @@ fn read_cores(
     cores
 }
 
-/// Sorts the caches of each core's first thread into the core's own, the node's, and those between.
+/// Assigns the caches of each core's first thread to the core, to the node, or to the uncore caches.
 ///
-/// Quirk: "all of the node" is the core's thread count times the number of cores (`addCacheInfo`), and a low-level cache
-/// that several cores share is dropped. Virtual machines often have no cache directory: then there are none.
+/// Quirk: a cache belongs to "all of the node" if it is shared by the core's thread count times the number of cores
+/// (`addCacheInfo`), and a low-level cache that several cores share is dropped. Virtual machines often have no cache directory:
+/// then there are no caches.
 fn add_caches(tree: Tree<'_>, node: &mut NumaNode) {
     let core_count = node.cores.len();
     for core in &mut node.cores {
@@ -226,7 +227,7 @@ fn add_caches(tree: Tree<'_>, node: &mut NumaNode) {
     }
 }
 
-/// One cache and how many processors share it.
+/// A cache, and how many processors share it.
 fn read_cache(tree: Tree<'_>, dir: &Path) -> Option<(Cache, usize)> {
     let size = tree.text(dir.join("size")).ok()?;
     let mask = tree.text(dir.join("shared_cpu_map")).ok()?;
@@ -243,7 +244,7 @@ fn read_cache(tree: Tree<'_>, dir: &Path) -> Option<(Cache, usize)> {
     Some((cache, sharers))
 }
 
-/// `None`: the kernel cannot take processors offline, all are online.
+/// `None`: the kernel cannot take processors offline, so all are online.
 fn online_set(tree: Tree<'_>) -> Option<BTreeSet<i64>> {
     let list = tree.text(Path::new(CPUS).join("online")).ok()?;
     let mut set = BTreeSet::new();

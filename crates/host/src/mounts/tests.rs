@@ -3,13 +3,13 @@
 //! In:    temporary directories
 //! Out:   assertions
 //! Calls: cargo test
-//! Holds: every mount made here is gone at the end
+//! Holds: every mount made here is unmounted at the end
 //! Upstream: none
 
 use super::*;
 use crate::testing::TestDir;
 
-/// Unmounts what a test mounted, also when it fails.
+/// Unmounts what a test mounted, even if it fails.
 struct Mounted(TestDir);
 
 impl Drop for Mounted {

@@ -1,9 +1,9 @@
-//! Processes of a simulated host: they start and end when the simulation says so.
+//! Processes of a simulated host: the simulation starts and ends them.
 //!
 //! In:    [`StandInProcesses::start`] and [`StandInProcesses::end`], called by the stand-in runtime
-//! Out:   the same [`super::ProcessExit`] as for the kernel's processes
+//! Out:   the same [`super::ProcessExit`] as for real processes
 //! Calls: the simulation, through [`super::Processes::StandIn`]
-//! Holds: no system call; waits end in the order in which the processes ended
+//! Holds: no system calls; waits end in the order in which the processes ended
 //! Upstream: none
 
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ impl StandInProcesses {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process with this pid runs from now on; one that had the pid before has ended.
+    /// Starts a process with this PID; an earlier one with the same PID has ended.
     pub fn start(&self, pid: u32) {
         self.end(pid);
         self.running().insert(pid, watch::Sender::new(false));
     }
 
-    /// It has ended: all waits for it do. False when there was none.
+    /// Ends a process and all waits for it. False if there was none.
     pub fn end(&self, pid: u32) -> bool {
         self.running()
             .remove(&pid)

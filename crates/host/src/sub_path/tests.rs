@@ -1,4 +1,4 @@
-//! Parts of volumes: what is made, what is refused, what is mounted and goes again.
+//! SubPaths: what is created, what is refused, what is mounted and unmounted again.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
@@ -26,7 +26,7 @@ fn directories_are_made_with_the_volumes_mode_and_links_must_stay_inside() {
     std::fs::create_dir(root.join("/outside")).unwrap();
     symlink("real", volume.join("inside")).unwrap();
     symlink(volume.join("real"), volume.join("absolute")).unwrap();
-    // The volume is named by a way with a link in it, as /var/run is one.
+    // The volume's own path contains a link, as /var/run does.
     symlink(&volume, root.join("/by-link")).unwrap();
     symlink(root.join("/by-link/real"), volume.join("as-named")).unwrap();
     symlink(root.join("/outside"), volume.join("escape")).unwrap();
@@ -116,7 +116,7 @@ fn the_kernel_shows_the_part_and_only_the_part() {
         assert_eq!(read(), "one");
         assert_eq!(mounts_at_or_below(&root, &pod).unwrap().len(), 1);
     }
-    // New files of the volume are shown to the next start only.
+    // Only the next start sees new files of the volume.
     std::fs::create_dir(volume.join("..2")).unwrap();
     std::fs::write(volume.join("..2/key"), "two").unwrap();
     std::fs::remove_file(volume.join("..data")).unwrap();
@@ -130,7 +130,7 @@ fn the_kernel_shows_the_part_and_only_the_part() {
     assert_eq!(std::fs::read(volume.join("..2/key")).unwrap(), b"two");
 }
 
-/// A volume of a pod in which a container mounted something, and whose links lead to it and to elsewhere on the node.
+/// A pod's volume in which a container mounted a file system, with links to it and to other places on the node.
 #[test]
 fn another_file_system_is_entered_only_when_that_is_asked_for_and_nothing_outside_ever() {
     if !rustix::process::geteuid().is_root() {
@@ -154,7 +154,7 @@ fn another_file_system_is_entered_only_when_that_is_asked_for_and_nothing_outsid
         prepare(part, Mounts::Passed).unwrap();
     }
     assert!(other.join("new").is_dir());
-    // Not even looked at: what a link out of the volume leads to may hang.
+    // Not even inspected: the target of a link out of the volume may hang.
     for part in ["outside", "outside/deep", "itself"] {
         let error = prepare(part, Mounts::Passed).unwrap_err();
         assert!(!error.is_foreign(), "{part}: {}", chain(&error));

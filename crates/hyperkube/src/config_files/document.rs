@@ -1,9 +1,9 @@
-//! One configuration file, from its bytes to typed fields.
+//! Parses one configuration file into typed fields.
 //!
 //! In:    a path
-//! Out:   its JSON value, where each field stands, the typed configuration with what strict decoding minds
+//! Out:   its JSON value, the line of each field, the typed configuration with the complaints of strict decoding
 //! Calls: `config_files.rs`
-//! Holds: YAML goes through JSON, as upstream's does, so `'5'` is no number; an alias bomb is refused by the parser's budget
+//! Holds: YAML is converted to JSON, as upstream does, so `'5'` is not a number; the parser's budget stops alias bombs
 //! Upstream: pkg/kubelet/kubeletconfig/util/codec, k8s.io/apimachinery/pkg/runtime (errors), sigs.k8s.io/yaml
 
 use kubelet_api::config::{API_VERSION, KIND, KubeletConfiguration};
@@ -15,40 +15,40 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// How many fields that do not fit are looked for.
+/// How many fields of a wrong type are reported.
 const MOST_PROBLEMS: usize = 32;
 
-/// Why a file is no configuration.
+/// Why a file is not a valid configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DocumentError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("failed to read kubelet config file {0:?}, error: {1}")]
     Read(String, #[source] std::io::Error),
-    /// There is nothing in it.
+    /// The file is empty.
     #[error("kubelet config file {0:?} was empty")]
     Empty(String),
-    /// It is no YAML or JSON, or its fields do not fit.
+    /// The file is not YAML or JSON, or a field has a wrong type.
     #[error("failed to decode: {0}")]
     Decode(String),
-    /// Strict decoding is the only way and minds something.
+    /// Strict decoding failed, and lenient decoding is not allowed.
     #[error("strict decoding error: {0}")]
     Strict(String),
-    /// It does not say what it is.
+    /// The apiVersion or kind is missing.
     #[error("failed to decode: Object '{0}' is missing in '{1}'")]
     Missing(&'static str, String),
-    /// It is something else: kind, version.
+    /// Another kind or version.
     #[error(
         "failed to decode: no kind {0:?} is registered for version {1:?} in scheme \"kubelet\""
     )]
     Kind(String, String),
 }
 
-/// A file that was read and parsed.
+/// A parsed file.
 #[derive(Debug)]
 pub(super) struct Document {
     text: String,
     value: Value,
-    /// A key that stands twice, as upstream tells it; the last one counts.
+    /// The error text for a duplicate key, as upstream; the last value counts.
     duplicate: Option<String>,
 }
 
@@ -82,17 +82,17 @@ impl Document {
         })
     }
 
-    /// The whole as JSON.
+    /// The whole file as JSON.
     pub(super) fn value(&self) -> &Value {
         &self.value
     }
 
-    /// What stands twice.
+    /// The error text for a duplicate key.
     pub(super) fn duplicate(&self) -> Option<&str> {
         self.duplicate.as_deref()
     }
 
-    /// Whether it says that it is a `KubeletConfiguration` v1beta1.
+    /// Checks that the file is a `KubeletConfiguration` v1beta1.
     pub(super) fn expect_configuration(&self) -> Result<(), DocumentError> {
         let field = |name: &str| self.value.get(name).and_then(Value::as_str).unwrap_or("");
         let (kind, version) = (field("kind"), field("apiVersion"));
@@ -111,7 +111,7 @@ impl Document {
         Err(DocumentError::Kind(kind.to_owned(), version.to_owned()))
     }
 
-    /// The typed fields, and what strict decoding minds: fields that do not exist or stand twice.
+    /// The typed fields, and the complaints of strict decoding: unknown and duplicate fields.
     pub(super) fn configuration(
         &self,
     ) -> Result<(KubeletConfiguration, Option<String>), DocumentError> {
@@ -130,7 +130,7 @@ impl Document {
                 Err(error) => {
                     let path = plain(&track.path().to_string());
                     misfits.push(format!("{}{path}: {error}", self.line(&path)));
-                    // Without the field the others can be looked at too.
+                    // The field is removed so that the others can be checked, too.
                     if !forget(&mut value, &path) {
                         break;
                     }
@@ -148,7 +148,7 @@ impl Document {
         (!minded.is_empty()).then(|| format!("strict decoding error: {}", minded.join(", ")))
     }
 
-    /// `line 7: ` where the field is found in the text, else nothing.
+    /// `line 7: ` if the field is found in the text, else empty.
     fn line(&self, path: &str) -> String {
         let places: Option<Places> = yaml::first(&self.text, Duplicates::LastWins).ok().flatten();
         let line = places.and_then(|places| places.line(path));
@@ -156,7 +156,7 @@ impl Document {
     }
 }
 
-/// The key that stands twice, in the words of Go's parser.
+/// The duplicate key, in the words of Go's parser.
 fn doubled(error: &serde_saphyr::Error) -> String {
     match error {
         serde_saphyr::Error::DuplicateMappingKey {
@@ -167,7 +167,7 @@ fn doubled(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// `tracing.?.endpoint` without the question mark that stands for an `Option`.
+/// `tracing.?.endpoint` without the question mark, which stands for an `Option`.
 fn plain(path: &str) -> String {
     path.replace(".?", "").replace("?.", "")
 }
@@ -181,9 +181,9 @@ fn steps(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Sets the field at the path to null; false when there is none.
+/// Sets the field at the path to null; false if there is none.
 fn forget(value: &mut Value, path: &str) -> bool {
-    // An element of a list cannot be null either, so its whole list goes.
+    // A list element cannot be null either, so its whole list is removed.
     let path = path
         .rfind('[')
         .filter(|_| path.ends_with(']'))
@@ -198,7 +198,7 @@ fn forget(value: &mut Value, path: &str) -> bool {
     }
 }
 
-/// The line of every field of a YAML text.
+/// The line of each field of a YAML text.
 #[derive(Debug, Default)]
 struct Places(BTreeMap<String, (u64, Places)>);
 

@@ -1,4 +1,4 @@
-//! Files on disk, drop-ins, flags on top: what comes out, and what is said when it does not fit.
+//! Configuration files, drop-ins and flags: the result, and the errors.
 //!
 //! Upstream: cmd/kubelet/app/server_test.go, pkg/kubelet/kubeletconfig/configfiles/configfiles_test.go
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
-/// A directory of its own under the system's temporary one, gone at the end.
+/// A temporary directory, deleted at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -23,7 +23,7 @@ impl Folder {
         folder
     }
 
-    /// Loads with `{}` in the arguments standing for the directory.
+    /// Loads with `{}` in the arguments replaced by the directory.
     fn load(&self, arguments: &str) -> Result<Loaded, ConfigError> {
         let arguments = arguments.replace("{}", &self.0.to_string_lossy());
         let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
@@ -76,7 +76,7 @@ fn configz_equals_the_recorded_one() {
     let loaded = folder.load("--config={}/config.json --v=2").unwrap();
     let printed = serde_json::to_string_pretty(&loaded.config).unwrap();
     let recorded_text = include_str!("../../../../parity/configz.json");
-    // Field by field in the same order: only the indentation differs.
+    // Compares the fields in order; only the indentation differs.
     let lines =
         |text: &str| -> Vec<String> { text.lines().map(|line| line.trim().to_owned()).collect() };
     let recorded_lines = lines(recorded_text);

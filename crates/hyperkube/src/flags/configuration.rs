@@ -1,9 +1,9 @@
-//! Flags that stand for a field of the configuration file.
+//! Flags that set a field of the configuration file.
 //!
 //! In:    –
-//! Out:   one row a flag, sorted by name
+//! Out:   one row per flag, sorted by name
 //! Calls: `flags.rs`
-//! Holds: a default stands as `--help` shows it; an empty one is Go's zero value
+//! Holds: a default is written as `--help` shows it; an empty one is Go's zero value
 //! Upstream: cmd/kubelet/app/options/options.go (AddKubeletConfigFlags), component-base/logs/api/v1/options.go
 
 use super::{Effect, FILE_INSTEAD, Flag, Kind, old, row};

@@ -1,9 +1,9 @@
-//! Flags that are no field of the configuration file, and those that are accepted and do nothing.
+//! Flags that have no field in the configuration file, and flags that are accepted without effect.
 //!
 //! In:    –
-//! Out:   one row a flag, sorted by name
+//! Out:   one row per flag, sorted by name
 //! Calls: `flags.rs`
-//! Holds: a default stands as `--help` shows it; an empty one is Go's zero value
+//! Holds: a default is written as `--help` shows it; an empty one is Go's zero value
 //! Upstream: cmd/kubelet/app/options/options.go (KubeletFlags), globalflags_linux.go, component-base/version/verflag
 
 use super::{CADVISOR, EVICTION_INSTEAD, Effect, Flag, Kind, old, row};

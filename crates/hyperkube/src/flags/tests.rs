@@ -1,4 +1,4 @@
-//! The table against the recorded one, and command lines as Go reads them.
+//! The table compared with the recorded one, and command lines as Go parses them.
 //!
 //! Upstream: recorded from `kubelet --help` of 1.36.2; component-base/cli/flag tests
 
@@ -7,7 +7,7 @@ use kubelet_decide::config::defaults::{defaults, without_file};
 use kubelet_model::gates::Gates;
 use serde_json::json;
 
-/// Flags whose type the recording could not show.
+/// Flags whose type is not visible in the recording.
 const NOT_RECORDED: [&str; 4] = [
     "register-with-taints",
     "reserved-memory",
@@ -309,7 +309,7 @@ fn gates_merge_key_by_key_and_other_maps_are_replaced() {
         json!({"A": true, "B": false, "C": true})
     );
     assert_eq!(over["systemReserved"], json!({"cpu": "2"}));
-    // The one list that grows: upstream's flag appends to what is there.
+    // The only list that is appended to, as by upstream's flag.
     let patterns: Vec<&Value> = over["logging"]["vmodule"]
         .as_array()
         .unwrap()

@@ -1,9 +1,9 @@
-//! How the text of a flag becomes a value.
+//! Parses the text of a flag.
 //!
 //! In:    the text, the flag's kind, the value that the same flag set before on this command line
-//! Out:   the JSON value that stands in the configuration
+//! Out:   the JSON value for the configuration
 //! Calls: `flags.rs`
-//! Holds: error texts are Go's; the first use of a map or list flag replaces what the file says, later ones add
+//! Holds: error texts are Go's; the first use of a map or list flag replaces the file's value, later uses add to it
 //! Upstream: github.com/spf13/pflag, component-base/cli/flag, pkg/util/flag/flags.go, pkg/util/taints
 
 use super::Kind;
@@ -14,10 +14,10 @@ use kubelet_model::quantity::{Quantity, QuantityParseError};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
-/// Why a flag's text is no value of its kind.
+/// Why a flag's text is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
-    /// Not a number or truth value: Go's function, the text, Go's reason.
+    /// Not a number or boolean: Go's function, the text, Go's reason.
     #[error("strconv.{0}: parsing {1:?}: {2}")]
     Syntax(&'static str, String, &'static str),
     /// Not a duration.
@@ -29,10 +29,10 @@ pub(crate) enum ValueError {
     /// Not an address.
     #[error("{0:?} is not a valid IP address")]
     Ip(String),
-    /// A pair without its sign: what was expected.
+    /// A pair without its separator: what was expected.
     #[error("malformed pair, expect {0}")]
     Pair(&'static str),
-    /// A gate without a truth value: its name, the text.
+    /// A feature gate without a boolean: its name, the text.
     #[error("invalid value of {0}: {1}, err: strconv.ParseBool: parsing {1:?}: invalid syntax")]
     Gate(String, String),
     /// Anything else.
@@ -40,7 +40,7 @@ pub(crate) enum ValueError {
     Other(String),
 }
 
-/// The value of `text`, on top of what the same flag set `before`.
+/// The value of `text`, added to the value of the same flag `before`.
 pub(super) fn read(kind: Kind, text: &str, before: Option<Value>) -> Result<Value, ValueError> {
     match kind {
         Kind::Bool => boolean(text).map(Value::Bool),
@@ -80,11 +80,12 @@ pub(super) fn read(kind: Kind, text: &str, before: Option<Value>) -> Result<Valu
     }
 }
 
-/// Go opens a relative path at the working directory. This program opens by descriptors, and hands paths to the runtime.
+/// Makes a relative path absolute. Go opens it in the working directory; this program opens by descriptors, and passes paths to
+/// the runtime.
 fn path(text: &str) -> String {
     match std::env::current_dir() {
         Ok(directory) if !text.is_empty() && !text.starts_with('/') => joined(&directory, text),
-        // Without a working directory there is nothing to start at: whoever opens it says so.
+        // Without a working directory the path stays relative; opening it will fail with the reason.
         Ok(_) | Err(_) => text.to_owned(),
     }
 }
@@ -153,7 +154,7 @@ fn level(text: &str) -> Result<u64, ValueError> {
     Ok(level)
 }
 
-/// One line of comma-separated values; quotes keep a comma.
+/// Comma-separated values on one line; quotes protect a comma.
 fn strings(text: &str, before: Option<Value>) -> Result<Value, ValueError> {
     let mut list = array(before);
     if text.is_empty() {
@@ -182,7 +183,7 @@ fn strings(text: &str, before: Option<Value>) -> Result<Value, ValueError> {
     }
 }
 
-/// A field up to its closing quote, and what follows; two quotes stand for one.
+/// A field up to its closing quote, and the rest; a doubled quote stands for one.
 fn quoted_field(text: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     let mut rest = text;
@@ -244,7 +245,7 @@ fn multimap(text: &str, before: Option<Value>) -> Result<Value, ValueError> {
 }
 
 fn ip(text: &str) -> Result<Value, ValueError> {
-    // Upstream takes leading zeros in IPv4 numbers.
+    // Upstream accepts leading zeros in IPv4 numbers.
     let plain: Vec<&str> = text
         .split('.')
         .map(|number| match number.trim_start_matches('0') {
@@ -344,7 +345,7 @@ fn taints(text: &str) -> Result<Value, ValueError> {
 }
 
 fn version(text: &str) -> Result<Value, ValueError> {
-    // A version of one's own may be asked for upstream; it is taken and changes nothing here.
+    // Upstream can report another version; here it is accepted and has no effect.
     if text == "raw" || text.starts_with('v') {
         return Ok(json!(text));
     }

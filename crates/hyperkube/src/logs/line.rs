@@ -1,9 +1,9 @@
-//! One log line: klog's text with its structured quoting, or JSON.
+//! Formats one log line: klog's text with its quoting, or JSON.
 //!
-//! In:    what an event says, when and where
+//! In:    the event's message and fields, its time and place
 //! Out:   the line with its end
 //! Calls: `logs.rs`
-//! Holds: a line of text stays one line unless a value has several; then each is indented by a tab, as klog does
+//! Holds: a text line stays on one line, unless a value has several lines; these are indented by a tab, as in klog
 //! Upstream: k8s.io/klog/v2/internal/serialize, internal/buffer, go.uber.org/zap (JSON)
 
 use jiff::Timestamp;
@@ -11,13 +11,13 @@ use jiff::tz::TimeZone;
 use std::fmt::Write as _;
 use tracing::Level;
 
-/// Parts of field names whose values are secrets.
+/// Parts of field names that mark their values as secret.
 const SECRET: [&str; 5] = ["password", "token", "secret", "authorization", "header"];
 
-/// A value as it is shown.
+/// A formatted value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// A number or truth value, without quotes.
+    /// A number or boolean, without quotes.
     Plain(String),
     /// Anything else, quoted.
     Text(String),
@@ -32,7 +32,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn new(name: &'static str, shown: Shown) -> Self {
-        // klog's name for errors.
+        // klog's name for the error field.
         let name = if name == "error" { "err" } else { name };
         let lower = name.to_ascii_lowercase();
         let secret = SECRET.iter().any(|part| lower.contains(part));
@@ -45,7 +45,7 @@ impl Pair {
     }
 }
 
-/// What a line says.
+/// The content of a line.
 pub(super) struct Line<'a> {
     pub(super) severity: Level,
     pub(super) level: u32,
@@ -168,8 +168,8 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Whether a `--vmodule` pattern means this source file: by its name without extension, or by its whole path when the
-/// pattern has a slash. `*`, `?` and `[a-z]` match within a name, `\\` takes what follows as it is: Go's `filepath.Match`.
+/// Whether a `--vmodule` pattern matches a source file: its name without extension, or its whole path if the pattern has a
+/// slash. `*`, `?` and `[a-z]` match within a name, `\\` escapes the next character: Go's `filepath.Match`.
 pub(super) fn file_matches(pattern: &str, file: &str) -> bool {
     let path = file.strip_suffix(".rs").unwrap_or(file);
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -196,7 +196,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Whether the byte is in the class that begins after its `[`, and what follows the class. `None` is no class: it matches nothing.
+/// Whether the byte is in the character class that starts after `[`, and the rest of the pattern. `None`: an invalid class,
+/// which matches nothing.
 fn in_class(class: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, mut rest) = match class.split_first() {
         Some((b'^', rest)) => (true, rest),

@@ -1,4 +1,4 @@
-//! Lines as klog writes them, levels, and when they reach the output.
+//! Log lines as klog writes them, levels, and when lines reach the output.
 //!
 //! Upstream: k8s.io/klog/v2 (textlogger tests), component-base/logs/json/json_test.go
 
@@ -43,12 +43,12 @@ fn config(format: LogFormat, verbosity: u32, vmodule: &[(&str, u32)]) -> Logging
     }
 }
 
-/// What others' tests say in the text format.
+/// The text-format output, for tests elsewhere.
 pub(crate) fn captured(say: impl FnOnce()) -> String {
     written(&config(LogFormat::Text, 0, &[]), |_, _| say())
 }
 
-/// What `say` writes, with line numbers taken out.
+/// The output of `say`, without line numbers.
 fn written(config: &LoggingConfig, say: impl FnOnce(&LogHandle, &Written)) -> String {
     let out = Written::default();
     let outputs = Outputs {
@@ -124,7 +124,7 @@ fn verbosity_and_vmodule_decide_what_is_written() {
         (0, &[("[^t]ests", 9)], "info warn error "),
         (0, &[("[tests", 9)], "info warn error "),
         (0, &[("\\tests", 2)], "info info2 warn error "),
-        // The first that matches counts, and the level for all is never lowered.
+        // The first matching rule counts, and never lowers the general level.
         (0, &[("t*", 2), ("tests", 9)], "info info2 warn error "),
         (0, &[("*/logs/tests", 4)], "info warn error "),
     ];
@@ -197,7 +197,7 @@ fn a_stream_of_information_takes_what_is_no_error_and_may_wait() {
             error!("failed");
             assert_eq!(said(&errors), on_errors);
             assert_eq!(said(&information), "", "nothing was full yet");
-            // Never fits: it goes by the buffer, after what was in it.
+            // Larger than the buffer: it bypasses the buffer, after the buffered lines.
             info!("{long}");
             assert!(said(&information).ends_with("xxx "));
             info!("said");

@@ -1,9 +1,9 @@
-//! The time zone of the logs, found as Go finds `time.Local`.
+//! The time zone of the logs, determined as Go's `time.Local`.
 //!
 //! In:    the variable TZ; `/etc/localtime`; the system's zone files
-//! Out:   a zone, UTC where none can be read
+//! Out:   a time zone; UTC if none can be read
 //! Calls: `logs.rs`, once
-//! Holds: files are read once, at start; a line costs a search in a table and no lock
+//! Holds: files are read once, at start; formatting a line needs a table lookup and no lock
 //! Upstream: Go's time package (zoneinfo_unix.go, zoneinfo_read.go)
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use kubelet_host::files::read_bounded;
 
-/// Where systems keep their zones.
+/// The directories of zone files.
 const ZONES: [&str; 4] = [
     "usr/share/zoneinfo",
     "usr/share/lib/zoneinfo",
@@ -19,16 +19,16 @@ const ZONES: [&str; 4] = [
     "etc/zoneinfo",
 ];
 
-/// Zone files are a few kilobytes; what is larger is no zone.
+/// Zone files are a few kilobytes; a larger file is not one.
 const LARGEST: u64 = 10 << 20;
 
-/// The zone of this process.
+/// The time zone of this process.
 pub(super) fn local() -> TimeZone {
     let wish = std::env::var("TZ").ok();
     find(wish.as_deref(), Path::new("/"))
 }
 
-/// Without the variable it is `/etc/localtime`; empty it is UTC; else a path, or a name below one of [`ZONES`].
+/// Without the variable `/etc/localtime`; if it is empty, UTC; otherwise a path, or a name below one of [`ZONES`].
 fn find(wish: Option<&str>, root: &Path) -> TimeZone {
     let wish = wish.map(|wish| wish.strip_prefix(':').unwrap_or(wish));
     let files: Vec<PathBuf> = match wish {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
 
-    /// A zone file with one offset, hours east of Greenwich.
+    /// A zone file with one offset, in hours east of Greenwich.
     fn zone_file(hours: i32) -> Vec<u8> {
         let mut block = b"TZif2".to_vec();
         block.extend([0; 15]);

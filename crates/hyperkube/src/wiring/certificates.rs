@@ -1,11 +1,12 @@
-//! This node's certificates from the cluster: the client's bootstrap and rotation, the main port's certificate, their figures.
+//! The node's certificates from the cluster: the client certificate's bootstrap and rotation, the serving certificate, and
+//! their metrics.
 //!
 //! In:    `--kubeconfig`, `--bootstrap-kubeconfig`, `rotateCertificates`, `serverTLSBootstrap`
-//! Out:   a client whose calls wait for its certificate; two tasks
+//! Out:   a client whose calls wait for the client certificate; two tasks
 //! Calls: wiring
-//! Holds: nothing waits for a certificate but the calls that show it
-//! Upstream: cmd/kubelet/app/server.go (buildKubeletClientConfig), pkg/kubelet/certificate/kubelet.go; differences: a name for the
-//!           main port that only a cloud provider knows is not asked for
+//! Holds: only calls that need a certificate wait for it
+//! Upstream: cmd/kubelet/app/server.go (buildKubeletClientConfig), pkg/kubelet/certificate/kubelet.go; differences: no serving
+//!           certificate is requested for a host name that only a cloud provider knows
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,10 +20,10 @@ use kubelet_cluster::certificates::{
     Bootstrap, CertificateStore, ClientCertificate, Listener, Purpose, Rotation, RotationNews,
     ServingNames,
 };
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Client, Cluster, Kubeconfig, Server};
 use kubelet_host::HostRoot;
 use kubelet_model::config::Config;
+use kubelet_model::dice::Dice;
 use kubelet_model::error_text::error_text;
 use kubelet_model::node::NodeView;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
@@ -46,7 +47,7 @@ const SERVER_AGES: (&str, &str) = (
     "kubelet_certificate_manager_server_rotation_seconds",
     "[ALPHA] Histogram of the number of seconds the previous certificate lived before being rotated.",
 );
-/// A minute to four years, seconds.
+/// From a minute to four years, in seconds.
 const AGES: [f64; 10] = [
     60.0,
     3600.0,
@@ -60,17 +61,17 @@ const AGES: [f64; 10] = [
     124_416_000.0,
 ];
 
-/// A bootstrap that may be needed, now or later: the client that asks, and of which server.
+/// The client that requests a certificate now or later, and its API server.
 type Asking = (Client, Server);
 
-/// The API server, if there is to be one, and how a certificate for it is asked for.
+/// The API server, if one is configured, and how a client certificate is requested from it.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) cluster: Cluster,
     asking: Option<Asking>,
 }
 
-/// Reads the kubeconfig, or the one to bootstrap with.
+/// Reads the kubeconfig, or the bootstrap kubeconfig.
 pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyhow::Result<Opened> {
     let settings = &config.cluster;
     let (Some(path), Some(first)) = (&settings.kubeconfig, &settings.bootstrap_kubeconfig) else {
@@ -83,7 +84,7 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
             asking: None,
         });
     };
-    // The name is not known yet, and not needed for what is asked here.
+    // The node's name is not known yet, and not needed for this check.
     let bootstrap = bootstrap(config, path, "");
     let is_needed = bootstrap.is_needed(clock.now()).await;
     let read = Kubeconfig::read(first).await;
@@ -97,16 +98,18 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
         Err(error) => {
             tracing::info!(
                 error = error_text(&*error),
-                "Bootstrap kubeconfig cannot be used, and is not needed"
+                "Bootstrap kubeconfig is invalid, but not needed"
             );
             None
         }
     };
     let client = match &asking {
         Some((_, server)) if is_needed => {
-            tracing::info!(kubeconfig = %path.display(), bootstrap = %first.display(), "There is no client certificate, one is asked for");
+            tracing::info!(kubeconfig = %path.display(), bootstrap = %first.display(), "No valid client certificate; requesting one");
             let client = cluster::client_of(config, bootstrap.to_come(server.clone()), clock);
-            client.set_waiting(Some("the first client certificate is asked for".to_owned()));
+            client.set_waiting(Some(
+                "the first client certificate has been requested".to_owned(),
+            ));
             client
         }
         Some(_) | None => match cluster::open(config, root, clock)? {
@@ -126,7 +129,7 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
     })
 }
 
-/// Rotated certificates go before those of the kubeconfig.
+/// Rotated certificates take precedence over those of the kubeconfig.
 fn rotated(client: &Client, config: &Config) {
     if config.cluster.rotate_certificates {
         client.prefer_pair(CertificateStore::client(&config.paths.cert_dir).current());
@@ -142,7 +145,7 @@ fn bootstrap(config: &Config, kubeconfig: &Path, node: &str) -> Bootstrap {
 }
 
 impl Opened {
-    /// Starts what keeps the certificates current.
+    /// Starts the tasks that renew the certificates.
     pub(crate) fn start(
         self,
         config: &Config,
@@ -205,14 +208,14 @@ fn spawn(
     });
 }
 
-/// Whether the main port's certificate is one of the cluster.
+/// Whether the cluster issues the serving certificate.
 pub(crate) fn is_from_cluster(config: &Config) -> bool {
     config.server.tls.from_cluster
         && config.cluster.kubeconfig.is_some()
         && config.gates.is_enabled("RotateKubeletServerCertificate")
 }
 
-/// The node's addresses as its status shows them: those given, else the first found, and the host's name.
+/// The node's addresses as in its status: the configured ones, else the first found, and the host name.
 fn names(config: &Config, node: &NodeView) -> ServingNames {
     let given = config.node.node_ip.as_deref().unwrap_or_default();
     let is_said = |ip: &IpAddr| !ip.is_unspecified();

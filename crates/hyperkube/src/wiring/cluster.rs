@@ -1,9 +1,9 @@
-//! The parts of a kubelet that has joined a cluster: the client, its pods, their statuses and mirrors, the node and its lease.
+//! The parts of a kubelet in a cluster: the client, its pods, their statuses and mirror pods, the Node and its lease.
 //!
 //! In:    `--kubeconfig`, the configuration, the parts that run already
-//! Out:   tasks; nothing where no kubeconfig was given
+//! Out:   tasks; none without a kubeconfig
 //! Calls: wiring
-//! Holds: nothing here keeps a static pod waiting: the API server may be away for as long as it likes
+//! Holds: static pods never wait for these parts: the API server may be unreachable for any length of time
 //! Upstream: cmd/kubelet/app/server.go (buildKubeletClientConfig), pkg/kubelet/kubelet.go (NewMainKubelet, Run)
 
 use std::path::Path;
@@ -28,7 +28,6 @@ use kubelet_act::report::status::StatusHandle;
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
 use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source;
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::objects::{
     NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
 };
@@ -43,6 +42,7 @@ use kubelet_host::files::read_text_bounded;
 use kubelet_host::kernel::since_boot;
 use kubelet_host::machine::Machine;
 use kubelet_model::config::Config;
+use kubelet_model::dice::Dice;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
@@ -55,10 +55,10 @@ const PROGRAM_TTL: (&str, &str) = (
     "rest_client_exec_plugin_ttl_seconds",
     "[ALPHA] Gauge of the shortest TTL (time-to-live) of the client certificate(s) managed by the auth exec plugin. The value is in seconds until certificate expiry (negative if already expired). If auth exec plugins are unused or manage no TLS certificates, the value will be +INF.",
 );
-/// A kubeconfig is not longer than this.
+/// The largest kubeconfig.
 const KUBECONFIG_BYTES: u64 = 1 << 20;
 
-/// The API server, if there is to be one.
+/// The API server, if one is configured.
 pub(crate) fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyhow::Result<Cluster> {
     let Some(path) = &config.cluster.kubeconfig else {
         return Ok(Cluster::Absent);
@@ -74,7 +74,7 @@ fn client(config: &Config, root: &HostRoot, path: &Path, clock: Clock) -> anyhow
     Ok(client_of(config, kubeconfig, clock))
 }
 
-/// A client of the server that a kubeconfig names.
+/// A client of the API server in a kubeconfig.
 pub(crate) fn client_of(config: &Config, kubeconfig: Kubeconfig, clock: Clock) -> Client {
     let settings = &config.cluster;
     let rate = |qps, burst| Rate { qps, burst };
@@ -86,7 +86,7 @@ pub(crate) fn client_of(config: &Config, kubeconfig: Kubeconfig, clock: Clock) -
     Client::new(kubeconfig, &client, WallClock::new(move || clock.now()))
 }
 
-/// Zero is the client's own default, not "no limit", whatever the field's documentation says.
+/// A rate of zero means the client's default, not "no limit", despite the field's documentation.
 ///
 /// Quirk: client-go/rest/config.go (`DefaultQPS`, `DefaultBurst`).
 fn event_rate(qps: u32, burst: u32) -> Rate {
@@ -97,7 +97,7 @@ fn event_rate(qps: u32, burst: u32) -> Rate {
     }
 }
 
-/// Where events are recorded; the task that sends them where there is a cluster. The first of them are told.
+/// The event recorder, and in a cluster the task that sends events. Logs if events are not sent.
 pub(crate) fn events(
     cluster: &Cluster,
     node: &NodeView,
@@ -128,7 +128,7 @@ pub(crate) fn events(
     events
 }
 
-/// Watches that are made before the pod path, which reads what they bring, and run after it.
+/// Watches that are created before the pod path, which reads their objects, and that run after it.
 #[derive(Debug)]
 pub(crate) struct Watches {
     dice: Dice,
@@ -142,13 +142,13 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    /// The own Node, as it becomes known.
+    /// The kubelet's own Node, once it is known.
     pub(crate) fn own_node(&self) -> Snapshots<Node> {
         self.node.1.clone()
     }
 }
 
-/// The watches, and what workers read of them.
+/// Creates the watches, and the object views for the workers.
 pub(crate) fn watches(
     client: &Client,
     node: &NodeView,
@@ -185,7 +185,7 @@ pub(crate) fn watches(
     (watches, handle)
 }
 
-/// What the tasks of a member of a cluster work with.
+/// What the tasks of a kubelet in a cluster need.
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) client: &'a Client,
@@ -201,20 +201,20 @@ pub(crate) struct Member<'a> {
     pub(crate) path: &'a PodPath,
     pub(crate) status: &'a StatusHandle,
     pub(crate) runtime: watch::Receiver<RuntimeState>,
-    /// Why work on the node's disk does not get on.
+    /// Why work on the node's disk is stuck.
     pub(crate) host: watch::Receiver<Option<String>>,
-    /// What hangs there and keeps only some pods waiting.
+    /// Hung work that delays only some pods.
     pub(crate) host_warning: watch::Receiver<Option<String>>,
     pub(crate) images: watch::Receiver<Option<ImageSet>>,
     pub(crate) events: Events,
     pub(crate) snapshots: mpsc::Sender<SourceSnapshot>,
-    /// When this process began to start.
+    /// When this process started.
     pub(crate) started: Timestamp,
     pub(crate) registry: &'a Registry,
     pub(crate) reconcilers: &'a Reconcilers,
 }
 
-/// Counts the calls to the API server, if there is to be one.
+/// Registers the metrics of calls to the API server, if one is configured.
 pub(crate) fn register_figures(cluster: &Cluster, registry: &Registry) -> prometheus::Result<()> {
     let Some(client) = cluster.client() else {
         return Ok(());
@@ -229,7 +229,7 @@ pub(crate) fn register_figures(cluster: &Cluster, registry: &Registry) -> promet
     Ttl::register(PROGRAM_TTL, client, until, registry)
 }
 
-/// Starts them.
+/// Starts the tasks.
 pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::Result<()> {
     let stop = supervisor.stop();
     let client = member.client;

@@ -1,9 +1,9 @@
-//! Figures that do not change while the kubelet runs: the node's name, its cgroup version, the feature gates.
+//! Metrics that do not change at run time: the node's name, its cgroup version, the feature gates.
 //!
 //! In:    `Config`, the node
 //! Out:   `kubelet_node_name`, `kubelet_cgroup_version`, `kubernetes_feature_enabled`
 //! Calls: wiring, once
-//! Holds: every gate is shown, with the stage it has in upstream (nothing for one that is generally available)
+//! Holds: every gate is shown with upstream's stage (empty if it is GA)
 //! Upstream: pkg/kubelet/kubelet_linux.go, component-base/metrics/prometheus/feature, component-base/featuregate (AddMetrics)
 
 use anyhow::Context as _;
@@ -12,10 +12,10 @@ use kubelet_model::gates::{Gates, Stage};
 use kubelet_model::node::NodeView;
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
-/// The two gates that stand for many; upstream counts them among all others.
+/// The two gates that set many; upstream counts them like all others.
 const ALL: [(&str, Stage); 2] = [("AllAlpha", Stage::Alpha), ("AllBeta", Stage::Beta)];
 
-/// Registers and sets them.
+/// Registers and sets the metrics.
 pub(crate) fn register(
     config: &Config,
     node: &NodeView,

@@ -1,9 +1,9 @@
-//! One small function per part of the kubelet: from configuration and machine to the part.
+//! One small function per part of the kubelet, from configuration and machine to the finished part.
 //!
 //! In:    `Config`, the machine
 //! Out:   finished parts
 //! Calls: wiring
-//! Holds: nothing is half built; what cannot be had is an error that names it, or a warning where the kubelet can go on
+//! Holds: no part is returned half built; a failure is an error that names the part, or a warning if the kubelet can go on
 //! Upstream: cmd/kubelet/app/server.go, pkg/kubelet/kubelet.go (NewMainKubelet)
 
 use std::collections::BTreeSet;
@@ -56,15 +56,15 @@ use tokio::time::Instant;
 use crate::config_files::Loaded;
 use crate::flags::{VERSION, platform};
 
-/// Links to container logs lie here, whatever the configuration says.
+/// The directory of links to container logs, not configurable.
 const CONTAINER_LOGS_DIR: &str = "/var/log/containers";
 
-/// How long an older kubelet has to let the lock go.
+/// How long an older kubelet has to release the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// Longest for the cgroup tree and the kernel's settings at start.
+/// The time limit for creating the cgroup tree and setting kernel parameters at start.
 const NODE_PREPARATION: Duration = Duration::from_secs(30);
 
-/// As upstream: it is told, and whatever needs more fails by itself.
+/// As upstream, only logged: whatever needs root fails by itself.
 pub(crate) fn check_user() {
     let uid = rustix::process::getuid();
     if !uid.is_root() {
@@ -76,7 +76,7 @@ pub(crate) fn check_user() {
     }
 }
 
-/// What people see first in the log.
+/// The first log lines: flags, warnings, version.
 pub(crate) fn greet(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -90,7 +90,7 @@ pub(crate) fn greet(loaded: &Loaded) {
     }
 }
 
-/// The registry with what describes the process.
+/// The metrics registry with the process metrics.
 pub(crate) fn metrics() -> anyhow::Result<Registry> {
     let registry = Registry::new();
     let version = kubelet_server::BuildVersion {
@@ -117,10 +117,10 @@ pub(crate) async fn lock(config: &Config) -> anyhow::Result<Option<HeldLock>> {
     }
 }
 
-/// Longest that one part of the disk may take at the start; then the process ends with what hangs, and whoever started it sees it.
+/// The time limit of each disk operation at start. After it the process exits with an error that names the operation.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Work on the disk without which nothing begins: on a thread of its own, with an end.
+/// Runs a disk operation of the start on a thread of its own, with a time limit.
 pub(crate) async fn on_disk<T: Send + 'static>(
     blocking: &Blocking,
     what: &'static str,
@@ -131,7 +131,7 @@ pub(crate) async fn on_disk<T: Send + 'static>(
     done.with_context(|| format!("{what}: the disk does not answer"))?
 }
 
-/// Root, pods, plugins, logs and the like.
+/// Creates the root, pods, plugins and log directories.
 pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> {
     let has_checkpoints = config.gates.is_enabled("ContainerCheckpoint");
     match make_data_dirs(&config.paths, root, has_checkpoints) {
@@ -143,14 +143,14 @@ pub(crate) fn data_dirs(config: &Config, root: &HostRoot) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A start for dice that differs from node to node and from boot to boot; `salt` tells one set of dice from another.
+/// A random seed that differs between nodes and boots; `salt` separates several generators.
 pub(crate) fn seed(machine: &Machine, salt: u64) -> u64 {
     machine.boot_id.bytes().fold(salt, |seed: u64, byte| {
         seed.wrapping_mul(31).wrapping_add(u64::from(byte))
     })
 }
 
-/// The background loops; their jitter differs from node to node.
+/// The background loops; their jitter differs between nodes.
 pub(crate) fn reconcilers(
     supervisor: &Supervisor,
     clock: Clock,
@@ -164,7 +164,7 @@ pub(crate) fn reconcilers(
     Ok(reconcilers)
 }
 
-/// The list of images, each five minutes.
+/// Lists the images every five minutes.
 pub(crate) fn image_list(
     cri: &Client,
     registry: &Registry,
@@ -177,7 +177,7 @@ pub(crate) fn image_list(
     Ok(images)
 }
 
-/// What the container manager works with.
+/// The parameters of the container manager.
 pub(crate) fn cgroup_tree(
     config: &Config,
     machine: &Machine,
@@ -197,7 +197,7 @@ pub(crate) fn cgroup_tree(
     })
 }
 
-/// The cgroup tree of all pods, made now and kept.
+/// Creates the cgroup tree of all pods, and keeps it up to date.
 pub(crate) async fn container_manager(
     config: &Config,
     root: &HostRoot,
@@ -224,7 +224,7 @@ pub(crate) async fn container_manager(
     Ok(())
 }
 
-/// Kills for want of memory, from the kernel log.
+/// Watches the kernel log for OOM kills.
 pub(crate) fn oom_watcher(
     config: &Config,
     root: &HostRoot,
@@ -241,14 +241,14 @@ pub(crate) fn oom_watcher(
                 config.gates.is_enabled("KubeletInUserNamespace"),
             ) =>
         {
-            tracing::warn!(error = %error, "Kills for want of memory are not seen");
+            tracing::warn!(error = %error, "OOM kills cannot be watched");
             Ok(())
         }
         other => other.context("start the OOM watcher"),
     }
 }
 
-/// Use of emptyDir volumes, each minute.
+/// Measures the usage of emptyDir volumes every minute.
 pub(crate) fn resource_analyzer(
     config: &Config,
     host: &Host,
@@ -272,7 +272,7 @@ pub(crate) fn resource_analyzer(
     Ok(())
 }
 
-/// The runtime's own conditions, each five seconds; the state of its network, and all that it says.
+/// Reads the runtime's conditions every five seconds: the state of its network, and everything else it reports.
 pub(crate) async fn runtime_up(
     config: &Config,
     cri: &Client,
@@ -283,7 +283,7 @@ pub(crate) async fn runtime_up(
     let driver = cgroup_driver(cri, endpoint, config.cgroups.driver, registry).await;
     if driver.context("ask the runtime for its cgroup driver")? == CgroupDriver::Systemd {
         anyhow::bail!(
-            "cgroupDriver: the runtime at {endpoint} uses systemd, this kubelet only drives cgroups by cgroupfs yet"
+            "cgroupDriver: the runtime at {endpoint} uses systemd, but this kubelet supports only cgroupfs so far"
         );
     }
     let check = RuntimeUp::new(cri.clone(), endpoint.clone());
@@ -296,25 +296,26 @@ pub(crate) async fn runtime_up(
     Ok(heard)
 }
 
-/// What the runtime says of itself, for whom it matters.
+/// The runtime's state, for the parts that need it.
 #[derive(Debug)]
 pub(crate) struct Heard {
-    /// For pods that start.
+    /// For starting pods.
     pub(crate) network: watch::Receiver<NetworkState>,
     /// For their mounts.
     pub(crate) handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
-    /// For the Node's status.
+    /// For the Node status.
     pub(crate) state: watch::Receiver<RuntimeState>,
 }
 
-/// Whether work on the node's disk gets on, looked at each five seconds.
+/// Checks every five seconds whether work on the node's disk makes progress.
 pub(crate) fn host_progress(
     config: &Config,
     root: &HostRoot,
     blocking: &Blocking,
+    records: &Records,
     reconcilers: &Reconcilers,
 ) -> ShownProgress {
-    let check = HostProgress::new(root, &config.paths.root_dir, blocking);
+    let check = HostProgress::new(root, &config.paths.root_dir, blocking, records.clone());
     let shown = ShownProgress {
         last_good: check.last_good(),
         problem: check.problem(),
@@ -324,14 +325,14 @@ pub(crate) fn host_progress(
     shown
 }
 
-/// How work on the node's disk gets on, for whom it matters.
+/// The progress of work on the node's disk, for the parts that need it.
 #[derive(Debug)]
 pub(crate) struct ShownProgress {
     /// For `/healthz`.
     pub(crate) last_good: watch::Receiver<Option<Instant>>,
-    /// For the Node's status.
+    /// For the Node status.
     pub(crate) problem: watch::Receiver<Option<String>>,
-    /// For its Ready condition's message.
+    /// For the message of the Ready condition.
     pub(crate) warning: watch::Receiver<Option<String>>,
 }
 
@@ -342,7 +343,7 @@ pub(crate) fn iptables_chains(config: &Config, reconcilers: &Reconcilers) {
     }
 }
 
-/// What admission knows of the node.
+/// The node as admission sees it.
 pub(crate) fn admission(
     config: &Config,
     machine: &Machine,
@@ -350,7 +351,7 @@ pub(crate) fn admission(
     node: &NodeView,
     own: Option<Snapshots<Node>>,
 ) -> anyhow::Result<AdmissionParts> {
-    // Versions are no part of the object that is registered.
+    // The registered object has no versions.
     let facts = cluster_facts(config, machine, root, node, (VERSION, ""));
     let rules = admission_rules(config, root, &kernel_version())?;
     Ok(AdmissionParts {
@@ -360,7 +361,7 @@ pub(crate) fn admission(
     })
 }
 
-/// The range of the pods' addresses, for the runtime.
+/// Passes the pod CIDR to the runtime.
 pub(crate) fn pod_cidr(
     config: &Config,
     cri: &Client,
@@ -371,7 +372,7 @@ pub(crate) fn pod_cidr(
     reconcilers.spawn(cidr, PodCidr::pace());
 }
 
-/// `--exit-on-lock-contention`: resolves when another process opens the lock file; never without the flag.
+/// `--exit-on-lock-contention`: resolves when another process opens the lock file; never resolves without the flag.
 pub(crate) async fn lock_contention(config: &Config) -> anyhow::Result<()> {
     match &config.paths.lock_file {
         Some(path) if config.paths.exit_on_lock_contention => {
@@ -383,7 +384,7 @@ pub(crate) async fn lock_contention(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Passes a fact on to whoever was made before its owner.
+/// Passes a value on to a part that was created before its source.
 pub(crate) fn pass_on(
     mut from: watch::Receiver<bool>,
     to: watch::Sender<bool>,
@@ -396,11 +397,11 @@ pub(crate) fn pass_on(
     });
 }
 
-/// The journal; without one the kubelet runs, and remembers nothing over a restart.
+/// The journal. Without one the kubelet runs, but keeps no records across a restart.
 pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Records> {
     let directory = root.join(config.paths.root_dir.join("hyperkube"));
     if let Err(error) = kubelet_host::files::create_dir_all(&directory, 0o700) {
-        tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
+        tracing::error!(error = %error, "Journal is not available; no records survive a restart of the kubelet");
         return Ok(Records::none());
     }
     let path = directory.join("journal");
@@ -414,10 +415,10 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
                     }
                     problem @ JournalProblem::Missing(_) => tracing::warn!(
                         problem = %problem,
-                        "Journal is gone though there are pods on this node; what an earlier kubelet knew of them is lost"
+                        "Journal is missing, but there are pods on this node; the records of an earlier kubelet are lost"
                     ),
                     problem => {
-                        tracing::warn!(problem = %problem, "Journal was damaged; what could be read is used");
+                        tracing::warn!(problem = %problem, "Journal was damaged; the readable records are used");
                     }
                 }
             }
@@ -427,13 +428,13 @@ pub(crate) fn records(config: &Config, root: &HostRoot) -> anyhow::Result<Record
             Err(error).context("another kubelet runs on this root directory")
         }
         Err(error) => {
-            tracing::error!(error = %error, "Journal cannot be kept; a restart will remember nothing");
+            tracing::error!(error = %error, "Journal is not available; no records survive a restart of the kubelet");
             Ok(Records::none())
         }
     }
 }
 
-/// Whether an earlier kubelet, of whatever kind, left pods under the root directory. What cannot be looked at counts as some.
+/// Whether an earlier kubelet, of any kind, left pods below the root directory. An unreadable directory counts as yes.
 fn has_pods(root_dir: &Path, root: &HostRoot) -> bool {
     match std::fs::read_dir(root.join(root_dir.join("pods"))) {
         Ok(mut entries) => entries.next().is_some(),
@@ -441,7 +442,7 @@ fn has_pods(root_dir: &Path, root: &HostRoot) -> bool {
     }
 }
 
-/// What a runtime calls itself.
+/// The name and version of a runtime.
 #[derive(Debug)]
 pub(crate) struct RuntimeIdentity {
     /// `containerd`.
@@ -450,7 +451,7 @@ pub(crate) struct RuntimeIdentity {
     pub(crate) version: String,
 }
 
-/// The runtime, which must answer now, and what it calls itself.
+/// The runtime, which must answer now, and its name and version.
 pub(crate) async fn runtime(
     config: &Config,
     registry: &Registry,
@@ -484,18 +485,18 @@ pub(crate) async fn runtime(
     Ok((client, identity))
 }
 
-/// The machine as `/spec/` shows it.
+/// The machine information for `/spec/`.
 pub(crate) fn machine(root: &HostRoot, clock: Clock) -> anyhow::Result<Machine> {
     let ids = IdFiles::default();
     let (machine, problems) =
-        read_machine(&root.join("/"), &ids, clock.now()).context("read the machine's facts")?;
+        read_machine(&root.join("/"), &ids, clock.now()).context("read the machine information")?;
     for problem in problems {
-        tracing::debug!(problem, "A fact of the machine is missing");
+        tracing::debug!(problem, "Machine information is incomplete");
     }
     Ok(machine)
 }
 
-/// The cgroup tree.
+/// The cgroup driver.
 pub(crate) fn cgroups(root: &HostRoot, registry: &Registry) -> anyhow::Result<Arc<dyn Cgroups>> {
     let tree = cgroup::open(root).context("open the cgroup hierarchy")?;
     let measured = MeasuredCgroups::new(tree, registry).context("register metrics of cgroups")?;
@@ -510,10 +511,10 @@ pub(crate) fn node(
     runtime_name: &str,
 ) -> anyhow::Result<Arc<NodeView>> {
     let version = cgroup::version(root).context("find the cgroup version")?;
-    let (node, problems) =
-        node_view(config, machine, root, version, runtime_name).context("find the node's facts")?;
+    let (node, problems) = node_view(config, machine, root, version, runtime_name)
+        .context("read the node information")?;
     for problem in problems {
-        tracing::warn!(problem, "A fact of the node is missing");
+        tracing::warn!(problem, "Node information is incomplete");
     }
     tracing::info!(node = node.name, ips = ?node.ips, "Node");
     Ok(Arc::new(node))
@@ -554,13 +555,14 @@ pub(crate) fn pull_limits(config: &Config) -> PullLimits {
     }
 }
 
-/// Sandboxes and containers made at once: enough to keep the runtime busy, not so many that it thrashes.
+/// The number of sandboxes and containers that are created at once: enough to keep the runtime busy, not so many that it
+/// thrashes.
 pub(crate) fn start_width(node: &NodeView) -> usize {
     let cores = usize::try_from(node.capacity_milli_cpu / 1000).unwrap_or(1);
     (cores * 4).clamp(4, 32)
 }
 
-/// Where manifests come from.
+/// The configured manifest sources.
 pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
     let sources = &config.sources;
     SourcesConfig {
@@ -580,7 +582,7 @@ pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
     }
 }
 
-/// Kinds of sources that must have spoken before anything is removed.
+/// The kinds of sources that must have reported before anything is removed.
 pub(crate) fn source_kinds(config: &SourcesConfig, cluster: &Cluster) -> BTreeSet<SourceKind> {
     let mut kinds = config.kinds();
     if matches!(cluster, Cluster::Joined(_)) {
@@ -589,8 +591,8 @@ pub(crate) fn source_kinds(config: &SourcesConfig, cluster: &Cluster) -> BTreeSe
     kinds
 }
 
-/// Nothing, but in a binary built for the machine tests: the process ends itself, as a crash would, when it passes the point
-/// named in `HYPERKUBE_FAULT` for the first time, or for the n-th with `name:n`.
+/// Fault injection, only in a binary built for the machine tests: the process kills itself, as in a crash, when it first passes
+/// the point named in `HYPERKUBE_FAULT`, or at the n-th time with `name:n`.
 pub(crate) fn faults() -> Faults {
     #[cfg(feature = "fault-points")]
     if let Ok(wish) = std::env::var("HYPERKUBE_FAULT") {
@@ -608,7 +610,7 @@ fn ends_at(wish: &str) -> Faults {
         kubelet_act::frame::faults::FaultPoint::from_name(name),
         nth.parse::<u64>(),
     ) else {
-        tracing::error!(wish, "HYPERKUBE_FAULT names no fault point");
+        tracing::error!(wish, "HYPERKUBE_FAULT names an unknown fault point");
         return Faults::none();
     };
     let passed = AtomicU64::new(0);
@@ -658,7 +660,7 @@ mod tests {
         std::fs::create_dir(place.join("var/pods/some-uid")).unwrap();
         let gone = start();
         assert!(
-            gone.starts_with('W') && gone.contains("Journal is gone though there are pods"),
+            gone.starts_with('W') && gone.contains("Journal is missing, but there are pods"),
             "{gone}"
         );
 

@@ -1,21 +1,21 @@
-//! The main port's questions to the API server: handles of the server crate, answered by the client.
+//! Token and access reviews of the main port, sent by the API server's client.
 //!
-//! In:    the client, or nothing where the node stands alone
+//! In:    the client, or none on a standalone node
 //! Out:   [`Reviewer`]s
 //! Calls: wiring/serving
-//! Holds: without a client the answer is no; nothing is kept here, the server remembers and bounds
+//! Holds: without a client every review is negative; nothing is cached here, the server caches and limits
 //! Upstream: cmd/kubelet/app/auth.go (BuildAuth)
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::reviews::{self, access_review, token_review};
 use kubelet_cluster::{Client, ClusterError};
+use kubelet_model::dice::Dice;
 use kubelet_server::{Access, AccessReview, ReviewError, Reviewer, TokenReview, User};
 
-/// Who answers.
+/// Who answers reviews.
 #[derive(Clone, Debug)]
 pub(crate) struct Reviews {
     client: Option<Client>,
@@ -30,13 +30,13 @@ impl Reviews {
         }
     }
 
-    /// Dice of one question.
+    /// The random generator of one review.
     fn dice(&self) -> Dice {
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
         dice.split()
     }
 
-    /// Whose tokens are.
+    /// Token reviews.
     pub(crate) fn tokens(&self) -> Reviewer<TokenReview> {
         let Some(client) = self.client.clone() else {
             return Reviewer::Standalone;
@@ -52,7 +52,7 @@ impl Reviews {
         })))
     }
 
-    /// Who may do what.
+    /// Access reviews.
     pub(crate) fn access(&self) -> Reviewer<AccessReview> {
         let Some(client) = self.client.clone() else {
             return Reviewer::Standalone;

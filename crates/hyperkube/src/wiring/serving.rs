@@ -1,9 +1,9 @@
-//! The three ports, bound before anything is served, and what they show.
+//! The three ports, bound before anything is served, and the data that they show.
 //!
 //! In:    handles of the parts
-//! Out:   one task per port; small tasks that answer what is asked at `/debug/…`
+//! Out:   one task per port; small tasks that answer `/debug/…`
 //! Calls: wiring
-//! Holds: a taken port or a bad certificate ends the start; nothing here runs while nobody asks
+//! Holds: a taken port or an invalid certificate stops the start; without requests nothing runs here
 //! Upstream: cmd/kubelet/app/server.go (startKubelet), pkg/kubelet/server
 
 use std::net::SocketAddr;
@@ -40,12 +40,12 @@ use crate::config_files::Loaded;
 use crate::logs::LogHandle;
 use crate::wiring::reviews::Reviews;
 
-/// Questions that wait for one answerer.
+/// Questions that wait for one component.
 const QUESTIONS: usize = 16;
-/// Log reads at once.
+/// Threads that read logs.
 const LOG_THREADS: usize = 8;
 
-/// What is served.
+/// What the server needs.
 pub(crate) struct Serving<'a> {
     pub(crate) loaded: &'a Loaded,
     pub(crate) config: &'a Config,
@@ -60,12 +60,12 @@ pub(crate) struct Serving<'a> {
     pub(crate) reconcilers: Reconcilers,
     pub(crate) runtime: kubelet_cri::Client,
     pub(crate) cluster: &'a Cluster,
-    /// When work on the node's disk was last found to get on.
+    /// When work on the node's disk last made progress.
     pub(crate) host_work: watch::Receiver<Option<Instant>>,
     pub(crate) blocking: Blocking,
 }
 
-/// Binds and serves.
+/// Binds the ports and serves.
 pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyhow::Result<()> {
     let reviews = Reviews::new(
         serving.cluster.client(),
@@ -117,7 +117,7 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         node: node_access(serving.config, serving.runtime),
         verbosity,
     };
-    // It says itself what it was about to do.
+    // The error says which operation failed.
     let listeners = kubelet_server::bind(config, state).await?;
     for listener in [listeners.healthz, listeners.read_only, listeners.main]
         .into_iter()
@@ -128,7 +128,7 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
         let stop = stop.clone();
         supervisor.spawn(TaskKind::Stream, name.clone(), async move {
             if let Err(error) = listener.serve(stop).await {
-                tracing::error!(port = name, error = %error, "Port is not served any more");
+                tracing::error!(port = name, error = %error, "Port is no longer served");
             }
         });
     }
@@ -171,7 +171,7 @@ fn answerer<A: Send + 'static>(
                 biased;
                 () = stop.cancelled() => return,
                 question = questions.recv() => match question {
-                    // Whoever asked may have gone; then nobody needs the answer.
+                    // The caller may be gone.
                     Some(question) => drop(question.reply.send(answer())),
                     None => return,
                 },
@@ -181,7 +181,7 @@ fn answerer<A: Send + 'static>(
     questions_out
 }
 
-/// The lanes of blocking calls, and what hangs in them.
+/// The lanes of blocking calls, and the calls that hang.
 fn host_work(blocking: &Blocking) -> Value {
     let lanes = blocking.standings().into_iter().map(|lane| {
         let hung: Vec<Value> = lane
@@ -216,7 +216,8 @@ fn running_pods(path: &PodPath) -> Vec<RunningPod> {
         .collect()
 }
 
-/// Where requests reach into the node. Reads of logs have threads of their own: a dead disk under them holds nobody else up.
+/// The parts of the node that requests access. Reads of logs have threads of their own, so that a dead disk under them delays
+/// nothing else.
 fn node_access(config: &Config, runtime: kubelet_cri::Client) -> NodeAccess {
     NodeAccess {
         runtime,
@@ -312,7 +313,7 @@ fn main_config(config: &Config, reviews: &Reviews) -> MainConfig {
                 no_holds: unauthorized,
                 reviewer: reviews.access(),
             },
-            // A mode that nobody knows must not open anything either.
+            // An unknown mode must not allow anything either.
             Mode::Unknown(_) => Authorization::Webhook {
                 yes_holds: Duration::ZERO,
                 no_holds: Duration::ZERO,

@@ -1,9 +1,9 @@
-//! The signals that end the kubelet: the first in order, the second at once.
+//! The signals that end the kubelet: the first one stops it regularly, the second one at once.
 //!
 //! In:    SIGTERM and SIGINT
 //! Out:   the name of the first; the end of the process, with status 1, at the second
 //! Calls: wiring
-//! Holds: the second signal is heard on a thread of its own, so that it ends a process whose tasks are stuck, too
+//! Holds: a thread of its own waits for the second signal, so that it ends a process whose tasks are stuck, too
 //! Upstream: staging/src/k8s.io/apiserver/pkg/server/signal.go (SetupSignalContext)
 
 use anyhow::Context as _;
@@ -36,7 +36,7 @@ impl StopSignals {
     }
 }
 
-/// From now on the second signal ends the process, while it starts, runs or stops.
+/// From now on the second signal ends the process, during start, run or stop.
 pub(crate) fn end_at_the_second(logs: LogHandle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -74,7 +74,7 @@ mod tests {
 
     const IS_CHILD: &str = "HYPERKUBE_TEST_SECOND_SIGNAL";
 
-    /// A process that stops in order at the first signal, and gets stuck at it.
+    /// A process that gets stuck during its regular stop.
     #[test]
     fn child_that_is_stuck_while_it_stops() {
         if std::env::var_os(IS_CHILD).is_none() {
@@ -90,7 +90,7 @@ mod tests {
             println!("ready");
             let name = signals.next().await;
             println!("first {name}");
-            // Not even the runtime turns any more.
+            // The async runtime is blocked, too.
             loop {
                 std::thread::park();
             }

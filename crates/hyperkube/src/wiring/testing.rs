@@ -1,9 +1,9 @@
-//! This program's API server in the test's own process, and clients of it over pipes.
+//! This program's API server inside the test's process, and clients connected by pipes.
 //!
 //! In:    a user
 //! Out:   a client whose calls are that user's
 //! Calls: tests of the wiring
-//! Holds: protocol and answers are the real ones; a server that is away refuses connections and ends those it has
+//! Holds: protocol and answers are the real ones; a server that is away refuses new connections and closes existing ones
 //! Upstream: none
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A server whose clock goes with tokio's.
+    /// A server whose clock follows tokio's.
     pub(crate) fn new() -> Self {
         let (began, start) = (
             tokio::time::Instant::now(),
@@ -75,18 +75,18 @@ impl World {
         }
     }
 
-    /// Its controllers, until dropped.
+    /// Runs its controllers until dropped.
     pub(crate) async fn run(&self) {
         self.server.run(CancellationToken::new()).await;
     }
 
-    /// Takes it away, or brings it back.
+    /// Makes it unreachable, or reachable again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
         std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
     }
 
-    /// Sets everybody's wall clock on by so many seconds.
+    /// Moves all wall clocks forward by so many seconds.
     pub(crate) fn skip(&self, seconds: f64) {
         self.ahead.fetch_add(seconds as i64, Ordering::SeqCst);
     }

@@ -1,9 +1,9 @@
-//! Seconds until a certificate ends, as a figure.
+//! A metric with the seconds until a certificate expires.
 //!
-//! In:    when it ends; the clock
-//! Out:   a gauge that is reckoned when somebody looks
+//! In:    the expiry time; the clock
+//! Out:   a gauge that is computed when it is read
 //! Calls: wiring/certificates, wiring/cluster
-//! Holds: no certificate shows as infinity
+//! Holds: without a certificate the value is infinity
 //! Upstream: pkg/kubelet/certificate/kubelet.go, client-go/plugin/pkg/client/auth/exec/metrics.go
 
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, Registry};
 
-/// Seconds until a certificate ends, reckoned when somebody looks.
+/// The seconds until a certificate expires, computed when read.
 pub(super) struct Ttl {
     gauge: Gauge,
     left: Box<dyn Fn() -> f64 + Send + Sync>,

@@ -1,4 +1,5 @@
-//! A file system that never answers lies under host paths: it holds up the pods that use it, and nothing else of the node.
+//! A file system that never answers lies under host paths: it holds up the pods that use it, and nothing else of the node. One that
+//! stands still lies under the kubelet's root directory: what needs no write there goes on.
 //!
 //! Upstream: none
 
@@ -6,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::dead_mount::DeadMount;
+use crate::cluster::ApiServer;
+use crate::dead_mount::{DeadMount, FreezableMount};
+use crate::http::Http;
 use crate::kubelet::{Kubelet, SOON, container, idle, is_ready, pod, shell};
+use crate::node::{pause, until};
 
 /// Far longer than a pod takes, far shorter than what hangs.
 const QUICK: Duration = Duration::from_secs(20);
@@ -106,4 +110,94 @@ fn a_path_of_an_unset_type_is_not_touched() {
     kubelet.put("untouched.yaml", &wanted);
     kubelet.wait("untouched", "Ready", QUICK, is_ready);
     drop(dead);
+}
+
+/// How long the root directory stands still.
+const STILL: Duration = Duration::from_secs(60);
+
+/// The kubelet renews its lease each 10 s; a write at the end of one period and one at the begin of the next, with some time to ask.
+const LONGEST_GAP: Duration = Duration::from_secs(13);
+
+/// `/healthz`, the lease and pods that run go on while nothing can be written below the root directory; what waited happens after it.
+#[test]
+fn a_root_directory_that_stands_still_holds_up_what_writes_there_alone() {
+    let mut kubelet = Kubelet::new("still-root");
+    let mut disk = FreezableMount::new(&kubelet.root);
+    let mut api = ApiServer::beside(&kubelet);
+    api.start();
+    let kubeconfig = format!("--kubeconfig={}", api.kubeconfig().display());
+    kubelet.flags.push(kubeconfig);
+    kubelet.start();
+    kubelet.put("runs.yaml", &idle("runs"));
+    let mut ends = pod("ends", &[shell("c", "sleep 25; exit 3")]);
+    ends["spec"]["restartPolicy"] = json!("Never");
+    kubelet.put("ends.yaml", &ends);
+    kubelet.wait_ready("runs");
+    kubelet.wait_ready("ends");
+    let node = |api: &ApiServer| api.ask("GET", "/api/v1/nodes/n1", None).1;
+    until("the node to be Ready", SOON, || {
+        is_ready(&node(&api)).then_some(())
+    });
+
+    disk.freeze();
+    let began = Instant::now();
+    kubelet.put("later.yaml", &idle("later"));
+    let port = &kubelet.config["healthzPort"];
+    let mut health = Http::new(format!("127.0.0.1:{port}"));
+    let renewed = |api: &ApiServer| {
+        let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
+        let lease = api.ask("GET", path, None).1;
+        lease["spec"]["renewTime"].as_str().map(str::to_owned)
+    };
+    let (mut last, mut since) = (renewed(&api), Instant::now());
+    assert!(last.is_some(), "there is a lease");
+    let (mut gap, mut slowest, mut shown) = (Duration::ZERO, Duration::ZERO, None);
+    while began.elapsed() < STILL {
+        let asked = Instant::now();
+        let (status, _) = health.get("/healthz").unwrap();
+        slowest = slowest.max(asked.elapsed());
+        assert_eq!(status, 200);
+        let now = renewed(&api);
+        gap = gap.max(since.elapsed());
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        let ended = kubelet.pod("ends").unwrap();
+        if shown.is_none() && ended["status"]["phase"] == "Failed" {
+            shown = Some(began.elapsed());
+            assert_eq!(container(&ended, "c")["state"]["terminated"]["exitCode"], 3);
+        }
+        let runs = kubelet.pod("runs").unwrap();
+        assert!(is_ready(&runs), "it runs on: {:#}", runs["status"]);
+        pause(Duration::from_millis(500));
+    }
+    let said = &node(&api)["status"]["conditions"];
+    disk.thaw();
+    eprint!(
+        "[slowest /healthz {slowest:.1?}, longest gap of the lease {gap:.1?}, end shown after {shown:.1?}] "
+    );
+    assert!(
+        slowest < Duration::from_secs(1),
+        "/healthz took {slowest:?}"
+    );
+    assert!(gap < LONGEST_GAP, "the lease was not renewed for {gap:?}");
+    let shown = shown.expect("the end of a pod is shown meanwhile");
+    assert!(shown < Duration::from_secs(40), "shown after {shown:?}");
+    let said = said.to_string();
+    let wanted = format!(
+        "the journal below the root directory {} is not written",
+        kubelet.root.display()
+    );
+    assert!(said.contains(&wanted), "the Node says what hangs: {said}");
+
+    let began = Instant::now();
+    kubelet.wait("later", "Ready", QUICK, is_ready);
+    until("the node to be Ready again", SOON, || {
+        is_ready(&node(&api)).then_some(())
+    });
+    let end = kubelet.pod("ends").unwrap();
+    assert_eq!(end["status"]["phase"], "Failed");
+    eprint!("[all goes on after {:.1?}] ", began.elapsed());
+    drop(kubelet);
+    drop(disk);
 }

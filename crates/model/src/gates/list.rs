@@ -1,7 +1,7 @@
-//! Every feature gate that a 1.36 kubelet knows, those of other components included: all share one list.
+//! Every feature gate that a 1.36 kubelet knows, including those of other components, which share one list.
 //!
 //! In:    –
-//! Out:   one row a gate, sorted by name; its stage at 1.36, since when, default, and whether it can still be changed
+//! Out:   one row per gate, sorted by name: its stage at 1.36, since when, its default, and whether it is locked
 //! Calls: `gates.rs`
 //! Holds: sorted, no name twice; a locked gate is generally available or deprecated
 //! Upstream: pkg/features/kube_features.go and the lists it takes in (apiserver, apiextensions, logs, zpages, client-go)
@@ -39,7 +39,7 @@ const fn locked(gate: Gate) -> Gate {
     }
 }
 
-/// The list. `since` is the minor version in which the gate came to its stage.
+/// The list. `since` is the minor version in which the gate reached its stage.
 pub(super) const GATES: &[Gate] = &[
     beta_on("APIResponseCompression", 16),
     beta_on("APIServerIdentity", 26),
@@ -287,7 +287,7 @@ pub(super) const GATES: &[Gate] = &[
     alpha("WorkloadWithJob", 36),
 ];
 
-/// A gate that is on needs all of these on.
+/// A gate that is on needs all of these gates on.
 pub(super) const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("AuthorizeNodeWithSelectors", &["AuthorizeWithSelectors"]),
     ("ClusterTrustBundleProjection", &["ClusterTrustBundle"]),

@@ -53,7 +53,7 @@ fn texts_print_in_gos_canonical_form() {
         ("10e-3", "10e-3"),
         ("1500e-3", "1500e-3"),
         ("1.25e0", "1250e-3"),
-        // Kept as written although not canonical.
+        // Kept as written, although not canonical.
         ("0001", "0001"),
         ("+5", "+5"),
         ("1.500", "1.500"),

@@ -1,12 +1,12 @@
-//! Asks the API server one kind of question: what was answered lately is remembered, equal questions are asked once, few at a time.
+//! Reviews of one kind at the API server: cached, shared by equal questions, few at a time.
 //!
 //! In:    a question, and how to ask it
-//! Out:   the answer, or at once that too much is being asked
+//! Out:   the answer, or an immediate refusal because too many reviews are running
 //! Calls: `auth`
-//! Holds: no more questions under way than there are turns, a source address has a quarter of them, and only a source that has none waits
-//!        for one; a question that nobody waits for any more is not asked on; a no never drives out a yes; who had a yes lately has slots
-//!        that nobody else gets
-//! Upstream: apiserver pkg/authentication/token/cache (1.36); differences: bounded, both in answers and in questions under way
+//! Holds: reviews run only with a turn; a source address has at most a quarter of the turns, and only a source without a turn
+//!        waits for one; a review that nobody waits for is cancelled; negative answers never evict positive ones; a credential
+//!        with a positive answer in the last hour may use reserved slots
+//! Upstream: apiserver pkg/authentication/token/cache (1.36); differences: limits for cached answers and for running reviews
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,32 +21,32 @@ use super::memory::{Digests, Key, Memory};
 use super::turns::{Place, Turn, Turns};
 use super::{REVIEW_DEADLINE, ReviewError};
 
-/// How long a question that was answered by a yes is known to come from somebody.
+/// How long a question with a positive answer may use the reserved slots.
 const TRUSTED: Duration = Duration::from_secs(3600);
-/// How long the first question of a source waits while others have all turns.
+/// How long the first question of a source waits while other sources have all turns.
 const IN_LINE: Duration = Duration::from_secs(2);
 
 type Outcome<V> = Result<V, ReviewError>;
 type Asked<V> = Shared<BoxFuture<'static, Outcome<V>>>;
 
-/// How much of one kind there may be.
+/// The limits of one kind of reviews.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// Answers kept: yes, and no.
+    /// Cached answers: positive, and negative.
     pub(super) answers: (usize, usize),
-    /// Questions under way: of anybody (a quarter of them at an address), and of those who had a yes lately.
+    /// Running reviews: for anybody (a quarter of them for one address), and for recently positive questions.
     pub(super) slots: (usize, usize),
 }
 
-/// One answer: whether it is a yes, and how long it holds.
+/// Whether an answer is positive, and how long it is cached.
 pub(super) struct Holds {
     pub(super) is_yes: bool,
     pub(super) holds: Duration,
 }
 
-/// Questions of one kind.
+/// The reviews of one kind.
 pub(super) struct Asking<V> {
-    /// `None` when the machine gives no random numbers: then everything is asked.
+    /// `None` if the system has no random numbers: then nothing is cached or shared.
     digests: Option<Digests>,
     kept: Arc<Kept<V>>,
     under_way: Mutex<BTreeMap<Key, WeakShared<BoxFuture<'static, Outcome<V>>>>>,
@@ -54,14 +54,14 @@ pub(super) struct Asking<V> {
     trusted_slots: Arc<Semaphore>,
 }
 
-/// What lets a question be asked.
+/// The permission to run a review.
 enum Slot {
     Turn(Place),
     Trusted(OwnedSemaphorePermit),
 }
 
 impl Slot {
-    /// Waits for the turn, if it has not come.
+    /// Waits for the turn if necessary.
     async fn held(self) -> Outcome<(Option<Turn>, Option<OwnedSemaphorePermit>)> {
         match self {
             Self::Turn(Place::Turn(turn)) => Ok((Some(turn), None)),
@@ -108,7 +108,7 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         }
     }
 
-    /// The answer to a question of somebody at an address; `holds` says of an answer how long it is believed.
+    /// The answer to a question from an address. `holds` says how long an answer is cached.
     pub(super) async fn ask(
         &self,
         (question, source): (&[u8], IpAddr),
@@ -128,7 +128,7 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         self.asked((key, source), ask, holds)?.await
     }
 
-    /// The same question under way, or a new one.
+    /// The running review of the same question, or a new one.
     fn asked(
         &self,
         (key, source): (Option<Key>, IpAddr),
@@ -156,7 +156,7 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
         };
         let asked = asked.boxed().shared();
         if let (Some(key), Some(weak)) = (key, asked.downgrade()) {
-            // No more stay than there are turns and places in the line.
+            // At most as many remain as there are turns and waiting places.
             under_way
                 .retain(|_, asked| asked.upgrade().is_some_and(|asked| asked.peek().is_none()));
             under_way.insert(key, weak);

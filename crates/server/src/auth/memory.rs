@@ -1,9 +1,9 @@
-//! What was answered lately: bounded, by time and by number.
+//! A cache of answers, limited in time and number.
 //!
-//! In:    a key (a keyed digest, never a secret itself), an answer and how long it holds
-//! Out:   the answer, while it holds
+//! In:    a key (a keyed digest, never the secret itself), an answer and how long it is valid
+//! Out:   the answer, while it is valid
 //! Calls: `auth`
-//! Holds: never more than the limit; when full, what ends first goes first
+//! Holds: never more entries than the limit; when full, the entry that expires first is dropped
 //! Upstream: apiserver pkg/authentication/token/cache, plugin/pkg/authorizer/webhook (1.36)
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 pub(super) type Key = [u8; 32];
 
-/// Makes keys of questions, which are secrets themselves.
+/// Makes the keys of questions, which contain secrets.
 pub(super) struct Digests(hmac::Key);
 
 impl Digests {
-    /// Fails when the machine gives no random numbers.
+    /// `None` if the system has no random numbers.
     pub(super) fn new() -> Option<Self> {
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Some(Self(secret.ok()?))
@@ -36,7 +36,7 @@ impl Digests {
     }
 }
 
-/// Answers by question.
+/// Cached answers by question.
 pub(super) struct Memory<V> {
     limit: usize,
     /// Never locked across an await.

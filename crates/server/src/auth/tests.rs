@@ -1,6 +1,6 @@
-//! Tables of credentials and modes, the attributes of every path, and what is asked how often.
+//! Tables of credentials and modes, the attributes of every path, and the number of reviews.
 //!
-//! Upstream: pkg/kubelet/server/auth_test.go, in what it looks at
+//! Upstream: pkg/kubelet/server/auth_test.go (cases)
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use hyper::header::HeaderValue;
 
 use super::*;
 
-/// Where callers come from, unless it matters.
+/// The source address of callers, unless it matters.
 const HERE: IpAddr = from(1);
 
 const fn from(number: u8) -> IpAddr {
@@ -78,7 +78,7 @@ async fn the_user_follows_from_certificate_token_and_modes() {
     assert_eq!(check(&admin, Some("Bearer x")).await, ["admin"; 4]);
 }
 
-/// What was asked of a stand-in API server, which knows the token `good` and lets `u` get proxy.
+/// The questions to a stand-in API server, which knows the token `good` and allows `u` proxy.
 #[derive(Clone, Default)]
 struct Asked(Arc<Mutex<Vec<String>>>);
 
@@ -158,7 +158,7 @@ async fn a_token_is_asked_for_once_in_two_minutes_and_failures_are_not_kept() {
     );
     assert_eq!(user(absent, "bad").await, Err(401));
     assert_eq!(asked.take(), ["good", "bad"]);
-    // Also with a certificate that says nothing true.
+    // Also with an invalid certificate.
     assert!(user(&Certificate::Invalid, "good").await.is_ok());
     assert_eq!(user(absent, "bad").await, Err(401));
     assert_eq!(asked.take(), [""; 0]);
@@ -206,12 +206,12 @@ async fn few_reviews_are_under_way_and_who_comes_beyond_them_is_sent_away_at_onc
                 (429, Some(Duration::from_secs(1)))
             );
         }
-        // What is known costs nothing, and who was somebody lately is asked after all the same.
+        // A cached answer needs no review, and a recently valid token still gets one.
         assert!(user("good".to_owned()).now_or_never().unwrap().is_ok());
         let other = user("bad".to_owned()).now_or_never().unwrap();
         assert_eq!(other.unwrap_err().status, 429);
     }
-    // All of them hung up: there is nothing left of them.
+    // All callers hung up: no review is left.
     let again = user("bad".to_owned()).now_or_never().unwrap();
     assert_eq!(again.unwrap_err().status, 401);
     assert!(began.elapsed() < Duration::from_secs(122));
@@ -229,7 +229,7 @@ async fn junk_from_some_addresses_does_not_send_an_honest_caller_at_another_away
             .map(|user| user.name)
             .map_err(|no| no.status)
     };
-    // One address has a quarter, however much it sends.
+    // One address has a quarter of the turns, however much it sends.
     let mut junk: Vec<_> = (0..100)
         .map(|number| Box::pin(user(format!("slow-{number}"), 1)))
         .collect();
@@ -239,7 +239,7 @@ async fn junk_from_some_addresses_does_not_send_an_honest_caller_at_another_away
     assert_eq!(honest, Some(Ok("u".to_owned())), "was never seen before");
     tokio::time::advance(Duration::from_secs(4000)).await;
     asked.take();
-    // Three more have all turns: the next to be free is that of who has none.
+    // Three more addresses have all turns: the next free one goes to the source without a turn.
     let others = (2..5).flat_map(|source| (0..100).map(move |number| (source, number)));
     let mut more: Vec<_> = others
         .map(|(source, number)| Box::pin(user(format!("slow-{source}-{number}"), source)))

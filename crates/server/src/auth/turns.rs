@@ -1,11 +1,11 @@
-//! Turns to ask the API server, shared out among the addresses that callers come from.
+//! Turns for reviews at the API server, shared out among source addresses.
 //!
 //! In:    a caller's source address
-//! Out:   a turn, a place in the line for one, or neither
+//! Out:   a turn, a place in the line, or neither
 //! Calls: `asking`
-//! Holds: a source has a quarter of the turns at the most; a source that has none finds a place in the line while all are taken by
-//!        others, and is served in its order: a flood from a few addresses sends nobody else away
-//! Upstream: none; the API server's priority and fairness does the like for requests
+//! Holds: a source has at most a quarter of the turns; while others have all turns, a source without one gets a place in the
+//!        line, first come first served; so a flood from a few addresses does not lock out others
+//! Upstream: none; the API server's priority and fairness does the same for requests
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -13,22 +13,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Sources that wait, for each turn.
+/// Waiting sources per turn.
 const WAITING: usize = 4;
 
-/// The turns of one kind of question.
+/// The turns of one kind of review.
 #[derive(Clone, Debug)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// What one source may have.
+    /// The turns that one source may have.
     each: usize,
-    /// How many sources may wait.
+    /// The number of sources that may wait.
     most: usize,
     held: BTreeMap<IpAddr, usize>,
-    /// Only while nothing is free; a source stands in it once.
+    /// Empty while a turn is free. A source stands in the line only once.
     line: VecDeque<(IpAddr, oneshot::Sender<Turn>)>,
 }
 
@@ -61,7 +61,7 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` when the source has its share, or too many wait.
+    /// `None` if the source has its share, or if too many wait.
     pub(super) fn take(&self, source: IpAddr) -> Option<Place> {
         let mut state = self.lock();
         let held = state.held.get(&source).copied().unwrap_or(0);
@@ -86,7 +86,7 @@ impl Turns {
 }
 
 impl State {
-    /// A turn of a source is over: who has it next.
+    /// The turn of a source has ended; it goes to the next one.
     fn pass_on(&mut self, from: IpAddr) -> Option<(IpAddr, oneshot::Sender<Turn>)> {
         if let Some(count) = self.held.get_mut(&from) {
             *count -= 1;
@@ -110,7 +110,7 @@ impl Drop for Turn {
         let next = self.turns.lock().pass_on(self.source);
         if let Some((source, place)) = next {
             let turns = self.turns.clone();
-            // Who left meanwhile gives it back, to the next.
+            // A caller that has left gives it back, to the next one.
             drop(place.send(Turn { turns, source }));
         }
     }
@@ -155,7 +155,7 @@ mod tests {
             turns.take(source(3)).is_none(),
             "has one, and all are taken"
         );
-        // Who left the line is passed over.
+        // A caller that has left the line is skipped.
         drop(sixth);
         drop(own);
         let own = seventh.try_recv().unwrap();

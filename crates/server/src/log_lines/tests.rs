@@ -1,6 +1,6 @@
-//! Tables of lines, and: cuts of the input change nothing.
+//! Tables of log lines; the output is the same for every way to cut the input.
 //!
-//! Upstream: staging/src/k8s.io/cri-client/pkg/logs/logs_test.go, in what it looks at
+//! Upstream: staging/src/k8s.io/cri-client/pkg/logs/logs_test.go (cases)
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn options() -> LogOptions {
     }
 }
 
-/// What is shown of a log, fed in pieces of this size.
+/// The output for a log that is fed in pieces of this size.
 fn shown(options: &LogOptions, log: &str, piece: usize) -> Result<String, String> {
     let mut lines = Lines::new(options);
     let mut out = Vec::new();
@@ -29,7 +29,7 @@ fn shown(options: &LogOptions, log: &str, piece: usize) -> Result<String, String
     Ok(String::from_utf8(out).unwrap())
 }
 
-/// The same for every cut.
+/// The output, which must be equal for every size of pieces.
 fn always(options: &LogOptions, log: &str) -> Result<String, String> {
     let whole = shown(options, log, log.len().max(1));
     for piece in 1..log.len() {
@@ -104,7 +104,7 @@ fn since_streams_limits_and_lines_cut_what_is_shown() {
         ..options()
     };
     assert_eq!(always(&tail(0), LOG).unwrap(), "");
-    // Lines of the log, not of the container.
+    // The tail counts lines of the log, not lines of the container's output.
     assert_eq!(always(&tail(2), LOG).unwrap(), "one\ntwo, ");
     let followed = LogOptions {
         tail: Some(0),

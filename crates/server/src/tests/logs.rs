@@ -1,4 +1,5 @@
-//! `/containerLogs` over real sockets and files, with the stand-in runtime: options, following, rotation, the end, a client that goes.
+//! `/containerLogs` over real sockets and files, with the stand-in runtime: options, following, rotation, the end, a client
+//! that disconnects.
 //!
 //! In:    files written as the runtime writes them
 //! Out:   the bytes a client reads
@@ -33,7 +34,7 @@ impl Log {
     }
 }
 
-/// Reads until so much is there.
+/// Reads until the text has arrived.
 async fn until(stream: &mut (impl tokio::io::AsyncRead + Unpin), wanted: &str) -> String {
     let mut text = String::new();
     while !text.contains(wanted) {
@@ -105,7 +106,7 @@ async fn a_log_is_shown_as_asked_and_refused_in_upstreams_words() {
         ] {
             assert_eq!(get(&mut client, &format!("/containerLogs/{path}")).await, (status, text.to_owned()), "{path}");
         }
-        // What fails from here on ends a 200, as upstream's answers do.
+        // From here on errors end a response with status 200, as upstream's.
         std::fs::rename(&log.1, scratch.0.join("kept")).unwrap();
         let (status, text) = get(&mut client, "/containerLogs/ns/p/c").await;
         assert_eq!(status, 200);
@@ -147,12 +148,12 @@ async fn a_followed_log_goes_on_through_rotations_and_ends_with_its_container() 
                 log.line("before reopening");
                 let mut fresh = Log(Log::open(&log.1), log.1.clone());
                 fresh.line(&format!("fresh {round}"));
-                // Time for the reader to see the new file: its writer still has the old one, for a moment.
+                // Time for the reader to see the new file; its writer still holds the old one for a moment.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 log.line(&format!("late {round}"));
                 let former = std::mem::replace(&mut log, fresh);
                 if round == 3 {
-                    // Or for longer than anybody waits.
+                    // Or for longer than the reader waits.
                     held = Some(former);
                 } else {
                     drop(former);
@@ -172,7 +173,7 @@ async fn a_followed_log_goes_on_through_rotations_and_ends_with_its_container() 
             node.pods.send_replace(pods_with(serde_json::json!({})));
             let text = until(&mut client, "\r\n0\r\n\r\n").await;
             assert!(text.contains("last words\n"), "{text}");
-            // The container is over: following shows what there is, and ends.
+            // The container has ended: following shows the rest, and ends.
             let mut client = tls_client(at, &crt, None).await;
             let ended = format!("stand-in://{}", node.container);
             node.pods
@@ -220,7 +221,7 @@ async fn a_client_that_goes_stops_its_read_and_a_stopping_server_cuts_it() {
         }),
     )
     .await;
-    // Not the orderly end of a log.
+    // Not the regular end of a log.
     let mut rest = Vec::new();
     let _cut = left.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("0\r\n\r\n"));
@@ -230,12 +231,12 @@ async fn a_client_that_goes_stops_its_read_and_a_stopping_server_cuts_it() {
 async fn a_client_behind_a_pager_is_waited_for_but_not_for_ever() {
     let scratch = Scratch::new("pager");
     let mut log = Log::new(&scratch.0);
-    // More than the buffers of sockets hold.
+    // More than the socket buffers hold.
     for _ in 0..40_000 {
         log.line(&"x".repeat(1000));
     }
     let mut node = Node::new(&scratch.0, None, "sleep infinity").await;
-    // Threads would not hold virtual time still.
+    // Threads would not stop for virtual time.
     node.state.node.blocking = Blocking::Inline;
     let main = main_config(&scratch.0);
     let listeners = bind(config(Some(main)), node.state.clone()).await.unwrap();
@@ -255,7 +256,7 @@ async fn a_client_behind_a_pager_is_waited_for_but_not_for_ever() {
             log.line("still here");
             until(&mut patient, "still here\n").await;
             tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
-            // It waits for a log that says nothing: that is no fault of its own.
+            // It waits for a silent log, which is not the client's fault.
             log.line("and here");
             until(&mut patient, "and here\n").await;
             let mut rest = Vec::new();

@@ -1,6 +1,6 @@
-//! Many who ask for what is long to render: health is answered meanwhile, and it is rendered once for those who wait.
+//! Many requests for an expensive response: health checks are answered meanwhile, and waiting requests share one rendering.
 //!
-//! In:    callers over real TLS and HTTP/2; a metric that takes as long as the test wants; a long list of pods
+//! In:    callers over real TLS and HTTP/2; a metric that takes as long as the test wants; a long pod list
 //! Out:   how often it was rendered, on which thread, and what was answered meanwhile
 //! Upstream: none
 
@@ -116,9 +116,9 @@ async fn health_is_answered_while_metrics_are_rendered_and_those_who_wait_share_
                 let text = String::from_utf8(text.to_vec()).unwrap();
                 assert_eq!((status, text.contains("process_open_fds")), (200, true));
             }
-            // The first, one that found the other turn free, and one for all others.
+            // One rendering for the first request, one that found the other turn free, and one for all others.
             assert!(*begun.borrow() <= 3, "{} renderings", *begun.borrow());
-            // What is asked for later is not the same again.
+            // A later request gets a new rendering.
             let before = *begun.borrow();
             assert_eq!(ask(client, "/metrics").await.0, 200);
             assert_eq!(*begun.borrow(), before + 1);
@@ -166,7 +166,7 @@ async fn a_long_list_is_rendered_part_by_part_elsewhere_and_shared_by_who_asks_m
     assert_eq!(items[29]["metadata"]["name"], "pod-029");
     assert!(answers.iter().all(|answer| *answer == answers[0]));
 
-    // Who waits for its turn has rendered nothing; who asks meanwhile gets the same bytes.
+    // A request that waits for its turn has rendered nothing; concurrent requests get the same bytes.
     let (turns, list) = (Turns::new(), lists.latest());
     let taken = [turns.take().await.unwrap(), turns.take().await.unwrap()];
     let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(list.part(0, &turns))).collect();

@@ -1,7 +1,8 @@
-//! The main port while strangers send tokens: few are reviewed at once (all of loopback is one address), and what a caller asked for ends with its connection.
+//! The main port under a flood of unknown tokens: few are reviewed at once (all of loopback is one address), and a review ends
+//! with its caller's connection.
 //!
 //! In:    callers over real TLS, with tokens that nobody knows
-//! Out:   answers; how many reviews are under way
+//! Out:   responses; how many reviews are running
 //! Upstream: none
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use super::secure::tls_client;
 use super::*;
 
-/// A review that never ends by itself counts while it lasts.
+/// A review that never ends; counts while it lasts.
 struct UnderWay(watch::Sender<usize>);
 
 impl UnderWay {
@@ -77,7 +78,7 @@ async fn four_callers_at_an_address_are_asked_after_the_next_is_sent_away_and_wh
             (429, "Too many requests, please try again later.")
         );
         assert_eq!(head.headers().get("retry-after").unwrap(), "1");
-        // Who shows nothing is not concerned.
+        // Requests without a token are not affected.
         assert_eq!(get(&mut next, "/pods").await.0, 200);
         for caller in callers {
             caller.abort();

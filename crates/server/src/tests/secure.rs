@@ -1,4 +1,4 @@
-//! The main port over real TLS: its certificate, who may ask, what components tell, reload, and errors at bind.
+//! The main port over real TLS: its certificate, authentication, `/debug`, reload, and errors at bind.
 //!
 //! In:    requests over TLS, certificates made in a scratch directory
 //! Out:   answers, and the errors of bind with their causes
@@ -112,7 +112,7 @@ async fn the_main_port_makes_its_certificate_and_serves_both_http_versions() {
         }),
     )
     .await;
-    // A second start keeps the pair.
+    // A second start keeps the certificate.
     let before = std::fs::read(&crt).unwrap();
     let again = ServerState {
         registry: Registry::new(),
@@ -169,15 +169,15 @@ async fn components_are_asked_on_demand_and_may_be_gone_or_slow() {
         let ((), (status, pods)) = tokio::join!(answer, get(&mut client, "/runningpods/"));
         assert_eq!(status, 200);
         assert!(pods.contains(r#"{"metadata":{"name":"a","namespace":"b","uid":"c"},"spec":{"containers":null},"status":{}}"#), "{pods}");
-        let gone = (503, "the component that knows this is not running\n".to_owned());
+        let gone = (503, "the component is not running\n".to_owned());
         assert_eq!(get(&mut client, "/debug/sources").await, gone);
-        let slow = (503, "the component that knows this did not answer in 2 s\n".to_owned());
+        let slow = (503, "the component did not answer within 2 s\n".to_owned());
         assert_eq!(get(&mut client, "/debug/tasks").await, slow);
     })
     .await;
 }
 
-/// An authority's certificate in a file, and clients that it signs.
+/// A CA certificate in a file, and clients that it signs.
 struct Authority(Issuer<'static, KeyPair>, PathBuf);
 
 impl Authority {
@@ -246,7 +246,7 @@ async fn a_client_is_its_certificate_and_modes_that_are_not_built_refuse() {
         );
         let mut stranger = tls_client(at, &crt, Some(&unknown.client("admin"))).await;
         assert_eq!(get(&mut stranger, "/pods").await, unauthorized);
-        // Other authorities count within a second, on connections that are already open too.
+        // A changed CA takes effect within a second, on open connections too.
         let before = std::fs::read(&known.1).unwrap();
         std::fs::copy(&unknown.1, &known.1).unwrap();
         soon(async { while get(&mut admin, "/pods").await != unauthorized {} }).await;
@@ -290,13 +290,13 @@ async fn a_client_is_its_certificate_and_modes_that_are_not_built_refuse() {
     .await;
 }
 
-/// What takes its time, but not more than 10 s.
+/// Waits for at most 10 s.
 async fn soon(wanted: impl Future<Output = ()>) {
     let timeout = Duration::from_secs(10);
     tokio::time::timeout(timeout, wanted).await.unwrap();
 }
 
-/// A connection to whoever listens there, after a while.
+/// A TLS connection that pauses before its handshake.
 async fn shaken(at: SocketAddr, pause: Duration) -> tokio_rustls::client::TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -561,7 +561,7 @@ async fn a_taken_port_and_bad_tls_files_are_named_at_bind() {
     );
 }
 
-/// The authorities, and how often they were asked.
+/// The CAs' verifier, and how often it was called.
 #[derive(Debug)]
 struct Counting(Arc<dyn ClientCertVerifier>, AtomicUsize);
 
@@ -640,7 +640,7 @@ fn a_chain_is_verified_once_in_a_second_and_at_once_by_other_authorities() {
         "nobody waits for other authorities"
     );
     assert_eq!(good.certificate(None, later(-1)), Certificate::Absent);
-    // What is good for nothing is looked at less often still.
+    // An invalid certificate is verified even less often.
     let bad = peer(&ours);
     let before = other_count.1.load(Ordering::SeqCst);
     for moment in [0, 1000, 9999, 10_000] {

@@ -1,7 +1,7 @@
 //! Exec, attach, port-forward, run and checkpoint against the stand-in runtime and a small streaming server.
 //!
 //! In:    raw requests over TLS
-//! Out:   what the runtime was asked, what passes the proxy, upstream's errors
+//! Out:   the calls to the runtime, what passes the proxy, upstream's errors
 //! Upstream: none
 
 use kubelet_api::runtime::v1 as cri;
@@ -188,7 +188,7 @@ async fn streams_pass_both_ways_until_one_side_ends() {
         backend.read_exact(&mut five).await.unwrap();
         assert_eq!(&five, b"early");
         assert_eq!(inflight().as_deref(), Some("1"));
-        // More than any buffer, both ways at once.
+        // More than any buffer, in both directions at once.
         let big: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let (mut client_in, mut client_out) = tokio::io::split(client);
         let (mut backend_in, mut backend_out) = tokio::io::split(backend);
@@ -203,10 +203,10 @@ async fn streams_pass_both_ways_until_one_side_ends() {
         backend_out.write_all(b"last").await.unwrap();
         drop((backend_in, backend_out));
         let mut rest = Vec::new();
-        // An orderly end, not a cut.
+        // A regular end, not a broken connection.
         client_in.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"last");
-        // The client's end is the runtime's.
+        // When the client closes, the runtime's connection closes.
         let mut client = tls_stream(at, &crt, None, b"http/1.1").await;
         client.write_all(format!("GET /attach/ns/p/c?output=1 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await.unwrap();
         let (asked, mut backend) = accept(&server).await;
@@ -249,7 +249,7 @@ async fn silence_ends_a_stream_and_so_does_the_servers_end() {
             if silent {
                 let mut byte = [0];
                 for _ in 0..4 {
-                    // Any byte begins the time anew.
+                    // Any byte restarts the idle time.
                     tokio::time::sleep(Duration::from_millis(150)).await;
                     client.write_all(b"x").await.unwrap();
                     client.flush().await.unwrap();
@@ -372,7 +372,7 @@ async fn refusals_have_upstreams_statuses_and_words() {
                 ),
                 "{body}"
             );
-            // The runtime's own refusal passes.
+            // The runtime's own error is passed on.
             let mut client = tls_stream(at, &crt, None, b"http/1.1").await;
             client
                 .write_all(

@@ -1,12 +1,12 @@
-//! Upstream's tables of good and bad names.
+//! Upstream's tables of valid and invalid names.
 //!
-//! Holds: every row is taken or refused as upstream does
+//! Holds: every row is accepted or refused as upstream does
 //! Upstream: apimachinery/pkg/util/validation/validation_test.go, api/validate/content/kube_test.go,
 //!           pkg/apis/core/validation/validation_test.go
 
 use super::*;
 
-/// A check, what it takes, what it refuses.
+/// A check, valid values, invalid values.
 type Row<'a> = (&'a str, fn(&str) -> bool, &'a [&'a str], &'a [&'a str]);
 
 #[rustfmt::skip]

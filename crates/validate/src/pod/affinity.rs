@@ -1,6 +1,6 @@
-//! Affinity: to nodes, to pods and away from them.
+//! Validates node affinity, pod affinity and pod anti-affinity.
 //!
-//! In:    the affinity of a pod; a selector of nodes
+//! In:    the affinity of a pod; a node selector
 //! Out:   problems
 //! Calls: pods, persistent volumes
 //! Holds: linear
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
-/// Checks all three.
+/// Checks all three kinds.
 pub(super) fn check(affinity: Option<&Affinity>, problems: &mut Problems) {
     let Some(affinity) = affinity else { return };
     let path = "spec.affinity";
@@ -64,14 +64,14 @@ fn check_weight(path: &str, weight: i32, problems: &mut Problems) {
     }
 }
 
-/// Whether values must be those of labels.
+/// Whether values must be valid label values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Values {
     OfLabels,
     Any,
 }
 
-/// A selector of nodes at `path`.
+/// A node selector at `path`.
 pub(crate) fn node_selector(path: &str, selector: &NodeSelector, problems: &mut Problems) {
     let at = format!("{path}.nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
@@ -188,7 +188,7 @@ fn check_pod_term(path: &str, term: &PodAffinityTerm, problems: &mut Problems) {
     problems.reasons(at, &term.topology_key, names::label_key(&term.topology_key));
 }
 
-/// `matchLabelKeys` and `mismatchLabelKeys`, which the selector at `path` may not name as well.
+/// `matchLabelKeys` and `mismatchLabelKeys`; the selector at `path` may not contain the same keys.
 pub(super) fn check_label_keys(
     path: &str,
     matched: &[String],
@@ -215,7 +215,7 @@ pub(super) fn check_label_keys(
         .map(|(index, key)| (key, index))
         .collect();
     if let Some(selector) = selector {
-        // The API server adds one expression for each key: only the second of a key is the author's.
+        // The API server adds one expression per key, so only a second one comes from the user.
         let mut seen: BTreeSet<&String> = selector
             .match_labels
             .iter()

@@ -1,9 +1,9 @@
-//! Containers and init containers of a pod.
+//! Validates containers and init containers of a pod.
 //!
-//! In:    the pod's spec and its good volumes
+//! In:    the pod's spec and its valid volumes
 //! Out:   problems
 //! Calls: `pod`, ephemeral containers
-//! Holds: names are unique over both kinds; init containers that end have neither probes nor hooks
+//! Holds: names are unique across both kinds; init containers other than sidecars have neither probes nor hooks
 //! Upstream: pkg/apis/core/validation/validation.go (validateContainers, validateInitContainers, ValidateEnv)
 
 use super::refs::{ENV_FIELDS, validate_field_ref, validate_resource_ref};
@@ -12,7 +12,7 @@ use super::{Problems, list, names, probes, resources, security, text};
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a container's rules need to know of its pod.
+/// Facts about the pod that the rules for containers need.
 pub(super) struct Around<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) volumes: &'a Volumes<'a>,
@@ -56,7 +56,7 @@ pub(super) fn validate_containers(spec: &PodSpec, volumes: &Volumes<'_>, problem
         if !container.name.is_empty() && !seen.insert(&container.name) {
             problems.duplicate(format!("{path}.name"), &container.name);
         }
-        // They run one by one, so that each has all ports for itself.
+        // They run one after the other, so the host ports of each are checked separately.
         validate_host_ports(&path, container, &mut BTreeSet::new(), problems);
         probes::validate_restart_rules(&path, container, problems);
         if container.restart_policy.as_deref() == Some("Always") {
@@ -67,7 +67,7 @@ pub(super) fn validate_containers(spec: &PodSpec, volumes: &Volumes<'_>, problem
     }
 }
 
-/// The ports of containers on the host's network are the host's.
+/// On the host network, container ports must equal host ports.
 pub(super) fn check_host_network_ports(spec: &PodSpec, problems: &mut Problems) {
     if spec.host_network != Some(true) {
         return;
@@ -78,7 +78,7 @@ pub(super) fn check_host_network_ports(spec: &PodSpec, problems: &mut Problems) 
     }
 }
 
-/// An image with blanks around it is none.
+/// An image name must not start or end with blanks.
 pub(super) fn check_image_spaces(path: &str, container: &Container, problems: &mut Problems) {
     if let Some(image) = text(&container.image)
         && image.trim() != image
@@ -111,7 +111,7 @@ fn validate_plain_init(path: &str, container: &Container, problems: &mut Problem
     }
 }
 
-/// What holds for containers of every list.
+/// Rules for containers of every list.
 pub(super) fn validate_common(
     path: &str,
     container: &Container,
@@ -257,7 +257,7 @@ fn validate_env(path: &str, variable: &EnvVar, problems: &mut Problems) {
     }
 }
 
-/// A key of a config map or of a secret.
+/// A key of a ConfigMap or Secret.
 fn check_key(path: &str, name: &str, key: &str, problems: &mut Problems) {
     problems.reasons(format!("{path}.name"), name, names::dns_subdomain(name));
     problems.required_name(format!("{path}.key"), key, names::config_map_key);
@@ -285,7 +285,7 @@ fn validate_file_ref(path: &str, source: &EnvVarSource, problems: &mut Problems)
     }
 }
 
-/// A file that gives variables lies in an emptyDir of the pod.
+/// A file with environment variables must be in an emptyDir of the pod.
 pub(super) fn check_file_key_volumes(spec: &PodSpec, problems: &mut Problems) {
     let volumes: BTreeMap<&str, bool> = list(&spec.volumes)
         .iter()

@@ -1,9 +1,9 @@
-//! Containers that are added to a pod that runs.
+//! Validates ephemeral containers.
 //!
-//! In:    the pod's spec and its good volumes; at a change the pod as it was
+//! In:    the pod's spec and its valid volumes; for updates also the old pod
 //! Out:   problems
 //! Calls: `pod`
-//! Holds: what was added once stays as it was
+//! Holds: an ephemeral container cannot be changed or removed
 //! Upstream: pkg/apis/core/validation/validation.go (validateEphemeralContainers, ValidatePodEphemeralContainersUpdate)
 
 use super::containers::{Around, check_image_spaces, validate_common};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
 
-/// Checks each of them.
+/// Checks each ephemeral container.
 pub(super) fn check(spec: &PodSpec, volumes: &Volumes<'_>, problems: &mut Problems) {
     let added = list(&spec.ephemeral_containers);
     if added.is_empty() {
@@ -46,7 +46,7 @@ pub(super) fn check(spec: &PodSpec, volumes: &Volumes<'_>, problems: &mut Proble
     }
 }
 
-/// What such a container may not have.
+/// Fields that an ephemeral container may not have.
 fn check_fields(path: &str, one: &EphemeralContainer, problems: &mut Problems) {
     let resources = one.resources.as_ref().is_some_and(|held| {
         held.claims.is_some() || held.limits.is_some() || held.requests.is_some()
@@ -81,7 +81,7 @@ fn check_fields(path: &str, one: &EphemeralContainer, problems: &mut Problems) {
     }
 }
 
-/// The same container without its target.
+/// The same as a container, without its target.
 fn as_container(one: &EphemeralContainer) -> Container {
     let one = one.clone();
     Container {
@@ -113,7 +113,7 @@ fn as_container(one: &EphemeralContainer) -> Container {
     }
 }
 
-/// None goes, and none changes.
+/// None may be removed or changed.
 pub(super) fn check_change(new: &Pod, old: &Pod, problems: &mut Problems) {
     let of = |pod: &Pod| {
         let spec = pod.spec.as_ref();

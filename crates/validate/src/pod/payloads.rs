@@ -1,9 +1,9 @@
-//! Volumes of files that the kubelet writes: config maps, secrets, downwardAPI, and projected volumes of them all.
+//! Validates volumes whose files the kubelet writes: configMap, secret, downwardAPI and projected.
 //!
 //! In:    a volume of a pod
 //! Out:   problems
 //! Calls: sources.rs of this directory
-//! Holds: a file of a volume has one source
+//! Holds: each file path of a volume has one source
 //! Upstream: pkg/apis/core/validation/validation.go (validateDownwardAPIVolumeSource, validateProjectedVolumeSource)
 
 use super::refs::{validate_field_ref, validate_resource_ref};
@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{
 };
 use std::collections::BTreeSet;
 
-/// What a file may hold of a pod, in upstream's order.
+/// The pod fields that a file may contain, in upstream's order.
 const VOLUME_FIELDS: [&str; 5] = [
     "metadata.annotations",
     "metadata.labels",
@@ -25,20 +25,20 @@ const VOLUME_FIELDS: [&str; 5] = [
     "metadata.uid",
 ];
 
-/// Checks a downwardAPI volume at `path`.
+/// A downwardAPI volume at `path`.
 pub(super) fn validate_downward(
     path: &str,
     source: &DownwardAPIVolumeSource,
     problems: &mut Problems,
 ) {
     validate_mode(format!("{path}.defaultMode"), source.default_mode, problems);
-    // Quirk: an item's problem is told at the volume (validateDownwardAPIVolumeSource).
+    // Quirk: problems of an item are reported at the volume (validateDownwardAPIVolumeSource).
     for item in source.items.iter().flatten() {
         validate_item(path, item, problems);
     }
 }
 
-/// Checks a volume of a secret at `path`.
+/// A secret volume at `path`.
 pub(super) fn validate_secret(path: &str, source: &SecretVolumeSource, problems: &mut Problems) {
     if plain(&source.secret_name).is_empty() {
         problems.required(format!("{path}.secretName"), "");
@@ -47,7 +47,7 @@ pub(super) fn validate_secret(path: &str, source: &SecretVolumeSource, problems:
     check_items(path, list(&source.items), problems);
 }
 
-/// Checks a volume of a config map at `path`.
+/// A configMap volume at `path`.
 pub(super) fn validate_config_map(
     path: &str,
     source: &ConfigMapVolumeSource,
@@ -75,14 +75,14 @@ fn check_items(path: &str, items: &[KeyToPath], problems: &mut Problems) {
     }
 }
 
-/// Paths of files in one volume, each once.
+/// The file paths of one volume, each once.
 struct Paths<'a> {
     volume: &'a str,
     taken: BTreeSet<String>,
 }
 
 impl Paths<'_> {
-    /// `shown` is what upstream shows of the source.
+    /// `shown` is upstream's text for the source.
     fn take(&mut self, path: &str, shown: &str, problems: &mut Problems) {
         if !self.taken.insert(path.to_owned()) {
             problems.invalid(self.volume, shown, "conflicting duplicate paths");
@@ -90,7 +90,7 @@ impl Paths<'_> {
     }
 }
 
-/// Checks a projected volume at `path`.
+/// A projected volume at `path`.
 pub(super) fn validate_projected(
     path: &str,
     source: &ProjectedVolumeSource,
@@ -191,7 +191,7 @@ fn check_token(
             "may not specify a duration larger than 2^32 seconds",
         );
     }
-    // Quirk: a token's path is told at the volume (validateProjectionSources).
+    // Quirk: the path of a token is reported at the volume (validateProjectionSources).
     let field = format!("{volume}.path");
     problems.required_name(field, &token.path, names::unreserved_path);
 }
@@ -228,7 +228,7 @@ fn check_bundle(at: &str, bundle: &ClusterTrustBundleProjection, problems: &mut 
     problems.reasons(format!("{at}.path"), &bundle.path, reasons);
 }
 
-/// A bundle of a signer begins with the signer's name and a colon.
+/// The name of a signer's bundle starts with the signer's name and a colon.
 fn bundle_name(name: &str) -> Vec<String> {
     match name.rsplit_once(':') {
         Some((_, rest)) => names::dns_subdomain(rest),
@@ -291,7 +291,7 @@ fn check_certificate(
     }
 }
 
-/// The name of a signer: a domain and a path.
+/// A signer name: a domain and a path.
 pub(crate) fn check_signer_name(at: &str, signer: &str, problems: &mut Problems) {
     if signer.is_empty() {
         problems.required(at, "");

@@ -1,8 +1,8 @@
-//! Probes, lifecycle hooks and restart rules of a container.
+//! Validates probes, lifecycle hooks and restart rules of a container.
 //!
 //! In:    a container with its defaults
 //! Out:   problems
-//! Calls: validation of this directory, for containers and for init containers that keep running
+//! Calls: containers, and init containers that are sidecars
 //! Holds: a probe and a hook have exactly one handler
 //! Upstream: pkg/apis/core/validation/validation.go (validateProbe, validateHandler, validateLifecycle,
 //!           validateContainerRestartPolicy)
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Signals of Linux, in upstream's order.
+/// Linux signals, in upstream's order.
 const SIGNALS: [&str; 65] = [
     "SIGABRT",
     "SIGALRM",
@@ -84,7 +84,7 @@ const SIGNALS: [&str; 65] = [
 const MAX_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
-/// Checks the probes and hooks that a container may have.
+/// The probes and hooks of a container.
 pub(super) fn validate_probes(
     path: &str,
     container: &Container,
@@ -187,7 +187,7 @@ fn validate_hook(path: &str, hook: &LifecycleHandler, grace: Option<i64>, proble
     handlers.finish();
 }
 
-/// Counts handlers: the first is looked into, every other is one too many.
+/// Counts handlers: the first one is validated, every further one is reported.
 struct Handlers<'a> {
     path: &'a str,
     problems: &'a mut Problems,
@@ -270,7 +270,7 @@ fn check_port(path: &str, port: &IntOrString, problems: &mut Problems) {
     }
 }
 
-/// The container's own restart policy and its rules.
+/// The container's own restart policy and its restart rules.
 pub(super) fn validate_restart_rules(path: &str, container: &Container, problems: &mut Problems) {
     let rules = container
         .restart_policy_rules

@@ -1,9 +1,9 @@
-//! Fields of the pod and resources of its containers, as a variable or a file refers to them.
+//! Validates `fieldRef` and `resourceFieldRef` of environment variables and files.
 //!
 //! In:    `fieldRef`, `resourceFieldRef`
 //! Out:   problems
 //! Calls: containers (variables), payloads (files)
-//! Holds: what a variable may name and what a file may name are two lists
+//! Holds: environment variables and files have separate lists of allowed fields
 //! Upstream: pkg/apis/core/validation/validation.go (validateObjectFieldSelector, validateContainerResourceFieldSelector)
 
 use k8s_openapi::api::core::v1::{ObjectFieldSelector, ResourceFieldSelector};
@@ -12,7 +12,7 @@ use kubelet_model::quantity::Quantity;
 
 use super::{Problems, names};
 
-/// What an environment variable can take from the pod.
+/// Pod fields for environment variables.
 pub(super) const ENV_FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
@@ -24,7 +24,7 @@ pub(super) const ENV_FIELDS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
-/// Fields of a pod that exist for others (volumes) but not for variables.
+/// Pod fields that exist for volumes but not for environment variables.
 const OTHER_FIELDS: [&str; 5] = [
     "metadata.annotations",
     "metadata.labels",
@@ -44,7 +44,7 @@ const DIVISORS: [&str; 13] = [
     "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
 ];
 
-/// A field of a pod that must be one of `known`.
+/// A pod field, which must be one of `known`.
 pub(super) fn validate_field_ref(
     path: &str,
     selector: &ObjectFieldSelector,
@@ -97,7 +97,7 @@ pub(super) fn validate_field_ref(
     }
 }
 
-/// A field by its name of today.
+/// The current name of a field.
 fn as_named(field: &str) -> &str {
     if field == "spec.host" {
         "spec.nodeName"
@@ -106,7 +106,7 @@ fn as_named(field: &str) -> &str {
     }
 }
 
-/// A resource of a container in units of a divisor.
+/// A container's resource, in units of a divisor.
 pub(super) fn validate_resource_ref(
     path: &str,
     selector: &ResourceFieldSelector,

@@ -1,12 +1,12 @@
-//! A change of the processor and the memory of a pod that runs.
+//! Validates a resize: a change of a running pod's CPU and memory.
 //!
-//! In:    the pod as it is to be, and as it was
+//! In:    the new pod and the old one
 //! Out:   problems
 //! Calls: `pod`
-//! Holds: nothing but the amounts of processor and memory changes
-//! Upstream: pkg/apis/core/validation/validation.go (ValidatePodResize); differences: the quality-of-service class is compared by
-//!           the caller, who knows it
-//! Gap:   whether the node can resize, which the kubelet tells in the container's status
+//! Holds: only amounts of CPU and memory change
+//! Upstream: pkg/apis/core/validation/validation.go (ValidatePodResize); differences: the caller, who knows the QoS class,
+//!           compares it
+//! Gap:   whether the node supports resizing, which the kubelet reports in the container's status
 
 use super::update::said;
 use super::{Problems, list};
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 type Amounts = BTreeMap<String, Quantity>;
 const MUTABLE: [&str; 2] = ["cpu", "memory"];
 
-/// What a resize may not do.
+/// What a resize may not change.
 pub(super) fn check(new: &Pod, old: &Pod, problems: &mut Problems) {
     let (Some(spec), Some(before)) = (&new.spec, &old.spec) else {
         return;
@@ -152,7 +152,7 @@ fn keep_mutable(now: &mut Container, then: &Container) {
     now.resources = kept(now.resources.take(), then.resources.as_ref());
 }
 
-/// The resources with the old amounts of what may change.
+/// The new resources with the old amounts of everything that may change.
 fn kept(
     now: Option<ResourceRequirements>,
     then: Option<&ResourceRequirements>,

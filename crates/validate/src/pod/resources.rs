@@ -1,9 +1,9 @@
-//! Requests and limits of a container and of a pod as a whole.
+//! Validates requests and limits of containers and of a pod.
 //!
 //! In:    resources
-//! Out:   problems with names, amounts and their relation
-//! Calls: containers, pods, runtime classes, nodes
-//! Holds: what cannot be overcommitted (huge pages, extended resources) needs equal request and limit
+//! Out:   problems of names, amounts and their relation
+//! Calls: containers, pods, RuntimeClasses, Nodes
+//! Holds: resources that cannot be overcommitted (huge pages, extended resources) need equal request and limit
 //! Upstream: pkg/apis/core/validation/validation.go (validateResourceRequirements), pkg/apis/core/helper/helpers.go
 
 use super::{Problems, list, names};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Amounts = BTreeMap<String, Written>;
 
 const HUGE_PAGES: &str = "hugepages-";
-/// Resources that are counted.
+/// Resources with integer amounts.
 const INTEGERS: [&str; 9] = [
     "pods",
     "resourcequotas",
@@ -29,7 +29,7 @@ const INTEGERS: [&str; 9] = [
     "services.loadbalancers",
 ];
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
-/// Names that are resources of something, but not of a container.
+/// Names of resources that are not resources of a container.
 const OTHER_RESOURCES: [&str; 17] = [
     "requests.cpu",
     "requests.memory",
@@ -50,7 +50,7 @@ const OTHER_RESOURCES: [&str; 17] = [
     "services.loadbalancers",
 ];
 
-/// Checks names, amounts, that requests do not exceed limits, and claims.
+/// Checks names and amounts, that requests do not exceed limits, and claims.
 pub(super) fn validate_resources(
     path: &str,
     resources: &ResourceRequirements,
@@ -61,7 +61,7 @@ pub(super) fn validate_resources(
     check_claims(path, list(&resources.claims), claims, problems);
 }
 
-/// What a pod of a class needs beside its containers.
+/// The pod overhead of a RuntimeClass.
 pub(crate) fn validate_overhead(path: &str, overhead: &Amounts, problems: &mut Problems) {
     let limits = ResourceRequirements {
         limits: Some(overhead.clone()),
@@ -70,7 +70,7 @@ pub(crate) fn validate_overhead(path: &str, overhead: &Amounts, problems: &mut P
     check_requirements(path, &limits, validate_name, problems);
 }
 
-/// Resources of the pod as a whole.
+/// Pod-level resources.
 pub(super) fn check_pod(spec: &PodSpec, problems: &mut Problems) {
     let Some(resources) = &spec.resources else {
         return;
@@ -88,7 +88,7 @@ pub(super) fn check_pod(spec: &PodSpec, problems: &mut Problems) {
     check_sums(path, spec, resources, problems);
 }
 
-/// Containers fit into what their pod has.
+/// The sum of the containers must fit into the pod-level resources.
 fn check_sums(path: &str, spec: &PodSpec, whole: &ResourceRequirements, problems: &mut Problems) {
     for (name, needed) in sums(spec, |resources| resources.requests.as_ref()) {
         let held = whole.requests.as_ref().and_then(|all| amount_of(all, name));
@@ -125,8 +125,8 @@ fn check_sums(path: &str, spec: &PodSpec, whole: &ResourceRequirements, problems
     }
 }
 
-/// What the containers need together: those that run side by side, or the most that one init container needs beside the sidecars
-/// that were started before it.
+/// The total of the containers: those that run at the same time, or the maximum of one init container with the sidecars that
+/// were started before it.
 fn sums<'a>(
     spec: &'a PodSpec,
     of: impl Fn(&'a ResourceRequirements) -> Option<&'a Amounts>,
@@ -176,7 +176,7 @@ fn sums<'a>(
     together
 }
 
-/// Amounts that may be anything but negative.
+/// Amounts that must not be negative.
 pub(crate) fn check_amounts(path: &str, amounts: Option<&Amounts>, problems: &mut Problems) {
     for (name, amount) in amounts.into_iter().flatten() {
         let at = format!("{path}.{name}");
@@ -246,7 +246,7 @@ fn check_requirements(
     }
 }
 
-/// The amounts that can be read; a problem for each that cannot, or has a wrong name.
+/// The valid amounts; a problem for each that cannot be parsed or has an invalid name.
 fn amounts<'a>(
     (path, field): (&str, &str),
     written: Option<&'a Amounts>,
@@ -268,14 +268,14 @@ fn amounts<'a>(
     read
 }
 
-/// Claims of devices, which the pod has to have.
+/// Device claims of a container, which the pod must have.
 fn check_claims(
     path: &str,
     claims: &[ResourceClaim],
     held: &BTreeSet<&str>,
     problems: &mut Problems,
 ) {
-    // Names that were claimed as a whole, and requests of names.
+    // Claims that are used as a whole, and claims of which single requests are used.
     let mut whole = BTreeSet::new();
     let mut parts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (index, claim) in claims.iter().enumerate() {
@@ -332,7 +332,7 @@ fn validate_amount(at: &str, name: &str, amount: &Quantity, problems: &mut Probl
     }
 }
 
-/// Resources that only a pod as a whole may have.
+/// Resources that are allowed at pod level only.
 fn validate_pod_name(at: &str, name: &str, problems: &mut Problems) {
     let reasons = names::label_key(name);
     if !reasons.is_empty() {

@@ -1,9 +1,9 @@
-//! Security contexts of the pod and of its containers.
+//! Validates security contexts of the pod and of its containers.
 //!
 //! In:    the pod's spec; a container
 //! Out:   problems
 //! Calls: `pod`, containers of every list
-//! Holds: a sysctl of a namespace that is the host's is never set for a pod
+//! Holds: a sysctl of a namespace that the pod shares with the host is refused
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateSecurityContext, validatePodSpecSecurityContext,
 //!           validateHostUsers, validateSysctls), pkg/util/sysctl namespaces
 
@@ -28,14 +28,14 @@ const IPC_SYSCTLS: [&str; 9] = [
 ];
 const IPC_PREFIXES: [&str; 3] = ["kernel.shm.", "kernel.msg.", "fs.mqueue."];
 const MAX_PROFILE_PATH: usize = 4095;
-/// Annotations that named AppArmor profiles before there was a field.
+/// Prefix of the AppArmor annotations that preceded the field.
 const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
-/// The same of seccomp.
+/// The same for seccomp.
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const DOCKER_DEFAULT: &str = "docker/default";
 
-/// The pod's own security context and its host namespaces.
+/// The pod's security context and its host namespaces.
 pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -73,7 +73,7 @@ pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
         (
             "seLinuxChangePolicy",
             &context.se_linux_change_policy,
-            // The others wait for the gate SELinuxMount, which is off.
+            // The other values need the gate SELinuxMount, which is off.
             &["Recursive"][..],
         ),
     ] {
@@ -89,7 +89,7 @@ pub(super) fn validate_pod_security(spec: &PodSpec, problems: &mut Problems) {
     check_app_armor(path, context.app_armor_profile.as_ref(), problems);
 }
 
-/// A pod with users of its own has its own namespaces.
+/// A pod with a user namespace may not use host namespaces.
 pub(super) fn check_host_users(spec: &PodSpec, problems: &mut Problems) {
     if spec.host_users != Some(false) {
         return;
@@ -141,7 +141,7 @@ fn validate_sysctls(context: &PodSecurityContext, spec: &PodSpec, problems: &mut
     }
 }
 
-/// The security context of one container.
+/// The security context of a container.
 pub(super) fn validate_security(
     path: &str,
     container: &Container,
@@ -259,7 +259,7 @@ fn check_app_armor(path: &str, profile: Option<&AppArmorProfile>, problems: &mut
     }
 }
 
-/// The old annotations must name a container of the pod and a profile that can exist.
+/// The deprecated annotations must name a container of the pod and a valid profile.
 pub(super) fn check_app_armor_annotations(
     meta: &ObjectMeta,
     spec: &PodSpec,
@@ -286,7 +286,7 @@ pub(super) fn check_app_armor_annotations(
     }
 }
 
-/// The old annotations of seccomp name profiles that can exist.
+/// The deprecated seccomp annotations must name valid profiles.
 pub(super) fn check_seccomp_annotations(meta: &ObjectMeta, problems: &mut Problems) {
     for (key, profile) in meta.annotations.iter().flatten() {
         if key != SECCOMP_POD && !key.starts_with(SECCOMP_PREFIX) {
@@ -304,7 +304,7 @@ pub(super) fn check_seccomp_annotations(meta: &ObjectMeta, problems: &mut Proble
 const RUNTIME_DEFAULT: &str = "runtime/default";
 const UNCONFINED: &str = "unconfined";
 
-/// Where a new pod has both an annotation and a field, they say the same.
+/// If a new pod has both an annotation and a field, they must be equal.
 pub(super) fn check_annotations_match(meta: &ObjectMeta, spec: &PodSpec, problems: &mut Problems) {
     let Some(annotations) = &meta.annotations else {
         return;
@@ -344,7 +344,7 @@ struct Profile<'a> {
     called: &'a str,
     type_: &'a str,
     file: Option<&'a str>,
-    /// Another word for the runtime's own.
+    /// Another name for the runtime's default.
     alias: &'a str,
 }
 

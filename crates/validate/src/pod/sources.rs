@@ -1,9 +1,9 @@
-//! Where a volume comes from: exactly one source, and what each kind of source needs.
+//! Validates volume sources: exactly one source, and the requirements of each type.
 //!
 //! In:    a volume of a pod, or the spec of a persistent volume
 //! Out:   problems
 //! Calls: volumes of pods, persistent volumes
-//! Holds: the sources are looked at in upstream's order, since the second is the one that is too many
+//! Holds: sources are checked in upstream's order, since the second one is reported as surplus
 //! Upstream: pkg/apis/core/validation/validation.go (validateVolumeSource)
 
 use super::payloads::{
@@ -32,7 +32,7 @@ const HOST_PATH_TYPES: [&str; 8] = [
 ];
 const PARTITION: &str = "must be between 0 and 255, inclusive";
 
-/// Counts sources: the first is looked into, every other is one too many.
+/// Counts sources: the first one is validated, every further one is reported.
 pub(crate) struct Sources<'a> {
     path: &'a str,
     problems: &'a mut Problems,
@@ -48,7 +48,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Looks at one kind of source.
+    /// Checks one type of source.
     pub(crate) fn take<T>(
         &mut self,
         field: &str,
@@ -74,7 +74,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// A check of texts that must be there.
+/// Texts that are required.
 fn required(at: &str, fields: &[(&str, &str)], problems: &mut Problems) {
     for (field, value) in fields {
         if value.is_empty() {
@@ -83,7 +83,7 @@ fn required(at: &str, fields: &[(&str, &str)], problems: &mut Problems) {
     }
 }
 
-/// Every source that a volume of a pod can have.
+/// Every source that a pod volume can have.
 pub(super) fn check_volume(volume: &Volume, sources: &mut Sources<'_>) {
     sources.take("emptyDir", &volume.empty_dir, check_empty_dir);
     sources.take("hostPath", &volume.host_path, check_host_path);
@@ -231,7 +231,7 @@ pub(crate) fn check_nfs(at: &str, source: &NFSVolumeSource, problems: &mut Probl
     }
 }
 
-// Quirk: upstream names these two differently where it looks into one (validateVolumeSource).
+// Quirk: upstream names these two differently when it validates one (validateVolumeSource).
 pub(crate) fn check_gce(at: &str, source: &GCEPersistentDiskVolumeSource, problems: &mut Problems) {
     let at = at.replace("gcePersistentDisk", "persistentDisk");
     required(&at, &[("pdName", &source.pd_name)], problems);
@@ -373,7 +373,7 @@ pub(crate) fn check_quobyte(at: &str, source: &QuobyteVolumeSource, problems: &m
     required(at, &[("volume", &source.volume)], problems);
 }
 
-/// One colon outside of brackets.
+/// Exactly one colon outside brackets.
 fn is_host_and_port(pair: &str) -> bool {
     match pair.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((_, port)) => port.starts_with(':'),
@@ -461,7 +461,7 @@ pub(crate) fn check_storageos(
     }
 }
 
-/// The name of a CSI driver.
+/// A CSI driver name.
 pub(crate) fn check_csi_driver(at: String, driver: &str, problems: &mut Problems) {
     if driver.is_empty() {
         problems.required(at, "");

@@ -1,4 +1,4 @@
-//! Constraints of how pods spread over the topology.
+//! Validates topology spread constraints.
 //!
 //! In:    the constraints of a pod
 //! Out:   problems
@@ -12,9 +12,9 @@ use crate::meta;
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use std::collections::BTreeMap;
 
-/// Checks each constraint, and that no two say the same.
+/// Checks each constraint, and that no two are for the same key and action.
 pub(super) fn check(constraints: &[TopologySpreadConstraint], problems: &mut Problems) {
-    // The last constraint of its kind is the one that counts.
+    // The last constraint for a key and action is the one that counts.
     let last: BTreeMap<(&str, &str), usize> = constraints
         .iter()
         .enumerate()

@@ -1,10 +1,10 @@
-//! What a kubelet may say of a pod.
+//! Validates a kubelet's update of a pod's status.
 //!
-//! In:    the pod with its new status, and as it was
+//! In:    the pod with its new status, and the old pod
 //! Out:   problems
 //! Calls: `pod`
-//! Holds: a container that has ended for good does not run again
-//! Gap:   statuses of claims of devices, which no kind of this API server makes
+//! Holds: a container that has terminated for good cannot run again
+//! Gap:   statuses of device claims, which this API server does not serve
 //! Upstream: pkg/apis/core/validation/validation.go (ValidatePodStatusUpdate), pkg/api/v1/pod/util.go (ContainerShouldRestart)
 
 use super::update::check_annotations;
@@ -12,10 +12,10 @@ use super::{Problems, list, names, plain, text};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Conditions whose names need no domain.
+/// Condition types that need no domain prefix.
 const SYSTEM_CONDITIONS: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
 
-/// Checks the new status against the old one.
+/// Compares the new status with the old one.
 pub(super) fn check(new: &Pod, old: &Pod, problems: &mut Problems) {
     check_annotations(&new.metadata, &old.metadata, problems);
     let (now, then) = (
@@ -82,7 +82,7 @@ fn lists(status: &PodStatus) -> [(&'static str, &[ContainerStatus]); 3] {
     ]
 }
 
-/// The exit code of a container that has ended.
+/// The exit code of a terminated container.
 fn ended(status: &ContainerStatus) -> Option<i32> {
     let state = status.state.as_ref()?;
     state.terminated.as_ref().map(|ended| ended.exit_code)
@@ -125,7 +125,7 @@ fn check_transitions(spec: &PodSpec, now: &PodStatus, then: &PodStatus, problems
     }
 }
 
-/// Whether a container that ended with `code` is started again: its rules, then its policy, then the pod's.
+/// Whether a container that exited with `code` is restarted: by its rules, then its own policy, then the pod's.
 fn restarts(container: &Container, spec: &PodSpec, code: i32) -> bool {
     let matches = list(&container.restart_policy_rules).iter().any(|rule| {
         rule.exit_codes.as_ref().is_some_and(|codes| {

@@ -1,15 +1,15 @@
-//! Tolerations, and the effects of taints.
+//! Validates tolerations and taint effects.
 //!
 //! In:    a list of tolerations and its path
 //! Out:   problems
-//! Calls: pods, runtime classes, taints of nodes
+//! Calls: pods, RuntimeClasses, taints of Nodes
 //! Holds: linear
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateTolerations, validateTaintEffect)
 
 use super::{Problems, names, text};
 use k8s_openapi::api::core::v1::Toleration;
 
-/// Each toleration by itself.
+/// Each toleration separately.
 pub(crate) fn check_tolerations(path: &str, tolerations: &[Toleration], problems: &mut Problems) {
     for (index, toleration) in tolerations.iter().enumerate() {
         check_toleration(&format!("{path}[{index}]"), toleration, problems);
@@ -54,7 +54,7 @@ fn check_toleration(path: &str, toleration: &Toleration, problems: &mut Problems
     }
 }
 
-/// What a taint does.
+/// A taint effect.
 pub(crate) fn check_effect(path: String, effect: &str, problems: &mut Problems) {
     let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
     problems.one_of(path, Some(effect), &known);

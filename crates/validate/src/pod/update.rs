@@ -1,10 +1,11 @@
-//! What of a pod may change: images, the deadline, tolerations and what a scheduling gate leaves open.
+//! Validates updates of pods: images, the deadline, tolerations, and what a scheduling gate leaves open may change.
 //!
-//! In:    the pod as it is to be, and as it was
+//! In:    the new pod and the old one
 //! Out:   problems
 //! Calls: `pod`
 //! Holds: linear in the size of both
-//! Upstream: pkg/apis/core/validation/validation.go (ValidatePodUpdate); differences: the message has no Go difference of the specs
+//! Upstream: pkg/apis/core/validation/validation.go (ValidatePodUpdate); differences: the message does not contain Go's diff of
+//!           the specs
 
 use super::containers::check_image_spaces;
 use super::{MIRROR, Problems, list, names, text};
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 const CHANGED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// What a part of a pod says, without what says nothing.
+/// A part of a pod as JSON, without empty fields.
 pub(super) fn said(part: &impl Serialize) -> Value {
     plain(serde_json::to_value(part).unwrap_or_default())
 }
@@ -61,7 +62,7 @@ pub(super) fn check(new: &Pod, old: &Pod, problems: &mut Problems) {
     check_rest(spec, before, problems);
 }
 
-/// Annotations that are told once.
+/// Annotations that cannot change.
 pub(super) fn check_annotations(new: &ObjectMeta, old: &ObjectMeta, problems: &mut Problems) {
     let get = |meta: &'_ ObjectMeta, key: &str| -> Option<String> {
         meta.annotations.as_ref()?.get(key).cloned()
@@ -91,7 +92,7 @@ pub(super) fn check_annotations(new: &ObjectMeta, old: &ObjectMeta, problems: &m
     }
 }
 
-/// The deadline can be set and lowered. False when nothing else is worth looking at.
+/// `activeDeadlineSeconds` can be set and lowered. False if further checks are pointless.
 fn check_deadline(new: &PodSpec, old: &PodSpec, problems: &mut Problems) -> bool {
     let path = "spec.activeDeadlineSeconds";
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
@@ -113,7 +114,7 @@ fn check_deadline(new: &PodSpec, old: &PodSpec, problems: &mut Problems) -> bool
     }
 }
 
-/// Of an existing toleration only the seconds may change.
+/// Of an existing toleration only `tolerationSeconds` may change.
 fn check_tolerations(new: &[Toleration], old: &[Toleration], problems: &mut Problems) {
     let said = |one: &Toleration| {
         let one = Toleration {
@@ -145,7 +146,7 @@ fn check_gates(new: &PodSpec, old: &PodSpec, problems: &mut Problems) {
     }
 }
 
-/// Everything else stays.
+/// Everything else must stay.
 fn check_rest(new: &PodSpec, old: &PodSpec, problems: &mut Problems) {
     let mut rest = new.clone();
     keep_images(&mut rest.containers, &old.containers);
@@ -176,7 +177,7 @@ fn keep_images(now: &mut [Container], then: &[Container]) {
     }
 }
 
-/// While a pod is gated, the nodes that it fits on may get fewer.
+/// While a pod has scheduling gates, its node selection may become narrower.
 fn narrow_node(rest: &mut PodSpec, old: &PodSpec, problems: &mut Problems) {
     let now = rest.node_selector.clone().unwrap_or_default();
     let kept = |(key, value): (&String, &String)| now.get(key) == Some(value);

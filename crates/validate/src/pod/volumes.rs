@@ -1,9 +1,9 @@
-//! Volumes of a pod, and the mounts and devices of a container.
+//! Validates volumes of a pod, and mounts and devices of a container.
 //!
-//! In:    the pod's spec; a container and the names of the good volumes
-//! Out:   problems; the names of the volumes that are good
+//! In:    the pod's spec; a container and the names of the valid volumes
+//! Out:   problems; the names of the valid volumes
 //! Calls: `pod`, containers of every list
-//! Holds: exactly one kind for each volume, whatever kinds the API grows
+//! Holds: each volume has exactly one source, also among types that the API will add
 //! Upstream: pkg/apis/core/validation/validation.go (ValidateVolumes, ValidateVolumeMounts, ValidateVolumeDevices)
 
 use super::sources::{Sources, check_volume};
@@ -12,10 +12,10 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Good volumes by name; true for those that a claim backs.
+/// Valid volumes by name; true for those of a claim.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, bool>;
 
-/// Checks the volumes; only the good ones can be mounted.
+/// Checks the volumes; only valid ones can be mounted.
 pub(super) fn validate_volumes<'a>(
     spec: &'a PodSpec,
     meta: &ObjectMeta,
@@ -68,7 +68,7 @@ fn validate_volume(path: &str, volume: &Volume, pod: Option<&str>, problems: &mu
     problems.required_name(at, &volume.name, names::dns_label);
 }
 
-/// Mounts and devices of one container.
+/// Mounts and devices of a container.
 pub(super) fn validate_mounts(
     path: &str,
     container: &Container,

@@ -1,9 +1,9 @@
-//! What depends on a pod's operating system: options of Windows, and what a pod of one system may not have of the other.
+//! Validates what depends on a pod's operating system: Windows options, and fields that the pod's system does not allow.
 //!
 //! In:    the pod's spec
 //! Out:   problems
 //! Calls: `pod`, security contexts
-//! Holds: this kubelet runs no Windows pods, and its API server keeps them as any other does
+//! Holds: this kubelet runs no Windows pods, but its API server stores them as any other does
 //! Upstream: pkg/apis/core/validation/validation.go (validateWindowsSecurityContextOptions, validateWindowsHostProcessPod,
 //!           validateLinux, validateWindows)
 
@@ -14,7 +14,7 @@ const CREDENTIAL_KIB: usize = 64;
 const MAX_DOMAIN: usize = 256;
 const MAX_USER: usize = 104;
 
-/// Options of a security context at `path`.
+/// Windows options of a security context at `path`.
 pub(super) fn check_options(
     path: &str,
     options: Option<&WindowsSecurityContextOptions>,
@@ -104,7 +104,7 @@ fn is_domain(domain: &str) -> bool {
     })
 }
 
-/// Of host process containers a pod has all or none.
+/// Either all containers of a pod are host process containers, or none.
 pub(super) fn check_host_process(spec: &PodSpec, problems: &mut Problems) {
     let options = |options: Option<&WindowsSecurityContextOptions>| options?.host_process;
     let context = spec.security_context.as_ref();
@@ -139,7 +139,7 @@ pub(super) fn check_host_process(spec: &PodSpec, problems: &mut Problems) {
     }
 }
 
-/// A pod of Linux has no options of Windows.
+/// A Linux pod has no Windows options.
 pub(super) fn check_linux(spec: &PodSpec, problems: &mut Problems) {
     let detail = "windows options cannot be set for a linux pod";
     let context = spec.security_context.as_ref();
@@ -153,7 +153,7 @@ pub(super) fn check_linux(spec: &PodSpec, problems: &mut Problems) {
     }
 }
 
-/// A pod of Windows has nothing that only Linux has.
+/// A Windows pod has no Linux-only fields.
 pub(super) fn check_windows(spec: &PodSpec, problems: &mut Problems) {
     let detail = "cannot be set for a windows pod";
     let mut refuse = |path: String, used: bool| {

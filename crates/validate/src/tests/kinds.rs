@@ -1,6 +1,6 @@
-//! The other kinds, new ones and their changes.
+//! The other kinds, new and updated.
 //!
-//! In:    objects, and what they are changed to
+//! In:    objects, and their updates
 //! Out:   –
 //! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/{validation,events}_test.go, pkg/apis/{coordination,node,scheduling,storage,certificates}/validation

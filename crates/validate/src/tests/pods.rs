@@ -8,7 +8,7 @@
 
 use super::*;
 
-/// A pod that is right, with its defaults.
+/// A valid pod with its defaults.
 pub(super) fn base() -> Value {
     json!({
         "metadata": {"name": "123", "namespace": "default"},
@@ -19,7 +19,7 @@ pub(super) fn base() -> Value {
     })
 }
 
-/// Lays fields over the pod's first container.
+/// Merges fields into the pod's first container.
 fn with_container(fields: &str) -> Value {
     let mut pod = base();
     lay(yaml(fields), &mut pod["spec"]["containers"][0]);

@@ -1,6 +1,6 @@
-//! Services and Endpoints, new ones and their changes.
+//! Services and Endpoints, new and updated.
 //!
-//! In:    Services and Endpoints, and what they are changed to
+//! In:    Services and Endpoints, and their updates
 //! Out:   –
 //! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/validation_test.go (TestValidateServiceCreate, TestValidateServiceUpdate,

@@ -1,6 +1,6 @@
-//! Changes of pods: through their own path, their status, their ephemeral containers, their resources.
+//! Updates of pods: of the pod itself, its status, its ephemeral containers, its resources.
 //!
-//! In:    pods, and what they are changed to
+//! In:    pods, and their updates
 //! Out:   –
 //! Calls: cargo test
 //! Upstream: pkg/apis/core/validation/validation_test.go (TestValidatePodUpdate, TestValidatePodStatusUpdate,

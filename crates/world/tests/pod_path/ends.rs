@@ -209,6 +209,28 @@ async fn a_pull_ends_with_the_time_of_its_pod() {
     assert_eq!(phase_and_reason(&node, "a"), "Failed DeadlineExceeded");
 }
 
+/// Whatever is being made of a pod when it is to stop, and never answers: it is given up, and the pod is gone.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_ends_soon_after_its_pod_is_to_stop() {
+    for method in ["RunPodSandbox", "CreateContainer", "StartContainer"] {
+        for fault in [Fault::Hang, Fault::HangAfter] {
+            let node = Node::new();
+            node.runtime
+                .faults(|plan| plan.add(method, 1, fault.clone()));
+            node.send(&[pod("a", HERE, &["serve"], 5)]);
+            node.run_for(5).await;
+            assert!(node.status("a").is_some(), "{method}");
+            node.send(&[]);
+            // A second for the call, the grace of what runs behind it, the runtime's own time.
+            node.run_for(8).await;
+            assert_eq!(node.status("a"), None, "{method} {fault:?}");
+            let left = node.instances();
+            let left = left.iter().filter(|one| one.removed.is_none());
+            assert_eq!(left.count(), 0, "{method} {fault:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_runtime_refuses_to_remove_holds_nothing_up() {
     let node = Node::new();

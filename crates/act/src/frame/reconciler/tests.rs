@@ -174,7 +174,7 @@ fn jitter_adds_at_most_its_part_and_repeats_with_the_seed() {
         ..Pace::every(Duration::from_secs(60))
     };
     let waits = |seed| {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         (0..100)
             .map(|_| pace.wait(0, &mut dice))
             .collect::<Vec<_>>()

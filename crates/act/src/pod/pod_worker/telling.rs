@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kubelet_cri::CriError;
-use kubelet_decide::pod::lifecycle::is_refused;
+use kubelet_decide::pod::lifecycle::is_released;
 use kubelet_decide::pod::memory::Entry;
 use kubelet_decide::report::events::{
     ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
@@ -43,7 +43,7 @@ enum LastWord {
     None,
     Ending,
     Ended,
-    Refused,
+    Released,
 }
 
 impl Told {
@@ -84,24 +84,25 @@ impl PodWorker {
         }
     }
 
-    /// Nobody asked for an orphan, and its spec is not known: there is nothing true to show. And a pod of which only garbage is left
-    /// is done.
+    /// Nobody asked for an orphan, and its spec is not known: there is nothing true to show. And a pod that is released is done.
     pub(super) fn is_not_shown(&self) -> bool {
         self.memory.life.cause() == Some(TerminationCause::Orphaned)
-            || self.told.last == LastWord::Refused
+            || self.told.last == LastWord::Released
     }
 
-    /// Once, when the runtime does not remove what is left of it: nobody waits for that any more.
-    pub(super) fn tell_refused(&mut self, order: &Order, observed: &ObservedPod) {
-        if self.told.last == LastWord::Refused
-            || self.memory.retry.failures == 0
-            || !is_refused(&self.view(order, observed))
-        {
+    /// Once, when nothing of the pod runs or lies on the host: nobody waits for what the runtime still holds of it.
+    pub(super) fn tell_released(&mut self, order: &Order, observed: &ObservedPod) {
+        if self.told.last == LastWord::Released || !is_released(&self.view(order, observed)) {
             return;
         }
-        tracing::warn!(seen = %observed, "The runtime does not remove what is left of the pod; it is asked again and again, and nobody waits for it");
+        let why = self
+            .memory
+            .life
+            .cause()
+            .map_or("", TerminationCause::as_str);
+        tracing::info!(why, seen = %observed, "Pod is gone");
         self.stop_showing();
-        self.last_word(LastWord::Refused, WorkerEvent::Refused);
+        self.last_word(LastWord::Released, WorkerEvent::Released);
     }
 
     /// Once, when the pod ends by itself: what it takes of the node is free as soon as it is taken down.

@@ -85,7 +85,7 @@ impl SyncLoop {
                     NameClaim::Queued => Standing::Waits { runs: runs(uid) },
                     NameClaim::Held => Standing::Has,
                     NameClaim::Terminating => Standing::Leaves,
-                    NameClaim::RemovalBlocked | NameClaim::Exited => Standing::Ended,
+                    NameClaim::Released | NameClaim::Exited => Standing::Ended,
                 };
                 Some(Claim { uid, standing })
             })

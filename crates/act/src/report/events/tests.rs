@@ -20,9 +20,9 @@ use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
 use kubelet_apiserver::{ApiServer, Parts};
-use kubelet_cluster::jitter::Dice;
 use kubelet_cluster::{Client, ClientConfig, Rate, WallClock};
 use kubelet_decide::report::events::{created, sandbox_failed, started, starting};
+use kubelet_model::dice::Dice;
 use kubelet_model::pod::SourceKind;
 
 use super::*;

@@ -1,11 +1,11 @@
-//! What a kubelet may do: its node, its pods, and what those pods refer to.
+//! The node authorizer: a kubelet may access its Node, its pods, and the objects that those pods refer to.
 //!
-//! In:    the node's name, the question, what the stored objects tie to the node
+//! In:    the node's name, the request's attributes, the store's index of the objects that belong to the node
 //! Out:   the decision
 //! Calls: `authz`
-//! Holds: an object that no pod of the node refers to is not readable; lists of secrets and config maps only by name, in a
-//!        namespace; a mirror pod, which a kubelet makes itself, lets it read nothing; what needs a look at the object is allowed
-//!        here and left to `admission/node_restriction`; no question reads an object
+//! Holds: an object that no pod of the node refers to is not readable; secrets and config maps may be listed only by name and
+//!        in one namespace; a mirror pod, which the kubelet itself creates, makes nothing readable; a request that can only be
+//!        judged by the object is allowed here and checked by `admission/node_restriction`; no decision reads an object
 //! Upstream: plugin/pkg/auth/authorizer/node/{node_authorizer,graph}.go, plugin/pkg/auth/authorizer/rbac/bootstrappolicy (system:node),
 //!           (1.36); differences: the graph is an index of the store (`store/ties`)
 
@@ -45,7 +45,7 @@ fn refuse(why: impl Into<String>) -> Decision {
     Decision::Refused(why.into())
 }
 
-/// What every kubelet may do, whatever its pods are.
+/// What every kubelet may do, regardless of its pods.
 fn plain(asked: &Asked) -> bool {
     if !asked.subresource.is_empty() {
         return false;
@@ -81,7 +81,7 @@ fn nodes(node: &str, asked: &Asked) -> Decision {
 }
 
 fn lease(node: &str, asked: &Asked) -> Decision {
-    // Upstream does not ask, and has none either.
+    // Upstream does not check this; there is no such subresource there either.
     if !asked.subresource.is_empty() {
         return refuse("");
     }
@@ -112,7 +112,7 @@ fn csi_node(node: &str, asked: &Asked) -> Decision {
     MAY
 }
 
-/// A question about what hangs on the node's pods.
+/// A request for an object that pods of the node may refer to.
 struct Own<'a> {
     store: &'a Store,
     node: &'a str,
@@ -127,7 +127,7 @@ impl Own<'_> {
         ))
     }
 
-    /// Whether a way leads from the named object to the node.
+    /// Whether the index connects the named object to the node.
     fn related(&self) -> Decision {
         if self.asked.name.is_empty() {
             return refuse("No Object name found");
@@ -199,7 +199,7 @@ impl Own<'_> {
         let (namespace, name) = (&*self.asked.namespace, &*self.asked.name);
         let (store, node) = (self.store, references::node(self.node));
         let direct = |kind| store.is_tied(node.clone(), Thing::new(kind, namespace, name));
-        // By a claim of the node's pods, whose volume it is or belongs to.
+        // A PersistentVolume or attachment: through a claim that a pod of the node uses.
         let claimed = |thing: &Thing| store.is_tied_over("persistentvolumeclaims", thing, &node);
         match &*self.asked.resource {
             "pods" => direct("pods"),

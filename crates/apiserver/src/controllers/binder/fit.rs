@@ -4,8 +4,8 @@
 //! Out:   nothing, or the reasons in upstream's words
 //! Calls: `binder`
 //! Holds: pure
-//! Upstream: pkg/scheduler/framework/plugins/{nodeunschedulable,nodename,tainttoleration,nodeaffinity,nodeports,noderesources} (1.36);
-//!           differences: what the kubelet's admission is known to refuse is not bound either
+//! Upstream: pkg/scheduler/framework/plugins/{nodeunschedulable,nodename,tainttoleration,nodeaffinity,nodeports,noderesources}
+//!           (1.36); differences: a pod that the kubelet's admission is known to refuse is not bound
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::quantity;
 use crate::base::object::{list, number, text};
 use crate::kinds::strategy::pod::is_finished;
 
-/// Why the pod cannot be there: all reasons of the first rule that it breaks.
+/// Why the pod does not fit: all reasons of the first rule that fails.
 pub(super) fn problems(pod: &Value, node: &Value, pods: &[Value]) -> Vec<String> {
     let rules = [
         cordon, name, taint, readiness, selection, system, groups, ports,
@@ -67,7 +67,7 @@ fn selection(pod: &Value, node: &Value, _: &[Value]) -> Reason {
     (!selected(pod, node)).then_some("node(s) didn't match Pod's node affinity/selector")
 }
 
-/// The kubelet refuses such a pod; upstream's scheduler binds it all the same.
+/// The kubelet refuses such a pod. Upstream's scheduler binds it nevertheless.
 fn system(pod: &Value, node: &Value, _: &[Value]) -> Reason {
     let of_node = text(node, "/status/nodeInfo/operatingSystem");
     let label = pod.pointer("/metadata/labels/kubernetes.io~1os");
@@ -75,7 +75,7 @@ fn system(pod: &Value, node: &Value, _: &[Value]) -> Reason {
     let wanted = [text(pod, "/spec/os/name"), label];
     let is_other = |wanted: &&str| !wanted.is_empty() && *wanted != of_node;
     let is_refused = !of_node.is_empty() && wanted.iter().any(is_other);
-    is_refused.then_some("node(s) had another operating system than the pod asks for")
+    is_refused.then_some("node(s) didn't match the pod's operating system")
 }
 
 /// As [`system`].
@@ -86,10 +86,10 @@ fn groups(pod: &Value, node: &Value, _: &[Value]) -> Reason {
     is_refused.then_some("node(s) didn't support SupplementalGroupsPolicy=Strict")
 }
 
-/// Address, protocol and number; no address is every one.
+/// Address, protocol and port number; an empty address stands for every address.
 type HostPort<'a> = (&'a str, &'a str, i64);
 
-/// Ports of the host that a pod has as long as it runs.
+/// The host ports that a pod uses while it runs.
 fn host_ports(pod: &Value) -> Vec<HostPort<'_>> {
     let init = list(pod, "/spec/initContainers").iter();
     let sidecars = init.filter(|one| text(one, "/restartPolicy") == "Always");
@@ -130,7 +130,7 @@ fn ports(pod: &Value, node: &Value, pods: &[Value]) -> Reason {
     is_taken.then_some("node(s) didn't have free ports for the requested pod ports")
 }
 
-/// The pods on a node that have not ended.
+/// The pods on a node that are not terminal.
 fn there<'a>(node: &'a str, pods: &'a [Value]) -> impl Iterator<Item = &'a Value> {
     let on_it = move |pod: &&Value| text(pod, "/spec/nodeName") == node && !is_finished(pod);
     pods.iter().filter(on_it)
@@ -216,7 +216,7 @@ fn add(to: &mut Amounts, more: &Amounts) {
     }
 }
 
-/// What a pod needs: its containers and sidecars together, or its largest init container with the sidecars before it.
+/// The pod's requests: the sum of containers and sidecars, or the largest init container with the sidecars before it.
 fn requests(pod: &Value) -> Amounts {
     let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
     for container in list(pod, "/spec/initContainers") {
@@ -234,7 +234,7 @@ fn requests(pod: &Value) -> Amounts {
         add(&mut running, &amounts(container, "/resources/requests"));
     }
     raise(&mut running, &most);
-    // What is said for the whole pod counts instead.
+    // Pod-level requests replace the sum.
     running.extend(amounts(pod, "/spec/resources/requests"));
     add(&mut running, &amounts(pod, "/spec/overhead"));
     running

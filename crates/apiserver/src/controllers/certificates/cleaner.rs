@@ -1,9 +1,9 @@
-//! When a signing request has been kept long enough.
+//! Decides when a CSR expires.
 //!
-//! In:    a signing request, the time
-//! Out:   whether it goes
+//! In:    a CSR, the time
+//! Out:   whether it is deleted
 //! Calls: `certificates`
-//! Holds: pure; of every signer; one that waits has a day, one that was answered an hour
+//! Holds: pure; applies to every signer; a pending CSR is kept for a day, an answered one for an hour
 //! Upstream: pkg/controller/certificates/cleaner/cleaner.go (1.36); differences: none known
 
 use jiff::Timestamp;
@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::base::encoding::from_base64;
 use crate::base::object::{list, parse_time, text};
 
-/// One that was answered.
+/// An approved, denied or failed CSR.
 const ANSWERED_SECONDS: i64 = 3600;
-/// One that waits for its approval, or for its certificate.
+/// A CSR that waits for its approval or for its certificate.
 const WAITING_SECONDS: i64 = 24 * 3600;
 
-/// Whether its time is over.
+/// Whether the CSR has expired.
 pub(super) fn is_over(request: &Value, now: Timestamp) -> bool {
     let older = |at: &str, seconds: i64| {
         let at = parse_time(at);
@@ -43,7 +43,7 @@ pub(super) fn is_over(request: &Value, now: Timestamp) -> bool {
     })
 }
 
-/// Whether an issued certificate, PEM in base64, counts no more.
+/// Whether an issued certificate (PEM in base64) has expired.
 fn has_ended(certificate: &str, now: Timestamp) -> bool {
     let Some(pem) = from_base64(certificate) else {
         return false;

@@ -1,36 +1,37 @@
-//! RFC 6902.
+//! JSON Patch (RFC 6902).
 //!
 //! In:    a document and a list of operations
-//! Out:   the changed document
+//! Out:   the patched document
 //! Calls: `patch`
-//! Holds: nothing is changed unless every operation applies; what one patch copies, how deep it builds and how long it works is
-//!        bounded, whatever its operations do to each other
-//! Upstream: gopkg.in/evanphx/json-patch.v4 (1.36), AccumulatedCopySizeLimit; differences: memory, depth and work are bounded too
+//! Holds: the document changes only if every operation applies; the copied bytes, depth and work of one patch are limited,
+//!        however its operations combine
+//! Upstream: gopkg.in/evanphx/json-patch.v4 (1.36), AccumulatedCopySizeLimit; differences: memory, depth and work are limited
+//!           too
 
 use serde_json::Value;
 
 use crate::base::bounds::BODY_BYTES;
 use crate::base::bounds::{DEPTH, Excess, MEMORY, Measure};
 
-/// Upstream's bound.
+/// Upstream's limit.
 const OPERATIONS: usize = 10_000;
-/// Values that one patch may look at or move; a thousand operations on lists of a thousand elements are far below it.
+/// Values that one patch may read or move. A thousand operations on lists of a thousand elements stay far below it.
 const WORK: usize = 1 << 21;
-/// Elements of a list that make room as quickly as one value is looked at.
+/// List elements that are shifted in the time in which one value is read.
 const SHIFTED: usize = 64;
-/// What a step of a path costs beside a value that is looked at.
+/// The cost of one step of a path, in values.
 const STEP: usize = 4;
 
-/// Why it is not applied.
+/// Why a patch is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     Malformed(String),
-    /// More than is done for one request.
+    /// A limit is exceeded.
     TooLarge(String),
     DoesNotApply(String),
 }
 
-/// The document after all operations.
+/// Applies all operations.
 pub(super) fn apply(document: &Value, patch: &Value) -> Result<Value, Refused> {
     let malformed = |why: &str| Refused::Malformed(why.to_owned());
     let operations = patch
@@ -60,7 +61,7 @@ pub(super) fn apply(document: &Value, patch: &Value) -> Result<Value, Refused> {
                 let nothing = Value::Null;
                 let wanted = operation.get("value").unwrap_or(&nothing);
                 patched.spend(steps(path) * STEP)?;
-                // Costs no more than the smaller of the two, which the patch has brought.
+                // The cost is limited by the smaller of the two, and that came with the patch.
                 if patched.document.pointer(path).unwrap_or(&nothing) != wanted {
                     let why = format!("testing value {path} failed: test failed");
                     return Err(Refused::DoesNotApply(why));
@@ -72,7 +73,7 @@ pub(super) fn apply(document: &Value, patch: &Value) -> Result<Value, Refused> {
                     patched.copy(from, path)?;
                 } else {
                     let found = patched.take(from)?;
-                    // What goes no deeper than it was is not measured again.
+                    // A value that does not get deeper is not measured again.
                     if steps(path) > steps(from) {
                         patched.bring(path, found, Put::Add)?;
                     } else {
@@ -92,17 +93,17 @@ enum Put {
     Replace,
 }
 
-/// The document between two operations, never deeper than [`DEPTH`], and what may still be done to it.
+/// The document between two operations, never deeper than [`DEPTH`], and the remaining limits.
 struct Patched {
     document: Value,
-    /// Bytes, as text, that were copied.
+    /// Bytes of text that were copied.
     copied: usize,
     /// Bytes of memory that may still be copied.
     memory: usize,
     work: usize,
 }
 
-/// The levels that a path goes down.
+/// The number of levels that a path descends.
 fn steps(path: &str) -> usize {
     path.bytes().filter(|byte| *byte == b'/').count()
 }
@@ -124,7 +125,7 @@ impl Patched {
         Ok(())
     }
 
-    /// What a value amounts to that is to stand at a path.
+    /// Measures a value that is to be placed at a path.
     fn measure(&mut self, value: &Value, path: &str) -> Result<Measure, Refused> {
         let most = self.work.saturating_mul(32);
         let measure = Measure::of(value, most).map_err(|excess| match excess {
@@ -138,7 +139,7 @@ impl Patched {
         Ok(measure)
     }
 
-    /// Puts what may be deeper than what it replaces.
+    /// Places a value that may be deeper than the one it replaces.
     fn bring(&mut self, path: &str, value: Value, how: Put) -> Result<(), Refused> {
         self.measure(&value, path)?;
         self.put(path, value, how)
@@ -146,7 +147,7 @@ impl Patched {
 
     fn copy(&mut self, from: &str, path: &str) -> Result<(), Refused> {
         self.spend(steps(from) * STEP)?;
-        // Taken out, so that it can be looked at beside the rest.
+        // Taken out so that it can be borrowed beside the rest of `self`.
         let document = std::mem::take(&mut self.document);
         let measured = match document.pointer(from) {
             Some(found) => self.measure(found, path).and_then(|measure| {

@@ -1,21 +1,21 @@
 //! Which lists a strategic merge patch merges, and by which key.
 //!
-//! In:    a kind, the field that holds the list, and the field that holds that one's object
-//! Out:   [`Merge`]; lists that are not named here are replaced
+//! In:    a kind, the field that holds the list, the field that holds the list's parent object
+//! Out:   [`Merge`]; lists without an entry are replaced
 //! Calls: `strategic`
-//! Holds: facts of the API's types (their `patchStrategy` and `patchMergeKey`)
-//! Upstream: staging/src/k8s.io/api/*/v*/types.go (1.36); differences: kinds that are served only
+//! Holds: taken from the API types (`patchStrategy` and `patchMergeKey`)
+//! Upstream: staging/src/k8s.io/api/*/v*/types.go (1.36); differences: only kinds that are served
 
 /// How a list is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Merge {
     /// Replaced as a whole.
     Replace,
-    /// A list of plain values: a set.
+    /// A set of primitive values.
     Set,
-    /// Objects with this key.
+    /// Objects that are merged by this key.
     By(&'static str),
-    /// The same, and an element of the patch names which of its fields stay.
+    /// The same, with `retainKeys`: an element of the patch names the fields to keep.
     ByKeepingNamed(&'static str),
 }
 

@@ -3,9 +3,10 @@
 //! In:    the object, the patch with its directives (`$patch`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`, `$retainKeys`)
 //! Out:   the merged object
 //! Calls: `patch`
-//! Holds: pure; no directive stays in the result; elements are found by their key, so long lists cost what they are long; a patch
-//!        may name one key many times, so what it works on lists is bounded
-//! Upstream: staging/src/k8s.io/apimachinery/pkg/util/strategicpatch/patch.go (1.36); differences: none known for what is served
+//! Holds: pure; no directive remains in the result; elements are looked up by key, so the cost is linear in the length of a
+//!        list; the work on lists is limited, since a patch may name one key many times
+//! Upstream: staging/src/k8s.io/apimachinery/pkg/util/strategicpatch/patch.go (1.36); differences: none known for the served
+//!           kinds
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +16,9 @@ use super::json_patch::Refused;
 use super::keys::{Merge, merge_of};
 use crate::base::bounds::Measure;
 
-/// Elements and fields that one patch may look at; one that names each key once looks at each of them a few times.
+/// Elements and fields that one patch may read. A patch that names each key once reads each of them a few times.
 const WORK: usize = 1 << 21;
-/// Bytes of a key that are compared as quickly as one more element is looked at.
+/// Bytes of a key that are compared in the time in which one more element is read.
 const KEY_BYTES: usize = 64;
 
 const DIRECTIVE: &str = "$patch";
@@ -25,7 +26,7 @@ const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const ORDER: &str = "$setElementOrder/";
 const RETAIN: &str = "$retainKeys";
 
-/// The merged object.
+/// Applies a strategic merge patch.
 pub(super) fn apply(kind: &str, object: &Value, patch: &Value) -> Result<Value, Refused> {
     let (object, patch) = (as_map(object), as_map(patch));
     let mut merging = Merging { kind, work: WORK };
@@ -33,7 +34,7 @@ pub(super) fn apply(kind: &str, object: &Value, patch: &Value) -> Result<Value, 
     Ok(Value::Object(merged))
 }
 
-/// One patch being applied, and what it may still do.
+/// A patch that is being applied, and its remaining work limit.
 struct Merging<'a> {
     kind: &'a str,
     work: usize,
@@ -51,7 +52,7 @@ impl Merging<'_> {
         Ok(())
     }
 
-    /// A value is about to be compared as text.
+    /// Counts the cost of a value that is compared as text.
     fn look_at(&mut self, value: &Value) -> Result<(), Refused> {
         let most = self.work.saturating_mul(KEY_BYTES);
         let too_much =
@@ -60,7 +61,7 @@ impl Merging<'_> {
         self.spend(measure.values + measure.text / KEY_BYTES)
     }
 
-    /// The elements of a list are about to be found by what tells them apart.
+    /// Counts the cost of looking up the elements of a list by their keys.
     fn look_at_keys(&mut self, list: &[Value], how: Merge) -> Result<(), Refused> {
         for one in list {
             match how {
@@ -141,7 +142,7 @@ impl Merging<'_> {
             (Some(Value::Object(before)), Value::Object(patch)) => {
                 self.maps(field, before, patch).map(Value::Object)
             }
-            // Nothing to merge with: directives inside are still carried out.
+            // Nothing to merge with; directives inside the patch are still carried out.
             (_, Value::Object(patch)) => self.maps(field, Map::new(), patch).map(Value::Object),
             (before, Value::Array(patch)) => {
                 let before = match before {
@@ -207,11 +208,11 @@ fn into_map(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A list of objects, found by the text of their key.
+/// A list of objects, indexed by the text of their merge key.
 struct Elements {
-    /// One that went leaves its place empty.
+    /// A removed element leaves an empty slot.
     list: Vec<Option<Value>>,
-    /// Places in order; more than one where a key stands twice.
+    /// Slots in order; more than one if a key occurs several times.
     places: BTreeMap<String, Vec<usize>>,
 }
 
@@ -232,12 +233,12 @@ impl Elements {
         self.list.get_mut(*place)
     }
 
-    /// The first element of this key; its place waits for what comes instead.
+    /// Takes the first element of this key out; its slot is kept for the replacement.
     fn take(&mut self, id: &str) -> Option<Value> {
         self.first(id).and_then(Option::take)
     }
 
-    /// Puts an element where the first one of its key is, or at the end.
+    /// Puts an element into the first slot of its key, or at the end.
     fn put(&mut self, id: String, element: Value) {
         if let Some(place) = self.first(&id) {
             *place = Some(element);
@@ -247,7 +248,7 @@ impl Elements {
         }
     }
 
-    /// Removes every element of this key.
+    /// Removes all elements of this key.
     fn remove(&mut self, id: &str) {
         for place in self.places.remove(id).into_iter().flatten() {
             if let Some(gone) = self.list.get_mut(place) {
@@ -261,7 +262,7 @@ fn directive(element: &Value) -> Option<&str> {
     element.get(DIRECTIVE).and_then(Value::as_str)
 }
 
-/// Elements that the order names come in that order; the others keep their place after what stood before them.
+/// Sorts elements as the order directive says; the others stay behind the elements that they followed before.
 fn sort(list: &mut Vec<Value>, order: &[Value], how: Merge) {
     let id = |one: &Value| match how {
         Merge::By(key) | Merge::ByKeepingNamed(key) => {
@@ -284,7 +285,8 @@ fn sort(list: &mut Vec<Value>, order: &[Value], how: Merge) {
     named.sort_by_key(|(rank, _)| *rank);
     let mut others = others.into_iter().peekable();
     let mut named = named.into_iter().map(|(_, one)| one);
-    // The others were added by somebody else; each stays as near to its place as the named ones allow.
+    // Elements that the directive does not name were added by others: each stays as close to its position as the named ones
+    // allow.
     loop {
         while let Some((_, one)) = others.next_if(|(place, _)| *place <= list.len()) {
             list.push(one);

@@ -200,7 +200,7 @@ fn json_patches_stay_within_their_bounds() {
             "{got} {message}: not {words}"
         );
     }
-    // An honest patch at the limit of operations is far from the others.
+    // A realistic patch with the largest number of operations stays far below the other limits.
     let many = operations(
         10_000,
         |n| json!({"op": "add", "path": format!("/a/b/{}", n % 3), "value": n}),
@@ -219,7 +219,7 @@ fn an_element_is_found_by_its_key_wherever_it_stands() {
     let before = json!({"spec": {"containers": [
         {"name": "a", "image": "1"}, {"name": "b"}, {"name": "a", "image": "2"}, {"other": 1}]}});
     for (patch, after) in [
-        // Of a key that stands twice the first element is meant.
+        // If a key occurs twice, the first element is meant.
         (
             json!([{"name": "a", "image": "3"}]),
             json!([{"name": "a", "image": "3"}, {"name": "b"}, {"name": "a", "image": "2"}, {"other": 1}]),

@@ -1,4 +1,4 @@
-//! Bodies as a Go client writes them: by hand from the published field numbers, and every kind there and back.
+//! Protobuf bodies as a Go client encodes them: by hand from the published field numbers, and a round trip of every kind.
 //!
 //! In:    bytes, and objects with every field set
 //! Out:   –
@@ -66,7 +66,7 @@ fn an_object_is_read_and_no_cut_body_is() {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"k": "v"}, "immutable": true,
         }))
     );
-    // The last two fields say nothing, and the object before them is a field of its own.
+    // The last two fields are empty, and the object before them is a nested field.
     let fields = [
         whole.len() - 2,
         whole.len() - 4,
@@ -222,7 +222,7 @@ fn the_pod_of_kubectl_debug_is_read() {
     );
 }
 
-/// A value of every field; what stands in itself ends at a depth that no kind has.
+/// A value for every field; recursive types end at a depth that no kind reaches.
 fn sample(kind: &Kind) -> Value {
     match kind {
         Kind::Text => "text".into(),
@@ -296,7 +296,7 @@ fn written(field: u64, kind: &Kind, value: &Value) -> Vec<u8> {
     }
 }
 
-/// As a Go client writes what JSON says.
+/// Encodes JSON as a Go client does.
 pub(crate) fn encode(message: &'static Message, value: &Value) -> Vec<u8> {
     let field = |field: &Field| match field.name {
         "" => written(field.number, &field.kind, value),
@@ -314,7 +314,7 @@ pub(crate) fn body(version: &str, kind: &str, value: &Value) -> Vec<u8> {
     envelope(version, kind, &encode(message, value))
 }
 
-/// The fields of the one that the other lacks.
+/// The fields that the other one lacks.
 fn lost(whole: &Value, known: &Value, path: &str) -> Vec<String> {
     match (whole, known) {
         (Value::Object(whole), Value::Object(known)) => {
@@ -361,7 +361,7 @@ fn every_field_of_every_kind_comes_back_and_the_kinds_types_know_it() {
 
 #[test]
 fn small_messages_pay_for_the_maps_that_they_make() {
-    // Owner references of one letter, in a megabyte: some 150 in memory.
+    // Owner references with one letter: about 150 MB of memory from 1 MB.
     let owners = message(13, &[word(1, "a")]).repeat(200_000);
     let body = envelope("v1", "ConfigMap", &bytes(1, &owners));
     assert_eq!(
@@ -372,7 +372,7 @@ fn small_messages_pay_for_the_maps_that_they_make() {
 
 #[test]
 fn what_stands_in_itself_is_read_to_a_depth() {
-    // No kind has a message inside itself, so a cut or doubled one is only skipped or refused.
+    // No kind contains itself, so a truncated or repeated message is only skipped or refused.
     let spec = message(2, &[message(2, &[message(2, &[bytes(2, &[0xff])])])]);
     assert!(decode(&envelope("v1", "Pod", &spec)).is_err());
 }

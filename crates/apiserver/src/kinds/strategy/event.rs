@@ -1,16 +1,16 @@
-//! Events in the form of `events.k8s.io` and in that of the core group, which is the one that is stored.
+//! Converts events between `events.k8s.io` and the core group, whose form is stored.
 //!
 //! In:    an event in one form
-//! Out:   the same in the other
+//! Out:   the event in the other form
 //! Calls: the strategy of events
-//! Holds: both ways keep everything
+//! Holds: both conversions keep everything
 //! Upstream: pkg/apis/events/v1/conversion.go (1.36); differences: none
 
 use serde_json::Value;
 
 use crate::base::object::as_map;
 
-/// Core name, then the newer one.
+/// The name in the core group, then the one in `events.k8s.io`.
 const NAMES: [(&str, &str); 7] = [
     ("involvedObject", "regarding"),
     ("message", "note"),

@@ -1,7 +1,7 @@
-//! The rules of nodes.
+//! The strategy of Nodes.
 //!
 //! In:    a node
-//! Out:   allocatable filled, quantities canonical
+//! Out:   allocatable defaulted to capacity, canonical quantities
 //! Calls: `strategy`
 //! Holds: pure
 //! Upstream: pkg/registry/core/node/strategy.go, pkg/apis/core/v1/defaults.go (1.36); differences: none

@@ -1,7 +1,7 @@
-//! The rules of pods: what is reset at creation, and what a path can change.
+//! The strategy of pods: what is reset at creation, and what each subresource may change.
 //!
-//! In:    the pod as it was sent, and as it was
-//! Out:   the pod as it is to be kept
+//! In:    the pod in the request, and the stored one
+//! Out:   the pod to be stored
 //! Calls: `strategy`, `registry` (subresources)
 //! Holds: pure
 //! Upstream: pkg/registry/core/pod/strategy.go (1.36)
@@ -18,14 +18,14 @@ mod defaults;
 
 pub(super) use defaults::default;
 
-/// A new pod is pending, whatever it says.
+/// A new pod is Pending, whatever its status says.
 pub(super) fn create(pod: &mut Value) {
     let qos = qos_class(pod);
     let status = json!({"phase": "Pending", "qosClass": qos});
     as_map(pod).insert("status".to_owned(), status);
 }
 
-/// Every container with the name of its list and its index there.
+/// Every container with the name of its list and its index in it.
 fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     CONTAINER_LISTS.into_iter().flat_map(move |which| {
         let all = list(pod, &format!("/spec/{which}")).iter().enumerate();
@@ -33,7 +33,7 @@ fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)
     })
 }
 
-/// `Guaranteed` when every container has equal requests and limits of both, `BestEffort` when none has any.
+/// `Guaranteed` if every container has equal requests and limits for CPU and memory, `BestEffort` if none has any.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
     let positive = |place: &Value, kind: &str, resource: &str| {
         let value = place.pointer(&format!("/resources/{kind}/{resource}"));
@@ -67,7 +67,7 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
-/// Through `ephemeralcontainers`: those may be added, nothing else changes.
+/// `ephemeralcontainers`: ephemeral containers may be added, nothing else changes.
 pub(crate) fn only_ephemeral_containers(new: &mut Value, old: &Value) {
     let added = new.pointer("/spec/ephemeralContainers").cloned();
     let metadata = new.get("metadata").cloned().unwrap_or_default();
@@ -81,12 +81,12 @@ pub(crate) fn only_ephemeral_containers(new: &mut Value, old: &Value) {
     *new = kept;
 }
 
-/// Through `resize`: resources and resize policies of containers, nothing else.
+/// `resize`: resources and resize policies of containers change, nothing else.
 pub(crate) fn only_resources(new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     for which in ["containers", "initContainers"] {
         let pointer = format!("/spec/{which}");
-        // Of two with one name the first counts.
+        // If a name occurs twice, the first one counts.
         let wanted: BTreeMap<&str, &Value> = list(new, &pointer)
             .iter()
             .rev()
@@ -112,7 +112,7 @@ fn name_of(container: &Value) -> &str {
     text(container, "/name")
 }
 
-/// Whether its containers are through for good.
+/// Whether the pod is terminal.
 pub(crate) fn is_finished(pod: &Value) -> bool {
     ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
 }

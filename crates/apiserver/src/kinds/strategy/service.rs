@@ -1,9 +1,10 @@
-//! The rules of Services: objects only, there is no data plane; addresses and ports are given so that clients see what they expect.
+//! The strategy of Services. Services are API objects only, without a data plane; addresses and ports are allocated so that
+//! clients see what they expect.
 //!
-//! In:    a Service as it was sent, and as it was
-//! Out:   the same with upstream's defaults; what a type does not have is gone, what was given once is kept
+//! In:    the Service in the request, and the stored one
+//! Out:   the Service with upstream's defaults: fields that its type does not have are dropped, allocated values are kept
 //! Calls: `strategy`
-//! Holds: pure; the addresses and ports themselves are given by `admission/service`
+//! Holds: pure; `admission/service` allocates the addresses and ports
 //! Upstream: pkg/apis/core/v1/defaults.go (SetDefaults_Service), pkg/registry/core/service/strategy.go (dropTypeDependentFields),
 //!           storage/storage.go (patchAllocatedValues, normalizeClusterIPs) (1.36); differences: one family of addresses, IPv4
 
@@ -22,17 +23,17 @@ fn kind(service: &Value) -> &str {
     }
 }
 
-/// Whether its ports are open on the node.
+/// Whether the Service has node ports.
 pub(crate) fn has_node_ports(service: &Value) -> bool {
     ["LoadBalancer", "NodePort"].contains(&kind(service))
 }
 
-/// Whether a load balancer asks the node about it.
+/// Whether the Service has a health check node port.
 pub(crate) fn has_health_check(service: &Value) -> bool {
     kind(service) == "LoadBalancer" && text(service, "/spec/externalTrafficPolicy") == "Local"
 }
 
-/// Whether it has an address, even if that is none.
+/// Whether the Service has a cluster IP, `None` included.
 pub(crate) fn has_address(service: &Value) -> bool {
     kind(service) != "ExternalName"
 }
@@ -90,7 +91,7 @@ pub(super) fn default(service: &mut Value) {
     }
 }
 
-/// An address stands in two fields; old clients know the first only.
+/// `clusterIP` and `clusterIPs` are kept equal; old clients know the former only.
 fn one_address(spec: &mut Map<String, Value>) {
     let empty = |value: Option<&Value>| {
         value.is_none_or(|value| value.is_null() || *value == "" || *value == json!([]))
@@ -108,7 +109,7 @@ fn one_address(spec: &mut Map<String, Value>) {
     }
 }
 
-/// Port and protocol, which is what a node port belongs to.
+/// Port and protocol, which identify a node port in an update.
 fn port_key(port: &Value) -> (i64, String) {
     let protocol = match text(port, "/protocol") {
         "" => "TCP",
@@ -121,7 +122,7 @@ fn node_port(port: &Value) -> i64 {
     number(port, "/nodePort").unwrap_or(0)
 }
 
-/// Before a change: what was given stays given, and what belongs to another type goes with it.
+/// Before an update: allocated values are kept, fields of another type are dropped.
 pub(super) fn update(new: &mut Value, old: &Value) {
     super::keep_status(new, old);
     follow_address(new, old);
@@ -162,7 +163,7 @@ pub(super) fn update(new: &mut Value, old: &Value) {
     }
 }
 
-/// A client that knows the one address only, and changes it, changes the list as well.
+/// If an old client changes `clusterIP` alone, `clusterIPs` follows.
 fn follow_address(new: &mut Value, old: &Value) {
     let (one, all) = ("/spec/clusterIP", "/spec/clusterIPs");
     let kept_list = new.pointer(all) == old.pointer(all);
@@ -218,7 +219,7 @@ fn drop_node_ports(new: &mut Value, old: &Value) {
     }
 }
 
-/// Takes away what the client left as it was.
+/// Drops a field that the client left unchanged.
 fn drop_same(new: &mut Value, old: &Value, field: &str) {
     let pointer = format!("/spec/{field}");
     if new.pointer(&pointer) == old.pointer(&pointer) {

@@ -1,7 +1,7 @@
-//! The row of a pod: its state in one word.
+//! The table row of a pod, with its state in one word.
 //!
 //! In:    a pod
-//! Out:   ready containers, the word, restarts, age, and the wide columns
+//! Out:   ready containers, the state (the STATUS column), restarts, age, and the wide columns
 //! Calls: `table`
 //! Holds: pure
 //! Upstream: pkg/printers/internalversion/printers.go printPod (1.36); differences: none known
@@ -24,7 +24,7 @@ pub(crate) const POD: &[Column] = &[
     wide("Readiness Gates", "string"),
 ];
 
-/// What was added up over the containers.
+/// Sums over the containers.
 #[derive(Default)]
 struct Sum {
     reason: String,
@@ -102,7 +102,7 @@ fn finished_at(status: &Value) -> Option<Timestamp> {
     parse_time(text(status, "/lastState/terminated/finishedAt"))
 }
 
-/// How a terminated container ended, in one word.
+/// The state of a terminated container, in one word.
 fn ended(state: &Value) -> String {
     let (reason, signal) = (
         text(state, "/reason"),
@@ -115,7 +115,7 @@ fn ended(state: &Value) -> String {
     }
 }
 
-/// True when the pod is still in its init containers; the word then says which.
+/// True while the pod runs its init containers; the state then names the current one.
 fn init_containers(object: &Value, sum: &mut Sum) -> bool {
     let specs = list(object, "/spec/initContainers");
     let mut initializing = false;
@@ -187,7 +187,7 @@ fn containers(object: &Value, sum: &mut Sum) {
     }
 }
 
-/// Restarts of sidecars stay in the sum; those of other init containers do not.
+/// Restarts of sidecars count; restarts of other init containers do not.
 fn sidecar_restarts(object: &Value) -> i64 {
     let specs = list(object, "/spec/initContainers");
     let sidecar = |status: &&Value| {

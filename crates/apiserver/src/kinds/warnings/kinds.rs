@@ -1,12 +1,12 @@
-//! What is odd with nodes, volumes, claims, classes, accounts and endpoints.
+//! Warnings about nodes, volumes, claims, classes, accounts and endpoints.
 //!
-//! In:    the object as it is kept, and as it was before
+//! In:    the object to be stored, and the stored one
 //! Out:   upstream's texts
 //! Calls: `warnings`
 //! Holds: pure
-//! Upstream: pkg/api/{persistentvolume,persistentvolumeclaim,storage,node}/util.go, pkg/registry/core/{endpoint,node,serviceaccount}
-//!           and pkg/registry/storage/csidriver strategy.go (1.36); differences: pairs of certificate and key in secrets are not
-//!           looked at
+//! Upstream: pkg/api/{persistentvolume,persistentvolumeclaim,storage,node}/util.go,
+//!           pkg/registry/core/{endpoint,node,serviceaccount} and pkg/registry/storage/csidriver strategy.go (1.36);
+//!           differences: TLS secrets are not checked for a matching pair of certificate and key
 
 use serde_json::Value;
 

@@ -1,11 +1,11 @@
-//! What is odd with a pod: allowed, and seldom what was meant.
+//! Warnings about pods: fields that are valid, but seldom intended.
 //!
-//! In:    the pod as it is kept, and as it was before
+//! In:    the pod to be stored, and the stored one
 //! Out:   upstream's texts
 //! Calls: `warnings`
-//! Holds: pure; a change that leaves what is wanted as it is tells nothing
-//! Upstream: pkg/api/pod/warnings.go, pkg/api/node/util.go, pkg/registry/core/pod/strategy.go WarningsOnUpdate (1.36); differences:
-//!           label values of preferred node affinities are not looked at, as validation is another's
+//! Holds: pure; an update that leaves the spec unchanged gives no warning
+//! Upstream: pkg/api/pod/warnings.go, pkg/api/node/util.go, pkg/registry/core/pod/strategy.go WarningsOnUpdate (1.36);
+//!           differences: label values of preferred node affinities are not checked here, since validation checks them
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +101,7 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     for (index, volume) in list(new, "/spec/volumes").iter().enumerate() {
         for (kind, why) in VOLUMES {
             if volume.get(kind).is_some() {
-                // Quirk: pkg/api/pod/warnings.go names the field as Go does.
+                // Quirk: pkg/api/pod/warnings.go names the field by its Go name.
                 let kind = if kind == "storageos" {
                     "storageOS"
                 } else {
@@ -162,7 +162,7 @@ fn containers(pod: &Value) -> Vec<(String, &Value)> {
     kinds.into_iter().flat_map(of).collect()
 }
 
-/// What is wrong with a label of a node, where it is an old one.
+/// The warning about a deprecated node label.
 pub(super) fn label_problem(key: &str) -> Option<&'static str> {
     let found = NODE_LABELS.iter().find(|(known, _)| *known == key);
     found.map(|(_, why)| *why)
@@ -198,7 +198,7 @@ fn node_labels(pod: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Old labels in a term of a node selector.
+/// Deprecated labels in a node selector term.
 pub(super) fn expressions(path: &str, term: Option<&Value>, found: &mut Vec<String>) {
     let expressions = term.map_or(&[][..], |term| list(term, "/matchExpressions"));
     for (index, expression) in expressions.iter().enumerate() {
@@ -244,7 +244,7 @@ fn affinities(pod: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Addresses and names that stand twice, and empty ones.
+/// Duplicate addresses and names, and empty ones.
 fn repeated(pod: &Value, found: &mut Vec<String>) {
     for (kind, field) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
         let mut seen = BTreeSet::new();
@@ -278,7 +278,7 @@ fn fractions(path: &str, container: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// An amount that is no whole number.
+/// A quantity that is not a whole number.
 pub(super) fn fraction(
     amounts: Option<&Value>,
     path: &str,

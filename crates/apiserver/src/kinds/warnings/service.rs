@@ -1,11 +1,11 @@
-//! What is odd with a Service, and with addresses wherever they stand.
+//! Warnings about Services, and about addresses in any kind.
 //!
-//! In:    the Service as it is kept, and as it was before
+//! In:    the Service to be stored, and the stored one
 //! Out:   upstream's texts
 //! Calls: `warnings`
 //! Holds: pure
 //! Upstream: pkg/api/service/warnings.go, pkg/registry/core/service/strategy.go, apimachinery/pkg/util/validation/ip.go (1.36);
-//!           differences: ranges of load balancers are not looked at, of which there are none
+//!           differences: load balancer source ranges are not checked
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -74,7 +74,7 @@ fn addresses(service: &Value, field: &str) -> Vec<String> {
     .collect()
 }
 
-/// What is odd with how an address is written; of what is none nothing is said.
+/// The warning about an address that is not in canonical form. A text that is no address gives none.
 pub(super) fn address(path: &str, written: &str) -> Option<String> {
     match written.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => None,
@@ -92,7 +92,7 @@ fn non_standard(path: &str, written: &str, plain: Ipv4Addr) -> String {
     format!("{path}: non-standard IP address {written:?} is invalid: use \"{plain}\"")
 }
 
-/// Four numbers, which may begin with zeros.
+/// An IPv4 address whose numbers may have leading zeros.
 fn loose(written: &str) -> Option<Ipv4Addr> {
     let part = |part: &str| {
         let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,11 +1,11 @@
-//! For whom a kubelet may have tokens made: those whom a pod's volumes name.
+//! The token audiences that a kubelet may request: those that the pod's volumes name.
 //!
 //! In:    a token request, the pod that it is bound to; claims, volumes and CSI drivers
-//! Out:   nothing, or why not in upstream's words
+//! Out:   nothing, or a refusal in upstream's words
 //! Calls: `node_restriction`
-//! Holds: no audience and the empty one are the same here: the API server itself, where a volume asks for its token
-//! Upstream: plugin/pkg/admission/noderestriction/admission.go validateNodeServiceAccountAudience (1.36); differences: of volumes
-//!           in the tree the driver's name alone is known
+//! Holds: no audience and the empty audience both mean the API server itself, if a volume requests its token
+//! Upstream: plugin/pkg/admission/noderestriction/admission.go validateNodeServiceAccountAudience (1.36); differences: of
+//!           in-tree volumes only the driver's name is used
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::kinds::resources::by_storage;
 use crate::registry::Registry;
 use crate::store::references::{claim_name, has, volumes};
 
-/// Volume sources in the tree, and the CSI driver that stands for them.
+/// In-tree volume sources, and the CSI driver that replaces each.
 const DRIVERS: [(&str, &str); 7] = [
     ("awsElasticBlockStore", "ebs.csi.aws.com"),
     ("azureDisk", "disk.csi.azure.com"),
@@ -53,7 +53,7 @@ pub(super) fn check(registry: &Registry, change: &Change<'_>, pod: &Value) -> Re
     }
 }
 
-/// Whether a volume of the pod names the audience; what could not be looked up counts when nothing else does.
+/// Whether a volume of the pod names the audience. A failed lookup is returned only if no other volume does.
 fn names(registry: &Registry, pod: &Value, wanted: &str) -> Result<bool, String> {
     let mut missing = Vec::new();
     for volume in volumes(pod) {
@@ -100,7 +100,7 @@ fn behind_claim(registry: &Registry, namespace: &str, claim: &str) -> Result<Str
     Ok(driver_of(&volume["spec"]))
 }
 
-/// The driver of a volume source; empty where there is none.
+/// The driver of a volume source; empty if there is none.
 fn driver_of(source: &Value) -> String {
     let named = text(source, "/csi/driver");
     if !named.is_empty() {
@@ -116,7 +116,7 @@ fn look_up(
     namespace: &str,
     name: &str,
 ) -> Result<Value, String> {
-    // Upstream looks into its caches here, which know kinds by their singular.
+    // Upstream reads its caches here, whose errors name kinds in the singular.
     let missing = || {
         let words = by_storage(storage).map(|row| match row.group {
             "" => format!("{} {name:?} not found", row.singular),

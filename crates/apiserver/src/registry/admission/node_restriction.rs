@@ -1,11 +1,12 @@
-//! What a kubelet may write: its own node, its own pods, and of both only what is a kubelet's.
+//! Node restriction: a kubelet may write its own Node and its own pods, and of these only what belongs to a kubelet.
 //!
-//! In:    who writes what, the object before and after
+//! In:    the user, the operation, the object before and after
 //! Out:   403 in upstream's words
 //! Calls: `admission`
-//! Holds: users that are no kubelet are not looked at; the authorizer was asked before, and allows whatever needs a look inside
+//! Holds: users that are no kubelet pass; the authorizer ran before, and leaves to this check whatever depends on the object's
+//!        content
 //! Upstream: plugin/pkg/admission/noderestriction/admission.go (1.36); differences: no dynamic resources, no pod certificates;
-//!           mirror pods are bounded in number and bytes
+//!           mirror pods are limited in number and bytes
 
 use std::collections::BTreeSet;
 
@@ -22,7 +23,7 @@ use crate::kinds::resources::by_storage;
 use crate::registry::{Place, Registry};
 use crate::store::references;
 
-/// Labels under `kubernetes.io` that a kubelet may set on its node.
+/// Labels under `kubernetes.io` that a kubelet may set on its Node.
 const KUBELET_LABELS: [&str; 11] = [
     "kubernetes.io/hostname",
     "topology.kubernetes.io/zone",
@@ -37,10 +38,10 @@ const KUBELET_LABELS: [&str; 11] = [
     "beta.kubernetes.io/arch",
 ];
 
-/// Mirror pods that a kubelet may have at the API at a time: as many static pods as no node runs.
+/// The limit of mirror pods per node, more static pods than any node runs.
 pub(crate) const MIRROR_PODS: usize = 1_000;
 
-/// And their bytes, beyond which none is made and none grows.
+/// The limit of their bytes; beyond it no mirror pod is created and none grows.
 pub(crate) const MIRROR_BYTES: usize = 64 << 20;
 
 pub(super) fn admit(registry: &Registry, change: &Change<'_>) -> Result<(), Failure> {
@@ -95,7 +96,7 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
     }
 }
 
-/// Whether a pod is bound to the node; 404 for one that is not there.
+/// Whether a pod is bound to the node; 404 if the pod does not exist.
 fn is_on(registry: &Registry, place: Place<'_>, name: &str, node: &str) -> Result<bool, Failure> {
     let found = registry
         .store
@@ -122,11 +123,11 @@ fn create_pod(
         ));
     }
     owner(registry, place, object, node)?;
-    // Upstream has no bound here; a cluster has quotas.
+    // Upstream has no limit here, a cluster has quotas.
     let (there, bytes) = mirror_pods(registry, node);
     if there >= MIRROR_PODS {
         return refuse(&format!(
-            "node {node:?} has {there} mirror pods, and can not create more than {MIRROR_PODS}"
+            "node {node:?} has {there} mirror pods, and cannot create more than {MIRROR_PODS}"
         ));
     }
     if bytes >= MIRROR_BYTES {
@@ -143,7 +144,7 @@ fn create_pod(
     }
 }
 
-/// How many there are, and their bytes.
+/// The number of the node's mirror pods, and their bytes.
 fn mirror_pods(registry: &Registry, node: &str) -> (usize, usize) {
     let node = references::node(node);
     registry.store.tied_size(&node, references::MIRROR, "pods")
@@ -151,11 +152,11 @@ fn mirror_pods(registry: &Registry, node: &str) -> (usize, usize) {
 
 fn too_large(node: &str, bytes: usize) -> String {
     format!(
-        "node {node:?} has {bytes} bytes of mirror pods, and can not have more than {MIRROR_BYTES}"
+        "node {node:?} has {bytes} bytes of mirror pods, and cannot have more than {MIRROR_BYTES}"
     )
 }
 
-/// A mirror pod's one owner is its node.
+/// The only owner of a mirror pod is its Node.
 fn owner(registry: &Registry, place: Place<'_>, object: &Value, node: &str) -> Result<(), Failure> {
     let refuse = |why: String| deny(place, &why);
     let owner = match list(object, "/metadata/ownerReferences") {
@@ -253,13 +254,13 @@ fn evict(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Fai
     deny(change.place, &why)
 }
 
-/// Of a claim's status, what the size of the volume is and is becoming.
+/// In a claim's status a kubelet may change only the volume's capacity and the progress of a resize.
 fn claim_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
     if change.operation != Operation::Update {
         let why = format!("unexpected operation {:?}", change.operation.word());
         return deny(change.place, &why);
     }
-    // Upstream leaves out what is empty before it compares.
+    // Upstream drops empty values before it compares.
     let part = |claim: &Value, name: &str, free: &[&str]| {
         let mut part = claim.get(name).and_then(Value::as_object).cloned();
         if let Some(part) = &mut part {
@@ -280,7 +281,7 @@ fn claim_status(change: &Change<'_>, node: &str) -> Result<(), Failure> {
             part(claim, "status", &free),
         ]
     };
-    // What was kept before a field had a default has it now.
+    // Objects that were stored before a field had a default count as if they had it.
     let defaulted = |claim: &Value| {
         let mut claim = claim.clone();
         (change.place.resource.strategy.default)(&mut claim);
@@ -352,7 +353,7 @@ fn node(change: &Change<'_>, node: &str) -> Result<(), Failure> {
     }
 }
 
-/// The labels, none like an empty map.
+/// The labels; an absent map is empty.
 fn labels(object: &Value) -> Map<String, Value> {
     let labels = object
         .pointer("/metadata/labels")
@@ -360,7 +361,7 @@ fn labels(object: &Value) -> Map<String, Value> {
     labels.cloned().unwrap_or_default()
 }
 
-/// Changed labels in `kubernetes.io` and `k8s.io`: they are the cluster's, but for those that kubelets know of.
+/// Changed labels in `kubernetes.io` and `k8s.io`, which are reserved for the cluster, except those that kubelets may set.
 fn forbidden_labels(new: &Value, old: &Value) -> Vec<String> {
     let (new, old) = (labels(new), labels(old));
     let keys: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
@@ -382,7 +383,7 @@ fn kubelet_may_set(key: &str) -> bool {
     domains.iter().any(|d| within(d)) || KUBELET_LABELS.contains(&key)
 }
 
-/// A token for a pod of the node's, and for nobody but those whom the pod means it for.
+/// A token must be for a pod on the node, and for an audience that the pod names.
 fn token_request(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failure> {
     if change.operation != Operation::Create || change.sub != "token" {
         return Ok(());
@@ -429,7 +430,7 @@ fn lease(change: &Change<'_>, node: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A request for a kubelet's certificate is for the one who asks.
+/// A CSR for a kubelet's client certificate must name the requester itself.
 fn signing_request(change: &Change<'_>, node: &str) -> Result<(), Failure> {
     let signers = [
         "kubernetes.io/kubelet-serving",

@@ -1,9 +1,9 @@
-//! What a pod takes over from its RuntimeClass: the overhead of its sandbox, and where it may run.
+//! Adds to a pod what its RuntimeClass defines: the sandbox's overhead, and node selector and tolerations.
 //!
 //! In:    a new pod, the RuntimeClasses
 //! Out:   the pod with `overhead`, `nodeSelector` and `tolerations` of its class, or 403
 //! Calls: `admission`, for new pods
-//! Holds: a pod has the overhead of its class and no other
+//! Holds: a pod has exactly the overhead of its class
 //! Upstream: plugin/pkg/admission/runtimeclass/admission.go (1.36)
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::registry::Registry;
 
 const DIFFERS: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
-/// A mirror pod is as its static pod is.
+/// A mirror pod is left as its static pod is.
 pub(super) fn admit(
     registry: &Registry,
     resource: &Resource,
@@ -59,7 +59,7 @@ pub(super) fn admit(
     schedule(&class, pod).map_err(|why| refuse(pod, &why))
 }
 
-/// Amounts by value: `1000m` is `1`.
+/// Amounts by value: `1000m` equals `1`.
 fn amounts(of: &Value) -> BTreeMap<&str, Option<String>> {
     let all = of.as_object().into_iter().flatten();
     let read = |amount| quantities::read(amount).map(|amount| amount.to_string());
@@ -67,7 +67,7 @@ fn amounts(of: &Value) -> BTreeMap<&str, Option<String>> {
         .collect()
 }
 
-/// Where the class may run is where the pod may.
+/// Merges the class's node selector and tolerations into the pod.
 fn schedule(class: &Value, pod: &mut Value) -> Result<(), String> {
     let selector = class.pointer("/scheduling/nodeSelector");
     let selector = selector.and_then(Value::as_object).cloned();

@@ -1,11 +1,11 @@
-//! Addresses and ports of Services: given where the author left them open, refused where another Service has them.
+//! Allocates the cluster IPs and node ports of Services.
 //!
-//! In:    a Service, all others
+//! In:    a Service, all other Services
 //! Out:   the Service with its address and its ports, or 422
 //! Calls: `admission`
-//! Holds: no two Services have one address or one node port of one protocol; nothing routes to either
-//! Upstream: pkg/registry/core/service/storage/alloc.go (1.36); differences: the other Services are looked at, there is no table of what
-//!           is given
+//! Holds: no two Services share a cluster IP, or a node port of one protocol; nothing routes to either
+//! Upstream: pkg/registry/core/service/storage/alloc.go (1.36); differences: allocations are read from the other Services,
+//!           there is no allocation table
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,10 @@ use crate::kinds::resources::Resource;
 use crate::kinds::strategy::service::{has_address, has_health_check, has_node_ports};
 use crate::registry::Registry;
 
-/// Ports of the node that Services may have.
+/// The node port range.
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
 
-/// What other Services have.
+/// What other Services use.
 #[derive(Default)]
 struct Taken {
     addresses: BTreeSet<String>,
@@ -54,13 +54,13 @@ impl Taken {
     }
 }
 
-/// Protocol and number of a port of the node.
+/// Protocol and number of a node port.
 fn node_port(port: &Value) -> Option<(String, i64)> {
     let number = number(port, "/nodePort").filter(|number| *number != 0)?;
     Some((text(port, "/protocol").to_owned(), number))
 }
 
-/// Before a Service is kept.
+/// Before a Service is stored.
 pub(super) fn admit(
     registry: &Registry,
     resource: &Resource,
@@ -94,7 +94,7 @@ pub(super) fn admit(
     Err(Failure::invalid(resource, object::name(service), &causes))
 }
 
-/// The first address of 10.96.0.0/16 that no other Service has.
+/// Allocates the first address of 10.96.0.0/16 that no other Service has.
 fn give_address(service: &mut Value, taken: &Taken, causes: &mut Vec<Cause>) {
     let given = text(service, "/spec/clusterIP");
     if !given.is_empty() {

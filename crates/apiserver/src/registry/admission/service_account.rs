@@ -1,9 +1,9 @@
-//! The service account of a pod: its name, its token and its pull secrets.
+//! The service account of a pod: its name, its token volume and its pull secrets.
 //!
 //! In:    a new pod, the service accounts of its namespace
 //! Out:   the pod with the `kube-api-access-…` volume mounted into every container
 //! Calls: `admission`
-//! Holds: a mirror pod gets nothing and may name nothing
+//! Holds: a mirror pod gets no token and may not name an account
 //! Upstream: plugin/pkg/admission/serviceaccount/admission.go (1.36); differences: none known
 
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::registry::Registry;
 use crate::store::references;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// An hour, and seven seconds by which upstream tells such tokens from others.
+/// An hour and seven seconds, by which upstream recognizes these tokens.
 const TOKEN_SECONDS: i64 = 3607;
 
 pub(super) fn admit(
@@ -70,7 +70,7 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// Mounts the token where a container has nothing at its place yet.
+/// Mounts the token into each container that has no mount at its path.
 fn mount(object: &mut Value, fresh: &str) {
     let known = list(object, "/spec/volumes")
         .iter()

@@ -1,7 +1,7 @@
-//! Times and durations in a query, as Go reads them.
+//! Times and durations in a query, parsed as Go does.
 //!
 //! In:    `sinceTime`, `timeout`
-//! Out:   the value, or Go's words about what is wrong with it
+//! Out:   the value, or Go's error text
 //! Calls: `options`
 //! Holds: pure
 //! Upstream: Go's time.ParseDuration; apimachinery pkg/apis/meta/v1 UnmarshalQueryParameter (1.36)
@@ -12,10 +12,10 @@ use crate::base::failure::Failure;
 use crate::base::rfc3339;
 use crate::request::path::Query;
 
-/// The time before all others, which an empty one means.
+/// Go's zero time, which an empty text means.
 const ZERO: &str = "0001-01-01T00:00:00Z";
 
-/// A time, as it is passed on.
+/// A time, in the form in which it is passed on.
 pub(crate) fn instant(text: &str) -> Result<String, Failure> {
     if text.is_empty() || text == "null" {
         return Ok(ZERO.to_owned());
@@ -24,7 +24,7 @@ pub(crate) fn instant(text: &str) -> Result<String, Failure> {
     Ok(crate::base::object::time(at))
 }
 
-/// How long the client waits; nothing and 0 are as long as the server does.
+/// The client's timeout; absent and 0 mean the server's own limit.
 pub(crate) fn timeout(query: &Query) -> Result<Option<Duration>, Failure> {
     let Some(text) = query.get("timeout") else {
         return Ok(None);
@@ -34,12 +34,12 @@ pub(crate) fn timeout(query: &Query) -> Result<Option<Duration>, Failure> {
             "invalid timeout specified in the request URL - {why}"
         ))
     })?;
-    // Below zero is as good as none.
+    // A negative value counts as none.
     let wanted = u64::try_from(nanoseconds).ok().filter(|wanted| *wanted > 0);
     Ok(wanted.map(Duration::from_nanos))
 }
 
-/// Nanoseconds.
+/// Parses a duration, in nanoseconds.
 fn duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {text:?}");
     let negative = text.starts_with('-');

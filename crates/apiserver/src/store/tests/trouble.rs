@@ -1,22 +1,22 @@
-//! The store while its disk fails and gets well again, rows that cannot be read, and a file that another process has.
+//! The store while its disk fails and recovers, unreadable rows, and a file that another process has open.
 //!
 //! In:    errors at each operation of the disk, before or after it took effect; garbage in rows
-//! Out:   what was acknowledged against what is there, for readers, watchers and the next process
+//! Out:   what was acknowledged, compared with what readers, watchers and the next process see
 //! Upstream: none
 
 use std::io::ErrorKind;
 
 use super::*;
 
-/// A disk that fails a number of operations and is well again then.
+/// A disk that fails a number of operations and then recovers.
 #[derive(Debug, Default)]
 struct Sick {
     bytes: Mutex<Vec<u8>>,
-    /// Operations that change something, until it fails; and how many fail then.
+    /// The number of changing operations until it fails, and how many fail then.
     until: AtomicU64,
     fails: AtomicU64,
     kind: Mutex<Option<ErrorKind>>,
-    /// The operation is done all the same.
+    /// Whether the failing operation takes effect nevertheless.
     is_done: std::sync::atomic::AtomicBool,
 }
 
@@ -103,7 +103,7 @@ impl redb::StorageBackend for SickDisk {
     }
 }
 
-/// What is there, by key: content and version.
+/// The contents by key: value and version.
 fn held(store: &Store) -> BTreeMap<String, (u64, u64)> {
     let all = store.list("things/").objects;
     let one = |o: &Arc<Object>| {
@@ -113,7 +113,7 @@ fn held(store: &Store) -> BTreeMap<String, (u64, u64)> {
     all.iter().map(one).collect()
 }
 
-/// One failure, at this operation, of so many in a row; returns whether it struck.
+/// One failure at this operation, of so many in a row; returns whether it occurred.
 async fn one_failure(after: u64, times: u64, kind: ErrorKind, is_done: bool) -> bool {
     let case = format!("operation {after}, {times} times, {kind}, done: {is_done}");
     let disk = SickDisk::new();
@@ -144,7 +144,7 @@ async fn one_failure(after: u64, times: u64, kind: ErrorKind, is_done: bool) -> 
             Err(WriteError::Failed(trouble)) => {
                 failures += 1;
                 assert_eq!(trouble.is_full, kind == ErrorKind::StorageFull, "{case}");
-                // Reads go on, and show nothing of it.
+                // Reads continue, and do not show the failed write.
                 assert_eq!(held(&store), before, "{case}");
                 assert!(store.failed().is_some(), "{case}");
                 assert!(failures < 12, "{case}: never well again");
@@ -169,7 +169,7 @@ async fn one_failure(after: u64, times: u64, kind: ErrorKind, is_done: bool) -> 
         state.insert(key, (content.unwrap(), version));
     }
     assert_eq!(state, held(&store), "{case}");
-    // And so does the next process.
+    // And so did the next process.
     let (held_before, version) = (held(&store), store.version());
     drop(store);
     let store = Store::backend(SickDisk::of(disk.bytes()), no_fields).unwrap();
@@ -279,14 +279,14 @@ async fn a_file_that_somebody_else_changed_meanwhile_is_not_taken_up_again() {
     let write = store.write(put("things/ns/b", Expected::Absent, 2)).await;
     assert!(write.is_err());
     disk.heal();
-    // An older state of the file: what was acknowledged is not in it.
+    // An older state of the file, without the acknowledged writes.
     *disk.0.bytes.lock().unwrap() = old;
     let write = store.write(put("things/ns/c", Expected::Absent, 3)).await;
     assert!(matches!(write, Err(WriteError::Failed(_))), "{write:?}");
     assert_eq!(held(&store).len(), 1, "reads go on");
 }
 
-/// A directory of one test, removed after it.
+/// The directory of one test, deleted afterwards.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -313,7 +313,7 @@ const HISTORY: redb::TableDefinition<'_, u64, (&str, &[u8])> =
 const META: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
 const ASIDE: redb::TableDefinition<'_, &str, (&str, &[u8])> = redb::TableDefinition::new("aside");
 
-/// Does this to the closed file.
+/// Changes the closed file.
 fn behind(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = redb::Database::create(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -360,7 +360,7 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_is_served() {
         let store = Store::open(&path, no_fields).unwrap();
         let keys: Vec<String> = held(&store).into_keys().collect();
         assert_eq!(keys, ["things/ns/a", "things/ns/c"]);
-        // Whoever followed it has to list anew: no change tells of it.
+        // Watchers have to list again: no event reports the loss.
         assert!(store.version() > version);
         assert!(store.watch("things", version).is_err());
         assert!(store.watch("things", store.version()).is_ok());
@@ -446,7 +446,7 @@ async fn a_file_that_another_process_has_is_waited_for_and_not_for_ever() {
     assert!(second.is_ok(), "{second:?}");
 }
 
-/// Set in the process that has a small file system of its own: where it is.
+/// Set in the process that has a small file system of its own: the path of it.
 const INSIDE: &str = "HYPERKUBE_TEST_SMALL_FILE_SYSTEM";
 
 #[tokio::test]

@@ -1,12 +1,12 @@
-//! `pods/<name>:<port>/proxy`: a request to what listens in a pod.
+//! `pods/<name>:<port>/proxy`: proxies a request to a port of a pod.
 //!
-//! In:    the name as `name`, `name:port` or `scheme:name:port`; the path and query behind it
-//! Out:   the pod's answer
+//! In:    `name`, `name:port` or `scheme:name:port`; the path and query after it
+//! Out:   the pod's response
 //! Calls: `proxy`
-//! Holds: only an address of a pod is called, never one of this machine or of a link; the pod sees neither the caller's credentials
-//!        nor the server's certificate
-//! Upstream: pkg/registry/core/pod/{rest/subresources.go,strategy.go} ResourceLocation, apimachinery/pkg/util/net SplitSchemeNamePort
-//!           (1.36); differences: links in the answer are not rewritten
+//! Holds: only a pod's address is dialled, never a loopback or link-local address; the pod sees neither the caller's
+//!        credentials nor the server's certificate
+//! Upstream: pkg/registry/core/pod/{rest/subresources.go,strategy.go} ResourceLocation, apimachinery/pkg/util/net
+//!           SplitSchemeNamePort (1.36); differences: links in the response are not rewritten
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use crate::verbs::Call;
 use crate::verbs::kubelets::{Scheme, unreachable};
 use crate::verbs::state::Inner;
 
-/// The parts of what stands in the path for a pod's name.
+/// Splits the name segment of the path.
 fn split(id: &str) -> Option<(Scheme, &str, &str)> {
     let parts: Vec<&str> = id.split(':').collect();
     let (scheme, name, port) = match parts.as_slice() {
@@ -37,7 +37,7 @@ fn split(id: &str) -> Option<(Scheme, &str, &str)> {
     (!name.is_empty()).then_some((scheme, name, port))
 }
 
-/// Go's `IsGlobalUnicast`: an address that is of no special kind.
+/// Go's `IsGlobalUnicast`: whether an address is of no special kind.
 fn is_of_a_pod(address: IpAddr) -> bool {
     let is_link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
@@ -51,7 +51,7 @@ fn is_of_a_pod(address: IpAddr) -> bool {
     !(address.is_loopback() || address.is_multicast() || address.is_unspecified() || is_link_local)
 }
 
-/// The port that is meant where none is named: the first of the pod.
+/// The default port: the pod's first one.
 fn first_port(pod: &Value) -> Option<i64> {
     let containers = list(pod, "/spec/containers").iter();
     let first = containers.map(|container| list(container, "/ports"));
@@ -59,7 +59,7 @@ fn first_port(pod: &Value) -> Option<i64> {
     first.and_then(|port| number(port, "/containerPort"))
 }
 
-/// Where in the pod a request goes.
+/// The destination of a request.
 pub(super) fn destination(
     server: &Inner,
     call: &Call<'_>,

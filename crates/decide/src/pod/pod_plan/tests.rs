@@ -194,7 +194,7 @@ fn a_pod_that_is_removed_is_stopped_then_taken_down() {
         sandbox[0]:ready a[0]:exited(0)
             terminating: stop sandbox (removed from its source)
         sandbox[0]:notready a[0]:exited(0)
-            terminated: release (nothing of it runs); remove sandbox (the pod is gone)
+            terminated: release (nothing of it runs)
         nothing
             terminated: release (nothing of it runs)
     "#]].assert_eq(&stopping(TerminationCause::Removed, &rows));
@@ -228,7 +228,7 @@ fn what_is_removed_needs_every_look_before_it_counts_as_gone() {
     expect![[r#"
         terminating: stop a/30s (removed from its source); stop sandbox (removed from its source)
         terminated: nothing to do
-        terminated: release (nothing of it runs); remove sandbox (the pod is gone)
+        terminated: release (nothing of it runs)
         terminated: remove sandbox (the pod is gone)
         terminated: remove sandbox (the pod is gone)
         finished: nothing to do

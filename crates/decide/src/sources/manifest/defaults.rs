@@ -8,12 +8,12 @@
 //! Upstream: pkg/apis/core/v1/defaults.go, zz_generated.defaults.go, conversion.go
 
 use super::image_name::is_latest;
-use super::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EphemeralContainer, HTTPGetAction, ObjectFieldSelector, Pod,
     PodSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kubelet_model::quantity::Quantity as Amount;
 use std::collections::BTreeMap;
 
 const FILE_MODE: i32 = 0o644;

@@ -1,6 +1,6 @@
-//! Bootstrap, rotation and the serving certificate against this program's own API server, in paused time.
+//! Bootstrap, rotation and the serving certificate against this program's own API server, under paused time.
 //!
-//! Upstream: test/e2e_node/{kubelet_tls_test.go,kubelet_server_tls_test.go}, in what they look at
+//! Upstream: test/e2e_node/{kubelet_tls_test.go,kubelet_server_tls_test.go} (cases)
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use kubelet_cluster::{At, ClusterError, LaneKind, Validity};
 use super::*;
 use crate::wiring::testing::World;
 
-/// A machine without a certificate, and its server.
+/// A machine without a certificate, and its API server.
 struct Machine {
     world: World,
     place: PathBuf,
@@ -23,7 +23,7 @@ struct Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // A directory that is left over disturbs nobody.
+        // A leftover directory does no harm.
         let _removed = std::fs::remove_dir_all(&self.place);
     }
 }
@@ -53,7 +53,9 @@ impl Machine {
     /// A client of a kubelet that starts now.
     fn start(&self) -> (Client, ClientCertificate) {
         let client = self.world.client(User::node("n"));
-        client.set_waiting(Some("the first client certificate is asked for".to_owned()));
+        client.set_waiting(Some(
+            "the first client certificate has been requested".to_owned(),
+        ));
         client.prefer_pair(self.store().current());
         let asks = User::new("system:bootstrap:abc", &["system:bootstrappers"]);
         let server = Server {
@@ -77,7 +79,7 @@ impl Machine {
         self.store().read().await
     }
 
-    /// Its Node, whose addresses a serving certificate may be for.
+    /// Registers its Node, with the addresses for a serving certificate.
     async fn register(&self) {
         let node = serde_json::json!({"metadata": {"name": "n"}, "status": {"addresses": [
             {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n"},
@@ -123,7 +125,7 @@ fn at(deadline: u64) -> At<'static> {
     }
 }
 
-/// The node's client asks something: what matters is whether it may ask at all.
+/// A request of the node's client: what matters is whether it may be sent at all.
 async fn ask(client: &Client, deadline: u64) -> Result<ServiceAccount, ClusterError> {
     client.get(at(deadline)).await
 }
@@ -136,14 +138,14 @@ fn life(pair: StoredPair) -> Validity {
 async fn calls_wait_for_the_bootstrap_and_go_on_with_it() {
     let machine = machine("bootstrap");
     let (client, task) = machine.start();
-    // Nobody runs yet: a call says what it waits for.
+    // The task does not run yet: the call says what it waits for.
     let error = ask(&client, 5).await.unwrap_err().to_string();
     assert_eq!(
         error,
-        "read account: credentials: the first client certificate is asked for"
+        "read account: credentials: the first client certificate has been requested"
     );
     let script = async {
-        // Held back meanwhile, and let go.
+        // The call is held until then, and then sent.
         let answer = ask(&client, 60).await;
         assert!(answer.is_err_and(|error| error.is_answer()));
         assert!(machine.pair().await.is_some());
@@ -264,7 +266,7 @@ async fn the_certificate_is_rotated_in_time_on_new_connections_and_asked_for_ane
         () = task.run() => panic!("the task ended"),
         () = script => {}
     }
-    // The machine slept until the certificate had ended.
+    // The machine slept until the certificate had expired.
     let last = life(machine.pair().await.unwrap());
     let until = last.not_after.duration_since(machine.world.clock.now());
     machine.world.skip(until.as_secs_f64() + 1.0);
@@ -322,7 +324,7 @@ async fn the_serving_certificate_comes_from_the_cluster_and_its_figures_have_ups
                 kubelet_cluster::certificates::RotationState::Good { .. }
             )
         };
-        // Asked for before there is a Node, signed once there is one.
+        // Requested before the Node exists, signed once it exists.
         while machine.requests().await == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

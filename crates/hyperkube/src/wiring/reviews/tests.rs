@@ -1,6 +1,6 @@
-//! What this program's own API server says of tokens and permissions, when the node's identity asks.
+//! Token and access reviews at this program's own API server, with the node's identity.
 //!
-//! Upstream: test/e2e/auth/node_authn.go, in what it looks at
+//! Upstream: test/e2e/auth/node_authn.go (cases)
 
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
-//! What a pod says when it says nothing.
+//! Defaults of pods.
 //!
 //! In:    a pod
-//! Out:   the same with upstream's defaults
+//! Out:   the pod with upstream's defaults
 //! Calls: the strategy of pods, on every write
-//! Holds: pure; doing it twice changes nothing
-//! Upstream: pkg/apis/core/v1/defaults.go, zz_generated.defaults.go (1.36); differences: volume sources of clouds that are gone
+//! Holds: pure; idempotent
+//! Upstream: pkg/apis/core/v1/defaults.go, zz_generated.defaults.go (1.36); differences: the removed in-tree cloud volume
+//!           sources are left out
+//!           volume sources
 
 use serde_json::{Map, Value, json};
 
@@ -38,7 +40,7 @@ pub(crate) fn default(pod: &mut Value) {
     }
 }
 
-/// The deprecated name is kept equal.
+/// Keeps the deprecated `serviceAccount` equal to `serviceAccountName`.
 fn both_account_names(spec: &mut Map<String, Value>) {
     let named = ["serviceAccountName", "serviceAccount"]
         .into_iter()
@@ -84,7 +86,7 @@ fn default_container(container: &mut Value, on_host: bool) {
     }
 }
 
-/// Requests are what limits say where they say nothing themselves.
+/// Requests default to the limits.
 fn default_resources(resources: &mut Value) {
     for kind in ["limits", "requests"] {
         if let Some(amounts) = resources.get_mut(kind) {
@@ -97,7 +99,7 @@ fn default_resources(resources: &mut Value) {
     }
 }
 
-/// A moving tag is always pulled.
+/// An image with the tag `latest`, or without a tag, is always pulled.
 fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or_default();
     let moving = match (name.contains('@'), name.split_once(':')) {
@@ -120,7 +122,7 @@ fn default_probe(probe: &mut Value) {
         ("successThreshold", 1),
         ("failureThreshold", 3),
     ] {
-        // Upstream takes 0 for "not set".
+        // Upstream treats 0 as unset.
         if map.get(field).and_then(Value::as_i64).unwrap_or(0) == 0 {
             map.insert(field.to_owned(), value.into());
         }

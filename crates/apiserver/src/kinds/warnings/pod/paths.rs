@@ -1,4 +1,4 @@
-//! Files of one volume that would lie in each other's place.
+//! Warnings about files of one volume whose paths overlap.
 //!
 //! In:    the volumes of a pod
 //! Out:   upstream's texts
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::base::object::{list, text};
 
-/// A path, and where it comes from.
+/// A path, and its source.
 type File = (String, String);
 
 fn shown((path, source): &File) -> String {
@@ -110,7 +110,7 @@ fn projected(source: &Value) -> Vec<File> {
     found.unwrap_or_default()
 }
 
-/// With which of the files before it one clashes; it is one of them then.
+/// The earlier files that the new one overlaps; it is then added to them.
 fn clashes(files: &mut Vec<File>, (path, source): File) -> Vec<String> {
     let file = (path.trim_end_matches('/').to_owned(), source);
     let is_below = |one: &str, other: &str| format!("{one}/").starts_with(&format!("{other}/"));

@@ -1,4 +1,4 @@
-//! Odd pods, each with what is told of it.
+//! Pods with unusual fields, each with its warnings.
 //!
 //! In:    pods
 //! Out:   –
