@@ -48,6 +48,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "kubelet-cri",
             "kubelet-host",
             "kubelet-cluster",
+            "kubelet-tls",
         ],
     ),
     (

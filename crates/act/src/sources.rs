@@ -22,12 +22,10 @@ mod file;
 mod known;
 mod reading;
 mod report;
-mod roots;
 mod scan;
 mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,9 +39,10 @@ use crate::frame::clock::Clock;
 use crate::frame::records::Records;
 use crate::frame::supervisor::{Supervisor, TaskKind};
 
+pub use kubelet_tls::SystemRoots;
+
 use file::FileSource;
 use report::{Reporter, SourceReport};
-pub use roots::RootsWish;
 use url::UrlSource;
 
 /// One source's whole set.
@@ -107,7 +106,7 @@ pub struct SourcesParts {
     /// Where looks run.
     pub blocking: Blocking,
     /// Whom an https manifest URL is trusted by.
-    pub roots: RootsWish,
+    pub roots: SystemRoots,
     /// To the sync loop.
     pub sender: mpsc::Sender<SourceSnapshot>,
 }
@@ -207,17 +206,6 @@ fn spawn(supervisor: &Supervisor, name: &str, source: impl Future<Output = ()> +
     supervisor.spawn(TaskKind::Core, name, async move {
         stop.run_until_cancelled(source).await;
     });
-}
-
-/// An error with its causes, in one line.
-fn error_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

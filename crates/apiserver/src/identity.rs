@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use kubelet_tls::Certificate;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -278,29 +279,8 @@ fn renew(dir: &Path, name: &str, names: &[String], now: Timestamp) -> Result<(),
 
 /// Whether a certificate contains all of these names and addresses.
 fn has_names(pem: &str, names: &[String]) -> bool {
-    use x509_parser::extensions::GeneralName;
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
-        return false;
-    };
-    let Ok(certificate) = pem.parse_x509() else {
-        return false;
-    };
-    let extension = certificate.subject_alternative_name().ok().flatten();
-    let known: Vec<String> = extension
-        .iter()
-        .flat_map(|extension| &extension.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-                Ok(four) => Some(std::net::IpAddr::from(four).to_string()),
-                Err(_) => <[u8; 16]>::try_from(*bytes)
-                    .ok()
-                    .map(|sixteen| std::net::IpAddr::from(sixteen).to_string()),
-            },
-            _ => None,
-        })
-        .collect();
-    names.iter().all(|name| known.contains(name))
+    let read = Certificate::from_pem(pem.as_bytes());
+    read.is_ok_and(|read| names.iter().all(|name| read.names.has(name)))
 }
 
 /// Whether the file was written less than three quarters of a year ago, and not in the future.

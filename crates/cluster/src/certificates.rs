@@ -30,13 +30,14 @@ use k8s_openapi::api::certificates::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubelet_model::doubling::Doubling;
+use kubelet_model::error_text::error_text;
+use kubelet_tls::{Certificate, Validity};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{Client, LaneKind};
-use crate::der::Validity;
-use crate::error::{ClusterError, error_text};
+use crate::error::ClusterError;
 use crate::kubeconfig::{ClientPair, Kubeconfig, KubeconfigError, Login, Material, Server, Trust};
 use crate::objects_api::At;
 use crate::reflector::{FirstSet, Reflector, Selection};
@@ -317,8 +318,8 @@ impl Bootstrap {
         if tls::certified_key(&certificate, &key).is_err() {
             return true;
         }
-        let validity = crate::der::validity_of_pem(&certificate);
-        validity.is_none_or(|validity| validity.not_after <= now)
+        let read = Certificate::from_pem(&certificate);
+        read.map_or(true, |read| read.validity.not_after <= now)
     }
 
     /// The kubeconfig that the bootstrap leaves, before its files are there.

@@ -19,14 +19,15 @@ use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use kubelet_model::error_text::error_text;
+use kubelet_tls::Validity;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::WallClock;
 use crate::connection::{Dialer, Lane, Pipe, Place, Sender, StreamGuard};
 use crate::credentials::{Credentials, Identity};
-use crate::der::Validity;
-use crate::error::{ClusterError, Happened, Refusal, error_text};
+use crate::error::{ClusterError, Happened, Refusal};
 use crate::figures::{Asked, Figures};
 use crate::kubeconfig::{Kubeconfig, Login, Server, Trust};
 use crate::limiter::{Limiter, Rate};

@@ -23,6 +23,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use k8s_openapi::ByteString;
+use kubelet_model::error_text::error_text;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,7 +32,6 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Identity;
-use crate::error::error_text;
 use crate::greeting::Greeted;
 use crate::io::Io;
 use crate::kubeconfig::{Server, Trust};

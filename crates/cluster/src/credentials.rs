@@ -19,12 +19,12 @@ use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
+use kubelet_tls::{Certificate, Validity};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::WallClock;
-use crate::der::{self, Validity};
 use crate::exec_plugin;
 use crate::figures::Figures;
 use crate::kubeconfig::{Kubeconfig, Login, Material, Secret, Server};
@@ -309,7 +309,8 @@ impl Credentials {
     async fn preferred_pair(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let text = read_file(self.preferred.get()?).await.ok()?;
         certified_key(&text, &text).ok()?;
-        let has_ended = der::validity_of_pem(&text)?.not_after <= self.clock.now();
+        let certificate = Certificate::from_pem(&text).ok()?;
+        let has_ended = certificate.validity.not_after <= self.clock.now();
         (!has_ended).then(|| (text.clone(), text))
     }
 
@@ -353,7 +354,8 @@ impl Credentials {
                     .transpose()
                     .map_err(|why| format!("{}: {why}", self.place()))?;
                 let first = key.as_ref().and_then(|key| key.cert.first());
-                let validity = first.and_then(|certificate| der::validity(certificate));
+                let read = first.and_then(|first| Certificate::from_der(first).ok());
+                let validity = read.map(|certificate| certificate.validity);
                 if let Some(old) = old.filter(|_| self.has_program()) {
                     self.count_replaced(old);
                 }

@@ -8,7 +8,7 @@
 //!
 //! | Module | What |
 //! |---|---|
-//! | `kubeconfig`, `credentials`, `exec_plugin`, `tls`, `der` | where the server is, whom to trust, who we are |
+//! | `kubeconfig`, `credentials`, `exec_plugin`, `tls` | where the server is, whom to trust, who we are |
 //! | `connection`, `limiter`, `client`, `objects_api`, `error`, `figures` | calls |
 //! | `reflector`, `jitter` | sets that are kept current, and which of them are not |
 //! | `pods` | our pods, their status, mirrors |
@@ -31,7 +31,6 @@ mod client;
 mod clock;
 mod connection;
 mod credentials;
-mod der;
 mod error;
 pub mod events;
 mod exec_plugin;
@@ -57,12 +56,12 @@ pub mod tokens;
 pub use client::{Call, Client, ClientConfig, LaneKind};
 pub use clock::WallClock;
 pub use connection::Pipe;
-pub use der::{Validity, validity_of_pem};
 pub use error::{ClusterError, Happened, Refusal};
 pub use io::Io;
 pub use kubeconfig::{
     ClientPair, ExecConfig, Kubeconfig, KubeconfigError, Login, Material, Secret, Server, Trust,
 };
+pub use kubelet_tls::Validity;
 pub use limiter::Rate;
 pub use objects_api::{At, Object, PatchKind};
 

@@ -4,37 +4,25 @@
 //! Out:   rustls configurations, client certificates
 //! Calls: connection (per connection made, so that changed files count without a restart), credentials
 //! Holds: TLS 1.2 and 1.3; no CA is trusted by default
-//! Upstream: client-go/transport (tls.go), crypto/x509 (root_linux.go: where the machine's authorities are)
+//! Upstream: client-go/transport (tls.go)
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use kubelet_tls::{Anybody, certificates, pair, private_key, provider};
-use rustls::client::WantsClientCert;
-use rustls::client::WebPkiServerVerifier;
+use kubelet_tls::{
+    Believed, Certificate, SystemRoots, certificates, pair, private_key, provider,
+    usable_authorities,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    WantsVerifier,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::der;
 use crate::files::read_bounded;
 use crate::kubeconfig::{Material, Trust};
 
-/// Where distributions keep certificate authorities; the first that is there counts, as in Go.
-const SYSTEM_ROOTS: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 /// A PEM file is not longer.
 const MAX_BYTES: u64 = 8 << 20;
 
@@ -67,33 +55,23 @@ pub(crate) async fn client_config(
     certificate: Option<Arc<CertifiedKey>>,
     protocols: &[&[u8]],
 ) -> Result<(ClientConfig, Shown), String> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
     let shown = Shown::default();
-    let builder = match trust {
-        Trust::Nobody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody::default())),
+    let believed = match trust {
+        Trust::Nobody => Believed::Anybody,
         Trust::Authorities(material) => {
             let pem = read_material(material).await?;
-            let roots = roots(&pem).map_err(|why| match material {
+            let roots = usable_authorities(&pem).map_err(|why| match material {
                 Material::File(path) => format!("{}: {why}", path.display()),
                 Material::Data(_) => why,
             });
-            verified(builder, roots?, &shown)?
+            verified(roots?, &shown)?
         }
-        Trust::System => {
-            let pem = read_file(&system_roots().await?).await?;
-            verified(builder, roots(&pem)?, &shown)?
-        }
+        Trust::System => verified(system_roots().await?, &shown)?,
     };
-    let mut config = match certificate {
-        Some(key) => builder
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&key)))),
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let certificate = certificate.map(|key| -> Arc<dyn ResolvesClientCert> {
+        Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&key)))
+    });
+    let mut config = kubelet_tls::client_config(believed, certificate, protocols)?;
     // A resumed session would show the certificate of an earlier one.
     config.resumption = rustls::client::Resumption::disabled();
     Ok((config, shown))
@@ -114,28 +92,32 @@ impl Shown {
         let now = i64::try_from(now.as_secs()).map(Timestamp::from_second);
         let now = now.ok().and_then(Result::ok);
         let now = now.map_or_else(String::new, |now| format!("; the time here is {now}"));
-        let certificate = der::described(certificate);
-        let certificate =
-            certificate.unwrap_or_else(|| "a certificate that cannot be read".to_owned());
+        let certificate = Certificate::from_der(certificate).map_or_else(
+            |_| "a certificate that cannot be read".to_owned(),
+            |certificate| certificate.to_string(),
+        );
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(format!("; it showed {certificate}{now}"));
     }
 }
 
-fn verified(
-    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
-    roots: RootCertStore,
-    shown: &Shown,
-) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+fn verified(roots: RootCertStore, shown: &Shown) -> Result<Believed, String> {
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
     let inner = inner.build().map_err(|error| error.to_string())?;
-    let verifier = Noting {
+    Ok(Believed::Verified(Arc::new(Noting {
         inner,
         shown: shown.clone(),
-    };
-    Ok(builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier)))
+    })))
+}
+
+/// The machine's authorities, as they are now.
+async fn system_roots() -> Result<RootCertStore, String> {
+    let read = || SystemRoots::from_environment().read(Path::to_path_buf);
+    let read = tokio::task::spawn_blocking(read).await;
+    let roots = read.map_err(|error| error.to_string())?;
+    roots.map_err(|why| {
+        format!("no certificate authority is given, and none of the machine can be used: {why}")
+    })
 }
 
 /// The library's own verifier, but what it refuses is noted for people.
@@ -188,25 +170,6 @@ impl ServerCertVerifier for Noting {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
-}
-
-async fn system_roots() -> Result<PathBuf, String> {
-    for path in SYSTEM_ROOTS {
-        if tokio::fs::try_exists(path).await.unwrap_or(false) {
-            return Ok(PathBuf::from(path));
-        }
-    }
-    Err("no certificate authority is given, and none is installed on the machine".to_owned())
-}
-
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    // One that does not parse is left out, as in Go.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
-    if roots.is_empty() {
-        return Err("certificate authorities: the PEM text holds none that can be used".to_owned());
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

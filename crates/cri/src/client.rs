@@ -682,3 +682,6 @@ fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
         })),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use kubelet_model::error_text::with_causes;
 use tonic::{Code, Status};
 
 /// Whether a failed call may have taken effect.
@@ -50,10 +51,25 @@ pub enum CriError {
     },
 }
 
+/// What the gRPC library says, by its first words, when an answer came that is none: too long, cut, no message, no status. It carries
+/// no cause, as if it were the runtime's word, but the call may well have had its effect.
+const NO_ANSWER: [&str; 7] = [
+    "Error, decoded message length too large",
+    "Error decompressing",
+    "Missing response message.",
+    "Unexpected EOF decoding stream.",
+    "failed to decode Protobuf message",
+    "grpc-status header missing",
+    "protocol error: ",
+];
+
 impl CriError {
     pub(crate) fn of_status(operation: &'static str, status: &Status) -> Self {
         // A status that was made on the client side has a source; one from the runtime has none.
-        let made_here = status.source().is_some();
+        let made_here = status.source().is_some()
+            || NO_ANSWER
+                .iter()
+                .any(|words| status.message().starts_with(words));
         match status.code() {
             Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => Self::Lost {
                 operation,
@@ -138,13 +154,7 @@ impl CriError {
 }
 
 fn status_text(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+    with_causes(status.message().to_owned(), status.source())
 }
 
 /// The name of a code in Go's gRPC library.

@@ -29,6 +29,7 @@ use kubelet_host::journal::record::{self, Body, Operation};
 use kubelet_model::config::Flags;
 use kubelet_model::gates::Gates;
 use kubelet_model::pod::{Pod, SourceKind};
+use kubelet_tls::{Certificate, SigningRequest};
 use prost::Message as _;
 use serde_json::Value;
 
@@ -187,6 +188,19 @@ pub(crate) const TARGETS: &[Target] = &[
             "info",
         ],
         run: cri_reply,
+    },
+    Target {
+        name: "certificate",
+        words: &[
+            "-----BEGIN CERTIFICATE-----\n",
+            "-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE REQUEST-----\n",
+            "\u{6}\u{3}U\u{4}\u{3}",
+            "\u{6}\u{3}U\u{4}\n",
+            "\u{c}\u{5}admin",
+            "\u{6}\u{3}U\u{1d}\u{11}",
+        ],
+        run: certificate,
     },
 ];
 
@@ -397,4 +411,18 @@ fn cri_reply(bytes: &[u8]) {
             &reply.status.unwrap_or_default(),
         ));
     }
+}
+
+/// What names a client holds no more than the bytes that were read; the same bytes, the same answer.
+fn certificate(bytes: &[u8]) {
+    if let Ok(read) = Certificate::from_der(bytes) {
+        let last = read.subject.common_names().last();
+        assert_eq!(read.subject.common_name(), last.unwrap_or_default());
+        // Each byte of Latin-1 can become two of UTF-8.
+        assert!(read.subject.to_string().len() <= 2 * bytes.len());
+        assert_eq!(Certificate::from_der(bytes).as_ref(), Ok(&read));
+        assert!(!read.to_string().is_empty());
+    }
+    drop(Certificate::from_pem(bytes));
+    drop(SigningRequest::from_pem(bytes));
 }

@@ -54,6 +54,7 @@ short_runs! {
     upgrade_heads: "upgrade-head",
     docker_configurations: "docker-config",
     cri_replies: "cri-reply",
+    certificates: "certificate",
 }
 
 #[test]

@@ -22,6 +22,7 @@ use kubelet_apiserver::serve::listener::{Listener, Serving};
 use kubelet_apiserver::store::Store;
 use kubelet_apiserver::{ApiServer, Limits, Parts};
 use kubelet_model::config::{LogFormat, LoggingConfig};
+use kubelet_model::error_text::error_text;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -312,7 +313,7 @@ impl Renewal {
                 () = tokio::time::sleep(RENEWAL) => {}
             }
             if let Err(error) = self.round().await {
-                tracing::error!(error = format!("{error:#}"), again_in = ?RENEWAL, "Certificates of the API server cannot be renewed");
+                tracing::error!(error = error_text(&*error), again_in = ?RENEWAL, "Certificates of the API server cannot be renewed");
             }
         }
     }

@@ -12,6 +12,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kubelet_model::config::{LogFormat, LoggingConfig};
+use kubelet_model::error_text::error_text;
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -206,17 +207,7 @@ impl Visit for Collected {
     }
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         // The causes are not part of an error's own text, so they are appended.
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            let words = error.to_string();
-            if !text.contains(&words) {
-                text.push_str(": ");
-                text.push_str(&words);
-            }
-            cause = error.source();
-        }
-        self.put(field, Shown::Text(text));
+        self.put(field, Shown::Text(error_text(value)));
     }
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.put(field, Shown::Text(format!("{value:?}")));

@@ -21,6 +21,7 @@ use flags::Request;
 use kubelet_decide::config::validate::HostFacts;
 use kubelet_host::HostRoot;
 use kubelet_host::cgroup::{self, CgroupVersion};
+use kubelet_model::error_text::error_text;
 use logs::LogHandle;
 
 /// Every component: its name and its description.
@@ -114,7 +115,7 @@ where
 {
     let logs = match logs::install(&loaded.effective.logging) {
         Ok(logs) => logs,
-        Err(error) => return fail(&format!("Error: start logging: {error:#}\n")),
+        Err(error) => return fail(&format!("Error: start logging: {}\n", error_text(&*error))),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -131,8 +132,11 @@ where
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "Kubelet failed");
-            fail(&format!("Error: failed to run Kubelet: {error:#}\n"))
+            tracing::error!(error = error_text(&*error), "Kubelet failed");
+            fail(&format!(
+                "Error: failed to run Kubelet: {}\n",
+                error_text(&*error)
+            ))
         }
     };
     logs.flush();
@@ -149,7 +153,7 @@ fn node(arguments: &[String]) -> ExitCode {
             }
             Err(text) => fail(&text),
         },
-        Err(error) => fail(&format!("Error: {error:#}\n")),
+        Err(error) => fail(&format!("Error: {}\n", error_text(&*error))),
     }
 }
 
@@ -157,7 +161,7 @@ fn apiserver(arguments: &[String]) -> ExitCode {
     match apiserver::main(arguments) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(text)) => print(&text),
-        Err(error) => fail(&format!("Error: {error:#}\n")),
+        Err(error) => fail(&format!("Error: {}\n", error_text(&*error))),
     }
 }
 

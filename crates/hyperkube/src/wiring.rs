@@ -28,7 +28,7 @@ use kubelet_act::objects::pod_objects::ObjectsHandle;
 use kubelet_act::pod::pod_path::{self, PodPathParts};
 use kubelet_act::pod::timeline::Timeline;
 use kubelet_act::report::status::StatusHandle;
-use kubelet_act::sources::{self, RootsWish, SourcesParts};
+use kubelet_act::sources::{self, SourcesParts, SystemRoots};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{Blocking, Lane};
 use tokio::sync::{mpsc, watch};
@@ -181,7 +181,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
         clock,
         root,
         blocking: blocking.lane(Lane::Sources),
-        roots: RootsWish::from_environment(),
+        roots: SystemRoots::from_environment(),
         sender: snapshots_out,
     };
     let sources = sources::start(source_config, source_parts, &registry, &supervisor)

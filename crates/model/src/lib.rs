@@ -11,6 +11,7 @@ pub mod disk;
 pub mod doubling;
 pub mod duration;
 pub mod emptiness;
+pub mod error_text;
 pub mod event;
 pub mod gates;
 pub mod ids;

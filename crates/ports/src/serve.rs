@@ -51,6 +51,13 @@ pub enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// What a TLS handshake agreed on.
+    pub fn agreed(is_http2: bool) -> Self {
+        if is_http2 { Self::Http2 } else { Self::Http1 }
+    }
+}
+
 impl Connection {
     /// Serves one connection until it ends; after `stop` it accepts no further requests.
     pub async fn converse<S, V, F, B>(

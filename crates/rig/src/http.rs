@@ -12,13 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use kubelet_tls::{Anybody, provider};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier,
-};
+use anyhow::{Context as _, Error, bail};
+use kubelet_tls::{Believed, authorities, certificates, client_config, pair, private_key};
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,13 +51,8 @@ impl Secure {
     /// # Errors
     /// The file cannot be used.
     pub fn new(authority: &Path, token: &str) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(authority)? {
-            roots.add(certificate?)?;
-        }
-        let config = builder()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let roots = authorities(&std::fs::read(authority)?).map_err(Error::msg)?;
+        let config = client_config(Believed::Roots(roots), None, &[]).map_err(Error::msg)?;
         Ok(Self {
             config: Arc::new(config),
             token: Some(token.to_owned()),
@@ -70,19 +64,17 @@ impl Secure {
     /// # Errors
     /// The certificate cannot be used.
     pub fn client(who: &Credential, protocols: &[&str]) -> anyhow::Result<Self> {
-        let config = builder()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody::default()));
-        let mut config = match who {
+        let shown = match who {
             Credential::Certificate { chain, key } => {
-                let chain: Result<_, _> =
-                    CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-                config.with_client_auth_cert(chain?, key)?
+                let chain = certificates(chain.as_bytes()).map_err(Error::msg)?;
+                let key = private_key(key.as_bytes()).map_err(Error::msg)?;
+                let shown = SingleCertAndKey::from(pair(chain, key)?);
+                Some(Arc::new(shown) as Arc<dyn ResolvesClientCert>)
             }
-            _ => config.with_no_client_auth(),
+            _ => None,
         };
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let protocols: Vec<&[u8]> = protocols.iter().map(|p| p.as_bytes()).collect();
+        let config = client_config(Believed::Anybody, shown, &protocols).map_err(Error::msg)?;
         let token = match who {
             Credential::Token(token) => Some(token.clone()),
             _ => None,
@@ -100,10 +92,6 @@ impl Secure {
             format!("Authorization: Bearer {token}\r\n")
         })
     }
-}
-
-fn builder() -> anyhow::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
-    Ok(ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?)
 }
 
 /// A connection's two kinds.

@@ -13,7 +13,6 @@
 
 mod asking;
 mod memory;
-mod subject;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -29,12 +28,12 @@ use base64::engine::general_purpose::NO_PAD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use futures_util::future::BoxFuture;
 use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use kubelet_tls::is_good;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::endpoints::{subresources, verb};
 use asking::{Asking, Bounds, Holds};
-use subject::subject;
 
 /// The time limit of a review, with its retries.
 const REVIEW_DEADLINE: Duration = Duration::from_secs(30);
@@ -239,17 +238,18 @@ pub(crate) fn read_certificate(
     let ([leaf, rest @ ..], Some(authorities)) = (chain, authorities) else {
         return Certificate::Absent;
     };
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(second.try_into().unwrap_or(0)));
-    if authorities.verify_client_cert(leaf, rest, now).is_err() {
+    if !is_good(authorities, (leaf, rest), second) {
         return Certificate::Invalid;
     }
-    let Some((name, mut groups)) = subject(leaf) else {
+    let Ok(read) = kubelet_tls::Certificate::from_der(leaf) else {
         return Certificate::Invalid;
     };
+    let name = read.subject.common_name().to_owned();
     if name.is_empty() {
         return Certificate::Absent;
     }
-    groups.push("system:authenticated".to_owned());
+    let groups = read.subject.organizations().chain(["system:authenticated"]);
+    let groups = groups.map(str::to_owned).collect();
     let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
     let digest: String = digest
         .as_ref()

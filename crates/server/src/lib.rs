@@ -63,11 +63,12 @@ pub use auth::{
     TokenReview, User, attributes,
 };
 pub use endpoints::{subresources, verb};
+pub use kubelet_tls::MinTls;
 pub use listener::{Listener, Listeners, bind};
 pub use log_options::LogStreams;
 pub use metrics::{BuildVersion, register_build, register_process};
 pub use pods::RunningPod;
-pub use tls::{MinTls, Negotiation, ServingPair, TlsError};
+pub use tls::{Negotiation, ServingPair, TlsError};
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]

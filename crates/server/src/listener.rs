@@ -15,7 +15,6 @@ use hyper::Request;
 use kubelet_ports::{Bounds, Connection, Door, Protocol, Received};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::answer;
@@ -26,9 +25,6 @@ use crate::shared::{Secured, Shared};
 use crate::tls::TlsFiles;
 use crate::upgrade::Peer;
 use crate::{Port, ServeError, ServerConfig, ServerState};
-
-/// The longest certificate chain that a client may send, its own certificate included.
-const CHAIN: usize = 9;
 
 /// The bound ports; a disabled port is `None`.
 #[derive(Debug)]
@@ -172,19 +168,13 @@ async fn talk(
         return converse((stream, Protocol::Http1), connection, (shared, peer)).await;
     };
     let tls = secured.tls().await;
-    let stream = match TlsAcceptor::from(tls.config).accept(stream).await {
-        Ok(stream) => stream,
+    let accepted = match kubelet_tls::accept(tls.config, stream).await {
+        Ok(accepted) => accepted,
         Err(error) => return tracing::debug!(peer = %address, %error, "TLS handshake failed"),
     };
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().take(CHAIN);
-    let chain = chain.map(|c| c.clone().into_owned()).collect();
-    let protocol = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Protocol::Http2,
-        _ => Protocol::Http1,
-    };
-    let peer = Peer::new(address, chain, shutdown);
-    converse((stream, protocol), connection, (shared, peer)).await;
+    let protocol = Protocol::agreed(accepted.is_http2);
+    let peer = Peer::new(address, accepted.chain, shutdown);
+    converse((accepted.stream, protocol), connection, (shared, peer)).await;
 }
 
 /// Serves one connection, and its tunnel after an upgrade.

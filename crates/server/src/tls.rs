@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet_host::Blocking;
-use kubelet_tls::{AskOnly, certificates, pair, private_key, provider};
+use kubelet_tls::{MinTls, certificates, client_authorities, pair, private_key, server_config};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CipherSuite, ConfigBuilder, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ServerConfig};
 use tokio::time::Instant;
 
 /// Why there is no TLS.
@@ -79,15 +79,6 @@ pub enum ServingPair {
         /// PEM.
         key: PathBuf,
     },
-}
-
-/// The lowest version spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MinTls {
-    /// 1.2.
-    V12,
-    /// 1.3.
-    V13,
 }
 
 /// What clients may negotiate.
@@ -160,7 +151,8 @@ impl TlsFiles {
         let seen = stamps(&certificate, &key, client_ca.as_deref());
         let is_to_come = matches!(pair, ServingPair::FromCluster(_)) && !certificate.exists();
         let tls = if is_to_come {
-            nothing_yet(client_ca.as_deref(), (min, &provider))?
+            // What is spoken before there is a certificate: no handshake succeeds.
+            shown(Arc::new(NothingYet), client_ca.as_deref(), (min, &provider))?
         } else {
             load((&certificate, &key), client_ca.as_deref(), (min, &provider))?
         };
@@ -269,28 +261,17 @@ fn load(
 ) -> Result<Tls, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = read(key)?;
-    let private = private_key(&pem).map_err(|why| TlsError::Content {
-        path: key.to_owned(),
-        why,
-    })?;
+    let private = private_key(&pem).map_err(content(key))?;
     let pair = pair(chain, private).map_err(|error| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         why: error.to_string(),
     })?;
-    let (builder, authorities) = builder(client_ca, (min, provider))?;
-    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    Ok(finished(config, authorities))
-}
-
-/// What is spoken before there is a certificate: no handshake succeeds.
-fn nothing_yet(
-    client_ca: Option<&Path>,
-    negotiated: (MinTls, &Arc<CryptoProvider>),
-) -> Result<Tls, TlsError> {
-    let (builder, authorities) = builder(client_ca, negotiated)?;
-    let config = builder.with_cert_resolver(Arc::new(NothingYet));
-    Ok(finished(config, authorities))
+    shown(
+        Arc::new(SingleCertAndKey::from(pair)),
+        client_ca,
+        (min, provider),
+    )
 }
 
 #[derive(Debug)]
@@ -303,36 +284,17 @@ impl ResolvesServerCert for NothingYet {
     }
 }
 
-type Begun = (
-    ConfigBuilder<ServerConfig, WantsServerCert>,
-    Option<Arc<dyn ClientCertVerifier>>,
-);
-
-fn builder(
+fn shown(
+    pair: Arc<dyn ResolvesServerCert>,
     client_ca: Option<&Path>,
     (min, provider): (MinTls, &Arc<CryptoProvider>),
-) -> Result<Begun, TlsError> {
-    let authorities = client_ca.map(client_authorities).transpose()?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match min {
-        MinTls::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        MinTls::V13 => &[&rustls::version::TLS13],
-    };
-    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)
-        .map_err(|error| TlsError::Negotiation(error.to_string()))?;
-    let builder = match &authorities {
-        Some(inner) => builder.with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(inner)))),
-        None => builder.with_no_client_auth(),
-    };
-    Ok((builder, authorities))
-}
-
-fn finished(mut config: ServerConfig, authorities: Option<Arc<dyn ClientCertVerifier>>) -> Tls {
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Tls {
-        config: Arc::new(config),
+) -> Result<Tls, TlsError> {
+    let authorities = client_ca.map(read_authorities).transpose()?;
+    let config = server_config((Arc::clone(provider), min), authorities.as_ref(), pair);
+    Ok(Tls {
+        config: Arc::new(config.map_err(TlsError::Negotiation)?),
         authorities,
-    }
+    })
 }
 
 /// Every suite that Go's names can mean here; those of TLS 1.3 are beside them in the list but cannot be chosen.
@@ -412,7 +374,7 @@ impl Negotiation {
 
     /// The library's ciphers, as far as they are wanted.
     fn provider(&self) -> Result<CryptoProvider, TlsError> {
-        let mut provider = rustls::crypto::ring::default_provider();
+        let mut provider = CryptoProvider::clone(&kubelet_tls::provider());
         if !self.cipher_suites.is_empty() {
             let wanted = self.cipher_suites.iter().map(|name| suite(name));
             let wanted: Vec<Option<CipherSuite>> = wanted.collect::<Result<_, _>>()?;
@@ -474,26 +436,17 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = |why: String| TlsError::Content {
-        path: path.to_owned(),
-        why,
-    };
-    certificates(&read(path)?).map_err(content)
+fn content(path: &Path) -> impl FnOnce(String) -> TlsError {
+    let path = path.to_owned();
+    move |why| TlsError::Content { path, why }
 }
 
-fn client_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let content = |why: String| TlsError::Content {
-        path: path.to_owned(),
-        why,
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        roots.add(certificate).map_err(|e| content(e.to_string()))?;
-    }
-    // What a client's certificate may be signed with does not follow the suites.
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    verifier.map_err(|e| content(e.to_string()))
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(&read(path)?).map_err(content(path))
+}
+
+fn read_authorities(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    client_authorities(&read(path)?).map_err(content(path))
 }
 
 /// Writes a fresh authority's leaf and its authority to `certificate`, the leaf's key to `key`; the authority's key is

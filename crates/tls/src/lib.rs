@@ -1,20 +1,34 @@
-//! What every end of TLS shares: the provider, pairs out of PEM texts, verifiers that check possession and leave belief to others.
+//! What every end of TLS shares: the provider, pairs out of PEM texts, whom to believe, configurations, what certificates say.
 //!
-//! In:    PEM texts
-//! Out:   parts of rustls configurations
-//! Calls: server, apiserver (both ends), cluster (client)
-//! Holds: whoever shows a certificate must hold its key, whatever else is believed of it
-//! Upstream: crypto/tls in its `ClientAuth: RequestClientCert` and `InsecureSkipVerify`
+//! In:    PEM texts, DER, the machine's certificate authorities
+//! Out:   rustls configurations; who a certificate names
+//! Calls: server, apiserver (both ends), cluster, act (clients)
+//! Holds: whoever shows a certificate must hold its key, whatever else is believed of it; TLS 1.2 and 1.3 by ring
+//! Upstream: crypto/tls, crypto/x509
+//!
+//! | Module | What |
+//! |---|---|
+//! | `certificate` | what a certificate or a signing request says of itself |
+//! | `roots` | certificate authorities, of a text or of the machine |
+//! | `client`, `server` | configurations of the two ends, and verifiers that check possession and leave belief to others |
+
+mod certificate;
+mod client;
+mod roots;
+mod server;
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+
+pub use certificate::{AlternativeNames, Certificate, DistinguishedName, SigningRequest, Validity};
+pub use client::{Anybody, Believed, client_config};
+pub use roots::{SystemRoots, authorities, usable_authorities};
+pub use rustls::RootCertStore;
+pub use server::{Accepted, AskOnly, MinTls, accept, client_authorities, is_good, server_config};
 
 /// The one provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -69,99 +83,6 @@ fn holds_its_key(pair: &CertifiedKey) -> bool {
     certificate
         .zip(key)
         .is_some_and(|(der, key)| der.windows(key.len()).any(|part| part == key.as_ref()))
-}
-
-/// Asks clients for a certificate and lets one that cannot be verified through the handshake: such a client gets a 401 that says so,
-/// not a broken connection. Who uses it verifies the chain afterwards, by the verifier in it.
-#[derive(Debug)]
-pub struct AskOnly(pub Arc<dyn ClientCertVerifier>);
-
-impl ClientCertVerifier for AskOnly {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// Takes every server's certificate: `insecure-skip-tls-verify`, and an API server that calls a kubelet.
-#[derive(Debug)]
-pub struct Anybody(Arc<CryptoProvider>);
-
-impl Default for Anybody {
-    fn default() -> Self {
-        Self(provider())
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

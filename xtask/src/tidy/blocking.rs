@@ -30,7 +30,7 @@ const CALLS: [&str; 7] = [
 ];
 
 /// File, call, where it runs.
-const ELSEWHERE: [(&str, &str, &str); 17] = [
+const ELSEWHERE: [(&str, &str, &str); 15] = [
     (
         "crates/act/src/frame/host_progress.rs",
         "fs::read_dir(",
@@ -40,16 +40,6 @@ const ELSEWHERE: [(&str, &str, &str); 17] = [
         "crates/act/src/node/node_facts.rs",
         ".exists()",
         "a blocking thread, at the start",
-    ),
-    (
-        "crates/act/src/sources/roots.rs",
-        "fs::read_dir(",
-        "a blocking thread of the sources",
-    ),
-    (
-        "crates/act/src/sources/roots.rs",
-        "fs::read_link(",
-        "a blocking thread of the sources",
     ),
     (
         "crates/act/src/sources/scan.rs",

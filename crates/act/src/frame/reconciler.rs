@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kubelet_model::dice::Dice;
 use kubelet_model::doubling::Doubling;
+use kubelet_model::error_text::error_text;
 use prometheus::{CounterVec, IntCounterVec, Opts, Registry};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -35,13 +36,7 @@ pub type RoundResult = Result<(), RoundError>;
 impl RoundError {
     /// With the causes of an error, outermost first.
     pub fn of(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        Self(text)
+        Self(error_text(error))
     }
 }
 

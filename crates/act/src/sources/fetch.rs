@@ -9,7 +9,7 @@
 //! Upstream: pkg/kubelet/config/http.go; Go's net/http client
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -23,9 +23,8 @@ use hyper_util::rt::TokioExecutor;
 use kubelet_decide::sources::manifest::MAX_MANIFEST_BYTES;
 use kubelet_host::blocking::About;
 use kubelet_host::{Blocking, HostRoot};
-
-use super::error_text;
-use super::roots::RootsWish;
+use kubelet_model::error_text::error_text;
+use kubelet_tls::{Believed, RootCertStore, SystemRoots, client_config};
 
 /// Upstream's time limit of one read.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +68,7 @@ pub(super) struct Fetch {
     uri: Uri,
     headers: HeaderMap,
     root: HostRoot,
-    wish: RootsWish,
+    authorities: SystemRoots,
     blocking: Blocking,
     client: Option<HttpClient>,
 }
@@ -79,7 +78,7 @@ impl Fetch {
     pub(super) fn new(
         url: &str,
         headers: &BTreeMap<String, Vec<String>>,
-        (root, wish): (HostRoot, RootsWish),
+        (root, authorities): (HostRoot, SystemRoots),
         blocking: Blocking,
     ) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
@@ -90,7 +89,7 @@ impl Fetch {
             headers: header_map(headers)?,
             uri,
             root,
-            wish,
+            authorities,
             blocking,
             client: None,
         })
@@ -142,28 +141,28 @@ impl Fetch {
     }
 
     async fn new_client(&self) -> Result<HttpClient, FetchError> {
-        let mut roots = rustls::RootCertStore::empty();
+        let mut roots = RootCertStore::empty();
         if self.uri.scheme_str() == Some("https") {
-            let (wish, root) = (self.wish.clone(), self.root.clone());
+            let (authorities, root) = (self.authorities.clone(), self.root.clone());
+            // The environment names files from the working directory, as everywhere.
+            let at = move |path: &Path| match root.is_stand_in() {
+                true => root.join(path),
+                false => path.to_owned(),
+            };
             let read = self
                 .blocking
                 .run_about(
                     About::the("authorities of the manifests' URL"),
                     TIMEOUT,
                     "reading of certificates",
-                    move || wish.read(&root),
+                    move || authorities.read(at),
                 )
                 .await;
             roots = read
                 .map_err(|overdue| FetchError::Roots(overdue.to_string()))?
                 .map_err(FetchError::Roots)?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| FetchError::Request(error_text(&error)))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_config(Believed::Roots(roots), None, &[]).map_err(FetchError::Request)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()

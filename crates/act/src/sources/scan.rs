@@ -16,9 +16,9 @@ use kubelet_decide::sources::manifest::{MAX_MANIFEST_BYTES, is_skipped_name};
 use kubelet_host::HostRoot;
 use kubelet_host::files::{self, FileError};
 use kubelet_host::watch::DirectoryWatch;
+use kubelet_model::error_text::error_text;
 use kubelet_model::pod::SourceKind;
 
-use super::error_text;
 use super::reading::{FirstSeen, Place, Reading, read_manifest};
 use super::report::Problem;
 

@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// A machine's root in a directory, with a journal.
 struct Machine {
     dir: PathBuf,
-    roots: RootsWish,
+    roots: SystemRoots,
 }
 
 impl Drop for Machine {
@@ -56,7 +56,7 @@ impl Machine {
         std::fs::create_dir_all(dir.join("etc/kubernetes/manifests")).unwrap();
         Self {
             dir,
-            roots: RootsWish::default(),
+            roots: SystemRoots::default(),
         }
     }
 

@@ -11,16 +11,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubelet_tls::{AlternativeNames, SigningRequest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::sign::SingleCertAndKey;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::base::clock::Chance;
 
@@ -256,74 +253,37 @@ impl Request {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn parse(pem: &[u8], usages: Vec<String>) -> Result<Self, String> {
-        let no_pem = || "PEM block type must be CERTIFICATE REQUEST".to_owned();
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| no_pem())?;
-        if block.label != "CERTIFICATE REQUEST" {
-            return Err(no_pem());
-        }
-        // The library verifies the signature and refuses unknown extensions.
-        let der = CertificateSigningRequestDer::from(block.contents.clone());
+        let read = SigningRequest::from_pem(pem)?;
+        // The library verifies the signature, and refuses extensions that it does not know.
+        let der = CertificateSigningRequestDer::from(read.der);
         CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
-        let parsed = X509CertificationRequest::from_der(&block.contents);
-        let (rest, parsed) = parsed.map_err(|e| e.to_string())?;
-        if !rest.is_empty() {
-            return Err("trailing data after the request".to_owned());
-        }
-        let subject = &parsed.certification_request_info.subject;
-        let mut names = texts(subject.iter_common_name())?;
-        let common_name = names.pop().unwrap_or_default();
-        if !names.is_empty() {
+        if read.subject.common_names().count() > 1 {
             return Err("more than one common name".to_owned());
         }
-        let mut request = Self {
-            common_name,
-            organizations: texts(subject.iter_organization())?,
-            dns: Vec::new(),
-            ips: Vec::new(),
-            emails: 0,
-            uris: 0,
+        let AlternativeNames {
+            dns,
+            ips,
+            emails,
+            uris,
+            others,
+        } = read.names;
+        // Clients look for an address among the addresses only; who asks for one as a name wants to get around their checks.
+        if dns.iter().any(|name| name.parse::<IpAddr>().is_ok()) {
+            return Err("a DNS subjectAltName is an IP address".to_owned());
+        }
+        if others > 0 {
+            return Err("a subjectAltName of an unknown kind".to_owned());
+        }
+        let organizations = read.subject.organizations().map(str::to_owned);
+        Ok(Self {
+            common_name: read.subject.common_name().to_owned(),
+            organizations: organizations.collect(),
+            dns,
+            ips,
+            emails,
+            uris,
             usages: usages.into_iter().collect(),
             der,
-        };
-        for extension in parsed.requested_extensions().into_iter().flatten() {
-            if let ParsedExtension::SubjectAlternativeName(names) = extension {
-                for name in &names.general_names {
-                    request.note(name)?;
-                }
-            }
-        }
-        Ok(request)
+        })
     }
-
-    fn note(&mut self, name: &GeneralName<'_>) -> Result<(), String> {
-        match name {
-            // Clients look for an address only among the IP addresses. A DNS name that is an address is an attempt to evade the
-            // checks.
-            GeneralName::DNSName(name) if name.parse::<IpAddr>().is_ok() => {
-                return Err("a DNS subjectAltName is an IP address".to_owned());
-            }
-            GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => self.ips.push(address(bytes)?),
-            GeneralName::RFC822Name(_) => self.emails += 1,
-            GeneralName::URI(_) => self.uris += 1,
-            _ => return Err("a subjectAltName of an unknown kind".to_owned()),
-        }
-        Ok(())
-    }
-}
-
-fn address(bytes: &[u8]) -> Result<IpAddr, String> {
-    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    four.or_else(|_| sixteen())
-        .map_err(|_| format!("cannot parse IP address of length {}", bytes.len()))
-}
-
-/// All values as text, or `None`: a value that is not text would escape the checks.
-fn texts<'a>(
-    attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>,
-) -> Result<Vec<String>, String> {
-    attributes
-        .map(|one| one.as_str().map(str::to_owned).map_err(|e| e.to_string()))
-        .collect()
 }

@@ -9,18 +9,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kubelet_ports::{Bounds, Connection, Door, Protocol};
-use kubelet_tls::{AskOnly, provider};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use kubelet_tls::{Certificate, MinTls, client_authorities, is_good, provider, server_config};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
@@ -32,8 +28,6 @@ use crate::verbs::authentication::Peer;
 
 /// The limit of connections.
 const CONNECTIONS: usize = 1024;
-/// The limit of intermediate certificates that a client may send.
-const INTERMEDIATES: usize = 8;
 
 /// Why the listener could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +96,8 @@ impl Listener {
         pair: &Pair,
         server: ApiServer,
     ) -> Result<Self, ListenError> {
-        let authority = server.0.authority.certificate().to_owned();
-        let authorities = authorities(&authority).map_err(ListenError::Certificate)?;
+        let authority = server.0.authority.certificate().as_bytes();
+        let authorities = client_authorities(authority).map_err(ListenError::Certificate)?;
         let tls = tls(pair, &authorities).map_err(ListenError::Certificate)?;
         let bound = TcpListener::bind(address).await;
         let socket = bound.map_err(|source| ListenError::Bind { address, source })?;
@@ -152,7 +146,6 @@ impl Listener {
         let [leaf, rest @ ..] = chain else {
             return Peer::Unknown;
         };
-        let rest = rest.get(..INTERMEDIATES).unwrap_or(rest);
         let now = self.server.0.registry.now().as_second();
         let authorities = &self.serving.authorities;
         if !is_good(authorities, (leaf, rest), now) {
@@ -173,16 +166,12 @@ async fn talk(
 ) {
     let peer = connection.peer();
     let tls = Arc::clone(&port.serving.tls.borrow());
-    let stream = match TlsAcceptor::from(tls).accept(stream).await {
-        Ok(stream) => stream,
+    let accepted = match kubelet_tls::accept(tls, stream).await {
+        Ok(accepted) => accepted,
         Err(error) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
     };
-    let protocol = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Protocol::Http2,
-        _ => Protocol::Http1,
-    };
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let service = Service::new(Arc::clone(&port.server.0), port.who(chain));
+    let protocol = Protocol::agreed(accepted.is_http2);
+    let service = Service::new(Arc::clone(&port.server.0), port.who(&accepted.chain));
     let serve = move |request| {
         let mut service = service.clone();
         async move {
@@ -190,33 +179,20 @@ async fn talk(
             answered.unwrap_or_else(|never| match never {})
         }
     };
-    connection.converse((stream, protocol), &stop, serve).await;
+    let stream = (accepted.stream, protocol);
+    connection.converse(stream, &stop, serve).await;
 }
 
 /// User name and groups of a verified certificate.
 fn subject(leaf: &CertificateDer<'_>) -> Option<User> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().last()?.as_str().ok()?;
-    let groups: Vec<&str> = subject
-        .iter_organization()
-        .map(|group| group.as_str().ok())
-        .collect::<Option<_>>()?;
+    let subject = Certificate::from_der(leaf).ok()?.subject;
+    let groups: Vec<&str> = subject.organizations().collect();
+    let name = subject.common_name();
     (!name.is_empty()).then(|| User::new(name, &groups))
 }
 
 /// A client's certificate, and the intermediates that it sent.
 type Chain<'a> = (&'a CertificateDer<'a>, &'a [CertificateDer<'a>]);
-
-/// Whether the CAs verify the chain at a time, in seconds since 1970.
-fn is_good(
-    authorities: &Arc<dyn ClientCertVerifier>,
-    (leaf, rest): Chain<'_>,
-    second: i64,
-) -> bool {
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(second.max(0).unsigned_abs()));
-    authorities.verify_client_cert(leaf, rest, at).is_ok()
-}
 
 /// The time at which a valid chain stops being valid. The connection may outlive it, its rights do not. Certificates that were
 /// sent but are not needed for the chain have no influence.
@@ -226,8 +202,8 @@ fn end_of(
     now: i64,
 ) -> Option<i64> {
     let end = |certificate: &CertificateDer<'_>| {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        Some(parsed.validity().not_after.timestamp())
+        let read = Certificate::from_der(certificate).ok()?;
+        Some(read.validity.not_after.as_second())
     };
     let own = end(leaf)?;
     let others = rest.iter().filter_map(end);
@@ -239,25 +215,9 @@ fn end_of(
     latest_first.find(|second| is_good(authorities, (leaf, rest), *second))
 }
 
-fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| e.to_string())?;
-        roots.add(certificate).map_err(|e| e.to_string())?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    verifier.build().map_err(|e| e.to_string())
-}
-
 fn tls(pair: &Pair, authorities: &Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, String> {
-    let shown = pair.shown()?;
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| e.to_string())?
-        .with_client_cert_verifier(Arc::new(AskOnly(Arc::clone(authorities))));
-    let mut config = builder.with_cert_resolver(Arc::new(shown));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    let versions = (provider(), MinTls::V12);
+    server_config(versions, Some(authorities), Arc::new(pair.shown()?))
 }
 
 #[cfg(test)]
@@ -294,7 +254,7 @@ mod tests {
         let direct = client.signed_by(key, &root).unwrap();
         let below = client.signed_by(key, &issuer).unwrap();
         let stranger = authority("stranger", 2026).self_signed(other_key).unwrap();
-        let authorities = authorities(&pem).unwrap();
+        let authorities = client_authorities(pem.as_bytes()).unwrap();
         let now = rcgen::date_time_ymd(2025, 6, 1).unix_timestamp();
         let end = |leaf: &rcgen::Certificate, rest: &[&rcgen::Certificate]| {
             let rest: Vec<_> = rest.iter().map(|one| one.der().clone()).collect();

@@ -18,8 +18,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use kubelet_tls::{Anybody, provider};
-use rustls::ClientConfig;
+use kubelet_tls::{Believed, client_config};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -29,6 +28,8 @@ use tokio_rustls::TlsConnector;
 use crate::base::failure::Failure;
 use crate::identity::authority::Pair;
 
+/// Upgrades need HTTP/1.1.
+const HTTP1: &[u8] = b"http/1.1";
 /// The time limit for connecting to a kubelet.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -171,26 +172,14 @@ where
 
 /// To a port of a pod: its certificate is not verified, as in upstream's proxy transport, and no client certificate is shown.
 fn anonymous() -> Result<TlsConnector, String> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| e.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = client_config(Believed::Anybody, None, &[HTTP1])?;
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// To any kubelet, with this client certificate.
 fn connector(pair: &Pair) -> Result<TlsConnector, String> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| e.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody::default()))
-        .with_client_cert_resolver(Arc::new(pair.shown()?));
-    // Upgrades need HTTP/1.1.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let shown = Arc::new(pair.shown()?);
+    let config = client_config(Believed::Anybody, Some(shown), &[HTTP1])?;
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

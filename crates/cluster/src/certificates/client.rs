@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
+use kubelet_model::error_text::error_text;
 use tokio::sync::watch;
 
 use super::{Bootstrap, CertificateStore, Listener, Purpose, RETRY, Rotation};
 use crate::client::Client;
-use crate::error::error_text;
 use crate::kubeconfig::Server;
 use kubelet_model::dice::Dice;
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use kubelet_tls::{Certificate, Validity};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::der::{Validity, validity_of_pem};
 use crate::tls;
 
 use super::CertificateError;
@@ -71,7 +71,10 @@ impl CertificateStore {
             tracing::warn!(path = %path.display(), why, "Stored certificate cannot be used");
             return None;
         }
-        let validity = validity_of_pem(&text)?;
+        let read = Certificate::from_pem(&text);
+        let unread =
+            |why| tracing::warn!(path = %path.display(), why, "Stored certificate cannot be read");
+        let validity = read.map_err(unread).ok()?.validity;
         Some(StoredPair { validity })
     }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, IsCa, Issuer, PublicKeyData, SignatureAlgorithm};
+use rcgen::{BasicConstraints, CertificateSigningRequestParams, IsCa, Issuer};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use serde_json::{Value, json};
 
@@ -49,28 +49,16 @@ fn issuer() -> Issuer<'static, KeyPair> {
     Issuer::new(params, KeyPair::generate().unwrap())
 }
 
-/// The P-256 key of a request.
-struct RequestedKey(Vec<u8>);
-
-impl PublicKeyData for RequestedKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
 /// A certificate of ten days for the key of a request.
 fn signed(issuer: &Issuer<'static, KeyPair>, request: &Value) -> String {
     let pem: ByteString = serde_json::from_value(request["spec"]["request"].clone()).unwrap();
-    let (_, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(&pem.0).unwrap();
-    let key = RequestedKey(crate::der::public_key_of_request(&der).unwrap().to_vec());
+    let pem = String::from_utf8(pem.0).unwrap();
+    let mut request = CertificateSigningRequestParams::from_pem(&pem).unwrap();
     let mut params = CertificateParams::new(vec!["one".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2026, 11, 25);
     params.not_after = rcgen::date_time_ymd(2026, 12, 5);
-    params.signed_by(&key, issuer).unwrap().pem()
+    request.params = params;
+    request.signed_by(issuer).unwrap().pem()
 }
 
 fn world(name: &str, approver: Approver) -> World {

@@ -12,12 +12,13 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use hyper::body::Bytes;
+use kubelet_model::error_text::error_text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::client::{Call, Client, LaneKind, Opened};
-use crate::error::{ClusterError, Refusal, error_text};
+use crate::error::{ClusterError, Refusal};
 use crate::objects_api::{Object, collection, encoded};
 use kubelet_model::dice::Dice;
 

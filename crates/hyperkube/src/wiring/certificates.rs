@@ -24,6 +24,7 @@ use kubelet_cluster::{Client, Cluster, Kubeconfig, Server};
 use kubelet_host::HostRoot;
 use kubelet_model::config::Config;
 use kubelet_model::dice::Dice;
+use kubelet_model::error_text::error_text;
 use kubelet_model::node::NodeView;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 use tokio::sync::watch;
@@ -96,7 +97,7 @@ pub(crate) async fn open(config: &Config, root: &HostRoot, clock: Clock) -> anyh
         Err(error) if is_needed => return Err(error),
         Err(error) => {
             tracing::info!(
-                error = format!("{error:#}"),
+                error = error_text(&*error),
                 "Bootstrap kubeconfig is invalid, but not needed"
             );
             None

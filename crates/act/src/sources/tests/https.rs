@@ -94,11 +94,11 @@ async fn every_place_of_authorities_that_go_knows_is_trusted() {
     let authority = Authority::new("an authority");
     let (url, _task) = authority.server("127.0.0.1").await;
     let other = Authority::new("another authority").pem;
-    let wish = |file: &str, directories: &str| RootsWish {
+    let wish = |file: &str, directories: &str| SystemRoots {
         file: (!file.is_empty()).then(|| OsString::from(file)),
         directories: (!directories.is_empty()).then(|| OsString::from(directories)),
     };
-    type Row<'a> = (&'a str, RootsWish, &'a str, bool);
+    type Row<'a> = (&'a str, SystemRoots, &'a str, bool);
     let unknown = "UnknownIssuer";
     let rows: [Row<'_>; 9] = [
         ("/etc/ssl/certs/ca-certificates.crt", wish("", ""), "", true),

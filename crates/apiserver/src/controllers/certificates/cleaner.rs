@@ -7,6 +7,7 @@
 //! Upstream: pkg/controller/certificates/cleaner/cleaner.go (1.36); differences: none known
 
 use jiff::Timestamp;
+use kubelet_tls::Certificate;
 use serde_json::Value;
 
 use crate::base::encoding::from_base64;
@@ -47,11 +48,6 @@ fn has_ended(certificate: &str, now: Timestamp) -> bool {
     let Some(pem) = from_base64(certificate) else {
         return false;
     };
-    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(&pem) else {
-        return false;
-    };
-    let end = block
-        .parse_x509()
-        .map(|parsed| parsed.validity().not_after.timestamp());
-    end.is_ok_and(|end| end < now.as_second())
+    let read = Certificate::from_pem(&pem);
+    read.is_ok_and(|read| read.validity.not_after < now)
 }
