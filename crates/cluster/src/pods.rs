@@ -15,6 +15,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::{
     CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind,
+    changed_alone,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -38,6 +39,39 @@ pub struct PodSet {
     pub pods: Vec<Arc<Pod>>,
     /// Images of this kubelet's static pods; never to run.
     pub mirrors: Vec<Arc<v1::Pod>>,
+    /// How many sets were published before it.
+    number: u64,
+    /// The pods that have another object than in the set before; `None` where a pod or a mirror came or went, or a mirror changed.
+    changed: Option<Vec<Arc<Pod>>>,
+}
+
+impl PodSet {
+    /// A set that is compared with nothing.
+    pub fn new(pods: Vec<Arc<Pod>>, mirrors: Vec<Arc<v1::Pod>>) -> Self {
+        Self {
+            pods,
+            mirrors,
+            ..Self::default()
+        }
+    }
+
+    /// The set with its difference from the one that was published before it.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        let mirrors = before.mirrors.iter().zip(&self.mirrors);
+        let same_mirrors = before.mirrors.len() == self.mirrors.len()
+            && mirrors.into_iter().all(|(old, new)| Arc::ptr_eq(old, new));
+        self.number = before.number.saturating_add(1);
+        self.changed = changed_alone(&before.pods, &self.pods).filter(|_| same_mirrors);
+        self
+    }
+
+    /// The pods that have another object than in `seen`, the last set of a reader. `None` where the sets differ in more, or `seen` is
+    /// not the one before this: then the reader looks at the whole set.
+    pub fn changed_since(&self, seen: &Self) -> Option<&[Arc<Pod>]> {
+        let is_next = self.number == seen.number.saturating_add(1);
+        self.changed.as_deref().filter(|_| is_next)
+    }
 }
 
 /// The watch, to be run by its owner.
@@ -103,11 +137,12 @@ impl PodWatch {
             node,
         } = self;
         let hand_on = async move {
-            let mut kept = Kept::default();
+            let (mut kept, mut last) = (Kept::default(), Arc::<PodSet>::default());
             while snapshots.changed().await.is_ok() {
                 let snapshot = snapshots.borrow_and_update().clone();
                 if let Some(snapshot) = snapshot {
-                    sets.send_replace(Some(Arc::new(kept.set(&snapshot, &node, unbuilt))));
+                    last = Arc::new(kept.set(&snapshot, &node, unbuilt).after(&last));
+                    sets.send_replace(Some(Arc::clone(&last)));
                 }
             }
         };

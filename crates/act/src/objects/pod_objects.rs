@@ -25,7 +25,7 @@ use kubelet_model::ids::PodUid;
 use kubelet_model::objects::{
     ApiAccess, ObjectState, PodObjects, RuntimeClasses, Services, TokenRef,
 };
-use kubelet_model::pod::{Pod, changed_alone};
+use kubelet_model::pod::Pod;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -217,8 +217,8 @@ impl Keeper {
         };
         // Nearly always one pod of many has another object than before.
         let before = std::mem::replace(&mut self.set, Arc::clone(&set));
-        if let Some(changed) = changed_alone(&before.pods, &set.pods) {
-            for pod in &changed {
+        if let Some(changed) = set.changed_since(&before) {
+            for pod in changed {
                 self.apply_pod(pod, streams);
             }
             return;

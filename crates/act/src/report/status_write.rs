@@ -23,7 +23,7 @@ use kubelet_cluster::{Client, ClusterError};
 use kubelet_decide::report::status_write::{StatusWrite, StatusWriteView, status_write};
 use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::PodUid;
-use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod, changed_alone};
+use kubelet_model::pod::{CONFIG_MIRROR_ANNOTATION, Pod};
 use kubelet_model::reported::{Progress, ReportedPod};
 use prometheus::{Histogram, Registry};
 use serde_json::Value;
@@ -476,24 +476,21 @@ fn version(pod: Option<&v1::Pod>) -> Option<u64> {
 #[derive(Debug, Default)]
 struct Held {
     objects: BTreeMap<PodUid, Arc<v1::Pod>>,
-    set: PodSet,
+    set: Arc<PodSet>,
 }
 
 impl Held {
     /// Takes a whole set; which pods have another object than before, or none any more.
-    fn apply(&mut self, set: &PodSet) -> Vec<PodUid> {
-        let before = std::mem::replace(&mut self.set, set.clone());
-        let mirrors = before.mirrors.iter().zip(&set.mirrors);
-        let same_mirrors = before.mirrors.len() == set.mirrors.len()
-            && mirrors.into_iter().all(|(old, new)| Arc::ptr_eq(old, new));
-        match changed_alone(&before.pods, &set.pods).filter(|_| same_mirrors) {
+    fn apply(&mut self, set: &Arc<PodSet>) -> Vec<PodUid> {
+        let before = std::mem::replace(&mut self.set, Arc::clone(set));
+        match set.changed_since(&before) {
             Some(changed) => self.apply_changed(changed),
             None => self.apply_whole(set),
         }
     }
 
     /// The same pods as before, of which these have another object: nearly always one of many.
-    fn apply_changed(&mut self, changed: Vec<Arc<Pod>>) -> Vec<PodUid> {
+    fn apply_changed(&mut self, changed: &[Arc<Pod>]) -> Vec<PodUid> {
         let mut others = Vec::new();
         for pod in changed {
             let old = self
@@ -607,18 +604,18 @@ mod tests {
         let pod = |object: &&Arc<v1::Pod>| {
             Arc::new(Pod::new(Arc::clone(object), SourceKind::Api, Vec::new()).unwrap())
         };
-        PodSet {
-            pods: own.iter().map(pod).collect(),
-            mirrors: mirrors.iter().map(|pod| Arc::clone(pod)).collect(),
-        }
+        let mirrors = mirrors.iter().map(|pod| Arc::clone(pod)).collect();
+        PodSet::new(own.iter().map(pod).collect(), mirrors)
     }
 
     #[test]
     fn of_a_set_only_what_is_another_object_than_before_is_due() {
         let mut held = Held::default();
         let (one, two, mirror) = (object("1", None), object("2", None), object("m", Some("h")));
+        let mut last = Arc::<PodSet>::default();
         let mut due = |set: PodSet| {
-            let due: Vec<String> = held.apply(&set).iter().map(PodUid::to_string).collect();
+            last = Arc::new(set.after(&last));
+            let due: Vec<String> = held.apply(&last).iter().map(PodUid::to_string).collect();
             due.join(" ")
         };
         assert_eq!(due(set(&[&one, &two], &[&mirror])), "1 2 h");
@@ -629,9 +626,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_missed_a_set_looks_at_the_whole_of_the_next() {
+        let (one, two) = (object("1", None), object("2", None));
+        let [newer_one, newer_two] = [object("1", None), object("2", None)];
+        let first = Arc::new(set(&[&one, &two], &[]));
+        let second = Arc::new(set(&[&newer_one, &two], &[]).after(&first));
+        let third = Arc::new(set(&[&newer_one, &newer_two], &[]).after(&second));
+        let mut held = Held::default();
+        held.apply(&first);
+        let due: Vec<String> = held.apply(&third).iter().map(PodUid::to_string).collect();
+        assert_eq!(due, ["1", "2"]);
+    }
+
+    #[test]
     fn a_mirror_stands_for_the_static_pod_of_its_own_name_alone() {
         let mut held = Held::default();
-        held.apply(&set(&[], &[&object("m", Some("h"))]));
+        held.apply(&Arc::new(set(&[], &[&object("m", Some("h"))])));
         let shown = |name: &str| ReportedPod {
             object: Arc::new(
                 serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "n" } }))
