@@ -237,7 +237,9 @@ fn run() -> anyhow::Result<ExitCode> {
         clock::now() - began
     );
     show(&text);
-    let file = repository.join("target/attack.md");
+    let folder = repository.join("target");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join("attack.md");
     fs::write(&file, &text).with_context(|| file.display().to_string())?;
     Ok(match report.misses() {
         0 => ExitCode::SUCCESS,

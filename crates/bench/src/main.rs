@@ -336,7 +336,9 @@ fn run() -> anyhow::Result<()> {
         clock::now() - begin
     );
     show(&text);
-    let file: PathBuf = repository.join("target/bench.md");
+    let folder: PathBuf = repository.join("target");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join("bench.md");
     fs::write(&file, &text).with_context(|| file.display().to_string())?;
     outcome
 }
