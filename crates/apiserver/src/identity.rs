@@ -56,7 +56,7 @@ pub enum IdentityError {
 
 /// The names for which certificates are issued.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct CertificateNames {
     /// The node's name.
     pub node: String,
     /// Names and addresses by which clients reach the server.
@@ -104,7 +104,7 @@ impl Identity {
     /// [`IdentityError`], naming the file.
     pub fn open(
         dir: &Path,
-        names: &Names,
+        names: &CertificateNames,
         chance: &Chance,
         now: Timestamp,
     ) -> Result<Self, IdentityError> {

@@ -29,7 +29,7 @@ pub mod store;
 mod verbs;
 
 pub use identity::authority::Pair;
-pub use serve::server::{ApiServer, Parts};
+pub use serve::server::{ApiServer, ServerParts};
 pub use verbs::inflight::Limits;
 
 #[cfg(test)]

@@ -53,13 +53,13 @@ pub(crate) enum Through {
 
 /// The resource, namespace and name of an object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ObjectPath<'a> {
     pub(crate) resource: &'static Resource,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
 }
 
-impl Place<'_> {
+impl ObjectPath<'_> {
     pub(crate) fn key(&self) -> String {
         self.resource.key(self.namespace, self.name)
     }
@@ -90,12 +90,12 @@ impl Registry {
     }
 
     /// The object, if it exists.
-    pub(crate) fn find(&self, place: Place<'_>) -> Option<Arc<Object>> {
+    pub(crate) fn find(&self, place: ObjectPath<'_>) -> Option<Arc<Object>> {
         self.store.get(&place.key())
     }
 
     /// The object, or 404.
-    pub(crate) fn get(&self, place: Place<'_>) -> Result<Arc<Object>, Failure> {
+    pub(crate) fn get(&self, place: ObjectPath<'_>) -> Result<Arc<Object>, Failure> {
         self.find(place).ok_or_else(|| place.not_found())
     }
 
@@ -240,7 +240,7 @@ impl Registry {
     /// Updates an object: `change` makes the new state from the stored one, again after each conflict.
     pub(crate) async fn change(
         &self,
-        place: Place<'_>,
+        place: ObjectPath<'_>,
         through: Through,
         who: &User,
         run: Run,
@@ -281,7 +281,7 @@ impl Registry {
     /// Applies the rules of an update.
     fn settle(
         &self,
-        place: Place<'_>,
+        place: ObjectPath<'_>,
         through: Through,
         new: &mut Value,
         old: &Value,
@@ -330,7 +330,7 @@ impl Registry {
         }
     }
 
-    async fn remove(&self, place: Place<'_>, version: u64) -> Result<Arc<Object>, WriteError> {
+    async fn remove(&self, place: ObjectPath<'_>, version: u64) -> Result<Arc<Object>, WriteError> {
         let write = Write {
             key: place.key(),
             expected: Expected::At(version),
@@ -409,7 +409,7 @@ fn place_in(resource: &Resource, namespace: &str, object: &mut Value) -> Result<
 }
 
 /// The name, namespace, UID and resourceVersion in an update must equal the object's.
-fn check_identity(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
+fn check_identity(place: ObjectPath<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
     let resource = place.resource;
     let same = |given: &str, expected: &str| given.is_empty() || given == expected;
     if !same(name(new), place.name) {

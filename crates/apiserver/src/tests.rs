@@ -21,7 +21,7 @@ use crate::base::object;
 use crate::base::user::User;
 use crate::identity::Identity;
 use crate::kinds::resources::selectable_fields;
-use crate::serve::server::{ApiServer, Parts};
+use crate::serve::server::{ApiServer, ServerParts};
 use crate::store::{Change, Expected, Store, Write};
 use crate::verbs::inflight::Limits;
 
@@ -73,14 +73,14 @@ impl World {
     }
 
     /// With other parts.
-    fn made(limits: Limits, change: impl FnOnce(&mut Parts)) -> Self {
+    fn made(limits: Limits, change: impl FnOnce(&mut ServerParts)) -> Self {
         let clock = Arc::new(AtomicI64::new(NOON));
         let reading = Arc::clone(&clock);
         let chance = Chance::seeded(7);
         let at = move || jiff::Timestamp::from_second(reading.load(Ordering::Relaxed)).unwrap();
         let identity = Identity::fresh(&chance, at()).unwrap();
         let static_tokens = [("secret-token".to_owned(), User::new("bob", &["users"]))];
-        let mut parts = Parts {
+        let mut parts = ServerParts {
             store: Store::memory(selectable_fields).unwrap(),
             now: Arc::new(at),
             chance,

@@ -40,18 +40,18 @@ use crate::kinds::patch;
 use crate::kinds::protobuf;
 use crate::kinds::typed;
 use crate::kinds::warnings::{self, Warnings};
-use crate::registry::{DeleteOptions, Deleted, Place, Through};
+use crate::registry::{DeleteOptions, Deleted, ObjectPath, Through};
 use crate::request::form::Form;
 use crate::request::options::Run;
 use crate::request::options::{self, FieldValidation, ListOptions, WriteOptions};
 use crate::request::path::{Query, Target};
-use crate::verbs::inflight::Place as InFlightPlace;
+use crate::verbs::inflight::InFlightRequest;
 use crate::verbs::state::Inner;
 
 mod list;
 mod watch;
 
-pub(crate) use list::{Parts, list};
+pub(crate) use list::{ListStream, list};
 pub(crate) use watch::{Watch, watch};
 
 /// An authenticated, authorized request on a resource.
@@ -79,17 +79,17 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Reply {
     Json(u16, Bytes),
     /// A list, in parts.
-    Listed(Parts),
+    Listed(ListStream),
     Watch(Box<Watch>),
     /// A proxied response.
     Passed(Response<Body>),
     /// The connection was upgraded; the request's place goes to the task that carries the stream.
-    Switched(Response<Body>, oneshot::Sender<Option<InFlightPlace>>),
+    Switched(Response<Body>, oneshot::Sender<Option<InFlightRequest>>),
 }
 
 impl Call<'_> {
-    pub(crate) fn place(&self) -> Place<'_> {
-        Place {
+    pub(crate) fn place(&self) -> ObjectPath<'_> {
+        ObjectPath {
             resource: self.target.resource,
             namespace: &self.target.namespace,
             name: &self.target.name,
@@ -389,7 +389,7 @@ async fn delete_collection(server: &Inner, call: &Call<'_>) -> Result<Reply, Fai
         .filter(|object| wanted.selection.matches(object));
     for object in matching.take(wanted.limit.unwrap_or(usize::MAX)) {
         let (namespace, name) = object.place();
-        let place = Place {
+        let place = ObjectPath {
             resource,
             namespace,
             name,

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::WallClock;
-use crate::connection::{Dialer, Lane, Pipe, Place, Sender, StreamGuard};
+use crate::connection::{Dialer, Lane, Pipe, RequestSlot, Sender, StreamGuard};
 use crate::credentials::{Credentials, Identity};
 use crate::error::{ClusterError, Happened, Refusal};
 use crate::figures::{Asked, Figures};
@@ -422,7 +422,7 @@ impl Client {
         &self,
         call: &Call,
         identity: &Identity,
-        place: Place,
+        place: RequestSlot,
         progress: &Progress,
     ) -> Result<Opened, Attempt> {
         let operation = call.operation;

@@ -76,7 +76,7 @@ impl fmt::Debug for Dialer {
 
 /// A place for one request.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RequestSlot {
     pub(crate) sender: Sender,
     pub(crate) guard: StreamGuard,
     /// Cancelled when the connection is left for one with a newer certificate.
@@ -123,8 +123,8 @@ impl Connection {
         self.streams.load(Ordering::Relaxed) < taken
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn place(&self) -> RequestSlot {
+        RequestSlot {
             sender: Sender::Http2(self.sender.clone()),
             guard: StreamGuard::new(&self.streams),
             left: self.left.clone(),
@@ -155,7 +155,7 @@ impl Lane {
         dialer: &Dialer,
         server: &Server,
         identity: &Identity,
-    ) -> Result<Place, String> {
+    ) -> Result<RequestSlot, String> {
         if let Some(place) = self.free(identity.generation) {
             return Ok(place);
         }
@@ -172,7 +172,7 @@ impl Lane {
         let streams = Arc::new(AtomicUsize::new(0));
         match sender {
             // One request at a time: HTTP/1.1 connections are not kept.
-            Sender::Http1(_) => Ok(Place {
+            Sender::Http1(_) => Ok(RequestSlot {
                 sender,
                 guard: StreamGuard::new(&streams),
                 left: CancellationToken::new(),
@@ -209,7 +209,7 @@ impl Lane {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn free(&self, generation: u64) -> Option<Place> {
+    fn free(&self, generation: u64) -> Option<RequestSlot> {
         let mut connections = self.lock();
         connections.retain(|connection| !connection.sender.is_closed());
         connections

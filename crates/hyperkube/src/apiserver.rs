@@ -16,11 +16,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kubelet_apiserver::base::clock::{Chance, Now};
 use kubelet_apiserver::base::user::User;
-use kubelet_apiserver::identity::{Identity, Names};
+use kubelet_apiserver::identity::{CertificateNames, Identity};
 use kubelet_apiserver::kinds::resources;
 use kubelet_apiserver::serve::listener::{Listener, Serving};
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::{ApiServer, Limits, Parts};
+use kubelet_apiserver::{ApiServer, Limits, ServerParts};
 use kubelet_model::config::{LogFormat, LoggingConfig};
 use kubelet_model::error_text::error_text;
 use tokio::signal::unix::{SignalKind, signal};
@@ -298,7 +298,7 @@ impl Opened {
 #[derive(Debug)]
 struct Renewal {
     pki: PathBuf,
-    names: Names,
+    names: CertificateNames,
     serving: Serving,
     server: ApiServer,
 }
@@ -352,7 +352,7 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
         "https://{}",
         SocketAddr::new(url_host, options.address.port())
     );
-    let names = Names {
+    let names = CertificateNames {
         node: options.node_name.clone(),
         server: server_names(options, url_host),
         url,
@@ -363,7 +363,7 @@ pub(crate) async fn open(options: &Options) -> anyhow::Result<Opened> {
     // A predecessor that was killed may not have ended yet.
     let store = Store::open_waiting(&file, resources::selectable_fields, STORE_PATIENCE).await?;
     let pair = identity.server.clone();
-    let parts = Parts {
+    let parts = ServerParts {
         store,
         now,
         chance: Chance::System,

@@ -195,7 +195,7 @@ impl Lists {
     }
 }
 
-fn parts_of(pod: &Pod, status: &PodStatus) -> Parts {
+fn parts_of(pod: &Pod, status: &PodStatus) -> PodJson {
     let mut metadata = serde_json::to_value(&pod.metadata)?;
     let mut spec = serde_json::to_value(&pod.spec)?;
     let mut status = serde_json::to_value(status)?;
@@ -221,13 +221,13 @@ pub(crate) fn render_running_pods(pods: &[RunningPod]) -> Result<Vec<u8>, serde_
     }))
 }
 
-type Parts = Result<(Value, Value, Value), serde_json::Error>;
+type PodJson = Result<(Value, Value, Value), serde_json::Error>;
 
 const HEAD: &[u8] = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":"#;
 /// Go encodes a nil list as null.
 const EMPTY: &[u8] = b"null}\n";
 
-fn render(pods: impl Iterator<Item = Parts>) -> Result<Vec<u8>, serde_json::Error> {
+fn render(pods: impl Iterator<Item = PodJson>) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = HEAD.to_vec();
     let mut count = 0_usize;
     for parts in pods {

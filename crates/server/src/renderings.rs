@@ -103,13 +103,13 @@ struct Waiting {
 }
 
 /// The entry of a rendering that has not begun; removed when dropped.
-struct Place {
+struct Unbegun {
     waiting: Arc<Mutex<Waiting>>,
     what: What,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Unbegun {
     fn drop(&mut self) {
         let mut waiting = locked(&self.waiting);
         if waiting
@@ -185,7 +185,7 @@ impl Renderings {
     fn shared(
         &self,
         what: What,
-        make: impl FnOnce(Place) -> BoxFuture<'static, Outcome>,
+        make: impl FnOnce(Unbegun) -> BoxFuture<'static, Outcome>,
     ) -> Coming {
         let mut waiting = locked(&self.waiting);
         let same = waiting
@@ -197,7 +197,7 @@ impl Renderings {
         }
         let id = waiting.next;
         waiting.next += 1;
-        let place = Place {
+        let place = Unbegun {
             waiting: Arc::clone(&self.waiting),
             what: what.clone(),
             id,

@@ -29,7 +29,7 @@ use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::{ApiServer, Parts};
+use kubelet_apiserver::{ApiServer, ServerParts};
 use kubelet_cluster::reflector::{Change, FirstSet, Reflector, Selection};
 use kubelet_cluster::{
     Call, Client, ClientConfig, ClusterError, LaneKind, Object, Rate, WallClock,
@@ -66,7 +66,7 @@ impl TestCluster {
         let began = tokio::time::Instant::now();
         let now = move || start.saturating_add(began.elapsed()).unwrap_or(start);
         let chance = Chance::seeded(7);
-        let parts = Parts {
+        let parts = ServerParts {
             store: Store::memory(selectable_fields).map_err(|error| error.to_string())?,
             now: Arc::new(now),
             identity: Identity::fresh(&chance, now()).map_err(|error| error.to_string())?,

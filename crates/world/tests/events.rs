@@ -28,7 +28,7 @@ use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::{ApiServer, Parts};
+use kubelet_apiserver::{ApiServer, ServerParts};
 use kubelet_cluster::events::{EventSender, events};
 use kubelet_cluster::{Call, Client, ClientConfig, LaneKind, Pipe, Rate, WallClock};
 use kubelet_decide::shapes::view::NetworkState;
@@ -134,7 +134,7 @@ impl Node {
 
 fn api_server(clock: Clock) -> ApiServer {
     let chance = Chance::seeded(7);
-    let parts = Parts {
+    let parts = ServerParts {
         store: Store::memory(selectable_fields).unwrap(),
         now: Arc::new(move || clock.now()),
         identity: Identity::fresh(&chance, clock.now()).unwrap(),

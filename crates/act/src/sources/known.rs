@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::records::{MANIFEST_PREFIX, Records};
 
-use super::reading::{FirstSeen, Place, Reading, fingerprint, pods_of};
+use super::reading::{FirstSeen, Origin, Reading, fingerprint, pods_of};
 use super::report::Problem;
 
 /// Longest record, bytes as it is written: the journal refuses records of a MiB.
@@ -93,7 +93,7 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Vec<Remembered> {
     let judged = recorded.into_iter().map(|(at, record)| {
-        let place = Place {
+        let place = Origin {
             kind,
             at: &at,
             node_name,

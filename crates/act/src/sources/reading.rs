@@ -29,7 +29,7 @@ const LOCATED_PROBLEMS: usize = 16;
 
 /// Where a manifest lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place<'a> {
+pub(super) struct Origin<'a> {
     /// File or URL.
     pub(super) kind: SourceKind,
     /// The path as the kubelet was told, or the URL.
@@ -38,7 +38,7 @@ pub(super) struct Place<'a> {
     pub(super) node_name: &'a str,
 }
 
-impl Place<'_> {
+impl Origin<'_> {
     fn source(&self) -> StaticSource {
         match self.kind {
             SourceKind::File => StaticSource::File,
@@ -91,7 +91,7 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
 pub(super) fn read_manifest(
     bytes: Vec<u8>,
     judged: Option<u64>,
-    place: Place<'_>,
+    place: Origin<'_>,
     seen: &FirstSeen,
 ) -> Reading {
     let fingerprint = fingerprint(&bytes);
@@ -121,7 +121,7 @@ pub(super) fn read_manifest(
 /// Every problem of every pod, at least one.
 pub(super) fn pods_of(
     bytes: &[u8],
-    place: Place<'_>,
+    place: Origin<'_>,
     seen: &FirstSeen,
 ) -> Result<Vec<Arc<Pod>>, Vec<Problem>> {
     let decoded = decode_manifest(bytes, place.source()).map_err(|problem| {
@@ -168,7 +168,7 @@ pub(super) fn pods_of(
 }
 
 /// One pod of a manifest with everything this node adds to it.
-fn admit(mut pod: v1::Pod, place: Place<'_>, seen: &FirstSeen) -> Result<Pod, Vec<FieldProblem>> {
+fn admit(mut pod: v1::Pod, place: Origin<'_>, seen: &FirstSeen) -> Result<Pod, Vec<FieldProblem>> {
     apply_v1_defaults(&mut pod);
     let found_at = match place.kind {
         SourceKind::File => ManifestPlace::File {

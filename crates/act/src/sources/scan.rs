@@ -19,7 +19,7 @@ use kubelet_host::watch::DirectoryWatch;
 use kubelet_model::error_text::error_text;
 use kubelet_model::pod::SourceKind;
 
-use super::reading::{FirstSeen, Place, Reading, read_manifest};
+use super::reading::{FirstSeen, Origin, Reading, read_manifest};
 use super::report::Problem;
 
 /// What to look at.
@@ -195,7 +195,7 @@ fn is_vanished(reading: &Reading) -> bool {
 }
 
 fn read(request: &ScanRequest, on_host: &Path, at: &str) -> Reading {
-    let place = Place {
+    let place = Origin {
         kind: SourceKind::File,
         at,
         node_name: &request.node_name,

@@ -14,7 +14,7 @@ use kubelet_model::pod::{Pod, SourceKind};
 
 use super::fetch::Fetch;
 use super::known::{Known, forget_records, judge, recorded};
-use super::reading::{Place, read_manifest};
+use super::reading::{Origin, read_manifest};
 use super::report::{Problem, Reporter, SourceReport, shown_url};
 use super::{SourcesParts, UrlSourceConfig};
 
@@ -95,7 +95,7 @@ impl UrlSource {
             .parts
             .blocking
             .run(DEADLINE, "judging of manifests", move || {
-                let place = Place {
+                let place = Origin {
                     kind: SourceKind::Url,
                     at: &url,
                     node_name: &node_name,

@@ -20,7 +20,7 @@ use crate::base::object::{self, is_deleting, list, map_mut, number, text};
 use crate::controllers::{change, controller};
 use crate::kinds::resources::by_storage;
 use crate::kinds::strategy::pod::is_finished;
-use crate::registry::{Place, Through};
+use crate::registry::{ObjectPath, Through};
 use crate::request::options::Run;
 use crate::verbs::state::Inner;
 
@@ -91,8 +91,8 @@ pub(crate) async fn run(server: &Inner) -> Result<(), Failure> {
     Ok(())
 }
 
-fn place(pod: &Value) -> Option<Place<'_>> {
-    Some(Place {
+fn place(pod: &Value) -> Option<ObjectPath<'_>> {
+    Some(ObjectPath {
         resource: by_storage("pods")?,
         namespace: object::namespace(pod),
         name: object::name(pod),

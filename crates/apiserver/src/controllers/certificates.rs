@@ -23,7 +23,7 @@ use crate::base::object::{self, list, map_mut, number, text};
 use crate::base::user::User;
 use crate::identity::authority::{LEAF_SECONDS, Request};
 use crate::kinds::resources::{NameRule, by_storage};
-use crate::registry::{DeleteOptions, Place, Registry, Through};
+use crate::registry::{DeleteOptions, ObjectPath, Registry, Through};
 use crate::verbs::state::Inner;
 
 mod cleaner;
@@ -60,7 +60,7 @@ pub(super) async fn run(server: &Inner, verdicts: &mut Verdicts) -> Result<(), F
     let mut done = Ok(());
     for request in server.registry.store.list(&resource.prefix(None)).objects {
         let value = request.value();
-        let place = Place {
+        let place = ObjectPath {
             resource,
             namespace: "",
             name: object::name(&value),
@@ -110,7 +110,7 @@ fn has(value: &Value, kind: &str) -> bool {
 async fn look(
     server: &Inner,
     addresses: &Addresses,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     value: &Value,
 ) -> Result<Verdict, Failure> {
     let signer = text(value, "/spec/signerName");
@@ -141,7 +141,7 @@ async fn look(
     Ok(Verdict::Answered)
 }
 
-async fn remove(server: &Inner, place: Place<'_>) -> Result<(), Failure> {
+async fn remove(server: &Inner, place: ObjectPath<'_>) -> Result<(), Failure> {
     let options = DeleteOptions::default();
     match server.registry.delete(place, &options).await {
         Err(failure) if failure.code != 404 => Err(failure),
@@ -342,7 +342,7 @@ fn with_condition(old: &Value, condition: &Value) -> Value {
 
 async fn approve(
     server: &Inner,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     message: &str,
     now: &str,
 ) -> Result<(), Failure> {
@@ -356,7 +356,7 @@ async fn approve(
     .await
 }
 
-async fn fail(server: &Inner, place: Place<'_>, why: &str, now: &str) -> Result<(), Failure> {
+async fn fail(server: &Inner, place: ObjectPath<'_>, why: &str, now: &str) -> Result<(), Failure> {
     let condition = json!({
         "type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": why,
         "lastUpdateTime": now, "lastTransitionTime": now,
@@ -369,7 +369,7 @@ async fn fail(server: &Inner, place: Place<'_>, why: &str, now: &str) -> Result<
 
 async fn sign(
     server: &Inner,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     request: &Request,
     value: &Value,
 ) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ use crate::base::failure::Failure;
 use crate::base::object::{parse_time, text};
 use crate::kinds::resources::{Resource, by_storage};
 use crate::registry::event_room::{MOST, MOST_BYTES};
-use crate::registry::{DeleteOptions, Place};
+use crate::registry::{DeleteOptions, ObjectPath};
 use crate::store::Object;
 use crate::verbs::state::Inner;
 
@@ -134,7 +134,7 @@ async fn remove(
     event: Arc<Object>,
 ) -> Result<(), Failure> {
     let (namespace, name) = event.place();
-    let place = Place {
+    let place = ObjectPath {
         resource,
         namespace,
         name,

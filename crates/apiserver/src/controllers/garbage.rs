@@ -15,7 +15,7 @@ use super::namespaces::change;
 use crate::base::failure::Failure;
 use crate::base::object::{self, finalizers, is_deleting, list, metadata, text};
 use crate::kinds::resources::{by_kind, by_storage};
-use crate::registry::{DeleteOptions, Place, Through};
+use crate::registry::{DeleteOptions, ObjectPath, Through};
 use crate::store::Object;
 use crate::verbs::state::Inner;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(
             continue;
         };
         let (namespace, name) = suspect.place();
-        let place = Place {
+        let place = ObjectPath {
             resource,
             namespace,
             name,
@@ -87,7 +87,7 @@ fn is_gone(server: &Inner, namespace: &str, owner: &Value) -> bool {
 }
 
 /// Handles the dependents of an owner that has one of the two finalizers.
-async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<(), Failure> {
+async fn propagate(server: &Inner, place: ObjectPath<'_>, owner: &Value) -> Result<(), Failure> {
     let has = |name: &str| finalizers(owner).iter().any(|one| one == name);
     let (foreground, orphan) = (has("foregroundDeletion"), has("orphan"));
     if !foreground && !orphan {
@@ -108,7 +108,7 @@ async fn propagate(server: &Inner, place: Place<'_>, owner: &Value) -> Result<()
             continue;
         };
         let (namespace, name) = dependent.place();
-        let at = Place {
+        let at = ObjectPath {
             resource,
             namespace,
             name,

@@ -16,7 +16,7 @@ use super::{bootstrap, controller};
 use crate::base::failure::Failure;
 use crate::base::object::{self, is_deleting, list, map_mut, text};
 use crate::kinds::resources::{RESOURCES, by_storage};
-use crate::registry::{DeleteOptions, Place, Registry, Through};
+use crate::registry::{DeleteOptions, ObjectPath, Registry, Through};
 use crate::request::options::Run;
 use crate::verbs::state::Inner;
 
@@ -56,7 +56,7 @@ async fn furnish(server: &Inner, namespace: &str) -> Result<(), Failure> {
             let Some(resource) = by_storage("configmaps") else {
                 return Ok(());
             };
-            let place = Place {
+            let place = ObjectPath {
                 resource,
                 namespace,
                 name: ROOT_CA,
@@ -75,7 +75,7 @@ async fn furnish(server: &Inner, namespace: &str) -> Result<(), Failure> {
 /// An update by the controllers; an object that has been deleted meanwhile is not an error.
 pub(crate) async fn change(
     registry: &Registry,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     through: Through,
     change: impl FnMut(&Value) -> Result<Value, Failure>,
 ) -> Result<(), Failure> {
@@ -101,7 +101,7 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
             .objects;
         for object in &objects {
             let value = object.value();
-            let place = Place {
+            let place = ObjectPath {
                 resource,
                 namespace: name,
                 name: object.place().1,
@@ -132,7 +132,7 @@ async fn end(server: &Inner, name: &str, namespace: &Value) -> Result<(), Failur
     let Some(resource) = by_storage("namespaces") else {
         return Ok(());
     };
-    let place = Place {
+    let place = ObjectPath {
         resource,
         namespace: "",
         name,

@@ -206,9 +206,9 @@ pub(crate) fn mismatch(message: &'static Message, value: &Value) -> Option<Strin
 }
 
 /// The position of a value: the names on the path, and the message around the last one.
-type Place = Vec<&'static str>;
+type FieldPath = Vec<&'static str>;
 
-fn in_message(message: &'static Message, value: &Value, place: &mut Place) -> Option<String> {
+fn in_message(message: &'static Message, value: &Value, place: &mut FieldPath) -> Option<String> {
     let fields = value.as_object()?;
     fields.iter().find_map(|(name, value)| {
         let field = find(message, name)?;
@@ -223,7 +223,7 @@ fn in_value(
     (kind, go): (&'static Kind, &str),
     value: &Value,
     within: &str,
-    place: &mut Place,
+    place: &mut FieldPath,
 ) -> Option<String> {
     let wrong = |what: &str| {
         let place = place.join(".");

@@ -14,7 +14,7 @@ use crate::base::object::{self, as_map, fill, list, map_mut, text};
 use crate::base::pod::is_mirror;
 use crate::base::user::User;
 use crate::kinds::resources::Resource;
-use crate::registry::{Place, Registry, Through};
+use crate::registry::{ObjectPath, Registry, Through};
 use crate::store::references;
 
 mod audiences;
@@ -52,7 +52,7 @@ impl Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change<'a> {
     pub(crate) operation: Operation,
-    pub(crate) place: Place<'a>,
+    pub(crate) place: ObjectPath<'a>,
     /// The subresource; empty for the object itself.
     pub(crate) sub: &'a str,
     /// Null for a deletion.
@@ -90,7 +90,7 @@ pub(crate) fn create(
         }
         _ => {}
     }
-    let place = Place {
+    let place = ObjectPath {
         resource,
         namespace,
         name: object::name(object),
@@ -113,7 +113,7 @@ pub(crate) fn create(
 /// Before an object is updated.
 pub(crate) fn update(
     registry: &Registry,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     through: Through,
     new: &mut Value,
     old: &Value,
@@ -144,7 +144,11 @@ pub(crate) fn update(
 }
 
 /// Before an object is deleted, or its deletion goes a step further.
-pub(crate) fn delete(registry: &Registry, place: Place<'_>, who: &User) -> Result<(), Failure> {
+pub(crate) fn delete(
+    registry: &Registry,
+    place: ObjectPath<'_>,
+    who: &User,
+) -> Result<(), Failure> {
     let change = Change {
         operation: Operation::Delete,
         place,
@@ -159,7 +163,7 @@ pub(crate) fn delete(registry: &Registry, place: Place<'_>, who: &User) -> Resul
 /// Before a subresource that is not stored as an object. `sent` is the request body, null for a patch.
 pub(crate) fn subresource(
     registry: &Registry,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     (operation, sub): (Operation, &str),
     sent: &Value,
     who: &User,
@@ -194,7 +198,7 @@ fn mirror_has_node(resource: &Resource, object: &Value) -> Result<(), Failure> {
 }
 
 /// The mirror annotation cannot change after creation: what a kubelet may read depends on it.
-fn keep_mirror(place: Place<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
+fn keep_mirror(place: ObjectPath<'_>, new: &Value, old: &Value) -> Result<(), Failure> {
     let word = |pod| object::annotation(pod, MIRROR);
     let detail = match (word(old), word(new)) {
         (before, after) if before == after => return Ok(()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Place, Registry, may_go};
+use super::{ATTEMPTS, ObjectPath, Registry, may_go};
 use crate::base::failure::{Cause, Failure};
 use crate::base::object::{
     self, finalizers, is_deleting, map_mut, metadata, number, parse_time, text,
@@ -108,7 +108,7 @@ impl DeleteOptions {
         Ok(self)
     }
 
-    fn holds_for(&self, place: Place<'_>, object: &Value) -> Result<(), Failure> {
+    fn holds_for(&self, place: ObjectPath<'_>, object: &Value) -> Result<(), Failure> {
         let check = |what: &str, wanted: &Option<String>, found: &str, since: &str| match wanted {
             Some(wanted) if wanted != found => {
                 let why = format!(
@@ -145,7 +145,7 @@ impl Registry {
     /// Deletes an object, or takes the next step of its deletion.
     pub(crate) async fn delete(
         &self,
-        place: Place<'_>,
+        place: ObjectPath<'_>,
         options: &DeleteOptions,
     ) -> Result<Deleted, Failure> {
         let run = if options.dry { Run::Dry } else { Run::Real };
@@ -173,7 +173,12 @@ impl Registry {
         Err(Failure::modified(place.resource, place.name))
     }
 
-    fn deletion_step(&self, place: Place<'_>, object: &Value, options: &DeleteOptions) -> Step {
+    fn deletion_step(
+        &self,
+        place: ObjectPath<'_>,
+        object: &Value,
+        options: &DeleteOptions,
+    ) -> Step {
         let mut marked = object.clone();
         hold_for_propagation(&mut marked, options);
         let is_namespace = place.resource.storage == "namespaces";
@@ -265,7 +270,7 @@ fn hold_for_propagation(object: &mut Value, options: &DeleteOptions) {
     }
 }
 
-fn refuse_what_must_stay(place: Place<'_>) -> Result<(), Failure> {
+fn refuse_what_must_stay(place: ObjectPath<'_>) -> Result<(), Failure> {
     let stays = ["default", "kube-system", "kube-public"];
     if place.resource.storage == "namespaces" && stays.contains(&place.name) {
         let why = "this namespace may not be deleted";

@@ -38,9 +38,9 @@ use crate::verbs::authentication::Peer;
 use crate::verbs::discovery;
 use crate::verbs::health;
 use crate::verbs::heavy;
-use crate::verbs::inflight::{Class, Place};
+use crate::verbs::inflight::{Class, InFlightRequest};
 use crate::verbs::state::Inner;
-use crate::verbs::{Call, Parts, Reply, Watch};
+use crate::verbs::{Call, ListStream, Reply, Watch};
 
 /// The time limit of a request that is no stream.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -325,7 +325,7 @@ impl Head {
 /// A body that holds its request's place.
 struct Placed {
     body: Body,
-    place: Option<Place>,
+    place: Option<InFlightRequest>,
 }
 
 impl hyper::body::Body for Placed {
@@ -433,7 +433,7 @@ fn refused(failure: &Failure) -> Response<Body> {
 }
 
 /// The events of a watch, line by line.
-fn lines(watch: Watch) -> Parts {
+fn lines(watch: Watch) -> ListStream {
     let lines = stream::unfold(watch, async |mut watch| {
         let line = watch.next().await?;
         Some((line, watch))
@@ -443,7 +443,7 @@ fn lines(watch: Watch) -> Parts {
 
 /// A body that is produced as the client reads it, taking turns with others (`base/pace`). It ends with its connection, which
 /// drops it.
-fn streamed(server: &Inner, parts: Parts) -> Response<Body> {
+fn streamed(server: &Inner, parts: ListStream) -> Response<Body> {
     let slices = Pace::slices(Arc::clone(&server.pace), parts);
     let frames = slices.map(|slice| Ok::<_, Infallible>(Frame::data(slice)));
     let mut response = json(200, Bytes::new());

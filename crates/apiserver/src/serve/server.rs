@@ -1,6 +1,6 @@
 //! Assembles the API server from its parts.
 //!
-//! In:    [`Parts`]
+//! In:    [`ServerParts`]
 //! Out:   [`ApiServer`]; services for callers with a known identity and for callers that authenticate
 //! Calls: wiring, tests
 //! Holds: requests are answered at once; background work is [`ApiServer::run`]
@@ -32,7 +32,7 @@ use crate::verbs::turns::Turns;
 const UPLOADS: usize = 32 << 20;
 
 /// The parts of a server.
-pub struct Parts {
+pub struct ServerParts {
     /// The store.
     pub store: Store,
     /// The clock.
@@ -50,9 +50,9 @@ pub struct Parts {
     pub own_kubelet: Option<(String, std::net::SocketAddr)>,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for ServerParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts")
+        f.debug_struct("ServerParts")
             .field("store", &self.store)
             .finish_non_exhaustive()
     }
@@ -75,7 +75,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// What is wrong with the client certificate for kubelets.
-    pub fn new(parts: Parts) -> Result<Self, String> {
+    pub fn new(parts: ServerParts) -> Result<Self, String> {
         Self::limited(parts, Limits::default())
     }
 
@@ -83,7 +83,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn limited(parts: Parts, limits: Limits) -> Result<Self, String> {
+    pub fn limited(parts: ServerParts, limits: Limits) -> Result<Self, String> {
         let (kubelets, streams) = Proxy::new(&parts.identity.kubelet_client, limits.proxied)?;
         let registry = Registry {
             store: parts.store,

@@ -239,7 +239,7 @@ async fn reviews_tell_what_requests_would_get() {
 fn files_are_made_once_and_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = std::env::temp_dir().join(format!("hyperkube-identity-{}", std::process::id()));
-    let names = crate::identity::Names {
+    let names = crate::identity::CertificateNames {
         node: "n".to_owned(),
         server: vec!["localhost".to_owned()],
         url: "https://127.0.0.1:6443".to_owned(),
@@ -266,7 +266,7 @@ fn files_are_made_once_and_are_private() {
     let kubeconfig = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
     assert!(kubeconfig.contains("server: https://127.0.0.1:6443\n"));
     // A new name needs a new certificate; the CA stays.
-    let more = crate::identity::Names {
+    let more = crate::identity::CertificateNames {
         server: vec!["localhost".to_owned(), "10.1.2.3".to_owned()],
         ..names.clone()
     };
@@ -337,7 +337,7 @@ fn a_kubeconfig_of_another_node_is_made_anew() {
     let dir = std::env::temp_dir().join(format!("identity-of-two-nodes-{}", std::process::id()));
     let now = jiff::Timestamp::now();
     for node in ["a", "ab", "a"] {
-        let names = crate::identity::Names {
+        let names = crate::identity::CertificateNames {
             node: node.to_owned(),
             server: vec!["localhost".to_owned()],
             url: "https://localhost".to_owned(),

@@ -9,7 +9,7 @@
 
 use super::*;
 use crate::kinds::resources::by_storage;
-use crate::registry::Place;
+use crate::registry::ObjectPath;
 use crate::registry::admission::{self, Change, Operation};
 
 const UNEXPECTED: &str = "forbidden: unexpected operation";
@@ -31,7 +31,7 @@ impl World {
         let (storage, namespace, name) = row.place;
         let change = Change {
             operation: row.operation,
-            place: Place {
+            place: ObjectPath {
                 resource: by_storage(storage).unwrap(),
                 namespace,
                 name,

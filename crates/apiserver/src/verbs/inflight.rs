@@ -78,7 +78,7 @@ struct Running {
 
 /// Counts until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct InFlightRequest {
     class: Class,
     user: String,
     running: Arc<Mutex<Running>>,
@@ -109,7 +109,7 @@ impl InFlight {
     }
 
     /// A place, or `None` if all are taken. In that case an administrator gets one that is not counted.
-    pub(crate) fn begin(&self, class: Class, user: &User) -> Option<Option<Place>> {
+    pub(crate) fn begin(&self, class: Class, user: &User) -> Option<Option<InFlightRequest>> {
         let mut running = lock(&self.running);
         let limits = &self.limits;
         let is_free = |count: usize, limit: usize| limit == 0 || count < limit;
@@ -132,7 +132,7 @@ impl InFlight {
                 *running.staying_of.entry(user.name.clone()).or_default() += 1;
             }
         }
-        Some(Some(Place {
+        Some(Some(InFlightRequest {
             class,
             user: user.name.clone(),
             running: Arc::clone(&self.running),
@@ -140,7 +140,7 @@ impl InFlight {
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let mut running = lock(&self.running);
         match self.class {
@@ -179,7 +179,7 @@ mod tests {
             (Class::Changing, 1, 0),
             (Class::Staying, 3, 1),
         ] {
-            let mut held: Vec<Option<Place>> = Vec::new();
+            let mut held: Vec<Option<InFlightRequest>> = Vec::new();
             for _ in 0..own {
                 held.push(flight.begin(class, &jane).unwrap());
             }

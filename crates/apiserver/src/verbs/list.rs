@@ -29,7 +29,7 @@ const SHORT: usize = 64 << 10;
 const TAIL: usize = 2;
 
 /// The parts of a list, each made when it is needed.
-pub(crate) type Parts = BoxStream<'static, Bytes>;
+pub(crate) type ListStream = BoxStream<'static, Bytes>;
 
 /// The version to list.
 #[derive(Clone, Copy)]

@@ -17,7 +17,7 @@ use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::{ApiServer, Parts};
+use kubelet_apiserver::{ApiServer, ServerParts};
 use kubelet_cluster::{Client, ClientConfig, Io, Pipe, Rate, WallClock};
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +56,7 @@ impl World {
             ("bob-token".to_owned(), User::new("bob", &["users"])),
         ]);
         let shared = Arc::clone(&now);
-        let server = ApiServer::new(Parts {
+        let server = ApiServer::new(ServerParts {
             store: Store::memory(selectable_fields).unwrap(),
             now: shared,
             chance,

@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::memory::{Digests, Key, Memory};
-use super::turns::{Place, Turn, Turns};
+use super::turns::{Grant, Turn, Turns};
 use super::{REVIEW_DEADLINE, ReviewError};
 
 /// How long a question with a positive answer may use the reserved slots.
@@ -56,7 +56,7 @@ pub(super) struct Asking<V> {
 
 /// The permission to run a review.
 enum Slot {
-    Turn(Place),
+    Turn(Grant),
     Trusted(OwnedSemaphorePermit),
 }
 
@@ -64,8 +64,8 @@ impl Slot {
     /// Waits for the turn if necessary.
     async fn held(self) -> Outcome<(Option<Turn>, Option<OwnedSemaphorePermit>)> {
         match self {
-            Self::Turn(Place::Turn(turn)) => Ok((Some(turn), None)),
-            Self::Turn(Place::Line(coming)) => match tokio::time::timeout(IN_LINE, coming).await {
+            Self::Turn(Grant::Turn(turn)) => Ok((Some(turn), None)),
+            Self::Turn(Grant::Line(coming)) => match tokio::time::timeout(IN_LINE, coming).await {
                 Ok(Ok(turn)) => Ok((Some(turn), None)),
                 Ok(Err(_)) | Err(_) => Err(ReviewError::Busy),
             },
@@ -166,8 +166,8 @@ impl<V: Clone + Send + Sync + 'static> Asking<V> {
 
     fn slot(&self, key: Option<&Key>, source: IpAddr) -> Option<Slot> {
         let place = self.turns.take(source);
-        if let Some(Place::Turn(turn)) = place {
-            return Some(Slot::Turn(Place::Turn(turn)));
+        if let Some(Grant::Turn(turn)) = place {
+            return Some(Slot::Turn(Grant::Turn(turn)));
         }
         let is_trusted = key.is_some_and(|key| self.kept.trusted.recall(key).is_some());
         let slots = is_trusted.then(|| Arc::clone(&self.trusted_slots));

@@ -41,7 +41,7 @@ pub(super) struct Turn {
 
 /// What a caller gets.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Grant {
     Turn(Turn),
     Line(oneshot::Receiver<Turn>),
 }
@@ -62,7 +62,7 @@ impl Turns {
     }
 
     /// `None` if the source has its share, or if too many wait.
-    pub(super) fn take(&self, source: IpAddr) -> Option<Place> {
+    pub(super) fn take(&self, source: IpAddr) -> Option<Grant> {
         let mut state = self.lock();
         let held = state.held.get(&source).copied().unwrap_or(0);
         if held >= state.each {
@@ -72,7 +72,7 @@ impl Turns {
             state.free -= 1;
             *state.held.entry(source).or_default() += 1;
             let turns = self.clone();
-            return Some(Place::Turn(Turn { turns, source }));
+            return Some(Grant::Turn(Turn { turns, source }));
         }
         state.line.retain(|(_, place)| !place.is_closed());
         let waits = state.line.iter().any(|(waiting, _)| *waiting == source);
@@ -81,7 +81,7 @@ impl Turns {
         }
         let (place, turn) = oneshot::channel();
         state.line.push_back((source, place));
-        Some(Place::Line(turn))
+        Some(Grant::Line(turn))
     }
 }
 
@@ -124,16 +124,16 @@ mod tests {
         [10, 0, 0, number].into()
     }
 
-    fn turn(place: Option<Place>) -> Turn {
+    fn turn(place: Option<Grant>) -> Turn {
         match place {
-            Some(Place::Turn(turn)) => turn,
+            Some(Grant::Turn(turn)) => turn,
             other => panic!("{other:?}"),
         }
     }
 
-    fn line(place: Option<Place>) -> oneshot::Receiver<Turn> {
+    fn line(place: Option<Grant>) -> oneshot::Receiver<Turn> {
         match place {
-            Some(Place::Line(line)) => line,
+            Some(Grant::Line(line)) => line,
             other => panic!("{other:?}"),
         }
     }

@@ -69,7 +69,7 @@ pub(super) enum Past {
 }
 
 /// Sorts pods: those that are let in whatever comes first, then the older.
-type Order = (bool, Option<Timestamp>);
+type AdmissionRank = (bool, Option<Timestamp>);
 
 impl Admit {
     pub(super) fn new(parts: AdmissionParts) -> Self {
@@ -202,7 +202,7 @@ impl SyncLoop {
         }
     }
 
-    fn order_of(&self, pod: &Pod) -> Order {
+    fn order_of(&self, pod: &Pod) -> AdmissionRank {
         let created = pod.object.metadata.creation_timestamp.as_ref();
         (!self.was_taken_up(pod), created.map(|at| at.0))
     }
@@ -230,7 +230,7 @@ impl SyncLoop {
     /// Names by the pod that stands first in their line.
     pub(super) fn names_in_order_of_admission(&self) -> Vec<PodFullName> {
         let first = |uids: &[PodUid]| self.workers.get(uids.first()?).map(|w| &w.pod);
-        let mut names: Vec<(Option<Order>, PodFullName)> = self
+        let mut names: Vec<(Option<AdmissionRank>, PodFullName)> = self
             .names
             .claims
             .iter()
@@ -242,7 +242,7 @@ impl SyncLoop {
 
     /// New pods among the changes, in the order in which they are let in; all else stays where it is.
     pub(super) fn in_order_of_admission(&self, changes: Vec<PodChange>) -> Vec<PodChange> {
-        let mut adds: Vec<(Order, Arc<Pod>)> = changes
+        let mut adds: Vec<(AdmissionRank, Arc<Pod>)> = changes
             .iter()
             .filter_map(|change| match change {
                 PodChange::Add(pod) => Some((self.order_of(pod), Arc::clone(pod))),

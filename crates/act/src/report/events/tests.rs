@@ -19,7 +19,7 @@ use kubelet_apiserver::base::user::User;
 use kubelet_apiserver::identity::Identity;
 use kubelet_apiserver::kinds::resources::selectable_fields;
 use kubelet_apiserver::store::Store;
-use kubelet_apiserver::{ApiServer, Parts};
+use kubelet_apiserver::{ApiServer, ServerParts};
 use kubelet_cluster::{Client, ClientConfig, Rate, WallClock};
 use kubelet_decide::report::events::{created, sandbox_failed, started, starting};
 use kubelet_model::dice::Dice;
@@ -52,7 +52,7 @@ impl World {
         let began = tokio::time::Instant::now();
         let chance = Chance::seeded(7);
         let noon = jiff::Timestamp::from_second(NOON).unwrap();
-        let parts = Parts {
+        let parts = ServerParts {
             store: Store::memory(selectable_fields).unwrap(),
             now: Arc::new(move || noon + began.elapsed()),
             identity: Identity::fresh(&chance, noon).unwrap(),

@@ -20,7 +20,7 @@ use crate::base::pod::is_mirror;
 use crate::base::user::User;
 use crate::identity::authority::Request;
 use crate::kinds::resources::by_storage;
-use crate::registry::{Place, Registry};
+use crate::registry::{ObjectPath, Registry};
 use crate::store::references;
 
 /// Labels under `kubernetes.io` that a kubelet may set on its Node.
@@ -97,7 +97,12 @@ fn pod(registry: &Registry, change: &Change<'_>, node: &str) -> Result<(), Failu
 }
 
 /// Whether a pod is bound to the node; 404 if the pod does not exist.
-fn is_on(registry: &Registry, place: Place<'_>, name: &str, node: &str) -> Result<bool, Failure> {
+fn is_on(
+    registry: &Registry,
+    place: ObjectPath<'_>,
+    name: &str,
+    node: &str,
+) -> Result<bool, Failure> {
     let found = registry
         .store
         .get(&format!("pods/{}/{name}", place.namespace));
@@ -107,7 +112,7 @@ fn is_on(registry: &Registry, place: Place<'_>, name: &str, node: &str) -> Resul
 
 fn create_pod(
     registry: &Registry,
-    place: Place<'_>,
+    place: ObjectPath<'_>,
     object: &Value,
     node: &str,
 ) -> Result<(), Failure> {
@@ -157,7 +162,12 @@ fn too_large(node: &str, bytes: usize) -> String {
 }
 
 /// The only owner of a mirror pod is its Node.
-fn owner(registry: &Registry, place: Place<'_>, object: &Value, node: &str) -> Result<(), Failure> {
+fn owner(
+    registry: &Registry,
+    place: ObjectPath<'_>,
+    object: &Value,
+    node: &str,
+) -> Result<(), Failure> {
     let refuse = |why: String| deny(place, &why);
     let owner = match list(object, "/metadata/ownerReferences") {
         [owner] => owner,
@@ -452,6 +462,6 @@ fn signing_request(change: &Change<'_>, node: &str) -> Result<(), Failure> {
     }
 }
 
-fn deny(place: Place<'_>, why: &str) -> Result<(), Failure> {
+fn deny(place: ObjectPath<'_>, why: &str) -> Result<(), Failure> {
     Err(Failure::forbidden(place.resource, place.name, why))
 }

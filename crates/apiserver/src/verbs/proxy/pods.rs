@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Destination;
 use crate::base::failure::Failure;
 use crate::base::object::{list, number, text};
-use crate::registry::Place;
+use crate::registry::ObjectPath;
 use crate::verbs::Call;
 use crate::verbs::kubelets::{Scheme, unreachable};
 use crate::verbs::state::Inner;
@@ -67,7 +67,7 @@ pub(super) fn destination(
     let id = &*call.target.name;
     let (scheme, name, port) =
         split(id).ok_or_else(|| Failure::bad_request(format!("invalid pod request {id:?}")))?;
-    let place = Place {
+    let place = ObjectPath {
         name,
         ..call.place()
     };

@@ -51,7 +51,7 @@ pub(super) struct GoQuantity {
 }
 
 /// A text taken apart.
-struct Parts<'t> {
+struct Digits<'t> {
     negative: bool,
     /// Digits before the point without leading zeros, "0" if none are left.
     whole: &'t str,
@@ -73,7 +73,7 @@ impl GoQuantity {
                 ..Self::default()
             });
         }
-        let parts = Parts::split(text);
+        let parts = Digits::split(text);
         let (base, exponent, format) = interpret(parts.suffix)?;
         let digits = format!("{}{}", parts.whole, parts.fraction);
         let places = i64::try_from(parts.fraction.len()).ok()?;
@@ -175,7 +175,7 @@ impl GoQuantity {
     }
 }
 
-impl<'t> Parts<'t> {
+impl<'t> Digits<'t> {
     fn split(text: &'t str) -> Self {
         let digits_end = |text: &str| {
             text.find(|c: char| !c.is_ascii_digit())
@@ -229,7 +229,7 @@ fn interpret(suffix: &str) -> Option<(u32, i64, Format)> {
 }
 
 /// Whether Go tries 64 bits: a guess from the number of digits.
-fn has_fast_path(parts: &Parts<'_>, exponent: i64, format: Format) -> bool {
+fn has_fast_path(parts: &Digits<'_>, exponent: i64, format: Format) -> bool {
     let (whole, fraction) = (parts.whole.len(), parts.fraction.len());
     match format {
         Format::BinarySI => {

@@ -14,12 +14,12 @@ pub(super) fn is_latest(image: &str) -> bool {
     })
 }
 
-struct Parts<'a> {
+struct Reference<'a> {
     tag: Option<&'a str>,
     digest: Option<&'a str>,
 }
 
-fn parse(image: &str) -> Option<Parts<'_>> {
+fn parse(image: &str) -> Option<Reference<'_>> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if image.len() == 64 && hex(image) {
         return None; // an image's ID, not a name
@@ -45,7 +45,7 @@ fn parse(image: &str) -> Option<Parts<'_>> {
         && path.split('/').all(is_path_component)
         && tag.is_none_or(is_tag)
         && digest.is_none_or(is_digest);
-    good.then_some(Parts { tag, digest })
+    good.then_some(Reference { tag, digest })
 }
 
 fn is_domain(domain: &str) -> bool {
