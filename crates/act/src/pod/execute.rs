@@ -182,11 +182,12 @@ impl Executor {
                 let what = Kill::Sandbox(pod.uid.as_str());
                 let unkilled = why.iter().map(|why| events::kill_failure(what, why));
                 let unkilled = unkilled.collect();
+                let text = format!("stop sandbox {id}");
                 let outcome = of_call(
-                    stopped.map(|()| Effect::Nothing),
+                    stopped.map(|()| Effect::Stopped(id)),
                     None,
                     Reason::Error,
-                    |e| format!("stop sandbox {id}: {}", e.message()),
+                    |e| format!("{text}: {}", e.message()),
                 );
                 with_unkilled(outcome, unkilled)
             }

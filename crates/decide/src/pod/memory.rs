@@ -9,7 +9,7 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod), images/image_manager.go (back-off), pod_workers.go
 //!        (podSyncStatus), 1.36
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -145,6 +145,7 @@ impl PodMemory {
             retry: Retry::default(),
             garbage_at: None,
             prepared: Prepared::No,
+            stopped: BTreeSet::new(),
             dirs: None,
             written: BTreeMap::new(),
         }
@@ -218,6 +219,12 @@ impl PodMemory {
             let old = self.record.exits.get(name);
             if old.is_none_or(|old| old.attempt <= exit.attempt) {
                 let known = old.filter(|old| old.id == exit.id);
+                // Its file goes with the pod's directory, before its last status may be written.
+                if exit.message.is_empty()
+                    && let Some(known) = known
+                {
+                    exit.message.clone_from(&known.message);
+                }
                 exit.counts_from = known
                     .and_then(|old| old.counts_from)
                     .or_else(|| Some(now.steady_of(exit.finished_at)));
@@ -395,6 +402,9 @@ impl PodMemory {
                     Leaving::No => Prepared::Ended,
                     Leaving::Yes => Prepared::Released,
                 };
+            }
+            Effect::Stopped(sandbox) => {
+                self.stopped.insert(sandbox);
             }
             Effect::Image(name, image) => {
                 self.record.image_back_off.remove(&image.wanted);

@@ -11,7 +11,9 @@
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
-use kubelet_model::observed::{ContainerState, Moment, ObservedContainer, ObservedSandbox};
+use kubelet_model::observed::{
+    ContainerState, Moment, ObservedContainer, ObservedSandbox, SandboxState,
+};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
@@ -137,9 +139,7 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
     if !stops.is_empty() {
         plan.push("its sandbox is replaced", Action::StopContainers(stops));
     }
-    for sandbox in view.observed.ready_sandboxes() {
-        plan.push(why, Action::StopSandbox(sandbox.id.clone()));
-    }
+    stop_sandboxes(view, why, plan);
     if !view.pod.is_host_network()
         && let NetworkState::NotReady(message) = &view.inputs.network
     {
@@ -180,6 +180,17 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
                 message: problem.message,
             });
         }
+    }
+}
+
+/// Stops every sandbox of which it is not known that its network is taken down: a runtime stops the processes first, and a sandbox whose
+/// processes ended by themselves was never stopped.
+fn stop_sandboxes(view: &PodView<'_>, why: &str, plan: &mut PodPlan) {
+    let is_due = |sandbox: &&ObservedSandbox| {
+        sandbox.state == SandboxState::Ready || !view.memory.stopped.contains(&sandbox.id)
+    };
+    for sandbox in view.observed.sandboxes.iter().filter(is_due) {
+        plan.push(why, Action::StopSandbox(sandbox.id.clone()));
     }
 }
 
@@ -461,12 +472,7 @@ fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
     if !stops.is_empty() {
         plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
     }
-    for sandbox in view.observed.ready_sandboxes() {
-        plan.push(
-            terminating.cause.as_str(),
-            Action::StopSandbox(sandbox.id.clone()),
-        );
-    }
+    stop_sandboxes(view, terminating.cause.as_str(), &mut plan);
     plan
 }
 
@@ -522,6 +528,8 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
             plan.wake_at = view.memory.retry.at;
             return plan;
         };
+        // Its address and its ports are free for others once it is released.
+        stop_sandboxes(view, "nothing of it runs", &mut plan);
         plan.push(
             "nothing of it runs",
             Action::Release {

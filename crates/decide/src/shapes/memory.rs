@@ -6,10 +6,11 @@
 //! Holds: nothing here changes it (`pod/memory` does); only the record survives a restart
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kubelet_model::disk::PodDirs;
+use kubelet_model::ids::SandboxId;
 
 use crate::shapes::life::Lifecycle;
 use crate::shapes::outcome::ResolvedImage;
@@ -38,6 +39,9 @@ pub struct PodMemory {
     pub prepared: Prepared,
     /// What the disk was seen to hold of the pod; asked for before it is taken down alone.
     pub dirs: Option<PodDirs>,
+    /// Sandboxes whose stop the runtime has answered: their network is taken down. Only this process knows it; the next one stops them
+    /// once more. That a sandbox is not ready says less: its processes may have ended alone.
+    pub stopped: BTreeSet<SandboxId>,
     /// What the files of its volumes were when this process last wrote them, by volume name.
     pub written: BTreeMap<String, Mark>,
 }

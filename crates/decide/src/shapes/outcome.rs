@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use kubelet_model::ids::SandboxId;
 use kubelet_model::reason::Reason;
 
 use crate::shapes::env_files::EnvFileValues;
@@ -37,6 +38,8 @@ pub enum Effect {
     Written(BTreeMap<String, Mark>),
     /// The host side is down, all of it or what only a running pod needs.
     Released(Leaving),
+    /// This sandbox was stopped, its network taken down.
+    Stopped(SandboxId),
     /// An image for the next start of a container.
     Image(String, ResolvedImage),
     /// Variables from files for the next start of a container.

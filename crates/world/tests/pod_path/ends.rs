@@ -231,6 +231,64 @@ async fn a_start_that_hangs_ends_soon_after_its_pod_is_to_stop() {
     }
 }
 
+/// A runtime that ends a sandbox's processes and then fails at its network says that it is not ready. Its address and ports are not
+/// free before a stop was answered.
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_whose_stop_was_not_answered_is_stopped_again_before_the_name_is_free() {
+    let node = Node::new();
+    node.send(&[pod("a", HERE, &["serve"], 5)]);
+    node.run_for(10).await;
+    node.runtime.faults(|plan| {
+        plan.add(
+            "StopPodSandbox",
+            1,
+            Fault::LoseAnswer(tonic::Code::Unavailable),
+        );
+        let refused = Fault::FailBefore(tonic::Code::Unknown);
+        (2..=4).for_each(|nth| plan.add("StopPodSandbox", nth, refused.clone()));
+    });
+    let other = pod("b", HERE, &["serve"], 5);
+    node.send(&[as_other(&other, "b", "a-node", SourceKind::File)]);
+    let calls = |method| node.runtime.faults(|plan| plan.calls_of(method));
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        node.run_for(1).await;
+        seen.push((calls("StopPodSandbox"), calls("RunPodSandbox")));
+    }
+    assert!(
+        seen.iter().all(|(stops, runs)| *runs == 1 || *stops >= 5),
+        "{seen:?}"
+    );
+    assert!(is_ready(&node.status("b").unwrap()), "{seen:?}");
+}
+
+/// Removals of pods that leave wait for each other; what is removed of a pod that goes on does not wait among them.
+#[tokio::test(start_paused = true)]
+async fn removals_that_hang_keep_no_running_pod_from_its_orders() {
+    let node = Node::new();
+    let crashes = pod("a", HERE, &["sh", "-c", "sleep 20; exit 1"], 5);
+    let others: Vec<_> = (0..6)
+        .map(|n| pod(&format!("o{n}"), HERE, &["serve"], 1))
+        .collect();
+    let all: Vec<_> = others
+        .iter()
+        .cloned()
+        .chain([Arc::clone(&crashes)])
+        .collect();
+    node.send(&all);
+    // Its second run is about to end, and the first instance to be removed.
+    node.run_for(48).await;
+    assert_eq!(node.runs_of("a", "main").len(), 2);
+    node.runtime.faults(|plan| {
+        (1..=6).for_each(|nth| plan.add("RemovePodSandbox", nth, Fault::Hang));
+    });
+    node.send(&[crashes]);
+    node.run_for(7).await;
+    node.send(&[]);
+    node.run_for(8).await;
+    assert_eq!(node.status("a"), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_runtime_refuses_to_remove_holds_nothing_up() {
     let node = Node::new();

@@ -67,11 +67,11 @@ fn regular_containers_are_planned_as_upstream_does() {
             Never | sandbox[0]:ready a[0]:exited(0) b[0]:exited(111) c[0]:running
                 syncing: nothing to do
             Always | sandbox[0]:notready a[0]:running b[0]:running c[0]:running
-                syncing: stop a/30s b/30s c/30s (its sandbox is replaced); run sandbox[1] (the newest sandbox is not ready)
+                syncing: stop a/30s b/30s c/30s (its sandbox is replaced); stop sandbox (the newest sandbox is not ready); run sandbox[1] (the newest sandbox is not ready)
             Always | sandbox[1]:ready sandbox[0]:notready a[0]:exited(137)@0 b[0]:exited(137)@0 c[0]:exited(137)@0
                 syncing: start a[1] (it ended); start b[1] (it ended); start c[1] (it ended)
             OnFailure | sandbox[0]:notready a[0]:running b[0]:exited(0) c[0]:running
-                syncing: stop a/30s c/30s (its sandbox is replaced); run sandbox[1] (the newest sandbox is not ready)
+                syncing: stop a/30s c/30s (its sandbox is replaced); stop sandbox (the newest sandbox is not ready); run sandbox[1] (the newest sandbox is not ready)
             OnFailure | sandbox[1]:ready sandbox[0]:notready a[0]:exited(137)@0 b[0]:exited(0)@0 c[0]:exited(137)@0
                 syncing: start a[1] (it ended); start c[1] (it ended)
             Always | sandbox[0]:ready/no-ip a[0]:running b[0]:running c[0]:running
@@ -79,11 +79,11 @@ fn regular_containers_are_planned_as_upstream_does() {
             Always | sandbox[0]:ready a[0]:running b[0]:running! c[0]:running
                 syncing: stop b/30s (definition changed)
             Never | sandbox[1]:notready a[0]:exited(0) b[0]:exited(0) c[0]:exited(0)
-                terminated: release (nothing of it runs)
+                terminated: stop sandbox (nothing of it runs); release (nothing of it runs)
             OnFailure | sandbox[1]:notready a[0]:exited(0) b[0]:exited(0) c[0]:exited(0)
-                terminated: release (nothing of it runs)
+                terminated: stop sandbox (nothing of it runs); release (nothing of it runs)
             Never | sandbox[2]:notready
-                syncing: run sandbox[3] (the newest sandbox is not ready)
+                syncing: stop sandbox (the newest sandbox is not ready); run sandbox[3] (the newest sandbox is not ready)
             Never | sandbox[0]:ready a[0]:running b[0]:unknown c[0]:running
                 syncing: stop b/30s (in an unknown state)
             Never | sandbox[0]:ready a[0]:running b[0]:created c[0]:running
@@ -128,7 +128,7 @@ fn init_containers_are_planned_as_upstream_does() {
             Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:running
                 syncing: nothing to do
             Always | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(0)
-                syncing: run sandbox[1] (the newest sandbox is not ready)
+                syncing: stop sandbox (the newest sandbox is not ready); run sandbox[1] (the newest sandbox is not ready)
             Always | sandbox[1]:ready sandbox[0]:notready init1[0]:exited(0)@0 init2[0]:exited(0)@0 init3[0]:exited(0)@0
                 syncing: start init1[1] (it ended)
             Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
@@ -144,11 +144,11 @@ fn init_containers_are_planned_as_upstream_does() {
             Never | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
                 syncing: stop init3/30s (in an unknown state)
             Never | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
-                terminated: release (nothing of it runs)
+                terminated: stop sandbox (nothing of it runs); release (nothing of it runs)
             Never | sandbox[0]:notready
-                syncing: run sandbox[1] (the newest sandbox is not ready)
+                syncing: stop sandbox (the newest sandbox is not ready); run sandbox[1] (the newest sandbox is not ready)
             OnFailure | sandbox[0]:notready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
-                syncing: run sandbox[1] (the newest sandbox is not ready)
+                syncing: stop sandbox (the newest sandbox is not ready); run sandbox[1] (the newest sandbox is not ready)
             Always | sandbox[0]:ready init3[0]:running
                 syncing: nothing to do
             Always | sandbox[0]:ready init1[0]:exited(0,OOMKilled)
@@ -194,7 +194,7 @@ fn a_pod_that_is_removed_is_stopped_then_taken_down() {
         sandbox[0]:ready a[0]:exited(0)
             terminating: stop sandbox (removed from its source)
         sandbox[0]:notready a[0]:exited(0)
-            terminated: release (nothing of it runs)
+            terminated: stop sandbox (nothing of it runs); release (nothing of it runs)
         nothing
             terminated: release (nothing of it runs)
     "#]].assert_eq(&stopping(TerminationCause::Removed, &rows));
@@ -228,12 +228,36 @@ fn what_is_removed_needs_every_look_before_it_counts_as_gone() {
     expect![[r#"
         terminating: stop a/30s (removed from its source); stop sandbox (removed from its source)
         terminated: nothing to do
-        terminated: release (nothing of it runs)
+        terminated: stop sandbox (nothing of it runs); release (nothing of it runs)
         terminated: remove sandbox (the pod is gone)
         terminated: remove sandbox (the pod is gone)
         finished: nothing to do
     "#]]
     .assert_eq(&story);
+}
+
+/// The next process does not know it, and stops the sandbox once more.
+#[test]
+fn a_sandbox_whose_stop_was_answered_is_not_stopped_again() {
+    let spec = format!("{{restartPolicy: Never, {THREE}}}");
+    let held =
+        "sandbox[1]:notready sandbox[0]:notready a[0]:exited(0) b[0]:exited(0) c[0]:exited(0)";
+    let mut seen = seen(&spec, held);
+    let newest = seen.observed.sandboxes[0].id.clone();
+    let mut story = after(&mut seen, |seen| {
+        seen.memory.stopped.insert(newest);
+    });
+    let all: Vec<_> = seen
+        .observed
+        .sandboxes
+        .iter()
+        .map(|s| s.id.clone())
+        .collect();
+    story += &after(&mut seen, |seen| seen.memory.stopped.extend(all));
+    expect![[r#"
+        terminated: stop sandbox (nothing of it runs); release (nothing of it runs); remove sandbox (an older sandbox)
+        terminated: release (nothing of it runs); remove sandbox (an older sandbox)
+    "#]].assert_eq(&story);
 }
 
 #[test]
