@@ -5,7 +5,7 @@
 //! Calls: pod_worker
 //! Holds: no decision about pods; a failed step ends the plan unless the step says otherwise; an unknown outcome always ends it;
 //!        starts on one node share a limited number of slots, so that the runtime is never flooded; disk work is done before a
-//!        slot is taken; removals have few slots of their own, so that they slow no start down. A newer order that stops the pod
+//!        slot is taken; removals of pods that leave have few slots of their own, so that they slow no start down. A newer order that stops the pod
 //!        ends a pull or disk work at once, and a call that starts something after [`CUT_AFTER`]; one that leaves less grace ends
 //!        a stop
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
@@ -38,7 +38,7 @@ use crate::frame::faults::{FaultPoint, Faults, Planted};
 use crate::images::Images;
 use crate::observe::pleg::Scope;
 use crate::pod::host_work::{Host, HostWorkError};
-use crate::pod::start_width::StartWidth;
+use crate::pod::start_width::{Slot, StartWidth};
 use crate::pod::timeline::{Stage, Timeline};
 use crate::report::events::Events;
 
@@ -142,6 +142,7 @@ impl Executor {
             self.timeline
                 .mark(&pod.uid, &pod.full_name, stage, self.clock.now())
         };
+        let on_failure = step.on_failure;
         match step.action {
             Action::Prepare(volumes) => {
                 let effect = Effect::Prepared(volumes.written);
@@ -192,10 +193,23 @@ impl Executor {
                 with_unkilled(outcome, unkilled)
             }
             Action::RemoveContainer { id, logs, .. } => {
-                self.remove_container(pod, id, logs, look, until.0).await
+                let mut slot = self.removal_slot(on_failure).await;
+                let removed = slot.during(self.cri.remove_container(id.as_str())).await;
+                drop(slot);
+                see(look, Scope::container(id.clone()));
+                // Only now: one that the runtime still starts, and does not remove, goes on writing them.
+                if removed.is_ok() && self.remove_logs(pod, &id, logs, until.0).await.is_err() {
+                    return Outcome::GivenUp;
+                }
+                of_call(
+                    removed.map(|()| Effect::Nothing),
+                    None,
+                    Reason::Error,
+                    |e| format!("remove container {id}: {}", e.message()),
+                )
             }
             Action::RemoveSandbox { id, .. } => {
-                let mut slot = self.width.for_removal().await;
+                let mut slot = self.removal_slot(on_failure).await;
                 let removed = slot.during(self.cri.remove_pod_sandbox(id.as_str())).await;
                 drop(slot);
                 see(look, Scope::Whole);
@@ -209,36 +223,38 @@ impl Executor {
         }
     }
 
-    async fn remove_container(
+    /// What is removed of a pod that goes on waits for nobody: its worker has to hear of exits and orders.
+    async fn removal_slot(&self, on_failure: OnFailure) -> Slot {
+        match on_failure {
+            OnFailure::Later => Slot::free(),
+            OnFailure::EndPlan | OnFailure::Continue => self.width.for_removal().await,
+        }
+    }
+
+    /// The logs of a container that is removed; an error when the pod is to stop meanwhile.
+    async fn remove_logs(
         &self,
         pod: &Pod,
-        id: ContainerId,
+        id: &ContainerId,
         logs: HostWork,
-        look: &mut Option<Scope>,
         orders: &watch::Receiver<Order>,
-    ) -> Outcome {
-        let mut slot = self.width.for_removal().await;
-        let removed = slot.during(self.cri.remove_container(id.as_str())).await;
-        drop(slot);
-        see(look, Scope::container(id.clone()));
-        // Only now: one that the runtime still starts, and does not remove, goes on writing them.
-        if removed.is_ok() {
-            let done = tokio::select! {
+    ) -> Result<(), ()> {
+        let work = self.host.work(pod, Lane::Pods, vec![logs]);
+        let done = if is_to_stop(&orders.borrow()) {
+            // It is being taken down, and this is part of it.
+            work.await
+        } else {
+            tokio::select! {
                 // Cancel: as in `host_step`.
                 biased;
-                done = self.host.work(pod, Lane::Pods, vec![logs]) => done,
-                () = stop_is_ordered(orders) => return Outcome::GivenUp,
-            };
-            if let Err(error) = done {
-                tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
+                done = work => done,
+                () = stop_is_ordered(orders) => return Err(()),
             }
+        };
+        if let Err(error) = done {
+            tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
         }
-        of_call(
-            removed.map(|()| Effect::Nothing),
-            None,
-            Reason::Error,
-            |e| format!("remove container {id}: {}", e.message()),
-        )
+        Ok(())
     }
 
     async fn run_sandbox(
@@ -438,7 +454,8 @@ impl Executor {
         let starting = Box::pin(self.start_created(pod, id.clone(), start.name, look, orders));
         let outcome = slot.during(starting).await;
         drop(slot);
-        if let Some(link) = start.log_link
+        if !matches!(outcome, Outcome::GivenUp)
+            && let Some(link) = start.log_link
             && let Err(error) = self.host.link_log(pod, &link, id.as_str()).await
         {
             tracing::warn!(container = %id, error = %error, "Link to the container's log could not be made");
@@ -454,6 +471,10 @@ impl Executor {
         look: &mut Option<Scope>,
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
+        if is_to_stop(&orders.borrow()) {
+            see(look, Scope::container(id));
+            return Outcome::GivenUp;
+        }
         let call = Box::pin(self.cri.start_container(id.as_str()));
         let Some(started) = cut_off_by_stop(orders, call).await else {
             see(look, Scope::Whole);
@@ -527,11 +548,14 @@ impl Executor {
     }
 }
 
+fn is_to_stop(order: &Order) -> bool {
+    matches!(order.desire, Desire::Stop { .. })
+}
+
 /// Resolves when the pod is to stop. Cancel: safe.
 async fn stop_is_ordered(orders: &watch::Receiver<Order>) {
-    let stops = |order: &Order| matches!(order.desire, Desire::Stop { .. });
     // Other orders count as seen by the copy alone: a later step of this plan still ends for them.
-    if orders.clone().wait_for(stops).await.is_err() {
+    if orders.clone().wait_for(is_to_stop).await.is_err() {
         // The sync loop is gone: the process is stopping.
         std::future::pending().await
     }

@@ -5,8 +5,8 @@
 //! Calls: execute
 //! Holds: at most `width` slots are out; whoever waits for a container waits behind one sandbox at the most. Otherwise, of many
 //!        pods at once, all sandboxes would come first: no pod would be ready until the last one had its network, and the two
-//!        kinds of work, which wait for different things, would not overlap. Removals have [`REMOVALS`] slots of their own, since
-//!        nothing waits for them. A slot is given back after [`PATIENCE`], whatever the runtime does: a call that hangs holds up
+//!        kinds of work, which wait for different things, would not overlap. Removals of pods that
+//!        leave have [`REMOVALS`] slots of their own, since nothing waits for them. A slot is given back after [`PATIENCE`], whatever the runtime does: a call that hangs holds up
 //!        its own pod and no other
 //! Upstream: none (there every pod worker calls at will)
 
@@ -46,6 +46,11 @@ impl Slot {
             permit,
             until: Instant::now() + patience,
         }
+    }
+
+    /// For a call that takes no turn.
+    pub(crate) fn free() -> Self {
+        Self::new(None, PATIENCE)
     }
 
     /// Waits for an answer, and gives the slot back when that takes too long. The call goes on. Cancel: as the call.
