@@ -40,8 +40,8 @@ pub enum Reason {
     WaitingForName,
     /// Pod level: terminating pods use what it needs (ours; upstream rejects the pod).
     WaitingForRoom,
-    /// Pod level: it was created again, and the runtime refuses to remove the rest of its earlier life (ours; upstream shows
-    /// nothing).
+    /// Pod level: it was created again, and the runtime has not removed the rest of its earlier life yet (ours; upstream
+    /// shows nothing).
     WaitingForRemoval,
     /// Pod level: a volume could not be set up.
     FailedMount,

@@ -28,7 +28,8 @@ pub struct ReportedPod {
 pub enum Progress {
     /// The worker is active.
     Working,
-    /// Nothing of the pod is left on this node; only the API server still has it.
+    /// Nothing of the pod runs or lies on this node any more; the API server still has it, and perhaps the runtime its stopped
+    /// sandboxes.
     Finished,
 }
 

@@ -1,8 +1,8 @@
 //! The journal's interface: one record per key, written before anything that depends on it.
 //!
 //! In:    keys and values of sources, workers
-//! Out:   what was there at the last start; a warning when a record could not be written
-//! Calls: pod_worker, sources, sync_loop
+//! Out:   what was there at the last start; a warning when a record could not be written; for how long the disk has not answered
+//! Calls: pod_worker, sources, sync_loop, host_progress
 //! Holds: after `put` and `settled` the record is in the page cache, unless the disk refuses it or does not answer; only
 //!        `settled` waits for the disk, and never without end; a failed write is repeated with the next one
 //! Upstream: none (there status at the API server takes its place)

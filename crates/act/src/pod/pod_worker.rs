@@ -1,7 +1,7 @@
 //! One task per pod UID: observe, advance the life, plan, report, execute, repeat.
 //!
 //! In:    orders of the sync loop (pod, desire; the latest wins), wake-ups, the network's state
-//! Out:   runtime calls and host work through `Executor`; statuses; `WorkerEvent::Finished` at the end
+//! Out:   runtime calls and host work through `Executor`; statuses; `WorkerEvent`s when the pod ends, is released, and is finished
 //! Calls: started by sync_loop
 //! Holds: decides nothing: `PodMemory` says what is remembered and how it changes; never plans on an observation older than the
 //!        end of its last action; writes the record before it reports what depends on it; a failure waits and says why
@@ -171,11 +171,8 @@ impl PodWorker {
             self.gather_inputs(&order, &observed);
             let plan = self.think(&order, &observed).await;
             self.told.stands(&order, &self.memory.life);
-            if let Lifecycle::Finished { cause } = &self.memory.life {
-                tracing::debug!(
-                    why = cause.as_str(),
-                    "The runtime holds nothing of the pod any more"
-                );
+            if matches!(self.memory.life, Lifecycle::Finished { .. }) {
+                self.announce_gone(&observed);
                 self.end().await;
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;

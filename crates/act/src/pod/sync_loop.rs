@@ -462,7 +462,7 @@ impl SyncLoop {
         }
     }
 
-    /// A worker has ended, and nothing is left of its pod: the next of its name may start, or the pod itself if it is wanted again.
+    /// A worker has ended, and the runtime holds nothing of its pod any more: the pod starts again if it is wanted again.
     fn finished(&mut self, uid: &PodUid, restart_counts: BTreeMap<String, u32>) {
         let Some(worker) = self.workers.remove(uid) else {
             return;

@@ -3,8 +3,8 @@
 //! In:    statuses from pod workers
 //! Out:   a snapshot of all pods with their statuses (`/pods`); which pods changed, for those that look at these alone
 //! Calls: pod_worker; server and status_write read
-//! Holds: output only: no decision about pods reads it; a static pod is dropped when its worker has finished, a pod of the API
-//!        when it is gone there, too
+//! Holds: output only: no decision about pods reads it; a static pod is dropped when it is released, a pod of the API when it
+//!        is gone there, too
 //! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
 
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl StatusHandle {
         });
     }
 
-    /// Nothing of it is left here: it is shown until the API does not hold it any more.
+    /// It is released: it is shown until the API does not hold it any more.
     pub fn finish(&self, uid: &PodUid) {
         self.change(uid, |pods| {
             let pod = pods.get_mut(uid);

@@ -5,7 +5,7 @@
 //! Calls: act/report/status_write.rs, again after each answer until there is nothing
 //! Holds: fields of others are never touched: foreign conditions, claims, the nominated node; a transition time changes only
 //!        with its condition's value; start time and QoS class never change once set; empty equals absent; an object is deleted
-//!        only after its final status was written (or the server refuses it) and its worker has finished
+//!        only after its final status was written (or the server refuses it) and it is released
 //! Upstream: pkg/kubelet/status/status_manager.go (syncPod, mergePodStatus, canBeDeleted), pkg/util/pod/pod.go (1.36)
 
 use std::collections::BTreeSet;

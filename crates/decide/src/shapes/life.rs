@@ -15,7 +15,7 @@ pub enum Lifecycle {
     Syncing,
     /// It is being stopped.
     Terminating(Terminating),
-    /// Nothing of it runs any more; its host side is being cleaned up.
+    /// Nothing of it runs any more; what is left of it on the host and in the runtime is being removed.
     Terminated {
         /// Why it ended.
         cause: TerminationCause,

@@ -75,11 +75,10 @@ impl Told {
 }
 
 impl PodWorker {
-    /// A pod of the API is shown until it is gone from there, too.
+    /// A pod of the API is shown until it is gone from there, too. A static pod is taken out of what is shown by the sync loop, which
+    /// knows whether it is wanted again: its mirror stays then.
     pub(super) fn stop_showing(&self) {
-        if self.orders.borrow().pod.is_static() {
-            self.parts.status.forget(&self.uid);
-        } else {
+        if !self.orders.borrow().pod.is_static() {
             self.parts.status.finish(&self.uid);
         }
     }
@@ -95,14 +94,18 @@ impl PodWorker {
         if self.told.last == LastWord::Released || !is_released(&self.view(order, observed)) {
             return;
         }
-        let why = self
-            .memory
-            .life
-            .cause()
-            .map_or("", TerminationCause::as_str);
-        tracing::info!(why, seen = %observed, "Pod is gone");
+        self.announce_gone(observed);
         self.stop_showing();
         self.last_word(LastWord::Released, WorkerEvent::Released);
+    }
+
+    /// Its log line, once.
+    pub(super) fn announce_gone(&self, observed: &ObservedPod) {
+        if self.told.last != LastWord::Released {
+            let cause = self.memory.life.cause();
+            let why = cause.map_or("", TerminationCause::as_str);
+            tracing::info!(why, seen = %observed, "Pod is gone");
+        }
     }
 
     /// Once, when the pod ends by itself: what it takes of the node is free as soon as it is taken down.
