@@ -1,5 +1,5 @@
 //! Holds the repository to what ARCHITECTURE.md promises: headers, sizes, edges of crates and folders, the domain matrix, how files
-//! are opened, who reads which setting, what moves which metric.
+//! are opened, who reads which setting, what moves which metric, the walk of a pod.
 //!
 //! In:    tracked Rust files, `cargo metadata`, ARCHITECTURE.md
 //! Out:   one line per finding
@@ -13,6 +13,7 @@ mod headers;
 mod metrics;
 mod opens;
 mod settings;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -137,6 +138,7 @@ fn findings() -> anyhow::Result<Vec<String>> {
     findings.extend(metrics.findings());
     findings.extend(edges()?);
     findings.extend(matrix(&tracked)?);
+    findings.extend(walk::findings(&page()?));
     Ok(findings)
 }
 
@@ -164,9 +166,13 @@ fn edges() -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
+fn page() -> anyhow::Result<String> {
+    std::fs::read_to_string("ARCHITECTURE.md").context("read ARCHITECTURE.md")
+}
+
 /// Every module of `decide` and `act` stands in ARCHITECTURE.md.
 fn matrix(tracked: &str) -> anyhow::Result<Vec<String>> {
-    let page = std::fs::read_to_string("ARCHITECTURE.md").context("read ARCHITECTURE.md")?;
+    let page = page()?;
     let words: Vec<&str> = page
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))
         .collect();
