@@ -12,6 +12,14 @@
 //! | `roots` | certificate authorities, of a text or of the machine |
 //! | `client`, `server` | configurations of the two ends, and verifiers that check possession and leave belief to others |
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::too_many_lines,
+        reason = "tables and scenes of tests are read from top to bottom"
+    )
+)]
+
 mod certificate;
 mod client;
 mod roots;

@@ -176,22 +176,7 @@ impl Executor {
                 self.start_created(pod, id, name, look, until.0).await
             }
             Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
-            Action::StopSandbox(id) => {
-                let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
-                see(look, Scope::Whole);
-                let why = stopped.as_ref().err().map(CriError::message);
-                let what = Kill::Sandbox(pod.uid.as_str());
-                let unkilled = why.iter().map(|why| events::kill_failure(what, why));
-                let unkilled = unkilled.collect();
-                let text = format!("stop sandbox {id}");
-                let outcome = of_call(
-                    stopped.map(|()| Effect::Stopped(id)),
-                    None,
-                    Reason::Error,
-                    |e| format!("{text}: {}", e.message()),
-                );
-                with_unkilled(outcome, unkilled)
-            }
+            Action::StopSandbox(id) => self.stop_sandbox(pod, id, look).await,
             Action::RemoveContainer { id, logs, .. } => {
                 let mut slot = self.removal_slot(on_failure).await;
                 let removed = slot.during(self.cri.remove_container(id.as_str())).await;
@@ -221,6 +206,23 @@ impl Executor {
                 )
             }
         }
+    }
+
+    async fn stop_sandbox(&self, pod: &Pod, id: SandboxId, look: &mut Option<Scope>) -> Outcome {
+        let stopped = self.cri.stop_pod_sandbox(id.as_str()).await;
+        see(look, Scope::Whole);
+        let why = stopped.as_ref().err().map(CriError::message);
+        let what = Kill::Sandbox(pod.uid.as_str());
+        let unkilled = why.iter().map(|why| events::kill_failure(what, why));
+        let unkilled = unkilled.collect();
+        let text = format!("stop sandbox {id}");
+        let outcome = of_call(
+            stopped.map(|()| Effect::Stopped(id)),
+            None,
+            Reason::Error,
+            |e| format!("{text}: {}", e.message()),
+        );
+        with_unkilled(outcome, unkilled)
     }
 
     /// What is removed of a pod that goes on waits for nobody: its worker has to hear of exits and orders.
