@@ -335,6 +335,12 @@ impl Kubelet {
                 .map(|c| format!("container {}", c.id)),
         );
         traces.extend(ids.iter().map(|id| format!("sandbox {id}")));
+        traces.extend(self.host_traces(uid));
+        traces
+    }
+
+    /// What there is of a pod, or of all, on the host: nothing once the pod is gone. What the runtime holds is removed after that.
+    pub(crate) fn host_traces(&self, uid: &str) -> Vec<String> {
         let mut paths = self.node.pod_cgroups();
         for directory in [self.root.join("pods"), self.logs.clone()] {
             paths.extend(
@@ -351,8 +357,7 @@ impl Kubelet {
                 .map(|(_, target)| target),
         );
         let paths = paths.into_iter().map(|path| path.display().to_string());
-        traces.extend(paths.filter(|path| path.contains(uid)));
-        traces
+        paths.filter(|path| path.contains(uid)).collect()
     }
 
     pub(crate) fn log_text(&self) -> String {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, GONE, has_kubectl};
 use crate::kubelet::{SOON, is_ready, pod, shell};
-use crate::node::{pause, until, variable};
+use crate::node::{pause, settles, until, variable};
 
 const LOOP: &str = "trap 'exit 0' TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
 
@@ -222,7 +222,8 @@ fn pods_are_looked_into_and_ended() {
     };
     let (a, w) = (uid("a"), uid("w"));
     ctl("delete pod a");
-    assert_eq!(cluster.kubelet.traces(&a), Vec::<String>::new());
+    assert_eq!(cluster.kubelet.host_traces(&a), Vec::<String>::new());
+    settles("its sandbox to go", SOON, || cluster.kubelet.traces(&a));
     ctl("delete pod w --force --grace-period=0");
     assert_eq!(
         cluster

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use testkit::exposition;
 
 use crate::cluster::{Cluster, GONE};
-use crate::kubelet::{container, is_ready, pod, shell};
-use crate::node::{until, variable};
+use crate::kubelet::{SOON, container, is_ready, pod, shell};
+use crate::node::{settles, until, variable};
 use crate::stream::websocket;
 
 const LOOP: &str = "trap 'exit 0' TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
@@ -84,7 +84,8 @@ fn requests_behind_kubectls_commands_work() {
     until("the pod to be gone", GONE, || {
         (cluster.ask("GET", &format!("{PODS}/a"), None).0 == 404).then_some(())
     });
-    assert_eq!(cluster.kubelet.traces(uid), Vec::<String>::new());
+    assert_eq!(cluster.kubelet.host_traces(uid), Vec::<String>::new());
+    settles("its sandbox to go", SOON, || cluster.kubelet.traces(uid));
 }
 
 /// Config maps and secrets as variables and files, a token, Services' variables; a changed map reaches its file.
