@@ -231,7 +231,9 @@ impl PodMemory {
                 self.record.exits.insert(name.to_owned(), exit);
             }
         }
-        if let Some(count) = instances().map(|c| c.restart_count).max() {
+        // One that was only made has not run: should its start be cut off, the next one is no restart.
+        let ran = instances().filter(|c| c.state != ContainerState::Created);
+        if let Some(count) = ran.map(|c| c.restart_count).max() {
             let known = self.record.restart_counts.entry(name.to_owned());
             let known = known.or_default();
             *known = (*known).max(count);

@@ -184,3 +184,18 @@ fn one_container_starts_now_later_or_never() {
             now: start a[9] (not started yet)
     "#]].assert_eq(&out);
 }
+
+/// A start that nobody was there to hear of, of an instance that an earlier call had made, after the runtime had refused a second such
+/// call: the instance was seen before it was known that its start was cut off.
+#[test]
+fn an_instance_that_was_only_made_makes_the_next_one_no_restart() {
+    let spec = "{restartPolicy: Always, containers: [{name: a, image: i}]}";
+    let mut seen = seen(spec, "sandbox[0]:ready a[0]:created");
+    assert_eq!(
+        tell(&mut seen),
+        "now: start created a (created and never started)"
+    );
+    seen.hold("sandbox[0]:ready");
+    assert_eq!(tell(&mut seen), "now: start a[0] (not started yet)");
+    assert!(seen.memory.record.restart_counts.is_empty());
+}

@@ -306,7 +306,7 @@ fn a_run_that_vanished_has_ended_once_the_next_instance_is_there() {
             it vanished
                 syncing; runs ["a"]; counts {"a": 0}
             the next was made
-                syncing; a[0] ended 137 from +0s; counts {"a": 1}
+                syncing; a[0] ended 137 from +0s; counts {"a": 0}
             it runs
                 syncing; a[0] ended 137 from +0s; runs ["a"]; counts {"a": 1}
         "#]],
@@ -354,11 +354,11 @@ fn an_instance_that_was_refused_stays_so_whatever_becomes_of_its_image() {
             its start is refused
                 syncing; a: refused[0] +1s ×1 RunContainerError
             seen
-                syncing; a: refused[0] +1s ×1 RunContainerError; counts {"a": 0}
+                syncing; a: refused[0] +1s ×1 RunContainerError
             its image is there
-                syncing; a: image refused[0] +1s ×1 -; counts {"a": 0}
+                syncing; a: image refused[0] +1s ×1 -
             and then is not
-                syncing; a: refused[0] +2s ×2 ErrImagePull; counts {"a": 0}
+                syncing; a: refused[0] +2s ×2 ErrImagePull
         "#]],
     );
 }
