@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kubelet_model::doubling::Doubling;
+use kubelet_model::ids::SandboxId;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use kubelet_model::pod::Pod;
@@ -193,6 +194,8 @@ impl PodMemory {
 
     /// Keeps what must not be forgotten of what was seen: exits, counts, addresses, what runs.
     pub fn absorb(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
+        let is_held = |id: &SandboxId| observed.sandboxes.iter().any(|sandbox| sandbox.id == *id);
+        self.stopped.retain(is_held);
         for spec in pod.all_containers() {
             self.absorb_container(&spec.name, observed, now);
         }
