@@ -4,7 +4,8 @@
 //! Out:   beats for `/healthz`; what keeps the node from being Ready, naming what hangs
 //! Calls: wiring, as a reconciler; node_status reads what it says
 //! Holds: one pod whose file system hangs does not make the node NotReady; a root directory that does not answer does, and so
-//!        do a journal that is not written and a lane without any progress. A full lane of host paths is only a warning in the message of the Ready condition
+//!        do a journal that is not written and a lane without any progress. A full lane of host paths is only a warning in the
+//!        message of the Ready condition
 //! Upstream: none (there a hung disk shows in nothing but what does not happen); the words follow PLEG's in
 //!           pkg/kubelet/runtime.go (runtimeErrors)
 

@@ -5,9 +5,9 @@
 //! Calls: pod_worker
 //! Holds: no decision about pods; a failed step ends the plan unless the step says otherwise; an unknown outcome always ends it;
 //!        starts on one node share a limited number of slots, so that the runtime is never flooded; disk work is done before a
-//!        slot is taken; removals of pods that leave have few slots of their own, so that they slow no start down. A newer order that stops the pod
-//!        ends a pull or disk work at once, and a call that starts something after [`CUT_AFTER`]; one that leaves less grace ends
-//!        a stop
+//!        slot is taken; removals of pods that leave have few slots of their own, so that they slow no start down. A newer order
+//!        that stops the pod ends a pull or disk work at once, and a call that starts something after [`CUT_AFTER`]; one that
+//!        leaves less grace ends a stop
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
 use std::collections::BTreeSet;
@@ -246,12 +246,8 @@ impl Executor {
             // It is being taken down, and this is part of it.
             work.await
         } else {
-            tokio::select! {
-                // Cancel: as in `host_step`.
-                biased;
-                done = work => done,
-                () = stop_is_ordered(orders) => return Err(()),
-            }
+            let done = unless_ended(work, stop_is_ordered(orders)).await;
+            done.ok_or(())?
         };
         if let Err(error) = done {
             tracing::warn!(container = %id, why = %error, "Logs of a removed container could not be removed");
@@ -314,11 +310,10 @@ impl Executor {
         effect: Effect,
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
-        let done = tokio::select! {
-            // Cancel: what is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
-            biased;
-            done = self.host.work(pod, Lane::Pods, work) => done,
-            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        let work = self.host.work(pod, Lane::Pods, work);
+        // What is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
+        let Some(done) = unless_ended(work, stop_is_ordered(orders)).await else {
+            return Outcome::GivenUp;
         };
         self.record_host_failure(pod, &done);
         of_host(done, effect)
@@ -380,11 +375,9 @@ impl Executor {
         reads: Vec<EnvFileRead>,
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
-        let read = tokio::select! {
-            // Cancel: as in `host_step`.
-            biased;
-            read = self.host.read_env_files(pod, reads) => read,
-            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        let work = self.host.read_env_files(pod, reads);
+        let Some(read) = unless_ended(work, stop_is_ordered(orders)).await else {
+            return Outcome::GivenUp;
         };
         let problem = match read {
             Ok(values) => return Outcome::Done(Effect::EnvFiles(container, values)),
@@ -412,11 +405,9 @@ impl Executor {
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
         // Before a slot is taken: whatever hangs here holds up nobody else.
-        let ready = tokio::select! {
-            // Cancel: as in `host_step`.
-            biased;
-            ready = self.host.work(pod, Lane::Pods, start.before) => ready,
-            () = stop_is_ordered(orders) => return Outcome::GivenUp,
+        let work = self.host.work(pod, Lane::Pods, start.before);
+        let Some(ready) = unless_ended(work, stop_is_ordered(orders)).await else {
+            return Outcome::GivenUp;
         };
         if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
@@ -586,11 +577,19 @@ async fn cut_off_by_stop<T>(
         stop_is_ordered(orders).await;
         tokio::time::sleep(CUT_AFTER).await;
     };
+    unless_ended(call, cut).await
+}
+
+/// The value of a wait; `None` when its end comes first. Cancel: as the wait.
+async fn unless_ended<T>(
+    wait: impl Future<Output = T>,
+    end: impl Future<Output = ()>,
+) -> Option<T> {
     tokio::select! {
-        // The answer first: it is what is waited for.
+        // The value first: it is what is waited for.
         biased;
-        answer = call => Some(answer),
-        () = cut => None,
+        value = wait => Some(value),
+        () = end => None,
     }
 }
 
