@@ -71,7 +71,8 @@ pub struct Ledger {
     named: BTreeMap<SourceKind, BTreeMap<String, Arc<Pod>>>,
     /// Whose word counts for a UID.
     counts: BTreeMap<String, SourceKind>,
-    /// When the kubelet started, while it has not let go of anything yet: it has not heard every source, or not listed the runtime.
+    /// When the kubelet started, while it has not let go of anything yet: it has not heard every source, or not listed the runtime. A
+    /// process that ends before that leaves all to the next.
     holds_since: Option<i64>,
 }
 
@@ -80,7 +81,7 @@ impl Ledger {
     pub fn kubelet_starts(&mut self, at: i64) {
         self.named.clear();
         self.counts.clear();
-        self.holds_since = Some(at);
+        self.holds_since.get_or_insert(at);
     }
 
     /// From here on the kubelet stops what no source names.
@@ -198,14 +199,14 @@ mod tests {
 
     const FILE: SourceKind = SourceKind::File;
 
-    /// When the pod's third life may have begun, where the kubelet starts at 10 and lets go of pods from this moment on.
-    fn active_since(lets_go_at: i64) -> i64 {
+    /// When the pod's third life may have begun, where the kubelet starts before these moments and lets go of pods from one on.
+    fn active_since(starts: &[i64], lets_go_at: i64) -> i64 {
         let pod = pods::pod(FILE, 0, "uid1", &mut Prng::new(1));
         let all = BTreeSet::from([FILE]);
         let mut ledger = Ledger::default();
         for (at, is_named) in [(1, true), (2, false), (11, true), (12, false), (13, true)] {
-            if at == 11 {
-                ledger.kubelet_starts(10);
+            if starts.contains(&at) {
+                ledger.kubelet_starts(at - 1);
             }
             if at >= lets_go_at {
                 ledger.kubelet_lets_go();
@@ -228,7 +229,10 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_back_before_the_kubelet_lets_go_may_have_gone_on() {
-        assert_eq!(active_since(i64::MAX), 11);
-        assert_eq!(active_since(13), 13);
+        assert_eq!(active_since(&[11], i64::MAX), 11);
+        assert_eq!(active_since(&[11], 13), 13);
+        // A process that let go of nothing leaves what it held to the next.
+        assert_eq!(active_since(&[11, 13], i64::MAX), 11);
+        assert_eq!(active_since(&[11, 13], 12), 13);
     }
 }

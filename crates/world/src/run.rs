@@ -655,7 +655,8 @@ impl World {
         if self.silent.contains_key(&source) {
             return Ok(());
         }
-        if *kubelet.path.all_sources_seen.borrow() {
+        let was_listed = kubelet.path.pleg.last_list().is_some();
+        if was_listed && *kubelet.path.all_sources_seen.borrow() {
             self.ledger.kubelet_lets_go();
         }
         let pods = self.manifests.of(source);
