@@ -12,6 +12,7 @@ pub mod container_start;
 pub mod cut_off;
 pub mod deadline;
 pub mod garbage;
+mod host_plan;
 pub mod init_containers;
 pub mod lifecycle;
 pub mod memory;

@@ -1,8 +1,9 @@
 //! Host side of a pod: its directories, volumes and what to take down in the end.
 //!
 //! In:    pod, node, the objects that its volumes show
-//! Out:   `HostWork` to do before a start, when an object changed, and to undo after the end; where each volume lies on the host
-//! Calls: pod_plan, container_start
+//! Out:   `HostWork` to do before a start, for each volume by itself, when an object changed, and to undo after the end; where each
+//!        volume lies on the host
+//! Calls: pod/host_plan, pod/pod_plan, container_start
 //! Holds: everything may be done twice; nothing under a mount point is ever removed; host paths are never removed; a removal names
 //!        the directory that was seen, and not only where it was; a volume that was set up stays as it is while its objects can
 //!        not be had
@@ -35,9 +36,8 @@ use crate::shapes::paths::volumes;
 use crate::shapes::view::PodView;
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
-use crate::shapes::work::Mark;
-use crate::shapes::work::VolumeWork;
 use crate::shapes::work::{HostWork, LogLink, Medium, PayloadWork};
+use crate::shapes::work::{Mark, SetUp, VolumeWork};
 use crate::volumes::projected::{PayloadView, volume_payload};
 
 #[cfg(test)]
@@ -54,9 +54,8 @@ impl Mark {
     }
 }
 
-/// All that must stand before the pod's first container starts; or which volume cannot be had, in upstream's words.
-pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
-    let (pod, node) = (view.pod, view.node);
+/// The pod's own cgroup and directories: its volumes are set up in them.
+pub fn pod_work(pod: &Pod, node: &NodeView) -> Vec<HostWork> {
     let dir = pod_dir(pod, node);
     let make = |path: String, mode| HostWork::MakeDir { path, mode };
     let mut work = vec![
@@ -66,40 +65,43 @@ pub fn prepare_work(view: &PodView<'_>) -> Result<VolumeWork, Waiting> {
         make(log_dir(pod, node), 0o755),
     ];
     work.extend(pod_cgroup(pod, node).map(HostWork::MakeCgroup));
-    let mut prepare = VolumeWork {
-        work,
-        ..VolumeWork::default()
-    };
-    for volume in volumes(pod) {
-        if let Some(source) = &volume.empty_dir {
-            prepare
-                .work
-                .push(empty_dir_work(pod, node, &volume.name, source));
-        } else if let Some(host_path) = &volume.host_path {
-            prepare.work.push(HostWork::HostPath {
-                volume: volume.name.clone(),
-                path: host_path.path.clone(),
-                kind: host_path.type_.clone().unwrap_or_default(),
-            });
-        } else if let Some(payload) = payload_of(view, volume) {
-            let payload = payload.map_err(|why| set_up_failed(&volume.name, &why))?;
-            add_payload(view, volume, payload, &mut prepare);
-        }
-    }
-    Ok(prepare)
+    work
 }
 
-/// Writing of volumes whose files are not what this process last wrote; nothing for those that cannot be made now.
-pub fn payload_updates(view: &PodView<'_>) -> VolumeWork {
-    let mut updates = VolumeWork::default();
-    for volume in volumes(view.pod) {
-        if let Some(Ok(payload)) = payload_of(view, volume)
-            && view.memory.written.get(&volume.name) != Some(&Mark::of(&payload))
-        {
-            add_payload(view, volume, payload, &mut updates);
-        }
+/// What sets a volume up, nothing for one that needs nothing; or why it cannot be had, in upstream's words.
+pub fn volume_work(view: &PodView<'_>, volume: &v1::Volume) -> Result<Option<VolumeWork>, Waiting> {
+    let directory = |work: HostWork| VolumeWork {
+        volume: volume.name.clone(),
+        work: vec![work],
+        makes: SetUp::Directory,
+    };
+    if let Some(source) = &volume.empty_dir {
+        let work = empty_dir_work(view.pod, view.node, &volume.name, source);
+        return Ok(Some(directory(work)));
     }
-    updates
+    if let Some(host_path) = &volume.host_path {
+        return Ok(Some(directory(HostWork::HostPath {
+            volume: volume.name.clone(),
+            path: host_path.path.clone(),
+            kind: host_path.type_.clone().unwrap_or_default(),
+        })));
+    }
+    match payload_of(view, volume) {
+        Some(Ok(payload)) => Ok(files_work(view, volume, payload)),
+        Some(Err(why)) => Err(set_up_failed(&volume.name, &why)),
+        None => Ok(None),
+    }
+}
+
+/// What writes the files of a volume that are not what this process last wrote; nothing for one that cannot be made now.
+pub fn update_work(view: &PodView<'_>, volume: &v1::Volume) -> Option<VolumeWork> {
+    let payload = payload_of(view, volume)?.ok()?;
+    let known = view.memory.volumes.get(&volume.name);
+    let is_written = known.and_then(|known| known.set_up) == Some(SetUp::Files(Mark::of(&payload)));
+    if is_written {
+        return None;
+    }
+    files_work(view, volume, payload)
 }
 
 fn payload_of(view: &PodView<'_>, volume: &v1::Volume) -> Option<Result<Payload, String>> {
@@ -119,11 +121,9 @@ fn set_up_failed(volume: &str, why: &str) -> Waiting {
     }
 }
 
-fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &mut VolumeWork) {
+fn files_work(view: &PodView<'_>, volume: &v1::Volume, payload: Payload) -> Option<VolumeWork> {
     let (pod, node, name) = (view.pod, view.node, &volume.name);
-    let Some(kind) = OwnKind::of(volume) else {
-        return;
-    };
+    let kind = OwnKind::of(volume)?;
     let path = kind.path(pod, node, name);
     let group = fs_group(pod);
     let medium = match kind {
@@ -133,21 +133,26 @@ fn add_payload(view: &PodView<'_>, volume: &v1::Volume, payload: Payload, to: &m
             Medium::Memory(memory_size(pod, node, None))
         }
     };
-    to.work.push(HostWork::EmptyDir {
+    let directory = HostWork::EmptyDir {
         path: path.clone(),
         marker: empty_dir_marker(pod, node, &format!("wrapped_{name}")),
         medium,
         group,
-    });
-    to.written.insert(name.clone(), Mark::of(&payload));
-    to.work.push(HostWork::WritePayload(PayloadWork {
+    };
+    let makes = SetUp::Files(Mark::of(&payload));
+    let files = HostWork::WritePayload(PayloadWork {
         volume: name.clone(),
         path,
         payload,
         group,
         nested: nested_mount_points(pod, name),
         at: view.now.steady,
-    }));
+    });
+    Some(VolumeWork {
+        volume: name.clone(),
+        work: vec![directory, files],
+        makes,
+    })
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {

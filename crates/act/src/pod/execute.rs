@@ -21,12 +21,12 @@ use kubelet_cri::{Client, CriError, Happened};
 use kubelet_decide::pod::pod_plan::leaves_less_grace;
 use kubelet_decide::report::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::shapes::env_files::EnvFileRead;
-use kubelet_decide::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
+use kubelet_decide::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
 use kubelet_decide::shapes::plan::{
     Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
 };
 use kubelet_decide::shapes::view::{Desire, Now, Order};
-use kubelet_decide::shapes::work::HostWork;
+use kubelet_decide::shapes::work::{HostWork, VolumeWork};
 use kubelet_host::blocking::Lane;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
@@ -108,7 +108,11 @@ impl Executor {
             look: None,
         };
         let give_up_at = plan.give_up_at;
+        let mut only_volumes = false;
         for step in plan.steps {
+            if only_volumes && step.on_failure != OnFailure::EndAfterVolumes {
+                break;
+            }
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
             let mut outcome = self
@@ -120,7 +124,14 @@ impl Executor {
             self.faults.reach(FaultPoint::AfterStep).await;
             let end = match &outcome {
                 Outcome::Done(_) => false,
-                Outcome::Failed(_) => on_failure == OnFailure::EndPlan,
+                Outcome::Failed(_) => match on_failure {
+                    OnFailure::EndPlan => true,
+                    OnFailure::EndAfterVolumes => {
+                        only_volumes = true;
+                        false
+                    }
+                    OnFailure::Continue | OnFailure::Later => false,
+                },
                 Outcome::Unknown(_) | Outcome::GivenUp => true,
             };
             executed.outcomes.push(outcome);
@@ -144,19 +155,26 @@ impl Executor {
         };
         let on_failure = step.on_failure;
         match step.action {
-            Action::Prepare(volumes) => {
-                let effect = Effect::Prepared(volumes.written);
-                let outcome = self.host_step(pod, volumes.work, effect, until.0).await;
+            Action::Prepare(work) => {
+                let what = (Subject::Pod, Effect::Prepared);
+                let outcome = self.host_step(pod, work, what, until.0).await;
                 mark(Stage::Volumes);
                 outcome
             }
-            Action::WritePayloads(volumes) => {
-                let effect = Effect::Written(volumes.written);
-                self.host_step(pod, volumes.work, effect, until.0).await
+            Action::SetUpVolume(VolumeWork {
+                volume,
+                work,
+                makes,
+            }) => {
+                let effect = Effect::VolumeSetUp(volume.clone(), makes);
+                let what = (Subject::Volume(volume), effect);
+                let outcome = self.host_step(pod, work, what, until.0).await;
+                mark(Stage::Volumes);
+                outcome
             }
             Action::Release { work, leaving, .. } => {
                 let done = self.host.work(pod, Lane::Removals, work).await;
-                of_host(done, Effect::Released(leaving))
+                of_host(done, Subject::Pod, Effect::Released(leaving))
             }
             Action::RunSandbox(request) => {
                 let outcome = self.run_sandbox(pod, *request, look, until.0).await;
@@ -188,7 +206,7 @@ impl Executor {
                 }
                 of_call(
                     removed.map(|()| Effect::Nothing),
-                    None,
+                    Subject::Pod,
                     Reason::Error,
                     |e| format!("remove container {id}: {}", e.message()),
                 )
@@ -200,7 +218,7 @@ impl Executor {
                 see(look, Scope::Whole);
                 of_call(
                     removed.map(|()| Effect::Nothing),
-                    None,
+                    Subject::Pod,
                     Reason::Error,
                     |e| format!("remove sandbox {id}: {}", e.message()),
                 )
@@ -218,7 +236,7 @@ impl Executor {
         let text = format!("stop sandbox {id}");
         let outcome = of_call(
             stopped.map(|()| Effect::Stopped(id)),
-            None,
+            Subject::Pod,
             Reason::Error,
             |e| format!("{text}: {}", e.message()),
         );
@@ -229,7 +247,9 @@ impl Executor {
     async fn removal_slot(&self, on_failure: OnFailure) -> Slot {
         match on_failure {
             OnFailure::Later => Slot::free(),
-            OnFailure::EndPlan | OnFailure::Continue => self.width.for_removal().await,
+            OnFailure::EndPlan | OnFailure::Continue | OnFailure::EndAfterVolumes => {
+                self.width.for_removal().await
+            }
         }
     }
 
@@ -282,7 +302,7 @@ impl Executor {
         }
         of_call(
             made.map(|_| Effect::Nothing),
-            None,
+            Subject::Pod,
             Reason::CreatePodSandboxError,
             |error| {
                 format!(
@@ -307,7 +327,7 @@ impl Executor {
         &self,
         pod: &Pod,
         work: Vec<HostWork>,
-        effect: Effect,
+        (of, effect): (Subject, Effect),
         orders: &watch::Receiver<Order>,
     ) -> Outcome {
         let work = self.host.work(pod, Lane::Pods, work);
@@ -316,7 +336,7 @@ impl Executor {
             return Outcome::GivenUp;
         };
         self.record_host_failure(pod, &done);
-        of_host(done, effect)
+        of_host(done, of, effect)
     }
 
     fn record_host_failure(&self, pod: &Pod, done: &Result<(), HostWorkError>) {
@@ -357,8 +377,8 @@ impl Executor {
                 let reason = error.reason.as_str();
                 let event = events::start_failed(pod, &wanted.container, None, reason);
                 self.record(pod, event);
-                let container = Some(wanted.container);
-                let mut failure = Failure::of(container, error.reason, error.message);
+                let of = Subject::Container(wanted.container);
+                let mut failure = Failure::new(of, error.reason, error.message);
                 failure.image = Some(ImageFailure {
                     image: wanted.image,
                     pull_failed: error.pull_failed,
@@ -390,8 +410,8 @@ impl Executor {
         );
         let event = events::start_failed(pod, &container, None, &problem.message);
         self.record(pod, event);
-        Outcome::Failed(Failure::of(
-            Some(container),
+        Outcome::Failed(Failure::new(
+            Subject::Container(container),
             Reason::CreateContainerConfigError,
             problem.message,
         ))
@@ -412,8 +432,8 @@ impl Executor {
         if let Err(error) = ready {
             let event = events::start_failed(pod, &start.name, None, &error.message);
             self.record(pod, event);
-            return Outcome::Failed(Failure::of(
-                Some(start.name),
+            return Outcome::Failed(Failure::new(
+                Subject::Container(start.name),
                 Reason::CreateContainerConfigError,
                 error.message,
             ));
@@ -436,7 +456,7 @@ impl Executor {
                 self.record(pod, event);
                 return of_call(
                     Err(error),
-                    Some(start.name),
+                    Subject::Container(start.name),
                     Reason::CreateContainerError,
                     CriError::description,
                 );
@@ -484,7 +504,7 @@ impl Executor {
         let effect = Effect::Started(name.clone());
         of_call(
             started.map(|()| effect),
-            Some(name),
+            Subject::Container(name),
             Reason::RunContainerError,
             CriError::description,
         )
@@ -534,7 +554,7 @@ impl Executor {
         match first {
             None => Outcome::Done(Effect::Nothing),
             Some((error, text)) => {
-                let outcome = of_call(Err(error), None, Reason::Error, |_| text);
+                let outcome = of_call(Err(error), Subject::Pod, Reason::Error, |_| text);
                 with_unkilled(outcome, unkilled)
             }
         }
@@ -616,23 +636,23 @@ fn see(look: &mut Option<Scope>, scope: Scope) {
     look.get_or_insert_with(Scope::nothing).join(scope);
 }
 
-fn of_host(done: Result<(), HostWorkError>, effect: Effect) -> Outcome {
+fn of_host(done: Result<(), HostWorkError>, of: Subject, effect: Effect) -> Outcome {
     match done {
         Ok(()) => Outcome::Done(effect),
-        Err(error) => Outcome::Failed(Failure::of(None, error.reason, error.message)),
+        Err(error) => Outcome::Failed(Failure::new(of, error.reason, error.message)),
     }
 }
 
 fn of_call(
     result: Result<Effect, CriError>,
-    container: Option<String>,
+    of: Subject,
     reason: Reason,
     message: impl FnOnce(&CriError) -> String,
 ) -> Outcome {
     match result {
         Ok(effect) => Outcome::Done(effect),
         Err(error) => {
-            let failure = Failure::of(container, reason, message(&error));
+            let failure = Failure::new(of, reason, message(&error));
             match error.happened() {
                 Happened::No => Outcome::Failed(failure),
                 Happened::Maybe => Outcome::Unknown(failure),

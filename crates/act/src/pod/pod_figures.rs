@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
-use kubelet_decide::shapes::outcome::{Effect, Outcome};
+use kubelet_decide::shapes::outcome::{Effect, Outcome, Subject};
 use kubelet_decide::shapes::plan::{Action, PodPlan};
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::shapes::work::Leaving;
@@ -179,7 +179,7 @@ impl PodFigures {
             match outcome {
                 Outcome::Done(Effect::Released(Leaving::Yes)) => self.cleaning(false),
                 Outcome::Failed(failure) | Outcome::Unknown(failure)
-                    if is_orphan && life.rank() == 2 && failure.container.is_none() =>
+                    if is_orphan && life.rank() == 2 && failure.of == Subject::Pod =>
                 {
                     self.cleaning(true);
                 }
@@ -192,9 +192,9 @@ impl PodFigures {
     fn count_container(&self, pod: &Pod, outcome: &Outcome) {
         let (name, code) = match outcome {
             Outcome::Done(Effect::Started(name)) => (name, None),
-            Outcome::Failed(failure) | Outcome::Unknown(failure) => match &failure.container {
-                Some(name) => (name, Some(failure.reason.as_str())),
-                None => return,
+            Outcome::Failed(failure) | Outcome::Unknown(failure) => match &failure.of {
+                Subject::Container(name) => (name, Some(failure.reason.as_str())),
+                Subject::Pod | Subject::Volume(_) => return,
             },
             Outcome::Done(_) | Outcome::GivenUp => return,
         };

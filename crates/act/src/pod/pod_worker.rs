@@ -265,7 +265,7 @@ impl PodWorker {
                 self.sight.look = Some(Scope::Whole);
                 tracing::debug!(error = %error, "Pod could not be observed");
                 self.report_unobserved(&error);
-                self.memory.retry_later(self.now());
+                self.memory.retry.later(self.now());
                 self.wait(self.memory.retry.at, stop).await;
                 // A look that succeeds is good enough to plan on.
                 self.memory.retry.at = None;
@@ -369,6 +369,7 @@ impl PodWorker {
         let mut orders = self.orders.clone();
         let waits = PodPlan {
             waiting: plan.waiting.clone(),
+            volumes_waiting: plan.volumes_waiting.clone(),
             pod_waiting: plan.pod_waiting.clone(),
             ..PodPlan::default()
         };

@@ -32,7 +32,7 @@ pub fn starts_of(plan: &PodPlan) -> Starts {
         Action::StartContainer(start) => Some((start.name.clone(), start.attempt)),
         Action::StartCreated { name, attempt, .. } => Some((name.clone(), *attempt)),
         Action::Prepare(_)
-        | Action::WritePayloads(_)
+        | Action::SetUpVolume(_)
         | Action::RunSandbox(_)
         | Action::ResolveImage(_)
         | Action::ReadEnvFiles { .. }

@@ -32,8 +32,9 @@ use crate::shapes::memory::NextLook;
 use crate::shapes::memory::PodMemory;
 use crate::shapes::memory::Prepared;
 use crate::shapes::memory::Retry;
+use crate::shapes::memory::VolumeMemory;
 use crate::shapes::outcome::ResolvedImage;
-use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome};
+use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
 use crate::shapes::plan::{PodPlan, StopWhy};
 use crate::shapes::record::BackOff;
 use crate::shapes::record::RecordedExit;
@@ -148,7 +149,7 @@ impl PodMemory {
             prepared: Prepared::No,
             stopped: BTreeSet::new(),
             dirs: None,
-            written: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         }
     }
 
@@ -364,10 +365,10 @@ impl PodMemory {
                 }
                 Outcome::Failed(failure) => {
                     is_clean = false;
-                    if let Some(name) = &failure.container {
+                    if let Some(name) = failure.of.container() {
                         self.record.end_start(name, starts);
                         if failure.reason == Reason::RunContainerError {
-                            let attempt = self.attempts.entry(name.clone()).or_default();
+                            let attempt = self.attempts.entry(name.to_owned()).or_default();
                             attempt.refused = starts.get(name).copied();
                         }
                     }
@@ -377,11 +378,12 @@ impl PodMemory {
                 Outcome::Unknown(failure) => {
                     is_clean = false;
                     next_look = NextLook::Whole;
-                    if failure.container.is_some() {
-                        self.remember_failure(failure, now);
-                    } else {
+                    match failure.of {
                         // It may be there: what the look shows is the truth.
-                        self.retry_later(now);
+                        Subject::Pod => self.retry.later(now),
+                        Subject::Container(_) | Subject::Volume(_) => {
+                            self.remember_failure(failure, now);
+                        }
                     }
                 }
             }
@@ -395,13 +397,16 @@ impl PodMemory {
     fn remember_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Nothing => {}
-            Effect::Prepared(written) => {
-                self.prepared = Prepared::Yes;
-                self.written = written;
+            Effect::Prepared => self.prepared = Prepared::Yes,
+            Effect::VolumeSetUp(name, set_up) => {
+                let set_up = VolumeMemory {
+                    set_up: Some(set_up),
+                    retry: Retry::default(),
+                };
+                self.volumes.insert(name, set_up);
             }
-            Effect::Written(written) => self.written.extend(written),
             Effect::Released(leaving) => {
-                self.written.clear();
+                self.volumes.clear();
                 self.dirs = None;
                 self.prepared = match leaving {
                     Leaving::No => Prepared::Ended,
@@ -434,10 +439,19 @@ impl PodMemory {
             reason: failure.reason,
             message: failure.message,
         };
-        let Some(name) = failure.container else {
-            self.retry.waiting = Some(waiting);
-            self.retry_later(now);
-            return;
+        let name = match failure.of {
+            Subject::Pod => {
+                self.retry.waiting = Some(waiting);
+                self.retry.later(now);
+                return;
+            }
+            Subject::Volume(name) => {
+                let retry = &mut self.volumes.entry(name).or_default().retry;
+                retry.waiting = Some(waiting);
+                retry.later(now);
+                return;
+            }
+            Subject::Container(name) => name,
         };
         match failure.image {
             Some(image) if image.pull_failed => {
@@ -468,12 +482,6 @@ impl PodMemory {
         self.record.image_back_off.insert(image, entry);
     }
 
-    /// The pod as a whole is tried again later.
-    pub fn retry_later(&mut self, now: Now) {
-        self.retry.at = Some(now.in_seconds(retry_seconds(self.retry.failures)));
-        self.retry.failures = self.retry.failures.saturating_add(1).min(MOST_FAILURES);
-    }
-
     /// The container alone is tried again later.
     fn hold(&mut self, name: &str, now: Now) {
         let attempt = self.attempts.entry(name.to_owned()).or_default();
@@ -495,7 +503,7 @@ impl PodMemory {
     /// The directories could not be looked at: nothing of the pod is removed.
     pub fn could_not_see_dirs(&mut self, why: Waiting, now: Now) {
         self.retry.waiting = Some(why);
-        self.retry_later(now);
+        self.retry.later(now);
     }
 
     /// The image made sure of for the next start of a container.
@@ -536,7 +544,20 @@ impl PodMemory {
 
     /// Until when the pod as a whole is not tried, where that lies ahead.
     pub fn retry_at(&self, now: Now) -> Option<Timestamp> {
-        self.retry.at.filter(|at| *at > now.steady)
+        self.retry.held_until(now)
+    }
+}
+
+impl Retry {
+    /// It failed once more.
+    pub fn later(&mut self, now: Now) {
+        self.at = Some(now.in_seconds(retry_seconds(self.failures)));
+        self.failures = self.failures.saturating_add(1).min(MOST_FAILURES);
+    }
+
+    /// Until when it is not tried, where that lies ahead.
+    pub fn held_until(&self, now: Now) -> Option<Timestamp> {
+        self.at.filter(|at| *at > now.steady)
     }
 }
 

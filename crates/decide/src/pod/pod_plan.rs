@@ -8,7 +8,6 @@
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod; 1.36); differences: every instance is
 //!        looked at, not the first of a name (k/k#139703); a created container is started unless an earlier start of it was cut off
 
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{
@@ -21,6 +20,7 @@ use crate::container::sandbox_config::sandbox_config;
 use crate::pod::container_start::{Readiness, container_start, waits_for_image};
 use crate::pod::deadline::deadline;
 use crate::pod::garbage::{dead_instances, dead_sandboxes};
+use crate::pod::host_plan::{OBJECT_RECHECK, prepare, write_changes};
 use crate::pod::init_containers::{InitPlan, init_plan};
 use crate::pod::phase::{Standing, standing};
 use crate::pod::restart::should_start;
@@ -31,7 +31,7 @@ use crate::shapes::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopW
 use crate::shapes::view::{Desire, NetworkState, PodView};
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
-use crate::volumes::{instance_logs, payload_updates, prepare_work, release_work};
+use crate::volumes::{instance_logs, release_work};
 
 /// The least that a container gets to end, seconds.
 const MINIMUM_GRACE_SECONDS: i64 = 2;
@@ -39,9 +39,6 @@ const MINIMUM_GRACE_SECONDS: i64 = 2;
 /// Why a container is unwanted, where its event says so, too.
 const DEFINITION_CHANGED: &str = "definition changed";
 const UNKNOWN_STATE: &str = "in an unknown state";
-
-/// How long a pod waits for an object before it looks again by itself.
-const OBJECT_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
@@ -149,7 +146,7 @@ fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
         });
         return;
     }
-    if view.memory.prepared != Prepared::Yes && !prepare(view, "first start", plan) {
+    if !prepare(view, "first start", plan) {
         return;
     }
     let attempt = view
@@ -194,44 +191,6 @@ fn stop_sandboxes(view: &PodView<'_>, why: &str, plan: &mut PodPlan) {
     }
 }
 
-/// Adds the work of the host side, once a plan; `false` when it cannot be done now, and the pod waits.
-fn prepare(view: &PodView<'_>, why: &str, plan: &mut PodPlan) -> bool {
-    let is_planned = |step: &Step| matches!(step.action, Action::Prepare(_));
-    if plan.steps.iter().any(is_planned) {
-        return true;
-    }
-    match prepare_work(view) {
-        Ok(work) => {
-            plan.push(why, Action::Prepare(work));
-            true
-        }
-        Err(waiting) => {
-            plan.pod_waiting = Some(waiting);
-            // A change of the object wakes the pod; this is for one that got lost.
-            let again = view.now.steady.saturating_add(OBJECT_RECHECK);
-            plan.wake_by(again.unwrap_or(view.now.steady));
-            false
-        }
-    }
-}
-
-/// Files of volumes follow their objects, before anything is started on them; preparing writes them anyway.
-fn write_payloads(view: &PodView<'_>, plan: &mut PodPlan) {
-    let is_prepare = |step: &Step| matches!(step.action, Action::Prepare(_));
-    if plan.steps.iter().any(is_prepare) {
-        return;
-    }
-    let updates = payload_updates(view);
-    if !updates.work.is_empty() {
-        let step = Step {
-            why: "its content changed".to_owned(),
-            action: Action::WritePayloads(updates),
-            on_failure: OnFailure::Continue,
-        };
-        plan.steps.insert(0, step);
-    }
-}
-
 fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
     if sandbox.ips.is_none() {
         // Listed, not inspected: the worker looks at it before anything is made from it.
@@ -263,7 +222,7 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         }
     }
     let is_quiet = plan.steps.is_empty();
-    write_payloads(view, plan);
+    write_changes(view, plan);
     if is_quiet {
         remove_garbage(view, plan);
     }
@@ -442,9 +401,7 @@ fn start(
     container: &v1::Container,
     plan: &mut PodPlan,
 ) {
-    if view.memory.prepared != Prepared::Yes
-        && !prepare(view, "first start since the kubelet started", plan)
-    {
+    if !prepare(view, "first start since the kubelet started", plan) {
         return;
     }
     match container_start(view, sandbox, container) {
@@ -565,7 +522,7 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
 }
 
 impl PodPlan {
-    fn push(&mut self, why: &str, action: Action) {
+    pub(super) fn push(&mut self, why: &str, action: Action) {
         self.steps.push(Step {
             why: why.to_owned(),
             action,
@@ -573,7 +530,7 @@ impl PodPlan {
         });
     }
 
-    fn wake_by(&mut self, at: jiff::Timestamp) {
+    pub(super) fn wake_by(&mut self, at: jiff::Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
     }
 

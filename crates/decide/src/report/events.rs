@@ -89,6 +89,7 @@ pub enum ImageMoment<'a> {
 pub struct ToldWaits {
     pod: Option<Waiting>,
     containers: BTreeMap<String, Waiting>,
+    volumes: BTreeMap<String, Waiting>,
 }
 
 /// The container's place in the spec, for `involvedObject`. A pod without a spec, known from the runtime alone, has what runs in it
@@ -330,7 +331,7 @@ pub fn plan_events(pod: &Pod, node: &NodeView, plan: &PodPlan) -> (Vec<PodEvent>
     let sandbox = plan.steps.iter().find_map(|step| match &step.action {
         Action::RunSandbox(request) => request.config.as_ref()?.metadata.as_ref(),
         Action::Prepare(_)
-        | Action::WritePayloads(_)
+        | Action::SetUpVolume(_)
         | Action::ResolveImage(_)
         | Action::ReadEnvFiles { .. }
         | Action::StartContainer(_)
@@ -370,6 +371,14 @@ impl ToldWaits {
             // What is missing may be here in a moment; what then still is in the way is told then.
             return events;
         }
+        for (name, waiting) in &plan.volumes_waiting {
+            let known = view.memory.volumes.get(name);
+            let is_known = known.and_then(|known| known.retry.waiting.as_ref()) == Some(waiting)
+                || self.volumes.get(name) == Some(waiting);
+            if !is_known {
+                events.push(host_failed(waiting.reason, &waiting.message));
+            }
+        }
         let failed = view.memory.retry.waiting.as_ref();
         if let Some(waiting) = plan.pod_waiting.as_ref()
             && failed != Some(waiting)
@@ -386,6 +395,7 @@ impl ToldWaits {
         }
         self.pod.clone_from(&plan.pod_waiting);
         self.containers = plan.waiting.iter().cloned().collect();
+        self.volumes = plan.volumes_waiting.iter().cloned().collect();
         events
     }
 }
@@ -403,8 +413,6 @@ fn pod_wait(pod: &Pod, waiting: &Waiting) -> Option<PodEvent> {
         Some(sandbox_failed(
             message.strip_prefix(&frame).unwrap_or(message),
         ))
-    } else if waiting.reason == Reason::FailedMount {
-        Some(host_failed(waiting.reason, message))
     } else if waiting.reason == Reason::UnsupportedField {
         let reason = Reason::UnsupportedField.as_str();
         Some(about_pod(EventType::Warning, reason, message))

@@ -78,10 +78,18 @@ pub fn shown_waits(view: &PodView<'_>, plan: &PodPlan) -> ShownWaits {
     let failed = view.memory.waits();
     let failed = failed.map(|(name, waiting)| (name.to_owned(), waiting.clone()));
     let planned = plan.waiting.iter().filter(|(_, why)| is_shown(&why));
-    let of_pod = plan.pod_waiting.as_ref().filter(is_shown);
+    let of_volumes = plan.volumes_waiting.iter().map(|(_, why)| why);
+    let mut of_pod = plan.pod_waiting.iter().chain(of_volumes).filter(is_shown);
+    // Also while it is tried again.
+    let unset = view.memory.volumes.values().filter(|v| v.set_up.is_none());
+    let mut failed_volumes = unset.filter_map(|volume| volume.retry.waiting.as_ref());
     ShownWaits {
         containers: failed.chain(planned.cloned()).collect(),
-        pod: of_pod.or(view.memory.retry.waiting.as_ref()).cloned(),
+        pod: of_pod
+            .next()
+            .or_else(|| failed_volumes.next())
+            .or(view.memory.retry.waiting.as_ref())
+            .cloned(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::shapes::life::Lifecycle;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::record::PodRecord;
 use crate::shapes::waiting::Waiting;
-use crate::shapes::work::Mark;
+use crate::shapes::work::SetUp;
 
 /// What a pod's worker remembers.
 #[derive(Clone, Debug)]
@@ -35,15 +35,24 @@ pub struct PodMemory {
     pub retry: Retry,
     /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
     pub garbage_at: Option<Timestamp>,
-    /// Whether its host side stands.
+    /// Whether its cgroup and directories stand.
     pub prepared: Prepared,
+    /// Its volumes, as far as this process has dealt with them, by name.
+    pub volumes: BTreeMap<String, VolumeMemory>,
     /// What the disk was seen to hold of the pod; asked for before it is taken down alone.
     pub dirs: Option<PodDirs>,
     /// Sandboxes whose stop the runtime has answered: their network is taken down. Only this process knows it; the next one stops them
     /// once more. That a sandbox is not ready says less: its processes may have ended alone.
     pub stopped: BTreeSet<SandboxId>,
-    /// What the files of its volumes were when this process last wrote them, by volume name.
-    pub written: BTreeMap<String, Mark>,
+}
+
+/// What is remembered of one volume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VolumeMemory {
+    /// How this process set it up; `None` before, and then nothing new starts on it. Setting up is idempotent.
+    pub set_up: Option<SetUp>,
+    /// The last try, where it failed: this volume alone is tried again later.
+    pub retry: Retry,
 }
 
 /// The first look of this process at the pod.
@@ -74,12 +83,12 @@ pub struct StartAttempt {
     pub tries: u32,
 }
 
-/// What failed of the pod as a whole, and when it is tried again.
+/// What failed of the pod as a whole, or of one volume, and when it is tried again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retry {
     /// Nothing is tried before this time.
     pub at: Option<Timestamp>,
-    /// How many plans in a row have failed in this state of its life.
+    /// How many tries in a row have failed; of the pod, in this state of its life.
     pub failures: u32,
     /// Why, as status shows it.
     pub waiting: Option<Waiting>,
@@ -94,7 +103,7 @@ pub enum NextLook {
     Whole,
 }
 
-/// Whether the pod's cgroup, directories and volumes stand.
+/// Whether the pod's cgroup and directories stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prepared {
     /// Not since this process started; preparing is idempotent.

@@ -6,13 +6,11 @@
 //! Holds: a call that may have happened is never called failed
 //! Upstream: none
 
-use std::collections::BTreeMap;
-
 use kubelet_model::ids::SandboxId;
 use kubelet_model::reason::Reason;
 
 use crate::shapes::env_files::EnvFileValues;
-use crate::shapes::work::{Leaving, Mark};
+use crate::shapes::work::{Leaving, SetUp};
 
 /// What became of one step.
 #[derive(Clone, Debug)]
@@ -32,10 +30,10 @@ pub enum Outcome {
 pub enum Effect {
     /// Nothing to remember.
     Nothing,
-    /// The host side stands; what the files of volumes are.
-    Prepared(BTreeMap<String, Mark>),
-    /// What the files of volumes are that were written.
-    Written(BTreeMap<String, Mark>),
+    /// The pod's cgroup and directories stand.
+    Prepared,
+    /// The volume of this name stands.
+    VolumeSetUp(String, SetUp),
     /// The host side is down, all of it or what only a running pod needs.
     Released(Leaving),
     /// This sandbox was stopped, its network taken down.
@@ -51,8 +49,8 @@ pub enum Effect {
 /// Why a step is not done.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Container it is about; `None` is the pod.
-    pub container: Option<String>,
+    /// What of the pod it is about: that alone is held back.
+    pub of: Subject,
     /// The reason that status shows.
     pub reason: Reason,
     /// The text that status shows.
@@ -66,15 +64,36 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Of one container, or of the pod as a whole.
-    pub fn of(container: Option<String>, reason: Reason, message: String) -> Self {
+    /// Without anything beside it.
+    pub fn new(of: Subject, reason: Reason, message: String) -> Self {
         Self {
-            container,
+            of,
             reason,
             message,
             image: None,
             unkilled: Vec::new(),
             is_garbage: false,
+        }
+    }
+}
+
+/// What of a pod a failure is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The pod as a whole.
+    Pod,
+    /// The container of this name.
+    Container(String),
+    /// The volume of this name.
+    Volume(String),
+}
+
+impl Subject {
+    /// The container, where it is one.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Container(name) => Some(name),
+            Self::Pod | Self::Volume(_) => None,
         }
     }
 }

@@ -104,7 +104,8 @@ pub(crate) fn marker_below(name: &str) -> String {
 /// Parts of volumes, below the pod's directory.
 pub(crate) const SUB_PATHS: &str = "volume-subpaths";
 
-pub(crate) fn volumes(pod: &Pod) -> &[v1::Volume] {
+/// The volumes of the spec.
+pub fn volumes(pod: &Pod) -> &[v1::Volume] {
     pod.spec().volumes.as_deref().unwrap_or_default()
 }
 

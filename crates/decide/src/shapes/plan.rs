@@ -30,6 +30,8 @@ pub struct PodPlan {
     pub give_up_at: Option<Timestamp>,
     /// Containers that are held back now, by name: shown in status.
     pub waiting: Vec<(String, Waiting)>,
+    /// Volumes that cannot be had now, by name: nothing starts before them.
+    pub volumes_waiting: Vec<(String, Waiting)>,
     /// The pod as a whole is held back.
     pub pod_waiting: Option<Waiting>,
 }
@@ -52,6 +54,8 @@ pub enum OnFailure {
     EndPlan,
     /// The other steps are about other containers.
     Continue,
+    /// The volumes that come next are still set up; then the rest is left out.
+    EndAfterVolumes,
     /// Nothing waits for it: it is tried again later, and the pod goes on meanwhile.
     Later,
 }
@@ -59,10 +63,10 @@ pub enum OnFailure {
 /// What a step does.
 #[derive(Debug)]
 pub enum Action {
-    /// Work on the node's disk and cgroups before anything starts.
-    Prepare(VolumeWork),
-    /// Write the files of volumes whose content changed; nothing is started or stopped for it.
-    WritePayloads(VolumeWork),
+    /// Make the pod's cgroup and directories.
+    Prepare(Vec<HostWork>),
+    /// Set a volume up, or write its files anew; nothing is started or stopped for it.
+    SetUpVolume(VolumeWork),
     /// Make a sandbox.
     RunSandbox(Box<cri::RunPodSandboxRequest>),
     /// Make sure of an image for the next start of a container.
@@ -223,6 +227,9 @@ impl fmt::Display for PodPlan {
         for (name, waiting) in &self.waiting {
             write!(f, "; {name} waits: {}", waiting.reason)?;
         }
+        for (name, waiting) in &self.volumes_waiting {
+            write!(f, "; volume {name} waits: {}", waiting.reason)?;
+        }
         if let Some(waiting) = &self.pod_waiting {
             write!(f, "; pod waits: {} {}", waiting.reason, waiting.message)?;
         }
@@ -234,13 +241,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Prepare(_) => f.write_str("prepare"),
-            Self::WritePayloads(volumes) => {
-                f.write_str("write")?;
-                for name in volumes.written.keys() {
-                    write!(f, " {name}")?;
-                }
-                Ok(())
-            }
+            Self::SetUpVolume(set_up) => write!(f, "set up {}", set_up.volume),
             Self::RunSandbox(request) => {
                 let metadata = request.config.as_ref().and_then(|c| c.metadata.as_ref());
                 write!(f, "run sandbox[{}]", metadata.map_or(0, |m| m.attempt))

@@ -153,13 +153,24 @@ pub struct LogLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(pub(crate) u64);
 
-/// Host work, and what the files of volumes are once it is done.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What sets one volume up, or writes its files anew.
+#[derive(Clone, Debug, PartialEq)]
 pub struct VolumeWork {
+    /// The volume's name.
+    pub volume: String,
     /// What to do, in order.
     pub work: Vec<HostWork>,
-    /// Marks of the files it writes, by volume name.
-    pub written: BTreeMap<String, Mark>,
+    /// What the volume is once that is done.
+    pub makes: SetUp,
+}
+
+/// What this process made of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetUp {
+    /// A directory that belongs to the containers.
+    Directory,
+    /// Files of objects or fields, with this content.
+    Files(Mark),
 }
 
 /// Whether the pod itself goes, or only what it used.

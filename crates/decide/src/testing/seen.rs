@@ -21,7 +21,9 @@ use crate::pod::container_start::image_of;
 use crate::shapes::memory::PodMemory;
 use crate::shapes::memory::Prepared;
 use crate::shapes::outcome::ResolvedImage;
+use crate::shapes::paths::volumes;
 use crate::shapes::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
+use crate::shapes::work::SetUp;
 use crate::testing::node;
 
 /// Both directories of a pod are there.
@@ -76,6 +78,10 @@ impl Seen {
     /// Its host side stands, and its images were made sure of.
     pub(crate) fn prepared(mut self) -> Self {
         self.memory.prepared = Prepared::Yes;
+        for volume in volumes(&self.pod) {
+            let stands = self.memory.volumes.entry(volume.name.clone()).or_default();
+            stands.set_up = Some(SetUp::Directory);
+        }
         for spec in self.pod.all_containers() {
             let attempt = self.memory.attempts.entry(spec.name.clone()).or_default();
             attempt.image = Some(image(spec));

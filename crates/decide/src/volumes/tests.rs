@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
+use crate::pod::cut_off::Starts;
 use crate::pod::pod_plan::pod_plan;
+use crate::report::pod_status::shown_waits;
 use crate::shapes::memory::Prepared;
+use crate::shapes::outcome::{Effect, Failure, Outcome, Subject};
 use crate::shapes::paths::log_dir;
-use crate::shapes::plan::{Action, PodPlan};
+use crate::shapes::plan::{Action, OnFailure, PodPlan};
 use crate::shapes::work::Leaving;
 use crate::testing::seen::{DIRS, Seen};
 use crate::testing::{node, pod_of, recorded};
@@ -23,14 +26,32 @@ impl Seen {
     fn wrote(&mut self, plan: PodPlan) {
         for step in plan.steps {
             match step.action {
-                Action::Prepare(volumes) => {
-                    self.memory.prepared = Prepared::Yes;
-                    self.memory.written = volumes.written;
+                Action::Prepare(_) => self.memory.prepared = Prepared::Yes,
+                Action::SetUpVolume(work) => {
+                    let set_up = Effect::VolumeSetUp(work.volume, work.makes);
+                    self.comes_to(Outcome::Done(set_up));
                 }
-                Action::WritePayloads(volumes) => self.memory.written.extend(volumes.written),
                 _ => {}
             }
         }
+    }
+
+    fn comes_to(&mut self, outcome: Outcome) {
+        let now = self.now;
+        self.memory.remember(vec![outcome], &Starts::new(), now);
+    }
+
+    fn fails(&mut self, volume: &str) {
+        let of = Subject::Volume(volume.to_owned());
+        let why = format!("no {volume}");
+        self.comes_to(Outcome::Failed(Failure::new(of, Reason::FailedMount, why)));
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        let steady = &mut self.now.steady;
+        *steady = steady
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap();
     }
 }
 
@@ -74,7 +95,10 @@ fn the_recorded_pod_gets_the_recorded_directories() {
         recorded::pod("burstable", "u", &serde_json::json!({})),
         recorded::objects(),
     );
-    let work = seen.see(prepare_work).unwrap();
+    let work: Vec<VolumeWork> = volumes(&seen.pod)
+        .iter()
+        .filter_map(|volume| seen.see(|view| volume_work(view, volume)).unwrap())
+        .collect();
     let expected = [
         "dir /volumes/kubernetes.io~configmap/cm /plugins/kubernetes.io~empty-dir/wrapped_cm disk 2000",
         "files /volumes/kubernetes.io~configmap/cm B a.txt",
@@ -86,9 +110,12 @@ fn the_recorded_pod_gets_the_recorded_directories() {
         "dir /volumes/kubernetes.io~projected/p /plugins/kubernetes.io~empty-dir/wrapped_p memory 25171652608 2000",
         "files /volumes/kubernetes.io~projected/p B a.txt labels token",
     ];
-    assert_eq!(lines(&work.work), expected);
-    let marked: Vec<_> = work.written.keys().map(String::as_str).collect();
-    assert_eq!(marked, ["cm", "p", "sec"]);
+    let all: Vec<_> = work.iter().flat_map(|volume| volume.work.clone()).collect();
+    assert_eq!(lines(&all), expected);
+    let has_files = |work: &&VolumeWork| matches!(work.makes, SetUp::Files(_));
+    let with_files = work.iter().filter(has_files);
+    let with_files: Vec<_> = with_files.map(|work| work.volume.as_str()).collect();
+    assert_eq!(with_files, ["cm", "sec", "p"]);
     assert!(!format!("{work:?}").contains("t0ken"));
     let release = release_work(&seen.pod, &node(), Leaving::No, &DIRS);
     assert_eq!(
@@ -173,7 +200,7 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     let first = seen.plan();
     assert_eq!(
         first.to_string(),
-        "prepare (first start); run sandbox[0] (no sandbox)"
+        "prepare (first start); set up v (first start); run sandbox[0] (no sandbox)"
     );
     seen.wrote(first);
     let mut seen = seen.running();
@@ -183,7 +210,7 @@ fn changed_content_is_written_and_nothing_is_restarted() {
         .config_maps
         .insert("cm".to_owned(), config_map("two"));
     let update = seen.plan();
-    assert_eq!(update.to_string(), "write v (its content changed)");
+    assert_eq!(update.to_string(), "set up v (its content changed)");
     seen.wrote(update);
     assert_eq!(seen.plan().to_string(), "nothing to do");
     // An object that is gone or out of reach leaves the files; the same content again is no change.
@@ -197,9 +224,9 @@ fn changed_content_is_written_and_nothing_is_restarted() {
     }
     // After a restart of the kubelet nobody remembers: it is looked at once, beside the running container.
     seen.memory.prepared = Prepared::No;
-    seen.memory.written.clear();
+    seen.memory.volumes.clear();
     let again = seen.plan();
-    assert_eq!(again.to_string(), "write v (its content changed)");
+    assert_eq!(again.to_string(), "set up v (its content changed)");
     seen.wrote(again);
     assert_eq!(seen.plan().to_string(), "nothing to do");
 }
@@ -212,18 +239,122 @@ fn a_pod_waits_for_its_objects_and_says_so() {
     };
     let mut seen = pod_with_config_map(unknown);
     let plan = seen.plan();
-    assert!(plan.steps.is_empty() && plan.wake_at.is_some());
+    assert_eq!(
+        plan.to_string(),
+        "prepare (first start); volume v waits: FailedMount"
+    );
+    assert!(plan.wake_at.is_some());
     let text = format!("MountVolume.SetUp failed for volume \"v\" : {why}");
     let expected = Waiting {
         reason: Reason::FailedMount,
         message: text,
     };
-    assert_eq!(plan.pod_waiting, Some(expected));
+    assert_eq!(plan.volumes_waiting, [("v".to_owned(), expected)]);
     seen.inputs
         .objects
         .config_maps
         .insert("cm".to_owned(), config_map("one"));
-    assert_eq!(seen.plan().steps.len(), 2);
+    assert_eq!(
+        seen.plan().to_string(),
+        "prepare (first start); set up v (first start); run sandbox[0] (no sandbox)"
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_had_holds_back_itself_and_what_starts() {
+    let pod = pod_of(
+        "{containers: [{name: c, image: i}],
+          volumes: [{name: a, emptyDir: {}}, {name: b, hostPath: {path: /srv/b}}, {name: v, configMap: {name: cm, defaultMode: 420}}, {name: d, emptyDir: {}}]}",
+    );
+    let missing = ObjectState::Unknown {
+        why: "no answer".to_owned(),
+    };
+    let objects = PodObjects {
+        access: ApiAccess::Cluster,
+        config_maps: [("cm".to_owned(), missing)].into(),
+        ..PodObjects::default()
+    };
+    let mut seen = Seen::new(pod, objects);
+    let first = seen.plan();
+    assert_eq!(
+        first.to_string(),
+        "prepare (first start); set up a (first start); set up b (first start); set up d (first start); volume v waits: FailedMount"
+    );
+    let ends: Vec<_> = first.steps.iter().map(|step| step.on_failure).collect();
+    let volume = OnFailure::EndAfterVolumes;
+    assert_eq!(ends, [OnFailure::EndPlan, volume, volume, volume]);
+    seen.wrote(first);
+    // The host path fails, once and again: its pause grows, and it alone is tried again.
+    seen.memory.volumes.remove("b");
+    seen.fails("b");
+    let held = seen.plan();
+    assert_eq!(
+        held.to_string(),
+        "nothing to do; volume b waits: FailedMount; volume v waits: FailedMount"
+    );
+    assert_eq!(
+        seen.see(|view| shown_waits(view, &held))
+            .pod
+            .unwrap()
+            .message,
+        "no b"
+    );
+    seen.inputs
+        .objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("one"));
+    let plan = seen.plan();
+    assert_eq!(
+        plan.to_string(),
+        "set up v (first start); volume b waits: FailedMount"
+    );
+    seen.wrote(plan);
+    seen.wait(1);
+    let again = seen.plan();
+    assert_eq!(
+        again.to_string(),
+        "set up b (first start); run sandbox[0] (no sandbox)"
+    );
+    // While it is tried again, status still says what is in the way.
+    assert_eq!(
+        seen.see(|view| shown_waits(view, &again))
+            .pod
+            .unwrap()
+            .message,
+        "no b"
+    );
+    seen.fails("b");
+    seen.wait(1);
+    assert_eq!(
+        seen.plan().to_string(),
+        "nothing to do; volume b waits: FailedMount"
+    );
+    seen.wait(1);
+    seen.wrote(seen.plan());
+    assert_eq!(seen.plan().to_string(), "run sandbox[0] (no sandbox)");
+}
+
+#[test]
+fn files_that_cannot_be_written_hold_back_nothing_that_runs() {
+    let mut seen = pod_with_config_map(config_map("one"));
+    seen.wrote(seen.plan());
+    let mut seen = seen.running();
+    seen.inputs
+        .objects
+        .config_maps
+        .insert("cm".to_owned(), config_map("two"));
+    seen.fails("v");
+    let plan = seen.plan();
+    assert_eq!(plan.to_string(), "nothing to do");
+    assert!(plan.wake_at.is_some());
+    // The container ends and is started again, on the files that are there.
+    seen.observed.containers.clear();
+    assert_eq!(seen.plan().to_string(), "image c (its image comes first)");
+    seen.wait(1);
+    assert_eq!(
+        seen.plan().to_string(),
+        "set up v (its content changed); image c (its image comes first)"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use futures_util::poll;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::shapes::env_files::EnvFileRead;
 use kubelet_decide::shapes::life::TerminationCause;
+use kubelet_decide::shapes::work::SetUp;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{About, Blocking};
 use kubelet_host::remove::Kept;
@@ -124,4 +125,50 @@ async fn a_pod_that_is_to_stop_does_not_wait_for_the_files_of_its_variables() {
     ));
     drop(release);
     hangs.await.unwrap();
+}
+
+/// One volume that fails keeps the pod from its sandbox, and no other volume from standing.
+#[tokio::test]
+async fn the_other_volumes_are_set_up_when_one_fails() {
+    let scratch = Scratch::new();
+    let executor = executor(&scratch, Blocking::Inline);
+    let step = |action, on_failure| Step {
+        why: "first start".to_owned(),
+        action,
+        on_failure,
+    };
+    let host_path = |volume: &str, kind: &str| {
+        let work = HostWork::HostPath {
+            volume: volume.to_owned(),
+            path: format!("/srv/{volume}"),
+            kind: kind.to_owned(),
+        };
+        let work = VolumeWork {
+            volume: volume.to_owned(),
+            work: vec![work],
+            makes: SetUp::Directory,
+        };
+        step(Action::SetUpVolume(work), OnFailure::EndAfterVolumes)
+    };
+    let sandbox = Action::RunSandbox(Box::default());
+    let plan = PodPlan {
+        steps: vec![
+            host_path("missing", "Directory"),
+            host_path("made", "DirectoryOrCreate"),
+            step(sandbox, OnFailure::EndPlan),
+        ],
+        ..PodPlan::default()
+    };
+    let (_sender, mut orders) = watch::channel(order(Desire::Run));
+    let executed = executor.execute(&pod(), plan, &mut orders).await;
+    let [Outcome::Failed(failure), Outcome::Done(effect)] = &executed.outcomes[..] else {
+        panic!("{executed:?}");
+    };
+    assert_eq!(failure.of, Subject::Volume("missing".to_owned()));
+    assert!(
+        matches!(effect, Effect::VolumeSetUp(name, _) if name == "made"),
+        "{effect:?}"
+    );
+    assert!(scratch.path().join("srv/made").is_dir());
+    assert!(executed.look.is_none(), "no sandbox was asked for");
 }

@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::shapes::memory::PodMemory;
+use kubelet_decide::shapes::paths::volumes;
 use kubelet_decide::shapes::view::{Desire, NetworkState, Now, Order, PodInputs, PodView};
-use kubelet_decide::shapes::work::{Leaving, VolumeWork};
-use kubelet_decide::volumes::{payload_updates, prepare_work, release_work, sub_path_target};
+use kubelet_decide::shapes::work::Leaving;
+use kubelet_decide::volumes::{pod_work, release_work, sub_path_target, update_work, volume_work};
 use kubelet_model::disk::PodDirs;
 use kubelet_model::node::{CgroupView, DnsView, NodeView};
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects, TokenRef};
@@ -224,13 +225,20 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
             &scratch.path().join("container-logs"),
         ),
     };
-    let carry_out = |work: &VolumeWork| {
-        for one in &work.work {
+    let carry_out = |work: &[HostWork]| {
+        for one in work {
             host.one(one).unwrap();
         }
     };
     let given = objects(json!({"a.txt": "hello", "B": "bee"}));
-    let prepare = see(&pod, &node, &given, prepare_work).unwrap();
+    let prepare = see(&pod, &node, &given, |view| {
+        let mut work = pod_work(view.pod, view.node);
+        for volume in volumes(view.pod) {
+            let of_volume = volume_work(view, volume).unwrap();
+            work.extend(of_volume.into_iter().flat_map(|volume| volume.work));
+        }
+        work
+    });
     let sub_path = HostWork::SubPath {
         volume: "e".into(),
         container: "main".into(),
@@ -255,7 +263,11 @@ fn a_recorded_pod_leaves_the_recorded_files_and_goes_without_a_trace() {
     assert_eq!(read("kubernetes.io~secret/sec/password"), "s3cret");
     // An object changes while containers have the volume mounted: the same directory shows the new files.
     let changed = objects(json!({"a.txt": "again"}));
-    carry_out(&see(&pod, &node, &changed, payload_updates));
+    carry_out(&see(&pod, &node, &changed, |view| {
+        let updates = volumes(view.pod).iter();
+        let updates = updates.filter_map(|volume| update_work(view, volume));
+        updates.flat_map(|volume| volume.work).collect::<Vec<_>>()
+    }));
     assert_eq!(read("kubernetes.io~configmap/cm/a.txt"), "again");
     assert!(!path("kubernetes.io~configmap/cm/B").exists());
     assert_eq!(

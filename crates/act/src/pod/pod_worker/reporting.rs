@@ -17,7 +17,7 @@ use kubelet_decide::report::events::{
     ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
 };
 use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
-use kubelet_decide::shapes::outcome::Outcome;
+use kubelet_decide::shapes::outcome::{Outcome, Subject};
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::view::Order;
 use kubelet_model::observed::ObservedPod;
@@ -168,8 +168,12 @@ impl PodWorker {
                 tracing::warn!(why = %failure.message, "What nobody needs could not be removed");
             }
             Outcome::Failed(failure) => {
-                let container = failure.container.as_deref().unwrap_or("-");
-                tracing::warn!(container, reason = %failure.reason, why = %failure.message, "Step failed");
+                let (container, volume) = match &failure.of {
+                    Subject::Pod => ("-", "-"),
+                    Subject::Container(name) => (name.as_str(), "-"),
+                    Subject::Volume(name) => ("-", name.as_str()),
+                };
+                tracing::warn!(container, volume, reason = %failure.reason, why = %failure.message, "Step failed");
             }
             Outcome::GivenUp => {
                 tracing::info!(

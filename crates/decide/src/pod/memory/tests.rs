@@ -35,7 +35,8 @@ enum Event {
 use Event::{Look, Plan, Wait};
 
 fn failed(container: Option<&str>, reason: Reason) -> Failure {
-    Failure::of(container.map(str::to_owned), reason, "why".to_owned())
+    let of = container.map_or(Subject::Pod, |name| Subject::Container(name.to_owned()));
+    Failure::new(of, reason, "why".to_owned())
 }
 
 fn no(container: Option<&str>, reason: Reason) -> Outcome {

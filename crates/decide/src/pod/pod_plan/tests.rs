@@ -8,6 +8,7 @@
 //!        without the rows of probes, resize and restartable init containers
 
 use expect_test::{Expect, expect};
+use jiff::SignedDuration;
 
 use super::*;
 use crate::shapes::life::TerminationCause;
@@ -288,7 +289,7 @@ fn a_pod_waits_for_its_turn_its_network_and_its_retry() {
     row("the last plan failed", "nothing", |seen| {
         let mut now = seen.now;
         now.steady = second(95);
-        seen.memory.retry_later(now);
+        seen.memory.retry.later(now);
         seen.memory.retry.at = Some(second(110));
         seen.memory.retry.waiting = Some(Waiting {
             reason: Reason::CreatePodSandboxError,

@@ -286,12 +286,6 @@ fn waits_of_a_pod_are_told_by_their_kind_and_failures_only_once() {
             "FailedCreatePodSandBox",
             "Failed to create pod sandbox: too long",
         ),
-        (
-            Reason::FailedMount,
-            "MountVolume.SetUp failed for volume \"v\" : configmap \"x\" not found",
-            "FailedMount",
-            "MountVolume.SetUp failed for volume \"v\" : configmap \"x\" not found",
-        ),
     ];
     for (reason, message, event, text) in rows {
         let plan = pod_waits(reason, message);
@@ -318,6 +312,44 @@ fn waits_of_a_pod_are_told_by_their_kind_and_failures_only_once() {
     );
     let ours = pod_waits(Reason::WaitingForName, "another pod");
     assert!(waits(&pod, &mut ToldWaits::default(), &ours, None).is_empty());
+}
+
+#[test]
+fn each_volume_that_cannot_be_had_is_told_once() {
+    let mut seen = Seen::new(pod_of("{containers: [{name: c}]}"), PodObjects::default());
+    let wait = |volume: &str, why: &str| {
+        let waiting = Waiting {
+            reason: Reason::FailedMount,
+            message: format!("MountVolume.SetUp failed for volume \"{volume}\" : {why}"),
+        };
+        (volume.to_owned(), waiting)
+    };
+    let mut told = ToldWaits::default();
+    let mut tell = |seen: &Seen, volumes_waiting: &[(String, Waiting)]| {
+        let plan = PodPlan {
+            volumes_waiting: volumes_waiting.to_vec(),
+            ..PodPlan::default()
+        };
+        let events = seen.see(|view| told.events(view, &plan));
+        let messages = events.into_iter().map(|event| {
+            assert_eq!(event.reason, "FailedMount");
+            event.message
+        });
+        messages.collect::<Vec<_>>()
+    };
+    let both = [wait("a", "no a"), wait("b", "no b")];
+    assert_eq!(
+        tell(&seen, &both),
+        [both[0].1.message.clone(), both[1].1.message.clone()]
+    );
+    assert!(tell(&seen, &both).is_empty());
+    let changed = [wait("a", "no a"), wait("b", "another reason")];
+    assert_eq!(tell(&seen, &changed), [changed[1].1.message.clone()]);
+    // What a step failed with was told when it failed.
+    let failed = wait("c", "the step failed");
+    let volume = seen.memory.volumes.entry("c".to_owned()).or_default();
+    volume.retry.waiting = Some(failed.1.clone());
+    assert!(tell(&seen, &[failed]).is_empty());
 }
 
 #[test]

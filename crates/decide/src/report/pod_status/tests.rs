@@ -148,10 +148,13 @@ fn a_wait_for_an_answer_is_shown_once_there_is_one() {
         let (planned, shown) = Seen::new(pod, objects).see(|view| {
             let plan = crate::pod::pod_plan::pod_plan(view);
             let shown = shown_waits(view, &plan).pod;
-            (plan.pod_waiting, shown)
+            (plan.volumes_waiting, shown)
         });
-        let planned = planned.expect("it waits in either case");
-        assert_eq!(planned.reason, Reason::FailedMount);
+        let [(volume, planned)] = <[_; 1]>::try_from(planned).expect("it waits in either case");
+        assert_eq!(
+            (volume.as_str(), planned.reason),
+            ("v", Reason::FailedMount)
+        );
         assert_eq!(shown, is_shown.then_some(planned));
     }
 }
