@@ -4,9 +4,7 @@
 //! Out:   every problem, with the field's path and upstream's message
 //! Calls: `decide/sources/manifest` (a static pod with problems does not run), the API server
 //! Holds: the order is stable; nothing here depends on the node
-//! Differs: an unknown `emptyDir.medium` is refused here (upstream accepts it and fails later), amounts that cannot be parsed
-//! are reported here (upstream fails to decode), paths contain the index of a mount (upstream omits it), leading zeros of IPv4
-//! addresses are accepted
+//! Differs: amounts that cannot be parsed are reported here (upstream fails to decode); leading zeros of IPv4 addresses are accepted
 //! Upstream: pkg/apis/core/validation/validation.go
 
 mod affinity;

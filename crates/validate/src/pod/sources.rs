@@ -187,12 +187,6 @@ fn check_clouds(volume: &Volume, sources: &mut Sources<'_>) {
 }
 
 fn check_empty_dir(at: &str, source: &EmptyDirVolumeSource, problems: &mut Problems) {
-    if let Some(medium) = text(&source.medium) {
-        let known = ["", "HugePages", "Memory"];
-        if !known.contains(&medium) && !medium.starts_with("HugePages-") {
-            problems.unsupported(format!("{at}.medium"), medium, &known);
-        }
-    }
     if let Some(limit) = &source.size_limit {
         let at = format!("{at}.sizeLimit");
         match limit.0.parse::<Quantity>() {

@@ -104,29 +104,29 @@ pub(super) fn validate_mounts(
             let detail = "must not already exist as a path in volumeDevices";
             problems.invalid(mount_path, &mount.mount_path, detail);
         }
-        validate_mount_options(&at, mount, container, problems);
+        validate_mount_options((path, index), mount, container, problems);
     }
     validate_devices(path, container, volumes, problems);
 }
 
+/// Upstream names these fields without the mount's index, but for the one about both sub paths.
 fn validate_mount_options(
-    at: &str,
+    (path, index): (&str, usize),
     mount: &VolumeMount,
     container: &Container,
     problems: &mut Problems,
 ) {
-    for (field, value) in [
-        ("subPath", &mount.sub_path),
-        ("subPathExpr", &mount.sub_path_expr),
-    ] {
-        if let Some(value) = text(value) {
-            let reasons = names::descending_path(value);
-            problems.reasons(format!("{at}.{field}"), value, reasons);
-        }
+    let at = format!("{path}.volumeMounts");
+    if let Some(part) = text(&mount.sub_path) {
+        problems.reasons(format!("{at}.subPath"), part, names::descending_path(part));
     }
-    if let (Some(_), Some(expression)) = (text(&mount.sub_path), text(&mount.sub_path_expr)) {
-        let detail = "subPathExpr and subPath are mutually exclusive";
-        problems.invalid(format!("{at}.subPathExpr"), expression, detail);
+    if let Some(expression) = text(&mount.sub_path_expr) {
+        if text(&mount.sub_path).is_some() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            problems.invalid(format!("{at}[{index}].subPathExpr"), expression, detail);
+        }
+        let reasons = names::descending_path(expression);
+        problems.reasons(format!("{at}.subPathExpr"), expression, reasons);
     }
     if let Some(mode) = &mount.mount_propagation {
         let path = format!("{at}.mountPropagation");
