@@ -182,6 +182,20 @@ impl Gates {
             .map(|gate| gate.name)
     }
 
+    /// `AllAlpha` or `AllBeta` where it is set, and the gates that differ from their defaults by it.
+    pub fn changed_by_all(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let of = |all: &'static str, stage: Stage| {
+            let on = *self.changed.get(all)?;
+            let gates = list::GATES.iter();
+            let switched = gates.filter(|gate| gate.stage == stage && gate.default != on);
+            let switched = switched.filter(|gate| !self.changed.contains_key(gate.name));
+            let names: Vec<_> = switched.map(|gate| gate.name).collect();
+            (!names.is_empty()).then_some((all, names))
+        };
+        let both = [of(ALL_ALPHA, Stage::Alpha), of(ALL_BETA, Stage::Beta)];
+        both.into_iter().flatten().collect()
+    }
+
     /// Gates that were set although they are GA or deprecated; each gives a warning.
     pub fn outdated(&self) -> BTreeSet<&'static str> {
         let set = self.changed.keys().filter_map(|name| Self::find(name));

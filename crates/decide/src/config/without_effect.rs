@@ -205,6 +205,16 @@ pub fn warnings(
     for name in gates.changed().filter(|name| !GATES.contains(name)) {
         warnings.push(format!("feature gate {name} is set and switches nothing"));
     }
+    for (all, switched) in gates.changed_by_all() {
+        let idle = switched.into_iter().filter(|name| !GATES.contains(name));
+        let idle: Vec<_> = idle.collect();
+        if !idle.is_empty() {
+            let idle = idle.join(", ");
+            warnings.push(format!(
+                "feature gate {all} is set; of what it changes, these switch nothing: {idle}"
+            ));
+        }
+    }
     warnings
 }
 
@@ -318,6 +328,26 @@ mod tests {
                 "feature gate MemoryQoS is set and switches nothing",
             ]
         );
+    }
+
+    #[test]
+    fn what_all_alpha_and_all_beta_switch_in_vain_is_named() {
+        let flags = Flags::default();
+        let alpha = told(
+            json!({}),
+            &flags,
+            &[("AllAlpha", true), ("QOSReserved", false)],
+        );
+        let [warning] = &alpha[..] else {
+            panic!("{alpha:?}");
+        };
+        let begin = "feature gate AllAlpha is set; of what it changes, these switch nothing: ";
+        let named: Vec<_> = warning.strip_prefix(begin).unwrap().split(", ").collect();
+        assert!(named.len() > 5 && !named.iter().any(|name| GATES.contains(name)));
+        assert!(!named.contains(&"QOSReserved"), "it was set by itself");
+        let beta = told(json!({}), &flags, &[("AllBeta", false)]);
+        assert!(beta.iter().any(|text| text.contains("AllBeta")), "{beta:?}");
+        assert!(told(json!({}), &flags, &[("AllAlpha", false)]).is_empty());
     }
 
     #[test]
