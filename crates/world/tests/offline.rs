@@ -112,7 +112,10 @@ impl Node {
             stop: CancellationToken::new(),
             _network: network,
         };
-        node.run(send(sender, node.stop.clone()));
+        node.run(send(
+            Arc::new(tokio::sync::Mutex::new(sender)),
+            node.stop.clone(),
+        ));
         node.join(client, made["metadata"]["uid"].as_str().unwrap());
         node
     }

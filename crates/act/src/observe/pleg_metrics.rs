@@ -115,7 +115,7 @@ impl PlegMetrics {
 }
 
 /// The families of the runtime's own events.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EventMetrics {
     connected: IntCounter,
     errors: IntCounter,

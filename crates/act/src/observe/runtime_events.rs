@@ -3,7 +3,7 @@
 //! In:    the runtime's stream of events
 //! Out:   looks at the pods that events name
 //! Calls: pod_path starts it; a reconnecting stream, one task
-//! Holds: an event is never trusted, it only names a pod to inspect; for a runtime without events the task ends; a broken stream
+//! Holds: an event is never trusted, it only names a pod to inspect; for a runtime without events the task waits for the stop; a broken stream
 //!        is reopened after a pause, and the re-list covers what was missed meanwhile
 //! Upstream: pkg/kubelet/pleg/evented.go, differences: on wherever the runtime has it, since it decides nothing
 
@@ -22,7 +22,7 @@ use crate::observe::pleg_metrics::EventMetrics;
 /// Before a broken stream is opened again.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
 
-/// Follows events until the stop, or until the runtime says that it has none.
+/// Follows events until the stop; does nothing any more once the runtime says that it has none.
 pub(crate) async fn follow(
     cri: Client,
     pleg: PlegHandle,
@@ -35,7 +35,10 @@ pub(crate) async fn follow(
             // Cancel: an event that is dropped was only a hint.
             biased;
             () = stop.cancelled() => return,
-            end = one_stream(&cri, &pleg, &figures, clock) => if end == StreamEnd::NotThere { return },
+            end = one_stream(&cri, &pleg, &figures, clock) => if end == StreamEnd::NotThere {
+                stop.cancelled().await;
+                return;
+            },
         }
         tokio::select! {
             biased;

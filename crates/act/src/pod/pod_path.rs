@@ -169,15 +169,17 @@ pub fn start(
     };
     let stop = supervisor.stop().clone();
     let figures = EventMetrics::new(registry)?;
-    let events = runtime_events::follow(
-        event_client,
-        pleg_handle.clone(),
-        figures,
-        parts.clock,
-        stop.clone(),
-    );
+    let (events_pleg, clock, events_stop) = (pleg_handle.clone(), parts.clock, stop.clone());
+    supervisor.spawn_reconciler("runtime events", move || {
+        runtime_events::follow(
+            event_client.clone(),
+            events_pleg.clone(),
+            figures.clone(),
+            clock,
+            events_stop.clone(),
+        )
+    });
     supervisor.spawn(TaskKind::Core, "pleg", pleg.run(stop.clone()));
-    supervisor.spawn(TaskKind::Stream, "runtime events", events);
     supervisor.spawn(TaskKind::Core, "sync loop", sync_loop.run(inputs, stop));
     Ok(PodPath {
         pleg: pleg_handle,

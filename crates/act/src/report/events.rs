@@ -7,6 +7,7 @@
 //!        of a static pod refers to the pod as its source gave it, not to its mirror
 //! Upstream: cmd/kubelet/app/server.go (makeEventRecorder), client-go/tools/record/event.go (generateEvent, StartStructuredLogging)
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -14,6 +15,7 @@ use kubelet_cluster::events::{EventRecorder, EventSender, node_reference, pod_re
 use kubelet_decide::report::events::{NodeEvent, PodEvent};
 use kubelet_model::event::EventType;
 use kubelet_model::pod::Pod;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -89,7 +91,9 @@ impl Events {
 }
 
 /// Sends until the stop, and then for a moment what still waits.
-pub async fn send(mut sender: EventSender, stop: CancellationToken) {
+pub async fn send(sender: Arc<Mutex<EventSender>>, stop: CancellationToken) {
+    // Nobody else takes it: after a panic the next one does.
+    let mut sender = sender.lock().await;
     stop.run_until_cancelled(sender.run()).await;
     if tokio::time::timeout(FLUSH, sender.flush()).await.is_err() {
         tracing::warn!("Events were left unsent at the stop");

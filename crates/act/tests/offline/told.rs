@@ -30,6 +30,7 @@ async fn each_is_sent_once_or_counted_and_the_last_ones_are_there() {
             kubelet_cluster::events::events(Some(site.client()), site.wall(), NODE, Dice::new(3));
         let (recorder, sender) = made;
         let events = Events::recorded(NODE, recorder.clone());
+        let sender = Arc::new(tokio::sync::Mutex::new(sender));
         site.run(send(sender, site.stop.clone()));
         let mut told = 0;
         let telling = async {

@@ -46,7 +46,7 @@ use kubelet_model::dice::Dice;
 use kubelet_model::node::NodeView;
 use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::ttl::Ttl;
 use crate::flags::VERSION;
@@ -116,8 +116,10 @@ pub(crate) fn events(
             let made =
                 kubelet_cluster::events::events(Some(client.clone()), wall, &node.name, dice);
             let (recorder, sender) = made;
-            let send = act_events::send(sender, supervisor.stop().clone());
-            supervisor.spawn(TaskKind::Stream, "events", send);
+            let (sender, stop) = (Arc::new(Mutex::new(sender)), supervisor.stop().clone());
+            supervisor.spawn_reconciler("events", move || {
+                act_events::send(Arc::clone(&sender), stop.clone())
+            });
             Events::recorded(&node.name, recorder)
         }
     };

@@ -33,7 +33,7 @@ use kubelet_server::{
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config_files::Loaded;
@@ -132,11 +132,10 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
             }
         });
     }
-    supervisor.spawn(
-        TaskKind::Stream,
-        "log verbosity",
-        follow_verbosity(verbosity_set, serving.logs, stop),
-    );
+    let logs = serving.logs;
+    supervisor.spawn_reconciler("log verbosity", move || {
+        follow_verbosity(verbosity_set.clone(), logs.clone(), stop.clone())
+    });
     Ok(())
 }
 
@@ -161,20 +160,27 @@ async fn follow_verbosity(
 fn answerer<A: Send + 'static>(
     supervisor: &Supervisor,
     name: &'static str,
-    answer: impl Fn() -> A + Send + 'static,
+    answer: impl Fn() -> A + Send + Sync + 'static,
 ) -> mpsc::Sender<Question<A>> {
-    let (questions_out, mut questions) = mpsc::channel::<Question<A>>(QUESTIONS);
+    let (questions_out, questions) = mpsc::channel::<Question<A>>(QUESTIONS);
     let stop = supervisor.stop().clone();
-    supervisor.spawn(TaskKind::Stream, name, async move {
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                question = questions.recv() => match question {
-                    // The caller may be gone.
-                    Some(question) => drop(question.reply.send(answer())),
-                    None => return,
-                },
+    let (questions, answer) = (Arc::new(Mutex::new(questions)), Arc::new(answer));
+    supervisor.spawn_reconciler(name, move || {
+        let (questions, answer) = (Arc::clone(&questions), Arc::clone(&answer));
+        let stop = stop.clone();
+        async move {
+            // Nobody else takes it: after a panic the next round of the task does.
+            let mut questions = questions.lock().await;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    question = questions.recv() => match question {
+                        // The caller may be gone.
+                        Some(question) => drop(question.reply.send(answer())),
+                        None => stop.cancelled().await,
+                    },
+                }
             }
         }
     });

@@ -277,7 +277,7 @@ async fn a_stop_sends_what_waits_but_does_not_wait_for_a_server_that_is_away() {
     let stop = CancellationToken::new();
     stop.cancel();
     events.pod(&pod("a"), sandbox_failed("no"));
-    send(sender, stop.clone()).await;
+    send(Arc::new(Mutex::new(sender)), stop.clone()).await;
     assert_eq!(words(&world.held().await), ["a FailedCreatePodSandBox x1"]);
 
     let away = World::new().await;
@@ -285,6 +285,6 @@ async fn a_stop_sends_what_waits_but_does_not_wait_for_a_server_that_is_away() {
     let (events, _recorder, sender) = away.recorded();
     events.pod(&pod("a"), sandbox_failed("no"));
     let before = tokio::time::Instant::now();
-    send(sender, stop).await;
+    send(Arc::new(Mutex::new(sender)), stop).await;
     assert_eq!(before.elapsed(), FLUSH);
 }
