@@ -182,16 +182,13 @@ pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
 
 type Amounts = BTreeMap<String, ApiQuantity>;
 
-/// Sums over the regular containers: what was allocated, and what is in force.
+/// Sums over the regular containers of what is in force; a spec that changed since they were made was not allocated either.
 fn pod_resources(view: &PodView<'_>) -> (Option<Amounts>, Option<v1::ResourceRequirements>) {
     let sum = |of: fn(&v1::ResourceRequirements) -> Option<&Amounts>| {
         let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
-        let lists = view
-            .pod
-            .containers()
-            .iter()
-            .filter_map(|c| c.resources.as_ref().and_then(of));
-        for (name, amount) in lists.flatten() {
+        let in_force = view.pod.containers().iter();
+        let in_force: Vec<_> = in_force.map(|c| resources_in_force(view, c)).collect();
+        for (name, amount) in in_force.iter().filter_map(of).flatten() {
             let Ok(amount) = amount.0.parse::<Quantity>() else {
                 continue;
             };
@@ -332,6 +329,8 @@ fn container_status(
         let known = recorded.filter(|_| current.is_none() && lost.is_none());
         known.map(|exit| terminated(view, exit))
     });
+    let is_unknown = newest.is_none() && recorded.is_none() && lost.is_none();
+    let ended = ended.or_else(|| (kind == Kind::Init && is_unknown).then(|| forgotten(view))?);
     let waiting = waits.containers.get(&spec.name);
     let waiting = waiting.filter(|_| is_syncing);
     let (state, last_state) = state_and_last(
@@ -386,11 +385,27 @@ fn container_status(
     }
 }
 
-/// What the newest instance was made with: a spec that changed since then is not in force.
+/// What the newest instance was made with: a spec that changed since then is not in force. Of an instance that another kubelet made, what
+/// the API shows of it.
 fn resources_in_force(view: &PodView<'_>, spec: &v1::Container) -> v1::ResourceRequirements {
     let applied = view.memory.record.applied.get(&spec.name);
-    let resources = applied.or(spec.resources.as_ref());
+    let resources = applied
+        .or_else(|| shown_resources(view, spec))
+        .or(spec.resources.as_ref());
     resources.cloned().unwrap_or_default()
+}
+
+fn shown_resources<'a>(
+    view: &PodView<'a>,
+    spec: &v1::Container,
+) -> Option<&'a v1::ResourceRequirements> {
+    let newest = view.observed.instances(&spec.name).next()?;
+    let id = full_id(view, newest.id.as_str());
+    let status = view.pod.object.status.as_ref()?;
+    let init = status.init_container_statuses.iter().flatten();
+    let mut all = init.chain(status.container_statuses.iter().flatten());
+    let shown = all.find(|of| of.container_id.as_ref() == Some(&id))?;
+    shown.resources.as_ref()
 }
 
 /// Who the first process runs as, where the runtime tells.
@@ -521,6 +536,21 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
         container_id: Some(full_id(view, &exit.id)),
         ..Default::default()
     }
+}
+
+/// An init container that neither the runtime nor the record knows any more, though a regular container was made after it.
+fn forgotten(view: &PodView<'_>) -> Option<v1::ContainerStateTerminated> {
+    let is_made = |spec: &v1::Container| view.observed.instances(&spec.name).next().is_some();
+    let message = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
+    view.pod
+        .containers()
+        .iter()
+        .any(is_made)
+        .then(|| v1::ContainerStateTerminated {
+            reason: Some("Completed".to_owned()),
+            message: Some(message.to_owned()),
+            ..v1::ContainerStateTerminated::default()
+        })
 }
 
 fn volume_mounts(view: &PodView<'_>, spec: &v1::Container) -> Option<Vec<v1::VolumeMountStatus>> {

@@ -419,6 +419,9 @@ fn a_status_shows_what_was_applied_and_who_runs() {
     // The spec is another by now; what runs is as it was.
     seen.pod = crate::testing::pod_of(&spec("2Mi"));
     let shown = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
+    let of_pod = serde_json::to_value(&shown).unwrap();
+    assert_eq!(of_pod["resources"]["limits"]["memory"], "1Mi");
+    assert_eq!(of_pod["allocatedResources"]["memory"], "1Mi");
     let container = &shown.container_statuses.unwrap()[0];
     let json = serde_json::to_value(container).unwrap();
     assert_eq!(json["resources"]["limits"]["memory"], "1Mi");
@@ -426,6 +429,44 @@ fn a_status_shows_what_was_applied_and_who_runs() {
     let user =
         serde_json::json!({"linux": {"uid": 1000, "gid": 2000, "supplementalGroups": [3000]}});
     assert_eq!(json["user"], user);
+}
+
+/// The kubelet before this one made it, and no record tells what with: the API does.
+#[test]
+fn what_another_kubelet_applied_is_taken_from_the_api() {
+    let spec = "{containers: [{name: a, image: i, resources: {limits: {memory: 2Mi}}}]}";
+    let mut seen = seen(spec, "sandbox[0]:ready a[0]:running");
+    let id = format!("containerd://{}", seen.observed.containers[0].id);
+    let mut amount = |id: &str| {
+        let status = serde_json::json!({"containerStatuses": [{
+            "name": "a", "containerID": id, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "resources": {"limits": {"memory": "1Mi"}},
+        }]});
+        let mut object = (*seen.pod.object).clone();
+        object.status = serde_json::from_value(status).unwrap();
+        seen.pod.object = std::sync::Arc::new(object);
+        let shown = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
+        serde_json::to_value(shown).unwrap()["resources"]["limits"]["memory"].clone()
+    };
+    assert_eq!(amount(&id), "1Mi");
+    assert_eq!(amount("containerd://another"), "2Mi");
+}
+
+/// TestConvertToAPIContainerStatuses: "Unable to get init container status …".
+#[test]
+fn an_init_container_that_nobody_remembers_has_ended_well() {
+    let spec = "{initContainers: [{name: x, image: i}], containers: [{name: a, image: i}]}";
+    let of = |held: &str| {
+        let seen = seen(spec, held);
+        let status = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
+        let init = status.init_container_statuses.unwrap().remove(0);
+        (state(init.state.as_ref()), init.ready)
+    };
+    let completed = ("0 Completed".to_owned(), true);
+    assert_eq!(of("sandbox[0]:ready a[0]:running"), completed);
+    assert_eq!(of("sandbox[0]:ready a[0]:exited(1)"), completed);
+    let waits = ("waiting PodInitializing".to_owned(), false);
+    assert_eq!(of("sandbox[0]:ready"), waits);
 }
 
 #[test]

@@ -265,7 +265,7 @@ const DOWNWARD_FILE: Table = &[
 const PROJECTED: Table = &[("defaultMode", Built), ("sources", Into(PROJECTION))];
 
 const PROJECTION: Table = &[
-    ("clusterTrustBundle", OfApi),
+    ("clusterTrustBundle", Unbuilt),
     ("configMap", OfApi),
     ("downwardAPI", Into(DOWNWARD_PROJECTION)),
     ("podCertificate", Unbuilt),

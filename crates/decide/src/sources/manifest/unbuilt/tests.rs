@@ -380,7 +380,7 @@ fn a_field_counts_by_its_value() {
 fn a_pod_of_the_api_may_refer_to_its_objects() {
     let spec = serde_json::json!({"serviceAccountName": "a", "containers": [{"name": "c",
         "envFrom": [{"secretRef": {"name": "s"}}], "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}],
-        "volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"podCertificate": {"keyType": "k", "signerName": "s"}}]}},
+        "volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"podCertificate": {"keyType": "k", "signerName": "s"}}, {"clusterTrustBundle": {"name": "b", "path": "p"}}]}},
           {"name": "s", "secret": {"secretName": "s"}}]});
     let pod = Pod {
         spec: serde_json::from_value(spec).unwrap(),
@@ -389,9 +389,12 @@ fn a_pod_of_the_api_may_refer_to_its_objects() {
     let of_api = unbuilt_fields_from(&pod, SourceKind::Api);
     assert_eq!(
         of_api,
-        ["spec.volumes[0].projected.sources[1].podCertificate"]
+        [
+            "spec.volumes[0].projected.sources[1].podCertificate",
+            "spec.volumes[0].projected.sources[2].clusterTrustBundle",
+        ]
     );
-    assert_eq!(unbuilt_fields(&pod).len(), 6);
+    assert_eq!(unbuilt_fields(&pod).len(), 7);
 }
 
 #[test]
