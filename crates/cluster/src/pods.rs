@@ -209,7 +209,7 @@ fn made_of(object: &Arc<v1::Pod>, node: &str, unbuilt: Unbuilt) -> Made {
         // Made once of each version of an object: told once.
         Err(error) => {
             let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
-            tracing::warn!(namespace = namespace.as_deref(), name = name.as_deref(), %error, "A pod of the API can not be one of this node; it is left out");
+            tracing::warn!(namespace = namespace.as_deref(), name = name.as_deref(), %error, "Ignoring an API pod that is invalid for this node");
             Made::Nothing
         }
     }

@@ -265,7 +265,7 @@ impl Reporter {
                     Some(behind) if behind.lasts < LATE => Some(now + (LATE - behind.lasts)),
                     Some(behind) if again.is_none_or(|again| now >= again) => {
                         (said, is_open) = (Some(now), true);
-                        tracing::warn!(set = behind.name, was_had = behind.was_had, lasts = ?behind.lasts, why = behind.why, "Set of API objects cannot be had, or is not current; tried again");
+                        tracing::warn!(set = behind.name, was_had = behind.was_had, lasts = ?behind.lasts, why = behind.why, "List or watch fails, or is stale; it is tried again; tried again");
                         Some(now + SAY_AGAIN)
                     }
                     Some(_) => {

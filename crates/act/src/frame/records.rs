@@ -172,7 +172,9 @@ impl Records {
     pub fn put(&self, key: &str, value: &impl Serialize) {
         match serde_json::to_vec(value) {
             Ok(bytes) => self.write(key, Some(bytes)),
-            Err(error) => tracing::error!(key, error = %error, "Record does not encode"),
+            Err(error) => {
+                tracing::error!(key, error = %error, "A journal record could not be encoded")
+            }
         }
     }
 
@@ -198,7 +200,7 @@ impl Records {
                 state.last_error = Some("the disk does not answer".to_owned());
                 tracing::error!(
                     waited = ?PATIENCE,
-                    "Journal is not written, the disk does not answer; nothing waits for it until it does"
+                    "Journal writes are stalled, the disk does not answer; the kubelet goes on without waiting for them"
                 );
             }
         }

@@ -244,7 +244,7 @@ impl Reconciler for IptablesChains {
             } else {
                 tracing::info!(
                     protocol = family.as_str(),
-                    "Iptables canary was gone; rules are made anew"
+                    "Iptables canary chain is missing; rules are installed again"
                 );
             }
         }

@@ -544,7 +544,7 @@ impl Pleg {
                 for why in listing.refused.difference(&self.listing.refused) {
                     tracing::warn!(
                         uid = why,
-                        "The runtime holds something of a pod that can not be; it is left alone"
+                        "Ignoring a runtime object whose pod UID is invalid"
                     );
                 }
                 self.listing = listing;

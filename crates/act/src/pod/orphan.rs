@@ -18,7 +18,7 @@ pub fn orphan_pod(uid: &PodUid, namespace: &str, name: &str) -> Pod {
         let named = PodFullName::parse(namespace, name);
         named
             .inspect_err(|why| {
-                tracing::warn!(uid = %uid, %why, "What the runtime calls a pod can be no pod's name; its logs stay");
+                tracing::warn!(uid = %uid, %why, "An orphaned pod has an invalid name; its logs are kept");
             })
             .ok()
     };

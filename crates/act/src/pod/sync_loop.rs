@@ -295,7 +295,7 @@ impl SyncLoop {
                 // It went and came back before it could be removed: nothing has happened to it.
                 self.update(pod);
             } else {
-                tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits for the end of its earlier life");
+                tracing::info!(pod = %pod.full_name, uid = %pod.uid, "Pod waits until its previous instance has terminated");
                 self.show_waiting_for_removal(&pod.uid);
             }
             return;
@@ -440,7 +440,7 @@ impl SyncLoop {
             if !self.listed {
                 waits_for.push("container runtime");
             }
-            tracing::info!(pod = %pod.full_name, uid = %pod.uid, waits_for = waits_for.join(", "), "No source names the pod any more; it stays until every source has spoken and the container runtime was listed");
+            tracing::info!(pod = %pod.full_name, uid = %pod.uid, waits_for = waits_for.join(", "), "Pod is no longer desired; it is kept until every source has spoken and the container runtime was listed");
             self.kept.insert(pod.uid.clone());
         }
     }

@@ -383,7 +383,7 @@ impl StatusWriter {
                 if let Some(patch) = landed.patch {
                     let is_futile = version(object.as_ref()) == landed.before;
                     if is_futile {
-                        tracing::warn!(uid = %landed.uid, status = %patch, "A status was written and the object is as it was before; it is not written again");
+                        tracing::warn!(uid = %landed.uid, status = %patch, "The API server accepted a status and changed nothing; it is not written again");
                     }
                     slot.tried = is_futile.then_some(Tried {
                         at: landed.before,
@@ -434,7 +434,7 @@ impl Slot {
             .filter(|tried| tried.at == at && tried.patch == patch);
         let refusals = before.and_then(|tried| tried.refusals).unwrap_or(0) + 1;
         if refusals == REFUSALS {
-            tracing::error!(uid = %uid, error = %error, "The server does not take this status; the pod's deletion does not wait for it");
+            tracing::error!(uid = %uid, error = %error, "The API server rejects a status; the pod is deleted without it");
         }
         self.tried = Some(Tried {
             at,

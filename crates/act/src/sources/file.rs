@@ -201,7 +201,7 @@ impl FileSource {
             return true;
         }
         let (pods, _) = self.known.pods_but_of(places);
-        tracing::info!(manifests = ?places, "Manifests were removed and are back: their pods start anew");
+        tracing::info!(manifests = ?places, "Manifests were removed and added again; their pods are restarted");
         self.parts
             .send(SourceKind::File, &mut self.sent, &pods)
             .await

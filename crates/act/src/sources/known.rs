@@ -286,7 +286,7 @@ fn keep(
     tracing::warn!(
         key,
         length,
-        "Manifest is too large to be remembered over a restart; until then its last good content counts"
+        "Manifest is too large for the journal; its last good content is lost when the kubelet restarts"
     );
     let mut record = GoodManifest {
         text: None,

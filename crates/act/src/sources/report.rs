@@ -169,12 +169,12 @@ impl Reporter {
             tracing::info!(
                 source = new.kind.as_str(),
                 at = shown_url(file),
-                "No problem any more"
+                "Manifest is valid again"
             );
         }
         for (name, why) in &new.skipped {
             if !old.skipped.contains_key(name) {
-                tracing::info!(source = new.kind.as_str(), name, why, "Left alone");
+                tracing::info!(source = new.kind.as_str(), name, why, "Ignoring file");
             }
         }
         self.gauge

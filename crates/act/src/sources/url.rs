@@ -123,7 +123,7 @@ impl UrlSource {
                     tracing::warn!(
                         url,
                         problem,
-                        "Failed to read pods from URL; said quietly from here on"
+                        "Failed to read pods from URL; further failures are logged at debug level"
                     );
                 } else {
                     tracing::debug!(url, problem, "Failed to read pods from URL");

@@ -72,7 +72,7 @@ pub fn mirror_steps(view: &MirrorView<'_>) -> Vec<MirrorStep> {
         let why = match statics.get(name) {
             None if !view.all_seen => continue,
             None => "its static pod is gone",
-            Some(_) if mirror.metadata.deletion_timestamp.is_some() => "somebody deletes it",
+            Some(_) if mirror.metadata.deletion_timestamp.is_some() => "it is being deleted",
             Some(pod)
                 if hash(mirror, CONFIG_MIRROR_ANNOTATION) != hash(pod, CONFIG_HASH_ANNOTATION) =>
             {
@@ -202,7 +202,7 @@ mod tests {
             words(&statics, &mirrors, true),
             [
                 "delete a x: its static pod has changed",
-                "delete b y: somebody deletes it",
+                "delete b y: it is being deleted",
             ]
         );
     }

@@ -55,7 +55,7 @@ impl TerminationCause {
         match self {
             Self::Removed => "removed from its source",
             Self::Orphaned => "unknown to every source",
-            Self::Ended => "its containers have ended, or its time is over",
+            Self::Ended => "containers completed or deadline exceeded",
         }
     }
 }

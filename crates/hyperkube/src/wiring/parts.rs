@@ -516,7 +516,7 @@ pub(crate) fn node(
     for problem in problems {
         tracing::warn!(problem, "Node information is incomplete");
     }
-    tracing::info!(node = node.name, ips = ?node.ips, "Node");
+    tracing::info!(node = node.name, ips = ?node.ips, "Node name and addresses");
     Ok(Arc::new(node))
 }
 

@@ -63,7 +63,7 @@ fn a_directory_of_logs_without_a_uid_costs_no_pod_its_data() {
     assert!(kubelet.logs.join("default_x_").exists());
     let told = kubelet.log_text();
     assert!(
-        told.contains("What bears no pod's name is left alone"),
+        told.contains("Ignoring a directory entry that is not a valid pod name"),
         "{told}"
     );
 }

@@ -55,7 +55,7 @@ impl Host {
         let removed = remove::remove_seen(&self.root, &self.kept, at, Path::new(below), turn)
             .map_err(|error| HostWorkError::new(Reason::FailedMount, &error))?;
         if removed == Removed::Replaced {
-            tracing::warn!(directory = %path.display(), below, "Something else has taken the place of what was to be removed; it stays");
+            tracing::warn!(directory = %path.display(), below, "A directory was replaced since it was inspected; it is not removed");
         }
         Ok(removed != Removed::More)
     }

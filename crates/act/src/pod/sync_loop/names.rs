@@ -109,7 +109,7 @@ impl SyncLoop {
                     self.order_to_wait(claim.uid, &other);
                 }
                 Turn::Yields(other) => {
-                    tracing::warn!(pod = %name, uid = %claim.uid, to = %other, "Two pods of one name run; this one is stopped and waits for the other");
+                    tracing::warn!(pod = %name, uid = %claim.uid, to = %other, "Two pods have the same name; this one is stopped and waits for the other to end");
                     self.stop(claim.uid, TerminationCause::Removed, None);
                 }
             }

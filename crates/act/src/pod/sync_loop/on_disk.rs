@@ -41,7 +41,7 @@ pub(super) fn find(
             match blocking.run_about(about, DEADLINE, "list", list).await {
                 Ok(found) => return found,
                 Err(overdue) => {
-                    tracing::warn!(error = %overdue, "What earlier pods left on the disk is not removed before it is listed");
+                    tracing::warn!(error = %overdue, "Pod directories could not be listed yet; orphan cleanup waits");
                 }
             }
             tokio::time::sleep(AGAIN).await;
@@ -51,7 +51,7 @@ pub(super) fn find(
 
 fn on_disk(pods_dir: &Path, logs_dir: &Path) -> PodsOnDisk {
     let mut on_disk = BTreeMap::new();
-    let refused = |dir: &Path, why| tracing::warn!(directory = %dir.display(), %why, "What bears no pod's name is left alone");
+    let refused = |dir: &Path, why| tracing::warn!(directory = %dir.display(), %why, "Ignoring a directory entry that is not a valid pod name");
     for name in names_in(pods_dir) {
         match PodUid::parse(&name) {
             Ok(uid) => {
