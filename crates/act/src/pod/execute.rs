@@ -76,8 +76,13 @@ pub struct Executed {
     pub look: Option<Scope>,
 }
 
-/// What ends a wait that has no deadline of its own: a newer order, or a moment of steady time.
-type Until<'a> = (&'a mut watch::Receiver<Order>, Option<Timestamp>);
+/// What ends a wait that has no deadline of its own.
+struct Until<'a> {
+    /// A newer order.
+    orders: &'a mut watch::Receiver<Order>,
+    /// A moment of steady time.
+    give_up_at: Option<Timestamp>,
+}
 
 impl Executor {
     /// Steady time: what waits is measured by it.
@@ -115,9 +120,11 @@ impl Executor {
             }
             self.faults.reach(FaultPoint::BeforeStep).await;
             let on_failure = step.on_failure;
-            let mut outcome = self
-                .step(pod, step, &mut executed.look, (&mut *orders, give_up_at))
-                .await;
+            let until = Until {
+                orders: &mut *orders,
+                give_up_at,
+            };
+            let mut outcome = self.step(pod, step, &mut executed.look, until).await;
             if let Outcome::Failed(failure) = &mut outcome {
                 failure.is_garbage = on_failure == OnFailure::Later;
             }
@@ -157,8 +164,10 @@ impl Executor {
         match step.action {
             Action::Prepare(work) => {
                 let what = (Subject::Pod, Effect::Prepared);
-                let outcome = self.host_step(pod, work, what, until.0).await;
-                mark(Stage::Volumes);
+                let outcome = self.host_step(pod, work, what, &until).await;
+                if matches!(outcome, Outcome::Done(_)) {
+                    mark(Stage::Volumes);
+                }
                 outcome
             }
             Action::SetUpVolume(VolumeWork {
@@ -168,8 +177,10 @@ impl Executor {
             }) => {
                 let effect = Effect::VolumeSetUp(volume.clone(), makes);
                 let what = (Subject::Volume(volume), effect);
-                let outcome = self.host_step(pod, work, what, until.0).await;
-                mark(Stage::Volumes);
+                let outcome = self.host_step(pod, work, what, &until).await;
+                if matches!(outcome, Outcome::Done(_)) {
+                    mark(Stage::Volumes);
+                }
                 outcome
             }
             Action::Release { work, leaving, .. } => {
@@ -177,7 +188,7 @@ impl Executor {
                 of_host(done, Subject::Pod, Effect::Released(leaving))
             }
             Action::RunSandbox(request) => {
-                let outcome = self.run_sandbox(pod, *request, look, until.0).await;
+                let outcome = self.run_sandbox(pod, *request, look, until.orders).await;
                 mark(Stage::Sandbox);
                 outcome
             }
@@ -187,13 +198,17 @@ impl Executor {
                 outcome
             }
             Action::ReadEnvFiles { container, reads } => {
-                self.read_env_files(pod, container, reads, until.0).await
+                self.read_env_files(pod, container, reads, until.orders)
+                    .await
             }
-            Action::StartContainer(start) => self.start(pod, *start, look, until.0).await,
+            Action::StartContainer(start) => self.start(pod, *start, look, until.orders).await,
             Action::StartCreated { id, name, .. } => {
-                self.start_created(pod, id, name, look, until.0).await
+                self.start_created(pod, id, name, look, until.orders).await
             }
-            Action::StopContainers(stops) => self.stop(pod, stops, look, until).await,
+            Action::StopContainers(stops) => {
+                let (outcome, failed) = self.stop(pod, stops, look, until).await;
+                of_stops(outcome, failed, on_failure)
+            }
             Action::StopSandbox(id) => self.stop_sandbox(pod, id, look).await,
             Action::RemoveContainer { id, logs, .. } => {
                 let mut slot = self.removal_slot(on_failure).await;
@@ -201,7 +216,12 @@ impl Executor {
                 drop(slot);
                 see(look, Scope::container(id.clone()));
                 // Only now: one that the runtime still starts, and does not remove, goes on writing them.
-                if removed.is_ok() && self.remove_logs(pod, &id, logs, until.0).await.is_err() {
+                if removed.is_ok()
+                    && self
+                        .remove_logs(pod, &id, logs, until.orders)
+                        .await
+                        .is_err()
+                {
                     return Outcome::GivenUp;
                 }
                 of_call(
@@ -328,11 +348,18 @@ impl Executor {
         pod: &Pod,
         work: Vec<HostWork>,
         (of, effect): (Subject, Effect),
-        orders: &watch::Receiver<Order>,
+        until: &Until<'_>,
     ) -> Outcome {
         let work = self.host.work(pod, Lane::Pods, work);
+        let pause = self.left_until(until.give_up_at);
+        let end = async {
+            tokio::select! {
+                () = stop_is_ordered(until.orders) => {}
+                () = sleep_or_forever(pause) => {}
+            }
+        };
         // What is under way goes on in its thread, and keeps all else from the pod's directory until it is done.
-        let Some(done) = unless_ended(work, stop_is_ordered(orders)).await else {
+        let Some(done) = unless_ended(work, end).await else {
             return Outcome::GivenUp;
         };
         self.record_host_failure(pod, &done);
@@ -357,7 +384,7 @@ impl Executor {
         &self,
         pod: &Pod,
         wanted: ImageWanted,
-        (orders, give_up_at): Until<'_>,
+        Until { orders, give_up_at }: Until<'_>,
     ) -> Outcome {
         let pause = self.left_until(give_up_at);
         let at = (pod, wanted.container.as_str());
@@ -368,8 +395,8 @@ impl Executor {
             // Cancel: a new order may not want this image any more, or the pod's time is over; the next plan asks again if it does.
             biased;
             resolved = self.images.resolve(&wanted, &tell) => resolved,
-            _ = orders.changed() => return Outcome::Done(Effect::Nothing),
-            () = sleep_or_forever(pause) => return Outcome::Done(Effect::Nothing),
+            _ = orders.changed() => return Outcome::GivenUp,
+            () = sleep_or_forever(pause) => return Outcome::GivenUp,
         };
         match resolved {
             Ok(image) => Outcome::Done(Effect::Image(wanted.container, image)),
@@ -516,8 +543,8 @@ impl Executor {
         pod: &Pod,
         stops: Vec<StopContainer>,
         look: &mut Option<Scope>,
-        (orders, give_up_at): Until<'_>,
-    ) -> Outcome {
+        Until { orders, give_up_at }: Until<'_>,
+    ) -> (Outcome, Vec<ContainerId>) {
         let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
         see(
             look,
@@ -539,25 +566,29 @@ impl Executor {
             // Cancel: the containers were told to end, and the next plan stops them with the grace that is left them now.
             biased;
             results = join_all(calls) => results,
-            () = less_grace_is_ordered(orders, grace.unwrap_or_default()) => return Outcome::GivenUp,
-            () = sleep_or_forever(pause) => return Outcome::GivenUp,
+            () = less_grace_is_ordered(orders, grace.unwrap_or_default()) => {
+                return (Outcome::GivenUp, Vec::new());
+            }
+            () = sleep_or_forever(pause) => return (Outcome::GivenUp, Vec::new()),
         };
-        let mut first = None;
+        let (mut first, mut failed) = (None, Vec::new());
         let mut unkilled = Vec::new();
         for (stop, result) in stops.into_iter().zip(results) {
             if let Err(error) = result {
                 let why = error.message();
                 unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
                 first.get_or_insert((error, format!("stop container {}: {why}", stop.name)));
+                failed.push(stop.id);
             }
         }
-        match first {
+        let outcome = match first {
             None => Outcome::Done(Effect::Nothing),
             Some((error, text)) => {
                 let outcome = of_call(Err(error), Subject::Pod, Reason::Error, |_| text);
                 with_unkilled(outcome, unkilled)
             }
-        }
+        };
+        (outcome, failed)
     }
 }
 
@@ -628,6 +659,16 @@ fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
     match &mut outcome {
         Outcome::Done(_) | Outcome::GivenUp => {}
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure.unkilled = texts,
+    }
+    outcome
+}
+
+/// Of a pod that goes on, a stop that failed holds back itself alone.
+fn of_stops(mut outcome: Outcome, failed: Vec<ContainerId>, on_failure: OnFailure) -> Outcome {
+    if let Outcome::Failed(failure) | Outcome::Unknown(failure) = &mut outcome
+        && on_failure == OnFailure::Continue
+    {
+        failure.of = Subject::Stops(failed);
     }
     outcome
 }

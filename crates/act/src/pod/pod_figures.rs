@@ -194,7 +194,7 @@ impl PodFigures {
             Outcome::Done(Effect::Started(name)) => (name, None),
             Outcome::Failed(failure) | Outcome::Unknown(failure) => match &failure.of {
                 Subject::Container(name) => (name, Some(failure.reason.as_str())),
-                Subject::Pod | Subject::Volume(_) => return,
+                Subject::Pod | Subject::Volume(_) | Subject::Stops(_) => return,
             },
             Outcome::Done(_) | Outcome::GivenUp => return,
         };

@@ -16,8 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubelet_decide::pod::cut_off::Starts;
-use kubelet_decide::pod::memory::entry;
+use kubelet_decide::pod::memory::{Begun, entry};
 use kubelet_decide::pod::pod_plan::pod_plan;
 use kubelet_decide::pod::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::report::pod_status::{ShownWaits, pod_status, shown_waits};
@@ -177,7 +176,7 @@ impl PodWorker {
                 self.parts.executor.faults.reach(FaultPoint::Gone).await;
                 return;
             }
-            let starts = self.note_starts(&order.pod, &plan);
+            let begun = self.note_starts(&order.pod, &plan);
             self.show(&order.pod, &observed, &plan).await;
             self.announce_released(&order, &observed);
             self.announce_ending();
@@ -188,7 +187,7 @@ impl PodWorker {
                 drop((order, observed));
                 self.wait(plan.wake_at, &stop).await;
             } else {
-                self.act(&order.pod, plan, &starts).await;
+                self.act(&order.pod, plan, &begun).await;
             }
         }
     }
@@ -362,7 +361,7 @@ impl PodWorker {
     }
 
     /// Carries the plan out, and remembers what became of it.
-    async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan, starts: &Starts) {
+    async fn act(&mut self, pod: &Arc<Pod>, plan: PodPlan, begun: &Begun) {
         let acting = PodFigures::acts(&plan);
         self.parts.records.settled().await;
         // What was ordered since the plan was made counts as newer.
@@ -394,10 +393,10 @@ impl PodWorker {
         self.told
             .figures
             .acted(pod, life, acting, &executed.outcomes);
-        self.remember(pod, executed, starts);
+        self.remember(pod, executed, begun);
     }
 
-    fn remember(&mut self, pod: &Pod, executed: Executed, starts: &Starts) {
+    fn remember(&mut self, pod: &Pod, executed: Executed, begun: &Begun) {
         if let Some(scope) = executed.look {
             let look = &mut self.sight.look;
             look.get_or_insert_with(Scope::nothing).join(scope);
@@ -414,7 +413,7 @@ impl PodWorker {
             }
         }
         let now = self.now();
-        let next = self.remembering(|memory| memory.remember(outcomes, starts, now));
+        let next = self.remembering(|memory| memory.remember(outcomes, begun, now));
         if next == NextLook::Whole {
             self.sight.look = Some(Scope::Whole);
         }

@@ -3,7 +3,7 @@
 //! In:    marks from sources, sync loop, worker
 //! Out:   `/debug/timeline`; one log line when a pod becomes ready
 //! Calls: sync_loop, pod_worker, execute
-//! Holds: the first mark of a stage counts; memory is limited by the number of pods
+//! Holds: the first mark of a stage counts, of one that repeats the last before Ready; memory is limited by the number of pods
 //! Upstream: none (k/k#124935 asks for it)
 
 use std::collections::BTreeMap;
@@ -49,9 +49,12 @@ impl Stage {
         }
     }
 
-    /// Stages that repeat in a start with several containers: the last mark before Ready stands.
+    /// Stages that repeat in a start with several volumes or containers: the last mark before Ready stands.
     fn last_counts(self) -> bool {
-        matches!(self, Self::Pull | Self::Create | Self::Start)
+        matches!(
+            self,
+            Self::Volumes | Self::Pull | Self::Create | Self::Start
+        )
     }
 }
 

@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1;
 use kubelet_model::doubling::Doubling;
-use kubelet_model::ids::SandboxId;
+use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedPod};
 use kubelet_model::pod::Pod;
@@ -35,7 +36,7 @@ use crate::shapes::memory::Retry;
 use crate::shapes::memory::VolumeMemory;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
-use crate::shapes::plan::{PodPlan, StopWhy};
+use crate::shapes::plan::{Action, PodPlan, StopWhy};
 use crate::shapes::record::BackOff;
 use crate::shapes::record::RecordedExit;
 use crate::shapes::record::{
@@ -64,6 +65,32 @@ pub struct Entry {
     pub ended: Option<Ended>,
     /// Why it was not let in, where that ends it.
     pub rejected: Option<Rejection>,
+}
+
+/// What a plan begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// The starts that it asks for.
+    pub starts: Starts,
+    /// What was known of each before that.
+    before: Vec<BeforeStart>,
+}
+
+/// What was known of a container before a plan that starts it.
+#[derive(Clone, Debug)]
+struct BeforeStart {
+    name: String,
+    /// Which step of the plan the start is.
+    step: usize,
+    back_off: Option<BackOff>,
+    applied: Option<v1::ResourceRequirements>,
+}
+
+fn put_back<T: Clone>(all: &mut BTreeMap<String, T>, name: &str, before: &Option<T>) {
+    match before {
+        Some(before) => drop(all.insert(name.to_owned(), before.clone())),
+        None => drop(all.remove(name)),
+    }
 }
 
 /// The state that the pod goes over to now; `None` where it stays in the one it is in.
@@ -145,6 +172,7 @@ impl PodMemory {
             active_since,
             attempts: BTreeMap::new(),
             retry: Retry::default(),
+            stops: BTreeMap::new(),
             garbage_at: None,
             prepared: Prepared::No,
             stopped: BTreeSet::new(),
@@ -197,6 +225,8 @@ impl PodMemory {
     pub fn absorb(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
         let is_held = |id: &SandboxId| observed.sandboxes.iter().any(|sandbox| sandbox.id == *id);
         self.stopped.retain(is_held);
+        let is_live = |id: &ContainerId| observed.live_containers().any(|c| c.id == *id);
+        self.stops.retain(|id, _| is_live(id));
         for spec in pod.all_containers() {
             self.absorb_container(&spec.name, observed, now);
         }
@@ -328,8 +358,9 @@ impl PodMemory {
 
     /// Before a plan is carried out: should nobody be here to be answered, it is known which starts came to nothing, and what fails
     /// waits no less than what ran and ended.
-    pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Starts {
+    pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Begun {
         let starts = starts_of(plan);
+        let before = self.before_starts(plan);
         self.record.begin_starts(&starts);
         let stops = plan.steps.iter().filter_map(|step| step.action.stops());
         for stop in stops.flatten() {
@@ -350,11 +381,38 @@ impl PodMemory {
         }
         let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
         lengthen(back_offs, pod, plan, now.steady, gaps);
-        starts
+        Begun { starts, before }
     }
 
-    /// What became of the steps of a plan that began with these starts.
-    pub fn remember(&mut self, outcomes: Vec<Outcome>, starts: &Starts, now: Now) -> NextLook {
+    fn before_starts(&self, plan: &PodPlan) -> Vec<BeforeStart> {
+        let steps = plan.steps.iter().enumerate();
+        let starts = steps.filter_map(|(step, of)| match &of.action {
+            Action::StartContainer(start) => Some((step, start.name.clone())),
+            _ => None,
+        });
+        let before = starts.map(|(step, name)| BeforeStart {
+            step,
+            back_off: self.record.restart_back_off.get(&name).cloned(),
+            applied: self.record.applied.get(&name).cloned(),
+            name,
+        });
+        before.collect()
+    }
+
+    /// What was kept of starts that the plan did not come to is taken back: none of them was made.
+    fn take_back(&mut self, begun: &Begun, taken_steps: usize) {
+        for before in begun.before.iter().filter(|of| of.step >= taken_steps) {
+            let name = &before.name;
+            put_back(&mut self.record.restart_back_off, name, &before.back_off);
+            put_back(&mut self.record.applied, name, &before.applied);
+            self.record.end_start(name, &begun.starts);
+        }
+    }
+
+    /// What became of the steps of a plan that began so, as far as it came.
+    pub fn remember(&mut self, outcomes: Vec<Outcome>, begun: &Begun, now: Now) -> NextLook {
+        self.take_back(begun, outcomes.len());
+        let starts = &begun.starts;
         let mut next_look = NextLook::AsTouched;
         let mut is_clean = true;
         for outcome in outcomes {
@@ -381,7 +439,7 @@ impl PodMemory {
                     match failure.of {
                         // It may be there: what the look shows is the truth.
                         Subject::Pod => self.retry.later(now),
-                        Subject::Container(_) | Subject::Volume(_) => {
+                        Subject::Container(_) | Subject::Volume(_) | Subject::Stops(_) => {
                             self.remember_failure(failure, now);
                         }
                     }
@@ -449,6 +507,14 @@ impl PodMemory {
                 let retry = &mut self.volumes.entry(name).or_default().retry;
                 retry.waiting = Some(waiting);
                 retry.later(now);
+                return;
+            }
+            Subject::Stops(ids) => {
+                for id in ids {
+                    let retry = self.stops.entry(id).or_default();
+                    retry.waiting = Some(waiting.clone());
+                    retry.later(now);
+                }
                 return;
             }
             Subject::Container(name) => name,

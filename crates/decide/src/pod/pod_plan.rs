@@ -295,7 +295,13 @@ fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPl
     let mut why = "";
     let mut unwanted = Vec::new();
     for container in view.observed.live_containers() {
-        if let Some(reason) = unwanted_reason(view, sandbox, container) {
+        let Some(reason) = unwanted_reason(view, sandbox, container) else {
+            continue;
+        };
+        let retry = view.memory.stops.get(&container.id);
+        if let Some(until) = retry.and_then(|retry| retry.held_until(view.now)) {
+            plan.wake_by(until);
+        } else {
             why = reason;
             unwanted.push(container);
         }
@@ -309,7 +315,11 @@ fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPl
         stop.why = why;
     }
     if !stops.is_empty() {
-        plan.push(why, Action::StopContainers(stops));
+        plan.steps.push(Step {
+            why: why.to_owned(),
+            action: Action::StopContainers(stops),
+            on_failure: OnFailure::Continue,
+        });
     }
 }
 
@@ -376,8 +386,11 @@ fn start_regular(
     let will_stop =
         newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
     if will_stop {
-        // Stopped by this plan; the next one, on what is then seen, starts it again.
-        plan.wake_now(view);
+        // Stopped by this plan; the next one, on what is then seen, starts it again. A stop that is held back says itself when.
+        let held = newest.and_then(|c| view.memory.stops.get(&c.id));
+        if held.is_none_or(|held| held.held_until(view.now).is_none()) {
+            plan.wake_now(view);
+        }
         return;
     }
     let policy = view.pod.restart_policy();
@@ -522,18 +535,6 @@ fn clean_plan(view: &PodView<'_>, cause: TerminationCause) -> PodPlan {
 }
 
 impl PodPlan {
-    pub(super) fn push(&mut self, why: &str, action: Action) {
-        self.steps.push(Step {
-            why: why.to_owned(),
-            action,
-            on_failure: OnFailure::EndPlan,
-        });
-    }
-
-    pub(super) fn wake_by(&mut self, at: jiff::Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
-    }
-
     fn wake_now(&mut self, view: &PodView<'_>) {
         self.wake_by(view.now.steady);
     }

@@ -371,6 +371,10 @@ impl ToldWaits {
             // What is missing may be here in a moment; what then still is in the way is told then.
             return events;
         }
+        if view.memory.retry_at(view.now).is_some() {
+            // What failed was told with it, and what the pod waited for before that was, too: a pause is no news.
+            return events;
+        }
         for (name, waiting) in &plan.volumes_waiting {
             let known = view.memory.volumes.get(name);
             let is_known = known.and_then(|known| known.retry.waiting.as_ref()) == Some(waiting)

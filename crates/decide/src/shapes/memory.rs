@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kubelet_model::disk::PodDirs;
-use kubelet_model::ids::SandboxId;
+use kubelet_model::ids::{ContainerId, SandboxId};
 
 use crate::shapes::life::Lifecycle;
 use crate::shapes::outcome::ResolvedImage;
@@ -33,6 +33,8 @@ pub struct PodMemory {
     pub attempts: BTreeMap<String, StartAttempt>,
     /// What failed of the pod as a whole.
     pub retry: Retry,
+    /// Stops of single containers that failed, while those run: each alone is tried again later.
+    pub stops: BTreeMap<ContainerId, Retry>,
     /// What the runtime holds and nobody needs is not removed before this time: the last removal failed.
     pub garbage_at: Option<Timestamp>,
     /// Whether its cgroup and directories stand.
@@ -83,7 +85,7 @@ pub struct StartAttempt {
     pub tries: u32,
 }
 
-/// What failed of the pod as a whole, or of one volume, and when it is tried again.
+/// What failed of the pod as a whole, of one volume or of one stop, and when it is tried again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retry {
     /// Nothing is tried before this time.

@@ -6,7 +6,7 @@
 //! Holds: a call that may have happened is never called failed
 //! Upstream: none
 
-use kubelet_model::ids::SandboxId;
+use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::reason::Reason;
 
 use crate::shapes::env_files::EnvFileValues;
@@ -86,6 +86,8 @@ pub enum Subject {
     Container(String),
     /// The volume of this name.
     Volume(String),
+    /// The stops of these instances, of a pod that goes on.
+    Stops(Vec<ContainerId>),
 }
 
 impl Subject {
@@ -93,7 +95,7 @@ impl Subject {
     pub fn container(&self) -> Option<&str> {
         match self {
             Self::Container(name) => Some(name),
-            Self::Pod | Self::Volume(_) => None,
+            Self::Pod | Self::Volume(_) | Self::Stops(_) => None,
         }
     }
 }

@@ -165,8 +165,24 @@ pub struct StartContainer {
     pub before: Vec<HostWork>,
     /// Link in the directory of container logs: (directory part and name up to the id; log file).
     pub log_link: Option<LogLink>,
-    /// Back-off key (image) that a start lengthens, when this is a restart, and when it failed.
+    /// When the previous instance ended, by steady time: the start lengthens its back-off. `None` for a first start.
     pub after_failure: Option<Timestamp>,
+}
+
+impl PodPlan {
+    /// Adds a step without which the rest is not worth it.
+    pub fn push(&mut self, why: &str, action: Action) {
+        self.steps.push(Step {
+            why: why.to_owned(),
+            action,
+            on_failure: OnFailure::EndPlan,
+        });
+    }
+
+    /// Another look at this time at the latest.
+    pub fn wake_by(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
+    }
 }
 
 impl LogLink {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use kubelet_model::objects::{ApiAccess, ObjectState, PodObjects};
 
 use super::*;
-use crate::pod::cut_off::Starts;
+use crate::pod::memory::Begun;
 use crate::pod::pod_plan::pod_plan;
 use crate::report::pod_status::shown_waits;
 use crate::shapes::memory::Prepared;
@@ -38,7 +38,7 @@ impl Seen {
 
     fn comes_to(&mut self, outcome: Outcome) {
         let now = self.now;
-        self.memory.remember(vec![outcome], &Starts::new(), now);
+        self.memory.remember(vec![outcome], &Begun::default(), now);
     }
 
     fn fails(&mut self, volume: &str) {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use kubelet_decide::pod::cut_off::Starts;
+use kubelet_decide::pod::memory::Begun;
 use kubelet_decide::shapes::memory::PodMemory;
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::view::{Desire, Order};
@@ -38,16 +38,16 @@ impl PodWorker {
     }
 
     /// Kept before the runtime is asked to start anything.
-    pub(super) fn note_starts(&mut self, pod: &Pod, plan: &PodPlan) -> Starts {
+    pub(super) fn note_starts(&mut self, pod: &Pod, plan: &PodPlan) -> Begun {
         let (now, node) = (self.now(), Arc::clone(&self.parts.node));
         let forgets = self.parts.executor.faults.planted() == Planted::ForgetsStarts;
         self.remembering(|memory| {
-            let starts = memory.begin(pod, plan, &node, now);
+            let begun = memory.begin(pod, plan, &node, now);
             if forgets {
-                let names = starts.keys();
-                names.for_each(|name| memory.record.end_start(name, &starts));
+                let names = begun.starts.keys();
+                names.for_each(|name| memory.record.end_start(name, &begun.starts));
             }
-            starts
+            begun
         })
     }
 

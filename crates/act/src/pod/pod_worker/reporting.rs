@@ -165,11 +165,11 @@ impl PodWorker {
         match outcome {
             Outcome::Done(_) => {}
             Outcome::Failed(failure) if failure.is_garbage => {
-                tracing::warn!(why = %failure.message, "What nobody needs could not be removed");
+                tracing::warn!(why = %failure.message, "A dead container or sandbox could not be garbage-collected; it is tried again");
             }
             Outcome::Failed(failure) => {
                 let (container, volume) = match &failure.of {
-                    Subject::Pod => ("-", "-"),
+                    Subject::Pod | Subject::Stops(_) => ("-", "-"),
                     Subject::Container(name) => (name.as_str(), "-"),
                     Subject::Volume(name) => ("-", name.as_str()),
                 };

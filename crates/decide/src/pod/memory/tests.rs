@@ -12,6 +12,7 @@ use expect_test::{Expect, expect};
 use kubelet_model::pod::SourceKind;
 
 use super::*;
+use crate::pod::pod_plan::pod_plan;
 use crate::shapes::memory::FirstLook;
 use crate::shapes::memory::NextLook;
 use crate::shapes::memory::PodMemory;
@@ -163,7 +164,11 @@ fn happen(seen: &mut Seen, event: Event) {
             let named = starts.into_iter().map(|(name, n)| (name.to_owned(), n));
             let starts: Starts = named.collect();
             seen.memory.record.begin_starts(&starts);
-            let look = seen.memory.remember(outcomes, &starts, seen.now);
+            let begun = Begun {
+                starts,
+                before: Vec::new(),
+            };
+            let look = seen.memory.remember(outcomes, &begun, seen.now);
             if look == NextLook::AsTouched {
                 seen.memory.record.settle_starts(&seen.observed);
             }
@@ -247,6 +252,59 @@ fn a_failure_holds_back_what_it_is_about_and_nothing_else() {
                 syncing; runs ["a"]; counts {"a": 0}
         "#]],
     );
+}
+
+/// b ended and is to be started again; a has another image and is stopped first. Its stop gets no answer, so that the plan ends there.
+#[test]
+fn a_start_that_its_plan_does_not_come_to_lengthens_nothing() {
+    let mut seen = seen(TWO, "sandbox[0]:ready a[0]:running b[1]:exited(1)");
+    seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
+    let held = BackOff {
+        key: "another".to_owned(),
+        seconds: 40,
+        updated: second(0),
+    };
+    let back_offs = &mut seen.memory.record.restart_back_off;
+    back_offs.insert("b".to_owned(), held.clone());
+    seen.observed.containers[0].hash = "old".to_owned();
+    let plan = seen.see(pod_plan);
+    assert_eq!(
+        plan.to_string(),
+        "stop a/30s (definition changed); start b[2] (it ended)"
+    );
+    let (pod, now) = (seen.pod.clone(), seen.now);
+    let begin = |seen: &mut Seen| seen.memory.begin(&pod, &plan, &node(), now);
+    let of_b = |seen: &Seen| {
+        let record = &seen.memory.record;
+        let applied = record.applied.contains_key("b");
+        let under_way = record.starts.contains_key("b");
+        (record.restart_back_off["b"].seconds, applied, under_way)
+    };
+    let begun = begin(&mut seen);
+    assert_eq!(of_b(&seen), (10, true, true));
+    let id = seen.observed.containers[0].id.clone();
+    let stop = Failure::new(
+        Subject::Stops(vec![id.clone()]),
+        Reason::Error,
+        "no answer".to_owned(),
+    );
+    let look = seen
+        .memory
+        .remember(vec![Outcome::Unknown(stop.clone())], &begun, now);
+    assert_eq!((of_b(&seen), look), ((40, false, false), NextLook::Whole));
+    // The stop alone waits; b is started meanwhile.
+    assert_eq!(seen.memory.retry, Retry::default());
+    let plan = seen.see(pod_plan);
+    assert_eq!(plan.to_string(), "start b[2] (it ended)");
+    assert!(plan.wake_at.is_some_and(|at| at > now.steady));
+    let begun = seen.memory.begin(&pod, &plan, &node(), now);
+    let started = Outcome::Done(Effect::Started("b".to_owned()));
+    seen.memory.remember(vec![started], &begun, now);
+    assert_eq!(of_b(&seen), (10, true, true));
+    // Its instance is gone, and what was known of its stop with it.
+    seen.hold("sandbox[0]:ready");
+    seen.memory.absorb(&pod, &seen.observed, now);
+    assert!(seen.memory.stops.is_empty());
 }
 
 #[test]
@@ -568,9 +626,12 @@ fn starts_are_noted_and_back_off_lengthened_before_they_are_asked_for() {
     for attempt in 0..3 {
         let plan: PodPlan = {
             seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
-            seen.see(crate::pod::pod_plan::pod_plan)
+            seen.see(pod_plan)
         };
-        let starts = seen.memory.begin(&seen.pod, &plan, &node(), seen.now);
+        let starts = seen
+            .memory
+            .begin(&seen.pod, &plan, &node(), seen.now)
+            .starts;
         seen.memory.attempts.clear();
         writeln!(out, "{plan} {starts:?}\n    {}", tell(&seen)).unwrap();
         happen(&mut seen, Wait(30));

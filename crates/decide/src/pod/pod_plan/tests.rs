@@ -137,7 +137,7 @@ fn init_containers_are_planned_as_upstream_does() {
             OnFailure | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
                 syncing: start init3[1] (it ended)
             Never | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:exited(137)
-                terminating: stop sandbox (its containers have ended, or its time is over)
+                terminating: stop sandbox (containers completed or deadline exceeded)
             Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
                 syncing: stop init3/30s (in an unknown state)
             OnFailure | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:unknown
@@ -155,7 +155,7 @@ fn init_containers_are_planned_as_upstream_does() {
             Always | sandbox[0]:ready init1[0]:exited(0,OOMKilled)
                 syncing: start init1[1] (it ended)
             Never | sandbox[0]:ready init1[0]:exited(0,OOMKilled)
-                terminating: stop sandbox (its containers have ended, or its time is over)
+                terminating: stop sandbox (containers completed or deadline exceeded)
             Always | sandbox[0]:ready init1[0]:exited(0) init2[0]:exited(0) init3[0]:created
                 syncing: start created init3 (created and never started)
         "#]],

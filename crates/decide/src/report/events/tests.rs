@@ -345,6 +345,11 @@ fn each_volume_that_cannot_be_had_is_told_once() {
     assert!(tell(&seen, &both).is_empty());
     let changed = [wait("a", "no a"), wait("b", "another reason")];
     assert_eq!(tell(&seen, &changed), [changed[1].1.message.clone()]);
+    // A pause of the whole pod is no news, and what was told before it neither.
+    seen.memory.retry.later(seen.now);
+    assert!(tell(&seen, &[]).is_empty());
+    seen.memory.retry.at = None;
+    assert!(tell(&seen, &changed).is_empty());
     // What a step failed with was told when it failed.
     let failed = wait("c", "the step failed");
     let volume = seen.memory.volumes.entry("c".to_owned()).or_default();
