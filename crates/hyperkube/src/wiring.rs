@@ -102,7 +102,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let (seen_in, all_seen) = watch::channel(false);
     let tree = parts::cgroup_tree(&config, &machine, &root, &node, &host, (&status, all_seen))?;
     parts::container_manager(&config, &root, tree, &reconcilers, &events).await?;
-    parts::oom_watcher(&config, &root, &registry, &supervisor, &events)?;
+    parts::oom_watcher(&config, &root, &registry, &reconcilers, &events)?;
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     let progress = parts::host_progress(&config, &root, &blocking, &records, &reconcilers);

@@ -7,25 +7,32 @@
 //! Upstream: pkg/kubelet/oom/oom_watcher_linux.go; differences: upstream tells old kills again at each start, and nothing of
 //!           kills inside a pod's limit
 
+use std::fmt;
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use kubelet_decide::report::events::system_oom;
 use kubelet_host::HostRoot;
 use kubelet_host::files::read_text_bounded;
 use kubelet_host::kernel::{KernelError, LogStart, OomKill, OomLog};
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use crate::frame::reconciler::RoundError;
-use crate::frame::supervisor::Supervisor;
-use crate::report::events::Events;
+use tokio::sync::Mutex;
 
-const TASK: &str = "oom_watcher";
+use crate::frame::reconciler::{Pace, Reconciler, RoundError, RoundResult, WakeReason};
+use crate::report::events::Events;
 
 /// The watcher.
 #[derive(Clone, Debug)]
 pub struct OomWatcher {
-    log: PathBuf,
+    path: PathBuf,
+    /// `None` before it is opened, and after it ended.
+    log: Arc<Mutex<Option<OomLog>>>,
+    /// Read, and not told yet.
+    seen: Vec<OomKill>,
     kills: IntCounterVec,
     events: Events,
 }
@@ -47,53 +54,30 @@ impl OomWatcher {
         let kills = IntCounterVec::new(options, &["scope"])?;
         registry.register(Box::new(kills.clone()))?;
         Ok(Self {
-            log: root.join("/dev/kmsg"),
+            path: root.join("/dev/kmsg"),
+            log: Arc::default(),
+            seen: Vec::new(),
             kills,
             events,
         })
     }
 
-    /// Opens the log and watches it under the supervisor.
+    /// Opens the log; kills from here on are told.
     ///
     /// # Errors
     /// The log cannot be opened; whether that matters is [`is_unreadable_log_tolerated`].
-    pub fn start(self, supervisor: &Supervisor) -> Result<(), KernelError> {
-        let mut first = Some(OomLog::open(&self.log, LogStart::Now)?);
-        let stop = supervisor.stop().clone();
-        supervisor.spawn_reconciler(TASK, move || {
-            let opened = match first.take() {
-                Some(log) => Ok(log),
-                None => OomLog::open(&self.log, LogStart::Now),
-            };
-            let (this, stop) = (self.clone(), stop.clone());
-            async move {
-                tokio::select! {
-                    // The stop first; a kill that is read at that very moment is told by the next process' figures or not at all.
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = this.watch(opened) => {}
-                }
-            }
-        });
+    pub fn open(&mut self) -> Result<(), KernelError> {
+        let log = OomLog::open(&self.path, LogStart::Now)?;
+        self.log = Arc::new(Mutex::new(Some(log)));
         Ok(())
     }
 
-    async fn watch(&self, opened: Result<OomLog, KernelError>) {
-        let mut log = match opened {
-            Ok(log) => log,
-            Err(error) => {
-                tracing::error!(err = %RoundError::of(&error), "Kernel log cannot be opened again: OOM kills are not seen any more");
-                return pending().await;
-            }
-        };
-        loop {
-            match log.next().await {
-                Ok(kill) => self.record(&kill),
-                Err(error) => {
-                    tracing::error!(err = %RoundError::of(&error), lost = log.lost(), "Unexpectedly stopped receiving OOM notifications");
-                    return;
-                }
-            }
+    /// A round for each kill; without any, a look each minute whether the log is open.
+    pub fn pace() -> Pace {
+        Pace {
+            gap: Duration::ZERO,
+            retry: Duration::from_secs(5),
+            ..Pace::every(Duration::from_secs(60))
         }
     }
 
@@ -123,6 +107,59 @@ impl OomWatcher {
     }
 }
 
+impl Reconciler for OomWatcher {
+    const NAME: &'static str = "oom_watcher";
+    type Seen = Vec<OomKill>;
+    type Plan = Kills;
+
+    async fn observe(&mut self, _why: WakeReason) -> Result<Vec<OomKill>, RoundError> {
+        let mut log = self.log.lock().await;
+        if log.is_none() {
+            // What is killed meanwhile is not seen: the log begins where it is opened.
+            let opened = OomLog::open(&self.path, LogStart::Now);
+            *log = Some(opened.map_err(|error| RoundError::of(&error))?);
+        }
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    fn decide(&self, seen: Vec<OomKill>, _now: Timestamp) -> Kills {
+        Kills(seen)
+    }
+
+    async fn act(&mut self, kills: Kills) -> RoundResult {
+        kills.0.iter().for_each(|kill| self.record(kill));
+        Ok(())
+    }
+
+    async fn changed(&mut self) {
+        let mut held = self.log.lock().await;
+        let Some(log) = held.as_mut() else {
+            drop(held);
+            return pending().await;
+        };
+        match log.next().await {
+            Ok(kill) => self.seen.push(kill),
+            Err(error) => {
+                tracing::error!(err = %RoundError::of(&error), lost = log.lost(), "Unexpectedly stopped receiving OOM notifications");
+                *held = None;
+            }
+        }
+    }
+}
+
+/// Kills that are told in a round.
+#[derive(Debug)]
+pub struct Kills(Vec<OomKill>);
+
+impl fmt::Display for Kills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            0 => Ok(()),
+            kills => write!(f, "tell {kills} kills"),
+        }
+    }
+}
+
 /// Whether the kubelet goes on without the kernel's log: only inside a user namespace, and with the gate for it.
 pub fn is_unreadable_log_tolerated(root: &HostRoot, is_user_namespace_gate_on: bool) -> bool {
     let map = read_text_bounded(&root.join("/proc/self/uid_map"), 1 << 16).unwrap_or_default();
@@ -135,34 +172,26 @@ pub fn is_unreadable_log_tolerated(root: &HostRoot, is_user_namespace_gate_on: b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::clock::Clock;
     use crate::testing::Scratch;
 
     #[tokio::test]
     async fn the_machines_log_is_watched_and_an_absent_one_is_an_error() {
-        let supervisor = Supervisor::new(Clock::simulated(jiff::Timestamp::UNIX_EPOCH));
         let scratch = Scratch::new();
-        let watcher = OomWatcher::new(
-            &HostRoot::at(scratch.path()),
-            &Registry::new(),
-            Events::logged("n"),
-        )
-        .unwrap();
-        let error = watcher.start(&supervisor).unwrap_err();
+        let root = HostRoot::at(scratch.path());
+        let mut watcher = OomWatcher::new(&root, &Registry::new(), Events::logged("n")).unwrap();
+        let error = watcher.open().unwrap_err();
         assert!(
             error.to_string().starts_with("open the kernel log "),
             "{error}"
         );
-        // Not every machine lets its log be read; where it does, the task stays.
-        let watcher =
+        let round = watcher.observe(WakeReason::Start).await;
+        assert!(round.unwrap_err().0.starts_with("open the kernel log "));
+        // Not every machine lets its log be read; where it does, it is opened once.
+        let mut watcher =
             OomWatcher::new(&HostRoot::real(), &Registry::new(), Events::logged("n")).unwrap();
-        if watcher.start(&supervisor).is_ok() {
-            tokio::task::yield_now().await;
-            assert_eq!(
-                supervisor.running(crate::frame::supervisor::TaskKind::Reconciler),
-                1
-            );
-            supervisor.stop().cancel();
+        if watcher.open().is_ok() {
+            let seen = watcher.observe(WakeReason::Clock).await.unwrap();
+            assert!(seen.is_empty() && watcher.log.lock().await.is_some());
         }
     }
 

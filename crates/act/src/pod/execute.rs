@@ -163,26 +163,11 @@ impl Executor {
         let on_failure = step.on_failure;
         match step.action {
             Action::Prepare(work) => {
-                let what = (Subject::Pod, Effect::Prepared);
-                let outcome = self.host_step(pod, work, what, &until).await;
-                if matches!(outcome, Outcome::Done(_)) {
-                    mark(Stage::Volumes);
-                }
-                outcome
+                let effect = Effect::Prepared;
+                self.host_step(pod, work, Subject::Pod, effect, &until)
+                    .await
             }
-            Action::SetUpVolume(VolumeWork {
-                volume,
-                work,
-                makes,
-            }) => {
-                let effect = Effect::VolumeSetUp(volume.clone(), makes);
-                let what = (Subject::Volume(volume), effect);
-                let outcome = self.host_step(pod, work, what, &until).await;
-                if matches!(outcome, Outcome::Done(_)) {
-                    mark(Stage::Volumes);
-                }
-                outcome
-            }
+            Action::SetUpVolume(set_up) => self.set_up(pod, set_up, &until).await,
             Action::Release { work, leaving, .. } => {
                 let done = self.host.work(pod, Lane::Removals, work).await;
                 of_host(done, Subject::Pod, Effect::Released(leaving))
@@ -342,12 +327,19 @@ impl Executor {
         }
     }
 
+    async fn set_up(&self, pod: &Pod, set_up: VolumeWork, until: &Until<'_>) -> Outcome {
+        let effect = Effect::VolumeSetUp(set_up.volume.clone(), set_up.makes);
+        let of = Subject::Volume(set_up.volume);
+        self.host_step(pod, set_up.work, of, effect, until).await
+    }
+
     /// Work on the disk before anything starts; a pod that is to stop does not wait for it.
     async fn host_step(
         &self,
         pod: &Pod,
         work: Vec<HostWork>,
-        (of, effect): (Subject, Effect),
+        of: Subject,
+        effect: Effect,
         until: &Until<'_>,
     ) -> Outcome {
         let work = self.host.work(pod, Lane::Pods, work);
@@ -363,6 +355,11 @@ impl Executor {
             return Outcome::GivenUp;
         };
         self.record_host_failure(pod, &done);
+        if done.is_ok() {
+            let now = self.clock.now();
+            self.timeline
+                .mark(&pod.uid, &pod.full_name, Stage::Volumes, now);
+        }
         of_host(done, of, effect)
     }
 

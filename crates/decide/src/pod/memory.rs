@@ -386,9 +386,11 @@ impl PodMemory {
 
     fn before_starts(&self, plan: &PodPlan) -> Vec<BeforeStart> {
         let steps = plan.steps.iter().enumerate();
-        let starts = steps.filter_map(|(step, of)| match &of.action {
-            Action::StartContainer(start) => Some((step, start.name.clone())),
-            _ => None,
+        let starts = steps.filter_map(|(step, of)| {
+            let Action::StartContainer(start) = &of.action else {
+                return None;
+            };
+            Some((step, start.name.clone()))
         });
         let before = starts.map(|(step, name)| BeforeStart {
             step,

@@ -327,10 +327,9 @@ fn container_status(
     };
     let ended = current_exit.or_else(|| {
         let known = recorded.filter(|_| current.is_none() && lost.is_none());
-        known.map(|exit| terminated(view, exit))
+        let known = known.map(|exit| terminated(view, exit));
+        known.or_else(|| forgotten(view, spec, kind))
     });
-    let is_unknown = newest.is_none() && recorded.is_none() && lost.is_none();
-    let ended = ended.or_else(|| (kind == Kind::Init && is_unknown).then(|| forgotten(view))?);
     let waiting = waits.containers.get(&spec.name);
     let waiting = waiting.filter(|_| is_syncing);
     let (state, last_state) = state_and_last(
@@ -539,7 +538,18 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
 }
 
 /// An init container that neither the runtime nor the record knows any more, though a regular container was made after it.
-fn forgotten(view: &PodView<'_>) -> Option<v1::ContainerStateTerminated> {
+fn forgotten(
+    view: &PodView<'_>,
+    spec: &v1::Container,
+    kind: Kind,
+) -> Option<v1::ContainerStateTerminated> {
+    let (name, record) = (&spec.name, &view.memory.record);
+    let is_known = view.observed.instances(name).next().is_some()
+        || record.exits.contains_key(name)
+        || record.running.contains_key(name);
+    if kind == Kind::Regular || is_known {
+        return None;
+    }
     let is_made = |spec: &v1::Container| view.observed.instances(&spec.name).next().is_some();
     let message = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
     view.pod

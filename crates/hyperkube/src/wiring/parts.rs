@@ -229,12 +229,12 @@ pub(crate) fn oom_watcher(
     config: &Config,
     root: &HostRoot,
     registry: &Registry,
-    supervisor: &Supervisor,
+    reconcilers: &Reconcilers,
     events: &Events,
 ) -> anyhow::Result<()> {
-    let watcher = OomWatcher::new(root, registry, events.clone())
+    let mut watcher = OomWatcher::new(root, registry, events.clone())
         .context("register metrics of the OOM watcher")?;
-    match watcher.start(supervisor) {
+    match watcher.open() {
         Err(error)
             if is_unreadable_log_tolerated(
                 root,
@@ -242,10 +242,12 @@ pub(crate) fn oom_watcher(
             ) =>
         {
             tracing::warn!(error = %error, "OOM kills cannot be watched");
-            Ok(())
+            return Ok(());
         }
-        other => other.context("start the OOM watcher"),
+        other => other.context("start the OOM watcher")?,
     }
+    reconcilers.spawn(watcher, OomWatcher::pace());
+    Ok(())
 }
 
 /// Measures the usage of emptyDir volumes every minute.

@@ -243,9 +243,10 @@ fn a_shorter_grace_ends_a_stop_that_is_under_way() {
         is_being_stopped(name);
         let began = std::time::Instant::now();
         delete(name, 0);
-        until("the container to be stopped", GONE, || {
+        until("the pod to be gone", GONE, || {
             let running = cluster.kubelet.runtime.running();
-            (!running.keys().any(|(pod, _)| pod == name)).then_some(())
+            let is_gone = cluster.ask("GET", &format!("{PODS}/{name}"), None).0 == 404;
+            (is_gone && !running.keys().any(|(pod, _)| pod == name)).then_some(())
         });
         began.elapsed()
     });
