@@ -18,7 +18,7 @@ use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::container::container_config::{RecursiveReadOnly, is_recursive_read_only};
-use crate::pod::phase::{Phase, current_phase, is_final};
+use crate::pod::phase::{Phase, Standing, current_phase, is_final, standing};
 use crate::pod::runtime_class::recursive_read_only;
 use crate::report::status_write::OWN_CONDITIONS;
 use crate::resources::qos_class;
@@ -330,14 +330,14 @@ fn container_status(
         let known = known.map(|exit| terminated(view, exit));
         known.or_else(|| forgotten(view, spec, kind))
     });
-    let waiting = waits.containers.get(&spec.name);
-    let waiting = waiting.filter(|_| is_syncing);
+    let replaced = replaced(view, spec);
+    let waiting = waits.containers.get(&spec.name).or(replaced.as_ref());
     let (state, last_state) = state_and_last(
         view,
         running,
         ended,
         last.as_ref(),
-        waiting,
+        waiting.filter(|_| is_syncing),
         not_started(view, spec, kind),
     );
     let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
@@ -535,6 +535,15 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
         container_id: Some(full_id(view, &exit.id)),
         ..Default::default()
     }
+}
+
+/// A container whose instance was ended to make room for another does not show as ended meanwhile: the API server lets no container of a
+/// pod that says Never leave that state.
+fn replaced(view: &PodView<'_>, spec: &v1::Container) -> Option<Waiting> {
+    (standing(view, &spec.name) == Standing::Replaced).then(|| Waiting {
+        reason: Reason::ContainerCreating,
+        message: String::new(),
+    })
 }
 
 /// An init container that neither the runtime nor the record knows any more, though a regular container was made after it.

@@ -452,6 +452,32 @@ fn what_another_kubelet_applied_is_taken_from_the_api() {
     assert_eq!(amount("containerd://another"), "2Mi");
 }
 
+/// Between the stop for another image and the start with it, whatever the policy: the API server refuses to let a container leave the
+/// terminated state where its policy would not restart it.
+#[test]
+fn what_is_replaced_does_not_show_as_ended() {
+    for policy in ["Never", "OnFailure", "Always"] {
+        let spec = format!("{{restartPolicy: {policy}, containers: [{{name: a, image: i}}]}}");
+        let mut seen = seen(&spec, "sandbox[0]:ready a[0]:running");
+        seen.observed.containers[0].hash = "old".to_owned();
+        let plan = seen.see(crate::pod::pod_plan::pod_plan);
+        assert_eq!(plan.to_string(), "stop a/30s (definition changed)");
+        seen.now.wall = Timestamp::UNIX_EPOCH;
+        let node = crate::testing::node();
+        let _begun = seen.memory.begin(&seen.pod, &plan, &node, seen.now);
+        seen.hold("sandbox[0]:ready a[0]:exited(0)");
+        let status = seen.see(|view| pod_status(view, &ShownWaits::default()).status);
+        let shown = &status.container_statuses.unwrap()[0];
+        let texts = [shown.state.as_ref(), shown.last_state.as_ref()].map(state);
+        assert_eq!(
+            texts,
+            ["waiting ContainerCreating", "0 Completed"],
+            "{policy}"
+        );
+        assert_eq!(status.phase.as_deref(), Some("Running"), "{policy}");
+    }
+}
+
 /// TestConvertToAPIContainerStatuses: "Unable to get init container status …".
 #[test]
 fn an_init_container_that_nobody_remembers_has_ended_well() {
