@@ -38,6 +38,8 @@ pub enum CriError {
     Lost {
         /// Operation.
         operation: &'static str,
+        /// The gRPC code, the runtime's or the library's.
+        code: Code,
         /// The error.
         message: String,
     },
@@ -71,12 +73,14 @@ impl CriError {
                 .iter()
                 .any(|words| status.message().starts_with(words));
         match status.code() {
-            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => Self::Lost {
+            code @ (Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable) => Self::Lost {
                 operation,
+                code,
                 message: status_text(status),
             },
-            _ if made_here => Self::Lost {
+            code if made_here => Self::Lost {
                 operation,
+                code,
                 message: status_text(status),
             },
             code => Self::Refused {
@@ -117,6 +121,14 @@ impl CriError {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::Lost { .. } | Self::Deadline { .. } => None,
+        }
+    }
+
+    /// Whether the runtime, or what lies between, says that the time for it was over.
+    pub fn says_too_late(&self) -> bool {
+        match self {
+            Self::Deadline { .. } => false,
+            Self::Lost { code, .. } | Self::Refused { code, .. } => *code == Code::DeadlineExceeded,
         }
     }
 
