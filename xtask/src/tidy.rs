@@ -27,9 +27,10 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("kubelet-api", &[]),
     ("kubelet-tls", &[]),
+    ("kubelet-probe", &["kubelet-api", "kubelet-tls"]),
     ("kubelet-ports", &[]),
     ("kubelet-model", &["kubelet-api"]),
     ("kubelet-validate", &["kubelet-model"]),
@@ -49,6 +50,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "kubelet-cri",
             "kubelet-host",
             "kubelet-cluster",
+            "kubelet-probe",
             "kubelet-tls",
         ],
     ),
