@@ -26,6 +26,7 @@ pub mod node;
 pub mod objects;
 pub mod observe;
 pub mod pod;
+pub mod probes;
 pub mod report;
 pub mod resources;
 pub mod sources;

@@ -37,6 +37,7 @@ pub mod images;
 pub mod node;
 pub mod observe;
 pub mod pod;
+pub mod probes;
 pub mod report;
 pub mod resources;
 pub mod shapes;

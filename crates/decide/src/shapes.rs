@@ -13,6 +13,7 @@ pub mod memory;
 pub mod outcome;
 pub mod paths;
 pub mod plan;
+pub mod probe;
 pub mod record;
 pub mod rejection;
 pub mod secrets;

@@ -80,6 +80,7 @@ pub(crate) fn prepare(arguments: &[String]) -> anyhow::Result<Request> {
     let dir = std::path::absolute(&server.data_dir).context("--data-dir")?;
     server.data_dir = server_dir(&dir);
     let settings = &mut kubelet.flags;
+    settings.fast_first_probe = true;
     settings.kubeconfig = text(&server.data_dir.join("pki/kubelet.kubeconfig"));
     for (flag, field, place) in [
         ("root-dir", &mut settings.root_dir, "kubelet"),

@@ -106,7 +106,6 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::resource_analyzer(&config, &host, &status, &registry, &reconcilers)?;
     let heard = parts::runtime_up(&config, &cri, &registry, &reconcilers).await?;
     let progress = parts::host_progress(&config, &root, &blocking, &records, &reconcilers);
-    // The probe manager is not started yet: pods that use probes are held.
 
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
@@ -122,6 +121,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     parts::pod_cidr(&config, &runtime, own_node.clone(), &reconcilers);
     parts::iptables_chains(&config, &reconcilers);
     let admission = parts::admission(&config, &machine, &root, &node, own_node)?;
+    let (probe_metrics, of_probes) = parts::probe_metrics(&registry)?;
     let path = pod_path::start(
         PodPathParts {
             objects,
@@ -142,6 +142,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             sources: parts::source_kinds(&source_config, &cluster),
             snapshots,
             faults: parts::faults(),
+            probe_metrics,
+            first_tries: parts::first_tries(&config),
         },
         &supervisor,
         &registry,
@@ -192,6 +194,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             loaded: &loaded,
             config: &config,
             registry,
+            of_probes,
             status,
             path,
             sources,

@@ -10,6 +10,7 @@ mod hostile_files;
 mod kubectl;
 mod manifests;
 mod node;
+mod probes;
 mod restarts;
 mod serves;
 mod starts;

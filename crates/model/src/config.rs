@@ -50,6 +50,8 @@ pub struct Flags {
     pub cloud_provider: String,
     /// Root directory of the kubelet.
     pub root_dir: String,
+    /// Whether first tries of probes come early; on without a kubeconfig.
+    pub fast_first_probe: bool,
     /// Like the configuration field of the same name; either one is enough.
     pub seccomp_default: bool,
     /// Labels for the Node's registration.
@@ -88,6 +90,7 @@ impl Default for Flags {
             cert_dir: "/var/lib/kubelet/pki".to_owned(),
             cloud_provider: String::new(),
             root_dir: "/var/lib/kubelet".to_owned(),
+            fast_first_probe: false,
             seccomp_default: false,
             node_labels: BTreeMap::new(),
             lock_file: String::new(),
@@ -267,6 +270,8 @@ pub struct RuntimeConfig {
     pub request_timeout: Duration,
     /// `promiscuous-bridge`, `hairpin-veth` or `none`.
     pub hairpin_mode: String,
+    /// Whether startup and readiness probes are tried early until the first success.
+    pub fast_first_probe: bool,
     /// Whether `RuntimeDefault` applies to pods without a seccomp profile.
     pub seccomp_default: bool,
     /// Pod address range in standalone mode.

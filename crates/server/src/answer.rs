@@ -158,6 +158,7 @@ where
         | Endpoint::Spec
         | Endpoint::Metrics
         | Endpoint::HealthMetrics
+        | Endpoint::ProbeMetrics
         | Endpoint::Configz
         | Endpoint::Debug(_) => rendered(shared, endpoint, query).await,
         Endpoint::Verbosity => set_verbosity(shared, request).await,
@@ -248,6 +249,11 @@ async fn rendered(shared: &Shared, endpoint: Endpoint, query: Option<String>) ->
             let registry = state.registry.clone();
             let render = move || outcome(text(&registry));
             (TEXT_TYPE, all.render(What::Metrics, render).await)
+        }
+        Endpoint::ProbeMetrics => {
+            let registry = state.of_probes.clone();
+            let render = move || outcome(text(&registry));
+            (TEXT_TYPE, all.render(What::ProbeMetrics, render).await)
         }
         Endpoint::HealthMetrics => {
             let metrics = shared.metrics.clone();

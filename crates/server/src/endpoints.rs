@@ -32,6 +32,8 @@ pub(crate) enum Endpoint {
     Metrics,
     /// Metrics of health checks only.
     HealthMetrics,
+    /// `/metrics/probes`.
+    ProbeMetrics,
     /// The effective configuration.
     Configz,
     /// The state of a component, for debugging.
@@ -175,7 +177,7 @@ static TABLE: [Row; 29] = [
     ),
     row(
         "/metrics/probes",
-        Endpoint::NotBuilt,
+        Endpoint::ProbeMetrics,
         Method::Any,
         Served::Both,
     ),

@@ -231,6 +231,8 @@ pub struct ServerState {
     pub configz: Arc<serde_json::Value>,
     /// The metrics of `/metrics`.
     pub registry: Registry,
+    /// The metrics of `/metrics/probes`.
+    pub of_probes: Registry,
     /// Checks of `/healthz` besides ping and log.
     pub health: Vec<LoopHealth>,
     /// Answers `/debug/tasks`.

@@ -31,6 +31,7 @@ pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) enum What {
     Metrics,
     HealthMetrics,
+    ProbeMetrics,
     Configz,
     Spec,
     RunningPods,

@@ -96,6 +96,7 @@ fn state() -> (ServerState, World) {
         machine,
         configz,
         registry,
+        of_probes: Registry::new(),
         health,
         tasks,
         timeline: sources.clone(),

@@ -159,6 +159,7 @@ impl Scene {
         runtime.set_scripts(|scripts| {
             scripts.behaviour = Arc::new(pods::behaviour);
             scripts.pull = Arc::new(pods::pull);
+            scripts.exec = Arc::new(pods::exec);
         });
         Ok(Self {
             root,

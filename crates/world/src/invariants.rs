@@ -20,7 +20,7 @@ use testkit::cri::trace::{EndedBy, Instance, overlapping};
 
 use crate::kubelet::{POD_LOGS_DIR, ROOT_DIR};
 use crate::ledger::{Ledger, Life};
-use crate::pods::{Fate, fate};
+use crate::pods::{Fate, fate, is_ill};
 use crate::watch::{containers, is_ready, state_word};
 
 /// Between a pod's deadline and its end: its grace, and a process that the kernel does not let go.
@@ -178,7 +178,18 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
         matches!(s.ended_by, Some(EndedBy::Outside | EndedBy::NodeCrash))
             && s.ended.is_some_and(|at| at <= ended)
     });
-    sandbox_lost || definition_changed(truth, i, life, ended)
+    sandbox_lost || definition_changed(truth, i, life, ended) || failed_liveness(i, life, ended)
+}
+
+/// Whether this instance was ill, and ran for at least as long as its liveness probe takes to say so.
+fn failed_liveness(i: &Instance, life: &Life, ended: i64) -> bool {
+    const LEAST: i64 = 5_000_000_000;
+    let ran = i.started.is_some_and(|started| ended - started >= LEAST);
+    let mut versions = life.versions_between(i.created, ended);
+    ran && versions.any(|pod| {
+        let mut specs = pod.containers().iter();
+        specs.any(|spec| spec.name == i.name && is_ill(spec, i.attempt))
+    })
 }
 
 /// Whether a definition was in force, while this instance was there and until then, that it was not made from.

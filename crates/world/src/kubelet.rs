@@ -23,12 +23,14 @@ use kubelet_act::pod::host_work::{Host, kept};
 use kubelet_act::pod::pod_path::{self, PodPath, PodPathParts};
 use kubelet_act::pod::sync_loop::AdmissionParts;
 use kubelet_act::pod::timeline::Timeline;
+use kubelet_act::probes::probe_metrics::ProbeMetrics;
 use kubelet_act::report::events::Events;
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::resources::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::sources::SourceSnapshot;
 use kubelet_cri::{Client, Metrics, Timeouts};
 use kubelet_decide::pod::admission::{AdmissionRules, AppArmor, SysctlAllowlist};
+use kubelet_decide::probes::timetable::FirstTries;
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::Blocking;
@@ -169,6 +171,8 @@ impl SimKubelet {
             sources: outside.sources,
             snapshots: snapshots_out,
             faults: outside.faults,
+            probe_metrics: ProbeMetrics::new(&Registry::new(), &registry)?,
+            first_tries: FirstTries::ByPeriod,
         };
         let path = pod_path::start(parts, &supervisor, &registry)?;
         Ok(Self {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::{CONFIG_HASH_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind};
-use testkit::cri::behaviour::{Behaviour, ContainerCall, PullOutcome};
+use testkit::cri::behaviour::{Behaviour, ContainerCall, ExecOutcome, PullOutcome};
 use testkit::prng::Prng;
 use tonic::Code;
 
@@ -198,12 +198,13 @@ pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> A
             container(format!("init{n}"), command, random)
         })
         .collect();
-    let containers = (0..1 + random.below(3))
+    let mut containers: Vec<_> = (0..1 + random.below(3))
         .map(|n| {
             let command = regular_command(random);
             container(format!("c{n}"), command, random)
         })
         .collect();
+    add_probes(uid, policy, &mut containers);
     let host_path = v1::HostPathVolumeSource {
         path: format!("/data/{number}"),
         type_: Some("DirectoryOrCreate".to_owned()),
@@ -239,6 +240,70 @@ pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> A
         ..spec
     };
     Arc::new(made(source, number, uid, spec, unbuilt))
+}
+
+/// One pod in four has probes. As its deadline, that follows from the UID alone.
+fn add_probes(uid: &str, policy: &str, containers: &mut [v1::Container]) {
+    let Some(number) = number_of_probed(uid) else {
+        return;
+    };
+    let exec = |word: &str, failures: i32| v1::Probe {
+        exec: Some(v1::ExecAction {
+            command: Some(vec!["probe".to_owned(), word.to_owned()]),
+        }),
+        period_seconds: Some(5),
+        timeout_seconds: Some(2),
+        // A runtime that hangs must not look like a container that is not well.
+        failure_threshold: Some(failures),
+        success_threshold: Some(1),
+        initial_delay_seconds: Some(0),
+        ..v1::Probe::default()
+    };
+    for (place, container) in containers.iter_mut().enumerate() {
+        container.readiness_probe = Some(exec("well", 1000));
+        match (number / 4 + place) % 3 {
+            0 => container.startup_probe = Some(exec("well", 1000)),
+            // One that ends well and is then started again would be an end that nobody asked for under any other policy.
+            1 if policy == "Always" => container.liveness_probe = Some(exec(ILL_AT_FIRST, 2)),
+            _ => container.liveness_probe = Some(exec("slow", 1000)),
+        }
+    }
+}
+
+/// The number of a pod that has probes.
+fn number_of_probed(uid: &str) -> Option<usize> {
+    let number: usize = uid.trim_start_matches("uid").parse().ok()?;
+    (number % 4 == 3).then_some(number)
+}
+
+/// Whether the pod of this UID has probes: what they said is known to the record alone.
+pub fn is_probed(uid: &str) -> bool {
+    number_of_probed(uid).is_some()
+}
+
+/// So many instances of a container fail such a probe.
+const ILL: u32 = 3;
+/// The word of a probe that the first instances of a container fail.
+const ILL_AT_FIRST: &str = "ill-at-first";
+
+/// Whether this instance fails its liveness probe.
+pub fn is_ill(spec: &v1::Container, attempt: u32) -> bool {
+    let probe = spec.liveness_probe.as_ref();
+    let exec = probe.and_then(|probe| probe.exec.as_ref());
+    let mut words = exec.and_then(|exec| exec.command.as_ref()).into_iter();
+    attempt < ILL && words.any(|words| words.iter().any(|word| word == ILL_AT_FIRST))
+}
+
+/// How a probe's command goes.
+pub fn exec(call: ContainerCall<'_>, command: &[String]) -> ExecOutcome {
+    let attempt = call.container.metadata.as_ref().map_or(0, |m| m.attempt);
+    let word = command.last().map_or("", String::as_str);
+    let slow = Duration::from_millis(1500);
+    ExecOutcome {
+        exit_code: i32::from(word == ILL_AT_FIRST && attempt < ILL),
+        latency: if word == "slow" { slow } else { Duration::ZERO },
+        ..ExecOutcome::default()
+    }
 }
 
 /// One pod in six may be active for so many seconds only, from ten on. It follows from the UID alone, so that a world is the

@@ -234,6 +234,7 @@ impl World {
                 pods::behaviour(call)
             });
             scripts.pull = Arc::new(pods::pull);
+            scripts.exec = Arc::new(pods::exec);
         });
         runtime.set_faults(FaultPlan::new(seed, script::rates(&mut faults)));
         let hint_rate = [0, 0, 1_000, 4_000][pods::at(&mut faults, 4)];

@@ -190,10 +190,12 @@ impl Watch {
         is_wanted: bool,
         instances: &[Instance],
     ) {
-        if !self.losses.iter().any(|lost| *lost >= before.at) {
+        let is_lost = self.losses.iter().any(|lost| *lost >= before.at);
+        if !is_lost {
             self.compare_history(text, before, next, is_wanted);
         }
-        if before.is_ready && !next.is_ready {
+        let is_excused = is_lost && crate::pods::is_probed(uid);
+        if before.is_ready && !next.is_ready && !is_excused {
             let has_ended =
                 |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
             let sandbox_ended = instances.iter().any(|i| {

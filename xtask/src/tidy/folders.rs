@@ -23,10 +23,11 @@ const CRATES: [&str; 8] = [
 ];
 
 /// Crate, folder, and the folders that it may import.
-const EDGES: [(&str, &str, &[&str]); 29] = [
+const EDGES: [(&str, &str, &[&str]); 31] = [
     ("decide", "shapes", &[]),
     ("decide", "config", &[]),
     ("decide", "observe", &[]),
+    ("decide", "probes", &["shapes"]),
     ("decide", "sources", &[]),
     ("decide", "images", &["shapes"]),
     ("decide", "resources", &["shapes"]),
@@ -38,6 +39,7 @@ const EDGES: [(&str, &str, &[&str]); 29] = [
         &[
             "container",
             "images",
+            "probes",
             "resources",
             "shapes",
             "sources",
@@ -47,7 +49,7 @@ const EDGES: [(&str, &str, &[&str]); 29] = [
     (
         "decide",
         "report",
-        &["container", "pod", "resources", "shapes"],
+        &["container", "pod", "probes", "resources", "shapes"],
     ),
     ("decide", "node", &["report"]),
     ("act", "frame", &[]),
@@ -55,6 +57,7 @@ const EDGES: [(&str, &str, &[&str]); 29] = [
     ("act", "objects", &["frame"]),
     ("act", "observe", &["frame"]),
     ("act", "report", &["frame"]),
+    ("act", "probes", &["frame", "report"]),
     ("act", "resources", &["frame"]),
     ("act", "sources", &["frame"]),
     ("act", "volumes", &["frame"]),
@@ -67,6 +70,7 @@ const EDGES: [(&str, &str, &[&str]); 29] = [
             "images",
             "objects",
             "observe",
+            "probes",
             "report",
             "resources",
             "sources",

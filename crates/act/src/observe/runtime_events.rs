@@ -15,12 +15,28 @@ use kubelet_model::ids::{ContainerId, PodUid};
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::clock::Clock;
+use crate::frame::supervisor::Supervisor;
 use crate::observe::look::Scope;
 use crate::observe::pleg::PlegHandle;
 use crate::observe::pleg_metrics::EventMetrics;
 
 /// Before a broken stream is opened again.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Starts its task.
+pub(crate) fn start(
+    cri: Client,
+    pleg: PlegHandle,
+    figures: EventMetrics,
+    clock: Clock,
+    supervisor: &Supervisor,
+) {
+    let stop = supervisor.stop().clone();
+    supervisor.spawn_reconciler("runtime events", move || {
+        let (cri, pleg) = (cri.clone(), pleg.clone());
+        follow(cri, pleg, figures.clone(), clock, stop.clone())
+    });
+}
 
 /// Follows events until the stop; does nothing any more once the runtime says that it has none.
 pub(crate) async fn follow(

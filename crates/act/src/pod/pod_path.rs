@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kubelet_cri::Client;
+use kubelet_decide::probes::timetable::FirstTries;
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_model::ids::PodUid;
 use kubelet_model::node::{NodeView, RuntimeHandlers};
@@ -39,6 +40,9 @@ use crate::pod::start_width::StartWidth;
 use crate::pod::sync_loop::{AdmissionParts, SyncInputs, SyncLoop};
 use crate::pod::timeline::Timeline;
 use crate::pod::worker_metrics::WorkerMetrics;
+use crate::probes::asking::Asking;
+use crate::probes::probe_metrics::ProbeMetrics;
+use crate::probes::prober::{Prober, ProberParts};
 use crate::report::events::Events;
 use crate::report::status::StatusHandle;
 use crate::sources::SourceSnapshot;
@@ -82,6 +86,10 @@ pub struct PodPathParts {
     pub admission: AdmissionParts,
     /// Points at which tests end the process.
     pub faults: Faults,
+    /// Figures of probes.
+    pub probe_metrics: ProbeMetrics,
+    /// When first tries of probes are made.
+    pub first_tries: FirstTries,
 }
 
 /// A running pod path.
@@ -138,6 +146,8 @@ pub fn start(
         events: parts.events,
         faults: parts.faults,
     };
+    let of_probes = (parts.probe_metrics, parts.first_tries);
+    let prober = start_prober(&executor, of_probes, &wakes_out, supervisor);
     let network = Signal::new(parts.network.borrow().clone());
     let relay = relay(parts.network, network.clone(), supervisor.stop().clone());
     supervisor.spawn(TaskKind::Core, "network state", relay);
@@ -150,6 +160,7 @@ pub fn start(
         network,
         handlers: parts.handlers,
         objects: parts.objects,
+        prober,
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
@@ -169,16 +180,13 @@ pub fn start(
     };
     let stop = supervisor.stop().clone();
     let figures = EventMetrics::new(registry)?;
-    let (events_pleg, clock, events_stop) = (pleg_handle.clone(), parts.clock, stop.clone());
-    supervisor.spawn_reconciler("runtime events", move || {
-        runtime_events::follow(
-            event_client.clone(),
-            events_pleg.clone(),
-            figures.clone(),
-            clock,
-            events_stop.clone(),
-        )
-    });
+    runtime_events::start(
+        event_client,
+        pleg_handle.clone(),
+        figures,
+        parts.clock,
+        supervisor,
+    );
     supervisor.spawn(TaskKind::Core, "pleg", pleg.run(stop.clone()));
     supervisor.spawn(TaskKind::Core, "sync loop", sync_loop.run(inputs, stop));
     Ok(PodPath {
@@ -188,6 +196,24 @@ pub fn start(
         wakes: wakes_out,
         last_turn,
     })
+}
+
+fn start_prober(
+    executor: &Executor,
+    (metrics, first_tries): (ProbeMetrics, FirstTries),
+    wakes: &mpsc::UnboundedSender<PodUid>,
+    supervisor: &Supervisor,
+) -> Prober {
+    let prober = Prober::new(ProberParts {
+        asking: Asking::new(executor.cri.clone()),
+        events: executor.events.clone(),
+        clock: executor.clock,
+        metrics,
+        first_tries,
+        wakes: wakes.clone(),
+    });
+    prober.start(supervisor);
+    prober
 }
 
 fn images(parts: &PodPathParts, registry: &Registry) -> Result<Images, prometheus::Error> {

@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use kubelet_decide::pod::memory::{Begun, entry};
 use kubelet_decide::pod::pod_plan::pod_plan;
 use kubelet_decide::pod::runtime_class::recursive_read_only_to_remember;
-use kubelet_decide::report::pod_status::{ShownWaits, pod_status, shown_waits};
+use kubelet_decide::probes::readiness::probe_targets;
+use kubelet_decide::report::pod_status::{ShownWaits, pod_ips, pod_status, shown_waits};
 use kubelet_decide::shapes::life::Lifecycle;
 use kubelet_decide::shapes::memory::{FirstLook, NextLook, PodMemory};
 use kubelet_decide::shapes::outcome::Outcome;
@@ -45,6 +46,7 @@ use crate::pod::execute::{Executed, Executor};
 use crate::pod::pod_figures::PodFigures;
 use crate::pod::timeline::Stage;
 use crate::pod::worker_metrics::WorkerMetrics;
+use crate::probes::prober::Prober;
 use crate::report::status::StatusHandle;
 
 /// What a worker tells.
@@ -81,6 +83,8 @@ pub struct WorkerParts {
     pub handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// What is known of API objects.
     pub objects: ObjectsHandle,
+    /// Probes of its containers.
+    pub prober: Prober,
     /// Figures.
     pub metrics: WorkerMetrics,
     /// To the sync loop.
@@ -134,6 +138,7 @@ impl PodWorker {
                 objects: PodObjects::default(),
                 handlers: None,
                 network: parts.network.look(Clone::clone),
+                probes: Arc::default(),
             },
             sight: Sight::default(),
             told: Told::new(PodFigures::new(parts.metrics.clone())),
@@ -280,9 +285,26 @@ impl PodWorker {
             handlers: self.parts.handlers.borrow().clone(),
             // Seen by this turn: a change after it wakes the worker.
             network: self.parts.network.see(Clone::clone),
+            probes: Arc::default(),
         };
+        self.aim_probes(order, observed);
         let said = recursive_read_only_to_remember(&self.view(order, observed));
         self.remembering(|memory| memory.note_handler(said));
+    }
+
+    /// What of the pod is probed from here on, and what is known of it.
+    fn aim_probes(&mut self, order: &Order, observed: &ObservedPod) {
+        let prober = self.parts.prober.clone();
+        self.inputs.probes = prober.results(&self.uid);
+        let targets = {
+            let view = self.view(order, observed);
+            let ip = pod_ips(&view).into_iter().next();
+            probe_targets(&view, &order.pod, ip)
+        };
+        prober.aim(targets);
+        let probes = prober.results(&self.uid);
+        self.remembering(|memory| memory.note_probes(&probes));
+        self.inputs.probes = probes;
     }
 
     /// Steps the life on, and plans.
@@ -384,6 +406,12 @@ impl PodWorker {
                     if let Some(observed) = self.parts.pleg.current(&self.uid) {
                         let observed = self.memory.record.set_apart_cut_off(observed);
                         self.absorb(pod, &observed);
+                        let desire = self.orders.borrow().desire.clone();
+                        let order = Order {
+                            pod: Arc::clone(pod),
+                            desire,
+                        };
+                        self.aim_probes(&order, &observed);
                         self.show(pod, &observed, &waits).await;
                     }
                 }
@@ -472,6 +500,7 @@ impl PodWorker {
         self.stop_showing();
         self.parts.executor.timeline.forget(&self.uid);
         self.parts.executor.images.forget(&self.uid);
+        self.parts.prober.forget(&self.uid);
         // When nobody listens the process is stopping.
         let counts = self.memory.record.restart_counts.clone();
         let _sent = self

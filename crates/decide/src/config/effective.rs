@@ -268,6 +268,7 @@ fn runtime(c: &KubeletConfiguration, flags: &Flags) -> RuntimeConfig {
         endpoint,
         request_timeout: span(c.runtime_request_timeout),
         hairpin_mode: text(&c.hairpin_mode),
+        fast_first_probe: flags.fast_first_probe || flags.kubeconfig.is_empty(),
         seccomp_default: on(c.seccomp_default) || flags.seccomp_default,
         pod_cidr: given_field(&c.pod_cidr),
         allowed_unsafe_sysctls: list(&c.allowed_unsafe_sysctls),

@@ -143,6 +143,17 @@ fn expand_bytes(text: &str, mut value_of: impl FnMut(&str) -> Option<Vec<u8>>) -
     expanded
 }
 
+/// `text` with references to variables of the spec replaced by the values that stand there; one whose value comes from elsewhere is empty.
+/// Upstream: `ExpandContainerCommandOnlyStatic`.
+pub fn expand_static(text: &str, variables: &[v1::EnvVar]) -> String {
+    let value_of = |name: &str| {
+        let mut last_first = variables.iter().rev();
+        let variable = last_first.find(|variable| variable.name == name)?;
+        Some(variable.value.clone().unwrap_or_default().into_bytes())
+    };
+    String::from_utf8_lossy(&expand_bytes(text, value_of)).into_owned()
+}
+
 /// The environment of a container, or the first variable that cannot be had.
 pub fn container_env(view: &EnvView<'_>) -> Result<Env, ConfigProblem> {
     let Some(service_links) = view.pod.spec().enable_service_links else {

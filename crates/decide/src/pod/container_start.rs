@@ -34,7 +34,7 @@ use crate::resources::SwapController;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::paths::{hosts_path, log_dir, pod_dir, volume_paths};
 use crate::shapes::plan::{Action, ImageWanted, PullPolicy, StartContainer};
-use crate::shapes::record::{ImageBackOff, RecordedExit};
+use crate::shapes::record::{ImageBackOff, RecordedExit, ReplacedFor};
 use crate::shapes::view::PodView;
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::{HostWork, LogLink};
@@ -70,10 +70,16 @@ pub fn container_start(
     if let Some((until, waiting)) = view.memory.held(&container.name, view.now) {
         return Readiness::Later(until, waiting.clone());
     }
-    // What was stopped to make room for another definition has not failed: nothing of it is waited for.
+    let failed_at = failed_at(view, container, newest);
     let is_replaced = standing(view, &container.name) == Standing::Replaced;
-    let failed_at = failed_at(view, container, newest).filter(|_| !is_replaced);
-    if let Some(held) = held_back(view, container, failed_at) {
+    let replaced = view.memory.record.replaced.get(&container.name);
+    let (holds, after_failure) = match replaced.filter(|_| is_replaced).map(|old| old.cause) {
+        None | Some(ReplacedFor::ProbeInBackOff) => (failed_at, failed_at),
+        // What was stopped to make room for another definition has not failed: nothing of it is waited for.
+        Some(ReplacedFor::Definition) => (None, None),
+        Some(ReplacedFor::Probe(ended_before)) => (None, ended_before),
+    };
+    if let Some(held) = held_back(view, container, holds) {
         return held;
     }
     if let Some(created) = newest.filter(|c| startable(view, sandbox, c)) {
@@ -104,8 +110,8 @@ pub fn container_start(
     }
     match start_step(view, sandbox, container, image) {
         Ok(mut start) => {
-            start.after_failure = failed_at;
-            let why = if failed_at.is_some() {
+            start.after_failure = after_failure;
+            let why = if after_failure.is_some() {
                 "it ended"
             } else {
                 "not started yet"

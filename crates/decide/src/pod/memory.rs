@@ -25,7 +25,7 @@ use crate::pod::adopt::record_of_status;
 use crate::pod::cut_off::{Starts, starts_of};
 use crate::pod::deadline::end_of;
 use crate::pod::lifecycle::step;
-use crate::pod::restart::{Gaps, lengthen};
+use crate::pod::restart::{Gaps, back_off_key, lengthen};
 use crate::shapes::exits::{exit_of, exit_of_lost};
 use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
 use crate::shapes::memory::FirstLook;
@@ -36,11 +36,12 @@ use crate::shapes::memory::Retry;
 use crate::shapes::memory::VolumeMemory;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
-use crate::shapes::plan::{Action, PodPlan, StopWhy};
+use crate::shapes::plan::{Action, PodPlan, Restarts, StopWhy};
+use crate::shapes::probe::PodProbes;
 use crate::shapes::record::BackOff;
 use crate::shapes::record::RecordedExit;
 use crate::shapes::record::{
-    BootMoment, Ended, ImageBackOff, PodRecord, Replaced, TerminatingRecord,
+    BootMoment, Ended, ImageBackOff, PodRecord, Replaced, ReplacedFor, TerminatingRecord,
 };
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::{Desire, Now, Order, PodView};
@@ -317,6 +318,13 @@ impl PodMemory {
         }
     }
 
+    /// Keeps the results of probes, for the process after this one.
+    pub fn note_probes(&mut self, probes: &PodProbes) {
+        if !probes.is_empty() && self.record.probes != *probes {
+            self.record.probes.clone_from(probes);
+        }
+    }
+
     /// Keeps what was said of the pod's handler, for the status after a restart.
     pub fn note_handler(&mut self, recursive_read_only: Option<bool>) {
         if recursive_read_only.is_some() {
@@ -364,10 +372,20 @@ impl PodMemory {
         self.record.begin_starts(&starts);
         let stops = plan.steps.iter().filter_map(|step| step.action.stops());
         for stop in stops.flatten() {
-            if stop.why == StopWhy::DefinitionChanged {
+            let cause = match stop.why {
+                StopWhy::DefinitionChanged => Some(ReplacedFor::Definition),
+                StopWhy::ProbeFailed(_, Restarts::Yes) => {
+                    Some(self.replaced_for_probe(pod, &stop.name, node, now))
+                }
+                StopWhy::ProbeFailed(_, Restarts::No)
+                | StopWhy::Unwanted
+                | StopWhy::UnknownState => None,
+            };
+            if let Some(cause) = cause {
                 let replaced = Replaced {
                     id: stop.id.to_string(),
                     since: now.wall,
+                    cause,
                 };
                 self.record.replaced.insert(stop.name.clone(), replaced);
             }
@@ -382,6 +400,23 @@ impl PodMemory {
         let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
         lengthen(back_offs, pod, plan, now.steady, gaps);
         Begun { starts, before }
+    }
+
+    /// Upstream starts it in the sync that stops it, unless its back-off holds, counted from the end of the instance before.
+    fn replaced_for_probe(&self, pod: &Pod, name: &str, node: &NodeView, now: Now) -> ReplacedFor {
+        let exit = self.record.exits.get(name);
+        let ended_before = exit.map(|exit| exit.counts_from.unwrap_or(exit.finished_at));
+        let spec = pod.containers().iter().find(|spec| spec.name == name);
+        let back_off = self.record.restart_back_off.get(name);
+        let held = ended_before.zip(spec).zip(back_off);
+        let held = held.and_then(|((ended, spec), back_off)| {
+            let cap = node.max_backoff_seconds;
+            back_off.until(&back_off_key(spec), ended, now.steady, cap)
+        });
+        match held {
+            Some(_) => ReplacedFor::ProbeInBackOff,
+            None => ReplacedFor::Probe(ended_before),
+        }
     }
 
     fn before_starts(&self, plan: &PodPlan) -> Vec<BeforeStart> {
@@ -631,7 +666,7 @@ impl Retry {
 
 impl Now {
     /// The steady time of something that is dated by the wall clock, as far as it can be known: never later than now.
-    fn steady_of(self, wall: Timestamp) -> Timestamp {
+    pub fn steady_of(self, wall: Timestamp) -> Timestamp {
         let age = self.wall.duration_since(wall).max(SignedDuration::ZERO);
         self.steady.saturating_sub(age).unwrap_or(self.steady)
     }

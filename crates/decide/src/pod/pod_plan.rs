@@ -13,7 +13,7 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{
     ContainerState, Moment, ObservedContainer, ObservedSandbox, SandboxState,
 };
-use kubelet_model::pod::Pod;
+use kubelet_model::pod::{Pod, RestartPolicy};
 use kubelet_model::reason::Reason;
 
 use crate::container::sandbox_config::sandbox_config;
@@ -25,9 +25,12 @@ use crate::pod::init_containers::{InitPlan, init_plan};
 use crate::pod::phase::{Standing, standing};
 use crate::pod::restart::should_start;
 use crate::pod::runtime_class::runtime_handler;
+use crate::probes::readiness::failed_probe;
+use crate::probes::spec::probe_of;
 use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
 use crate::shapes::memory::Prepared;
-use crate::shapes::plan::{Action, OnFailure, PodPlan, Step, StopContainer, StopWhy};
+use crate::shapes::plan::{Action, OnFailure, PodPlan, Restarts, Step, StopContainer, StopWhy};
+use crate::shapes::probe::ProbeKind;
 use crate::shapes::view::{Desire, NetworkState, PodView};
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
@@ -39,6 +42,7 @@ const MINIMUM_GRACE_SECONDS: i64 = 2;
 /// Why a container is unwanted, where its event says so, too.
 const DEFINITION_CHANGED: &str = "definition changed";
 const UNKNOWN_STATE: &str = "in an unknown state";
+const FAILED_PROBE: &str = "failed a probe";
 
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
@@ -313,6 +317,9 @@ fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPl
     let mut stops = stops_of(unwanted.into_iter(), view.pod.grace_seconds());
     for (stop, why) in stops.iter_mut().zip(whys) {
         stop.why = why;
+        if let Some(grace) = grace_of_probe(view, stop) {
+            stop.grace_seconds = grace.max(MINIMUM_GRACE_SECONDS);
+        }
     }
     if !stops.is_empty() {
         plan.steps.push(Step {
@@ -329,6 +336,15 @@ fn stop_why(
     container: &ObservedContainer,
 ) -> StopWhy {
     match unwanted_reason(view, sandbox, container) {
+        Some(FAILED_PROBE) => {
+            let restarts = match view.pod.restart_policy() {
+                RestartPolicy::Never => Restarts::No,
+                RestartPolicy::Always | RestartPolicy::OnFailure => Restarts::Yes,
+            };
+            failed_probe_of(view, container).map_or(StopWhy::Unwanted, |kind| {
+                StopWhy::ProbeFailed(kind, restarts)
+            })
+        }
         Some(DEFINITION_CHANGED) => StopWhy::DefinitionChanged,
         Some(UNKNOWN_STATE) => StopWhy::UnknownState,
         Some(_) | None => StopWhy::Unwanted,
@@ -355,11 +371,29 @@ fn unwanted_reason(
         .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
     {
         Some(DEFINITION_CHANGED)
+    } else if is_regular(view, &container.name) && failed_probe_of(view, container).is_some() {
+        Some(FAILED_PROBE)
     } else if container.state == ContainerState::Unknown {
         Some(UNKNOWN_STATE)
     } else {
         None
     }
+}
+
+fn failed_probe_of(view: &PodView<'_>, container: &ObservedContainer) -> Option<ProbeKind> {
+    let mut specs = view.pod.containers().iter();
+    let spec = specs.find(|spec| spec.name == container.name)?;
+    failed_probe(view, spec, container)
+}
+
+/// The grace of a probe that ends its container, where it has one of its own.
+fn grace_of_probe(view: &PodView<'_>, stop: &StopContainer) -> Option<i64> {
+    let StopWhy::ProbeFailed(kind, _) = stop.why else {
+        return None;
+    };
+    let mut specs = view.pod.containers().iter();
+    let spec = specs.find(|spec| spec.name == stop.name)?;
+    probe_of(spec, kind)?.termination_grace_period_seconds
 }
 
 fn is_regular(view: &PodView<'_>, name: &str) -> bool {

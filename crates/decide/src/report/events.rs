@@ -21,7 +21,8 @@ use kubelet_model::reason::Reason;
 use crate::container::config_problem::pod_text;
 use crate::container::dns::pod_dns;
 use crate::container::downward::quoted;
-use crate::shapes::plan::{Action, PodPlan, StopContainer, StopWhy};
+use crate::shapes::plan::{Action, PodPlan, Restarts, StopContainer, StopWhy};
+use crate::shapes::probe::ProbeKind;
 use crate::shapes::record::EndReason;
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::PodView;
@@ -251,8 +252,32 @@ pub fn killing(pod: &Pod, stop: &StopContainer) -> Option<PodEvent> {
             };
             format!("{what} is in \"unknown\" state, try killing it before restart")
         }
+        StopWhy::ProbeFailed(kind, restarts) => {
+            let probe = kind.as_str().to_lowercase();
+            let again = match restarts {
+                Restarts::Yes => ", will be restarted",
+                Restarts::No => "",
+            };
+            format!("Container {name} failed {probe} probe{again}")
+        }
     };
     about_container((pod, name), EventType::Normal, "Killing", message)
+}
+
+/// A probe failed, or did not work.
+pub fn probe_failed(pod: &Pod, container: &str, message: &str) -> Option<PodEvent> {
+    about_container((pod, container), EventType::Warning, "Unhealthy", message)
+}
+
+/// A probe succeeded, and something about it is odd.
+pub fn probe_warning(pod: &Pod, container: &str, kind: ProbeKind, said: &str) -> Option<PodEvent> {
+    let message = format!("{kind} probe warning: {said}");
+    about_container(
+        (pod, container),
+        EventType::Warning,
+        "ProbeWarning",
+        message,
+    )
 }
 
 /// Some of a pod could not be stopped; each text is of [`kill_failure`].

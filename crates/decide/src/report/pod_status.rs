@@ -20,6 +20,7 @@ use kubelet_model::reason::Reason;
 use crate::container::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::pod::phase::{Phase, Standing, current_phase, is_final, standing};
 use crate::pod::runtime_class::recursive_read_only;
+use crate::probes::readiness::{is_ready, is_started};
 use crate::report::status_write::OWN_CONDITIONS;
 use crate::resources::qos_class;
 use crate::shapes::exits::exit_of;
@@ -357,12 +358,11 @@ fn container_status(
         name: spec.name.clone(),
         state: Some(state),
         last_state: Some(last_state),
-        ready: if kind == Kind::Init {
-            succeeded
-        } else {
-            is_running
+        ready: match kind {
+            Kind::Init => succeeded,
+            Kind::Regular => is_running && current.is_some_and(|c| is_ready(view, spec, c)),
         },
-        started: Some(is_running),
+        started: Some(is_running && current.is_some_and(|c| is_started(view, spec, c))),
         restart_count: restart_count(view, spec, current, lost),
         image: image
             .filter(|i| !i.is_empty())

@@ -13,6 +13,7 @@ use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::observed::Moment;
 
 use crate::shapes::env_files::EnvFileRead;
+use crate::shapes::probe::ProbeKind;
 use crate::shapes::secrets::PullSecrets;
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::HostWork;
@@ -227,6 +228,17 @@ pub enum StopWhy {
     DefinitionChanged,
     /// The runtime does not know what it does.
     UnknownState,
+    /// It failed this probe; whether it is started again.
+    ProbeFailed(ProbeKind, Restarts),
+}
+
+/// Whether a container that is stopped is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restarts {
+    /// It is.
+    Yes,
+    /// The policy does not say so.
+    No,
 }
 
 impl fmt::Display for PodPlan {

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::observed::ObservedPod;
 use serde::{Deserialize, Serialize};
 
+use crate::shapes::probe::PodProbes;
 use crate::shapes::rejection::Rejection;
 
 /// What of a worker's memory survives a restart of the kubelet.
@@ -54,7 +55,10 @@ pub struct PodRecord {
     /// Starts that are under way, or were when the kubelet or the runtime ended: container name → attempts of the instances.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<String, BTreeSet<u32>>,
-    /// Instances that are stopped because their definition changed, by container name: another is to take their place.
+    /// Results of the probes of containers, by name.
+    #[serde(default, skip_serializing_if = "PodProbes::is_empty")]
+    pub probes: PodProbes,
+    /// Instances that are stopped to make room for another whatever the policy says of their end, by container name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replaced: BTreeMap<String, Replaced>,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
@@ -113,7 +117,15 @@ impl PodRecord {
         let times = restarts
             .map(|back_off| &mut back_off.updated)
             .chain(held)
-            .chain(exits.filter_map(|exit| exit.counts_from.as_mut()));
+            .chain(exits.filter_map(|exit| exit.counts_from.as_mut()))
+            .chain(
+                self.replaced
+                    .values_mut()
+                    .filter_map(|old| match &mut old.cause {
+                        ReplacedFor::Probe(ended_before) => ended_before.as_mut(),
+                        ReplacedFor::Definition | ReplacedFor::ProbeInBackOff => None,
+                    }),
+            );
         for time in times {
             *time = (*time).min(now);
         }
@@ -215,11 +227,27 @@ pub struct BackOff {
     pub updated: Timestamp,
 }
 
-/// An instance that is stopped because its definition changed.
+/// An instance that is stopped to make room for another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
     /// Its id.
     pub id: String,
     /// When the stop was decided, by the wall clock, which dates its end too: an end before that was its own.
     pub since: Timestamp,
+    /// Why.
+    #[serde(default)]
+    pub cause: ReplacedFor,
+}
+
+/// Why an instance makes room for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplacedFor {
+    /// Its definition changed.
+    #[default]
+    Definition,
+    /// It failed a probe, and no back-off held it then: the next is started at once. Steady time of the end of the instance before it,
+    /// if there was one: the back-off is lengthened from there.
+    Probe(Option<Timestamp>),
+    /// It failed a probe while its back-off held: it waits like one that ended by itself.
+    ProbeInBackOff,
 }

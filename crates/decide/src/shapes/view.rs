@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::shapes::life::TerminationCause;
 use crate::shapes::memory::PodMemory;
+use crate::shapes::probe::PodProbes;
 use crate::shapes::record::RecordedExit;
 use crate::shapes::rejection::Rejection;
 use crate::shapes::waiting::Waiting;
@@ -73,6 +74,8 @@ pub struct PodInputs {
     pub handlers: Option<Arc<RuntimeHandlers>>,
     /// The runtime's network.
     pub network: NetworkState,
+    /// What the prober holds of its containers.
+    pub probes: Arc<PodProbes>,
 }
 
 /// The input of every decision about one pod.

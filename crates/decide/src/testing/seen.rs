@@ -70,6 +70,7 @@ impl Seen {
                 objects,
                 handlers: None,
                 network: NetworkState::Ready,
+                probes: Arc::default(),
             },
             now,
         }

@@ -27,6 +27,7 @@ pub(super) const ROWS: &[Flag] = &[
     old(row("experimental-allocatable-ignore-eviction", Kind::Bool, "", Effect::Flag("experimental_allocatable_ignore_eviction"), "Whether hard eviction thresholds do not count into allocatable"), "will be removed in 1.25 or later."),
     old(row("experimental-mounter-path", Kind::Path, "", Effect::Flag("experimental_mounter_path"), "Program that mounts instead of the system's"), "will be removed in 1.25 or later. in favor of using CSI."),
     old(row("global-housekeeping-interval", Kind::Duration, "1m0s", Effect::Ignored, "Time between two looks at the machine"), CADVISOR),
+    row("fast-first-probe", Kind::Bool, "", Effect::Flag("fast_first_probe"), "Whether startup and readiness probes are tried at short intervals until the first success, not by their period alone; a node without a cluster always does so"),
     row("help", Kind::Bool, "", Effect::Help, "Print this and end"),
     row("hostname-override", Kind::Text, "", Effect::Flag("hostname_override"), "The node's name instead of the host's"),
     row("housekeeping-interval", Kind::Duration, "10s", Effect::Ignored, "Time between two looks at a container"),

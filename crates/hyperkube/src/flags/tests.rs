@@ -7,8 +7,9 @@ use kubelet_decide::config::defaults::{defaults, without_file};
 use kubelet_model::gates::Gates;
 use serde_json::json;
 
-/// Flags whose type is not visible in the recording.
-const NOT_RECORDED: [&str; 4] = [
+/// Flags whose type is not visible in the recording, and our own.
+const NOT_RECORDED: [&str; 5] = [
+    "fast-first-probe",
     "register-with-taints",
     "reserved-memory",
     "version",

@@ -30,6 +30,7 @@ use kubelet_act::node::pod_cidr::PodCidr;
 use kubelet_act::node::runtime_up::{RuntimeState, RuntimeUp, cgroup_driver};
 use kubelet_act::pod::host_work::Host;
 use kubelet_act::pod::sync_loop::AdmissionParts;
+use kubelet_act::probes::probe_metrics::ProbeMetrics;
 use kubelet_act::report::events::Events;
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::resources::cgroup_metrics::MeasuredCgroups;
@@ -39,6 +40,7 @@ use kubelet_act::volumes::resource_analyzer::ResourceAnalyzer;
 use kubelet_cluster::Cluster;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_cri::{Client, Metrics, Timeouts};
+use kubelet_decide::probes::timetable::FirstTries;
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{Blocking, Lane};
@@ -248,6 +250,22 @@ pub(crate) fn oom_watcher(
     }
     reconcilers.spawn(watcher, OomWatcher::pace());
     Ok(())
+}
+
+/// Figures of probes, and the registry that `/metrics/probes` shows.
+pub(crate) fn probe_metrics(of_node: &Registry) -> anyhow::Result<(ProbeMetrics, Registry)> {
+    let registry = Registry::new();
+    let metrics = ProbeMetrics::new(&registry, of_node).context("register metrics of probes")?;
+    Ok((metrics, registry))
+}
+
+/// When first tries of probes are made.
+pub(crate) fn first_tries(config: &Config) -> FirstTries {
+    if config.runtime.fast_first_probe {
+        FirstTries::Early
+    } else {
+        FirstTries::ByPeriod
+    }
 }
 
 /// Measures the usage of emptyDir volumes every minute.

@@ -50,6 +50,8 @@ pub(crate) struct Serving<'a> {
     pub(crate) loaded: &'a Loaded,
     pub(crate) config: &'a Config,
     pub(crate) registry: Registry,
+    /// What `/metrics/probes` shows.
+    pub(crate) of_probes: Registry,
     pub(crate) status: StatusHandle,
     pub(crate) path: PodPath,
     pub(crate) sources: SourcesHandle,
@@ -97,6 +99,7 @@ pub(crate) async fn start(serving: Serving<'_>, supervisor: &Supervisor) -> anyh
             json!({"kubeletconfig": serde_json::to_value(&serving.loaded.config).unwrap_or(Value::Null)}),
         ),
         registry: serving.registry,
+        of_probes: serving.of_probes,
         health: vec![
             LoopHealth {
                 name: "syncloop",

@@ -179,10 +179,10 @@ fn a_directory_that_vanishes_takes_no_pod_with_it() {
 fn a_pod_that_needs_what_is_not_built_is_held_and_says_so() {
     let mut kubelet = Kubelet::running("unbuilt");
     let mut manifest = idle("probed");
-    manifest["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 1}});
+    manifest["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 1}}});
     kubelet.put("probed.yaml", &manifest);
     let pod = kubelet.wait("probed", "held", SOON, |pod| {
-        pod["status"].to_string().contains("livenessProbe")
+        pod["status"].to_string().contains("lifecycle")
     });
     assert_eq!(pod["status"]["phase"], "Pending");
     assert_eq!(container(&pod, "c")["state"]["running"], Value::Null);

@@ -124,6 +124,7 @@ fn see<T>(
             objects: objects.clone(),
             handlers: None,
             network: NetworkState::Ready,
+            probes: Arc::default(),
         },
         node,
         now,

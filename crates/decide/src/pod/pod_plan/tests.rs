@@ -10,10 +10,19 @@
 use expect_test::{Expect, expect};
 use jiff::SignedDuration;
 
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::*;
+use crate::pod::lifecycle::step as step_of_life;
 use crate::shapes::life::TerminationCause;
-use crate::shapes::record::{BackOff, ImageBackOff, Replaced};
+use crate::shapes::outcome::{Effect, Outcome};
+use crate::shapes::probe::{ContainerProbes, ProbeResult};
+use crate::shapes::record::{BackOff, ImageBackOff, Replaced, ReplacedFor};
 use crate::testing::held::{second, seen};
+use crate::testing::node;
 use crate::testing::seen::Seen;
 
 /// `POLICY | HELD` to `LIFE: PLAN`.
@@ -334,6 +343,7 @@ fn what_was_stopped_for_another_definition_is_started_whatever_the_policy() {
         let replaced = |seconds: i64| Replaced {
             id: ended.id.to_string(),
             since: finished_at + SignedDuration::from_secs(seconds),
+            cause: ReplacedFor::Definition,
         };
         let (by_the_stop, before_it) = (replaced(-1), replaced(1));
         let all = &mut seen.memory.record.replaced;
@@ -380,4 +390,107 @@ fn of_two_containers_with_one_bad_image_neither_forgets_why_it_waits() {
         .collect();
     assert_eq!(waits, [("b", "ImagePullBackOff")], "a is asked for");
     assert_eq!(plan.steps.len(), 1);
+}
+
+/// What a container that failed its liveness probe goes through, from the plan that stops it to the one that starts it.
+fn failed_probe_story(policy: &str, exit: &str) -> String {
+    let spec = format!(
+        "{{restartPolicy: {policy}, terminationGracePeriodSeconds: 40, containers: [{{name: a, image: i, livenessProbe: {{tcpSocket: {{port: 1}}, terminationGracePeriodSeconds: 7}}}}]}}"
+    );
+    let mut seen = seen(&spec, "sandbox[0]:ready a[0]:running").prepared();
+    let known = ContainerProbes {
+        liveness: Some(ProbeResult::Failure),
+        ..ContainerProbes::none(seen.observed.containers[0].id.clone())
+    };
+    seen.inputs.probes = Arc::new([("a".to_owned(), known)].into());
+    let stop = seen.see(pod_plan);
+    let mut story = format!("{policy} {exit}: {stop}\n");
+    seen.now.wall = Timestamp::UNIX_EPOCH;
+    let begun = seen.memory.begin(&seen.pod, &stop, &node(), seen.now);
+    let stopped = Outcome::Done(Effect::Nothing);
+    seen.memory.remember(vec![stopped], &begun, seen.now);
+    seen.hold(&format!("sandbox[0]:ready a[0]:{exit}"));
+    seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
+    let life = seen.see(step_of_life).word();
+    story += &format!("    {life}: {}\n", seen.see(pod_plan));
+    story
+}
+
+#[test]
+fn a_container_that_fails_its_liveness_probe_is_started_again_unless_the_pod_says_never() {
+    let told: String = [
+        ("Always", "exited(0)"),
+        ("OnFailure", "exited(0)"),
+        ("OnFailure", "exited(137)"),
+        ("Never", "exited(137)"),
+    ]
+    .map(|(policy, exit)| failed_probe_story(policy, exit))
+    .concat();
+    expect![[r#"
+        Always exited(0): stop a/7s (failed a probe)
+            syncing: start a[1] (not started yet)
+        OnFailure exited(0): stop a/7s (failed a probe)
+            syncing: start a[1] (not started yet)
+        OnFailure exited(137): stop a/7s (failed a probe)
+            syncing: start a[1] (not started yet)
+        Never exited(137): stop a/7s (failed a probe)
+            terminating: nothing to do
+    "#]]
+    .assert_eq(&told);
+}
+
+/// Each instance fails its liveness probe 15 s after its start, and ends a second later; older instances are removed at once.
+#[test]
+fn probes_that_kill_again_and_again_run_into_the_back_off() {
+    let spec = "{containers: [{name: a, image: i, livenessProbe: {tcpSocket: {port: 1}}}]}";
+    let mut seen = seen(spec, "sandbox[0]:ready a[0]:running").prepared();
+    let mut told = String::new();
+    let pass = |seen: &mut Seen, seconds: i64| {
+        let later = SignedDuration::from_secs(seconds);
+        seen.now.steady += later;
+        seen.now.wall += later;
+    };
+    for attempt in 0..5 {
+        seen.hold(&format!("sandbox[0]:ready a[{attempt}]:running"));
+        seen = seen.prepared();
+        seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
+        pass(&mut seen, 15);
+        let known = ContainerProbes {
+            liveness: Some(ProbeResult::Failure),
+            ..ContainerProbes::none(seen.observed.containers[0].id.clone())
+        };
+        seen.inputs.probes = Arc::new([("a".to_owned(), known)].into());
+        let stop = seen.see(pod_plan);
+        assert_eq!(stop.to_string(), "stop a/30s (failed a probe)");
+        let begun = seen.memory.begin(&seen.pod, &stop, &node(), seen.now);
+        let stopped = Outcome::Done(Effect::Nothing);
+        seen.memory.remember(vec![stopped], &begun, seen.now);
+        pass(&mut seen, 1);
+        seen.hold(&format!("sandbox[0]:ready a[{attempt}]:exited(137)"));
+        let ended = seen.now.wall;
+        if let ContainerState::Exited(exit) = &mut seen.observed.containers[0].state {
+            exit.finished_at = ended;
+        }
+        seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
+        seen = seen.prepared();
+        let mut waited = 0;
+        let start = loop {
+            let plan = seen.see(pod_plan);
+            if !plan.steps.is_empty() {
+                break plan;
+            }
+            waited += 1;
+            pass(&mut seen, 1);
+        };
+        writeln!(told, "{start} after {waited} s").unwrap();
+        seen.memory.begin(&seen.pod, &start, &node(), seen.now);
+    }
+    expect![[r#"
+        start a[1] (not started yet) after 0 s
+        start a[2] (it ended) after 0 s
+        start a[3] (it ended) after 0 s
+        start a[4] (it ended) after 20 s
+        start a[5] (it ended) after 40 s
+    "#]]
+    .assert_eq(&told);
 }

@@ -234,6 +234,16 @@ fn a_stop_says_what_for_and_what_of_it_failed() {
             StopWhy::UnknownState,
             "Init container is in \"unknown\" state, try killing it before restart",
         ),
+        (
+            "c",
+            StopWhy::ProbeFailed(ProbeKind::Liveness, Restarts::Yes),
+            "Container c failed liveness probe, will be restarted",
+        ),
+        (
+            "c",
+            StopWhy::ProbeFailed(ProbeKind::Startup, Restarts::No),
+            "Container c failed startup probe",
+        ),
     ];
     for (name, why, expected) in rows {
         assert_eq!(killing(&pod, &stop(name, why)).unwrap().message, expected);

@@ -86,16 +86,16 @@ const CONTAINER: Table = &[
     ("image", Built),
     ("imagePullPolicy", Built),
     ("lifecycle", Into(LIFECYCLE)),
-    ("livenessProbe", Unbuilt),
+    ("livenessProbe", Into(PROBE)),
     ("name", Built),
     ("ports", Into(PORT)),
-    ("readinessProbe", Unbuilt),
+    ("readinessProbe", Into(PROBE)),
     ("resizePolicy", UnbuiltIf(restarts_on_resize)),
     ("resources", Into(RESOURCES)),
     ("restartPolicy", Unbuilt),
     ("restartPolicyRules", Unbuilt),
     ("securityContext", Into(SECURITY)),
-    ("startupProbe", Unbuilt),
+    ("startupProbe", Into(PROBE)),
     ("stdin", Built),
     ("stdinOnce", Built),
     ("terminationMessagePath", Built),
@@ -104,6 +104,35 @@ const CONTAINER: Table = &[
     ("volumeDevices", Unbuilt),
     ("volumeMounts", Into(MOUNT)),
     ("workingDir", Built),
+];
+
+const EXEC: Table = &[("command", Built)];
+
+const GRPC: Table = &[("port", Built), ("service", Built)];
+
+const HTTP_GET: Table = &[
+    ("host", Built),
+    ("httpHeaders", Into(HTTP_HEADER)),
+    ("path", Built),
+    ("port", Built),
+    ("scheme", Built),
+];
+
+const HTTP_HEADER: Table = &[("name", Built), ("value", Built)];
+
+const TCP_SOCKET: Table = &[("host", Built), ("port", Built)];
+
+const PROBE: Table = &[
+    ("exec", Into(EXEC)),
+    ("failureThreshold", Built),
+    ("grpc", Into(GRPC)),
+    ("httpGet", Into(HTTP_GET)),
+    ("initialDelaySeconds", Built),
+    ("periodSeconds", Built),
+    ("successThreshold", Built),
+    ("tcpSocket", Into(TCP_SOCKET)),
+    ("terminationGracePeriodSeconds", Built),
+    ("timeoutSeconds", Built),
 ];
 
 const ENV: Table = &[

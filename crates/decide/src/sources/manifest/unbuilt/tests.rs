@@ -283,8 +283,8 @@ fn a_field_counts_by_its_value() {
             &none,
         ),
         (
-            "containers: [{name: c, livenessProbe: {exec: {command: [a]}}}]",
-            &["spec.containers[0].livenessProbe"],
+            "containers: [{name: c, livenessProbe: {exec: {command: [a]}}, lifecycle: {preStop: {exec: {command: [a]}}}}]",
+            &["spec.containers[0].lifecycle.preStop"],
         ),
         (
             "initContainers: [{name: a}, {name: c, restartPolicy: Always}]",
