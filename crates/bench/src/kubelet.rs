@@ -53,6 +53,11 @@ impl Kubelet {
         Ok(kubelet)
     }
 
+    /// A page of its read-only port.
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.http.get(path)
+    }
+
     /// The directory of a pod.
     pub(crate) fn pod_folder(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid)

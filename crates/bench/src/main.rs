@@ -18,6 +18,7 @@ mod idle;
 mod kubelet;
 mod network;
 mod pods;
+mod probes;
 mod proxy;
 mod record;
 mod recording;
@@ -44,7 +45,7 @@ Usage: bench [flags]
 Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about fifteen minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
   --only a,b         only these parts; of a kubelet that stands alone: network, pods, burst, exits, first, quiet,
-                     scale;
+                     scale, probes;
                      of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory
   --quiet-seconds n  length of the quiet spans (default 30)
   --rounds n         repetitions of one pod (default 11), half as many of many pods at once (default 5)
@@ -78,8 +79,8 @@ pub(crate) struct Plan {
 }
 
 /// Parts with a kubelet that stands alone; the first ones share one.
-const ALONE: [&str; 7] = [
-    "network", "pods", "burst", "exits", "first", "quiet", "scale",
+const ALONE: [&str; 8] = [
+    "network", "pods", "burst", "exits", "first", "quiet", "scale", "probes",
 ];
 /// Parts that share one node in a cluster, and all of a cluster.
 const SHARED: [&str; 3] = ["api-pods", "api-burst", "api-exits"];
@@ -231,6 +232,10 @@ fn alone(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     if plan.has("scale") {
         part(&format!("{} pods on the stand-in runtime", plan.scale));
         scale::run(node, plan, table)?;
+    }
+    if plan.has("probes") {
+        part("probes of many pods");
+        probes::run(node, plan, table)?;
     }
     Ok(())
 }

@@ -19,9 +19,9 @@ use crate::node::{KubeletPlaces, Node};
 use crate::pods::{burst, clear};
 use crate::process;
 
-/// Ends with its owner.
+/// The stand-in runtime; ends with its owner.
 #[derive(Debug)]
-struct StandIn(Child);
+pub(crate) struct StandIn(Child);
 
 impl Drop for StandIn {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for StandIn {
     }
 }
 
-fn stand_in(node: &Node) -> anyhow::Result<(StandIn, String)> {
+pub(crate) fn stand_in(node: &Node) -> anyhow::Result<(StandIn, String)> {
     let socket = node.path("HK_DATA").join("run/stand-in.sock");
     let program: PathBuf = std::env::current_exe()?.with_file_name("stand-in-runtime");
     let child = Command::new(&program)
