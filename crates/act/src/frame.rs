@@ -16,4 +16,5 @@ pub(crate) mod metrics;
 pub mod reconciler;
 pub mod records;
 pub mod signal;
+pub mod slot;
 pub mod supervisor;

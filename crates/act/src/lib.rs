@@ -9,6 +9,7 @@
 //! | status | (handle) | workers | reported pods | `/pods` |
 //! | cluster_source | core, in a cluster | sets of the API | – | whole sets to the sync loop |
 //! | pod_objects | core, in a cluster | pods of the API, watches, tokens | what each pod's objects are | values for the workers' views, wake-ups |
+//! | prober | reconciler | what is probed of each pod, timers, answers | timetables, results | values for the workers' views, wake-ups |
 //! | status_write | reconciler, in a cluster | statuses, sets of the API, answers | what was answered last | status at the API; deletions |
 //! | node_status (and its lease) | reconciler, in a cluster | clock, the runtime's state | when it reported last | the Node object, its lease; the node's UID |
 //! | pod_cidr | reconciler | the own Node, clock | what the runtime was told | CRI `UpdateRuntimeConfig` |

@@ -3,7 +3,7 @@
 //! In:    views; answers of probes
 //! Out:   targets, timetables, readiness
 //! Calls: pod, report; act/probes/prober
-//! Holds: no other folder is imported but shapes
+//! Holds: no other folder is imported but shapes and container
 //! Upstream: pkg/kubelet/prober
 
 pub mod ask;

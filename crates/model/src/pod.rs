@@ -211,6 +211,11 @@ impl Pod {
         &self.spec().containers
     }
 
+    /// The regular container of this name.
+    pub fn container(&self, name: &str) -> Option<&v1::Container> {
+        self.containers().iter().find(|c| c.name == name)
+    }
+
     /// Init containers, then regular ones.
     pub fn all_containers(&self) -> impl Iterator<Item = &v1::Container> {
         self.init_containers().iter().chain(self.containers())

@@ -27,7 +27,7 @@ const EDGES: [(&str, &str, &[&str]); 31] = [
     ("decide", "shapes", &[]),
     ("decide", "config", &[]),
     ("decide", "observe", &[]),
-    ("decide", "probes", &["shapes"]),
+    ("decide", "probes", &["container", "shapes"]),
     ("decide", "sources", &[]),
     ("decide", "images", &["shapes"]),
     ("decide", "resources", &["shapes"]),

@@ -35,10 +35,11 @@ use tokio::sync::watch;
 
 use crate::frame::clock::{Clock, sleep_or_forever};
 use crate::frame::faults::{FaultPoint, Faults, Planted};
+use crate::frame::slot::Slot;
 use crate::images::Images;
 use crate::observe::pleg::Scope;
 use crate::pod::host_work::{Host, HostWorkError};
-use crate::pod::start_width::{Slot, StartWidth};
+use crate::pod::start_width::StartWidth;
 use crate::pod::timeline::{Stage, Timeline};
 use crate::report::events::Events;
 

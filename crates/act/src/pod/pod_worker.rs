@@ -20,6 +20,7 @@ use kubelet_decide::pod::memory::{Begun, entry};
 use kubelet_decide::pod::pod_plan::pod_plan;
 use kubelet_decide::pod::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::probes::readiness::probe_targets;
+use kubelet_decide::probes::spec::has_probes;
 use kubelet_decide::report::pod_status::{ShownWaits, pod_ips, pod_status, shown_waits};
 use kubelet_decide::shapes::life::Lifecycle;
 use kubelet_decide::shapes::memory::{FirstLook, NextLook, PodMemory};
@@ -294,15 +295,14 @@ impl PodWorker {
 
     /// What of the pod is probed from here on, and what is known of it.
     fn aim_probes(&mut self, order: &Order, observed: &ObservedPod) {
-        let prober = self.parts.prober.clone();
-        self.inputs.probes = prober.results(&self.uid);
-        let targets = {
-            let view = self.view(order, observed);
-            let ip = pod_ips(&view).into_iter().next();
-            probe_targets(&view, &order.pod, ip)
-        };
-        prober.aim(targets);
-        let probes = prober.results(&self.uid);
+        if !order.pod.containers().iter().any(has_probes) {
+            return;
+        }
+        let view = self.view(order, observed);
+        let ip = pod_ips(&view).into_iter().next().unwrap_or_default();
+        let targets = probe_targets(&view, &order.pod, ip);
+        self.parts.prober.aim(targets);
+        let probes = self.parts.prober.results(&self.uid);
         self.remembering(|memory| memory.note_probes(&probes));
         self.inputs.probes = probes;
     }

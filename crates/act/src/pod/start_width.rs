@@ -10,12 +10,12 @@
 //!        its own pod and no other
 //! Upstream: none (there every pod worker calls at will)
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+
+use crate::frame::slot::Slot;
 
 /// A runtime that has not answered for so long works on something else, or not at all: others may try.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,42 +30,6 @@ pub struct StartWidth {
     /// Whoever has it is the one sandbox that waits among the containers.
     sandbox_turn: Arc<Semaphore>,
     removals: Arc<Semaphore>,
-}
-
-/// A turn of the node's, until it is dropped or its time is over.
-#[derive(Debug)]
-pub struct Slot {
-    permit: Option<OwnedSemaphorePermit>,
-    until: Instant,
-}
-
-impl Slot {
-    /// A slot that is given back after so long at the latest.
-    pub(crate) fn new(permit: Option<OwnedSemaphorePermit>, patience: Duration) -> Self {
-        Self {
-            permit,
-            until: Instant::now() + patience,
-        }
-    }
-
-    /// For a call that takes no turn.
-    pub(crate) fn free() -> Self {
-        Self::new(None, PATIENCE)
-    }
-
-    /// Waits for an answer, and gives the slot back when that takes too long. The call goes on. Cancel: as the call.
-    pub async fn during<T>(&mut self, call: impl Future<Output = T>) -> T {
-        let mut call = std::pin::pin!(call);
-        if self.permit.is_some() {
-            tokio::select! {
-                // An answer first: it is what is waited for.
-                biased;
-                answer = &mut call => return answer,
-                () = tokio::time::sleep_until(self.until) => self.permit = None,
-            }
-        }
-        call.await
-    }
 }
 
 impl StartWidth {
@@ -103,6 +67,8 @@ mod tests {
     use std::cell::RefCell;
 
     use futures_util::future::join_all;
+
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -14,8 +14,10 @@ use kubelet_cri::Client;
 use kubelet_decide::probes::ask::Ask;
 use kubelet_model::ids::ContainerId;
 use kubelet_probe::{Answer, HttpGet, Scheme, grpc, http, tcp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+use crate::frame::slot::Slot;
 
 /// Who asks, as containers see it.
 const USER_AGENT: &str = "kube-probe/1.36";
@@ -29,12 +31,6 @@ const LATE: Duration = Duration::from_secs(1);
 const CONNECTIONS: usize = 256;
 /// Of what a command prints.
 const MOST_OUTPUT: usize = 10 << 10;
-
-/// The turn of one try; dropped, the next has it.
-#[derive(Debug)]
-pub struct ProbeTurn(
-    #[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>,
-);
 
 /// Asks. Clones share the bounds.
 #[derive(Clone, Debug)]
@@ -54,42 +50,27 @@ impl Asking {
         }
     }
 
-    /// Waits for its turn. Cancel: safe.
-    pub async fn turn(&self, ask: &Ask) -> ProbeTurn {
+    /// Waits for the turn of a try. It ends a second after the try's timeout. Cancel: safe.
+    pub async fn turn(&self, ask: &Ask, timeout: Duration) -> Slot {
         let bound = match ask {
             Ask::Exec(_) => &self.commands,
             Ask::Http { .. } | Ask::Tcp { .. } | Ask::Grpc { .. } => &self.connections,
         };
         // Never closed.
-        ProbeTurn(Arc::clone(bound).acquire_owned().await.ok())
+        let permit = Arc::clone(bound).acquire_owned().await.ok();
+        Slot::new(permit, timeout.saturating_add(LATE))
     }
 
     /// Asks until there is an answer. Cancel: safe.
-    pub async fn ask(
-        &self,
-        turn: ProbeTurn,
-        id: &ContainerId,
-        ask: &Ask,
-        timeout: Duration,
-    ) -> Answer {
-        let mut turn = Some(turn);
-        let mut tries = 1;
-        loop {
-            let mut once = std::pin::pin!(self.once(id, ask, timeout));
-            let answer = tokio::select! {
-                biased;
-                answer = &mut once => answer,
-                () = tokio::time::sleep(timeout.saturating_add(LATE)) => {
-                    // Whatever hangs there holds up nobody else.
-                    drop(turn.take());
-                    once.await
-                }
-            };
-            if !matches!(answer, Answer::Error { .. }) || tries == TRIES {
-                return answer;
+    pub async fn ask(&self, id: &ContainerId, ask: &Ask, timeout: Duration) -> Answer {
+        let mut answer = self.once(id, ask, timeout).await;
+        for _ in 1..TRIES {
+            if !matches!(answer, Answer::Error { .. }) {
+                break;
             }
-            tries += 1;
+            answer = self.once(id, ask, timeout).await;
         }
+        answer
     }
 
     async fn once(&self, id: &ContainerId, ask: &Ask, timeout: Duration) -> Answer {

@@ -85,41 +85,42 @@ impl ProbeMetrics {
             // Thrown away.
             TryResult::Error => return,
         };
-        let (name, uid) = (&pod.full_name, pod.uid.as_str());
-        let labels = [
-            kind.as_str(),
-            word,
-            container,
-            &name.name,
-            &name.namespace,
-            uid,
-        ];
-        self.total.with_label_values(&labels).inc();
+        let of = (pod, container);
+        self.total.with_label_values(&counted(of, kind, word)).inc();
         if result == TryResult::Success {
-            let labels = [kind.as_str(), container, &name.name, &name.namespace];
-            let seconds = self.seconds.with_label_values(&labels);
+            let seconds = self.seconds.with_label_values(&measured(of, kind));
             seconds.observe(took.as_secs_f64());
         }
     }
 
     /// The container is not probed any more.
     pub fn forget(&self, pod: &Pod, container: &str) {
-        let (name, uid) = (&pod.full_name, pod.uid.as_str());
+        let of = (pod, container);
         for kind in ProbeKind::ALL {
-            for word in ["successful", "failed", "unknown"] {
-                let labels = [
-                    kind.as_str(),
-                    word,
-                    container,
-                    &name.name,
-                    &name.namespace,
-                    uid,
-                ];
+            for word in ["successful", "failed"] {
                 // It may have answered nothing.
+                let labels = counted(of, kind, word);
                 self.total.remove_label_values(&labels).ok();
             }
-            let labels = [kind.as_str(), container, &name.name, &name.namespace];
+            let labels = measured(of, kind);
             self.seconds.remove_label_values(&labels).ok();
         }
     }
+}
+
+/// The row of `prober_probe_total`.
+fn counted<'a>(
+    (pod, container): (&'a Pod, &'a str),
+    kind: ProbeKind,
+    result: &'a str,
+) -> [&'a str; 6] {
+    let (name, uid) = (&pod.full_name, pod.uid.as_str());
+    let (name, namespace) = (&name.name, &name.namespace);
+    [kind.as_str(), result, container, name, namespace, uid]
+}
+
+/// The row of `prober_probe_duration_seconds`.
+fn measured<'a>((pod, container): (&'a Pod, &'a str), kind: ProbeKind) -> [&'a str; 4] {
+    let name = &pod.full_name;
+    [kind.as_str(), container, &name.name, &name.namespace]
 }

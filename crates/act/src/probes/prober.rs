@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1;
-use kubelet_decide::container::env::expand_static;
 use kubelet_decide::probes::ask::ask;
 use kubelet_decide::probes::spec::{has_probes, probe_of};
 use kubelet_decide::probes::timetable::{FirstTries, Timetable, Try, TryResult};
@@ -65,7 +63,7 @@ struct Shared {
 #[derive(Debug)]
 struct ProbedPod {
     pod: Arc<Pod>,
-    ip: Option<String>,
+    ip: String,
     is_leaving: bool,
     tables: BTreeMap<String, Timetable>,
     results: Arc<PodProbes>,
@@ -109,7 +107,7 @@ impl Prober {
         }
         let probed = pods.entry(uid).or_insert_with(|| ProbedPod {
             pod: Arc::clone(&targets.pod),
-            ip: None,
+            ip: String::new(),
             is_leaving: false,
             tables: BTreeMap::new(),
             results: Arc::default(),
@@ -173,13 +171,11 @@ impl Prober {
         let mut due = Vec::new();
         let mut next: Option<Timestamp> = None;
         for probed in self.pods().values_mut() {
-            // A command needs no address, and what a running container lacks its probes say.
-            let ip = probed.ip.clone().unwrap_or_default();
             for (container, table) in &mut probed.tables {
                 while let Some((kind, as_, since)) = table.begin_due(now) {
                     due.push(Due {
                         pod: Arc::clone(&probed.pod),
-                        ip: ip.clone(),
+                        ip: probed.ip.clone(),
                         container: container.clone(),
                         id: table.results().id.clone(),
                         kind,
@@ -236,17 +232,16 @@ impl Prober {
             let state = "unknown";
             (Answer::Error { state, message }, Duration::ZERO)
         };
-        let mut specs = due.pod.containers().iter();
-        let spec = specs.find(|spec| spec.name == due.container);
+        let spec = due.pod.container(&due.container);
         let probe = spec.and_then(|spec| Some((spec, probe_of(spec, due.kind)?)));
         let Some((spec, probe)) = probe else {
             return unknown("no such probe".to_owned());
         };
-        let asked = match ask(probe, spec, &due.ip, expand_in) {
+        let asked = match ask(probe, spec, &due.ip) {
             Ok(asked) => asked,
             Err(message) => return unknown(message),
         };
-        let turn = self.parts.asking.turn(&asked).await;
+        let mut turn = self.parts.asking.turn(&asked, due.timeout).await;
         let late = self.parts.clock.steady().duration_since(due.since);
         self.parts
             .metrics
@@ -255,8 +250,8 @@ impl Prober {
             return unknown("its container has ended".to_owned());
         }
         let began = self.parts.clock.moment();
-        let asking = self.parts.asking.ask(turn, &due.id, &asked, due.timeout);
-        let answer = asking.await;
+        let asking = self.parts.asking.ask(&due.id, &asked, due.timeout);
+        let answer = turn.during(asking).await;
         (answer, self.parts.clock.moment().0.saturating_sub(began.0))
     }
 
@@ -290,10 +285,6 @@ impl Prober {
             self.parts.events.pod(pod, event);
         }
     }
-}
-
-fn expand_in(word: &str, container: &v1::Container) -> String {
-    expand_static(word, container.env.as_deref().unwrap_or_default())
 }
 
 impl ProbedPod {

@@ -406,7 +406,7 @@ impl PodMemory {
     fn replaced_for_probe(&self, pod: &Pod, name: &str, node: &NodeView, now: Now) -> ReplacedFor {
         let exit = self.record.exits.get(name);
         let ended_before = exit.map(|exit| exit.counts_from.unwrap_or(exit.finished_at));
-        let spec = pod.containers().iter().find(|spec| spec.name == name);
+        let spec = pod.container(name);
         let back_off = self.record.restart_back_off.get(name);
         let held = ended_before.zip(spec).zip(back_off);
         let held = held.and_then(|((ended, spec), back_off)| {

@@ -371,7 +371,7 @@ fn unwanted_reason(
         .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
     {
         Some(DEFINITION_CHANGED)
-    } else if is_regular(view, &container.name) && failed_probe_of(view, container).is_some() {
+    } else if failed_probe_of(view, container).is_some() {
         Some(FAILED_PROBE)
     } else if container.state == ContainerState::Unknown {
         Some(UNKNOWN_STATE)
@@ -381,9 +381,7 @@ fn unwanted_reason(
 }
 
 fn failed_probe_of(view: &PodView<'_>, container: &ObservedContainer) -> Option<ProbeKind> {
-    let mut specs = view.pod.containers().iter();
-    let spec = specs.find(|spec| spec.name == container.name)?;
-    failed_probe(view, spec, container)
+    failed_probe(view, view.pod.container(&container.name)?, container)
 }
 
 /// The grace of a probe that ends its container, where it has one of its own.
@@ -391,13 +389,12 @@ fn grace_of_probe(view: &PodView<'_>, stop: &StopContainer) -> Option<i64> {
     let StopWhy::ProbeFailed(kind, _) = stop.why else {
         return None;
     };
-    let mut specs = view.pod.containers().iter();
-    let spec = specs.find(|spec| spec.name == stop.name)?;
-    probe_of(spec, kind)?.termination_grace_period_seconds
+    let probe = probe_of(view.pod.container(&stop.name)?, kind)?;
+    probe.termination_grace_period_seconds
 }
 
 fn is_regular(view: &PodView<'_>, name: &str) -> bool {
-    view.pod.containers().iter().any(|c| c.name == name)
+    view.pod.container(name).is_some()
 }
 
 /// Name and image alone make the hash, so only a changed image restarts a container.

@@ -9,8 +9,7 @@
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Words before they are run, with their variables in place.
-type Expand = fn(&str, &v1::Container) -> String;
+use crate::container::env::expand_static;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,20 +69,16 @@ fn port_of(port: &IntOrString, container: &v1::Container) -> Result<u16, String>
 ///
 /// # Errors
 /// Why it cannot.
-pub fn ask(
-    probe: &v1::Probe,
-    container: &v1::Container,
-    ip: &str,
-    expand: Expand,
-) -> Result<Ask, String> {
+pub fn ask(probe: &v1::Probe, container: &v1::Container, ip: &str) -> Result<Ask, String> {
     let host = |host: &Option<String>| {
         let host = host.as_deref().filter(|host| !host.is_empty());
         host.unwrap_or(ip).to_owned()
     };
     if let Some(exec) = &probe.exec {
+        let env = container.env.as_deref().unwrap_or_default();
         let words = exec.command.iter().flatten();
         return Ok(Ask::Exec(
-            words.map(|word| expand(word, container)).collect(),
+            words.map(|word| expand_static(word, env)).collect(),
         ));
     }
     if let Some(get) = &probe.http_get {
@@ -117,7 +112,6 @@ pub fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::env::expand_static;
     use crate::shapes::probe::ProbeKind;
     use crate::testing::pod_of;
 
@@ -127,9 +121,7 @@ mod tests {
         ));
         let container = &pod.containers()[0];
         let probe = crate::probes::spec::probe_of(container, ProbeKind::Liveness).unwrap();
-        let expand: Expand =
-            |word, container| expand_static(word, container.env.as_deref().unwrap_or_default());
-        ask(probe, container, "10.0.0.1", expand)
+        ask(probe, container, "10.0.0.1")
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn taken_over(view: &PodView<'_>, container: &ObservedContainer) -> Option<Conta
 
 fn shown(view: &PodView<'_>, container: &ObservedContainer) -> Option<ContainerProbes> {
     let status = view.pod.object.status.as_ref()?;
-    let id = format!("{}://{}", view.node.runtime_name, container.id);
+    let id = view.full_id(container.id.as_str());
     let statuses = status.container_statuses.iter().flatten();
     let of_it = statuses
         .filter(|status| status.name == container.name)
@@ -90,7 +90,7 @@ pub fn failed_probe(
 }
 
 /// What of the pod is probed.
-pub fn probe_targets(view: &PodView<'_>, pod: &Arc<Pod>, ip: Option<String>) -> PodTargets {
+pub fn probe_targets(view: &PodView<'_>, pod: &Arc<Pod>, ip: String) -> PodTargets {
     let probed = pod.containers().iter().filter(|spec| has_probes(spec));
     let containers: BTreeMap<String, Target> = probed
         .filter_map(|spec| {
@@ -225,7 +225,7 @@ mod tests {
         of_api.pod.object = Arc::new(object);
         assert_eq!(of(&of_api), (true, true, None));
         let pod = Arc::new(of_api.pod.clone());
-        let targets = of_api.see(|view| probe_targets(view, &pod, None));
+        let targets = of_api.see(|view| probe_targets(view, &pod, String::new()));
         let target = &targets.containers["c"];
         assert_eq!(target.known, Some(results(good, good, good)));
         assert_eq!(target.started_at, Timestamp::UNIX_EPOCH);

@@ -25,8 +25,6 @@ pub struct ProbeSpec {
     pub success_threshold: u32,
     /// Failures in a row before it says failure.
     pub failure_threshold: u32,
-    /// Seconds that the container gets to end when this probe ends it.
-    pub grace_seconds: Option<i64>,
 }
 
 /// One of a container's probes as the API has it.
@@ -58,7 +56,6 @@ impl ProbeSpec {
             timeout: seconds(probe.timeout_seconds, 1),
             success_threshold: number(probe.success_threshold, 1),
             failure_threshold: number(probe.failure_threshold, 3),
-            grace_seconds: probe.termination_grace_period_seconds,
         }
     }
 }

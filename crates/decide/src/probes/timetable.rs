@@ -173,22 +173,18 @@ impl Timetable {
                 continue;
             }
             let opens = after(started_at, row.spec.initial_delay).max(now);
+            let is_early = first_tries == FirstTries::Early
+                && !is_taken_over
+                && row.kind != ProbeKind::Liveness;
             // Upstream's status update asks for readiness at once; the others wait for their tick.
-            let is_at_once = row.kind == ProbeKind::Readiness && !is_taken_over;
+            let is_at_once = row.kind == ProbeKind::Readiness && !is_taken_over && !is_early;
             let spread = if is_at_once {
                 Duration::ZERO
             } else {
                 row.spec.period.saturating_mul(phase) / 1000
             };
             row.regular = Some(after(opens, spread));
-            let is_early = first_tries == FirstTries::Early
-                && !is_taken_over
-                && row.kind != ProbeKind::Liveness;
-            if is_early {
-                // The first of them takes the place of the one at once.
-                row.regular = Some(after(opens, row.spec.period.saturating_mul(phase) / 1000));
-                row.early = Some((after(opens, FIRST_PAUSE), 1));
-            }
+            row.early = is_early.then(|| (after(opens, FIRST_PAUSE), 1));
         }
     }
 

@@ -369,7 +369,7 @@ fn container_status(
             .or_else(|| spec.image.clone())
             .unwrap_or_default(),
         image_id: image_id.unwrap_or_default(),
-        container_id: id.filter(|i| !i.is_empty()).map(|i| full_id(view, &i)),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| view.full_id(&i)),
         allocated_resources: resources
             .requests
             .clone()
@@ -399,7 +399,7 @@ fn shown_resources<'a>(
     spec: &v1::Container,
 ) -> Option<&'a v1::ResourceRequirements> {
     let newest = view.observed.instances(&spec.name).next()?;
-    let id = full_id(view, newest.id.as_str());
+    let id = view.full_id(newest.id.as_str());
     let status = view.pod.object.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
     let mut all = init.chain(status.container_statuses.iter().flatten());
@@ -506,11 +506,6 @@ fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
     }
 }
 
-/// A container's id as the API has it: the runtime's name, then the runtime's id.
-fn full_id(view: &PodView<'_>, id: &str) -> String {
-    format!("{}://{id}", view.node.runtime_name)
-}
-
 /// The begin of a text, of at most so many bytes.
 fn cut(text: &str, most: usize) -> &str {
     let mut ends = (0..=most.min(text.len())).rev();
@@ -532,7 +527,7 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
         message: Some(message.to_owned()).filter(|m| !m.is_empty()),
         started_at: time(exit.started_at),
         finished_at: time(exit.finished_at),
-        container_id: Some(full_id(view, &exit.id)),
+        container_id: Some(view.full_id(&exit.id)),
         ..Default::default()
     }
 }

@@ -109,8 +109,8 @@ pub type PodProbes = BTreeMap<String, ContainerProbes>;
 pub struct PodTargets {
     /// The pod.
     pub pod: Arc<Pod>,
-    /// Its first address, which probes without a host ask.
-    pub ip: Option<String>,
+    /// Its first address, which probes without a host ask; empty when it has none.
+    pub ip: String,
     /// Whether it is being deleted: then startup and liveness are not asked any more.
     pub is_leaving: bool,
     /// Its containers that run and have a probe, by name.

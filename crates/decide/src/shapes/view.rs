@@ -107,6 +107,11 @@ impl<'a> PodView<'a> {
         recorded.filter(|exit| exit.attempt > instance.attempt)
     }
 
+    /// A container's id as the API has it: the runtime's name, then the runtime's id.
+    pub fn full_id(&self, id: &str) -> String {
+        format!("{}://{id}", self.node.runtime_name)
+    }
+
     /// The run of a container that was seen to run, and of which neither the runtime nor the record holds anything since.
     pub fn lost(&self, name: &str) -> Option<&'a RecordedExit> {
         let record = &self.memory.record;
