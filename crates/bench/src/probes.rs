@@ -58,7 +58,8 @@ fn sum(metrics: &str, family: &str, words: &str) -> f64 {
     let values = lines.filter(|line| line.contains(words));
     values
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+        // The sum of nothing would be -0.
+        .fold(0.0, |sum, value| sum + value)
 }
 
 /// The bound of the bucket in which 99 of 100 samples lie, milliseconds.
