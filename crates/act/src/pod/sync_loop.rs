@@ -579,10 +579,15 @@ impl SyncLoop {
         for pod in self.parts.pleg.all() {
             self.adopt_orphan(&pod.uid);
         }
+    }
+
+    /// The runtime and the disk were asked: a record of a pod of which neither holds anything is of no use to anybody. That a pod could
+    /// not be inspected yet says nothing of it.
+    fn sweep_records(&self) {
         for key in self.parts.records.keys(POD_PREFIX) {
-            // A record of no possible pod is of no use to anybody.
-            let is_known = PodUid::parse(&key).is_ok_and(|uid| self.is_known(&uid));
-            if !is_known {
+            let may_be_there = PodUid::parse(&key)
+                .is_ok_and(|uid| self.is_known(&uid) || self.parts.pleg.is_unseen(&uid));
+            if !may_be_there {
                 self.parts.records.remove(&format!("{POD_PREFIX}{key}"));
             }
         }
@@ -599,6 +604,7 @@ impl SyncLoop {
             }
         }
         self.metrics.swept(orphans);
+        self.sweep_records();
     }
 
     fn is_known(&self, uid: &PodUid) -> bool {
@@ -606,7 +612,14 @@ impl SyncLoop {
     }
 
     fn adopt_orphan(&mut self, uid: &PodUid) {
-        let Some(observed) = self.parts.pleg.current(uid).filter(|_| !self.is_known(uid)) else {
+        if self.is_known(uid) {
+            return;
+        }
+        let Some(observed) = self.parts.pleg.current(uid) else {
+            // It could not be inspected before, and is gone now.
+            if !self.parts.pleg.is_unseen(uid) {
+                self.parts.records.remove(&format!("{POD_PREFIX}{uid}"));
+            }
             return;
         };
         tracing::info!(uid = %uid, namespace = observed.namespace, name = observed.name, seen = %observed, "The runtime holds a pod that no source knows");
