@@ -7,6 +7,7 @@
 //! Upstream: pkg/kubelet/pod_workers.go, pkg/kubelet/kuberuntime
 
 pub mod execute;
+pub mod hooks;
 pub mod host_work;
 pub(crate) mod loop_metrics;
 pub mod orphan;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::observed::{
-    ContainerState, Exit, ObservedContainer, ObservedSandbox, SandboxState,
+    ContainerState, Exit, ObservedContainer, ObservedSandbox, SandboxState, pre_stop_of,
 };
 use serde::Deserialize;
 
@@ -116,6 +116,10 @@ pub fn container_of_status(
                 .and_then(|text| text.parse().ok()),
             log_path: status.log_path.clone(),
             termination_message_host_path: message_host_path,
+            pre_stop: annotation("io.kubernetes.container.preStopHandler").and_then(|json| {
+                let ports = annotation("io.kubernetes.container.ports").unwrap_or_default();
+                pre_stop_of(json, ports)
+            }),
             pid: verbose.pid.filter(|pid| runs && *pid > 0),
             user: user.map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
         },

@@ -6,7 +6,9 @@
 //! Holds: nothing here decides what a pod does
 //! Upstream: pkg/kubelet/status, pkg/kubelet/kubelet_pods.go
 
+pub mod conditions;
 pub mod events;
 pub mod mirror;
 pub mod pod_status;
 pub mod status_write;
+pub mod transitions;

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource;
 use kubelet_api::runtime::v1::{HugepageLimit, LinuxContainerResources};
 use kubelet_model::node::NodeView;
-use kubelet_model::pod::{Pod, QosClass};
+use kubelet_model::pod::{Pod, QosClass, is_sidecar};
 use kubelet_model::quantity::Quantity;
 
 /// Amounts by resource name (`cpu`, `memory`, `hugepages-2Mi`, …).
@@ -128,10 +128,6 @@ fn raise(most: &mut Amounts, list: &Amounts) {
     }
 }
 
-fn is_sidecar(container: &v1::Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
 /// What the containers need together: the regular ones and sidecars run at once; each init container runs beside the
 /// sidecars started before it. `each` sees the need at every such moment.
 fn containers_sum(
@@ -222,7 +218,7 @@ fn computed_qos_class(pod: &Pod) -> QosClass {
         limits = counted(amounts(resources.limits.as_ref()));
         all_limited = limits.len() == 2;
     } else {
-        for container in pod.all_containers() {
+        for container in pod.declared_containers() {
             let own = counted(container_limits(container));
             all_limited &= own.len() == 2;
             add(&mut limits, &own);
@@ -310,7 +306,7 @@ pub fn oom_score_adj(pod: &Pod, container: &v1::Container, capacity_memory_bytes
 /// Memory requested by the pod itself beyond its containers, in equal parts; 0 without such a request.
 fn unclaimed_memory_share(pod: &Pod) -> i64 {
     let own = memory_bytes(&PodLevel::of(pod).requests);
-    let count = i64::try_from(pod.all_containers().count()).unwrap_or(i64::MAX);
+    let count = i64::try_from(pod.declared_containers().count()).unwrap_or(i64::MAX);
     if own == 0 || count == 0 {
         return 0;
     }

@@ -8,6 +8,7 @@
 
 pub mod env_files;
 pub mod exits;
+pub mod hook;
 pub mod life;
 pub mod memory;
 pub mod outcome;

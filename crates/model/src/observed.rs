@@ -9,6 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerPort, LifecycleHandler};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::ids::{ContainerId, PodUid, SandboxId};
 
@@ -207,8 +209,27 @@ pub struct ObservedContainer {
     pub termination_message_host_path: Option<String>,
     /// Host PID of its first process; only while it runs, and if the runtime reports it.
     pub pid: Option<u32>,
+    /// Its preStop hook, from its annotation: all that is known of it once nobody names its pod any more.
+    pub pre_stop: Option<Box<LifecycleHandler>>,
     /// User, group and supplemental groups of the first process, if the runtime reports them.
     pub user: Option<(i64, i64, Vec<i64>)>,
+}
+
+/// A preStop hook from its annotation, with the number of a port that it names, which another annotation has.
+pub fn pre_stop_of(json: &str, ports: &str) -> Option<Box<LifecycleHandler>> {
+    let mut handler: Box<LifecycleHandler> = serde_json::from_str(json).ok()?;
+    if let Some(get) = handler.http_get.as_mut()
+        && let IntOrString::String(name) = &get.port
+    {
+        let ports: Vec<ContainerPort> = serde_json::from_str(ports).unwrap_or_default();
+        let named = ports
+            .iter()
+            .find(|port| port.name.as_deref() == Some(name.as_str()));
+        if let Some(port) = named {
+            get.port = IntOrString::Int(port.container_port);
+        }
+    }
+    Some(handler)
 }
 
 impl ObservedContainer {

@@ -134,6 +134,45 @@ pub struct Pod {
     pub object: Arc<v1::Pod>,
     /// Fields in use that this kubelet does not implement; if there are any, the pod is held.
     pub unbuilt: Arc<[String]>,
+    /// Its ephemeral containers, in the form of the others.
+    ephemeral: Arc<[v1::Container]>,
+}
+
+/// Whether an init container is a sidecar: it is kept running beside what comes after it.
+pub fn is_sidecar(init: &v1::Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
+
+/// An ephemeral container as a container: it has the same fields, but for the one it aims at.
+fn ephemeral_as_container(one: &v1::EphemeralContainer) -> v1::Container {
+    let one = one.clone();
+    v1::Container {
+        name: one.name,
+        args: one.args,
+        command: one.command,
+        env: one.env,
+        env_from: one.env_from,
+        image: one.image,
+        image_pull_policy: one.image_pull_policy,
+        lifecycle: one.lifecycle,
+        liveness_probe: one.liveness_probe,
+        ports: one.ports,
+        readiness_probe: one.readiness_probe,
+        resize_policy: one.resize_policy,
+        resources: one.resources,
+        restart_policy: one.restart_policy,
+        restart_policy_rules: one.restart_policy_rules,
+        security_context: one.security_context,
+        startup_probe: one.startup_probe,
+        stdin: one.stdin,
+        stdin_once: one.stdin_once,
+        termination_message_path: one.termination_message_path,
+        termination_message_policy: one.termination_message_policy,
+        tty: one.tty,
+        volume_devices: one.volume_devices,
+        volume_mounts: one.volume_mounts,
+        working_dir: one.working_dir,
+    }
 }
 
 static EMPTY_SPEC: std::sync::LazyLock<v1::PodSpec> =
@@ -154,10 +193,14 @@ impl Pod {
         let uid = PodUid::parse(&text(&meta.uid)).map_err(bad("metadata.uid"))?;
         let full_name = PodFullName::parse(&text(&meta.namespace), &text(&meta.name))
             .map_err(bad("metadata"))?;
+        let spec = object.spec.as_ref();
+        let ephemeral = spec.and_then(|spec| spec.ephemeral_containers.as_deref());
+        let ephemeral = ephemeral.unwrap_or_default().iter();
         let pod = Self {
             uid,
             full_name,
             source,
+            ephemeral: ephemeral.map(ephemeral_as_container).collect(),
             object,
             unbuilt: unbuilt.into(),
         };
@@ -178,6 +221,7 @@ impl Pod {
             source: SourceKind::File,
             object: Arc::new(object),
             unbuilt: Arc::from([]),
+            ephemeral: Arc::from([]),
         }
     }
 
@@ -185,9 +229,6 @@ impl Pod {
     fn check_names(&self) -> Result<(), BadPod> {
         let spec = self.spec();
         for container in self.all_containers() {
-            check_part(&container.name).map_err(bad("name of a container"))?;
-        }
-        for container in spec.ephemeral_containers.iter().flatten() {
             check_part(&container.name).map_err(bad("name of a container"))?;
         }
         for volume in spec.volumes.iter().flatten() {
@@ -211,21 +252,40 @@ impl Pod {
         &self.spec().containers
     }
 
-    /// The regular container of this name.
-    pub fn container(&self, name: &str) -> Option<&v1::Container> {
-        self.containers().iter().find(|c| c.name == name)
+    /// Ephemeral containers in order.
+    pub fn ephemeral_containers(&self) -> &[v1::Container] {
+        &self.ephemeral
     }
 
-    /// Init containers, then regular ones.
-    pub fn all_containers(&self) -> impl Iterator<Item = &v1::Container> {
+    /// Containers that are kept running: sidecars in order, then regular ones.
+    pub fn kept_containers(&self) -> impl Iterator<Item = &v1::Container> {
+        let sidecars = self.init_containers().iter().filter(|c| is_sidecar(c));
+        sidecars.chain(self.containers())
+    }
+
+    /// The sidecar or regular container of this name.
+    pub fn kept_container(&self, name: &str) -> Option<&v1::Container> {
+        self.kept_containers().find(|c| c.name == name)
+    }
+
+    /// The init container of this name.
+    pub fn init_container(&self, name: &str) -> Option<&v1::Container> {
+        self.init_containers().iter().find(|c| c.name == name)
+    }
+
+    /// Init containers, then regular ones: those that the pod was made with.
+    pub fn declared_containers(&self) -> impl Iterator<Item = &v1::Container> {
         self.init_containers().iter().chain(self.containers())
+    }
+
+    /// Init containers, then regular ones, then ephemeral ones.
+    pub fn all_containers(&self) -> impl Iterator<Item = &v1::Container> {
+        self.declared_containers().chain(self.ephemeral.iter())
     }
 
     /// The number of containers of all kinds; at least one.
     pub fn count_of_containers(&self) -> usize {
-        let ephemeral = self.spec().ephemeral_containers.as_ref();
-        let all = self.all_containers().count() + ephemeral.map_or(0, Vec::len);
-        all.max(1)
+        self.all_containers().count().max(1)
     }
 
     /// The value of an annotation.

@@ -32,6 +32,14 @@ pub enum Reason {
     CreateContainerError,
     /// Waiting: the runtime failed to start it.
     RunContainerError,
+    /// Waiting: its postStart hook failed.
+    PostStartHookError,
+    /// Waiting: all containers of its pod are started again.
+    RestartingAllContainers,
+    /// Condition: a container's exit takes all containers of its pod down.
+    RestartAllContainersStarted,
+    /// Condition: the kubelet ended the pod for others.
+    TerminationByKubelet,
     /// Pod level: the sandbox could not be created.
     CreatePodSandboxError,
     /// Pod level: held, since a field is not supported here.
@@ -82,6 +90,10 @@ impl Reason {
             Self::CreateContainerConfigError => "CreateContainerConfigError",
             Self::CreateContainerError => "CreateContainerError",
             Self::RunContainerError => "RunContainerError",
+            Self::PostStartHookError => "PostStartHookError",
+            Self::RestartingAllContainers => "RestartingAllContainers",
+            Self::RestartAllContainersStarted => "RestartAllContainersStarted",
+            Self::TerminationByKubelet => "TerminationByKubelet",
             Self::CreatePodSandboxError => "CreatePodSandboxError",
             Self::UnsupportedField => "UnsupportedField",
             Self::WaitingForName => "WaitingForName",

@@ -2,7 +2,7 @@
 //!
 //! In:    [`HttpGet`]: where, with which headers; a timeout for all of it
 //! Out:   `Answer`: 200 to 399 is well
-//! Calls: act/probes
+//! Calls: act/probes, act/pod/hooks
 //! Holds: at most ten redirects, all to the same host; at most 10 KiB of a body is read; every certificate is taken
 //! Upstream: pkg/probe/http/{http,request}.go; net/http's client and its error texts
 
@@ -32,6 +32,7 @@ const MOST_BODY: usize = 10 << 10;
 /// Of the heads of an answer together.
 const MOST_HEADS: usize = 256 << 10;
 const MOST_REDIRECTS: usize = 10;
+const SPEAKS_PLAIN: &str = "http: server gave HTTP response to HTTPS client";
 
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,38 @@ pub async fn http(get: &HttpGet, timeout: Duration) -> Answer {
         200..300 => Answer::Success(body),
         300..400 => Answer::Warning(format!("Probe terminated redirects, Response body: {body}")),
         _ => Answer::Failure(format!("HTTP probe failed with statuscode: {status}")),
+    }
+}
+
+/// Why a hook's request came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFailure {
+    /// In the words of Go's client, with the URL.
+    pub message: String,
+    /// The server speaks plain HTTP, and was asked over TLS.
+    pub is_plain: bool,
+}
+
+/// Asks once; any answer is a good one, and so much of it is read as of a probe's. It has no deadline of its own. Cancel: safe.
+///
+/// # Errors
+/// There was no answer.
+pub async fn request(get: &HttpGet) -> Result<(), RequestFailure> {
+    let headers = headers_of(get).map_err(|message| RequestFailure {
+        message,
+        is_plain: false,
+    })?;
+    let mut url = Url::new(get.scheme, &get.host, get.port, &get.path);
+    match follow(&mut url, headers).await {
+        Ok(asked) => {
+            // Its text says nothing; that it cannot be read neither.
+            let _text = begin_of_body(asked).await;
+            Ok(())
+        }
+        Err(NoAnswer(why)) => Err(RequestFailure {
+            is_plain: why == SPEAKS_PLAIN,
+            message: format!("Get \"{url}\": {why}"),
+        }),
     }
 }
 
@@ -220,9 +253,7 @@ fn tls_text(error: &io::Error) -> String {
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidMessage(_)) => {
-            "http: server gave HTTP response to HTTPS client".to_owned()
-        }
+        Some(rustls::Error::InvalidMessage(_)) => SPEAKS_PLAIN.to_owned(),
         Some(other) => format!("tls: {other}"),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
         None => errno_text(error),

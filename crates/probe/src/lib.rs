@@ -1,8 +1,8 @@
-//! Probes over the network: HTTP, HTTPS, TCP and gRPC, as a kubelet asks containers whether they are well.
+//! Probes over the network: HTTP, HTTPS, TCP and gRPC, as a kubelet asks containers whether they are well; and the requests of hooks.
 //!
 //! In:    an address and what to ask there, a timeout
 //! Out:   [`Answer`], in upstream's words
-//! Calls: act/probes; later the hooks over HTTP
+//! Calls: act/probes, act/pod/hooks
 //! Holds: one connection for each probe, closed after it; nothing is read beyond its bound; every probe ends by its timeout
 //! Upstream: pkg/probe/{http,tcp,grpc}, pkg/probe/dialer_others.go (1.36); differences: HTTPS asks for HTTP/1.1 alone
 
@@ -12,7 +12,7 @@ mod http;
 mod url;
 
 pub use grpc::grpc;
-pub use http::{HttpGet, Scheme, http};
+pub use http::{HttpGet, RequestFailure, Scheme, http, request};
 
 /// What a container said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kubelet_decide::shapes::probe::PodProbes;
 use kubelet_model::observed::ObservedPod;
 
 /// Where a test may end us.
@@ -109,6 +110,14 @@ pub enum Planted {
     ForgetsEnds,
     /// That a start is under way is not kept: one that was cut off counts as one that failed.
     ForgetsStarts,
+    /// Results of probes count for any instance of their container.
+    OldResults,
+    /// Sidecars are stopped with the others.
+    SidecarsFirst,
+    /// That a preStop hook was done is not kept.
+    HookTwice,
+    /// Each stop of an instance gives the whole grace.
+    GraceTwice,
 }
 
 /// The points. Clones share the wish.
@@ -172,8 +181,31 @@ impl Faults {
             | Planted::RemovesEarly
             | Planted::WallClock
             | Planted::ForgetsEnds
-            | Planted::ForgetsStarts => observed,
+            | Planted::ForgetsStarts
+            | Planted::OldResults
+            | Planted::SidecarsFirst
+            | Planted::HookTwice
+            | Planted::GraceTwice => observed,
         }
+    }
+
+    /// The same of results of probes: `known` are those of earlier turns.
+    pub fn tamper_probes(
+        &self,
+        probes: Arc<PodProbes>,
+        known: &PodProbes,
+        observed: &ObservedPod,
+    ) -> Arc<PodProbes> {
+        if self.planted != Planted::OldResults {
+            return probes;
+        }
+        let mut all = known.clone();
+        for (name, results) in &mut all {
+            if let Some(newest) = observed.instances(name).next() {
+                results.id = newest.id.clone();
+            }
+        }
+        Arc::new(all)
     }
 
     /// Passes a point. When a test ends us here, this never returns: whoever runs the tasks drops them.

@@ -10,34 +10,32 @@
 //!        leaves less grace ends a stop
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod)
 
-use std::collections::BTreeSet;
+mod ends;
+
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use kubelet_api::runtime::v1 as cri;
 use kubelet_cri::{Client, CriError, Happened};
-use kubelet_decide::pod::pod_plan::leaves_less_grace;
 use kubelet_decide::report::events::{self, ImageMoment, Kill, PodEvent};
 use kubelet_decide::shapes::env_files::EnvFileRead;
 use kubelet_decide::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
-use kubelet_decide::shapes::plan::{
-    Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step, StopContainer,
-};
+use kubelet_decide::shapes::plan::{Action, ImageWanted, OnFailure, PodPlan, StartContainer, Step};
 use kubelet_decide::shapes::view::{Desire, Now, Order};
 use kubelet_decide::shapes::work::{HostWork, VolumeWork};
 use kubelet_host::blocking::Lane;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::frame::clock::{Clock, sleep_or_forever};
 use crate::frame::faults::{FaultPoint, Faults, Planted};
 use crate::frame::slot::Slot;
 use crate::images::Images;
 use crate::observe::pleg::Scope;
+use crate::pod::hooks::Hooks;
 use crate::pod::host_work::{Host, HostWorkError};
 use crate::pod::start_width::StartWidth;
 use crate::pod::timeline::{Stage, Timeline};
@@ -64,9 +62,14 @@ pub struct Executor {
     pub width: StartWidth,
     /// Where people are told.
     pub events: Events,
+    /// Runs lifecycle hooks.
+    pub hooks: Hooks,
     /// Points at which tests end the process.
     pub faults: Faults,
 }
+
+/// Whose preStop hook has ended, told while a stop goes on.
+pub type DoneHooks = mpsc::UnboundedSender<ContainerId>;
 
 /// A plan's end.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub struct Executed {
 struct Until<'a> {
     /// A newer order.
     orders: &'a mut watch::Receiver<Order>,
+    /// Where the end of hooks is told.
+    done_hooks: &'a DoneHooks,
     /// A moment of steady time.
     give_up_at: Option<Timestamp>,
 }
@@ -108,6 +113,7 @@ impl Executor {
         pod: &Pod,
         plan: PodPlan,
         orders: &mut watch::Receiver<Order>,
+        done_hooks: &DoneHooks,
     ) -> Executed {
         let mut executed = Executed {
             outcomes: Vec::new(),
@@ -123,6 +129,7 @@ impl Executor {
             let on_failure = step.on_failure;
             let until = Until {
                 orders: &mut *orders,
+                done_hooks,
                 give_up_at,
             };
             let mut outcome = self.step(pod, step, &mut executed.look, until).await;
@@ -191,6 +198,10 @@ impl Executor {
             Action::StartCreated { id, name, .. } => {
                 self.start_created(pod, id, name, look, until.orders).await
             }
+            Action::PostStart { id, name, hook } => {
+                self.post_start(pod, (id, name), hook, look, until.orders)
+                    .await
+            }
             Action::StopContainers(stops) => {
                 let (outcome, failed) = self.stop(pod, stops, look, until).await;
                 of_stops(outcome, failed, on_failure)
@@ -202,7 +213,7 @@ impl Executor {
                 drop(slot);
                 see(look, Scope::container(id.clone()));
                 // Only now: one that the runtime still starts, and does not remove, goes on writing them.
-                if removed.is_ok()
+                if let (Ok(()), Some(logs)) = (&removed, logs)
                     && self
                         .remove_logs(pod, &id, logs, until.orders)
                         .await
@@ -246,7 +257,7 @@ impl Executor {
             Reason::Error,
             |e| format!("{text}: {}", e.message()),
         );
-        with_unkilled(outcome, unkilled)
+        with_unkilled(outcome, unkilled, &[])
     }
 
     /// What is removed of a pod that goes on waits for nobody: its worker has to hear of exits and orders.
@@ -382,7 +393,9 @@ impl Executor {
         &self,
         pod: &Pod,
         wanted: ImageWanted,
-        Until { orders, give_up_at }: Until<'_>,
+        Until {
+            orders, give_up_at, ..
+        }: Until<'_>,
     ) -> Outcome {
         let pause = self.left_until(give_up_at);
         let at = (pod, wanted.container.as_str());
@@ -534,64 +547,10 @@ impl Executor {
             CriError::description,
         )
     }
-
-    /// All at once; the first failure is what status tells.
-    async fn stop(
-        &self,
-        pod: &Pod,
-        stops: Vec<StopContainer>,
-        look: &mut Option<Scope>,
-        Until { orders, give_up_at }: Until<'_>,
-    ) -> (Outcome, Vec<ContainerId>) {
-        let containers: BTreeSet<ContainerId> = stops.iter().map(|s| s.id.clone()).collect();
-        see(
-            look,
-            Scope::Parts {
-                sandboxes: BTreeSet::new(),
-                containers,
-            },
-        );
-        for stop in &stops {
-            self.record(pod, events::killing(pod, stop));
-        }
-        let calls = stops.iter().map(|stop| {
-            self.cri
-                .stop_container(stop.id.as_str(), stop.grace_seconds)
-        });
-        let pause = self.left_until(give_up_at);
-        let grace = stops.iter().map(|stop| stop.grace_seconds).max();
-        let results = tokio::select! {
-            // Cancel: the containers were told to end, and the next plan stops them with the grace that is left them now.
-            biased;
-            results = join_all(calls) => results,
-            () = less_grace_is_ordered(orders, grace.unwrap_or_default()) => {
-                return (Outcome::GivenUp, Vec::new());
-            }
-            () = sleep_or_forever(pause) => return (Outcome::GivenUp, Vec::new()),
-        };
-        let (mut first, mut failed) = (None, Vec::new());
-        let mut unkilled = Vec::new();
-        for (stop, result) in stops.into_iter().zip(results) {
-            if let Err(error) = result {
-                let why = error.message();
-                unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
-                first.get_or_insert((error, format!("stop container {}: {why}", stop.name)));
-                failed.push(stop.id);
-            }
-        }
-        let outcome = match first {
-            None => Outcome::Done(Effect::Nothing),
-            Some((error, text)) => {
-                let outcome = of_call(Err(error), Subject::Pod, Reason::Error, |_| text);
-                with_unkilled(outcome, unkilled)
-            }
-        };
-        (outcome, failed)
-    }
 }
 
 fn is_to_stop(order: &Order) -> bool {
-    matches!(order.desire, Desire::Stop { .. })
+    matches!(order.desire, Desire::Stop { .. } | Desire::End(_))
 }
 
 /// Resolves when the pod is to stop. Cancel: safe.
@@ -642,21 +601,14 @@ async fn unless_ended<T>(
     }
 }
 
-/// Resolves when a stop under way with this grace is to be shorter. Cancel: safe.
-async fn less_grace_is_ordered(orders: &watch::Receiver<Order>, grace_seconds: i64) {
-    let is_less = |order: &Order| leaves_less_grace(&order.desire, &order.pod, grace_seconds);
-    // As in `stop_is_ordered`.
-    if orders.clone().wait_for(is_less).await.is_err() {
-        // The sync loop is gone: the process is stopping.
-        std::future::pending().await
-    }
-}
-
 /// The same, with what its event tells.
-fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
+fn with_unkilled(mut outcome: Outcome, texts: Vec<String>, failed: &[ContainerId]) -> Outcome {
     match &mut outcome {
         Outcome::Done(_) | Outcome::GivenUp => {}
-        Outcome::Failed(failure) | Outcome::Unknown(failure) => failure.unkilled = texts,
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => {
+            failure.unkilled = texts;
+            failure.unstopped = failed.to_vec();
+        }
     }
     outcome
 }

@@ -3,7 +3,7 @@
 //! In:    the desired pods after each change; orphans and restarts as they are found
 //! Out:   `kubelet_desired_pods`, `kubelet_active_pods`, `kubelet_mirror_pods`, `kubelet_managed_ephemeral_containers`,
 //!        `kubelet_orphaned_runtime_pods_total`, `kubelet_restarted_pods_total`, `kubelet_orphan_pod_cleaned_volumes`,
-//!        `kubelet_admission_rejections_total`
+//!        `kubelet_admission_rejections_total`, `kubelet_preemptions`
 //! Calls: sync_loop
 //! Holds: names, labels, help and buckets are upstream's (`parity/metrics.json`); a pod counts as active until nothing of it
 //!        will run again
@@ -31,6 +31,7 @@ pub(crate) struct LoopMetrics {
     restarted: IntCounterVec,
     cleaned: IntGauge,
     rejections: IntCounterVec,
+    preemptions: IntCounterVec,
     /// Pods held because of a field that is not supported here.
     held: IntGauge,
     /// Static ones, those of the API.
@@ -76,6 +77,11 @@ impl LoopMetrics {
             cleaned: made.gauge(
                 "orphan_pod_cleaned_volumes",
                 "The total number of orphaned Pods whose volumes were cleaned in the last periodic sweep.",
+            )?,
+            preemptions: made.counters(
+                "preemptions",
+                "Cumulative number of pod preemptions by preemption resource",
+                &["preemption_signal"],
             )?,
             rejections: made.counters(
                 "admission_rejections_total",
@@ -133,6 +139,11 @@ impl LoopMetrics {
     /// A pod was not let in.
     pub(crate) fn rejected(&self, reason: &str) {
         self.rejections.with_label_values(&[reason]).inc();
+    }
+
+    /// A pod was ended to make room for a critical one, which was short of this.
+    pub(crate) fn preempted(&self, signal: &str) {
+        self.preemptions.with_label_values(&[signal]).inc();
     }
 
     /// A pod came back under the UID of the one that just ended.

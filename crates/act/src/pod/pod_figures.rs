@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use kubelet_decide::pod::restart::is_ephemeral;
 use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
 use kubelet_decide::shapes::outcome::{Effect, Outcome, Subject};
 use kubelet_decide::shapes::plan::{Action, PodPlan};
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::shapes::work::Leaving;
 use kubelet_model::pod::{CONFIG_SEEN_ANNOTATION, Pod};
+use kubelet_model::reason::Reason;
 
 use crate::pod::worker_metrics::WorkerMetrics;
 
@@ -198,15 +200,20 @@ impl PodFigures {
             },
             Outcome::Done(_) | Outcome::GivenUp => return,
         };
-        let kind = if pod.init_containers().iter().any(|c| c.name == *name) {
+        let kind = if pod.init_container(name).is_some() {
             "init_container"
+        } else if is_ephemeral(pod, name) {
+            "ephemeral_container"
         } else {
             "container"
         };
         let spec = pod.all_containers().find(|c| c.name == *name);
         let on_host = spec.is_some_and(|spec| is_host_process(pod.spec(), spec));
         let metrics = &self.metrics;
-        metrics.started_containers.with_label_values(&[kind]).inc();
+        // Its start was counted when the runtime had started it.
+        if code != Some(Reason::PostStartHookError.as_str()) {
+            metrics.started_containers.with_label_values(&[kind]).inc();
+        }
         if on_host {
             metrics
                 .started_host_process
@@ -230,7 +237,7 @@ impl PodFigures {
 
     fn count_terminations(&self, before: Option<&v1::PodStatus>, after: &v1::PodStatus) {
         type Statuses = fn(&v1::PodStatus) -> &[v1::ContainerStatus];
-        let kinds: [(&str, Statuses); 2] = [
+        let kinds: [(&str, Statuses); 3] = [
             ("init_container", |status| {
                 status
                     .init_container_statuses
@@ -239,6 +246,12 @@ impl PodFigures {
             }),
             ("container", |status| {
                 status.container_statuses.as_deref().unwrap_or_default()
+            }),
+            ("ephemeral_container", |status| {
+                status
+                    .ephemeral_container_statuses
+                    .as_deref()
+                    .unwrap_or_default()
             }),
         ];
         for (kind, statuses) in kinds {
@@ -320,9 +333,11 @@ impl Counted {
             Desire::Stop { .. } if pod.object.metadata.deletion_timestamp.is_none() => {
                 ("orphan", is_static)
             }
-            Desire::Stop { .. } | Desire::Run | Desire::Wait(_) | Desire::Reject(_) => {
-                ("desired", is_static)
-            }
+            Desire::Stop { .. }
+            | Desire::Run
+            | Desire::Wait(_)
+            | Desire::Reject(_)
+            | Desire::End(_) => ("desired", is_static),
         };
         let life_word = match life.rank() {
             0 => "sync",

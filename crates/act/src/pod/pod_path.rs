@@ -34,6 +34,7 @@ use crate::observe::pleg_metrics::EventMetrics;
 use crate::observe::runtime_events;
 use crate::observe::termination_message::MessageReader;
 use crate::pod::execute::Executor;
+use crate::pod::hooks::Hooks;
 use crate::pod::host_work::Host;
 use crate::pod::pod_worker::WorkerParts;
 use crate::pod::start_width::StartWidth;
@@ -136,6 +137,7 @@ pub fn start(
         registry,
     )?;
     let event_client = parts.cri.clone();
+    let hooks = Hooks::new(&parts.cri, &parts.events, registry)?;
     let executor = Executor {
         cri: parts.cri,
         host: parts.host,
@@ -144,20 +146,18 @@ pub fn start(
         timeline: parts.timeline,
         width: StartWidth::new(parts.start_width),
         events: parts.events,
+        hooks,
         faults: parts.faults,
     };
     let of_probes = (parts.probe_metrics, parts.first_tries);
     let prober = start_prober(&executor, of_probes, &wakes_out, supervisor);
-    let network = Signal::new(parts.network.borrow().clone());
-    let relay = relay(parts.network, network.clone(), supervisor.stop().clone());
-    supervisor.spawn(TaskKind::Core, "network state", relay);
     let workers = WorkerParts {
         executor,
         pleg: pleg_handle.clone(),
         status: parts.status,
         records: parts.records,
         node: parts.node,
-        network,
+        network: start_relay(parts.network, supervisor),
         handlers: parts.handlers,
         objects: parts.objects,
         prober,
@@ -179,11 +179,10 @@ pub fn start(
         events,
     };
     let stop = supervisor.stop().clone();
-    let figures = EventMetrics::new(registry)?;
     runtime_events::start(
         event_client,
         pleg_handle.clone(),
-        figures,
+        EventMetrics::new(registry)?,
         parts.clock,
         supervisor,
     );
@@ -196,6 +195,16 @@ pub fn start(
         wakes: wakes_out,
         last_turn,
     })
+}
+
+fn start_relay(
+    network: watch::Receiver<NetworkState>,
+    supervisor: &Supervisor,
+) -> Signal<NetworkState> {
+    let signal = Signal::new(network.borrow().clone());
+    let relay = relay(network, signal.clone(), supervisor.stop().clone());
+    supervisor.spawn(TaskKind::Core, "network state", relay);
+    signal
 }
 
 fn start_prober(

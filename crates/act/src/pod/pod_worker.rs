@@ -22,6 +22,7 @@ use kubelet_decide::pod::runtime_class::recursive_read_only_to_remember;
 use kubelet_decide::probes::readiness::probe_targets;
 use kubelet_decide::probes::spec::has_probes;
 use kubelet_decide::report::pod_status::{ShownWaits, pod_ips, pod_status, shown_waits};
+use kubelet_decide::report::transitions::impossible_transition;
 use kubelet_decide::shapes::life::Lifecycle;
 use kubelet_decide::shapes::memory::{FirstLook, NextLook, PodMemory};
 use kubelet_decide::shapes::outcome::Outcome;
@@ -130,8 +131,9 @@ impl PodWorker {
         let record: Option<PodRecord> = parts.records.get(&format!("{POD_PREFIX}{uid}"));
         let clock = parts.executor.clock;
         let now = parts.executor.both_clocks();
-        let memory =
+        let mut memory =
             PodMemory::taken_over(&order, record, now, |moment| clock.steady_of_boot(moment));
+        memory.anchor(now, clock.boot_moment());
         Self {
             uid,
             memory,
@@ -295,7 +297,7 @@ impl PodWorker {
 
     /// What of the pod is probed from here on, and what is known of it.
     fn aim_probes(&mut self, order: &Order, observed: &ObservedPod) {
-        if !order.pod.containers().iter().any(has_probes) {
+        if !order.pod.kept_containers().any(has_probes) {
             return;
         }
         let view = self.view(order, observed);
@@ -303,6 +305,8 @@ impl PodWorker {
         let targets = probe_targets(&view, &order.pod, ip);
         self.parts.prober.aim(targets);
         let probes = self.parts.prober.results(&self.uid);
+        let faults = &self.parts.executor.faults;
+        let probes = faults.tamper_probes(probes, &self.memory.record.probes, observed);
         self.remembering(|memory| memory.note_probes(&probes));
         self.inputs.probes = probes;
     }
@@ -326,6 +330,10 @@ impl PodWorker {
             self.note_lost(observed);
         }
         self.see_dirs(&order.pod).await;
+        if self.parts.executor.faults.planted() == Planted::GraceTwice {
+            let stops = self.memory.record.stopping.values_mut();
+            stops.for_each(|stop| stop.since = None);
+        }
         let plan = pod_plan(&self.view(order, observed));
         self.report_plan(order, observed, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
@@ -361,6 +369,16 @@ impl PodWorker {
             .reach(FaultPoint::BeforeReport)
             .await;
         let before = self.parts.status.shown(&self.uid).map(|pod| pod.status);
+        // Before this process has shown anything, the API may hold something.
+        let of_api = pod.object.status.as_ref().filter(|_| !pod.is_static());
+        let impossible = before
+            .as_deref()
+            .or(of_api)
+            .and_then(|before| impossible_transition(pod, before, &outcome.status));
+        if let Some(why) = impossible {
+            tracing::error!(why, seen = %observed, "Status would be impossible; the one before it stays");
+            return;
+        }
         let now = self.now().wall;
         let images = &self.parts.executor.images;
         self.told
@@ -395,12 +413,16 @@ impl PodWorker {
             ..PodPlan::default()
         };
         let (executor, hint) = (self.parts.executor.clone(), Arc::clone(&self.hint));
-        let mut execute = Box::pin(executor.execute(pod, plan, &mut orders));
+        let (done_hooks, mut hooks) = mpsc::unbounded_channel();
+        let mut execute = Box::pin(executor.execute(pod, plan, &mut orders, &done_hooks));
         let executed = loop {
             tokio::select! {
                 // The end first: what comes after it looks again anyway.
                 biased;
                 executed = &mut execute => break executed,
+                Some(id) = hooks.recv() => {
+                    self.note_hook_done(&id);
+                }
                 // A step may take long; what happens to other containers meanwhile is shown all the same. Nothing is planned on it.
                 () = hint.notified() => {
                     if let Some(observed) = self.parts.pleg.current(&self.uid) {
@@ -417,6 +439,10 @@ impl PodWorker {
                 }
             }
         };
+        drop(execute);
+        while let Ok(id) = hooks.try_recv() {
+            self.note_hook_done(&id);
+        }
         let life = &self.memory.life;
         self.told
             .figures

@@ -125,7 +125,7 @@ impl Prober {
         let Some(gone) = self.pods().remove(uid) else {
             return;
         };
-        let probed = gone.pod.containers().iter().filter(|spec| has_probes(spec));
+        let probed = gone.pod.kept_containers().filter(|spec| has_probes(spec));
         probed.for_each(|spec| self.parts.metrics.forget(&gone.pod, &spec.name));
     }
 
@@ -232,7 +232,7 @@ impl Prober {
             let state = "unknown";
             (Answer::Error { state, message }, Duration::ZERO)
         };
-        let spec = due.pod.container(&due.container);
+        let spec = due.pod.kept_container(&due.container);
         let probe = spec.and_then(|spec| Some((spec, probe_of(spec, due.kind)?)));
         let Some((spec, probe)) = probe else {
             return unknown("no such probe".to_owned());
@@ -300,7 +300,7 @@ impl ProbedPod {
         };
         self.tables.retain(is_target);
         is_changed |= self.tables.len() != before;
-        for spec in targets.pod.containers() {
+        for spec in targets.pod.kept_containers() {
             let Some(target) = targets.containers.get(&spec.name) else {
                 continue;
             };

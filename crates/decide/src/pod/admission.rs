@@ -5,7 +5,7 @@
 //! Calls: act/pod/sync_loop/admit, once in the life of a pod
 //! Holds: asked only about a pod that never ran here; the first failure in upstream's order is reported
 //! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/scheduler/eventhandlers.go (AdmissionCheck), noderesources/fit.go (Fits),
-//!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: no preemption for critical pods; upstream rejects a pod at
+//!           component-helpers/scheduling/corev1/nodeaffinity; 1.36; differences: upstream rejects a pod at
 //!           once for which there is room as soon as pods that are ending have ended
 
 use std::collections::BTreeMap;
@@ -15,7 +15,8 @@ use kubelet_model::ids::PodFullName;
 use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
-use crate::resources::{Overhead, milli_cpu, pod_requests};
+use crate::pod::preemption::{self, Candidate, Shortfall, is_critical, is_preemptable};
+use crate::resources::{Overhead, milli_cpu, pod_requests, qos_class};
 use crate::shapes::rejection::Rejection;
 use crate::shapes::waiting::Waiting;
 
@@ -101,7 +102,7 @@ pub struct AdmissionRules {
 #[derive(Clone, Copy, Debug)]
 pub struct Other<'a> {
     /// Which.
-    pub name: &'a PodFullName,
+    pub pod: &'a Pod,
     /// What it takes.
     pub allocation: &'a Allocation,
     /// It is being stopped, or its containers have ended for good: what it takes is free in a moment.
@@ -115,6 +116,8 @@ pub enum Verdict {
     Admitted(Allocation),
     /// It may once pods that are ending have ended; should they not, it is rejected.
     Waits(Waiting, Rejection),
+    /// It may once these pods have ended, which are to be ended for it; should they not, it is rejected.
+    Preempts(Vec<PodFullName>, Waiting, Rejection),
     /// It may not.
     Rejected(Rejection),
 }
@@ -146,48 +149,98 @@ pub fn admission(view: &AdmissionView<'_>) -> Verdict {
         others: &staying,
         ..*view
     };
-    if ending.is_empty() || self::rejection(&later, &wanted).is_some() {
-        return Verdict::Rejected(rejection);
+    if self::rejection(&later, &wanted).is_none() {
+        let names = ending.iter().map(|other| &other.pod.full_name);
+        return Verdict::Waits(waits_for(&rejection, names), rejection);
     }
-    let names = ending
-        .iter()
-        .take(NAMED)
-        .map(|other| other.name.to_string());
-    let names: Vec<String> = names.collect();
-    let more = if ending.len() > NAMED { ", …" } else { "" };
+    if is_critical(view.pod) {
+        return preempts(&later, &wanted, rejection);
+    }
+    Verdict::Rejected(rejection)
+}
+
+fn waits_for<'a>(
+    rejection: &Rejection,
+    names: impl ExactSizeIterator<Item = &'a PodFullName>,
+) -> Waiting {
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    let names: Vec<String> = names.take(NAMED).map(ToString::to_string).collect();
     let message = format!(
         "{}; waits for the end of {}{more}",
         rejection.message,
         names.join(", ")
     );
-    let waiting = Waiting {
+    Waiting {
         reason: Reason::WaitingForRoom,
         message,
-    };
-    Verdict::Waits(waiting, rejection)
+    }
+}
+
+/// What a critical pod is short of, others make room for; anything else that is against it stands.
+fn preempts(view: &AdmissionView<'_>, wanted: &Allocation, rejection: Rejection) -> Verdict {
+    if let Some(other) = rejection_but_for_room(view, wanted) {
+        return Verdict::Rejected(other);
+    }
+    let candidates: Vec<Candidate<'_>> = view
+        .others
+        .iter()
+        .filter(|other| is_preemptable(view.pod, other.pod))
+        .map(|other| Candidate {
+            name: &other.pod.full_name,
+            class: qos_class(other.pod),
+            requests: &other.allocation.requests,
+        })
+        .collect();
+    let missing: Shortfall = shortfalls(view, wanted)
+        .into_iter()
+        .map(|short| (short.resource, short.missing))
+        .collect();
+    match preemption::victims(&candidates, &missing) {
+        Ok(victims) => {
+            let waiting = waits_for(&rejection, victims.iter().copied());
+            let victims = victims.into_iter().cloned().collect();
+            Verdict::Preempts(victims, waiting, rejection)
+        }
+        Err(why) => Verdict::Rejected(Rejection::new(
+            "UnexpectedAdmissionError",
+            format!(
+                "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: {why}"
+            ),
+        )),
+    }
 }
 
 /// The first thing that is against it.
 fn rejection(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
-    let rules = view.rules;
-    rules
-        .sysctls
-        .rejection(view.pod)
+    whatever_else_runs(view)
+        .or_else(|| shortfalls(view, wanted).first().map(Short::rejection))
+        .or_else(|| general(view, wanted))
+}
+
+/// The same, whatever there is room for.
+fn rejection_but_for_room(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
+    whatever_else_runs(view).or_else(|| general(view, wanted))
+}
+
+fn whatever_else_runs(view: &AdmissionView<'_>) -> Option<Rejection> {
+    let sysctls = view.rules.sysctls.rejection(view.pod);
+    sysctls
         .or_else(|| operating_system(view))
         .or_else(|| supplemental_groups(view))
-        .or_else(|| resources(view, wanted))
-        .or_else(|| {
-            (!matches_node(view.pod.spec(), view.node)).then(|| {
-                Rejection::predicate(
-                    "NodeAffinity",
-                    "node(s) didn't match Pod's node affinity/selector",
-                )
-            })
-        })
+}
+
+fn general(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
+    let affinity = (!matches_node(view.pod.spec(), view.node)).then(|| {
+        Rejection::predicate(
+            "NodeAffinity",
+            "node(s) didn't match Pod's node affinity/selector",
+        )
+    });
+    affinity
         .or_else(|| node_name(view))
         .or_else(|| ports(view, wanted))
         .or_else(|| taints(view))
-        .or_else(|| app_armor::rejection(view.pod, rules.app_armor))
+        .or_else(|| app_armor::rejection(view.pod, view.rules.app_armor))
 }
 
 fn operating_system(view: &AdmissionView<'_>) -> Option<Rejection> {
@@ -226,28 +279,54 @@ fn supplemental_groups(view: &AdmissionView<'_>) -> Option<Rejection> {
     })
 }
 
-fn resources(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection> {
+/// A resource of which there is too little.
+struct Short {
+    resource: String,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+    missing: i64,
+}
+
+impl Short {
+    fn rejection(&self) -> Rejection {
+        let Self {
+            resource,
+            requested,
+            used,
+            capacity,
+            ..
+        } = self;
+        Rejection::new(
+            format!("OutOf{resource}"),
+            format!(
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+            ),
+        )
+    }
+}
+
+/// What there is too little of, in upstream's order.
+fn shortfalls(view: &AdmissionView<'_>, wanted: &Allocation) -> Vec<Short> {
     let others = i64::try_from(view.others.len()).unwrap_or(i64::MAX);
-    let short = |name: &str, requested: i64, used: i64, capacity: i64| {
-        (requested > capacity.saturating_sub(used)).then(|| {
-            Rejection::new(
-                format!("OutOf{name}"),
-                format!(
-                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-                ),
-            )
+    let short = |resource: &str, requested: i64, used: i64, capacity: i64| {
+        let missing = requested.saturating_sub(capacity.saturating_sub(used));
+        (missing > 0).then(|| Short {
+            resource: resource.to_owned(),
+            requested,
+            used,
+            capacity,
+            missing,
         })
     };
     let capacity = view.allocatable.get("pods").copied();
-    if let Some(rejection) = capacity.and_then(|most| short("pods", 1, others, most)) {
-        return Some(rejection);
-    }
+    let places = capacity.and_then(|most| short("pods", 1, others, most));
     let requests = &wanted.requests;
     let rest = requests
         .keys()
         .map(String::as_str)
         .filter(|name| !FIRST.contains(name));
-    FIRST.into_iter().chain(rest).find_map(|name| {
+    let amounts = FIRST.into_iter().chain(rest).filter_map(|name| {
         let requested = *requests.get(name).filter(|amount| **amount > 0)?;
         let capacity = match view.allocatable.get(name) {
             Some(capacity) => *capacity,
@@ -258,7 +337,8 @@ fn resources(view: &AdmissionView<'_>, wanted: &Allocation) -> Option<Rejection>
         let used = |other: &Other<'_>| other.allocation.requests.get(name).copied().unwrap_or(0);
         let used = view.others.iter().map(used).sum();
         short(name, requested, used, capacity)
-    })
+    });
+    places.into_iter().chain(amounts).collect()
 }
 
 fn node_name(view: &AdmissionView<'_>) -> Option<Rejection> {

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use kubelet_model::reason::Reason;
 
+use crate::pod::restart_all::ALL_CONTAINERS_RESTARTING;
 use crate::shapes::exits::{LOST_CODE, LOST_MESSAGE};
-use crate::shapes::record::{EndReason, Ended, PodRecord, RecordedExit};
+use crate::shapes::record::{DISRUPTION_TARGET, EndReason, Ended, PodRecord, RecordedExit};
 use crate::shapes::rejection::{REJECTED_PREFIX, Rejection};
 
 /// The record that a status of the API amounts to; `None` when no kubelet has written it.
@@ -27,6 +28,9 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
         let since = condition.last_transition_time.as_ref()?.0;
         Some((condition.type_.clone(), (condition.status == "True", since)))
     });
+    let mut conditions_now = status.conditions.iter().flatten();
+    let is_restarting_all =
+        conditions_now.any(|c| c.type_ == ALL_CONTAINERS_RESTARTING && c.status == "True");
     let ended = match status.phase.as_deref() {
         Some(phase @ ("Succeeded" | "Failed")) => Some(Ended {
             succeeded: phase == "Succeeded",
@@ -57,6 +61,7 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
             .map(|address| address.ip.clone())
             .collect(),
         ended,
+        restarting_all: is_restarting_all,
         exits: statuses()
             .filter_map(|c| Some((c.name.clone(), exit_of_status(c)?)))
             .collect::<BTreeMap<_, _>>(),
@@ -71,7 +76,13 @@ pub fn record_of_status(status: &v1::PodStatus) -> Option<PodRecord> {
 fn end_reason(status: &v1::PodStatus) -> Option<EndReason> {
     let reason = status.reason.clone().filter(|reason| !reason.is_empty())?;
     let message = status.message.clone().unwrap_or_default();
-    Some(EndReason { reason, message })
+    let mut conditions = status.conditions.iter().flatten();
+    let disruption = conditions.find(|c| c.type_ == DISRUPTION_TARGET && c.status == "True");
+    Some(EndReason {
+        reason,
+        message,
+        disruption: disruption.map(|c| c.message.clone().unwrap_or_default()),
+    })
 }
 
 /// What is said of a container that the API shows as running, should it never be seen again.
@@ -90,6 +101,7 @@ fn lost_run_of_status(status: &v1::ContainerStatus) -> Option<RecordedExit> {
         image_ref: status.image_id.clone(),
         attempt: u32::try_from(status.restart_count).unwrap_or(0),
         counts_from: None,
+        is_reset: false,
     })
 }
 
@@ -115,6 +127,7 @@ fn exit_of_status(status: &v1::ContainerStatus) -> Option<RecordedExit> {
         image_ref: status.image_id.clone(),
         attempt: 0,
         counts_from: None,
+        is_reset: false,
     })
 }
 

@@ -29,6 +29,7 @@ use crate::images::pull_credentials::{pull_secrets, waits_for_pull_secrets};
 use crate::pod::phase::Standing;
 use crate::pod::phase::standing;
 use crate::pod::restart::{back_off_key, gap_text};
+use crate::pod::restart_all::asks_restart_all;
 use crate::pod::runtime_class::{asks_recursive_read_only, recursive_read_only};
 use crate::resources::SwapController;
 use crate::shapes::outcome::ResolvedImage;
@@ -74,6 +75,8 @@ pub fn container_start(
     let is_replaced = standing(view, &container.name) == Standing::Replaced;
     let replaced = view.memory.record.replaced.get(&container.name);
     let (holds, after_failure) = match replaced.filter(|_| is_replaced).map(|old| old.cause) {
+        // It was taken down with all containers of its pod, and did not ask for that.
+        _ if was_taken_down(view, container) => (None, None),
         None | Some(ReplacedFor::ProbeInBackOff) => (failed_at, failed_at),
         // What was stopped to make room for another definition has not failed: nothing of it is waited for.
         Some(ReplacedFor::Definition) => (None, None),
@@ -123,6 +126,11 @@ pub fn container_start(
         }
         Err(waiting) => Readiness::Never(waiting),
     }
+}
+
+fn was_taken_down(view: &PodView<'_>, container: &v1::Container) -> bool {
+    let exit = view.memory.record.exits.get(&container.name);
+    exit.is_some_and(|exit| exit.is_reset && !asks_restart_all(container, exit.code))
 }
 
 /// Files are read right before a start: what runs before the container may write them until then.
@@ -338,7 +346,7 @@ fn start_step(
             .then(|| hosts_path(view.pod, view.node)),
         termination_message_path: message_path.clone(),
     };
-    let config = container_config(&ContainerSpecView {
+    let mut config = container_config(&ContainerSpecView {
         pod: view.pod,
         container,
         node: view.node,
@@ -360,6 +368,7 @@ fn start_step(
         },
     })
     .map_err(waiting)?;
+    aim_at_target(view, container, &mut config)?;
     let sandbox_config = sandbox_config(view.pod, view.node, sandbox.attempt).map_err(waiting)?;
     let log_dir = log_dir(view.pod, view.node);
     let log_link = LogLink {
@@ -381,6 +390,36 @@ fn start_step(
         log_link: Some(log_link),
         after_failure: None,
     })
+}
+
+/// An ephemeral container that names another sees that one's processes, where it would see its own alone.
+fn aim_at_target(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    config: &mut cri::ContainerConfig,
+) -> Result<(), Waiting> {
+    let ephemeral = view.pod.spec().ephemeral_containers.iter().flatten();
+    let own = ephemeral.into_iter().find(|one| one.name == container.name);
+    let target = own.and_then(|one| one.target_container_name.as_deref());
+    let Some(target) = target.filter(|target| !target.is_empty()) else {
+        return Ok(());
+    };
+    let Some(instance) = view.observed.instances(target).next() else {
+        return Err(Waiting {
+            reason: Reason::CreateContainerConfigError,
+            message: format!("unable to find target container {target}"),
+        });
+    };
+    let linux = config.linux.as_mut();
+    let security = linux.and_then(|linux| linux.security_context.as_mut());
+    let options = security.and_then(|security| security.namespace_options.as_mut());
+    if let Some(options) = options
+        && options.pid == i32::from(cri::NamespaceMode::Container)
+    {
+        options.pid = cri::NamespaceMode::Target.into();
+        options.target_id = instance.id.as_str().to_owned();
+    }
+    Ok(())
 }
 
 /// Parts of volumes that the container mounts, by index in `volumeMounts`. One that cannot be had is left to the message's own

@@ -36,6 +36,7 @@ pub fn starts_of(plan: &PodPlan) -> Starts {
         | Action::RunSandbox(_)
         | Action::ResolveImage(_)
         | Action::ReadEnvFiles { .. }
+        | Action::PostStart { .. }
         | Action::StopContainers(_)
         | Action::StopSandbox(_)
         | Action::RemoveContainer { .. }

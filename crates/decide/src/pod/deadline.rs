@@ -44,6 +44,7 @@ pub fn end_of(view: &PodView<'_>) -> Ended {
         why: is_late.then(|| EndReason {
             reason: DEADLINE_REASON.to_owned(),
             message: DEADLINE_MESSAGE.to_owned(),
+            disruption: None,
         }),
     }
 }

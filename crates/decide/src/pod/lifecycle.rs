@@ -43,7 +43,7 @@ pub fn step(view: &PodView<'_>) -> Lifecycle {
 fn from_syncing(view: &PodView<'_>) -> Lifecycle {
     let cause = match view.desire {
         Desire::Stop { cause, .. } => *cause,
-        Desire::Reject(_) => TerminationCause::Ended,
+        Desire::Reject(_) | Desire::End(_) => TerminationCause::Ended,
         Desire::Run | Desire::Wait(_) if view.memory.record.ended.is_some() || is_ended(view) => {
             TerminationCause::Ended
         }
@@ -83,7 +83,14 @@ fn from_terminated(cause: TerminationCause, view: &PodView<'_>) -> Lifecycle {
 fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
     match (cause, desire) {
         (TerminationCause::Ended, Desire::Stop { cause, .. }) => *cause,
-        (cause, Desire::Stop { .. } | Desire::Run | Desire::Wait(_) | Desire::Reject(_)) => cause,
+        (
+            cause,
+            Desire::Stop { .. }
+            | Desire::Run
+            | Desire::Wait(_)
+            | Desire::Reject(_)
+            | Desire::End(_),
+        ) => cause,
     }
 }
 
@@ -91,7 +98,7 @@ fn cause_now(cause: TerminationCause, desire: &Desire) -> TerminationCause {
 fn grace(view: &PodView<'_>) -> i64 {
     let asked = match view.desire {
         Desire::Stop { grace_seconds, .. } => *grace_seconds,
-        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => None,
+        Desire::Run | Desire::Wait(_) | Desire::Reject(_) | Desire::End(_) => None,
     };
     let recorded = view
         .memory

@@ -26,6 +26,7 @@ use crate::pod::cut_off::{Starts, starts_of};
 use crate::pod::deadline::end_of;
 use crate::pod::lifecycle::step;
 use crate::pod::restart::{Gaps, back_off_key, lengthen};
+use crate::pod::stops::end_ranks;
 use crate::shapes::exits::{exit_of, exit_of_lost};
 use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
 use crate::shapes::memory::FirstLook;
@@ -38,10 +39,11 @@ use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
 use crate::shapes::plan::{Action, PodPlan, Restarts, StopWhy};
 use crate::shapes::probe::PodProbes;
-use crate::shapes::record::BackOff;
 use crate::shapes::record::RecordedExit;
+use crate::shapes::record::{Anchor, BackOff};
 use crate::shapes::record::{
-    BootMoment, Ended, ImageBackOff, PodRecord, Replaced, ReplacedFor, TerminatingRecord,
+    BootMoment, Ended, ImageBackOff, PodRecord, PostStartRecord, Replaced, ReplacedFor,
+    TerminatingRecord,
 };
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::{Desire, Now, Order, PodView};
@@ -111,9 +113,25 @@ pub fn entry(view: &PodView<'_>) -> Option<Entry> {
     };
     let rejected = match view.desire {
         Desire::Reject(rejection) if ends.is_some() => Some(rejection.clone()),
-        Desire::Reject(_) | Desire::Run | Desire::Wait(_) | Desire::Stop { .. } => None,
+        Desire::Reject(_)
+        | Desire::Run
+        | Desire::Wait(_)
+        | Desire::End(_)
+        | Desire::Stop { .. } => None,
+    };
+    let made_to_end = match view.desire {
+        Desire::End(why) if ends.is_some() => Some(why.clone()),
+        Desire::End(_)
+        | Desire::Reject(_)
+        | Desire::Run
+        | Desire::Wait(_)
+        | Desire::Stop { .. } => None,
     };
     let ended = match (&rejected, ends) {
+        _ if made_to_end.is_some() => Some(Ended {
+            succeeded: false,
+            why: made_to_end,
+        }),
         (Some(_), _) => Some(Ended {
             succeeded: false,
             why: None,
@@ -142,7 +160,7 @@ impl PodMemory {
         order: &Order,
         record: Option<PodRecord>,
         now: Now,
-        steady_of: impl FnOnce(&BootMoment) -> Option<Timestamp>,
+        steady_of: impl Fn(&BootMoment) -> Option<Timestamp>,
     ) -> Self {
         // The node may have room for a static pod by now; one of the API has failed for good.
         let is_static = order.pod.is_static();
@@ -150,15 +168,23 @@ impl PodMemory {
         let record = record.or_else(|| shown_record(&order.pod));
         let active_since = record
             .as_ref()
-            .and_then(|record| active_since(record, now, steady_of));
-        let record = record.unwrap_or_default().taken_over(now.steady);
+            .and_then(|record| active_since(record, now, &steady_of));
+        let mut record = record.unwrap_or_default();
+        let anchor = record.anchor.take();
+        let ahead = anchor.and_then(|anchor| {
+            let here = steady_of(&anchor.boot)?;
+            Some(anchor.steady.duration_since(here))
+        });
+        let record = record.taken_over(now.steady, ahead.unwrap_or_default());
         let left = record.terminating.as_ref().filter(|t| t.leaving);
         // An earlier process was removing it: that goes on, and only then may it live again.
         let life = left.map_or(Lifecycle::Syncing, |terminating| {
             Lifecycle::Terminating(Terminating {
                 cause: match order.desire {
                     Desire::Stop { cause, .. } => cause,
-                    Desire::Run | Desire::Wait(_) | Desire::Reject(_) => TerminationCause::Removed,
+                    Desire::Run | Desire::Wait(_) | Desire::Reject(_) | Desire::End(_) => {
+                        TerminationCause::Removed
+                    }
                 },
                 since: terminating.since,
                 grace_seconds: terminating.grace_seconds,
@@ -180,6 +206,12 @@ impl PodMemory {
             dirs: None,
             volumes: BTreeMap::new(),
         }
+    }
+
+    /// From here on the times of its record are of this process's clock.
+    pub fn anchor(&mut self, now: Now, boot: Option<BootMoment>) {
+        let steady = now.steady;
+        self.record.anchor = boot.map(|boot| Anchor { boot, steady });
     }
 
     /// From here on the pod is active.
@@ -216,7 +248,9 @@ impl PodMemory {
         if is_being_removed || !is_of_nothing && !self.record.is_outlived(observed) {
             return false;
         }
+        let anchor = self.record.anchor.take();
         self.record = shown_record(&order.pod).unwrap_or_default();
+        self.record.anchor = anchor;
         self.mark_started(now, boot);
         self.life = Lifecycle::Syncing;
         true
@@ -226,11 +260,13 @@ impl PodMemory {
     pub fn absorb(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
         let is_held = |id: &SandboxId| observed.sandboxes.iter().any(|sandbox| sandbox.id == *id);
         self.stopped.retain(is_held);
-        let is_live = |id: &ContainerId| observed.live_containers().any(|c| c.id == *id);
-        self.stops.retain(|id, _| is_live(id));
+        let is_live = |id: &str| observed.live_containers().any(|c| c.id.as_str() == id);
+        self.stops.retain(|id, _| is_live(id.as_str()));
+        self.record.stopping.retain(|id, _| is_live(id));
         for spec in pod.all_containers() {
             self.absorb_container(&spec.name, observed, now);
         }
+        self.record.settle_restart_of_all(pod, observed);
         let sandboxes = observed.sandboxes.iter().map(|s| s.id.to_string());
         self.record.sandboxes = Some(sandboxes.collect());
         let mut addresses = observed.sandboxes.iter().filter_map(|s| s.ips.as_ref());
@@ -252,7 +288,9 @@ impl PodMemory {
         let newest_exit = instances().find_map(|c| c.state.exit().map(|exit| exit_of(c, exit)));
         if let Some(mut exit) = newest_exit {
             let old = self.record.exits.get(name);
-            if old.is_none_or(|old| old.attempt <= exit.attempt) {
+            if old.is_none_or(|old| {
+                old.attempt <= exit.attempt && !(old.is_reset && old.id == exit.id)
+            }) {
                 let known = old.filter(|old| old.id == exit.id);
                 // Its file goes with the pod's directory, before its last status may be written.
                 if exit.message.is_empty()
@@ -318,6 +356,12 @@ impl PodMemory {
         }
     }
 
+    /// The preStop hook of an instance has ended, well or not: it is not run again.
+    pub fn note_hook_done(&mut self, id: &ContainerId) {
+        let stopping = self.record.stopping.entry(id.to_string());
+        stopping.or_default().hook_done = true;
+    }
+
     /// Keeps the results of probes, for the process after this one.
     pub fn note_probes(&mut self, probes: &PodProbes) {
         if !probes.is_empty() && self.record.probes != *probes {
@@ -370,14 +414,22 @@ impl PodMemory {
         let starts = starts_of(plan);
         let before = self.before_starts(plan);
         self.record.begin_starts(&starts);
+        self.record.restarting_all |= plan.restarts_all;
+        if !starts.is_empty() {
+            self.record.end_ranks = end_ranks(pod);
+        }
+        self.forget_given_up_stops(plan, now);
         let stops = plan.steps.iter().filter_map(|step| step.action.stops());
         for stop in stops.flatten() {
+            self.record.begin_stop(stop, now.steady);
             let cause = match stop.why {
                 StopWhy::DefinitionChanged => Some(ReplacedFor::Definition),
                 StopWhy::ProbeFailed(_, Restarts::Yes) => {
                     Some(self.replaced_for_probe(pod, &stop.name, node, now))
                 }
                 StopWhy::ProbeFailed(_, Restarts::No)
+                | StopWhy::PostStartFailed
+                | StopWhy::RestartingAll
                 | StopWhy::Unwanted
                 | StopWhy::UnknownState => None,
             };
@@ -396,17 +448,44 @@ impl PodMemory {
         {
             let resources = spec.resources.clone().unwrap_or_default();
             self.record.applied.insert(spec.name.clone(), resources);
+            let lifecycle = spec.lifecycle.as_ref();
+            let has_hook = lifecycle.is_some_and(|hooks| hooks.post_start.is_some());
+            if let Some(attempt) = starts.get(&spec.name).copied().filter(|_| has_hook) {
+                let failed = None;
+                let due = PostStartRecord { attempt, failed };
+                self.record.post_start.insert(spec.name.clone(), due);
+            } else {
+                self.record.post_start.remove(&spec.name);
+            }
         }
         let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
         lengthen(back_offs, pod, plan, now.steady, gaps);
         Begun { starts, before }
     }
 
+    /// What runs on because it is wanted again after all has not been stopped: its end, whenever that comes, is one like any other.
+    fn forget_given_up_stops(&mut self, plan: &PodPlan, now: Now) {
+        let is_paused = self.retry_at(now).is_some() || plan.pod_waiting.is_some();
+        if self.life != Lifecycle::Syncing || is_paused {
+            return;
+        }
+        let stops = plan.steps.iter().filter_map(|step| step.action.stops());
+        let stopped: BTreeSet<&str> = stops.flatten().map(|stop| stop.id.as_str()).collect();
+        let held: BTreeSet<&str> = self.stops.keys().map(ContainerId::as_str).collect();
+        // Only what is live has an entry.
+        let goes_on = |id: &str| !stopped.contains(id) && !held.contains(id);
+        let given_up: Vec<String> = self.record.stopping.keys().cloned().collect();
+        for id in given_up.into_iter().filter(|id| goes_on(id)) {
+            self.record.stopping.remove(&id);
+            self.record.replaced.retain(|_, old| old.id != id);
+        }
+    }
+
     /// Upstream starts it in the sync that stops it, unless its back-off holds, counted from the end of the instance before.
     fn replaced_for_probe(&self, pod: &Pod, name: &str, node: &NodeView, now: Now) -> ReplacedFor {
         let exit = self.record.exits.get(name);
         let ended_before = exit.map(|exit| exit.counts_from.unwrap_or(exit.finished_at));
-        let spec = pod.container(name);
+        let spec = pod.kept_container(name);
         let back_off = self.record.restart_back_off.get(name);
         let held = ended_before.zip(spec).zip(back_off);
         let held = held.and_then(|((ended, spec), back_off)| {
@@ -458,8 +537,15 @@ impl PodMemory {
                 Outcome::Failed(failure) if failure.is_garbage => {
                     self.garbage_at = now.steady.checked_add(GARBAGE_PAUSE).ok();
                 }
+                // What status shows of it is in the record; it is no start that is tried again.
+                Outcome::Failed(failure) if failure.reason == Reason::PostStartHookError => {
+                    self.record.fail_post_start(&failure);
+                }
                 Outcome::Failed(failure) => {
                     is_clean = false;
+                    for id in &failure.unstopped {
+                        self.record.take_back_stop(id);
+                    }
                     if let Some(name) = failure.of.container() {
                         self.record.end_start(name, starts);
                         if failure.reason == Reason::RunContainerError {
@@ -525,6 +611,9 @@ impl PodMemory {
             }
             Effect::Started(name) => {
                 self.attempts.remove(&name);
+            }
+            Effect::PostStarted(name) => {
+                self.record.post_start.remove(&name);
             }
         }
     }
@@ -690,7 +779,7 @@ fn retry_seconds(failures: u32) -> i64 {
 fn active_since(
     record: &PodRecord,
     now: Now,
-    steady_of: impl FnOnce(&BootMoment) -> Option<Timestamp>,
+    steady_of: impl Fn(&BootMoment) -> Option<Timestamp>,
 ) -> Option<Timestamp> {
     let counted = record.active_since.as_ref();
     counted

@@ -13,36 +13,28 @@ use kubelet_api::runtime::v1 as cri;
 use kubelet_model::observed::{
     ContainerState, Moment, ObservedContainer, ObservedSandbox, SandboxState,
 };
-use kubelet_model::pod::{Pod, RestartPolicy};
+use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 use crate::container::sandbox_config::sandbox_config;
 use crate::pod::container_start::{Readiness, container_start, waits_for_image};
 use crate::pod::deadline::deadline;
 use crate::pod::garbage::{dead_instances, dead_sandboxes};
+use crate::pod::hooks::due_post_start;
 use crate::pod::host_plan::{OBJECT_RECHECK, prepare, write_changes};
-use crate::pod::init_containers::{InitPlan, init_plan};
+use crate::pod::init_containers::init_plan;
 use crate::pod::phase::{Standing, standing};
-use crate::pod::restart::should_start;
+use crate::pod::restart::{restarts_after, should_start};
+use crate::pod::restart_all::{restart_all, restarts_all};
 use crate::pod::runtime_class::runtime_handler;
-use crate::probes::readiness::failed_probe;
-use crate::probes::spec::probe_of;
+use crate::pod::stops::{stop_unwanted, stops_of_all, will_stop};
 use crate::shapes::life::{Lifecycle, Terminating, TerminationCause};
 use crate::shapes::memory::Prepared;
-use crate::shapes::plan::{Action, OnFailure, PodPlan, Restarts, Step, StopContainer, StopWhy};
-use crate::shapes::probe::ProbeKind;
+use crate::shapes::plan::{Action, OnFailure, PodPlan, Step};
 use crate::shapes::view::{Desire, NetworkState, PodView};
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
 use crate::volumes::{instance_logs, release_work};
-
-/// The least that a container gets to end, seconds.
-const MINIMUM_GRACE_SECONDS: i64 = 2;
-
-/// Why a container is unwanted, where its event says so, too.
-const DEFINITION_CHANGED: &str = "definition changed";
-const UNKNOWN_STATE: &str = "in an unknown state";
-const FAILED_PROBE: &str = "failed a probe";
 
 /// The plan for this view.
 pub fn pod_plan(view: &PodView<'_>) -> PodPlan {
@@ -136,7 +128,7 @@ fn sandbox_choice<'a>(view: &PodView<'a>) -> SandboxChoice<'a> {
 
 /// Stops what is left of the old sandboxes, then makes a new one; the next plan sees it with its address.
 fn replace_sandbox(view: &PodView<'_>, why: &'static str, plan: &mut PodPlan) {
-    let stops = stops_of(view.observed.live_containers(), view.pod.grace_seconds());
+    let stops = stops_of_all(view, view.pod.grace_seconds());
     if !stops.is_empty() {
         plan.push("its sandbox is replaced", Action::StopContainers(stops));
     }
@@ -200,35 +192,88 @@ fn sync_containers(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut Pod
         // Listed, not inspected: the worker looks at it before anything is made from it.
         return;
     }
+    if restarts_all(view) {
+        restart_all(view, plan);
+        if !plan.steps.is_empty() {
+            return;
+        }
+    }
     stop_unwanted(view, sandbox, plan);
     if remove_cut_off(view, plan) {
         return;
     }
-    match init_plan(view) {
-        InitPlan::Start(container) => start(view, sandbox, container, plan),
-        InitPlan::Wait => {}
-        InitPlan::Done => {
-            for container in view.pod.containers() {
-                if plan.stops_before_start() {
-                    // It starts after the ones before it; that it waits, and for what, is known all the same.
-                    let mut later = PodPlan::default();
-                    start_regular(view, sandbox, container, &mut later);
-                    if !later.steps.is_empty()
-                        && let Some(waiting) = waits_for_image(view, container)
-                    {
-                        later.waiting.push((container.name.clone(), waiting));
-                    }
-                    plan.waiting.append(&mut later.waiting);
-                } else {
-                    start_regular(view, sandbox, container, plan);
-                }
-            }
+    start_ephemeral(view, sandbox, plan);
+    run_hooks(view, sandbox, plan);
+    let init = init_plan(view);
+    for container in init.starts {
+        in_turn(view, container, plan, &mut |plan| {
+            start_unless_stopping(view, sandbox, container, plan);
+        });
+    }
+    if init.is_done {
+        for container in view.pod.containers() {
+            in_turn(view, container, plan, &mut |plan| {
+                start_regular(view, sandbox, container, plan);
+            });
         }
     }
     let is_quiet = plan.steps.is_empty();
     write_changes(view, plan);
     if is_quiet {
         remove_garbage(view, plan);
+    }
+}
+
+/// Plans the start of a container after those before it.
+fn in_turn(
+    view: &PodView<'_>,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+    start: &mut dyn FnMut(&mut PodPlan),
+) {
+    if !plan.stops_before_start(view.pod) {
+        start(plan);
+        return;
+    }
+    // It starts after the ones before it; that it waits, and for what, is known all the same.
+    let mut later = PodPlan::default();
+    start(&mut later);
+    if !later.steps.is_empty()
+        && let Some(waiting) = waits_for_image(view, container)
+    {
+        later.waiting.push((container.name.clone(), waiting));
+    }
+    plan.waiting.append(&mut later.waiting);
+}
+
+/// Those that never ran; nothing of the pod waits for them, and they wait for nothing of it.
+fn start_ephemeral(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    for container in view.pod.ephemeral_containers() {
+        let mut instances = view.observed.instances(&container.name);
+        let is_made = instances.any(|instance| instance.state != ContainerState::Created);
+        if !is_made && standing(view, &container.name) == Standing::NotStarted {
+            start(view, sandbox, container, plan);
+        }
+    }
+}
+
+/// PostStart hooks of what runs, in the order of the spec: what comes after such a container starts after its hook.
+fn run_hooks(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
+    for spec in view.pod.kept_containers() {
+        let newest = view.observed.instances(&spec.name).next();
+        let newest = newest.filter(|newest| !will_stop(view, sandbox, newest));
+        let due = newest.and_then(|newest| Some((newest, due_post_start(view, spec, newest)?)));
+        if let Some((container, hook)) = due {
+            plan.steps.push(Step {
+                why: "started".to_owned(),
+                action: Action::PostStart {
+                    id: container.id.clone(),
+                    name: spec.name.clone(),
+                    hook,
+                },
+                on_failure: OnFailure::Continue,
+            });
+        }
     }
 }
 
@@ -259,7 +304,7 @@ fn remove_container(view: &PodView<'_>, container: &ObservedContainer, seen: Mom
     Action::RemoveContainer {
         id: container.id.clone(),
         name: container.name.clone(),
-        logs: instance_logs(view.pod, view.node, container),
+        logs: Some(instance_logs(view.pod, view.node, container)),
         seen,
     }
 }
@@ -294,119 +339,6 @@ fn remove_garbage(view: &PodView<'_>, plan: &mut PodPlan) {
     plan.steps.extend(garbage);
 }
 
-/// Stops what must not run: instances outside the sandbox, doubles, changed definitions, names the spec does not have.
-fn stop_unwanted(view: &PodView<'_>, sandbox: &ObservedSandbox, plan: &mut PodPlan) {
-    let mut why = "";
-    let mut unwanted = Vec::new();
-    for container in view.observed.live_containers() {
-        let Some(reason) = unwanted_reason(view, sandbox, container) else {
-            continue;
-        };
-        let retry = view.memory.stops.get(&container.id);
-        if let Some(until) = retry.and_then(|retry| retry.held_until(view.now)) {
-            plan.wake_by(until);
-        } else {
-            why = reason;
-            unwanted.push(container);
-        }
-    }
-    let whys: Vec<StopWhy> = unwanted
-        .iter()
-        .map(|container| stop_why(view, sandbox, container))
-        .collect();
-    let mut stops = stops_of(unwanted.into_iter(), view.pod.grace_seconds());
-    for (stop, why) in stops.iter_mut().zip(whys) {
-        stop.why = why;
-        if let Some(grace) = grace_of_probe(view, stop) {
-            stop.grace_seconds = grace.max(MINIMUM_GRACE_SECONDS);
-        }
-    }
-    if !stops.is_empty() {
-        plan.steps.push(Step {
-            why: why.to_owned(),
-            action: Action::StopContainers(stops),
-            on_failure: OnFailure::Continue,
-        });
-    }
-}
-
-fn stop_why(
-    view: &PodView<'_>,
-    sandbox: &ObservedSandbox,
-    container: &ObservedContainer,
-) -> StopWhy {
-    match unwanted_reason(view, sandbox, container) {
-        Some(FAILED_PROBE) => {
-            let restarts = match view.pod.restart_policy() {
-                RestartPolicy::Never => Restarts::No,
-                RestartPolicy::Always | RestartPolicy::OnFailure => Restarts::Yes,
-            };
-            failed_probe_of(view, container).map_or(StopWhy::Unwanted, |kind| {
-                StopWhy::ProbeFailed(kind, restarts)
-            })
-        }
-        Some(DEFINITION_CHANGED) => StopWhy::DefinitionChanged,
-        Some(UNKNOWN_STATE) => StopWhy::UnknownState,
-        Some(_) | None => StopWhy::Unwanted,
-    }
-}
-
-fn unwanted_reason(
-    view: &PodView<'_>,
-    sandbox: &ObservedSandbox,
-    container: &ObservedContainer,
-) -> Option<&'static str> {
-    let spec = view.pod.all_containers().find(|c| c.name == container.name);
-    let newest_live = view
-        .observed
-        .instances(&container.name)
-        .find(|c| c.state.may_run());
-    if spec.is_none() {
-        Some("not in the spec")
-    } else if container.sandbox != sandbox.id {
-        Some("in another sandbox")
-    } else if newest_live.is_some_and(|newest| newest.id != container.id) {
-        Some("a newer instance runs")
-    } else if spec
-        .is_some_and(|spec| is_regular(view, &spec.name) && definition_changed(spec, container))
-    {
-        Some(DEFINITION_CHANGED)
-    } else if failed_probe_of(view, container).is_some() {
-        Some(FAILED_PROBE)
-    } else if container.state == ContainerState::Unknown {
-        Some(UNKNOWN_STATE)
-    } else {
-        None
-    }
-}
-
-fn failed_probe_of(view: &PodView<'_>, container: &ObservedContainer) -> Option<ProbeKind> {
-    failed_probe(view, view.pod.container(&container.name)?, container)
-}
-
-/// The grace of a probe that ends its container, where it has one of its own.
-fn grace_of_probe(view: &PodView<'_>, stop: &StopContainer) -> Option<i64> {
-    let StopWhy::ProbeFailed(kind, _) = stop.why else {
-        return None;
-    };
-    let probe = probe_of(view.pod.container(&stop.name)?, kind)?;
-    probe.termination_grace_period_seconds
-}
-
-fn is_regular(view: &PodView<'_>, name: &str) -> bool {
-    view.pod.container(name).is_some()
-}
-
-/// Name and image alone make the hash, so only a changed image restarts a container.
-fn definition_changed(spec: &v1::Container, container: &ObservedContainer) -> bool {
-    let image = spec.image.as_deref().unwrap_or_default();
-    let wanted = format!(
-        "{:x}",
-        crate::sources::identity::container_hash(&spec.name, image)
-    );
-    !container.hash.is_empty() && container.hash != wanted
-}
-
 fn start_regular(
     view: &PodView<'_>,
     sandbox: &ObservedSandbox,
@@ -414,29 +346,36 @@ fn start_regular(
     plan: &mut PodPlan,
 ) {
     let newest = view.observed.instances(&container.name).next();
-    let will_stop =
-        newest.is_some_and(|c| c.state.may_run() && unwanted_reason(view, sandbox, c).is_some());
-    if will_stop {
-        // Stopped by this plan; the next one, on what is then seen, starts it again. A stop that is held back says itself when.
-        let held = newest.and_then(|c| view.memory.stops.get(&c.id));
-        if held.is_none_or(|held| held.held_until(view.now).is_none()) {
-            plan.wake_now(view);
-        }
-        return;
-    }
-    let policy = view.pod.restart_policy();
     let is_wanted = match (newest, standing(view, &container.name)) {
         // Its definition changed: upstream starts it again in the same sync, whatever the policy.
         (_, Standing::Replaced) => true,
         // The runtime forgot it, we did not: policy decides on the recorded exit.
-        (None, Standing::Ended(code)) => crate::pod::restart::policy_restarts(policy, code),
+        (None, Standing::Ended(code)) => restarts_after(view.pod, container, code),
         (None, Standing::Running) => false,
-        (newest, _) => should_start(policy, newest),
+        (newest, _) => should_start(view.pod, container, newest),
     };
-    if !is_wanted {
-        return;
+    if is_wanted || newest.is_some_and(|newest| will_stop(view, sandbox, newest)) {
+        start_unless_stopping(view, sandbox, container, plan);
     }
-    start(view, sandbox, container, plan);
+}
+
+fn start_unless_stopping(
+    view: &PodView<'_>,
+    sandbox: &ObservedSandbox,
+    container: &v1::Container,
+    plan: &mut PodPlan,
+) {
+    let newest = view.observed.instances(&container.name).next();
+    let stopping = newest.filter(|newest| will_stop(view, sandbox, newest));
+    let Some(stopping) = stopping else {
+        start(view, sandbox, container, plan);
+        return;
+    };
+    // Stopped by this plan; the next one, on what is then seen, starts it again. A stop that is held back says itself when.
+    let held = view.memory.stops.get(&stopping.id);
+    if held.is_none_or(|held| held.held_until(view.now).is_none()) {
+        plan.wake_now(view);
+    }
 }
 
 fn start(
@@ -469,41 +408,12 @@ fn stop_plan(view: &PodView<'_>, terminating: &Terminating) -> PodPlan {
         plan.wake_at = Some(retry_at);
         return plan;
     }
-    let stops = stops_of(view.observed.live_containers(), terminating.grace_seconds);
+    let stops = stops_of_all(view, terminating.grace_seconds);
     if !stops.is_empty() {
         plan.push(terminating.cause.as_str(), Action::StopContainers(stops));
     }
     stop_sandboxes(view, terminating.cause.as_str(), &mut plan);
     plan
-}
-
-fn stops_of<'a>(
-    containers: impl Iterator<Item = &'a ObservedContainer>,
-    grace_seconds: i64,
-) -> Vec<StopContainer> {
-    containers
-        .map(|c| StopContainer {
-            id: c.id.clone(),
-            name: c.name.clone(),
-            grace_seconds: grace_seconds.max(MINIMUM_GRACE_SECONDS),
-            why: StopWhy::Unwanted,
-        })
-        .collect()
-}
-
-/// Whether an order leaves containers less time than a stop with this grace that is under way. One that only says that the pod is to
-/// end leaves them what the pod says.
-pub fn leaves_less_grace(desire: &Desire, pod: &Pod, grace_seconds: i64) -> bool {
-    match desire {
-        Desire::Stop {
-            grace_seconds: asked,
-            ..
-        } => {
-            let asked = asked.unwrap_or_else(|| pod.grace_seconds());
-            asked.max(MINIMUM_GRACE_SECONDS) < grace_seconds
-        }
-        Desire::Run | Desire::Wait(_) | Desire::Reject(_) => false,
-    }
 }
 
 /// Nothing runs: takes down the host side, then, for a pod that leaves, what the runtime still holds of it.
@@ -570,15 +480,29 @@ impl PodPlan {
         self.wake_by(view.now.steady);
     }
 
-    /// An image or a file is asked for: what follows for later containers waits for the answer, so that they start in order.
-    fn stops_before_start(&self) -> bool {
-        let asks = |action: &Action| {
-            matches!(
-                action,
-                Action::ResolveImage(_) | Action::ReadEnvFiles { .. }
-            )
+    /// An image or a file is asked for, or a container is started that has a postStart hook: what follows for later containers waits for
+    /// the answer, so that they start in order. Nothing waits for an ephemeral container.
+    fn stops_before_start(&self, pod: &Pod) -> bool {
+        let spec = |name: &str| pod.declared_containers().find(|c| c.name == name);
+        let has_hook = |name: &str| {
+            let lifecycle = spec(name).and_then(|spec| spec.lifecycle.as_ref());
+            lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some())
         };
-        self.steps.iter().any(|step| asks(&step.action))
+        self.steps.iter().any(|step| match &step.action {
+            Action::ResolveImage(wanted) => spec(&wanted.container).is_some(),
+            Action::ReadEnvFiles { container, .. } => spec(container).is_some(),
+            Action::StartContainer(start) => has_hook(&start.name),
+            Action::StartCreated { name, .. } => has_hook(name),
+            Action::Prepare(_)
+            | Action::SetUpVolume(_)
+            | Action::RunSandbox(_)
+            | Action::PostStart { .. }
+            | Action::StopContainers(_)
+            | Action::StopSandbox(_)
+            | Action::RemoveContainer { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::Release { .. } => false,
+        })
     }
 }
 

@@ -1,11 +1,11 @@
 //! Whether an exited container is restarted, and after which back-off.
 //!
-//! In:    restart policy, newest instance, back-off as data, now
+//! In:    restart policies and rules of container and pod, newest instance, back-off as data, now
 //! Out:   whether a container is wanted running; the back-off to keep before it is started again
 //! Calls: pod_plan, init containers, phase
 //! Holds: gaps between restarts are 0, 10, 20, 40, 80, 160, 300 s (0, 1, 2, 4, 8, 16, 32, 60 s where they are reduced); a run of 2 × the
 //!        cap resets them, and so does another image or other resources of the container
-//! Upstream: pkg/kubelet/container/helpers.go (ShouldContainerBeRestarted), client-go/util/flowcontrol/backoff.go
+//! Upstream: pkg/api/v1/pod/util.go (ContainerShouldRestart, FindMatchingContainerRestartRule), client-go/util/flowcontrol/backoff.go
 
 use std::collections::BTreeMap;
 
@@ -128,9 +128,63 @@ pub fn lengthen(
     }
 }
 
-/// Whether policy alone asks for a start after this exit code.
-pub fn policy_restarts(policy: RestartPolicy, exit_code: i32) -> bool {
-    match policy {
+/// The restart policy of a container: its own, else its pod's. An ephemeral container is never restarted.
+pub fn policy_of(pod: &Pod, container: &v1::Container) -> RestartPolicy {
+    if is_ephemeral(pod, &container.name) {
+        return RestartPolicy::Never;
+    }
+    match container.restart_policy.as_deref() {
+        Some("Always") => RestartPolicy::Always,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        Some("Never") => RestartPolicy::Never,
+        Some(_) | None => pod.restart_policy(),
+    }
+}
+
+/// Whether it is an ephemeral container of the pod.
+pub fn is_ephemeral(pod: &Pod, name: &str) -> bool {
+    pod.ephemeral_containers().iter().any(|c| c.name == name)
+}
+
+/// What a container's `restartPolicyRules` say of an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleSays {
+    /// Start it again.
+    Restart,
+    /// Start all containers of the pod again, from the first init container on.
+    RestartAll,
+}
+
+/// The first rule that the exit code matches; none where no rule does, or its action is not known.
+pub fn rule_of(container: &v1::Container, exit_code: i32) -> Option<RuleSays> {
+    let matches = |rule: &&v1::ContainerRestartRule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let is_listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+            match codes.operator.as_str() {
+                "In" => is_listed,
+                "NotIn" => !is_listed,
+                _ => false,
+            }
+        })
+    };
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    match rules.find(matches)?.action.as_str() {
+        "Restart" => Some(RuleSays::Restart),
+        "RestartAllContainers" => Some(RuleSays::RestartAll),
+        _ => None,
+    }
+}
+
+/// Whether a container is started again after this exit code: by its rules, else by its policy.
+pub fn restarts_after(pod: &Pod, container: &v1::Container, exit_code: i32) -> bool {
+    let rule = container
+        .restart_policy
+        .as_ref()
+        .and_then(|_| rule_of(container, exit_code));
+    if rule.is_some() {
+        return true;
+    }
+    match policy_of(pod, container) {
         RestartPolicy::Always => true,
         RestartPolicy::OnFailure => exit_code != 0,
         RestartPolicy::Never => false,
@@ -138,11 +192,15 @@ pub fn policy_restarts(policy: RestartPolicy, exit_code: i32) -> bool {
 }
 
 /// Whether a regular container is wanted running, given its newest instance.
-pub fn should_start(policy: RestartPolicy, newest: Option<&ObservedContainer>) -> bool {
+pub fn should_start(
+    pod: &Pod,
+    container: &v1::Container,
+    newest: Option<&ObservedContainer>,
+) -> bool {
     match newest.map(|c| &c.state) {
         None | Some(ContainerState::Created | ContainerState::Unknown) => true,
         Some(ContainerState::Running { .. }) => false,
-        Some(ContainerState::Exited(exit)) => policy_restarts(policy, exit.code),
+        Some(ContainerState::Exited(exit)) => restarts_after(pod, container, exit.code),
     }
 }
 
@@ -207,6 +265,84 @@ mod tests {
         let small = key("{name: a, image: i, resources: {limits: {memory: 1Mi}}}");
         let large = key("{name: a, image: i, resources: {limits: {memory: 2Mi}}}");
         assert!(small != plain && small != large);
+    }
+
+    /// Upstream's TestContainerShouldRestart and TestFindMatchingContainerRestartRule.
+    #[test]
+    fn rules_come_before_the_containers_policy_and_that_before_the_pods() {
+        let rule = |action: &str, operator: &str, codes: &str| {
+            format!(
+                "restartPolicyRules: [{{action: {action}, exitCodes: {{operator: {operator}, values: [{codes}]}}}}]"
+            )
+        };
+        let never = |rest: &str| format!("restartPolicy: Never, {rest}");
+        /// Policy of the pod, the container's own, whether it is restarted after each code.
+        type Row<'a> = (&'a str, String, &'a [(i32, bool)]);
+        let rows: &[Row<'_>] = &[
+            ("Always", String::new(), &[(0, true), (1, true)]),
+            ("OnFailure", String::new(), &[(0, false), (1, true)]),
+            ("Never", String::new(), &[(0, false), (1, false)]),
+            (
+                "Never",
+                "restartPolicy: Always".into(),
+                &[(0, true), (1, true)],
+            ),
+            (
+                "Never",
+                "restartPolicy: OnFailure".into(),
+                &[(0, false), (1, true)],
+            ),
+            (
+                "Always",
+                "restartPolicy: Never".into(),
+                &[(0, false), (1, false)],
+            ),
+            (
+                "Always",
+                never(&rule("Restart", "In", "42, 43")),
+                &[(42, true), (43, true), (1, false), (0, false)],
+            ),
+            (
+                "Always",
+                never(&rule("Restart", "NotIn", "0, 42")),
+                &[(42, false), (0, false), (1, true)],
+            ),
+            (
+                "Never",
+                format!("restartPolicy: OnFailure, {}", rule("Restart", "In", "0")),
+                &[(0, true), (1, true)],
+            ),
+            (
+                "Never",
+                never(&rule("RestartAllContainers", "In", "42")),
+                &[(42, true), (1, false)],
+            ),
+            ("Never", never(&rule("Odd", "In", "42")), &[(42, false)]),
+            // Rules count only beside a policy of the container's own.
+            ("Never", rule("Restart", "In", "42"), &[(42, false)]),
+        ];
+        for (policy, rest, expected) in rows {
+            let pod = crate::testing::pod_of(&format!(
+                "{{restartPolicy: {policy}, containers: [{{name: a, image: i, {rest}}}]}}"
+            ));
+            for (code, is_restarted) in *expected {
+                let says = restarts_after(&pod, &pod.containers()[0], *code);
+                assert_eq!(says, *is_restarted, "{policy} {rest} {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts() {
+        let pod = crate::testing::pod_of(
+            "{containers: [{name: a, restartPolicy: Never, restartPolicyRules: [
+                {action: RestartAllContainers, exitCodes: {operator: In, values: [3]}},
+                {action: Restart, exitCodes: {operator: NotIn, values: [0]}}]}]}",
+        );
+        let says = |code| rule_of(&pod.containers()[0], code);
+        assert_eq!(says(3), Some(RuleSays::RestartAll));
+        assert_eq!(says(4), Some(RuleSays::Restart));
+        assert_eq!(says(0), None);
     }
 
     #[test]

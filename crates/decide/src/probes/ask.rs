@@ -47,7 +47,11 @@ pub enum Ask {
     },
 }
 
-fn port_of(port: &IntOrString, container: &v1::Container) -> Result<u16, String> {
+/// The number of a port, which may be one of the container's by name.
+///
+/// # Errors
+/// There is no such port.
+pub fn port_of(port: &IntOrString, container: &v1::Container) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => i64::from(*number),
         IntOrString::String(name) => {

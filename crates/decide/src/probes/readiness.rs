@@ -1,7 +1,7 @@
 //! What the results of probes mean for a container: started, ready, to be restarted; and what of a pod is probed.
 //!
 //! In:    `PodView`, with the results that the prober holds
-//! Out:   `is_started`, `is_ready`, `failed_probe`, [`PodTargets`]
+//! Out:   `is_started`, `is_ready`, `failed_probe`, [`PostStart`], [`PodTargets`]
 //! Calls: pod_plan, pod_status; act/pod/pod_worker
 //! Holds: a result of another instance says nothing; a container without the probe is started when it runs, and ready when started
 //! Upstream: pkg/kubelet/prober/prober_manager.go (UpdatePodStatus), kuberuntime_manager.go (computePodActions)
@@ -42,7 +42,8 @@ fn taken_over(view: &PodView<'_>, container: &ObservedContainer) -> Option<Conta
 fn shown(view: &PodView<'_>, container: &ObservedContainer) -> Option<ContainerProbes> {
     let status = view.pod.object.status.as_ref()?;
     let id = view.full_id(container.id.as_str());
-    let statuses = status.container_statuses.iter().flatten();
+    let init = status.init_container_statuses.iter().flatten();
+    let statuses = init.chain(status.container_statuses.iter().flatten());
     let of_it = statuses
         .filter(|status| status.name == container.name)
         .find(|status| status.container_id.as_deref() == Some(id.as_str()))?;
@@ -62,10 +63,38 @@ fn shown(view: &PodView<'_>, container: &ObservedContainer) -> Option<ContainerP
     })
 }
 
-/// Whether a running instance has started, as its startup probe says.
+/// How the postStart hook of an instance stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostStart {
+    /// There is none, or it was run; or another kubelet started the instance.
+    Done,
+    /// It has not ended: until then the instance does not count as started.
+    Due,
+    /// It has failed: the instance is to be stopped.
+    Failed,
+}
+
+/// How the postStart hook of an instance stands.
+pub fn post_start_of(view: &PodView<'_>, container: &ObservedContainer) -> PostStart {
+    let hook = view.memory.record.post_start.get(&container.name);
+    match hook.filter(|hook| hook.attempt == container.attempt) {
+        None => PostStart::Done,
+        Some(hook) if hook.failed.is_some() => PostStart::Failed,
+        Some(_) => PostStart::Due,
+    }
+}
+
+/// Whether nothing is left to do of the postStart hook of an instance.
+pub fn hook_is_done(view: &PodView<'_>, container: &ObservedContainer) -> bool {
+    post_start_of(view, container) == PostStart::Done
+}
+
+/// Whether a running instance has started, as its postStart hook and its startup probe say.
 pub fn is_started(view: &PodView<'_>, spec: &v1::Container, container: &ObservedContainer) -> bool {
-    probe_of(spec, ProbeKind::Startup).is_none()
-        || result_of(view, container, ProbeKind::Startup) == Some(ProbeResult::Success)
+    matches!(container.state, ContainerState::Running { .. })
+        && hook_is_done(view, container)
+        && (probe_of(spec, ProbeKind::Startup).is_none()
+            || result_of(view, container, ProbeKind::Startup) == Some(ProbeResult::Success))
 }
 
 /// Whether a running instance is ready, as its probes say.
@@ -91,13 +120,16 @@ pub fn failed_probe(
 
 /// What of the pod is probed.
 pub fn probe_targets(view: &PodView<'_>, pod: &Arc<Pod>, ip: String) -> PodTargets {
-    let probed = pod.containers().iter().filter(|spec| has_probes(spec));
+    let probed = pod.kept_containers().filter(|spec| has_probes(spec));
     let containers: BTreeMap<String, Target> = probed
         .filter_map(|spec| {
             let container = view.observed.instances(&spec.name).next()?;
             let ContainerState::Running { started_at } = container.state else {
                 return None;
             };
+            if !hook_is_done(view, container) {
+                return None;
+            }
             let target = Target {
                 id: container.id.clone(),
                 started_at: view.now.steady_of(started_at),

@@ -21,6 +21,7 @@ use kubelet_model::reason::Reason;
 use crate::container::config_problem::pod_text;
 use crate::container::dns::pod_dns;
 use crate::container::downward::quoted;
+use crate::shapes::hook::HookKind;
 use crate::shapes::plan::{Action, PodPlan, Restarts, StopContainer, StopWhy};
 use crate::shapes::probe::ProbeKind;
 use crate::shapes::record::EndReason;
@@ -101,6 +102,8 @@ pub fn field_path(pod: &Pod, name: &str) -> Option<String> {
         Some(format!("spec.containers{{{name}}}"))
     } else if pod.init_containers().iter().any(is_named) {
         Some(format!("spec.initContainers{{{name}}}"))
+    } else if pod.ephemeral_containers().iter().any(is_named) {
+        Some(format!("spec.ephemeralContainers{{{name}}}"))
     } else {
         None
     }
@@ -238,30 +241,50 @@ fn without_frame(text: &str) -> &str {
 /// A container is being stopped.
 pub fn killing(pod: &Pod, stop: &StopContainer) -> Option<PodEvent> {
     let name = &stop.name;
+    let is_init = pod.init_container(name).is_some();
+    let what = if is_init {
+        "Init container"
+    } else {
+        "Container"
+    };
     let message = match stop.why {
         StopWhy::Unwanted => format!("Stopping container {name}"),
+        StopWhy::PostStartFailed => "FailedPostStartHook".to_owned(),
+        StopWhy::RestartingAll => "killing".to_owned(),
+        StopWhy::DefinitionChanged if is_init => format!("{what} {name} definition changed"),
         StopWhy::DefinitionChanged => {
-            format!("Container {name} definition changed, will be restarted")
+            format!("{what} {name} definition changed, will be restarted")
         }
         StopWhy::UnknownState => {
-            let is_init = pod.init_containers().iter().any(|init| init.name == *name);
-            let what = if is_init {
-                "Init container"
-            } else {
-                "Container"
-            };
             format!("{what} is in \"unknown\" state, try killing it before restart")
         }
         StopWhy::ProbeFailed(kind, restarts) => {
             let probe = kind.as_str().to_lowercase();
             let again = match restarts {
-                Restarts::Yes => ", will be restarted",
-                Restarts::No => "",
+                Restarts::Yes if !is_init => ", will be restarted",
+                Restarts::Yes | Restarts::No => "",
             };
-            format!("Container {name} failed {probe} probe{again}")
+            format!("{what} {name} failed {probe} probe{again}")
         }
     };
     about_container((pod, name), EventType::Normal, "Killing", message)
+}
+
+/// A hook failed; why is not told here, for it may be what a server said in confidence.
+pub fn hook_failed(pod: &Pod, container: &str, kind: HookKind) -> Option<PodEvent> {
+    let (reason, message) = match kind {
+        HookKind::PostStart => ("FailedPostStartHook", "PostStartHook failed"),
+        HookKind::PreStop => ("FailedPreStopHook", "PreStopHook failed"),
+    };
+    about_container((pod, container), EventType::Warning, reason, message)
+}
+
+/// A hook was to ask over TLS, and the server at this address speaks plain HTTP.
+pub fn hook_fell_back(authority: &str) -> PodEvent {
+    let message = format!(
+        "request to HTTPS lifecycle hook {authority} got HTTP response, retry with HTTP succeeded"
+    );
+    about_pod(EventType::Warning, "LifecycleHTTPFallback", message)
 }
 
 /// A probe failed, or did not work.
@@ -332,7 +355,12 @@ pub fn host_failed(reason: Reason, message: &str) -> PodEvent {
 
 /// The pod was ended for a reason of its own.
 pub fn made_to_end(why: &EndReason) -> PodEvent {
-    about_pod(EventType::Normal, why.reason.clone(), why.message.clone())
+    let type_ = if why.disruption.is_some() {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    };
+    about_pod(type_, why.reason.clone(), why.message.clone())
 }
 
 /// The runtime does not say how the pod is.
@@ -361,6 +389,7 @@ pub fn plan_events(pod: &Pod, node: &NodeView, plan: &PodPlan) -> (Vec<PodEvent>
         | Action::ReadEnvFiles { .. }
         | Action::StartContainer(_)
         | Action::StartCreated { .. }
+        | Action::PostStart { .. }
         | Action::StopContainers(_)
         | Action::StopSandbox(_)
         | Action::RemoveContainer { .. }

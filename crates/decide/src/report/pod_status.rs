@@ -5,28 +5,30 @@
 //! Calls: act/pod/pod_worker.rs after each observation
 //! Holds: a condition's time moves only when its value does; a terminal phase never leaves; times are whole seconds
 //! Upstream: pkg/kubelet/kubelet_pods.go (generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go (1.36);
-//!        differences: no probes, no in-place resize yet
+//!        differences: no in-place resize yet
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubelet_model::observed::{ContainerState, ObservedContainer};
+use kubelet_model::pod::is_sidecar;
 use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
 use crate::container::container_config::{RecursiveReadOnly, is_recursive_read_only};
 use crate::pod::phase::{Phase, Standing, current_phase, is_final, standing};
+use crate::pod::restart::restarts_after;
+use crate::pod::restart_all::RESTARTING_ALL_MESSAGE;
 use crate::pod::runtime_class::recursive_read_only;
-use crate::probes::readiness::{is_ready, is_started};
-use crate::report::status_write::OWN_CONDITIONS;
+use crate::probes::readiness::{PostStart, hook_is_done, is_ready, is_started, post_start_of};
+use crate::report::conditions::{Conditions, foreign_conditions, whole_second};
 use crate::resources::qos_class;
 use crate::shapes::exits::exit_of;
 use crate::shapes::life::Lifecycle;
 use crate::shapes::plan::PodPlan;
-use crate::shapes::record::{Ended, RecordedExit};
+use crate::shapes::record::RecordedExit;
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::PodView;
 use crate::shapes::waiting::Waiting;
@@ -101,12 +103,6 @@ pub fn reads_same(old: &v1::Pod, new: &v1::Pod) -> bool {
         && foreign_conditions(old).eq(foreign_conditions(new))
 }
 
-fn foreign_conditions(pod: &v1::Pod) -> impl Iterator<Item = &v1::PodCondition> {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let is_foreign = |c: &&v1::PodCondition| !OWN_CONDITIONS.contains(&c.type_.as_str());
-    conditions.into_iter().flatten().filter(is_foreign)
-}
-
 /// The status of the pod of this view, with what holds it back.
 pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
     if let Some(rejection) = &view.memory.record.rejected {
@@ -116,24 +112,17 @@ pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
         };
     }
     let phase = phase_of(view);
-    let init: Vec<_> = view
-        .pod
-        .init_containers()
-        .iter()
-        .map(|c| container_status(view, c, Kind::Init, waits))
-        .collect();
-    let regular: Vec<_> = view
-        .pod
-        .containers()
-        .iter()
-        .map(|c| container_status(view, c, Kind::Regular, waits))
-        .collect();
-    let mut conditions = Conditions {
-        view,
-        next: BTreeMap::new(),
-        out: Vec::new(),
+    let of = |containers: &[v1::Container], kind| -> Vec<v1::ContainerStatus> {
+        let statuses = containers.iter();
+        let statuses = statuses.map(|c| container_status(view, c, kind, waits));
+        statuses.collect()
     };
+    let init = of(view.pod.init_containers(), Kind::Init);
+    let regular = of(view.pod.containers(), Kind::Regular);
+    let ephemeral = of(view.pod.ephemeral_containers(), Kind::Ephemeral);
+    let mut conditions = Conditions::new(view);
     conditions.keep_foreign();
+    conditions.add_disruption(phase);
     conditions.add_all(phase, &init, &regular);
     // It is kept for as long as it is shown.
     conditions.out.shrink_to_fit();
@@ -169,6 +158,7 @@ pub fn pod_status(view: &PodView<'_>, waits: &ShownWaits) -> StatusOutcome {
         start_time: view.memory.record.start_time.map(whole_second),
         init_container_statuses: some_list(init),
         container_statuses: some_list(regular),
+        ephemeral_container_statuses: some_list(ephemeral),
         qos_class: Some(qos_class(view.pod).as_str().to_owned()),
         observed_generation: view.pod.object.metadata.generation,
         allocated_resources,
@@ -222,7 +212,7 @@ fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
 /// Held back while anything may run; never leaves a terminal phase.
 fn phase_of(view: &PodView<'_>) -> Phase {
     if let Some(ended) = &view.memory.record.ended
-        && !is_still_ending(view, ended)
+        && !is_still_ending(view)
     {
         return if ended.succeeded {
             Phase::Succeeded
@@ -246,13 +236,11 @@ fn phase_of(view: &PodView<'_>) -> Phase {
 
 /// Whether the pod was made to end, and something of it may still run: until that is over it shows as before, for whoever takes its
 /// place counts on it that nothing runs. What the API shows as terminal stays so.
-fn is_still_ending(view: &PodView<'_>, ended: &Ended) -> bool {
-    ended.why.is_some()
-        && matches!(
-            view.memory.life,
-            Lifecycle::Syncing | Lifecycle::Terminating(_)
-        )
-        && view.observed.live_containers().next().is_some()
+fn is_still_ending(view: &PodView<'_>) -> bool {
+    matches!(
+        view.memory.life,
+        Lifecycle::Syncing | Lifecycle::Terminating(_)
+    ) && view.observed.live_containers().next().is_some()
         && !is_final(view.pod.object.status.as_ref())
 }
 
@@ -293,6 +281,17 @@ pub fn pod_ips(view: &PodView<'_>) -> Vec<String> {
 enum Kind {
     Init,
     Regular,
+    Ephemeral,
+}
+
+/// The newest instance that was started, as far as it shows.
+fn current_of<'a>(view: &PodView<'a>, spec: &v1::Container) -> Option<&'a ObservedContainer> {
+    let all = view.observed.containers.iter();
+    let mut instances = all.filter(|c| c.name == spec.name && c.state != ContainerState::Created);
+    // One whose postStart hook has not ended does not show yet.
+    let newest = instances.find(|c| !c.state.may_run() || hook_is_done(view, c));
+    // The runtime may have forgotten the newest one already, and still hold one before it.
+    newest.filter(|c| c.state.may_run() || view.later_exit(c).is_none())
 }
 
 fn container_status(
@@ -303,10 +302,7 @@ fn container_status(
 ) -> v1::ContainerStatus {
     let is_syncing = view.memory.life == Lifecycle::Syncing;
     let started = |c: &&ObservedContainer| c.state != ContainerState::Created;
-    let newest = view.observed.instances(&spec.name).find(started);
-    // The runtime may have forgotten the newest one already, and still hold one before it.
-    let is_newest = |c: &&ObservedContainer| c.state.may_run() || view.later_exit(c).is_none();
-    let current = newest.filter(is_newest);
+    let current = current_of(view, spec);
     let recorded = view.memory.record.exits.get(&spec.name);
     let current_exit =
         current.and_then(|c| c.state.exit().map(|e| terminated(view, &exit_of(c, e))));
@@ -331,27 +327,27 @@ fn container_status(
         let known = known.map(|exit| terminated(view, exit));
         known.or_else(|| forgotten(view, spec, kind))
     });
-    let replaced = replaced(view, spec);
-    let waiting = waits.containers.get(&spec.name).or(replaced.as_ref());
+    let held = held(view, spec, kind);
+    let waiting = waits.containers.get(&spec.name).or(held.as_ref());
     let (state, last_state) = state_and_last(
         view,
         running,
         ended,
         last.as_ref(),
         waiting.filter(|_| is_syncing),
-        not_started(view, spec, kind),
+        not_started(view),
     );
     let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     let is_running = state.running.is_some();
+    type Says = fn(&PodView<'_>, &v1::Container, &ObservedContainer) -> bool;
+    let runs_and = |says: Says| is_running && current.is_some_and(|c| says(view, spec, c));
     let image = current
         .map(|c| c.image.clone())
         .or_else(|| recorded.map(|r| r.image.clone()));
-    let image_id = current
-        .map(|c| c.image_ref.clone())
-        .or_else(|| recorded.map(|r| r.image_ref.clone()));
-    let id = current
-        .map(|c| c.id.to_string())
-        .or_else(|| recorded.map(|r| r.id.clone()));
+    let image_id = current.map(|c| &c.image_ref);
+    let image_id = image_id.or(recorded.map(|r| &r.image_ref)).cloned();
+    let id = current.map(|c| c.id.as_str());
+    let id = id.or(recorded.map(|r| r.id.as_str()));
     let known = current.is_some() || recorded.is_some();
     let resources = resources_in_force(view, spec);
     v1::ContainerStatus {
@@ -359,17 +355,18 @@ fn container_status(
         state: Some(state),
         last_state: Some(last_state),
         ready: match kind {
-            Kind::Init => succeeded,
-            Kind::Regular => is_running && current.is_some_and(|c| is_ready(view, spec, c)),
+            Kind::Init if !is_sidecar(spec) => succeeded,
+            Kind::Init | Kind::Regular => runs_and(is_ready),
+            Kind::Ephemeral => false,
         },
-        started: Some(is_running && current.is_some_and(|c| is_started(view, spec, c))),
+        started: (kind != Kind::Ephemeral).then(|| runs_and(is_started)),
         restart_count: restart_count(view, spec, current, lost),
         image: image
             .filter(|i| !i.is_empty())
             .or_else(|| spec.image.clone())
             .unwrap_or_default(),
         image_id: image_id.unwrap_or_default(),
-        container_id: id.filter(|i| !i.is_empty()).map(|i| view.full_id(&i)),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| view.full_id(i)),
         allocated_resources: resources
             .requests
             .clone()
@@ -479,20 +476,12 @@ fn state_and_last(
 }
 
 /// What a container waits for that has not been tried yet.
-fn not_started(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> Reason {
-    let init_first = !view.pod.init_containers().is_empty();
-    if init_first && (kind == Kind::Regular || !is_next_init(view, spec)) || kind == Kind::Init {
-        Reason::PodInitializing
-    } else {
+fn not_started(view: &PodView<'_>) -> Reason {
+    if view.pod.init_containers().is_empty() {
         Reason::ContainerCreating
+    } else {
+        Reason::PodInitializing
     }
-}
-
-fn is_next_init(view: &PodView<'_>, spec: &v1::Container) -> bool {
-    view.pod
-        .init_containers()
-        .first()
-        .is_some_and(|first| first.name == spec.name)
 }
 
 fn waiting_state(reason: &str, message: Option<String>) -> v1::ContainerState {
@@ -532,12 +521,60 @@ fn terminated(view: &PodView<'_>, exit: &RecordedExit) -> v1::ContainerStateTerm
     }
 }
 
+/// Why a container does not show its end, though no start of it waits or has failed.
+fn held(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> Option<Waiting> {
+    replaced(view, spec)
+        .or_else(|| failed_hook(view, spec))
+        .or_else(|| due_hook(view, spec))
+        .or_else(|| taken_down(view, spec, kind))
+}
+
 /// A container whose instance was ended to make room for another does not show as ended meanwhile: the API server lets no container of a
 /// pod that says Never leave that state.
 fn replaced(view: &PodView<'_>, spec: &v1::Container) -> Option<Waiting> {
-    (standing(view, &spec.name) == Standing::Replaced).then(|| Waiting {
+    let exit = view.memory.record.exits.get(&spec.name);
+    let is_reset = exit.is_some_and(|exit| exit.is_reset);
+    let is_replaced = !is_reset && standing(view, &spec.name) == Standing::Replaced;
+    is_replaced.then(|| Waiting {
         reason: Reason::ContainerCreating,
         message: String::new(),
+    })
+}
+
+/// A container that runs, and whose postStart hook has not ended.
+fn due_hook(view: &PodView<'_>, spec: &v1::Container) -> Option<Waiting> {
+    let newest = view.observed.instances(&spec.name).next()?;
+    let is_due = newest.state.may_run() && post_start_of(view, newest) == PostStart::Due;
+    is_due.then(|| Waiting {
+        reason: not_started(view),
+        message: String::new(),
+    })
+}
+
+/// A container whose postStart hook failed, until it is started again, where it is.
+fn failed_hook(view: &PodView<'_>, spec: &v1::Container) -> Option<Waiting> {
+    let newest = view.observed.instances(&spec.name).next()?;
+    let hook = view.memory.record.post_start.get(&spec.name)?;
+    let message = hook.failed.clone()?;
+    let again = match newest.state.exit() {
+        Some(exit) => restarts_after(view.pod, spec, exit.code),
+        None => true,
+    };
+    (again && hook.attempt == newest.attempt).then_some(Waiting {
+        reason: Reason::PostStartHookError,
+        message,
+    })
+}
+
+/// A container that was taken down with all of its pod, until it is started again.
+fn taken_down(view: &PodView<'_>, spec: &v1::Container, kind: Kind) -> Option<Waiting> {
+    let record = &view.memory.record;
+    let exit = record.exits.get(&spec.name)?;
+    let is_gone = view.observed.instances(&spec.name).next().is_none();
+    let is_due = kind != Kind::Ephemeral && is_gone && (exit.is_reset || record.restarting_all);
+    is_due.then(|| Waiting {
+        reason: Reason::RestartingAllContainers,
+        message: RESTARTING_ALL_MESSAGE.to_owned(),
     })
 }
 
@@ -551,7 +588,7 @@ fn forgotten(
     let is_known = view.observed.instances(name).next().is_some()
         || record.exits.contains_key(name)
         || record.running.contains_key(name);
-    if kind == Kind::Regular || is_known {
+    if kind != Kind::Init || is_sidecar(spec) || is_known {
         return None;
     }
     let is_made = |spec: &v1::Container| view.observed.instances(&spec.name).next().is_some();
@@ -586,124 +623,6 @@ fn volume_mounts(view: &PodView<'_>, spec: &v1::Container) -> Option<Vec<v1::Vol
             ..Default::default()
         });
     some_list(mounts.collect())
-}
-
-/// Times in status are whole seconds.
-fn whole_second(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
-}
-
-struct Conditions<'a> {
-    view: &'a PodView<'a>,
-    next: BTreeMap<String, (bool, Timestamp)>,
-    out: Vec<v1::PodCondition>,
-}
-
-impl Conditions<'_> {
-    /// In upstream's order.
-    fn add_all(
-        &mut self,
-        phase: Phase,
-        init: &[v1::ContainerStatus],
-        regular: &[v1::ContainerStatus],
-    ) {
-        let has_sandbox = self
-            .view
-            .observed
-            .ready_sandboxes()
-            .any(|s| s.host_network || s.ips.as_ref().is_some_and(|ips| !ips.is_empty()));
-        self.add("PodReadyToStartContainers", has_sandbox, None);
-        let incomplete: Vec<_> = init
-            .iter()
-            .filter(|s| !s.ready)
-            .map(|s| s.name.as_str())
-            .collect();
-        let any_started = regular.iter().any(|s| s.container_id.is_some());
-        match phase {
-            Phase::Succeeded => self.add("Initialized", true, Some((Reason::PodCompleted, None))),
-            _ if incomplete.is_empty() || any_started => self.add("Initialized", true, None),
-            Phase::Pending | Phase::Running | Phase::Failed => self.add(
-                "Initialized",
-                false,
-                Some((
-                    Reason::ContainersNotInitialized,
-                    Some(format!(
-                        "containers with incomplete status: [{}]",
-                        incomplete.join(" ")
-                    )),
-                )),
-            ),
-        }
-        let unready: Vec<_> = regular
-            .iter()
-            .filter(|s| !s.ready)
-            .map(|s| s.name.as_str())
-            .collect();
-        let containers = match phase {
-            Phase::Succeeded => Some((Reason::PodCompleted, None)),
-            Phase::Failed => Some((Reason::PodFailed, None)),
-            Phase::Pending | Phase::Running if unready.is_empty() => None,
-            Phase::Pending | Phase::Running => Some((
-                Reason::ContainersNotReady,
-                Some(format!(
-                    "containers with unready status: [{}]",
-                    unready.join(" ")
-                )),
-            )),
-        };
-        let ready = containers.clone().or_else(|| self.closed_gates());
-        self.add("Ready", ready.is_none(), ready);
-        self.add("ContainersReady", containers.is_none(), containers);
-        self.add("PodScheduled", true, None);
-    }
-
-    /// What others say of the pod, as the API has it; they and nobody else change it.
-    fn keep_foreign(&mut self) {
-        let foreign = foreign_conditions(&self.view.pod.object);
-        self.out.extend(foreign.cloned());
-    }
-
-    /// Readiness gates whose condition is not there or not true: with one of them the pod is not ready.
-    fn closed_gates(&self) -> Option<(Reason, Option<String>)> {
-        let said = |type_: &str| self.out.iter().find(|c| c.type_ == type_);
-        let gates = self.view.pod.spec().readiness_gates.iter().flatten();
-        let closed: Vec<String> = gates
-            .filter_map(|gate| {
-                let name = &gate.condition_type;
-                match said(name) {
-                    None => Some(format!(
-                        "corresponding condition of pod readiness gate \"{name}\" does not exist."
-                    )),
-                    Some(condition) if condition.status == "True" => None,
-                    Some(condition) => Some(format!(
-                        "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
-                        condition.status
-                    )),
-                }
-            })
-            .collect();
-        (!closed.is_empty()).then(|| (Reason::ReadinessGatesNotReady, Some(closed.join(", "))))
-    }
-
-    fn add(&mut self, name: &str, value: bool, why: Option<(Reason, Option<String>)>) {
-        let since = match self.view.memory.record.conditions.get(name) {
-            Some((old, since)) if *old == value => *since,
-            Some(_) | None => self.view.now.wall,
-        };
-        self.next.insert(name.to_owned(), (value, since));
-        let (reason, message) = why.map_or((None, None), |(reason, message)| {
-            (Some(reason.to_string()), message)
-        });
-        self.out.push(v1::PodCondition {
-            type_: name.to_owned(),
-            status: if value { "True" } else { "False" }.to_owned(),
-            last_transition_time: Some(whole_second(since)),
-            observed_generation: self.view.pod.object.metadata.generation,
-            reason,
-            message,
-            ..Default::default()
-        });
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use kubelet_model::reported::Progress;
 use serde_json::{Map, Value, json};
 
 use crate::pod::phase::is_final;
+use crate::shapes::record::DISRUPTION_TARGET;
 
 /// Conditions that the kubelet alone writes.
 pub(crate) const OWN_CONDITIONS: [&str; 8] = [
@@ -29,7 +30,7 @@ pub(crate) const OWN_CONDITIONS: [&str; 8] = [
     "Ready",
 ];
 /// Conditions that the kubelet may set when a pod ends, and never takes away.
-const SHARED_CONDITIONS: [&str; 1] = ["DisruptionTarget"];
+const SHARED_CONDITIONS: [&str; 1] = [DISRUPTION_TARGET];
 /// Fields that are replaced whole.
 const OWN_FIELDS: [&str; 11] = [
     "allocatedResources",

@@ -25,6 +25,7 @@ pub fn exit_of(container: &ObservedContainer, exit: &Exit) -> RecordedExit {
         image_ref: container.image_ref.clone(),
         attempt: container.attempt,
         counts_from: None,
+        is_reset: false,
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Effect {
     EnvFiles(String, EnvFileValues),
     /// The container of this name was started.
     Started(String),
+    /// The postStart hook of the container of this name was run.
+    PostStarted(String),
 }
 
 /// Why a step is not done.
@@ -57,6 +59,8 @@ pub struct Failure {
     pub message: String,
     /// An image could not be had: its back-off applies.
     pub image: Option<ImageFailure>,
+    /// Instances whose stop surely did not happen.
+    pub unstopped: Vec<ContainerId>,
     /// What could not be stopped, as the event of a pod that is ending tells it.
     pub unkilled: Vec<String>,
     /// Nothing waits for it.
@@ -71,6 +75,7 @@ impl Failure {
             reason,
             message,
             image: None,
+            unstopped: Vec::new(),
             unkilled: Vec::new(),
             is_garbage: false,
         }

@@ -13,6 +13,7 @@ use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::observed::Moment;
 
 use crate::shapes::env_files::EnvFileRead;
+use crate::shapes::hook::Hook;
 use crate::shapes::probe::ProbeKind;
 use crate::shapes::secrets::PullSecrets;
 use crate::shapes::waiting::Waiting;
@@ -35,6 +36,8 @@ pub struct PodPlan {
     pub volumes_waiting: Vec<(String, Waiting)>,
     /// The pod as a whole is held back.
     pub pod_waiting: Option<Waiting>,
+    /// All its containers are taken down to be started again.
+    pub restarts_all: bool,
 }
 
 /// One step.
@@ -90,7 +93,16 @@ pub enum Action {
         /// Its attempt.
         attempt: u32,
     },
-    /// Stop containers, all at once.
+    /// Run the postStart hook of a container that was started.
+    PostStart {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+        /// What to do.
+        hook: Hook,
+    },
+    /// Stop containers, each with its preStop hook before it: all at once, but for those that wait for others.
     StopContainers(Vec<StopContainer>),
     /// Stop a sandbox and all in it.
     StopSandbox(SandboxId),
@@ -100,8 +112,8 @@ pub enum Action {
         id: ContainerId,
         /// Its name.
         name: String,
-        /// Its log, rotated parts of it and the link to it; they go once it is gone.
-        logs: HostWork,
+        /// Its log, rotated parts of it and the link to it; they go once it is gone, where they go with it.
+        logs: Option<HostWork>,
         /// When it was seen not running.
         seen: Moment,
     },
@@ -213,8 +225,12 @@ pub struct StopContainer {
     pub id: ContainerId,
     /// Its name.
     pub name: String,
-    /// Seconds before it is killed.
+    /// Seconds before it is killed, hook and wait included.
     pub grace_seconds: i64,
+    /// What to do first.
+    pub hook: Option<Hook>,
+    /// Stops of the same step that come before this one, as long as its grace allows.
+    pub after: Vec<ContainerId>,
     /// What people are told of it.
     pub why: StopWhy,
 }
@@ -228,6 +244,10 @@ pub enum StopWhy {
     DefinitionChanged,
     /// The runtime does not know what it does.
     UnknownState,
+    /// Its postStart hook failed.
+    PostStartFailed,
+    /// All containers of its pod are started again.
+    RestartingAll,
     /// It failed this probe; whether it is started again.
     ProbeFailed(ProbeKind, Restarts),
 }
@@ -280,6 +300,7 @@ impl fmt::Display for Action {
                 write!(f, "start {}[{}]", start.name, start.attempt)
             }
             Self::StartCreated { name, .. } => write!(f, "start created {name}"),
+            Self::PostStart { name, .. } => write!(f, "postStart hook of {name}"),
             Self::StopContainers(stops) => {
                 f.write_str("stop")?;
                 for stop in stops {

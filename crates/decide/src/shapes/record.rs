@@ -8,11 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1;
+use kubelet_model::ids::ContainerId;
 use kubelet_model::observed::ObservedPod;
 use serde::{Deserialize, Serialize};
 
+use crate::shapes::outcome::Failure;
+use crate::shapes::plan::StopContainer;
 use crate::shapes::probe::PodProbes;
 use crate::shapes::rejection::Rejection;
 
@@ -24,6 +27,10 @@ pub struct PodRecord {
     /// The same moment by the machine's own count; `None` when another kubelet took the pod up.
     #[serde(default)]
     pub active_since: Option<BootMoment>,
+    /// One moment by the clock of the process that keeps this record, and by the machine's own count: its other times mean the same to the
+    /// next process by it, whatever the wall clock was set to meanwhile.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
     /// Whether its handler could make mounts read-only with all below them, as was last said; of pods that ask for it.
     #[serde(default)]
     pub recursive_read_only: Option<bool>,
@@ -61,6 +68,19 @@ pub struct PodRecord {
     /// Instances that are stopped to make room for another whatever the policy says of their end, by container name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replaced: BTreeMap<String, Replaced>,
+    /// PostStart hooks that are to be run, are being run or have failed, by container name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub post_start: BTreeMap<String, PostStartRecord>,
+    /// Stops that were begun, by the instance's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopping: BTreeMap<String, Stopping>,
+    /// Which containers wait for which at the end, of a pod with sidecars: those of a lower number for those of a higher one. It is asked
+    /// when nobody names the pod any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub end_ranks: BTreeMap<String, usize>,
+    /// All containers are being taken down, to be started again from the first init container on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub restarting_all: bool,
     /// Sandboxes that were seen last; `None` in a record of a version that did not keep them.
     #[serde(default)]
     pub sandboxes: Option<BTreeSet<String>>,
@@ -103,10 +123,41 @@ impl PodRecord {
         }
     }
 
-    /// The record of an earlier process: its times were taken by another clock, and none of them can be later than now. Without
-    /// this a clock that was set back meanwhile would make a pod wait until it has caught up.
+    /// A stop is begun, or goes on: the grace that ends first counts.
+    pub fn begin_stop(&mut self, stop: &StopContainer, now: Timestamp) {
+        let known = self.stopping.entry(stop.id.to_string()).or_default();
+        let end =
+            |since: Timestamp, seconds| since.saturating_add(SignedDuration::from_secs(seconds));
+        let ends = known.since.map(|since| end(since, known.grace_seconds));
+        if ends.is_none_or(|ends| end(now, stop.grace_seconds).ok() < ends.ok()) {
+            known.since = Some(now);
+            known.grace_seconds = stop.grace_seconds;
+        }
+        if stop.hook.is_some() {
+            known.hook_since.get_or_insert(now);
+        }
+    }
+
+    /// The runtime has surely not been told to stop this one: all of its grace is before it.
+    pub fn take_back_stop(&mut self, id: &ContainerId) {
+        if let Some(stopping) = self.stopping.get_mut(id.as_str()) {
+            stopping.since = None;
+        }
+    }
+
+    /// The postStart hook of a container failed.
+    pub fn fail_post_start(&mut self, failure: &Failure) {
+        let name = failure.of.container().unwrap_or_default();
+        if let Some(hook) = self.post_start.get_mut(name) {
+            hook.failed = Some(failure.message.clone());
+        }
+    }
+
+    /// The record of an earlier process: its times were taken by another clock, which was so much ahead of this one's (less than nothing:
+    /// behind), as far as that is known; none of them can be later than now. Without this a clock that was set back meanwhile would make a
+    /// pod wait until it has caught up.
     #[must_use]
-    pub fn taken_over(mut self, now: Timestamp) -> Self {
+    pub fn taken_over(mut self, now: Timestamp, ahead: SignedDuration) -> Self {
         // An older version kept it by container.
         let images = std::mem::take(&mut self.image_back_off).into_values();
         self.image_back_off = images.map(|held| (held.image.clone(), held)).collect();
@@ -114,10 +165,13 @@ impl PodRecord {
         let images = self.image_back_off.values_mut();
         let held = images.flat_map(|image| [&mut image.back_off.updated, &mut image.looked_at]);
         let exits = self.exits.values_mut();
+        let stops = self.stopping.values_mut();
+        let stops = stops.flat_map(|stop| [stop.since.as_mut(), stop.hook_since.as_mut()]);
         let times = restarts
             .map(|back_off| &mut back_off.updated)
             .chain(held)
             .chain(exits.filter_map(|exit| exit.counts_from.as_mut()))
+            .chain(stops.flatten())
             .chain(
                 self.replaced
                     .values_mut()
@@ -127,7 +181,7 @@ impl PodRecord {
                     }),
             );
         for time in times {
-            *time = (*time).min(now);
+            *time = time.saturating_sub(ahead).unwrap_or(now).min(now);
         }
         self
     }
@@ -143,6 +197,9 @@ pub struct Ended {
     pub why: Option<EndReason>,
 }
 
+/// The condition of a pod that was ended for others.
+pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
 /// Why a pod was ended, in the status's words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndReason {
@@ -150,6 +207,18 @@ pub struct EndReason {
     pub reason: String,
     /// `status.message`.
     pub message: String,
+    /// It was ended for others: the text of its condition `DisruptionTarget`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<String>,
+}
+
+/// A moment by two clocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// By the machine's own count.
+    pub boot: BootMoment,
+    /// Steady time.
+    pub steady: Timestamp,
 }
 
 /// A moment of one boot of the machine: nobody can set it, and it means the same to the next process of that boot.
@@ -201,6 +270,17 @@ pub struct RecordedExit {
     /// Steady time from which a back-off after it counts, set when the exit is first seen.
     #[serde(default)]
     pub counts_from: Option<Timestamp>,
+    /// All containers of the pod were taken down after it: it says no more how its container stands.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_reset: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Pulls of one image are held back until a time.
@@ -225,6 +305,32 @@ pub struct BackOff {
     pub seconds: i64,
     /// When it was last lengthened.
     pub updated: Timestamp,
+}
+
+/// The postStart hook of an instance, from before its start until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostStartRecord {
+    /// The instance's attempt.
+    pub attempt: u32,
+    /// It has failed: what status shows.
+    #[serde(default)]
+    pub failed: Option<String>,
+}
+
+/// A stop that was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Steady time from which its grace counts; `None` where the runtime has surely not been told.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Grace that it began with, seconds.
+    pub grace_seconds: i64,
+    /// When its preStop hook was first begun, if it has one.
+    #[serde(default)]
+    pub hook_since: Option<Timestamp>,
+    /// Its preStop hook has ended.
+    #[serde(default)]
+    pub hook_done: bool,
 }
 
 /// An instance that is stopped to make room for another.

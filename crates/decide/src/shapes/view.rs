@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::shapes::life::TerminationCause;
 use crate::shapes::memory::PodMemory;
 use crate::shapes::probe::PodProbes;
-use crate::shapes::record::RecordedExit;
+use crate::shapes::record::{EndReason, RecordedExit};
 use crate::shapes::rejection::Rejection;
 use crate::shapes::waiting::Waiting;
 use jiff::Timestamp;
@@ -38,6 +38,8 @@ pub enum Desire {
     Wait(Option<Waiting>),
     /// It may not begin here; nothing of it was ever started.
     Reject(Rejection),
+    /// It has to end here, though its source names it: it has failed then, and this is why.
+    End(EndReason),
     /// It should end, with at most this grace.
     Stop {
         /// Why.

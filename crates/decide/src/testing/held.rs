@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
 use kubelet_model::ids::SandboxId;
 use kubelet_model::objects::PodObjects;
 use kubelet_model::observed::{
@@ -18,7 +19,10 @@ use kubelet_model::observed::{
 
 use crate::pod::memory::entry;
 use crate::pod::pod_plan::pod_plan;
-use crate::shapes::view::{Now, Order};
+use crate::report::pod_status::{pod_status, shown_waits};
+use crate::shapes::plan::PodPlan;
+use crate::shapes::probe::{ContainerProbes, ProbeResult};
+use crate::shapes::view::{Now, Order, PodView};
 use crate::testing::pod_of;
 use crate::testing::seen::Seen;
 
@@ -44,6 +48,47 @@ pub(crate) fn seen(spec: &str, held: &str) -> Seen {
     );
     seen.hold(held);
     seen
+}
+
+/// The results of an instance's probes, startup and liveness.
+pub(crate) fn probed(seen: &mut Seen, instance: &str, startup: Option<bool>, liveness: bool) {
+    let result = |good: bool| {
+        if good {
+            ProbeResult::Success
+        } else {
+            ProbeResult::Failure
+        }
+    };
+    let (name, _) = instance.rsplit_once('-').unwrap();
+    let mut known = ContainerProbes::none(instance.into());
+    known.startup = startup.map(result);
+    known.liveness = Some(result(liveness));
+    let mut probes = (*seen.inputs.probes).clone();
+    probes.insert(name.to_owned(), known);
+    seen.inputs.probes = Arc::new(probes);
+}
+
+/// `Running a=running ready, b=waiting CrashLoopBackOff`
+pub(crate) fn shown(view: &PodView<'_>, plan: &PodPlan) -> String {
+    let status = pod_status(view, &shown_waits(view, plan)).status;
+    let init = status.init_container_statuses.iter().flatten();
+    let regular = status.container_statuses.iter().flatten();
+    let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+    let one = |c: &v1::ContainerStatus| {
+        let state = c.state.clone().unwrap_or_default();
+        let waits = state
+            .waiting
+            .map(|w| format!("waiting {}", w.reason.unwrap_or_default()));
+        let ended = state
+            .terminated
+            .map(|t| format!("terminated {}", t.exit_code));
+        let runs = state.running.map(|_| "running".to_owned());
+        let state = waits.or(ended).or(runs).unwrap_or_default();
+        let ready = if c.ready { " ready" } else { "" };
+        format!("{}={state}{ready}", c.name)
+    };
+    let all: Vec<_> = init.chain(regular).chain(ephemeral).map(one).collect();
+    format!("{} {}", status.phase.unwrap_or_default(), all.join(", "))
 }
 
 impl Seen {
@@ -144,6 +189,7 @@ fn container(
         grace_seconds: None,
         log_path: String::new(),
         termination_message_host_path: None,
+        pre_stop: None,
         pid: None,
         user: None,
     }

@@ -121,6 +121,7 @@ impl Seen {
                 grace_seconds: None,
                 log_path: String::new(),
                 termination_message_host_path: None,
+                pre_stop: None,
                 pid: None,
                 user: None,
             });

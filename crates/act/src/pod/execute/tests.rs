@@ -17,6 +17,7 @@ use prometheus::Registry;
 use serde_json::json;
 use testkit::cri::{StandInConfig, StandInRuntime};
 
+use super::ends::less_grace_is_ordered;
 use super::*;
 use crate::images::PullLimits;
 use crate::images::pull_credentials::NodeCredentials;
@@ -76,6 +77,7 @@ fn executor(scratch: &Scratch, blocking: Blocking) -> Executor {
         burst: 0,
     };
     Executor {
+        hooks: Hooks::new(&cri, &Events::logged("n"), &registry).unwrap(),
         images: Images::new(cri.clone(), credentials, limits, &registry).unwrap(),
         cri,
         host: Host {
@@ -160,7 +162,10 @@ async fn the_other_volumes_are_set_up_when_one_fails() {
         ..PodPlan::default()
     };
     let (_sender, mut orders) = watch::channel(order(Desire::Run));
-    let executed = executor.execute(&pod(), plan, &mut orders).await;
+    let (done_hooks, _ended) = tokio::sync::mpsc::unbounded_channel();
+    let pod = pod();
+    let executed = executor.execute(&pod, plan, &mut orders, &done_hooks);
+    let executed = executed.await;
     let [Outcome::Failed(failure), Outcome::Done(effect)] = &executed.outcomes[..] else {
         panic!("{executed:?}");
     };

@@ -13,6 +13,7 @@ use kubelet_decide::pod::memory::Begun;
 use kubelet_decide::shapes::memory::PodMemory;
 use kubelet_decide::shapes::plan::PodPlan;
 use kubelet_decide::shapes::view::{Desire, Order};
+use kubelet_model::ids::ContainerId;
 use kubelet_model::observed::ObservedPod;
 use kubelet_model::pod::Pod;
 
@@ -49,6 +50,13 @@ impl PodWorker {
             }
             begun
         })
+    }
+
+    /// The preStop hook of an instance has ended.
+    pub(super) fn note_hook_done(&mut self, id: &ContainerId) {
+        if self.parts.executor.faults.planted() != Planted::HookTwice {
+            self.remembering(|memory| memory.note_hook_done(id));
+        }
     }
 
     /// The pod as it was just looked at, without what never ran because its start was cut off.

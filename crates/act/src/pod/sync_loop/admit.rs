@@ -4,7 +4,8 @@
 //! Out:   `Desire::Run`, `Desire::Reject`, or nothing yet: then it is asked again after a moment
 //! Calls: names, when a pod gets its name; the sync loop's clock
 //! Holds: a pod that ran here before, or that an earlier kubelet took up, is let in whatever the node looks like now; those go
-//!        before new ones, older before younger; a refusal for the Node's labels is looked at twice, for the watch may be behind
+//!        before new ones, older before younger; room that is made for a critical pod is kept for it, and it is not refused for want
+//!        of it; a refusal for the Node's labels is looked at twice, for the watch may be behind
 //! Upstream: pkg/kubelet/kubelet.go (HandlePodAdditions), pkg/kubelet/allocation/allocation_manager.go (AddPod), 1.36; differences:
 //!           there a pod that runs is asked again after a restart, and may be ended by the answer
 
@@ -16,11 +17,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_decide::pod::admission::{
-    AdmissionRules, AdmissionView, Other, Verdict, admission, allocation,
+    AdmissionRules, AdmissionView, Allocation, Other, Verdict, admission, allocation,
 };
 use kubelet_decide::pod::phase::is_final;
+use kubelet_decide::pod::preemption::{
+    PREEMPTED_CONDITION, PREEMPTED_MESSAGE, PREEMPTED_REASON, is_critical,
+};
 use kubelet_decide::report::events::rejected;
-use kubelet_decide::shapes::record::PodRecord;
+use kubelet_decide::shapes::record::{EndReason, PodRecord};
 use kubelet_decide::shapes::rejection::Rejection;
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::sources::desired::PodChange;
@@ -126,10 +130,11 @@ impl SyncLoop {
                 self.admit.leave_open(uid);
                 return None;
             };
+            let patience = self.patience_for(&pod);
             let others = self.workers.iter().filter(|(other, _)| *other != uid);
             let others = others.filter_map(|(_, worker)| {
                 Some(Other {
-                    name: &worker.pod.full_name,
+                    pod: &worker.pod,
                     allocation: worker.allocation.as_ref()?,
                     is_ending: worker.is_ending || worker.name_claim.is_leaving(),
                 })
@@ -144,10 +149,22 @@ impl SyncLoop {
             match verdict {
                 Verdict::Admitted(allocation) => admitted = Some(allocation),
                 Verdict::Waits(waiting, or_else) => {
-                    if self.admit.leave_open(uid).elapsed() < ROOM_PATIENCE {
-                        return Some(Desire::Wait(Some(waiting)));
+                    let is_patient = self.admit.leave_open(uid).elapsed() < patience;
+                    match (is_patient, is_critical(&pod)) {
+                        (true, is_critical) => {
+                            self.reserve(uid, is_critical.then(|| allocation(&pod)));
+                            return Some(Desire::Wait(Some(waiting)));
+                        }
+                        (false, false) => return Some(self.reject(&pod, or_else)),
+                        // As upstream: whom it waits for had all the time that they have.
+                        (false, true) => admitted = Some(allocation(&pod)),
                     }
-                    return Some(self.reject(&pod, or_else));
+                }
+                Verdict::Preempts(victims, waiting, why) => {
+                    self.admit.leave_open(uid);
+                    self.preempt(&pod, &victims, &why);
+                    self.reserve(uid, Some(allocation(&pod)));
+                    return Some(Desire::Wait(Some(waiting)));
                 }
                 Verdict::Rejected(why) => {
                     let may_be_old = self.admit.parts.own.is_some() && why.is_of_labels();
@@ -160,19 +177,62 @@ impl SyncLoop {
         }
         self.admit.open.remove(uid);
         if let Some(worker) = self.workers.get_mut(uid) {
-            // What has ended takes nothing, though its worker has not said so yet.
+            // What has ended takes nothing once nothing of it runs.
+            let has_ended = worker.past == Past::Ended;
+            let current = self.parts.pleg.current(uid);
+            let runs = current.is_some_and(|observed| observed.is_running());
+            worker.is_ending |= has_ended;
             worker.allocation =
-                (worker.past != Past::Ended).then(|| admitted.unwrap_or_else(|| allocation(&pod)));
+                (!has_ended || runs).then(|| admitted.unwrap_or_else(|| allocation(&pod)));
         }
         Some(Desire::Run)
     }
 
+    /// The room that others make for a critical pod is kept for it.
+    fn reserve(&mut self, uid: &PodUid, room: Option<Allocation>) {
+        if let Some(worker) = self.workers.get_mut(uid) {
+            worker.allocation = room;
+        }
+    }
+
+    /// As long as this a pod waits for those that are ending; a critical one for as long as they may take.
+    fn patience_for(&self, pod: &Pod) -> Duration {
+        if !is_critical(pod) {
+            return ROOM_PATIENCE;
+        }
+        let ending = self.workers.values();
+        let ending = ending.filter(|w| w.is_ending || w.name_claim.is_leaving());
+        let longest = ending.map(|w| w.pod.grace_seconds()).max().unwrap_or(0);
+        let longest = Duration::from_secs(u64::try_from(longest).unwrap_or(0));
+        ROOM_PATIENCE.max(longest.saturating_mul(3) / 2)
+    }
+
     fn reject(&mut self, pod: &Pod, why: Rejection) -> Desire {
         self.admit.open.remove(&pod.uid);
+        self.reserve(&pod.uid, None);
         tracing::warn!(pod = %pod.full_name, uid = %pod.uid, reason = why.reason, why = why.message, "Pod is rejected");
         self.metrics.rejected(&why.reason);
         self.parts.executor.events.pod(pod, rejected(&why));
         Desire::Reject(why)
+    }
+
+    /// Ends pods for a critical one.
+    fn preempt(&mut self, by: &Pod, victims: &[PodFullName], why: &Rejection) {
+        let signal = why.reason.trim_start_matches("OutOf");
+        let is_victim = |pod: &Pod| victims.contains(&pod.full_name);
+        let workers = self.workers.values_mut();
+        for worker in workers.filter(|w| w.allocation.is_some() && is_victim(&w.pod)) {
+            tracing::warn!(pod = %worker.pod.full_name, uid = %worker.pod.uid, by = %by.full_name, why = why.message, "Pod is ended to make room for a critical one");
+            let end = Desire::End(EndReason {
+                reason: PREEMPTED_REASON.to_owned(),
+                message: PREEMPTED_MESSAGE.to_owned(),
+                disruption: Some(PREEMPTED_CONDITION.to_owned()),
+            });
+            // Its worker may say so later; nobody ends it twice.
+            worker.is_ending = true;
+            worker.orders.send_modify(|order| order.desire = end);
+            self.metrics.preempted(signal);
+        }
     }
 
     /// Whether something of the pod is here, or an earlier kubelet took it up: then it is not for admission to end it.

@@ -24,7 +24,7 @@ fn node(extra: &Value) -> v1::Node {
 
 fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
     // One that is ending stands behind this sign.
-    let spec_of = |other: &str| pod_of(other.trim_start_matches('~'));
+    let spec_of = |other: &str| api_pod(other.trim_start_matches('~'));
     let pods: Vec<(Pod, Allocation, bool)> = others
         .iter()
         .map(|other| {
@@ -38,7 +38,7 @@ fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
     let others: Vec<Other<'_>> = pods
         .iter()
         .map(|(pod, allocation, is_ending)| Other {
-            name: &pod.full_name,
+            pod,
             allocation,
             is_ending: *is_ending,
         })
@@ -65,6 +65,11 @@ fn decided(pod: &Pod, others: &[&str], node: &v1::Node) -> String {
         Verdict::Waits(waiting, or_else) => {
             format!("waits: {}; or {}", waiting.message, or_else.reason)
         }
+        Verdict::Preempts(victims, waiting, or_else) => {
+            let victims: Vec<String> = victims.iter().map(ToString::to_string).collect();
+            let (names, reason) = (victims.join(" "), or_else.reason);
+            format!("ends {names}: {}; or {reason}", waiting.message)
+        }
         Verdict::Rejected(why) => format!("{} {}", why.reason, why.message),
     }
 }
@@ -76,6 +81,43 @@ fn check(spec: &str, others: &[&str], expected: &str) {
 
 fn asking(requests: &str) -> String {
     format!("{{containers: [{{name: c, image: i, resources: {{requests: {{{requests}}}}}}}]}}")
+}
+
+#[test]
+fn a_critical_pod_ends_others_only_for_what_it_is_short_of() {
+    let node = node(&json!({}));
+    let half = asking("cpu: 500m, memory: 512Mi");
+    let decided = |pod: &Pod, others: &[&str]| decided(pod, others, &node);
+    let critical = pod_of(&asking("cpu: 1800m"));
+    let waits = "Node didn't have enough resource: cpu, requested: 1800, used: 500, capacity: 2000; waits for the end of default/web";
+    assert_eq!(
+        decided(&critical, &[&half]),
+        format!("ends default/web: {waits}; or OutOfcpu")
+    );
+    // What is ending already is waited for, and nobody else is ended.
+    let ending = format!("~{half}");
+    assert_eq!(
+        decided(&critical, &[&ending]),
+        format!("waits: {waits}; or OutOfcpu")
+    );
+    let large = pod_of(&asking("cpu: '3'"));
+    assert_eq!(
+        decided(&large, &[&half]),
+        "UnexpectedAdmissionError Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 1000), ]"
+    );
+    let elsewhere = pod_of(&format!(
+        "{{nodeName: other, {}",
+        asking("cpu: 1800m").trim_start_matches('{')
+    ));
+    assert_eq!(
+        decided(&elsewhere, &[&half]),
+        "NodeName Predicate NodeName failed: node(s) didn't match the requested node name"
+    );
+    // Nobody is ended for a pod like any other.
+    assert_eq!(
+        decided(&api_pod(&asking("cpu: 1800m")), &[&half]),
+        "OutOfcpu Node didn't have enough resource: cpu, requested: 1800, used: 500, capacity: 2000"
+    );
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn a_pod_that_ended_by_itself_was_not_too_late() {
         why: Some(EndReason {
             reason: DEADLINE_REASON.to_owned(),
             message: DEADLINE_MESSAGE.to_owned(),
+            disruption: None,
         }),
     };
     assert_eq!(seen.see(end_of), expected);

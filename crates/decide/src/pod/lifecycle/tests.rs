@@ -26,6 +26,14 @@ fn word(life: &Lifecycle) -> String {
     }
 }
 
+fn end() -> Desire {
+    Desire::End(crate::shapes::record::EndReason {
+        reason: "Preempting".to_owned(),
+        message: "why".to_owned(),
+        disruption: Some("for others".to_owned()),
+    })
+}
+
 #[test]
 fn each_state_leads_to_the_next_and_never_back() {
     use TerminationCause::{Ended, Orphaned, Removed};
@@ -76,6 +84,10 @@ fn each_state_leads_to_the_next_and_never_back() {
         (terminated(Removed), Desire::Run, ended),
         (terminated(Removed), Desire::Run, "nothing"),
         (Lifecycle::Finished { cause: Removed }, Desire::Run, runs),
+        (Lifecycle::Syncing, end(), runs),
+        (terminating(Ended), end(), ended),
+        (terminated(Ended), end(), ended),
+        (terminating(Removed), end(), runs),
     ];
     let mut out = String::new();
     for (life, desire, held) in rows {
@@ -93,6 +105,7 @@ fn each_state_leads_to_the_next_and_never_back() {
             Desire::Run => "run".to_owned(),
             Desire::Wait(_) => "wait".to_owned(),
             Desire::Reject(_) => "reject".to_owned(),
+            Desire::End(_) => "end".to_owned(),
         };
         seen.desire = desire;
         let next = seen.see(step);
@@ -123,5 +136,9 @@ fn each_state_leads_to_the_next_and_never_back() {
         terminated(removed from its source) | run | sandbox[0]:notready a[0]:exited(0) → terminated(removed from its source)
         terminated(removed from its source) | run | nothing → finished(removed from its source)
         finished(removed from its source) | run | sandbox[0]:ready a[0]:running → finished(removed from its source)
+        syncing | end | sandbox[0]:ready a[0]:running → terminating(containers completed or deadline exceeded 30s)
+        terminating(containers completed or deadline exceeded 20s) | end | sandbox[0]:notready a[0]:exited(0) → terminated(containers completed or deadline exceeded)
+        terminated(containers completed or deadline exceeded) | end | sandbox[0]:notready a[0]:exited(0) → terminated(containers completed or deadline exceeded)
+        terminating(removed from its source 20s) | end | sandbox[0]:ready a[0]:running → terminating(removed from its source 20s)
     "#]].assert_eq(&out);
 }

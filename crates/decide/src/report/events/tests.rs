@@ -33,6 +33,8 @@ fn stop(name: &str, why: StopWhy) -> StopContainer {
         id: ContainerId::from("0123"),
         name: name.to_owned(),
         grace_seconds: 30,
+        hook: None,
+        after: Vec::new(),
         why,
     }
 }

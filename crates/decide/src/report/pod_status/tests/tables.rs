@@ -12,7 +12,7 @@ use expect_test::expect;
 
 use super::super::*;
 use crate::shapes::life::TerminationCause;
-use crate::shapes::record::EndReason;
+use crate::shapes::record::{EndReason, Ended};
 use crate::shapes::view::Desire;
 use crate::testing::held::seen;
 use crate::testing::seen::Seen;
@@ -246,6 +246,7 @@ fn statuses_of_pods_that_end_are_upstreams() {
             why: Some(EndReason {
                 reason: "Test".to_owned(),
                 message: "test".to_owned(),
+                disruption: None,
             }),
         });
     };

@@ -19,7 +19,7 @@ pub(super) const POD_SPEC: Table = &[
     ("dnsConfig", Into(DNS_CONFIG)),
     ("dnsPolicy", Built),
     ("enableServiceLinks", Built),
-    ("ephemeralContainers", Unbuilt),
+    ("ephemeralContainers", Into(EPHEMERAL)),
     ("hostAliases", Into(HOST_ALIAS)),
     ("hostIPC", Built),
     ("hostNetwork", Built),
@@ -92,12 +92,41 @@ const CONTAINER: Table = &[
     ("readinessProbe", Into(PROBE)),
     ("resizePolicy", UnbuiltIf(restarts_on_resize)),
     ("resources", Into(RESOURCES)),
-    ("restartPolicy", Unbuilt),
-    ("restartPolicyRules", Unbuilt),
+    ("restartPolicy", Built),
+    ("restartPolicyRules", Into(RESTART_RULE)),
     ("securityContext", Into(SECURITY)),
     ("startupProbe", Into(PROBE)),
     ("stdin", Built),
     ("stdinOnce", Built),
+    ("terminationMessagePath", Built),
+    ("terminationMessagePolicy", Built),
+    ("tty", Built),
+    ("volumeDevices", Unbuilt),
+    ("volumeMounts", Into(MOUNT)),
+    ("workingDir", Built),
+];
+
+const EPHEMERAL: Table = &[
+    ("args", Built),
+    ("command", Built),
+    ("env", Into(ENV)),
+    ("envFrom", Into(ENV_FROM)),
+    ("image", Built),
+    ("imagePullPolicy", Built),
+    ("lifecycle", Unbuilt),
+    ("livenessProbe", Unbuilt),
+    ("name", Built),
+    ("ports", Unbuilt),
+    ("readinessProbe", Unbuilt),
+    ("resizePolicy", Unbuilt),
+    ("resources", Into(RESOURCES)),
+    ("restartPolicy", Unbuilt),
+    ("restartPolicyRules", Unbuilt),
+    ("securityContext", Into(SECURITY)),
+    ("startupProbe", Unbuilt),
+    ("stdin", Built),
+    ("stdinOnce", Built),
+    ("targetContainerName", Built),
     ("terminationMessagePath", Built),
     ("terminationMessagePolicy", Built),
     ("tty", Built),
@@ -171,10 +200,24 @@ const RESOURCE_REF: Table = &[
 ];
 
 const LIFECYCLE: Table = &[
-    ("postStart", Unbuilt),
-    ("preStop", Unbuilt),
+    ("postStart", Into(HOOK)),
+    ("preStop", Into(HOOK)),
     ("stopSignal", Unbuilt),
 ];
+
+/// A hook over TCP is run as upstream runs it: it fails.
+const HOOK: Table = &[
+    ("exec", Into(EXEC)),
+    ("httpGet", Into(HTTP_GET)),
+    ("sleep", Into(SLEEP)),
+    ("tcpSocket", Into(TCP_SOCKET)),
+];
+
+const SLEEP: Table = &[("seconds", Built)];
+
+const RESTART_RULE: Table = &[("action", Built), ("exitCodes", Into(EXIT_CODES))];
+
+const EXIT_CODES: Table = &[("operator", Built), ("values", Built)];
 
 const PORT: Table = &[
     ("containerPort", Built),

@@ -283,16 +283,16 @@ fn a_field_counts_by_its_value() {
             &none,
         ),
         (
-            "containers: [{name: c, livenessProbe: {exec: {command: [a]}}, lifecycle: {preStop: {exec: {command: [a]}}}}]",
-            &["spec.containers[0].lifecycle.preStop"],
+            "containers: [{name: c, livenessProbe: {exec: {command: [a]}}, lifecycle: {preStop: {exec: {command: [a]}}, stopSignal: SIGUSR1}}]",
+            &["spec.containers[0].lifecycle.stopSignal"],
         ),
         (
             "initContainers: [{name: a}, {name: c, restartPolicy: Always}]",
-            &["spec.initContainers[1].restartPolicy"],
+            &[],
         ),
         (
             "containers: [{name: c, lifecycle: {preStop: {sleep: {seconds: 1}}}}]",
-            &["spec.containers[0].lifecycle.preStop"],
+            &[],
         ),
         (
             "containers: [{name: c, volumeMounts: [{name: v, mountPath: /v, subPath: s}]}]",
