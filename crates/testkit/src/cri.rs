@@ -7,6 +7,7 @@
 //! Upstream: none (facts: containerd 1.6 pkg/cri)
 
 pub mod behaviour;
+mod exec;
 mod images;
 mod pods;
 mod service;

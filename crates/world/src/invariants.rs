@@ -15,11 +15,12 @@ use std::sync::Arc;
 use kubelet_act::report::status::ReportedPods;
 use kubelet_decide::sources::identity::container_hash_hex;
 use kubelet_host::HostRoot;
-use kubelet_model::pod::{Pod, RestartPolicy};
+use kubelet_model::pod::{Pod, RestartPolicy, is_sidecar};
 use testkit::cri::trace::{EndedBy, Instance, overlapping};
 
 use crate::kubelet::{POD_LOGS_DIR, ROOT_DIR};
 use crate::ledger::{Ledger, Life};
+use crate::lifecycles::{self, restarts};
 use crate::pods::{Fate, fate, is_ill};
 use crate::watch::{containers, is_ready, state_word};
 
@@ -60,7 +61,7 @@ pub struct Truth<'a> {
 impl<'a> Truth<'a> {
     /// The life that an instance belongs to: the one in which it was asked for; or an earlier one that was still being gone through
     /// to its end then, which shows in what was left of it.
-    fn life_of(&self, i: &Instance) -> Option<(usize, &'a Life)> {
+    pub(crate) fn life_of(&self, i: &Instance) -> Option<(usize, &'a Life)> {
         let (mut number, mut life) = self.ledger.life_at(&i.pod_uid, i.asked)?;
         while number > 0
             && self.instances.iter().any(|other| {
@@ -114,7 +115,8 @@ impl<'a> Truth<'a> {
     }
 }
 
-fn instance_text(i: &Instance) -> String {
+/// An instance in a few words.
+pub(crate) fn instance_text(i: &Instance) -> String {
     let name = if i.name.is_empty() {
         "sandbox"
     } else {
@@ -132,6 +134,7 @@ pub fn after_step(truth: &Truth<'_>) -> Result<(), String> {
     no_doubles(truth)?;
     no_start_after_the_end(truth)?;
     running_has_its_directories(truth)?;
+    lifecycles::after_step(truth)?;
     canaries_live(truth)
 }
 
@@ -178,7 +181,16 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
         matches!(s.ended_by, Some(EndedBy::Outside | EndedBy::NodeCrash))
             && s.ended.is_some_and(|at| at <= ended)
     });
-    sandbox_lost || definition_changed(truth, i, life, ended) || failed_liveness(i, life, ended)
+    sandbox_lost
+        || definition_changed(truth, i, life, ended)
+        || failed_liveness(i, life, ended)
+        || lifecycles::failed_hook(i, spec_of(i, life), ended)
+        || lifecycles::served_its_time(truth, i, ended)
+}
+
+fn spec_of<'a>(i: &Instance, life: &'a Life) -> Option<&'a k8s_openapi::api::core::v1::Container> {
+    let mut specs = life.pod()?.containers().iter();
+    specs.find(|spec| spec.name == i.name)
 }
 
 /// Whether this instance was ill, and ran for at least as long as its liveness probe takes to say so.
@@ -218,12 +230,18 @@ fn sandbox_was_done(
     let ran_then = |i: &&Instance| {
         i.started.is_some_and(|started| started < at) && i.ended.is_none_or(|ended| ended > at)
     };
-    let mut of_pod = truth
-        .instances
-        .iter()
-        .filter(|i| i.pod_uid == sandbox.pod_uid && !i.name.is_empty());
-    pod.is_some_and(|pod| pod.restart_policy() != RestartPolicy::Always)
-        && !of_pod.any(|i| ran_then(&i))
+    let of_pod = || {
+        let all = truth.instances.iter();
+        all.filter(|i| i.pod_uid == sandbox.pod_uid && !i.name.is_empty())
+    };
+    // Some policy lets it end.
+    let may_end = |pod: &Arc<Pod>| {
+        let mut specs = pod.containers().iter();
+        // An init container that fails for good ends it whatever the policies of the others.
+        pod.restart_policy() != RestartPolicy::Always
+            || specs.all(|spec| !restarts(pod, spec, 0) || !restarts(pod, spec, 1))
+    };
+    pod.is_some_and(may_end) && !of_pod().any(|i| ran_then(&i))
 }
 
 /// (g)
@@ -293,16 +311,15 @@ fn no_start_after_the_end(truth: &Truth<'_>) -> Result<(), String> {
             continue;
         };
         let Some(pod) = life.pod() else { continue };
-        if pod.containers().iter().all(|c| c.name != i.name) {
+        let Some(spec) = pod.containers().iter().find(|c| c.name == i.name) else {
             continue;
-        }
+        };
         let Some(before) = ran.insert((&i.pod_uid, number, &i.name), i) else {
             continue;
         };
-        let was_done = match pod.restart_policy() {
-            RestartPolicy::Always => false,
-            RestartPolicy::Never => true,
-            RestartPolicy::OnFailure => before.exit_code == Some(0),
+        let was_done = match before.exit_code {
+            Some(code) => !restarts(pod, spec, code),
+            None => pod.restart_policy() == RestartPolicy::Never,
         };
         // It may have run on into a later life, whose definition is another.
         let asked_in = truth.ledger.life_at(&i.pod_uid, i.asked);
@@ -587,10 +604,8 @@ fn statuses_are_true(
             ));
         }
     }
-    let all_run = pod
-        .containers()
-        .iter()
-        .all(|c| newest(here, &c.name).is_some_and(runs));
+    let mut kept = pod.kept_containers();
+    let all_run = kept.all(|c| newest(here, &c.name).is_some_and(runs));
     if all_run != is_ready(status) {
         return Err(format!("all run: {all_run}, ready: {}", is_ready(status)));
     }
@@ -603,22 +618,23 @@ fn exit_of(i: &Instance) -> Option<i32> {
 }
 
 fn end_is_right(here: &[&Instance], pod: &Pod, phase: &str) -> Result<(), String> {
-    if pod.restart_policy() == RestartPolicy::Always {
-        return Err(format!("{phase} though it restarts always"));
+    for spec in pod.containers() {
+        let code = newest(here, &spec.name).and_then(exit_of);
+        if code.is_some_and(|code| restarts(pod, spec, code)) {
+            return Err(format!("{phase} though {} is started again", spec.name));
+        }
     }
-    let codes = |list: &[k8s_openapi::api::core::v1::Container]| -> Vec<Option<i32>> {
-        list.iter()
-            .map(|c| newest(here, &c.name).and_then(exit_of))
-            .collect()
-    };
-    let (init, regular) = (codes(pod.init_containers()), codes(pod.containers()));
+    let code_of =
+        |c: &k8s_openapi::api::core::v1::Container| newest(here, &c.name).and_then(exit_of);
+    let plain = pod.init_containers().iter().filter(|c| !is_sidecar(c));
+    let init: Vec<_> = plain.map(code_of).collect();
+    let regular: Vec<_> = pod.containers().iter().map(code_of).collect();
     let failed = |code: &Option<i32>| code.is_some_and(|code| code != 0);
     let is_right = match phase {
         "Succeeded" => regular.iter().all(|code| *code == Some(0)),
         _ => {
-            pod.restart_policy() == RestartPolicy::Never
-                && (init.iter().any(failed)
-                    || regular.iter().any(failed) && regular.iter().all(Option::is_some))
+            init.iter().any(failed) && pod.restart_policy() == RestartPolicy::Never
+                || regular.iter().any(failed) && regular.iter().all(Option::is_some)
         }
     };
     if is_right {
@@ -640,24 +656,26 @@ fn containers_are_as_wanted(
     pod: &Pod,
     status: &k8s_openapi::api::core::v1::PodStatus,
 ) -> Result<(), String> {
-    let policy = pod.restart_policy();
-    let restarts = |code: i32| match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
-    };
     let any_regular = pod
         .containers()
         .iter()
         .any(|c| newest(here, &c.name).is_some_and(|i| i.started.is_some()));
     if !any_regular {
         for init in pod.init_containers() {
-            match newest(here, &init.name).and_then(exit_of) {
+            let now = newest(here, &init.name);
+            match now.and_then(exit_of) {
+                None if is_sidecar(init) && now.is_some_and(runs) => {}
                 Some(0) => {}
                 // Whatever keeps it: the regular ones wait behind it.
                 _ if fate(init) != Fate::Exits(0) => return Ok(()),
                 Some(_) | None => return Err(format!("{} has not ended", init.name)),
             }
+        }
+    }
+    for sidecar in pod.init_containers().iter().filter(|c| is_sidecar(c)) {
+        let now = newest(here, &sidecar.name);
+        if any_regular && !now.is_some_and(runs) {
+            not_frozen(truth, now)?;
         }
     }
     for container in pod.containers() {
@@ -677,7 +695,7 @@ fn containers_are_as_wanted(
             .unwrap_or_default();
         match (now.and_then(exit_of), fate(container)) {
             (_, Fate::Blocked) => {}
-            (Some(code), _) if !restarts(code) => {}
+            (Some(code), _) if !restarts(pod, container, code) => {}
             (Some(_), Fate::Exits(_)) => not_frozen(truth, now)?,
             (code, of) => return Err(format!("{name} is {word}, exit {code:?}, fate {of:?}")),
         }

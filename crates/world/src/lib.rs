@@ -13,6 +13,7 @@
 //! | [`script`] | what happens, step by step |
 //! | [`manifests`] | what the sources name |
 //! | [`ledger`] | what was asked for, and when |
+//! | [`lifecycles`] | hooks, sidecars, policies of containers |
 //! | [`disk`] | what goes wrong with the journal's disk |
 //! | [`hints`] | what goes wrong with hints of exits |
 //! | [`watch`] | what was shown, checked as it is shown |
@@ -28,6 +29,7 @@ pub mod hints;
 pub mod invariants;
 pub mod kubelet;
 pub mod ledger;
+pub mod lifecycles;
 pub mod manifests;
 pub mod plant;
 pub mod pods;

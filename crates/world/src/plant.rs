@@ -31,7 +31,7 @@ const fn of(name: &'static str, planted: Planted) -> Plant {
 pub const NONE: Plant = of("none", Planted::None);
 
 /// All that can be planted.
-pub const ALL: [Plant; 10] = [
+pub const ALL: [Plant; 14] = [
     of("no-freshness", Planted::NoFreshness),
     of("first-by-name", Planted::FirstByName),
     of("no-evidence", Planted::NoEvidence),
@@ -45,6 +45,10 @@ pub const ALL: [Plant; 10] = [
     of("wall-clock", Planted::WallClock),
     of("forgets-ends", Planted::ForgetsEnds),
     of("forgets-starts", Planted::ForgetsStarts),
+    of("old-results", Planted::OldResults),
+    of("sidecars-first", Planted::SidecarsFirst),
+    of("hook-twice", Planted::HookTwice),
+    of("grace-twice", Planted::GraceTwice),
 ];
 
 /// Seeds within which each is found.

@@ -230,6 +230,8 @@ pub fn pod(source: SourceKind, number: usize, uid: &str, random: &mut Prng) -> A
         ]),
         ..v1::PodSpec::default()
     };
+    let mut spec = spec;
+    crate::lifecycles::add(uid, &mut spec);
     let unbuilt = if random.chance(300) {
         vec!["spec.hostUsers".to_owned()]
     } else {
@@ -297,6 +299,13 @@ pub fn is_ill(spec: &v1::Container, attempt: u32) -> bool {
 /// How a probe's command goes.
 pub fn exec(call: ContainerCall<'_>, command: &[String]) -> ExecOutcome {
     let attempt = call.container.metadata.as_ref().map_or(0, |m| m.attempt);
+    if let Some((milliseconds, exit_code)) = crate::lifecycles::hook(command, attempt) {
+        return ExecOutcome {
+            exit_code,
+            latency: Duration::from_millis(milliseconds),
+            ..ExecOutcome::default()
+        };
+    }
     let word = command.last().map_or("", String::as_str);
     let slow = Duration::from_millis(1500);
     ExecOutcome {

@@ -175,6 +175,7 @@ impl Watch {
                 self.compare(&text, uid, (before, &next), is_wanted, instances);
             }
             self.hold_against_truth(&text, uid, &pod.status, instances);
+            self.hold_against_probes(&text, &pod.object, &pod.status, instances);
             if self.lines.last() != Some(&text) {
                 self.lines.push(text);
             }
@@ -194,7 +195,8 @@ impl Watch {
         if !is_lost {
             self.compare_history(text, before, next, is_wanted);
         }
-        let is_excused = is_lost && crate::pods::is_probed(uid);
+        let is_of_record = crate::pods::is_probed(uid) || crate::lifecycles::has_hooks(uid);
+        let is_excused = is_lost && is_of_record;
         if before.is_ready && !next.is_ready && !is_excused {
             let has_ended =
                 |id: &String| instances.iter().any(|i| i.id == *id && i.ended.is_some());
@@ -235,6 +237,29 @@ impl Watch {
                     "(f) last exit of {name} went back from instance {:?} to {:?}: {text}",
                     old.last_exit, new.last_exit
                 ));
+            }
+        }
+    }
+
+    /// Ready is what has said so itself: not an instance before it.
+    fn hold_against_probes(
+        &mut self,
+        text: &str,
+        pod: &v1::Pod,
+        status: &v1::PodStatus,
+        instances: &[Instance],
+    ) {
+        let specs = pod.spec.iter().flat_map(|spec| &spec.containers);
+        for spec in specs.filter(|spec| spec.readiness_probe.is_some()) {
+            let shown = containers(status).find(|c| c.name == spec.name && c.ready);
+            let id = shown.and_then(|c| c.container_id.as_deref());
+            let Some(id) = id.map(plain_id) else { continue };
+            let truth = instances.iter().find(|i| i.id == id);
+            let has_said = |i: &Instance| i.execs.iter().any(|exec| exec.code == 0);
+            if truth.is_some_and(|i| !has_said(i)) {
+                let name = &spec.name;
+                self.problems
+                    .push(format!("(k) {name} shows ready and never said so: {text}"));
             }
         }
     }

@@ -102,6 +102,8 @@ impl State {
             ended_by: None,
             stop_asked: None,
             removed: None,
+            stops: Vec::new(),
+            execs: Vec::new(),
         });
         let sandbox = Sandbox {
             id: id.clone(),
@@ -218,6 +220,8 @@ impl State {
             ended_by: None,
             stop_asked: None,
             removed: None,
+            stops: Vec::new(),
+            execs: Vec::new(),
         });
         let container = Container {
             id: id.clone(),
@@ -335,6 +339,12 @@ impl State {
             container.exit_seen.cancel();
         }
         self.effect("start cut off", || id.to_owned());
+    }
+
+    /// The story of a container.
+    pub(super) fn story(&mut self, id: &str) -> Option<&mut Instance> {
+        let instance = self.containers.get(id)?.instance;
+        self.instances.get_mut(instance)
     }
 
     /// The token to wait for if the container runs, `None` if there is nothing to stop.

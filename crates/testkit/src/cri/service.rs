@@ -17,10 +17,9 @@ use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::StandInRuntime;
-use super::behaviour::ContainerCall;
 use super::images::on_wire;
 use super::state::{CrashScope, State};
-use super::trace::{EndedBy, TraceStep};
+use super::trace::{EndedBy, StopCall, TraceStep};
 use crate::faults::{Fault, Scope};
 use crate::stubs::image_service_server::ImageService;
 use crate::stubs::runtime_service_server::RuntimeService;
@@ -83,7 +82,7 @@ fn failed(code: Code) -> Status {
 }
 
 /// A duration of whole seconds as Go prints it.
-fn go_duration(seconds: u64) -> String {
+pub(super) fn go_duration(seconds: u64) -> String {
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match (hours, minutes) {
         (0, 0) => format!("{rest}s"),
@@ -208,6 +207,14 @@ impl StandInRuntime {
         let Some(exit_seen) = self.lock().running(id) else {
             return Ok(());
         };
+        if by == EndedBy::StopContainer {
+            let mut state = self.lock();
+            let at = state.now();
+            let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+            if let Some(story) = state.story(id) {
+                story.stops.push(StopCall { at, seconds });
+            }
+        }
         if !grace.is_zero() {
             self.lock().terminate(id, by);
             if tokio::time::timeout(grace, exit_seen.cancelled())
@@ -247,58 +254,6 @@ impl StandInRuntime {
         }
         self.lock().forget_sandbox(id);
         Ok(())
-    }
-
-    async fn exec(
-        &self,
-        request: &wire::ExecSyncRequest,
-    ) -> Result<wire::ExecSyncResponse, Status> {
-        let id = &request.container_id;
-        let outcome = {
-            let state = self.lock();
-            let container = state.containers.get(id).ok_or_else(|| {
-                Status::not_found(format!("failed to exec in container: failed to find container {id:?} in store: not found"))
-            })?;
-            if container.state != wire::ContainerState::ContainerRunning {
-                let state = container.state.as_str_name();
-                return Err(Status::unknown(format!(
-                    "failed to exec in container: container is in {state} state"
-                )));
-            }
-            let sandbox = state.sandboxes.get(&container.sandbox_id);
-            let sandbox = sandbox
-                .map(|sandbox| sandbox.config.as_ref().clone())
-                .unwrap_or_default();
-            (state.scripts.exec)(
-                ContainerCall {
-                    sandbox: &sandbox,
-                    container: &container.config,
-                },
-                &request.cmd,
-            )
-        };
-        let timeout = u64::try_from(request.timeout).unwrap_or(0);
-        if timeout > 0 && outcome.latency > Duration::from_secs(timeout) {
-            tokio::time::sleep(Duration::from_secs(timeout)).await;
-            let timeout = go_duration(timeout);
-            return Err(Status::deadline_exceeded(format!(
-                "failed to exec in container: timeout {timeout} exceeded: context deadline exceeded"
-            )));
-        }
-        if !outcome.latency.is_zero() {
-            tokio::time::sleep(outcome.latency).await;
-        }
-        let super::behaviour::ExecOutcome {
-            exit_code,
-            stdout,
-            stderr,
-            ..
-        } = outcome;
-        Ok(wire::ExecSyncResponse {
-            stdout,
-            stderr,
-            exit_code,
-        })
     }
 
     async fn pull(

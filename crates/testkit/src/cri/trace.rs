@@ -107,6 +107,32 @@ pub struct Instance {
     pub stop_asked: Option<i64>,
     /// When it was removed from the runtime.
     pub removed: Option<i64>,
+    /// Stops that were begun on it while it ran.
+    pub stops: Vec<StopCall>,
+    /// Commands in it that ended.
+    pub execs: Vec<DoneExec>,
+}
+
+/// A StopContainer call that found its container running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopCall {
+    /// When it was begun.
+    pub at: i64,
+    /// Its timeout, seconds.
+    pub seconds: i64,
+}
+
+/// A command in a container, of an ExecSync call, that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoneExec {
+    /// Its words.
+    pub command: String,
+    /// When it was begun.
+    pub began: i64,
+    /// When it ended.
+    pub ended: i64,
+    /// With which code.
+    pub code: i32,
 }
 
 impl Instance {
