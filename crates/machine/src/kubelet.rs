@@ -473,12 +473,16 @@ pub(crate) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a str {
 
 /// The status of one container of a pod.
 pub(crate) fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
-    ["containerStatuses", "initContainerStatuses"]
-        .iter()
-        .filter_map(|list| pod["status"][list].as_array())
-        .flatten()
-        .find(|status| status["name"] == name)
-        .unwrap_or(&Value::Null)
+    [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ]
+    .iter()
+    .filter_map(|list| pod["status"][list].as_array())
+    .flatten()
+    .find(|status| status["name"] == name)
+    .unwrap_or(&Value::Null)
 }
 
 /// A pod whose one container runs until it is asked to end.

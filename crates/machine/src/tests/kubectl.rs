@@ -302,6 +302,42 @@ fn a_node_and_a_pod_are_debugged_and_the_whole_is_dumped() {
     ctl("wait --for=condition=Ready pod/b --timeout=20s");
     let copied = ctl("get pod b -o jsonpath={.spec.containers[*].name}");
     assert_eq!(copied, "c d");
+    // One that is put into the running pod sees the processes of the container that it aims at, in every profile.
+    for profile in ["legacy", "general", "baseline", "netadmin", "sysadmin"] {
+        let line = format!(
+            "debug a --target=c --container=e-{profile} --profile={profile} {image} -- sh -c"
+        );
+        let mut words: Vec<&str> = line.split(' ').collect();
+        // It tells, and stays.
+        words.push("cat /proc/1/cmdline; echo; sleep 1000");
+        cluster.says(&words);
+        let path = "{.status.ephemeralContainerStatuses[?(@.name==\"e-PROFILE\")].state.running.startedAt}";
+        let path = path.replace("PROFILE", profile);
+        until("the debugger runs", SOON, || {
+            let started = ctl(&format!("get pod a -o jsonpath={path}"));
+            (!started.is_empty()).then_some(())
+        });
+        until("it tells of the other's process", SOON, || {
+            let told = ctl(&format!("logs a -c e-{profile}"));
+            told.contains("trap 'exit 0' TERM").then_some(())
+        });
+        let said = ctl(&format!("exec a -c e-{profile} -- echo here"));
+        assert_eq!(said, "here\n");
+    }
+    // The image runs as root, and this profile does not allow that.
+    ctl(&format!(
+        "debug a --container=e-restricted --profile=restricted {image} -- true"
+    ));
+    until("the restricted one waits", SOON, || {
+        let why = ctl(
+            "get pod a -o jsonpath={.status.ephemeralContainerStatuses[?(@.name==\"e-restricted\")].state.waiting.reason}",
+        );
+        (why == "CreateContainerConfigError").then_some(())
+    });
+    assert_eq!(
+        ctl("get pod a -o jsonpath={.status.containerStatuses[0].restartCount}"),
+        "0"
+    );
     let dump = ctl("cluster-info dump");
     for part in [
         "\"NodeList\"",
