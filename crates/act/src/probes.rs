@@ -9,3 +9,4 @@
 pub mod asking;
 pub mod probe_metrics;
 pub mod prober;
+mod told;

@@ -23,4 +23,5 @@ pub mod pod;
 pub mod quantity;
 pub mod reason;
 pub mod reported;
+pub mod story;
 pub mod yaml;

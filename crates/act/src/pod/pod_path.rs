@@ -104,6 +104,8 @@ pub struct PodPath {
     pub all_sources_seen: watch::Receiver<bool>,
     /// Takes pods to look at again.
     pub wakes: mpsc::UnboundedSender<PodUid>,
+    /// Probes and their results.
+    pub prober: Prober,
     /// When the sync loop last turned.
     pub last_turn: watch::Receiver<Option<tokio::time::Instant>>,
 }
@@ -160,7 +162,7 @@ pub fn start(
         network: start_relay(parts.network, supervisor),
         handlers: parts.handlers,
         objects: parts.objects,
-        prober,
+        prober: prober.clone(),
         metrics: WorkerMetrics::new(registry)?,
         events: events_out,
     };
@@ -171,8 +173,7 @@ pub fn start(
         parts.sources,
         registry,
     )?;
-    let all_sources_seen = sync_loop.all_sources_seen();
-    let last_turn = sync_loop.last_turn();
+    let (all_sources_seen, last_turn) = (sync_loop.all_sources_seen(), sync_loop.last_turn());
     let inputs = SyncInputs {
         snapshots: parts.snapshots,
         wakes,
@@ -193,6 +194,7 @@ pub fn start(
         images,
         all_sources_seen,
         wakes: wakes_out,
+        prober,
         last_turn,
     })
 }

@@ -1,7 +1,7 @@
 //! When each pod's start reached which stage: one small record per pod.
 //!
 //! In:    marks from sources, sync loop, worker
-//! Out:   `/debug/timeline`; one log line when a pod becomes ready
+//! Out:   `/debug/timeline`, `hyperkube timeline`; one log line when a pod becomes ready
 //! Calls: sync_loop, pod_worker, execute
 //! Holds: the first mark of a stage counts, of one that repeats the last before Ready; memory is limited by the number of pods
 //! Upstream: none (k/k#124935 asks for it)
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::story;
 use serde_json::{Value, json};
 
 /// The stages of a start, in order.
@@ -97,6 +98,19 @@ impl Timeline {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
+    }
+
+    /// The stages that a pod's start has reached, by time.
+    pub fn of(&self, uid: &PodUid) -> Vec<story::Stage> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = records.get(uid).map(|record| ordered(&record.stages));
+        let stages = stages.into_iter().flatten();
+        stages
+            .map(|(stage, at, _)| story::Stage {
+                stage: stage.as_str().to_owned(),
+                at,
+            })
+            .collect()
     }
 
     /// All records: pod, uid, stage → time, and seconds since the stage before.

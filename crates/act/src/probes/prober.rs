@@ -21,6 +21,7 @@ use kubelet_decide::report::events::{probe_failed, probe_warning};
 use kubelet_decide::shapes::probe::{PodProbes, PodTargets, ProbeKind};
 use kubelet_model::ids::{ContainerId, PodUid};
 use kubelet_model::pod::Pod;
+use kubelet_model::story;
 use kubelet_probe::Answer;
 use tokio::sync::{Notify, mpsc};
 
@@ -28,6 +29,7 @@ use crate::frame::clock::{Clock, sleep_or_forever};
 use crate::frame::supervisor::{Supervisor, TaskKind};
 use crate::probes::asking::Asking;
 use crate::probes::probe_metrics::ProbeMetrics;
+use crate::probes::told::{self, Told};
 use crate::report::events::Events;
 
 /// What the prober works with.
@@ -67,6 +69,8 @@ struct ProbedPod {
     is_leaving: bool,
     tables: BTreeMap<String, Timetable>,
     results: Arc<PodProbes>,
+    /// What is only told, by container and kind.
+    told: BTreeMap<(String, ProbeKind), Told>,
 }
 
 /// A try that is due.
@@ -111,6 +115,7 @@ impl Prober {
             is_leaving: false,
             tables: BTreeMap::new(),
             results: Arc::default(),
+            told: BTreeMap::new(),
         });
         let now = self.parts.clock.steady();
         let is_changed = probed.take(&targets, self.parts.first_tries, now);
@@ -134,6 +139,19 @@ impl Prober {
         let pods = self.pods();
         pods.get(uid)
             .map(|probed| Arc::clone(&probed.results))
+            .unwrap_or_default()
+    }
+
+    /// What is told of a pod's probes to those who ask the node.
+    pub fn told(&self, uid: &PodUid) -> Vec<story::Probe> {
+        let (wall, steady) = (self.parts.clock.now(), self.parts.clock.steady());
+        let shown = |at: Timestamp| {
+            let ahead = at.duration_since(steady);
+            wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
+        };
+        let pods = self.pods();
+        pods.get(uid)
+            .map(|probed| told::probes(&probed.pod, &probed.tables, &probed.told, shown))
             .unwrap_or_default()
     }
 
@@ -212,6 +230,9 @@ impl Prober {
         {
             is_known = !table.is_settled(due.kind);
             is_changed = table.answered(due.kind, due.as_, result, now);
+            let told = (due.container.clone(), due.kind);
+            let told = probed.told.entry(told).or_default();
+            told.hear(&answer, due.as_, self.parts.clock.now());
             if is_changed {
                 probed.publish();
             }
@@ -299,6 +320,9 @@ impl ProbedPod {
             target.is_some_and(|target| target.id == table.results().id)
         };
         self.tables.retain(is_target);
+        let tables = &self.tables;
+        self.told
+            .retain(|(container, _), _| tables.contains_key(container));
         is_changed |= self.tables.len() != before;
         for spec in targets.pod.kept_containers() {
             let Some(target) = targets.containers.get(&spec.name) else {

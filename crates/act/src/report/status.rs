@@ -1,17 +1,19 @@
 //! The last status of every pod that has a worker, as `/pods` shows it.
 //!
 //! In:    statuses from pod workers
-//! Out:   a snapshot of all pods with their statuses (`/pods`); which pods changed, for those that look at these alone
+//! Out:   a snapshot of all pods with their statuses (`/pods`), and what each waits for; which pods changed, for those that look at these alone
 //! Calls: pod_worker; server and status_write read
 //! Holds: output only: no decision about pods reads it; a static pod is dropped when it is released, a pod of the API when it
 //!        is gone there, too
 //! Upstream: pkg/kubelet/status/status_manager.go (the part without an API server)
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::ids::PodUid;
 pub use kubelet_model::reported::{Progress, ReportedPod, ReportedPods};
+use kubelet_model::story::Wait;
 use tokio::sync::{mpsc, watch};
 
 use crate::frame::signal::Signal;
@@ -22,6 +24,17 @@ pub struct StatusHandle {
     pods: watch::Sender<ReportedPods>,
     /// Those who want to know which pods changed.
     told: Signal<Vec<mpsc::UnboundedSender<PodUid>>>,
+    /// What is only told to those who ask the node: what each pod waits for, and what its worker does.
+    notes: Arc<Mutex<BTreeMap<PodUid, Arc<Note>>>>,
+}
+
+/// What a pod waits for, and what its worker does, as of its last plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Waits.
+    pub waits: Vec<Wait>,
+    /// Steps under way.
+    pub doing: Vec<String>,
 }
 
 impl Default for StatusHandle {
@@ -29,6 +42,7 @@ impl Default for StatusHandle {
         Self {
             pods: watch::Sender::new(ReportedPods::new()),
             told: Signal::new(Vec::new()),
+            notes: Arc::default(),
         }
     }
 }
@@ -63,8 +77,28 @@ impl StatusHandle {
         });
     }
 
+    /// Notes what a pod waits for. Nobody is woken: what is waited for is mostly a time.
+    pub fn note(&self, uid: &PodUid, note: Note) {
+        let mut notes = self.notes();
+        if note == Note::default() {
+            notes.remove(uid);
+        } else {
+            notes.insert(uid.clone(), Arc::new(note));
+        }
+    }
+
+    /// What a pod waits for.
+    pub fn noted(&self, uid: &PodUid) -> Arc<Note> {
+        self.notes().get(uid).cloned().unwrap_or_default()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, BTreeMap<PodUid, Arc<Note>>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// It is released: it is shown until the API does not hold it any more.
     pub fn finish(&self, uid: &PodUid) {
+        self.note(uid, Note::default());
         self.change(uid, |pods| {
             let pod = pods.get_mut(uid);
             pod.is_some_and(|pod| {
@@ -75,6 +109,7 @@ impl StatusHandle {
 
     /// Shows it no more.
     pub fn forget(&self, uid: &PodUid) {
+        self.note(uid, Note::default());
         self.change(uid, |pods| pods.remove(uid).is_some());
     }
 
@@ -143,5 +178,21 @@ mod tests {
         assert_eq!(told(), "2 1");
         handle.forget(&one);
         assert_eq!(told(), "1");
+    }
+
+    #[test]
+    fn what_a_pod_waits_for_is_told_until_it_is_released() {
+        let (handle, uid) = (StatusHandle::default(), PodUid::parse("1").unwrap());
+        let note = Note {
+            waits: Vec::new(),
+            doing: vec!["starting container c".to_owned()],
+        };
+        handle.note(&uid, note.clone());
+        assert_eq!(*handle.noted(&uid), note);
+        handle.finish(&uid);
+        assert_eq!(*handle.noted(&uid), Note::default());
+        handle.note(&uid, note.clone());
+        handle.note(&uid, Note::default());
+        assert!(handle.notes().is_empty(), "nothing is kept of a quiet pod");
     }
 }

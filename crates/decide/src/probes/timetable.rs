@@ -48,6 +48,19 @@ pub enum TryResult {
     Error,
 }
 
+/// What comes next of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// A try at this steady time.
+    At(Timestamp),
+    /// The answer of a try.
+    UnderWay,
+    /// The startup probe's success.
+    AfterStartup,
+    /// Nothing: it has spoken for this instance.
+    Settled,
+}
+
 /// One probe's state.
 #[derive(Clone, Debug)]
 struct Row {
@@ -149,6 +162,20 @@ impl Timetable {
     pub fn spec(&self, kind: ProbeKind) -> Option<ProbeSpec> {
         let row = self.rows.iter().find(|row| row.kind == kind);
         row.map(|row| row.spec)
+    }
+
+    /// What comes next of a probe, by steady time, and how many answers in a row were like the last that counted.
+    pub fn outlook(&self, kind: ProbeKind) -> Option<(Outlook, u32)> {
+        let row = self.rows.iter().find(|row| row.kind == kind)?;
+        let early = row.early.map(|(at, _)| at);
+        let next = row.regular.into_iter().chain(early).min();
+        let outlook = match next {
+            _ if row.is_settled => Outlook::Settled,
+            _ if row.is_under_way => Outlook::UnderWay,
+            Some(at) => Outlook::At(at),
+            None => Outlook::AfterStartup,
+        };
+        Some((outlook, row.run.1))
     }
 
     /// Whether a probe has spoken for this instance: what it answers now says nothing.

@@ -16,6 +16,7 @@ use kubelet_decide::pod::memory::Entry;
 use kubelet_decide::report::events::{
     ToldWaits, kill_failed, made_to_end, not_observed, plan_events,
 };
+use kubelet_decide::report::waits::{doing, waits};
 use kubelet_decide::shapes::life::{Lifecycle, TerminationCause};
 use kubelet_decide::shapes::outcome::{Outcome, Subject};
 use kubelet_decide::shapes::plan::PodPlan;
@@ -26,6 +27,7 @@ use kubelet_model::pod::Pod;
 use super::{PodWorker, WorkerEvent};
 use crate::observe::pleg::LookError;
 use crate::pod::pod_figures::PodFigures;
+use crate::report::status::Note;
 use kubelet_model::ids::PodUid;
 
 /// What a worker has told already.
@@ -158,6 +160,15 @@ impl PodWorker {
         for event in of_pod.into_iter().chain(waits) {
             events.pod(&order.pod, event);
         }
+    }
+
+    /// What is told of the plan to those who ask the node.
+    pub(super) fn note(&self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
+        let note = Note {
+            waits: waits(&self.view(order, observed), plan),
+            doing: doing(plan),
+        };
+        self.parts.status.note(&self.uid, note);
     }
 
     /// What a step came to; what could not be stopped of a pod that ends is an event, too: of one that goes on, its status tells.
