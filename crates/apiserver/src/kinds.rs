@@ -8,7 +8,7 @@
 
 pub(crate) mod duplicates;
 pub(crate) mod patch;
-pub(crate) mod protobuf;
+pub mod protobuf;
 pub mod resources;
 pub(crate) mod schema;
 pub(crate) mod selectors;

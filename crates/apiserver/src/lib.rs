@@ -29,6 +29,7 @@ pub mod store;
 mod verbs;
 
 pub use identity::authority::Pair;
+pub use kinds::protobuf::encode;
 pub use serve::server::{ApiServer, ServerParts};
 pub use verbs::inflight::Limits;
 

@@ -1,4 +1,4 @@
-//! Request bodies in Kubernetes' protobuf encoding, which kubectl sends for a few kinds whatever the server prefers.
+//! Request bodies in Kubernetes' protobuf encoding, which kubectl sends for a few kinds whatever the server prefers; objects written so.
 //!
 //! In:    `k8s\0`, an envelope with apiVersion and kind, the object
 //! Out:   the object as JSON
@@ -7,6 +7,8 @@
 //!        unknown kind is refused; fields that Go's JSON omits when empty are omitted
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf (1.36); differences: requests only, responses are
 //!           JSON
+
+mod encode;
 
 use std::cell::Cell;
 
@@ -40,6 +42,11 @@ impl Room<'_> {
         self.left.set(left.unwrap_or(0));
         left.map(drop)
     }
+}
+
+/// An object of a kind in this encoding, without an envelope; `None` when it does not fit the kind.
+pub fn encode(api_version: &str, kind: &str, object: &Value) -> Option<Vec<u8>> {
+    encode::message(schema::of_kind(api_version, kind)?, object)
 }
 
 /// One value as it is encoded.

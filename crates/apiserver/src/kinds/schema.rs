@@ -55,6 +55,8 @@ pub(crate) struct Field {
     pub(crate) kind: Kind,
     /// Whether JSON omits the field if it is empty.
     pub(crate) omits_empty: bool,
+    /// Whether an absent field is nothing in Go, and not its type's empty value.
+    pub(crate) is_pointer: bool,
     /// The Go name of the type.
     go: String,
 }
@@ -74,7 +76,6 @@ struct Schema {
 
 impl Message {
     /// All fields, by number.
-    #[cfg(test)]
     pub(crate) fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -150,6 +151,7 @@ fn field(word: &'static str, named: &BTreeMap<&str, &'static str>) -> Option<Fie
         number: number.parse().ok()?,
         kind: kind_of(bare, named),
         omits_empty: bare.len() == kind.len(),
+        is_pointer: kind.starts_with('*'),
         go: go_name(bare),
     })
 }

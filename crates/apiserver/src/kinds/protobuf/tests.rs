@@ -376,3 +376,88 @@ fn what_stands_in_itself_is_read_to_a_depth() {
     let spec = message(2, &[message(2, &[message(2, &[bytes(2, &[0xff])])])]);
     assert!(decode(&envelope("v1", "Pod", &spec)).is_err());
 }
+
+/// What Go's `Pod.Marshal` writes: every field that is no pointer, by number.
+#[test]
+fn a_pod_is_written_as_go_writes_it() {
+    let pod = json!({
+        "metadata": {"name": "n", "uid": "u", "labels": {"b": "2", "a": "1"}},
+        "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}], "terminationGracePeriodSeconds": 0},
+        "status": {"phase": "Running", "startTime": "2026-11-25T12:00:00Z"},
+    });
+    let no_resources = || message(8, &[]);
+    let port = message(
+        6,
+        &[
+            word(1, ""),
+            number(2, 0),
+            number(3, 80),
+            word(4, ""),
+            word(5, ""),
+        ],
+    );
+    let container = message(
+        2,
+        &[
+            word(1, "c"),
+            word(2, ""),
+            word(5, ""),
+            port,
+            no_resources(),
+            word(13, ""),
+            word(14, ""),
+            number(16, 0),
+            number(17, 0),
+            number(18, 0),
+            word(20, ""),
+        ],
+    );
+    let written = super::encode("v1", "Pod", &pod).unwrap();
+    let metadata = message(
+        1,
+        &[
+            word(1, "n"),
+            word(2, ""),
+            word(3, ""),
+            word(4, ""),
+            word(5, "u"),
+            word(6, ""),
+            number(7, 0),
+            bytes(8, &[]),
+            message(11, &[word(1, "a"), word(2, "1")]),
+            message(11, &[word(1, "b"), word(2, "2")]),
+        ],
+    );
+    assert!(written.starts_with(&metadata));
+    let has = |part: &[u8]| written.windows(part.len()).any(|window| window == part);
+    assert!(has(&container), "{written:x?}");
+    assert!(has(&message(7, &[number(1, 1_795_608_000), number(2, 0)])));
+    assert!(has(&number(4, 0)), "a pointer to zero is written");
+    let mut back = decode(&envelope("v1", "Pod", &written)).unwrap();
+    for added in ["apiVersion", "kind"] {
+        back.as_object_mut().unwrap().remove(added);
+    }
+    assert_eq!(back["metadata"], pod["metadata"]);
+    assert_eq!(back["spec"]["terminationGracePeriodSeconds"], 0);
+    assert_eq!(back["status"]["startTime"], "2026-11-25T12:00:00Z");
+    assert_eq!(super::encode("v1", "Pod", &json!({"spec": 1})), None);
+    assert_eq!(super::encode("v1", "Nothing", &pod), None);
+}
+
+#[test]
+fn every_field_of_every_kind_is_written_and_read_again() {
+    for row in crate::kinds::resources::RESOURCES {
+        let (version, kind) = (row.api_version(), row.kind);
+        let mut map = Map::new();
+        fields_of(schema::of_kind(&version, kind).unwrap(), &mut map);
+        let mut whole = Value::Object(map);
+        let written = super::encode(&version, kind, &whole).unwrap();
+        whole["apiVersion"] = version.clone().into();
+        whole["kind"] = kind.into();
+        assert_eq!(
+            decode(&envelope(&version, kind, &written)),
+            Ok(whole),
+            "{kind}"
+        );
+    }
+}
