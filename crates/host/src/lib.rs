@@ -53,6 +53,7 @@ pub mod ownership;
 pub mod pidfd;
 mod readable;
 pub mod remove;
+pub mod sockets;
 pub mod stats;
 pub mod sub_path;
 #[cfg(test)]
