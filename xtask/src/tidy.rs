@@ -27,7 +27,7 @@ use serde_json::Value;
 const LONGEST_FILE: usize = 800;
 
 /// Crates and what they may use of ours, besides development dependencies.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("kubelet-api", &[]),
     ("kubelet-tls", &[]),
     ("kubelet-probe", &["kubelet-api", "kubelet-tls"]),
@@ -75,6 +75,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "kubelet-validate",
         ],
     ),
+    ("kubelet-story", &["kubelet-model", "kubelet-host"]),
     (
         "hyperkube",
         &[
@@ -87,6 +88,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "kubelet-act",
             "kubelet-server",
             "kubelet-apiserver",
+            "kubelet-story",
         ],
     ),
 ];

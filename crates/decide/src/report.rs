@@ -12,3 +12,4 @@ pub mod mirror;
 pub mod pod_status;
 pub mod status_write;
 pub mod transitions;
+pub mod waits;

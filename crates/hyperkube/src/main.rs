@@ -50,6 +50,9 @@ fn main() -> ExitCode {
         (false, Some("kubelet")) => kubelet(arguments.get(1..).unwrap_or_default()),
         (false, Some("apiserver")) => apiserver(arguments.get(1..).unwrap_or_default()),
         (false, Some("node")) => node(arguments.get(1..).unwrap_or_default()),
+        (false, Some(word)) if is_command(word) => {
+            kubelet_story::run(&arguments, jiff::Timestamp::now)
+        }
         (false, None | Some("help" | "--help" | "-h")) => print(&components()),
         (false, Some("--version")) => print(&format!("{}\n", flags::version(Request::Version))),
         (false, Some(word)) => fail(&format!(
@@ -59,9 +62,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether the word is a command that asks the kubelet of this node, and no component.
+fn is_command(word: &str) -> bool {
+    word == "completion" || kubelet_story::VERBS.iter().any(|(verb, _)| *verb == word)
+}
+
 fn components() -> String {
     let mut text = "hyperkube runs one Kubernetes component:\n\n".to_owned();
     for (word, what) in COMPONENTS {
+        text.push_str(&format!("  hyperkube {word:<10} {what}\n"));
+    }
+    text.push_str("\nor asks the kubelet of this node, without an API server:\n\n");
+    let completion = (
+        "completion",
+        "completion of these commands for bash, zsh or fish",
+    );
+    for (word, what) in kubelet_story::VERBS.into_iter().chain([completion]) {
         text.push_str(&format!("  hyperkube {word:<10} {what}\n"));
     }
     text.push_str("\nhyperkube <component> --help shows its flags. If the program is called by a component's name, it runs that component.\n");

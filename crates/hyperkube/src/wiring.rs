@@ -14,6 +14,7 @@ mod parts;
 mod reviews;
 mod serving;
 mod signals;
+mod story;
 #[cfg(test)]
 mod testing;
 mod ttl;
@@ -189,6 +190,17 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let sources = sources::start(source_config, source_parts, &registry, &supervisor)
         .context("start the sources")?;
 
+    story::start(
+        &config,
+        story::Owners {
+            status: &status,
+            path: &path,
+            timeline: &timeline,
+        },
+        &blocking,
+        &supervisor,
+    )
+    .await?;
     serving::start(
         serving::Serving {
             loaded: &loaded,

@@ -41,6 +41,8 @@ pub mod name {
     pub const LOGGING_ALPHA_OPTIONS: &str = "LoggingAlphaOptions";
     /// Beta options of the log formats, `json` among them.
     pub const LOGGING_BETA_OPTIONS: &str = "LoggingBetaOptions";
+    /// The local pods API on a unix socket.
+    pub const PODS_API: &str = "PodsAPI";
     /// Restart back-off from 1 s to 60 s.
     pub const REDUCE_DEFAULT_CRASH_LOOP_BACK_OFF_DECAY: &str = "ReduceDefaultCrashLoopBackOffDecay";
 }

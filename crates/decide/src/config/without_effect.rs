@@ -169,6 +169,7 @@ pub const GATES: &[&str] = &[
     "LoggingAlphaOptions",
     "LoggingBetaOptions",
     "PodLogsQuerySplitStreams",
+    "PodsAPI",
     "ReduceDefaultCrashLoopBackOffDecay",
     "RotateKubeletServerCertificate",
 ];
