@@ -109,6 +109,7 @@ say "took: $(printf '%s, ' "${took[@]}" | sed 's/, $//')"
   [ "$HEALTHZ_PORT" = 0 ] || echo "  curl http://127.0.0.1:$HEALTHZ_PORT/healthz"
   [ "$READ_ONLY_PORT" = 0 ] || printf '  curl %s\n' "$HTTP/pods" "$HTTP/spec/"
   pods | awk '$1 ~ /^web/ && $4 != "-" {print "  curl http://" $4 ":8080/        # the pod itself"}' || true
+  printf '\n  %s get --root-dir %s        # or why, describe, timeline\n' "$BIN" "$KUBELET_ROOT"
   printf '\n  export KUBECONFIG=%s\n' "$ADMIN_KUBECONFIG"
   if command -v kubectl >/dev/null; then
     echo "  kubectl get nodes,pods -A"

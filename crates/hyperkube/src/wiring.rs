@@ -196,6 +196,7 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
             status: &status,
             path: &path,
             timeline: &timeline,
+            registry: &registry,
         },
         &blocking,
         &supervisor,

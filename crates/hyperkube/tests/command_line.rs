@@ -56,6 +56,12 @@ fn what_is_asked_for_is_printed_and_ends_well() {
             "version.Info{Major:\"1\", Minor:\"36\", ",
         ),
         ("kubelet -h", "\nUsage:\n  kubelet [flags]\n\nFlags:\n"),
+        ("help", "\n  hyperkube why        why a pod is not Ready"),
+        (
+            "why --help",
+            "\nUsage:\n  hyperkube why [pods] [NAME...] [flags]\n",
+        ),
+        ("completion bash", "\ncomplete -F _hyperkube hyperkube\n"),
         (
             "kubelet --help --version",
             "\nUsage:\n  kubelet [flags]\n\nFlags:\n",
@@ -77,6 +83,16 @@ fn bad_arguments_are_named_on_stderr() {
             "",
         ),
         ("kubelet version", "Error: unknown command version\n", ""),
+        (
+            "get -o xml",
+            "Error: unknown output format \"xml\"",
+            "\nSee 'hyperkube get --help'.\n",
+        ),
+        (
+            "get --socket /nothing/here.sock",
+            "Error: no kubelet of hyperkube serves /nothing/here.sock: there is no such socket. ",
+            "",
+        ),
         (
             "kubelet --fail-swap-on false",
             "Error: unknown command false\n",

@@ -16,6 +16,7 @@ mod restarts;
 mod serves;
 mod sidecars;
 mod starts;
+mod story;
 mod streams;
 mod survives;
 mod volumes;

@@ -131,6 +131,8 @@ pub(crate) struct Command {
 pub(crate) enum Request {
     /// Print this text.
     Text(String),
+    /// Print the completion of this shell.
+    Completion(String),
     /// Ask the kubelet.
     Ask(Command),
 }
@@ -187,10 +189,6 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Request, String> {
 }
 
 fn check(command: Command) -> Result<Command, String> {
-    let needs_name = matches!(command.verb, Verb::Describe | Verb::Why);
-    if needs_name && command.names.is_empty() {
-        return Err("the name of a pod is missing: name, namespace/name or UID".to_owned());
-    }
     let is_list = matches!(command.output, Output::Wide | Output::Name);
     if is_list && command.verb != Verb::Get {
         return Err("-o wide and -o name are for get; here -o json or -o yaml".to_owned());
@@ -242,9 +240,7 @@ fn completion(words: &[&str]) -> Result<Request, String> {
     let usage = || format!("usage: hyperkube completion {}", SHELLS.join("|"));
     match words {
         ["-h" | "--help"] => Ok(Request::Text(format!("{}\n", usage()))),
-        [shell] => crate::completion::script(shell)
-            .map(Request::Text)
-            .ok_or_else(usage),
+        [shell] if SHELLS.contains(shell) => Ok(Request::Completion((*shell).to_owned())),
         _ => Err(usage()),
     }
 }
@@ -252,15 +248,15 @@ fn completion(words: &[&str]) -> Result<Request, String> {
 fn help(verb: &str) -> String {
     let what = VERBS.iter().find(|(known, _)| *known == verb);
     let what = what.map_or("", |(_, what)| what);
-    let name = match verb {
-        "describe" | "why" => "NAME...",
-        _ => "[NAME...]",
-    };
     let mut text = format!(
-        "{}{}.\n\nUsage:\n  hyperkube {verb} [pods] {name} [flags]\n\nNAME is a pod's name, namespace/name or UID. \
-         A static pod may be called by the name in its manifest.\n\nFlags:\n",
+        "{}{}.\n\nUsage:\n  hyperkube {verb} [pods] [NAME...] [flags]\n\nNAME is a pod's name, namespace/name or UID. \
+         A static pod may be called by the name in its manifest.{}\n\nFlags:\n",
         what.get(..1).unwrap_or_default().to_uppercase(),
-        what.get(1..).unwrap_or_default()
+        what.get(1..).unwrap_or_default(),
+        match verb {
+            "why" => "\nWithout a name: every pod that is not Ready.",
+            _ => "\nWithout a name: every pod.",
+        }
     );
     for flag in FLAGS {
         let short = flag

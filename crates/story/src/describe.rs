@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::client::Told;
 use crate::paint::Paint;
 use crate::row::{init_specs, init_statuses, row, source, specs, statuses};
-use crate::times::{date, since};
+use crate::times::{age, date, seconds, since};
 use crate::words::{asked, printable};
 use crate::{timeline, why};
 
@@ -29,7 +29,7 @@ struct Page {
 impl Page {
     fn line(&mut self, depth: usize, name: &str, value: &str) {
         let indent = "  ".repeat(depth);
-        let width = 18_usize.saturating_sub(indent.len());
+        let width = 20_usize.saturating_sub(indent.len());
         let line = if value.is_empty() {
             format!("{indent}{name}:")
         } else {
@@ -102,7 +102,7 @@ fn head(page: &mut Page, told: &Told) {
             let value = format!("{key}={value}");
             if name.is_empty() {
                 page.text
-                    .push_str(&format!("{:<18} {}\n", "", printable(&value)));
+                    .push_str(&format!("{:<20} {}\n", "", printable(&value)));
             } else {
                 page.line(0, name, &value);
             }
@@ -232,7 +232,7 @@ fn result(page: &mut Page, probe: &Probe) {
     }
     let next = match probe.next {
         Next::At(at) if at <= page.now => "now".to_owned(),
-        Next::At(at) => format!("in {}", since(page.now, at)),
+        Next::At(at) => format!("in {}", age(seconds(page.now, at).max(1))),
         Next::UnderWay => "under way".to_owned(),
         Next::AfterStartup => "after the startup probe".to_owned(),
         Next::Settled => "never for this instance".to_owned(),

@@ -84,6 +84,9 @@ impl Pods for PodsApi {
         let events = stream::unfold((source, changes), async |(source, mut changes)| {
             let change = changes.next().await?;
             let event = source.render(move |source| event(source, &change)).await;
+            if event.is_err() {
+                source.dropped.inc();
+            }
             Some((event, (source, changes)))
         });
         Ok(Response::new(events.boxed()))

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, ClientError, Event, Told};
 use crate::command::{Command, Output, Place, Request, Verb, parse};
+use crate::completion::script;
 use crate::paint::Paint;
 use crate::select::{SelectError, Wanted, of_namespace, select};
 use crate::table::{Columns, Widths, cells, head, table};
@@ -49,8 +50,9 @@ fn list(paths: &[PathBuf]) -> String {
 /// Runs the command; `now` reads the wall clock.
 pub fn run(arguments: &[String], now: fn() -> Timestamp) -> ExitCode {
     let command = match parse(arguments) {
-        Ok(Request::Text(text)) => {
-            return print(&text).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        Ok(Request::Text(text)) => return print_all(&text),
+        Ok(Request::Completion(shell)) => {
+            return print_all(&script(&shell).unwrap_or_default());
         }
         Ok(Request::Ask(command)) => command,
         Err(error) => {
@@ -69,6 +71,12 @@ pub fn run(arguments: &[String], now: fn() -> Timestamp) -> ExitCode {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
+}
+
+fn print_all(text: &str) -> ExitCode {
+    // A reader that wants no more has read enough.
+    drop(print(text));
+    ExitCode::SUCCESS
 }
 
 fn fail(text: &str) -> ExitCode {
@@ -160,8 +168,9 @@ impl Screen<'_> {
             let texts: Vec<String> = pods.iter().map(|told| text(told)).collect();
             texts.join("\n")
         };
+        let is_list = self.command.names.is_empty() && !self.command.is_watch;
         match self.command.verb {
-            Verb::Get if pods.is_empty() => "No pods on this node.\n".to_owned(),
+            _ if pods.is_empty() => "No pods on this node.\n".to_owned(),
             Verb::Get => {
                 let columns = self.columns();
                 let rows = pods.iter().map(|told| cells(told, columns, now));
@@ -169,10 +178,9 @@ impl Screen<'_> {
                 table(&rows, self.paint)
             }
             Verb::Describe => each(&|told| describe::describe(told, now, self.paint)),
+            Verb::Why if is_list => why::all(pods, now, self.paint),
             Verb::Why => each(&|told| why::why(told).text(now, self.paint)),
-            Verb::Timeline if self.command.names.is_empty() => {
-                table(&timeline::rows(pods), self.paint)
-            }
+            Verb::Timeline if is_list => table(&timeline::rows(pods), self.paint),
             Verb::Timeline => each(&|told| timeline::text(told, now, self.paint)),
         }
     }
@@ -180,7 +188,8 @@ impl Screen<'_> {
     fn for_programs(&self, pods: &[&Told]) -> Result<String, Failure> {
         let values: Vec<Value> = pods.iter().map(|told| self.value(told)).collect();
         let value = match values.as_slice() {
-            [one] if self.command.names.len() == 1 => one.clone(),
+            // A watch prints one after the other.
+            [one] if self.command.names.len() == 1 || self.command.is_watch => one.clone(),
             many if self.command.verb == Verb::Get => {
                 json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": many})
             }
@@ -224,7 +233,10 @@ impl Screen<'_> {
                     Some(uid)
                 }
                 Event::Gone(uid) => {
-                    all.remove(&uid);
+                    printed.texts.remove(&uid);
+                    if let Some(told) = all.remove(&uid).filter(|_| !self.is_for_programs()) {
+                        self.gone(&told)?;
+                    }
                     None
                 }
                 Event::Complete => {
@@ -245,12 +257,11 @@ impl Screen<'_> {
         all.sort_by_key(Told::full_name);
         let meant = self.meant(&all)?;
         if !self.is_rows() {
-            for told in &meant {
+            for (index, told) in meant.into_iter().enumerate() {
                 let text = self.text(&[told])?;
-                printed
-                    .texts
-                    .insert(told.uid().to_owned(), self.lasting(told));
-                print(&text)?;
+                let lasting = self.lasting(told);
+                printed.texts.insert(told.uid().to_owned(), lasting);
+                print(&format!("{}{text}", self.between(index > 0)))?;
             }
             return Ok(());
         }
@@ -259,6 +270,33 @@ impl Screen<'_> {
         let rows: Vec<_> = [head(columns)].into_iter().chain(rows).collect();
         printed.widths.fit(&rows);
         print(&printed.widths.lines(&rows, self.paint))
+    }
+
+    /// That a pod is gone. A list says so by what it does not show.
+    fn gone(&self, told: &Told) -> Result<(), Failure> {
+        if self.is_rows() || !self.is_meant(told) {
+            return Ok(());
+        }
+        print(&format!("\nPod {} is gone.\n", told.full_name()))
+    }
+
+    /// Whether the command is about this pod.
+    fn is_meant(&self, told: &Told) -> bool {
+        let one = [told.clone()];
+        let (names, namespace) = (&self.command.names, self.command.namespace.as_deref());
+        match names.is_empty() {
+            true => of_namespace(&one, namespace).next().is_some(),
+            false => names
+                .iter()
+                .any(|name| select(&one, Wanted { name, namespace }).is_ok()),
+        }
+    }
+
+    fn is_for_programs(&self) -> bool {
+        matches!(
+            self.command.output,
+            Output::Json | Output::Yaml | Output::Name
+        )
     }
 
     /// Whether changes are rows below a head.
@@ -277,17 +315,7 @@ impl Screen<'_> {
         let Some(told) = all.get(uid) else {
             return Ok(());
         };
-        let one = [told.clone()];
-        // A pod that is not meant is none of these.
-        let namespace = self.command.namespace.as_deref();
-        let names = &self.command.names;
-        let is_meant = match names.is_empty() {
-            true => of_namespace(&one, namespace).next().is_some(),
-            false => names
-                .iter()
-                .any(|name| select(&one, Wanted { name, namespace }).is_ok()),
-        };
-        if !is_meant {
+        if !self.is_meant(told) {
             return Ok(());
         }
         if self.is_rows() {
@@ -300,8 +328,16 @@ impl Screen<'_> {
             return Ok(());
         }
         let text = self.text(&[told])?;
-        let is_text = self.command.output == Output::Text;
-        print(&if is_text { format!("\n{text}") } else { text })
+        print(&format!("{}{text}", self.between(true)))
+    }
+
+    /// What parts one answer of a watch from the one before.
+    fn between(&self, is_later: bool) -> &'static str {
+        match self.command.output {
+            Output::Yaml if is_later => "---\n",
+            Output::Text if is_later => "\n",
+            Output::Json | Output::Wide | Output::Name | Output::Yaml | Output::Text => "",
+        }
     }
 
     /// What is printed, without the times that pass.

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reported::{ReportedPod, ReportedPods};
 use kubelet_model::story::Story;
+use prometheus::{IntCounter, Registry};
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
@@ -19,6 +20,8 @@ use crate::stubs::story::PodStory;
 
 /// Renderings at a time.
 const AT_ONCE: usize = 2;
+const DROPPED: &str = "kubelet_pod_watch_events_dropped_total";
+const DROPPED_HELP: &str = "[ALPHA] Cumulative number of pod watch events dropped.";
 
 type StoryOf = Arc<dyn Fn(&PodUid) -> Story + Send + Sync>;
 type Protobuf = fn(&v1::Pod) -> Option<Vec<u8>>;
@@ -29,6 +32,8 @@ pub struct Source {
     pods: watch::Receiver<ReportedPods>,
     story: StoryOf,
     protobuf: Protobuf,
+    /// Events of watches that could not be encoded.
+    pub(crate) dropped: IntCounter,
     turns: Arc<Semaphore>,
 }
 
@@ -40,17 +45,24 @@ impl std::fmt::Debug for Source {
 
 impl Source {
     /// Of these pods; `story` is asked for one pod at a time and takes a lock for no longer than a copy; `protobuf` encodes a pod.
+    ///
+    /// # Errors
+    /// When a metric of the registry has upstream's name already.
     pub fn new(
         pods: watch::Receiver<ReportedPods>,
         story: impl Fn(&PodUid) -> Story + Send + Sync + 'static,
         protobuf: Protobuf,
-    ) -> Self {
-        Self {
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let dropped = IntCounter::new(DROPPED, DROPPED_HELP)?;
+        registry.register(Box::new(dropped.clone()))?;
+        Ok(Self {
             pods,
             story: Arc::new(story),
             protobuf,
+            dropped,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-        }
+        })
     }
 
     /// All pods of this moment.

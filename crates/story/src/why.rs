@@ -453,7 +453,7 @@ fn of_probe(told: &Told, probe: &Probe, depth: usize) -> Link {
             format!("has succeeded {}; {successes} are needed", times(done))
         }
         (None, Some(_)) => "has not succeeded yet".to_owned(),
-        (None, None) => "has said nothing yet".to_owned(),
+        (None, None) => "has not been answered yet".to_owned(),
     };
     let ahead = match probe.next {
         Next::UnderWay => "; a try is under way",
@@ -495,6 +495,22 @@ fn gates(told: &Told, depth: usize) -> Vec<Link> {
         ))
     });
     closed.collect()
+}
+
+/// Of all pods: those that are not as they should be, and how many are.
+pub(crate) fn all(pods: &[&Told], now: Timestamp, paint: Paint) -> String {
+    let whys = pods.iter().map(|told| why(told));
+    let is_well = |why: &Why| matches!(why.state, State::Ready | State::Succeeded);
+    let (well, others): (Vec<Why>, Vec<Why>) = whys.partition(is_well);
+    let texts: Vec<String> = others.iter().map(|why| why.text(now, paint)).collect();
+    let well = match (well.len(), others.len()) {
+        (0, _) => return texts.join("\n"),
+        (1, 0) => "The only pod is Ready or has succeeded.\n".to_owned(),
+        (count, 0) => format!("All {count} pods are Ready or have succeeded.\n"),
+        (1, _) => "\n1 other pod is Ready or has succeeded.\n".to_owned(),
+        (count, _) => format!("\n{count} other pods are Ready or have succeeded.\n"),
+    };
+    texts.join("\n") + &well
 }
 
 impl Why {

@@ -24,6 +24,7 @@ use kubelet_model::story::Story;
 use kubelet_story::{
     Door, PODS_API_DIRECTORY_MODE, PODS_API_MODE, SOCKET_MODE, Source, pods_api_socket, socket,
 };
+use prometheus::Registry;
 
 use super::parts;
 
@@ -32,6 +33,7 @@ pub(crate) struct Owners<'a> {
     pub(crate) status: &'a StatusHandle,
     pub(crate) path: &'a PodPath,
     pub(crate) timeline: &'a Timeline,
+    pub(crate) registry: &'a Registry,
 }
 
 /// Makes the sockets and serves.
@@ -42,7 +44,7 @@ pub(crate) async fn start(
     supervisor: &Supervisor,
 ) -> anyhow::Result<()> {
     let root = &config.paths.root_dir;
-    let source = source(owners);
+    let source = source(owners).context("register metrics of the pods API")?;
     let own = socket(root);
     match bind(blocking, own.clone(), 0o700, SOCKET_MODE).await {
         Ok(listener) => serve(&own, Door::Own, listener, source.clone(), supervisor),
@@ -93,7 +95,7 @@ fn serve(path: &Path, door: Door, listener: UnixListener, source: Source, superv
     });
 }
 
-fn source(owners: Owners<'_>) -> Source {
+fn source(owners: Owners<'_>) -> Result<Source, prometheus::Error> {
     let (status, timeline) = (owners.status.clone(), owners.timeline.clone());
     let prober = owners.path.prober.clone();
     let story = move |uid: &_| {
@@ -105,7 +107,7 @@ fn source(owners: Owners<'_>) -> Source {
             stages: timeline.of(uid),
         }
     };
-    Source::new(owners.status.subscribe(), story, protobuf)
+    Source::new(owners.status.subscribe(), story, protobuf, owners.registry)
 }
 
 /// As Go's `Pod.Marshal`.

@@ -11,7 +11,7 @@ use crate::describe::describe;
 use crate::paint::Paint;
 use crate::table::{Columns, cells, head, table};
 use crate::timeline;
-use crate::why::why;
+use crate::why::{all, why};
 
 const PLAIN: Paint = Paint { is_on: false };
 
@@ -121,6 +121,31 @@ fn a_crash_loop_says_how_it_ended_and_when_it_starts() {
                   it said: no database
         "#]],
     );
+}
+
+#[test]
+fn without_a_name_only_what_is_not_well_is_told() {
+    let pods = [ready_pod(), crashing_pod(), ready_pod()];
+    let pods: Vec<&Told> = pods.iter().collect();
+    expect![[r#"
+        Pod default/crash-n1 is not Ready since 2026-11-30T12:00:05Z (2m5s ago).
+        - Condition Ready is False: containers with unready status: [web]
+          - Container web keeps ending; its next start is held back (CrashLoopBackOff)
+            because: back-off 40s restarting failed container=web pod=crash_default(uid-crash)
+            tried again in 28s
+            - It was restarted 3 times. Container web ended with exit code 1 (Error) after 8s, 12s ago
+              it said: no database
+
+        2 other pods are Ready or have succeeded.
+    "#]].assert_eq(&all(&pods, at(NOW), PLAIN));
+    expect![[r#"
+        The only pod is Ready or has succeeded.
+    "#]]
+    .assert_eq(&all(&pods[..1], at(NOW), PLAIN));
+    expect![[r#"
+        All 2 pods are Ready or have succeeded.
+    "#]]
+    .assert_eq(&all(&[pods[0], pods[2]], at(NOW), PLAIN));
 }
 
 /// A pod with one container in a state.
@@ -458,43 +483,43 @@ fn a_start_stage_by_stage_with_probes() {
 #[test]
 fn a_description_has_everything() {
     expect![[r#"
-        Name:              broken-n1
-        Namespace:         default
-        UID:               uid-broken
-        Source:            file
-        Node:              n1
-        Start Time:        2026-11-30T12:00:00Z (2m10s ago)
-        Annotations:       kubernetes.io/config.source=file
-        Status:            Running
-        Ready:             0/1
-        Restarts:          0
-        IPs:               10.0.0.7
-        QoS Class:         BestEffort
+        Name:                broken-n1
+        Namespace:           default
+        UID:                 uid-broken
+        Source:              file
+        Node:                n1
+        Start Time:          2026-11-30T12:00:00Z (2m10s ago)
+        Annotations:         kubernetes.io/config.source=file
+        Status:              Running
+        Ready:               0/1
+        Restarts:            0
+        IPs:                 10.0.0.7
+        QoS Class:           BestEffort
         Containers:
           web:
-            Image:         i
-            Image ID:      sha256:1
-            State:         Running since 2026-11-30T12:00:02Z (2m8s ago)
-            Ready:         false
-            Restart Count: 0
-            Startup:       TCP :8080 (every 1s, timeout 1s)
-              Result:      success
-              Last Try:    succeeded 1s ago, 12 in a row
-              Next Try:    never for this instance
-            Readiness:     GET http://:http/ready (every 10s, timeout 1s)
-              Result:      failure
-              Last Try:    failed 4s ago, 13 in a row
-              Last Failure: 4s ago: Get "http://10.0.0.7:8080/ready": dial tcp 10.0.0.7:8080: connect: connection refused
-              Next Try:    in 6s
-            Liveness:      exec [cat /alive] (every 10s, timeout 1s)
-              Result:      success
-              Last Try:    succeeded 1s ago, 12 in a row
-              Next Try:    in 6s
-            Mount:         /v from v (ro)
+            Image:           i
+            Image ID:        sha256:1
+            State:           Running since 2026-11-30T12:00:02Z (2m8s ago)
+            Ready:           false
+            Restart Count:   0
+            Startup:         TCP :8080 (every 1s, timeout 1s)
+              Result:        success
+              Last Try:      succeeded 1s ago, 12 in a row
+              Next Try:      never for this instance
+            Readiness:       GET http://:http/ready (every 10s, timeout 1s)
+              Result:        failure
+              Last Try:      failed 4s ago, 13 in a row
+              Last Failure:  4s ago: Get "http://10.0.0.7:8080/ready": dial tcp 10.0.0.7:8080: connect: connection refused
+              Next Try:      in 6s
+            Liveness:        exec [cat /alive] (every 10s, timeout 1s)
+              Result:        success
+              Last Try:      succeeded 1s ago, 12 in a row
+              Next Try:      in 6s
+            Mount:           /v from v (ro)
         Conditions:
-          Ready:           False  containers with unready status: [web]  2026-11-30T12:00:05Z (2m5s ago)
+          Ready:             False  containers with unready status: [web]  2026-11-30T12:00:05Z (2m5s ago)
         Volumes:
-          v:               configMap {"name":"settings"}
+          v:                 configMap {"name":"settings"}
         Start:
           Pod default/broken-n1 is not Ready: it reached "startup probe of web" 2m7s ago.
           STAGE                  AT             TOOK

@@ -15,6 +15,7 @@ use kubelet_host::sockets::listen;
 use kubelet_model::ids::PodUid;
 use kubelet_model::reported::{Progress, ReportedPod, ReportedPods};
 use kubelet_model::story::Story;
+use prometheus::Registry;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -99,7 +100,8 @@ impl Node {
             ..Story::default()
         };
         let json = |pod: &v1::Pod| serde_json::to_vec(pod).ok();
-        let source = Source::new(self.pods.subscribe(), story, json);
+        let registry = Registry::new();
+        let source = Source::new(self.pods.subscribe(), story, json, &registry).unwrap();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             serve(listener, door, source, stop).await.unwrap();
