@@ -99,8 +99,8 @@ pub(crate) enum Event {
     Complete,
 }
 
-/// A connection to a kubelet.
-#[derive(Debug)]
+/// A connection to a kubelet. Clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
     stories: StoriesClient<Channel>,

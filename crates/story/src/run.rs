@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kubelet_host::sockets::listening;
@@ -23,6 +24,8 @@ use crate::select::{SelectError, Wanted, of_namespace, select};
 use crate::table::{Columns, Widths, cells, head, table};
 use crate::{describe, socket, timeline, why};
 
+/// Answers of probes and waits are no changes of a pod: a watch asks for them.
+const AGAIN: Duration = Duration::from_secs(2);
 /// The usual root directory.
 const ROOT_DIR: &str = "/var/lib/kubelet";
 
@@ -222,11 +225,28 @@ impl Screen<'_> {
     /// What is there, and then each pod that changes.
     async fn watch(&self, client: &mut Client) -> Result<(), Failure> {
         let mut all: BTreeMap<String, Told> = BTreeMap::new();
+        let mut asking = client.clone();
         let mut watch = client.watch().await?;
+        let mut tick = tokio::time::interval(AGAIN);
         let mut printed = Printed::default();
         let mut is_complete = false;
         loop {
-            let changed = match watch.next().await? {
+            let event = tokio::select! {
+                // What is told comes first; dropping the wait for it loses nothing.
+                biased;
+                event = watch.next() => event?,
+                _ = tick.tick(), if is_complete && !self.is_rows() => {
+                    for told in asking.list().await? {
+                        let uid = told.uid().to_owned();
+                        if all.contains_key(&uid) {
+                            all.insert(uid.clone(), told);
+                            self.again(&all, &uid, &mut printed)?;
+                        }
+                    }
+                    continue;
+                }
+            };
+            let changed = match event {
                 Event::Changed(told) => {
                     let uid = told.uid().to_owned();
                     all.insert(uid.clone(), *told);
@@ -342,15 +362,16 @@ impl Screen<'_> {
 
     /// What is printed, without the times that pass.
     fn lasting(&self, told: &Told) -> Value {
+        let why = || {
+            let why = why::why(told);
+            let links = why.chain.into_iter();
+            let links = links.map(|link| json!([link.text, link.last_error]));
+            json!([why.state, links.collect::<Vec<_>>()])
+        };
         match self.command.verb {
-            Verb::Why => {
-                let links = why::why(told).chain.into_iter();
-                let links: Vec<Value> = links
-                    .map(|link| json!([link.text, link.last_error]))
-                    .collect();
-                json!([why::why(told).state, links])
-            }
-            Verb::Get | Verb::Describe | Verb::Timeline => self.value(told),
+            Verb::Why => why(),
+            Verb::Describe => json!([told.json, why()]),
+            Verb::Get | Verb::Timeline => self.value(told),
         }
     }
 }

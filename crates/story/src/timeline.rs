@@ -3,7 +3,7 @@
 //! In:    stages, first successes of probes
 //! Out:   a line for each stage; one row for each pod
 //! Calls: `run`, `describe`
-//! Holds: pure; a probe's first success is a stage where it came before Ready
+//! Holds: pure; a probe's first success and an init container's end are stages where they came before Ready
 //! Upstream: none (k/k#124935 asks for it)
 
 use std::fmt::Write as _;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::client::Told;
 use crate::paint::{Paint, Tone};
+use crate::row::init_statuses;
 use crate::table::{Cell, table};
 use crate::times::{clock, date, seconds, took};
 
@@ -40,11 +41,30 @@ pub(crate) fn stages(told: &Told) -> Vec<Stage> {
             at,
         })
     });
-    let of_probes: Vec<Stage> = of_probes.collect();
-    stages.extend(of_probes);
+    let more: Vec<Stage> = of_probes.chain(init_ends(told, end)).collect();
+    stages.extend(more);
     let is_ready = |stage: &Stage| stage.stage == "ready";
     stages.sort_by_key(|stage| (stage.at, is_ready(stage)));
     stages
+}
+
+/// Ends of init containers during the start. The runtime's status has them to the second alone.
+fn init_ends(told: &Told, end: Option<Timestamp>) -> impl Iterator<Item = Stage> {
+    let sandbox = told
+        .story
+        .stages
+        .iter()
+        .find(|stage| stage.stage == "sandbox");
+    let sandbox = sandbox.map(|sandbox| sandbox.at);
+    init_statuses(&told.pod).iter().filter_map(move |status| {
+        let ended = status.state.as_ref()?.terminated.as_ref()?;
+        let (at, sandbox) = (ended.finished_at.as_ref()?.0, sandbox?);
+        let is_of_start = end.is_none_or(|end| at <= end) && seconds(at, sandbox) < 1;
+        (ended.exit_code == 0 && is_of_start).then(|| Stage {
+            stage: format!("init container {}", status.name),
+            at: at.max(sandbox),
+        })
+    })
 }
 
 /// When the pod began, where that was before this kubelet took it up.

@@ -464,7 +464,10 @@ fn of_probe(told: &Told, probe: &Probe, depth: usize) -> Link {
     let succeeds = probe.last.as_ref().is_some_and(|last| last.succeeded);
     let failure = probe.failure.as_ref().filter(|_| !succeeds);
     Link {
-        last_error: failure.map(|failure| failure.text.clone()),
+        last_error: failure.map(|failure| match failure.text.as_str() {
+            "" => "nothing was said".to_owned(),
+            said => said.to_owned(),
+        }),
         last_error_at: failure.map(|failure| failure.at),
         next_try: match probe.next {
             Next::At(at) => Some(at),

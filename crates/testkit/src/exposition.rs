@@ -39,6 +39,7 @@ pub const SHOWN: &[&str] = &[
     "kubelet_pod_start_duration_seconds",
     "kubelet_pod_start_sli_duration_seconds",
     "kubelet_pod_start_total_duration_seconds",
+    "kubelet_pod_watch_events_dropped_total",
     "kubelet_pod_worker_duration_seconds",
     "kubelet_pod_worker_start_duration_seconds",
     "kubelet_restarted_pods_total",
@@ -134,10 +135,9 @@ pub const NOT_BUILT: &[&str] = &[
     "kubelet_sleep_action_terminated_early_total",
     "kubelet_started_user_namespaced_pods_errors_total",
     "kubelet_started_user_namespaced_pods_total",
-    // shutdown, and events that a watch drops, which ours does not
+    // shutdown
     "kubelet_graceful_shutdown_end_time_seconds",
     "kubelet_graceful_shutdown_start_time_seconds",
-    "kubelet_pod_watch_events_dropped_total",
     // figures of containers
     "kubelet_container_log_filesystem_used_bytes",
     "kubelet_metrics_provider",

@@ -88,10 +88,14 @@ fn wall(now: Now, steady: Timestamp) -> Timestamp {
     now.wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
 }
 
-/// What the worker does now, in words.
-pub fn doing(plan: &PodPlan) -> Vec<String> {
+/// What the worker does now, in words; of a pod that ends, why it does comes first.
+pub fn doing(view: &PodView<'_>, plan: &PodPlan) -> Vec<String> {
+    let life = &view.memory.life;
+    let cause = life.cause().filter(|_| life.rank() > 0);
+    let end = cause.map(|cause| format!("ending the pod ({})", cause.as_str()));
     let steps = plan.steps.iter().take(STEPS);
-    steps.map(|step| in_words(&step.action)).collect()
+    let steps = steps.map(|step| in_words(&step.action));
+    end.into_iter().chain(steps).collect()
 }
 
 fn in_words(action: &Action) -> String {
@@ -101,12 +105,12 @@ fn in_words(action: &Action) -> String {
         Action::RunSandbox(_) => "making its sandbox and network".to_owned(),
         Action::ResolveImage(wanted) => {
             let (image, container) = (&wanted.image, &wanted.container);
-            let pulls = match wanted.policy {
-                PullPolicy::Always => "pulling",
-                PullPolicy::IfNotPresent => "pulling, if it is absent,",
-                PullPolicy::Never => "looking for",
+            let asks = match wanted.policy {
+                PullPolicy::Always => "pulling image",
+                PullPolicy::IfNotPresent => "making sure of image",
+                PullPolicy::Never => "looking for image",
             };
-            format!("{pulls} image {image:?} for container {container}")
+            format!("{asks} {image:?} for container {container}")
         }
         Action::StartContainer(start) => format!("starting container {}", start.name),
         Action::StartCreated { name, .. } => format!("starting container {name}"),

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kubelet::{Kubelet, SOON, binary, container, pod, shell};
+use crate::cluster::Cluster;
+use crate::kubelet::{Kubelet, SOON, binary, container, is_ready, pod, shell};
 use crate::node::until;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
 
 fn asked(kubelet: &Kubelet, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -261,6 +264,43 @@ fn a_watch_prints_what_changes_and_ends_with_the_kubelet() {
     assert_eq!(status.code(), Some(1));
     let error = fs::read_to_string(kubelet.base.join("watch-error.txt")).unwrap();
     assert!(error.contains("has closed the connection"), "{error}");
+}
+
+#[test]
+fn a_node_with_an_api_server_tells_what_its_pods_wait_for() {
+    let cluster = Cluster::running("story-node");
+    let mut waits = pod("waits", &[shell("c", "sleep 1000")]);
+    waits["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "settings"}}]);
+    waits["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    cluster.asked("POST", PODS, Some(&waits));
+    let kubelet = &cluster.kubelet;
+    let why = until("the volume to be waited for", SOON, || {
+        let output = asked(kubelet, &["why", "waits"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("settings").then_some(text)
+    });
+    for part in [
+        "Volume v cannot be set up (FailedMount)",
+        "because: ",
+        "configmap \"settings\" not found",
+        "tried again ",
+    ] {
+        assert!(why.contains(part), "{part:?}: {why}");
+    }
+    let settings = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"k": "v"}});
+    cluster.asked(
+        "POST",
+        "/api/v1/namespaces/default/configmaps",
+        Some(&settings),
+    );
+    cluster.wait("waits", "Ready", is_ready);
+    assert!(said(kubelet, &["why"]).starts_with("The only pod is Ready"));
+    let row = said(kubelet, &["get", "waits", "-n", "default", "-o", "wide"]);
+    assert!(row.contains(" api "), "{row}");
+    cluster.asked("DELETE", &format!("{PODS}/waits"), None);
+    until("the pod to be gone", SOON, || {
+        (said(kubelet, &["get"]) == "No pods on this node.\n").then_some(())
+    });
 }
 
 #[test]

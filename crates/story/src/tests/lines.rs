@@ -455,6 +455,33 @@ fn a_start_stage_by_stage_with_probes() {
         startup probe of web   12:00:03.000   1.000s   ########
     "#]]
     .assert_eq(&timeline::text(&unready_pod(), at(NOW), PLAIN));
+    let mut initialized = ready_pod();
+    initialized
+        .pod
+        .status
+        .as_mut()
+        .unwrap()
+        .init_container_statuses = Some(vec![
+        serde_json::from_value(
+            json!({"name": "setup", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-11-30T12:00:01Z"}}}),
+        )
+        .unwrap(),
+    ]);
+    expect![[r#"
+        Pod default/good-n1 was Ready 5.000s after it was seen.
+        STAGE                    AT             TOOK
+        queued                   12:00:00.000   0ms
+        admitted                 12:00:00.004   4ms
+        sandbox                  12:00:00.310   306ms    #
+        pull                     12:00:00.320   10ms
+        init container setup     12:00:01.000   680ms    ###
+        start                    12:00:02.000   1.000s   ####
+        startup probe of web     12:00:03.000   1.000s   ####
+        readiness probe of web   12:00:04.900   1.900s   #########
+        ready                    12:00:05.000   100ms
+    "#]]
+    .assert_eq(&timeline::text(&initialized, at(NOW), PLAIN));
     let mut later = ready_pod();
     later.story.stages = stages(&[("queued", 60_000), ("ready", 60_100)]);
     expect![[r#"

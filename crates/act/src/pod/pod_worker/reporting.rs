@@ -164,9 +164,10 @@ impl PodWorker {
 
     /// What is told of the plan to those who ask the node.
     pub(super) fn note(&self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
+        let view = self.view(order, observed);
         let note = Note {
-            waits: waits(&self.view(order, observed), plan),
-            doing: doing(plan),
+            waits: waits(&view, plan),
+            doing: doing(&view, plan),
         };
         self.parts.status.note(&self.uid, note);
     }

@@ -8,8 +8,10 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::pod::pod_plan::pod_plan;
+use crate::shapes::life::TerminationCause;
 use crate::shapes::memory::{Retry, StartAttempt, VolumeMemory};
 use crate::shapes::record::BackOff;
+use crate::shapes::view::Desire;
 use crate::testing::held::{second, seen};
 use crate::testing::seen::Seen;
 
@@ -27,7 +29,7 @@ fn told(seen: &Seen) -> String {
             )
             .unwrap();
         }
-        for doing in doing(&plan) {
+        for doing in doing(view, &plan) {
             writeln!(text, "doing: {doing}").unwrap();
         }
     });
@@ -57,6 +59,24 @@ fn what_is_to_be_done_is_told_in_words() {
         &seen(ONE, "sandbox[0]:ready"),
         &expect![[r#"
         doing: starting container c
+    "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_ends_says_why() {
+    let mut leaving = seen(ONE, "sandbox[0]:ready c[0]:running");
+    leaving.desire = Desire::Stop {
+        cause: TerminationCause::Removed,
+        grace_seconds: Some(2),
+    };
+    let _plan = leaving.turn();
+    check(
+        &leaving,
+        &expect![[r#"
+        doing: ending the pod (removed from its source)
+        doing: stopping c (within 2 s)
+        doing: stopping its sandbox
     "#]],
     );
 }
