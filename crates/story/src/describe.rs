@@ -66,6 +66,7 @@ pub(crate) fn describe(told: &Told, now: Timestamp, paint: Paint) -> String {
     page.line(0, "Containers", "");
     let all = specs(&told.pod);
     all.iter().for_each(|spec| container(&mut page, told, spec));
+    ephemeral(&mut page, told);
     conditions(&mut page, told);
     volumes(&mut page, told);
     let mut text = page.text;
@@ -203,6 +204,23 @@ fn container(page: &mut Page, told: &Told, spec: &v1::Container) {
             "Mount",
             &format!("{} from {} ({access})", mount.mount_path, mount.name),
         );
+    }
+}
+
+/// Containers that were added to look at the others.
+fn ephemeral(page: &mut Page, told: &Told) {
+    let status = told.pod.status.as_ref();
+    let all = status.and_then(|status| status.ephemeral_container_statuses.as_deref());
+    let all = all.unwrap_or_default();
+    if !all.is_empty() {
+        page.line(0, "Ephemeral Containers", "");
+    }
+    for status in all {
+        page.line(1, &status.name, "");
+        page.maybe(2, "Container ID", status.container_id.as_deref());
+        page.line(2, "Image", &status.image);
+        let now = status.state.as_ref();
+        now.into_iter().for_each(|now| state(page, "State", now));
     }
 }
 

@@ -336,7 +336,6 @@ impl PodWorker {
         }
         let plan = pod_plan(&self.view(order, observed));
         self.report_plan(order, observed, &plan);
-        self.note(order, observed, &plan);
         self.parts.executor.faults.reach(FaultPoint::Planned).await;
         if plan.steps.is_empty() {
             tracing::debug!(seen = %observed, plan = %plan, "Nothing to do");

@@ -232,7 +232,7 @@ impl Prober {
             is_changed = table.answered(due.kind, due.as_, result, now);
             let told = (due.container.clone(), due.kind);
             let told = probed.told.entry(told).or_default();
-            told.hear(&answer, due.as_, self.parts.clock.now());
+            told.hear(&due.id, &answer, due.as_, self.parts.clock.now());
             if is_changed {
                 probed.publish();
             }
@@ -320,9 +320,6 @@ impl ProbedPod {
             target.is_some_and(|target| target.id == table.results().id)
         };
         self.tables.retain(is_target);
-        let tables = &self.tables;
-        self.told
-            .retain(|(container, _), _| tables.contains_key(container));
         is_changed |= self.tables.len() != before;
         for spec in targets.pod.kept_containers() {
             let Some(target) = targets.containers.get(&spec.name) else {
@@ -352,6 +349,9 @@ impl ProbedPod {
         let results = self.tables.iter();
         let results = results.map(|(name, table)| (name.clone(), table.results().clone()));
         self.results = Arc::new(results.collect());
+        let tables = &self.tables;
+        self.told
+            .retain(|(container, _), _| tables.contains_key(container));
     }
 }
 

@@ -54,6 +54,43 @@ fn own_socket(kubelet: &Kubelet) -> PathBuf {
     kubelet.root.join("hyperkube/story.sock")
 }
 
+/// The error of another user.
+fn stranger(kubelet: &Kubelet) -> String {
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups"])
+        .arg(binary())
+        .args(["get", "--socket"])
+        .arg(own_socket(kubelet))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && output.stdout.is_empty(),
+        "{error}"
+    );
+    error
+}
+
+#[test]
+fn another_user_is_told_nothing_even_where_the_socket_is_open() {
+    let kubelet = Kubelet::running("story-open");
+    let socket = own_socket(&kubelet);
+    let set =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(&socket, 0o777);
+    let above = socket.ancestors().skip(1);
+    let above = above.take_while(|path| path.starts_with(&kubelet.node.data));
+    let before: Vec<(&Path, u32)> = above.map(|path| (path, mode(path))).collect();
+    before
+        .iter()
+        .for_each(|(path, mode)| set(path, mode | 0o111));
+    let error = stranger(&kubelet);
+    before.iter().for_each(|(path, mode)| set(path, *mode));
+    assert!(error.contains("has closed the connection"), "{error}");
+    kubelet.wait_log("A user other than root asked for pods; refused");
+    assert_eq!(said(&kubelet, &["get"]), "No pods on this node.\n");
+}
+
 /// One that serves, and one whose readiness probe is refused.
 fn two_pods(kubelet: &mut Kubelet) {
     let http = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
@@ -89,15 +126,7 @@ fn the_node_tells_why_a_pod_is_not_ready() {
         "upstream's socket waits for its gate"
     );
     // Nobody else gets as far as the socket.
-    let stranger = Command::new("setpriv")
-        .args(["--reuid", "65534", "--clear-groups"])
-        .arg(binary())
-        .args(["get", "--socket"])
-        .arg(&socket)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&stranger.stderr);
-    assert_eq!(stranger.status.code(), Some(1), "{error}");
+    let error = stranger(&kubelet);
     assert!(error.contains("may be used by root only"), "{error}");
 
     let table = said(&kubelet, &["get", "pods"]);

@@ -564,6 +564,17 @@ fn a_description_has_everything() {
                 last error (4s ago): Get "http://10.0.0.7:8080/ready": dial tcp 10.0.0.7:8080: connect: connection refused
                 tried again in 6s
     "#]].assert_eq(&describe(&unready_pod(), at(NOW), PLAIN));
+}
+
+#[test]
+fn a_description_has_containers_that_were_added_and_no_control_characters() {
+    let mut debugged = ready_pod();
+    let debugger = json!({"name": "debugger", "image": "tools", "imageID": "", "ready": false, "restartCount": 0, "state": running()});
+    let status = debugged.pod.status.as_mut().unwrap();
+    status.ephemeral_container_statuses = Some(vec![serde_json::from_value(debugger).unwrap()]);
+    let text = describe(&debugged, at(NOW), PLAIN);
+    let lines = "Ephemeral Containers:\n  debugger:\n    Image:           tools\n    State:           Running since ";
+    assert!(text.contains(lines), "{text}");
     let mut hostile = crashing_pod();
     let annotations = hostile.pod.metadata.annotations.as_mut().unwrap();
     annotations.insert("a".to_owned(), "\u{1b}[2Jgone\r\n".to_owned());

@@ -1,7 +1,7 @@
 //! What a pod worker reports besides status: events about waiting, replaced sandboxes, failed stops and an unreachable runtime; log lines.
 //!
 //! In:    the plan before it is carried out; outcomes; failed looks
-//! Out:   events, as `decide/report/events` has them; to the sync loop, that the pod needs its name no more
+//! Out:   events, as `decide/report/events` has them; the note of what the pod waits for; to the sync loop, that the pod needs its name no more
 //! Calls: pod_worker
 //! Holds: decides nothing; the executor reports the outcome of a step at once
 //! Upstream: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod), pod_workers.go (podWorkerLoop)
@@ -160,10 +160,11 @@ impl PodWorker {
         for event in of_pod.into_iter().chain(waits) {
             events.pod(&order.pod, event);
         }
+        self.note(order, observed, plan);
     }
 
     /// What is told of the plan to those who ask the node.
-    pub(super) fn note(&self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
+    fn note(&self, order: &Order, observed: &ObservedPod, plan: &PodPlan) {
         let view = self.view(order, observed);
         let note = Note {
             waits: waits(&view, plan),
