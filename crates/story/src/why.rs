@@ -87,6 +87,10 @@ fn held(subject: &str, reason: &str) -> String {
         "InvalidImageName" => "has an invalid image name",
         "CreateContainerConfigError" => "lacks something that its configuration refers to",
         "CreateContainerError" | "RunContainerError" => "could not be started by the runtime",
+        "PostStartHookError" => "was stopped because its postStart hook failed",
+        "RestartingAllContainers" => {
+            "was taken down with all containers of its pod, to be started again"
+        }
         "CreatePodSandboxError" => "has no sandbox: the runtime could not make it",
         "FailedMount" => "cannot be set up",
         "NetworkNotReady" => "waits for the runtime's network",

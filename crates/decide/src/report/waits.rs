@@ -114,6 +114,7 @@ fn in_words(action: &Action) -> String {
         }
         Action::StartContainer(start) => format!("starting container {}", start.name),
         Action::StartCreated { name, .. } => format!("starting container {name}"),
+        Action::PostStart { name, .. } => format!("running the postStart hook of container {name}"),
         Action::StopContainers(stops) => {
             let stop = |stop: &crate::shapes::plan::StopContainer| {
                 format!("{} (within {} s)", stop.name, stop.grace_seconds)
