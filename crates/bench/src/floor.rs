@@ -33,7 +33,7 @@ pub(crate) struct Floor {
 #[derive(Debug)]
 struct Started {
     sandbox: String,
-    container: String,
+    containers: Vec<String>,
 }
 
 /// Seconds of a replayed start and end.
@@ -45,18 +45,27 @@ pub(crate) struct Times {
 
 async fn start(client: &Client, replay: Replay) -> anyhow::Result<Started> {
     let sandbox = client.run_pod_sandbox(replay.sandbox).await?;
-    let mut request = replay.container;
-    request.pod_sandbox_id.clone_from(&sandbox);
-    let container = client.create_container(request).await?;
-    client.start_container(&container).await?;
-    Ok(Started { sandbox, container })
+    let mut containers = Vec::new();
+    for mut request in replay.containers {
+        request.pod_sandbox_id.clone_from(&sandbox);
+        let container = client.create_container(request).await?;
+        client.start_container(&container).await?;
+        containers.push(container);
+    }
+    Ok(Started {
+        sandbox,
+        containers,
+    })
 }
 
 async fn end(client: &Client, pod: &Started, how: End) -> anyhow::Result<()> {
-    client.stop_container(&pod.container, how.grace).await?;
+    let stops = pod.containers.iter();
+    try_join_all(stops.map(|container| client.stop_container(container, how.grace))).await?;
     client.stop_pod_sandbox(&pod.sandbox).await?;
     if how.removes_containers {
-        client.remove_container(&pod.container).await?;
+        for container in &pod.containers {
+            client.remove_container(container).await?;
+        }
     }
     Ok(client.remove_pod_sandbox(&pod.sandbox).await?)
 }
@@ -136,13 +145,11 @@ impl Floor {
                 .map(|config| config.log_directory.clone())
                 .unwrap_or_default(),
         );
-        let container = replay
-            .container
-            .config
-            .as_ref()
-            .map(|config| config.log_path.clone());
-        let log = logs.join(container.unwrap_or_default());
-        fs::create_dir_all(log.parent().unwrap_or(&logs))?;
+        for container in &replay.containers {
+            let log = container.config.as_ref().map(|config| &config.log_path);
+            let log = log.map_or_else(|| logs.clone(), |path| logs.join(path));
+            fs::create_dir_all(log.parent().unwrap_or(&logs))?;
+        }
         for (path, content) in &replay.mounts {
             match content {
                 Some(bytes) => {

@@ -24,6 +24,7 @@ mod record;
 mod recording;
 mod scale;
 mod watcher;
+mod whole;
 mod widths;
 
 use std::fmt::Write as _;
@@ -45,8 +46,8 @@ Usage: bench [flags]
 Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about fifteen minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
   --only a,b         only these parts; of a kubelet that stands alone: network, pods, burst, exits, first, quiet,
-                     scale, probes;
-                     of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory
+                     scale, probes, whole;
+                     of a node in a cluster: api-pods, api-burst, api-exits, api-load, api-memory, api-late
   --quiet-seconds n  length of the quiet spans (default 30)
   --rounds n         repetitions of one pod (default 11), half as many of many pods at once (default 5)
   --help             this text
@@ -79,17 +80,18 @@ pub(crate) struct Plan {
 }
 
 /// Parts with a kubelet that stands alone; the first ones share one.
-const ALONE: [&str; 8] = [
-    "network", "pods", "burst", "exits", "first", "quiet", "scale", "probes",
+const ALONE: [&str; 9] = [
+    "network", "pods", "burst", "exits", "first", "quiet", "scale", "probes", "whole",
 ];
 /// Parts that share one node in a cluster, and all of a cluster.
 const SHARED: [&str; 3] = ["api-pods", "api-burst", "api-exits"];
-const CLUSTER: [&str; 5] = [
+const CLUSTER: [&str; 6] = [
     "api-pods",
     "api-burst",
     "api-exits",
     "api-load",
     "api-memory",
+    "api-late",
 ];
 
 impl Plan {
@@ -220,6 +222,11 @@ fn alone(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         part(&format!("{} exits", plan.exits));
         exits::run(&mut kubelet, &floor, image, plan, table)?;
     }
+    if plan.has("whole") {
+        part("a pod of five containers, a preStop hook");
+        whole::containers(&mut kubelet, &mut floor, (&recording, image), plan, table)?;
+        whole::hook(&mut kubelet, &mut floor, (&recording, image), plan, table)?;
+    }
     kubelet.program.stop()?;
     if plan.has("first") {
         part("process start to first container");
@@ -279,6 +286,16 @@ fn cluster(node: &Node, plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         let folder = node.path("HK_DATA").join("apart");
         let places = KubeletPlaces { folder, ..places };
         api_memory::apart(node, &places, plan, table)?;
+    }
+    if plan.has("api-late") {
+        part("cluster: a server that listens late");
+        let folder = node.path("HK_DATA").join("late");
+        let places = |way: &str| KubeletPlaces {
+            endpoint: node.value("HK_ENDPOINT").to_owned(),
+            folder: folder.join(way),
+            max_pods: 110,
+        };
+        whole::late(node, (&places("fast"), &places("period")), plan, table)?;
     }
     Ok(())
 }

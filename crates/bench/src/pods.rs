@@ -50,11 +50,11 @@ pub(crate) fn with_containers(
 
 /// Times of one pod under the kubelet, in milliseconds.
 #[derive(Debug, Default)]
-struct Alone {
-    start: Samples,
-    end: Samples,
+pub(crate) struct Alone {
+    pub(crate) start: Samples,
+    pub(crate) end: Samples,
     gone: BTreeMap<&'static str, Samples>,
-    stages: Stages,
+    pub(crate) stages: Stages,
 }
 
 /// Milliseconds between the stages of the timeline.
@@ -95,7 +95,8 @@ fn sandboxes(floor: &Floor, uid: &str) -> anyhow::Result<Vec<PodSandbox>> {
         .ask(|client| async move { client.list_pod_sandboxes(Some((UID_LABEL, uid))).await })?)
 }
 
-fn kubelet_once(
+/// One pod starts and ends under the kubelet.
+pub(crate) fn kubelet_once(
     kubelet: &mut Kubelet,
     floor: &Floor,
     pod: (String, String),

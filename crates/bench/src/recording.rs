@@ -92,6 +92,8 @@ pub(crate) struct Recording {
     uid: String,
     sandbox: Vec<u8>,
     container: Vec<u8>,
+    /// How many containers the replayed pod has, all like the recorded one.
+    containers: usize,
     /// The end as it was recorded.
     pub(crate) end: End,
     /// The host's side of the container's mounts: the path, and its content if it is a file.
@@ -103,7 +105,7 @@ pub(crate) struct Recording {
 pub(crate) struct Replay {
     pub(crate) sandbox: cri::RunPodSandboxRequest,
     /// Without the sandbox's id.
-    pub(crate) container: cri::CreateContainerRequest,
+    pub(crate) containers: Vec<cri::CreateContainerRequest>,
     /// Files (with content) and directories that must be there.
     pub(crate) mounts: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// The pod's own directory, in which they lie.
@@ -168,6 +170,7 @@ impl Recording {
             uid: uid.to_owned(),
             sandbox,
             container,
+            containers: 1,
             end: End::default(),
             mounts,
         })
@@ -182,6 +185,14 @@ impl Recording {
             removes_containers: calls.iter().any(|call| call.method == "RemoveContainer"),
         };
         Ok(self)
+    }
+
+    /// The same for a pod of so many containers.
+    pub(crate) fn with_containers(&self, containers: usize) -> Self {
+        Self {
+            containers,
+            ..self.clone()
+        }
     }
 
     /// The same requests for the pod of this number.
@@ -202,9 +213,20 @@ impl Recording {
         let folder = mounts
             .first()
             .and_then(|(path, _)| path.ancestors().find(|folder| folder.ends_with(&uid)));
+        let container = cri::CreateContainerRequest::decode(fresh(&self.container).as_slice())?;
+        let of_number = |number: usize| {
+            let mut request = container.clone();
+            if let Some(config) = request.config.as_mut() {
+                config.log_path = format!("c{number}/0.log");
+                if let Some(metadata) = config.metadata.as_mut() {
+                    metadata.name = format!("c{number}");
+                }
+            }
+            request
+        };
         Ok(Replay {
             sandbox: cri::RunPodSandboxRequest::decode(fresh(&self.sandbox).as_slice())?,
-            container: cri::CreateContainerRequest::decode(fresh(&self.container).as_slice())?,
+            containers: (0..self.containers).map(of_number).collect(),
             folder: folder.map(Path::to_owned),
             mounts,
         })
