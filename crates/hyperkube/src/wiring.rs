@@ -121,7 +121,8 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let own_node = joined.as_ref().map(|(_, watches)| watches.own_node());
     parts::pod_cidr(&config, &runtime, own_node.clone(), &reconcilers);
     parts::iptables_chains(&config, &reconcilers);
-    let admission = parts::admission(&config, &machine, &root, &node, own_node)?;
+    let abilities = heard.handlers.clone();
+    let admission = parts::admission(&config, &machine, &root, &node, own_node, abilities)?;
     let (probe_metrics, of_probes) = parts::probe_metrics(&registry)?;
     let path = pod_path::start(
         PodPathParts {

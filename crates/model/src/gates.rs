@@ -43,6 +43,10 @@ pub mod name {
     pub const LOGGING_BETA_OPTIONS: &str = "LoggingBetaOptions";
     /// The local pods API on a unix socket.
     pub const PODS_API: &str = "PodsAPI";
+    /// The Node names what this kubelet can do beyond its version.
+    pub const NODE_DECLARED_FEATURES: &str = "NodeDeclaredFeatures";
+    /// The restart of all containers of a pod when one of them exits.
+    pub const RESTART_ALL_CONTAINERS: &str = "RestartAllContainersOnContainerExits";
     /// Restart back-off from 1 s to 60 s.
     pub const REDUCE_DEFAULT_CRASH_LOOP_BACK_OFF_DECAY: &str = "ReduceDefaultCrashLoopBackOffDecay";
 }

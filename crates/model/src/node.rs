@@ -52,11 +52,13 @@ pub struct NodeView {
     pub runtime_name: String,
 }
 
-/// The features of the runtime's handlers.
+/// The features of the runtime and its handlers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeHandlers {
     /// The handlers that support recursive read-only mounts; the empty name is the runtime's default handler.
     pub recursive_read_only: BTreeSet<String>,
+    /// Whether the runtime honours `supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
 }
 
 /// The layout of the cgroup tree.

@@ -147,6 +147,7 @@ impl SimKubelet {
             admission: AdmissionParts {
                 initial: Arc::new(own_node()),
                 own: None,
+                handlers: watch::Sender::new(Some(Arc::default())).subscribe(),
                 rules: Arc::new(AdmissionRules {
                     sysctls: SysctlAllowlist::new("6.1.0", &[]).map_err(anyhow::Error::msg)?,
                     app_armor: AppArmor::Absent,

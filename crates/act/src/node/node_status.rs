@@ -78,6 +78,8 @@ pub struct NodeStatusParts {
     pub port: i32,
     /// Images shown; `None` is all.
     pub max_images: Option<usize>,
+    /// Features that the Node declares (KEP-5328).
+    pub declared: Vec<String>,
     /// `registerNode`.
     pub is_registering: bool,
     /// How often.
@@ -470,7 +472,7 @@ impl NodeStatus {
                 resources: &self.parts.facts.resources,
                 images: seen.images.as_deref(),
                 max_images: self.parts.max_images,
-                runtime: &features(&seen.runtime),
+                runtime: &features(&seen.runtime, &self.parts.declared),
                 port: self.parts.port,
                 pressure: PressureView::default(),
                 not_ready: &seen.not_ready,
@@ -508,7 +510,7 @@ fn is_ready(node: &Node) -> bool {
         .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
+fn features(runtime: &RuntimeState, declared: &[String]) -> RuntimeFeatureView {
     let handlers = runtime.handlers.iter().map(|handler| NodeRuntimeHandler {
         name: Some(handler.name.clone()),
         features: handler
@@ -525,9 +527,7 @@ fn features(runtime: &RuntimeState) -> RuntimeFeatureView {
             .features
             .as_ref()
             .map(|features| features.supplemental_groups_policy),
-        // Of 1.36's there are the WebSocket protocols of the API server, in-place resize of whole pods and of init containers, the restart of all
-        // containers, user namespaces on the host's network: none of them is built.
-        declared: Vec::new(),
+        declared: declared.to_vec(),
     }
 }
 

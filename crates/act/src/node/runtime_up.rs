@@ -181,7 +181,7 @@ impl RuntimeUp {
         self.state.subscribe()
     }
 
-    /// What its handlers can do, for workers; `None` until it was ready once.
+    /// What it and its handlers can do, for workers and admission; `None` until it was ready once.
     pub fn handlers(&self) -> watch::Receiver<Option<Arc<RuntimeHandlers>>> {
         self.handlers.subscribe()
     }
@@ -192,7 +192,7 @@ impl RuntimeUp {
     }
 }
 
-/// Those of the handlers that can do what workers ask for.
+/// What workers and admission ask for.
 fn handlers(state: &RuntimeState) -> RuntimeHandlers {
     let of = |handler: &wire::RuntimeHandler| {
         let features = handler.features.as_ref()?;
@@ -201,6 +201,10 @@ fn handlers(state: &RuntimeState) -> RuntimeHandlers {
     };
     RuntimeHandlers {
         recursive_read_only: state.handlers.iter().filter_map(of).collect(),
+        strict_groups: state
+            .features
+            .as_ref()
+            .is_some_and(|features| features.supplemental_groups_policy),
     }
 }
 

@@ -114,6 +114,7 @@ impl OneNode {
             clock: site.clock,
             facts: facts(),
             port: 10250,
+            declared: Vec::new(),
             max_images: None,
             is_registering: true,
             pace: NodePace {

@@ -31,6 +31,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use kubelet_model::emptiness::plain;
 use kubelet_model::event::EventType;
+use kubelet_model::gates::{Gates, name};
 use kubelet_model::quantity::{Format, Quantity};
 use serde_json::json;
 
@@ -122,6 +123,18 @@ pub struct RuntimeFeatureView {
     pub supplemental_groups_policy: Option<bool>,
     /// Features that this kubelet declares, sorted.
     pub declared: Vec<String>,
+}
+
+/// The features that the Node declares, sorted. Of those of 1.36, the restart of all containers is built; the WebSocket protocols of the
+/// API server, in-place resize of whole pods and of init containers, and user namespaces on the host's network are not.
+///
+/// Upstream: staging/src/k8s.io/component-helpers/nodedeclaredfeatures/features/registry.go (KEP-5328)
+pub fn declared_features(gates: &Gates) -> Vec<String> {
+    let built = [name::RESTART_ALL_CONTAINERS];
+    let declared = built.into_iter().filter(|feature| {
+        gates.is_enabled(name::NODE_DECLARED_FEATURES) && gates.is_enabled(feature)
+    });
+    declared.map(ToOwned::to_owned).collect()
 }
 
 /// Signals that are over their thresholds.

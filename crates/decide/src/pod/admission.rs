@@ -17,7 +17,7 @@ use kubelet_model::reason::Reason;
 
 use crate::pod::preemption::{self, Candidate, Shortfall, is_critical, is_preemptable};
 use crate::resources::{Overhead, milli_cpu, pod_requests, qos_class};
-use crate::shapes::rejection::Rejection;
+use crate::shapes::rejection::{OUT_OF, Rejection};
 use crate::shapes::waiting::Waiting;
 
 mod affinity;
@@ -264,14 +264,18 @@ fn operating_system(view: &AdmissionView<'_>) -> Option<Rejection> {
     })
 }
 
+/// Whether the groups of the image are not to be added (`supplementalGroupsPolicy: Strict`).
+pub fn asks_strict_groups(pod: &Pod) -> bool {
+    let context = pod.spec().security_context.as_ref();
+    let policy = context.and_then(|context| context.supplemental_groups_policy.as_deref());
+    policy == Some("Strict")
+}
+
 fn supplemental_groups(view: &AdmissionView<'_>) -> Option<Rejection> {
-    let context = view.pod.spec().security_context.as_ref()?;
-    let is_strict = context.supplemental_groups_policy.as_deref() == Some("Strict");
-    // A Node without a status is not registered yet, and says nothing of its features.
-    let status = view.node.status.as_ref().filter(|_| is_strict)?;
-    let features = status.features.as_ref();
+    let status = view.node.status.as_ref();
+    let features = status.and_then(|status| status.features.as_ref());
     let is_offered = features.and_then(|f| f.supplemental_groups_policy) == Some(true);
-    (!is_offered).then(|| {
+    (asks_strict_groups(view.pod) && !is_offered).then(|| {
         Rejection::new(
             "SupplementalGroupsPolicyNotSupported",
             "SupplementalGroupsPolicy=Strict is not supported in this node",
@@ -298,7 +302,7 @@ impl Short {
             ..
         } = self;
         Rejection::new(
-            format!("OutOf{resource}"),
+            format!("{OUT_OF}{resource}"),
             format!(
                 "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
             ),

@@ -162,6 +162,7 @@ mod tests {
             seen.inputs.handlers = handlers.map(|names| {
                 Arc::new(RuntimeHandlers {
                     recursive_read_only: names.iter().map(ToString::to_string).collect(),
+                    ..RuntimeHandlers::default()
                 })
             });
             let plan = seen.see(pod_plan);

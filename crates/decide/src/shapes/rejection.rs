@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// How the message of the status begins.
 pub(crate) const REJECTED_PREFIX: &str = "Pod was rejected: ";
 
+/// How the reason of a resource that lacks begins; the resource's name follows.
+pub(crate) const OUT_OF: &str = "OutOf";
+
 /// Why a pod was rejected, in the status's words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
@@ -35,6 +38,11 @@ impl Rejection {
     /// The own Node may have changed and not be seen yet: worth another look before it is final.
     pub fn is_of_labels(&self) -> bool {
         self.reason == "NodeAffinity"
+    }
+
+    /// It lacks a resource, which others may be ended for; nobody is ended for a port.
+    pub fn is_of_resources(&self) -> bool {
+        self.reason.starts_with(OUT_OF)
     }
 
     /// The text of the status.

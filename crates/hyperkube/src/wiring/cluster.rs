@@ -35,6 +35,7 @@ use kubelet_cluster::pods::{PodSet, PodWatch};
 use kubelet_cluster::reflector::{Reflector, Snapshots};
 use kubelet_cluster::tokens::Tokens;
 use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
+use kubelet_decide::node::node_status::declared_features;
 use kubelet_decide::report::events::{cgroup_version, starting};
 use kubelet_decide::sources::manifest::unbuilt_fields_from;
 use kubelet_host::HostRoot;
@@ -313,6 +314,7 @@ pub(crate) fn start(member: Member<'_>, supervisor: &Supervisor) -> prometheus::
         facts,
         port: i32::from(member.config.server.port),
         max_images: member.config.node.status_max_images,
+        declared: declared_features(&member.config.gates),
         is_registering: member.config.node.register,
         pace,
         runtime: member.runtime,

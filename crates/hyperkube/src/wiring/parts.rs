@@ -321,7 +321,7 @@ pub(crate) async fn runtime_up(
 pub(crate) struct Heard {
     /// For starting pods.
     pub(crate) network: watch::Receiver<NetworkState>,
-    /// For their mounts.
+    /// For their mounts and groups.
     pub(crate) handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// For the Node status.
     pub(crate) state: watch::Receiver<RuntimeState>,
@@ -370,6 +370,7 @@ pub(crate) fn admission(
     root: &HostRoot,
     node: &NodeView,
     own: Option<Snapshots<Node>>,
+    handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
 ) -> anyhow::Result<AdmissionParts> {
     // The registered object has no versions.
     let facts = cluster_facts(config, machine, root, node, (VERSION, ""));
@@ -377,6 +378,7 @@ pub(crate) fn admission(
     Ok(AdmissionParts {
         initial: Arc::new(facts.initial),
         own,
+        handlers,
         rules: Arc::new(rules),
     })
 }

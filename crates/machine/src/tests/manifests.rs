@@ -178,17 +178,36 @@ fn a_directory_that_vanishes_takes_no_pod_with_it() {
 #[test]
 fn a_pod_that_needs_what_is_not_built_is_held_and_says_so() {
     let mut kubelet = Kubelet::running("unbuilt");
-    let mut manifest = idle("probed");
-    manifest["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 1}}});
-    kubelet.put("probed.yaml", &manifest);
-    let pod = kubelet.wait("probed", "held", SOON, |pod| {
-        pod["status"].to_string().contains("lifecycle")
+    let mut manifest = idle("mapped");
+    manifest["spec"]["hostUsers"] = json!(false);
+    kubelet.put("mapped.yaml", &manifest);
+    let pod = kubelet.wait("mapped", "held", SOON, |pod| {
+        pod["status"].to_string().contains("hostUsers")
     });
     assert_eq!(pod["status"]["phase"], "Pending");
     assert_eq!(container(&pod, "c")["state"]["running"], Value::Null);
     pause(Duration::from_millis(500));
     assert!(kubelet.runtime.sandboxes().is_empty());
     // Without it, it runs.
-    kubelet.put("probed.yaml", &idle("probed"));
-    kubelet.wait_ready("probed");
+    kubelet.put("mapped.yaml", &idle("mapped"));
+    kubelet.wait_ready("mapped");
+}
+
+#[test]
+fn groups_that_the_runtime_cannot_keep_strict_are_refused() {
+    let mut kubelet = Kubelet::running("strict");
+    let mut manifest = idle("strict");
+    manifest["spec"]["securityContext"] = json!({"supplementalGroupsPolicy": "Strict"});
+    kubelet.put("strict.yaml", &manifest);
+    let pod = kubelet.wait("strict", "refused", SOON, |pod| {
+        pod["status"]["phase"] == "Failed"
+    });
+    assert_eq!(
+        pod["status"]["reason"],
+        "SupplementalGroupsPolicyNotSupported"
+    );
+    assert!(kubelet.runtime.sandboxes().is_empty());
+    manifest["spec"]["securityContext"] = json!({"supplementalGroupsPolicy": "Merge"});
+    kubelet.put("strict.yaml", &manifest);
+    kubelet.wait_ready("strict");
 }

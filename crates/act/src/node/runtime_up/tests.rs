@@ -166,5 +166,21 @@ fn handlers_count_by_what_they_say_they_can() {
         ],
         ..RuntimeState::default()
     };
-    assert_eq!(handlers(&state).recursive_read_only, [String::new()].into());
+    assert_eq!(
+        handlers(&state),
+        RuntimeHandlers {
+            recursive_read_only: [String::new()].into(),
+            strict_groups: false,
+        }
+    );
+    for strict in [false, true] {
+        let state = RuntimeState {
+            features: Some(wire::RuntimeFeatures {
+                supplemental_groups_policy: strict,
+                ..Default::default()
+            }),
+            ..RuntimeState::default()
+        };
+        assert_eq!(handlers(&state).strict_groups, strict);
+    }
 }

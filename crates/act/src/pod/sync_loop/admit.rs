@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeFeatures, NodeStatus};
 use kubelet_cluster::reflector::Snapshots;
 use kubelet_decide::pod::admission::{
     AdmissionRules, AdmissionView, Allocation, Other, Verdict, admission, allocation,
+    asks_strict_groups,
 };
 use kubelet_decide::pod::phase::is_final;
 use kubelet_decide::pod::preemption::{
@@ -29,7 +30,9 @@ use kubelet_decide::shapes::rejection::Rejection;
 use kubelet_decide::shapes::view::Desire;
 use kubelet_decide::sources::desired::PodChange;
 use kubelet_model::ids::{PodFullName, PodUid};
+use kubelet_model::node::RuntimeHandlers;
 use kubelet_model::pod::Pod;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{NameClaim, SyncLoop};
@@ -49,6 +52,8 @@ pub struct AdmissionParts {
     pub initial: Arc<Node>,
     /// The own Node as the API has it.
     pub own: Option<Snapshots<Node>>,
+    /// What the runtime can do, where the Node does not say it.
+    pub handlers: watch::Receiver<Option<Arc<RuntimeHandlers>>>,
     /// What the host and the configuration allow.
     pub rules: Arc<AdmissionRules>,
 }
@@ -88,8 +93,24 @@ impl Admit {
         self.open.values().map(|(_, at)| *at).min()
     }
 
-    /// The Node to decide on; none while a pod of the API has to wait for it.
+    /// The Node to decide on; none while the pod has to wait for it, or for the runtime.
     fn node(&self, pod: &Pod) -> Option<Arc<Node>> {
+        let node = self.seen_node(pod)?;
+        if node.status.is_some() || !asks_strict_groups(pod) {
+            return Some(node);
+        }
+        let handlers = self.parts.handlers.borrow();
+        let mut told = Node::clone(&node);
+        told.status = Some(NodeStatus {
+            features: Some(NodeFeatures {
+                supplemental_groups_policy: Some(handlers.as_ref()?.strict_groups),
+            }),
+            ..NodeStatus::default()
+        });
+        Some(Arc::new(told))
+    }
+
+    fn seen_node(&self, pod: &Pod) -> Option<Arc<Node>> {
         let Some(own) = &self.parts.own else {
             return Some(Arc::clone(&self.parts.initial));
         };
@@ -130,7 +151,6 @@ impl SyncLoop {
                 self.admit.leave_open(uid);
                 return None;
             };
-            let patience = self.patience_for(&pod);
             let others = self.workers.iter().filter(|(other, _)| *other != uid);
             let others = others.filter_map(|(_, worker)| {
                 Some(Other {
@@ -149,10 +169,12 @@ impl SyncLoop {
             match verdict {
                 Verdict::Admitted(allocation) => admitted = Some(allocation),
                 Verdict::Waits(waiting, or_else) => {
+                    let gets_room = is_critical(&pod) && or_else.is_of_resources();
+                    let patience = self.patience(gets_room);
                     let is_patient = self.admit.leave_open(uid).elapsed() < patience;
-                    match (is_patient, is_critical(&pod)) {
-                        (true, is_critical) => {
-                            self.reserve(uid, is_critical.then(|| allocation(&pod)));
+                    match (is_patient, gets_room) {
+                        (true, gets_room) => {
+                            self.reserve(uid, gets_room.then(|| allocation(&pod)));
                             return Some(Desire::Wait(Some(waiting)));
                         }
                         (false, false) => return Some(self.reject(&pod, or_else)),
@@ -196,8 +218,8 @@ impl SyncLoop {
     }
 
     /// As long as this a pod waits for those that are ending; a critical one for as long as they may take.
-    fn patience_for(&self, pod: &Pod) -> Duration {
-        if !is_critical(pod) {
+    fn patience(&self, gets_room: bool) -> Duration {
+        if !gets_room {
             return ROOM_PATIENCE;
         }
         let ending = self.workers.values();

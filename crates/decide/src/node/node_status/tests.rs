@@ -565,3 +565,22 @@ fn a_label_with_an_empty_value_is_there() {
     assert_eq!(node_patch(&absent, &empty), None);
     assert_eq!(node_patch(&empty, &absent), None);
 }
+
+#[test]
+fn what_is_declared_follows_the_gates() {
+    let declared = |changes: &[(&str, bool)]| {
+        let changes = changes.iter().map(|(gate, on)| ((*gate).to_owned(), *on));
+        declared_features(&Gates::with(&changes.collect()).unwrap())
+    };
+    let restart_all = "RestartAllContainersOnContainerExits";
+    assert_eq!(declared(&[]), [restart_all]);
+    assert!(declared(&[(restart_all, false)]).is_empty());
+    let all_off = [
+        ("ExtendWebSocketsToKubelet", false),
+        ("InPlacePodLevelResourcesVerticalScaling", false),
+        ("InPlacePodVerticalScalingInitContainers", false),
+        ("NodeDeclaredFeatures", false),
+        (restart_all, false),
+    ];
+    assert!(declared(&all_off).is_empty());
+}

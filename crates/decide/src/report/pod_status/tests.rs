@@ -112,6 +112,7 @@ fn mounts_show_whether_all_below_them_is_read_only() {
     );
     seen.inputs.handlers = Some(Arc::new(RuntimeHandlers {
         recursive_read_only: ["runc".to_owned()].into(),
+        ..RuntimeHandlers::default()
     }));
     assert_eq!(
         (shown(&seen), remembered(&seen)),
@@ -119,6 +120,7 @@ fn mounts_show_whether_all_below_them_is_read_only() {
     );
     seen.inputs.handlers = Some(Arc::new(RuntimeHandlers {
         recursive_read_only: [String::new()].into(),
+        ..RuntimeHandlers::default()
     }));
     assert_eq!(
         (shown(&seen), remembered(&seen)),

@@ -282,7 +282,7 @@ const POD_SECURITY: Table = &[
     ("seLinuxOptions", Into(SELINUX)),
     ("seccompProfile", Into(SECCOMP)),
     ("supplementalGroups", Built),
-    ("supplementalGroupsPolicy", UnbuiltIf(is_strict)),
+    ("supplementalGroupsPolicy", Built),
     ("sysctls", Into(SYSCTL)),
     ("windowsOptions", Ignored),
 ];
@@ -363,10 +363,6 @@ fn is_unmasked(value: &Value) -> bool {
 
 fn is_mount_option(value: &Value) -> bool {
     value != "Recursive"
-}
-
-fn is_strict(value: &Value) -> bool {
-    value != "Merge"
 }
 
 fn is_other_medium(value: &Value) -> bool {

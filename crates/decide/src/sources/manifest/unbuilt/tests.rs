@@ -357,10 +357,7 @@ fn a_field_counts_by_its_value() {
         ),
         (
             "hostUsers: false, securityContext: {supplementalGroupsPolicy: Strict}",
-            &[
-                "spec.hostUsers",
-                "spec.securityContext.supplementalGroupsPolicy",
-            ],
+            &["spec.hostUsers"],
         ),
         (
             "securityContext: {supplementalGroupsPolicy: Merge}, os: {name: linux}, affinity: {nodeAffinity: {}}",
