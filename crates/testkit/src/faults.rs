@@ -40,6 +40,14 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The effect comes to be and the caller hears nothing of it.
+    pub fn loses_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::LoseAnswer(_) | Self::HangAfter | Self::CutAfter | Self::CrashAfter(_)
+        )
+    }
+
     /// Name under which it is counted.
     pub fn kind(&self) -> &'static str {
         match self {

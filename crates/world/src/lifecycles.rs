@@ -4,7 +4,7 @@
 //! Out:   additions to its spec; how hooks go; the first thing that does not hold
 //! Calls: pods, invariants
 //! Holds: nothing here asks the kubelet what it thinks. A hook that was done is run again only where the process may have ended before
-//!        it was kept
+//!        it was kept, or where the runtime's answer got lost
 //! Upstream: none
 
 use k8s_openapi::api::core::v1;
@@ -183,8 +183,8 @@ pub fn after_step(truth: &Truth<'_>) -> Result<(), String> {
 /// (h) A hook that was done is not run again in the same instance.
 fn no_hook_twice(truth: &Truth<'_>, i: &Instance) -> Result<(), String> {
     for (place, done) in i.execs.iter().enumerate() {
-        // A postStart hook whose answer got lost is run again.
-        if done.command != "hook pre" {
+        // One whose answer got lost is run again. Of postStart hooks none is looked at.
+        if done.command != "hook pre" || done.answer_lost {
             continue;
         }
         let later = i.execs.get(place + 1..).unwrap_or_default().iter();

@@ -22,7 +22,7 @@ impl StandInRuntime {
         request: &wire::ExecSyncRequest,
     ) -> Result<wire::ExecSyncResponse, Status> {
         let id = &request.container_id;
-        let (outcome, ended, began) = {
+        let (outcome, ended, began, answer_lost) = {
             let state = self.lock();
             let container = state.containers.get(id).ok_or_else(|| {
                 Status::not_found(format!("failed to exec in container: failed to find container {id:?} in store: not found"))
@@ -44,7 +44,12 @@ impl StandInRuntime {
                 },
                 &request.cmd,
             );
-            (outcome, container.exit_seen.clone(), state.now())
+            (
+                outcome,
+                container.exit_seen.clone(),
+                state.now(),
+                state.loses_answer,
+            )
         };
         let timeout = u64::try_from(request.timeout).unwrap_or(0);
         if timeout > 0 && outcome.latency > Duration::from_secs(timeout) {
@@ -72,6 +77,7 @@ impl StandInRuntime {
                     began,
                     ended,
                     code,
+                    answer_lost,
                 });
             }
         }

@@ -151,7 +151,11 @@ impl StandInRuntime {
                 tokio::time::sleep(wait).await;
             }
             self.before(decision.fault.as_ref()).await?;
-            self.lock().asked = asked;
+            {
+                let mut state = self.lock();
+                state.asked = asked;
+                state.loses_answer = decision.fault.as_ref().is_some_and(Fault::loses_answer);
+            }
             let mut answer = effect().await;
             if decision.fault == Some(Fault::Twice) {
                 self.lock().asked = asked;

@@ -128,6 +128,8 @@ pub(super) struct State {
     pub(super) calls: u64,
     /// When the call came in whose effect is made now.
     pub(super) asked: i64,
+    /// Nobody will hear of the effect that is made now.
+    pub(super) loses_answer: bool,
     pub(super) pod_cidr: String,
     pub(super) watchers: Vec<EventSender>,
     /// Cancelled at a crash; `None` while down.
@@ -163,6 +165,7 @@ impl State {
             trace: Vec::new(),
             calls: 0,
             asked: 0,
+            loses_answer: false,
             pod_cidr: String::new(),
             watchers: Vec::new(),
             life: Some(CancellationToken::new()),
@@ -477,15 +480,26 @@ impl State {
     pub(super) fn cut(&mut self) {
         if let Some(life) = self.life.replace(CancellationToken::new()) {
             self.effect("cut", String::new);
+            self.lose_answers();
             life.cancel();
         }
         self.watchers.clear();
+    }
+
+    /// Commands that ended in this instant are not answered any more.
+    fn lose_answers(&mut self) {
+        let now = self.now();
+        let execs = self.instances.iter_mut().flat_map(|i| &mut i.execs);
+        for exec in execs.filter(|exec| exec.ended == now) {
+            exec.answer_lost = true;
+        }
     }
 
     /// The runtime goes down and comes back after `down_for`; without effect while it is down already.
     pub(super) fn crash(&mut self, down_for: Duration, scope: CrashScope) {
         let Some(life) = self.life.take() else { return };
         self.effect("crash", || format!("{scope:?} for {down_for:?}"));
+        self.lose_answers();
         self.watchers.clear();
         self.held_event = None;
         if scope == CrashScope::Node {

@@ -133,6 +133,8 @@ pub struct DoneExec {
     pub ended: i64,
     /// With which code.
     pub code: i32,
+    /// Whoever asked for it heard nothing of its end.
+    pub answer_lost: bool,
 }
 
 impl Instance {
