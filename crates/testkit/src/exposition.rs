@@ -25,6 +25,7 @@ pub const SHOWN: &[&str] = &[
     "kubelet_http_requests_duration_seconds",
     "kubelet_http_requests_total",
     "kubelet_image_manager_ensure_image_requests_total",
+    "kubelet_lifecycle_handler_http_fallbacks_total",
     "kubelet_managed_ephemeral_containers",
     "kubelet_mirror_pods",
     "kubelet_node_name",
@@ -48,6 +49,7 @@ pub const SHOWN: &[&str] = &[
     "kubelet_running_pods",
     "kubelet_runtime_operations_duration_seconds",
     "kubelet_runtime_operations_total",
+    "kubelet_sleep_action_terminated_early_total",
     "kubelet_started_containers_total",
     "kubelet_started_pods_errors_total",
     "kubelet_started_pods_total",
@@ -130,9 +132,7 @@ pub const NOT_BUILT: &[&str] = &[
     "kubelet_imagemanager_inmemory_pullintents_usage_percent",
     "kubelet_imagemanager_ondisk_pulledrecords",
     "kubelet_imagemanager_ondisk_pullintents",
-    // hooks, user namespaces
-    "kubelet_lifecycle_handler_http_fallbacks_total",
-    "kubelet_sleep_action_terminated_early_total",
+    // user namespaces
     "kubelet_started_user_namespaced_pods_errors_total",
     "kubelet_started_user_namespaced_pods_total",
     // shutdown
