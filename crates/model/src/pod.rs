@@ -278,9 +278,19 @@ impl Pod {
         self.init_containers().iter().chain(self.containers())
     }
 
+    /// The container of this name that the pod was made with.
+    pub fn declared_container(&self, name: &str) -> Option<&v1::Container> {
+        self.declared_containers().find(|c| c.name == name)
+    }
+
     /// Init containers, then regular ones, then ephemeral ones.
     pub fn all_containers(&self) -> impl Iterator<Item = &v1::Container> {
         self.declared_containers().chain(self.ephemeral.iter())
+    }
+
+    /// The container of this name, of whatever kind.
+    pub fn container(&self, name: &str) -> Option<&v1::Container> {
+        self.all_containers().find(|c| c.name == name)
     }
 
     /// The number of containers of all kinds; at least one.

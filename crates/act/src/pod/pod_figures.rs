@@ -207,7 +207,7 @@ impl PodFigures {
         } else {
             "container"
         };
-        let spec = pod.all_containers().find(|c| c.name == *name);
+        let spec = pod.container(name);
         let on_host = spec.is_some_and(|spec| is_host_process(pod.spec(), spec));
         let metrics = &self.metrics;
         // Its start was counted when the runtime had started it.

@@ -199,8 +199,7 @@ pub(crate) fn volume_resource(
 }
 
 fn find_container<'a>(pod: &'a Pod, name: &str) -> Result<&'a v1::Container, String> {
-    let mut all = pod.containers().iter().chain(pod.init_containers());
-    all.find(|container| container.name == name)
+    pod.declared_container(name)
         .ok_or_else(|| format!("container {name} not found"))
 }
 

@@ -166,14 +166,13 @@ fn failed_at(
     newest: Option<&ObservedContainer>,
 ) -> Option<Timestamp> {
     let recorded = view.memory.record.exits.get(&container.name);
-    let counts_from = |exit: &RecordedExit| exit.counts_from.unwrap_or(exit.finished_at);
     let observed = newest.and_then(|c| {
         let exit = c.state.exit()?;
         let same = recorded.filter(|r| r.id == c.id.as_str());
-        Some(same.map_or(exit.finished_at, counts_from))
+        Some(same.map_or(exit.finished_at, RecordedExit::back_off_from))
     });
     observed
-        .or_else(|| recorded.map(counts_from))
+        .or_else(|| recorded.map(RecordedExit::back_off_from))
         .map(|at| at.min(view.now.steady))
 }
 
@@ -237,14 +236,7 @@ fn image_step(
 ) -> Readiness {
     let image = container.image.clone().unwrap_or_default();
     let back_off = view.memory.record.image_back_off.get(&image);
-    let held_until = back_off
-        .map(|b| {
-            b.back_off
-                .updated
-                .saturating_add(SignedDuration::from_secs(b.back_off.seconds))
-                .unwrap_or(view.now.steady)
-        })
-        .filter(|until| *until > view.now.steady);
+    let held_until = back_off.and_then(|b| b.back_off.pull_until(view.now.steady));
     if let (Some(back_off), Some(until)) = (back_off, held_until) {
         // Held as a pull; all the same its presence is looked at every now and then: somebody may have loaded it.
         let recheck = back_off

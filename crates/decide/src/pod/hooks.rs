@@ -41,7 +41,7 @@ pub fn pre_stop(view: &PodView<'_>, container: &ObservedContainer) -> Option<Hoo
     if stopping.is_some_and(|stopping| stopping.hook_done) {
         return None;
     }
-    let spec = view.pod.all_containers().find(|c| c.name == container.name);
+    let spec = view.pod.container(&container.name);
     let handler = match spec {
         Some(spec) => spec.lifecycle.as_ref()?.pre_stop.as_ref()?,
         None => container.pre_stop.as_deref()?,

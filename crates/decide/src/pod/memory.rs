@@ -111,33 +111,18 @@ pub fn entry(view: &PodView<'_>) -> Option<Entry> {
         | Lifecycle::Terminated { .. }
         | Lifecycle::Finished { .. } => None,
     };
-    let rejected = match view.desire {
-        Desire::Reject(rejection) if ends.is_some() => Some(rejection.clone()),
-        Desire::Reject(_)
-        | Desire::Run
-        | Desire::Wait(_)
-        | Desire::End(_)
-        | Desire::Stop { .. } => None,
-    };
-    let made_to_end = match view.desire {
-        Desire::End(why) if ends.is_some() => Some(why.clone()),
-        Desire::End(_)
-        | Desire::Reject(_)
-        | Desire::Run
-        | Desire::Wait(_)
-        | Desire::Stop { .. } => None,
-    };
-    let ended = match (&rejected, ends) {
-        _ if made_to_end.is_some() => Some(Ended {
+    let failed = |why| {
+        Some(Ended {
             succeeded: false,
-            why: made_to_end,
-        }),
-        (Some(_), _) => Some(Ended {
-            succeeded: false,
-            why: None,
-        }),
-        (None, Some(TerminationCause::Ended)) => Some(end_of(view)),
-        (None, Some(TerminationCause::Removed | TerminationCause::Orphaned) | None) => None,
+            why,
+        })
+    };
+    let (ended, rejected) = match (view.desire, ends) {
+        (_, None) => (None, None),
+        (Desire::Reject(rejection), Some(_)) => (failed(None), Some(rejection.clone())),
+        (Desire::End(why), Some(_)) => (failed(Some(why.clone())), None),
+        (_, Some(TerminationCause::Ended)) => (Some(end_of(view)), None),
+        (_, Some(TerminationCause::Removed | TerminationCause::Orphaned)) => (None, None),
     };
     Some(Entry {
         next,
@@ -484,7 +469,7 @@ impl PodMemory {
     /// Upstream starts it in the sync that stops it, unless its back-off holds, counted from the end of the instance before.
     fn replaced_for_probe(&self, pod: &Pod, name: &str, node: &NodeView, now: Now) -> ReplacedFor {
         let exit = self.record.exits.get(name);
-        let ended_before = exit.map(|exit| exit.counts_from.unwrap_or(exit.finished_at));
+        let ended_before = exit.map(RecordedExit::back_off_from);
         let spec = pod.kept_container(name);
         let back_off = self.record.restart_back_off.get(name);
         let held = ended_before.zip(spec).zip(back_off);

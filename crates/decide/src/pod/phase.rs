@@ -126,7 +126,7 @@ fn standing_by(view: &PodView<'_>, name: &str, code_of: fn(i32, &str) -> i32) ->
 /// (A stop for a replaced sandbox may well end with 0: that is no success.)
 fn still_counts(view: &PodView<'_>, exit: &RecordedExit, name: &str) -> bool {
     let newest = view.observed.sandboxes.first();
-    let spec = view.pod.all_containers().find(|spec| spec.name == name);
+    let spec = view.pod.container(name);
     spec.is_some_and(|spec| policy_of(view.pod, spec) == RestartPolicy::Never)
         || newest.is_some_and(|sandbox| sandbox.id.as_str() == exit.sandbox)
 }

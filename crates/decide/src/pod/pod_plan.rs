@@ -483,14 +483,14 @@ impl PodPlan {
     /// An image or a file is asked for, or a container is started that has a postStart hook: what follows for later containers waits for
     /// the answer, so that they start in order. Nothing waits for an ephemeral container.
     fn stops_before_start(&self, pod: &Pod) -> bool {
-        let spec = |name: &str| pod.declared_containers().find(|c| c.name == name);
         let has_hook = |name: &str| {
-            let lifecycle = spec(name).and_then(|spec| spec.lifecycle.as_ref());
+            let spec = pod.declared_container(name);
+            let lifecycle = spec.and_then(|spec| spec.lifecycle.as_ref());
             lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some())
         };
         self.steps.iter().any(|step| match &step.action {
-            Action::ResolveImage(wanted) => spec(&wanted.container).is_some(),
-            Action::ReadEnvFiles { container, .. } => spec(container).is_some(),
+            Action::ResolveImage(wanted) => pod.declared_container(&wanted.container).is_some(),
+            Action::ReadEnvFiles { container, .. } => pod.declared_container(container).is_some(),
             Action::StartContainer(start) => has_hook(&start.name),
             Action::StartCreated { name, .. } => has_hook(name),
             Action::Prepare(_)

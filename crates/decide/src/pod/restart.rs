@@ -85,6 +85,13 @@ impl BackOff {
         (until > now).then_some(until)
     }
 
+    /// When a pull that failed is tried again; `None` is now.
+    pub fn pull_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let gap = SignedDuration::from_secs(self.seconds);
+        let until = self.updated.saturating_add(gap).unwrap_or(now);
+        (until > now).then_some(until)
+    }
+
     fn is_stale(&self, failed_at: Timestamp, cap_seconds: i64) -> bool {
         failed_at.duration_since(self.updated)
             > SignedDuration::from_secs(cap_seconds.saturating_mul(2))
@@ -119,7 +126,7 @@ pub fn lengthen(
         let Action::StartContainer(start) = &step.action else {
             continue;
         };
-        let spec = pod.all_containers().find(|spec| spec.name == start.name);
+        let spec = pod.container(&start.name);
         if let (Some(failed_at), Some(spec)) = (start.after_failure, spec) {
             let old = back_offs.get(&start.name);
             let next = BackOff::next(old, &back_off_key(spec), failed_at, now, gaps);

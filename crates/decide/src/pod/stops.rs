@@ -119,9 +119,9 @@ fn unwanted(
     container: &ObservedContainer,
 ) -> Option<Unwanted> {
     let name = &container.name;
-    let Some(_) = view.pod.all_containers().find(|c| c.name == *name) else {
+    if view.pod.container(name).is_none() {
         return Some(Unwanted::NotInSpec);
-    };
+    }
     let kept = view.pod.kept_container(name);
     let mut instances = view.observed.instances(name);
     let newest_live = instances.find(|c| c.state.may_run());
@@ -171,8 +171,8 @@ pub fn stops_of_all(view: &PodView<'_>, grace_seconds: i64) -> Vec<StopContainer
         .iter()
         .map(|stop| (stop.id.clone(), rank_here(view, &stop.name)))
         .collect();
-    for stop in &mut stops {
-        let Some(own) = rank_here(view, &stop.name) else {
+    for (stop, (_, own)) in stops.iter_mut().zip(&ranks) {
+        let Some(own) = *own else {
             continue;
         };
         let is_later = |rank: &Option<usize>| rank.is_some_and(|rank| rank > own);

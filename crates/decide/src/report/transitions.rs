@@ -36,7 +36,7 @@ pub fn impossible_transition(
         .filter_map(|status| Some((status, exit_code(status)?)))
         .find_map(|(status, code)| {
             let name = &status.name;
-            let spec = pod.declared_containers().find(|spec| spec.name == *name)?;
+            let spec = pod.declared_container(name)?;
             let is_init = pod.init_container(name).is_some();
             // An init container that the kernel killed for memory has failed, whatever its code.
             let of_init = is_init && (is_sidecar(spec) || restarts_after(pod, spec, code.max(1)));
@@ -62,7 +62,7 @@ mod tests {
 
     const START: &str = "2026-01-01T00:00:00Z";
 
-    /// Upstream's TestSetContainerReadiness's sibling for transitions: rows of policy, code, next state.
+    /// Rows of policy, exit code, whether the end may be left.
     #[test]
     fn an_end_is_left_only_where_the_policy_says_so() {
         let rows = [

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kubelet_model::reason::Reason;
 use kubelet_model::story::{Wait, WaitOf, cut};
 
@@ -64,22 +64,19 @@ pub fn waits(view: &PodView<'_>, plan: &PodPlan) -> Vec<Wait> {
 
 /// When a container is tried again, by steady time, where the memory has a time for it.
 fn held_until(view: &PodView<'_>, name: &str, waiting: &Waiting) -> Option<Timestamp> {
-    let after = |at: Timestamp, seconds| at.checked_add(SignedDuration::from_secs(seconds)).ok();
     let record = &view.memory.record;
-    let until = if waiting.reason == Reason::CrashLoopBackOff {
-        let exit = record.exits.get(name)?;
-        let ended = exit.counts_from.unwrap_or(exit.finished_at);
-        let ended = ended.min(view.now.steady);
-        after(ended, record.restart_back_off.get(name)?.seconds)
+    let now = view.now.steady;
+    if waiting.reason == Reason::CrashLoopBackOff {
+        let ended = record.exits.get(name)?.back_off_from();
+        let back_off = record.restart_back_off.get(name)?;
+        back_off.until(&back_off.key, ended, now, view.node.max_backoff_seconds)
     } else if waiting.reason == Reason::ImagePullBackOff {
-        let mut all = view.pod.all_containers();
-        let image = all.find(|spec| spec.name == name)?.image.as_ref()?;
-        let back_off = &record.image_back_off.get(image)?.back_off;
-        after(back_off.updated, back_off.seconds)
+        let image = view.pod.container(name)?.image.as_ref()?;
+        record.image_back_off.get(image)?.back_off.pull_until(now)
     } else {
-        view.memory.held(name, view.now).map(|(until, _)| until)
-    };
-    until.filter(|until| *until > view.now.steady)
+        let held = view.memory.held(name, view.now).map(|(until, _)| until);
+        held.filter(|until| *until > now)
+    }
 }
 
 /// A time of the steady clock as people read it.

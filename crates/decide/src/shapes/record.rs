@@ -275,6 +275,13 @@ pub struct RecordedExit {
     pub is_reset: bool,
 }
 
+impl RecordedExit {
+    /// Steady time from which a back-off after it counts.
+    pub fn back_off_from(&self) -> Timestamp {
+        self.counts_from.unwrap_or(self.finished_at)
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature that serde asks for"

@@ -116,7 +116,7 @@ impl Seen {
             let newest = observed.sandboxes.first().map_or(0, |s| s.attempt);
             let (state, of) = state.split_once('@').unwrap_or((state, ""));
             let of = of.parse().unwrap_or(newest);
-            let image = self.pod.all_containers().find(|spec| spec.name == name);
+            let image = self.pod.container(name);
             let image = image
                 .and_then(|spec| spec.image.clone())
                 .unwrap_or_default();
