@@ -73,12 +73,11 @@ pub(crate) fn one(
         floor_start.push(times.start * 1000.0);
         floor_end.push(times.end * 1000.0);
     }
-    let over = alone.start.median() - floor_start.median();
-    table.judge(
+    table.over_floor(
         "cluster, one pod: POST to Ready seen by a watcher",
-        format!("{}; floor {over:+.1} ms", alone.start.spread("ms")),
-        floor_start.spread("ms"),
-        ("<= floor + 50 ms", over <= 50.0),
+        &alone.start,
+        &floor_start,
+        50.0,
     );
     table.note(
         "cluster, one pod: POST to its answer",
@@ -90,12 +89,11 @@ pub(crate) fn one(
         alone.stages.text(),
         "",
     );
-    let over = alone.end.median() - floor_end.median();
-    table.judge(
+    table.over_floor(
         "cluster, one pod: DELETE to DELETED seen by a watcher",
-        format!("{}; floor {over:+.1} ms", alone.end.spread("ms")),
-        floor_end.spread("ms"),
-        ("<= floor + 70 ms", over <= 70.0),
+        &alone.end,
+        &floor_end,
+        70.0,
     );
     Ok(())
 }

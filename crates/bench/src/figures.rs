@@ -142,6 +142,17 @@ impl Table {
         });
     }
 
+    /// A time beside its floor, judged by how much it is over that; milliseconds.
+    pub(crate) fn over_floor(&mut self, figure: &str, of: &Samples, floor: &Samples, most: f64) {
+        let over = of.median() - floor.median();
+        self.judge(
+            figure,
+            format!("{}; floor {over:+.1} ms", of.spread("ms")),
+            floor.spread("ms"),
+            (&format!("<= floor + {most} ms"), over <= most),
+        );
+    }
+
     pub(crate) fn misses(&self) -> usize {
         self.rows
             .iter()

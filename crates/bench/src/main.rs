@@ -43,7 +43,7 @@ use crate::node::{KubeletPlaces, Node};
 
 const HELP: &str = "\
 Usage: bench [flags]
-Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about fifteen minutes.
+Measures target/release/hyperkube (or $HYPERKUBE_BIN) on a private containerd, as root. Takes about twenty minutes.
   --quick            few repetitions, small numbers: shows that it works, proves nothing
   --only a,b         only these parts; of a kubelet that stands alone: network, pods, burst, exits, first, quiet,
                      scale, probes, whole;

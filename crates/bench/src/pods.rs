@@ -96,7 +96,7 @@ fn sandboxes(floor: &Floor, uid: &str) -> anyhow::Result<Vec<PodSandbox>> {
 }
 
 /// One pod starts and ends under the kubelet.
-pub(crate) fn kubelet_once(
+fn kubelet_once(
     kubelet: &mut Kubelet,
     floor: &Floor,
     pod: (String, String),
@@ -144,6 +144,25 @@ pub(crate) fn kubelet_once(
     Ok(())
 }
 
+/// So many such pods under the kubelet and the floor by turns.
+pub(crate) fn by_turns(
+    kubelet: &mut Kubelet,
+    floor: &mut Floor,
+    recording: &Recording,
+    rounds: u32,
+    made: impl Fn(&str) -> (String, String),
+) -> anyhow::Result<(Alone, Samples, Samples)> {
+    let (mut alone, mut start, mut end) =
+        (Alone::default(), Samples::default(), Samples::default());
+    for round in 0..rounds {
+        kubelet_once(kubelet, floor, made(&format!("p-{round:06}")), &mut alone)?;
+        let times = kubelet.program.frozen(|| floor.run(recording, 1, 1))?;
+        start.push(times.start * 1000.0);
+        end.push(times.end * 1000.0);
+    }
+    Ok((alone, start, end))
+}
+
 /// One pod: start and end against the floor; the floor's samples of a start.
 pub(crate) fn one(
     kubelet: &mut Kubelet,
@@ -152,37 +171,26 @@ pub(crate) fn one(
     plan: &Plan,
     table: &mut Table,
 ) -> anyhow::Result<Samples> {
-    let (mut alone, mut floor_start, mut floor_end) =
-        (Alone::default(), Samples::default(), Samples::default());
-    for round in 0..plan.single_rounds {
-        kubelet_once(
-            kubelet,
-            floor,
-            manifest(image, &format!("p-{round:06}")),
-            &mut alone,
-        )?;
-        let times = kubelet.program.frozen(|| floor.run(recording, 1, 1))?;
-        floor_start.push(times.start * 1000.0);
-        floor_end.push(times.end * 1000.0);
-    }
-    let over = alone.start.median() - floor_start.median();
-    table.judge(
+    let (alone, floor_start, floor_end) =
+        by_turns(kubelet, floor, recording, plan.single_rounds, |name| {
+            manifest(image, name)
+        })?;
+    table.over_floor(
         "one pod: manifest to Ready in /pods",
-        format!("{}; floor {over:+.1} ms", alone.start.spread("ms")),
-        floor_start.spread("ms"),
-        ("<= floor + 30 ms", over <= 30.0),
+        &alone.start,
+        &floor_start,
+        30.0,
     );
     table.note(
         "one pod: stages (ms, medians, from the manifest on)",
         alone.stages.text(),
         "",
     );
-    let over = alone.end.median() - floor_end.median();
-    table.judge(
+    table.over_floor(
         "one pod: manifest removed to gone everywhere",
-        format!("{}; floor {over:+.1} ms", alone.end.spread("ms")),
-        floor_end.spread("ms"),
-        ("<= floor + 60 ms", over <= 60.0),
+        &alone.end,
+        &floor_end,
+        60.0,
     );
     let places: Vec<String> = alone
         .gone

@@ -7,6 +7,8 @@
 //!        them at once; times of the late server begin with the POST and end with the event of a watch that was open before
 //! Upstream: none
 
+use serde_json::{Value, json};
+
 use crate::Plan;
 use crate::clock;
 use crate::cluster::{Cluster, LASTING, pod};
@@ -14,7 +16,7 @@ use crate::figures::{Samples, Table};
 use crate::floor::Floor;
 use crate::kubelet::Kubelet;
 use crate::node::{KubeletPlaces, Node};
-use crate::pods::{Alone, kubelet_once, manifest, with_containers};
+use crate::pods::{by_turns, manifest, with_containers};
 use crate::recording::Recording;
 
 /// Containers of the pod that has several.
@@ -23,25 +25,6 @@ const CONTAINERS: usize = 5;
 const LATE: &str = "trap \"exit 0\" TERM; mkdir -p /w; echo ok >/w/index.html; sleep 0.3; httpd -f -p 8080 -h /w & wait";
 /// Rounds of the slow way, each of which takes a probe's whole period.
 const SLOW_ROUNDS: u32 = 3;
-
-/// Such pods under the kubelet and the floor by turns.
-fn by_turns(
-    kubelet: &mut Kubelet,
-    floor: &mut Floor,
-    recording: &Recording,
-    rounds: u32,
-    made: impl Fn(&str) -> (String, String),
-) -> anyhow::Result<(Alone, Samples, Samples)> {
-    let (mut alone, mut start, mut end) =
-        (Alone::default(), Samples::default(), Samples::default());
-    for round in 0..rounds {
-        kubelet_once(kubelet, floor, made(&format!("p-{round:06}")), &mut alone)?;
-        let times = kubelet.program.frozen(|| floor.run(recording, 1, 1))?;
-        start.push(times.start * 1000.0);
-        end.push(times.end * 1000.0);
-    }
-    Ok((alone, start, end))
-}
 
 /// A pod of five containers beside its floor.
 pub(crate) fn containers(
@@ -59,19 +42,17 @@ pub(crate) fn containers(
     let (alone, start, end) = by_turns(kubelet, floor, &recording, plan.single_rounds, |name| {
         with_containers(name, "Always", &all, image)
     })?;
-    let over = alone.start.median() - start.median();
-    table.judge(
+    table.over_floor(
         &format!("a pod of {CONTAINERS} containers: manifest to Ready in /pods"),
-        format!("{}; floor {over:+.1} ms", alone.start.spread("ms")),
-        start.spread("ms"),
-        ("<= floor + 60 ms", over <= 60.0),
+        &alone.start,
+        &start,
+        60.0,
     );
-    let over = alone.end.median() - end.median();
-    table.judge(
+    table.over_floor(
         &format!("a pod of {CONTAINERS} containers: removed to gone everywhere"),
-        format!("{}; floor {over:+.1} ms", alone.end.spread("ms")),
-        end.spread("ms"),
-        ("<= floor + 80 ms", over <= 80.0),
+        &alone.end,
+        &end,
+        80.0,
     );
     table.note(
         &format!("a pod of {CONTAINERS} containers: stages (ms, medians)"),
@@ -104,36 +85,30 @@ pub(crate) fn hook(
     Ok(())
 }
 
-/// POST to Ready of a pod whose server listens late.
-fn late_times(cluster: &mut Cluster, image: &str, rounds: u32) -> anyhow::Result<Samples> {
+/// A pod whose server listens late, with a readiness probe.
+fn late_pod(image: &str, name: &str) -> Value {
+    let mut late = pod(image, name, "Always", LATE);
+    if let Some(container) = late.pointer_mut("/spec/containers/0") {
+        container["readinessProbe"] =
+            json!({"httpGet": {"port": 8080, "path": "/"}, "periodSeconds": 10});
+    }
+    late
+}
+
+/// POST to Ready of such pods, one after the other.
+fn ready_times(
+    cluster: &mut Cluster,
+    rounds: u32,
+    made: impl Fn(&str) -> Value,
+) -> anyhow::Result<Samples> {
     let watcher = cluster.watcher()?;
     let mut times = Samples::default();
     for round in 0..rounds {
         let name = format!("p-{round:06}");
-        let mut late = pod(image, &name, "Always", LATE);
-        let probe =
-            serde_json::json!({"httpGet": {"port": 8080, "path": "/"}, "periodSeconds": 10});
-        if let Some(container) = late.pointer_mut("/spec/containers/0") {
-            container["readinessProbe"] = probe;
-        }
+        let pods = [made(&name)];
         let names = [name];
         watcher.forget();
-        times.push(cluster.run(&watcher, &[late], &names)? * 1000.0);
-        let _seconds = cluster.clear(&watcher, &names)?;
-        clock::pause_ms(200);
-    }
-    Ok(times)
-}
-
-/// POST to Ready of a pod without probes.
-fn plain_times(cluster: &mut Cluster, image: &str, rounds: u32) -> anyhow::Result<Samples> {
-    let watcher = cluster.watcher()?;
-    let mut times = Samples::default();
-    for round in 0..rounds {
-        let names = [format!("q-{round:06}")];
-        let plain = pod(image, &names[0], "Always", LASTING);
-        watcher.forget();
-        times.push(cluster.run(&watcher, &[plain], &names)? * 1000.0);
+        times.push(cluster.run(&watcher, &pods, &names)? * 1000.0);
         let _seconds = cluster.clear(&watcher, &names)?;
         clock::pause_ms(200);
     }
@@ -149,8 +124,11 @@ pub(crate) fn late(
 ) -> anyhow::Result<()> {
     let image = node.value("HK_BUSYBOX_IMAGE");
     let mut cluster = Cluster::node(node, fast)?;
-    let plain = plain_times(&mut cluster, image, plan.single_rounds)?;
-    let soon = late_times(&mut cluster, image, plan.single_rounds)?;
+    let plain = ready_times(&mut cluster, plan.single_rounds, |name| {
+        pod(image, name, "Always", LASTING)
+    })?;
+    let late = |name: &str| late_pod(image, name);
+    let soon = ready_times(&mut cluster, plan.single_rounds, late)?;
     cluster.stop()?;
     let over = soon.median() - plain.median() - 300.0;
     table.judge(
@@ -164,7 +142,7 @@ pub(crate) fn late(
         ("<= 450 ms more than one without probe", over <= 150.0),
     );
     let mut cluster = Cluster::apart(node, period)?;
-    let by_period = late_times(&mut cluster, image, plan.single_rounds.min(SLOW_ROUNDS))?;
+    let by_period = ready_times(&mut cluster, plan.single_rounds.min(SLOW_ROUNDS), late)?;
     cluster.stop()?;
     table.note(
         "cluster, the same by the probe's period of 10 s alone, as upstream",
