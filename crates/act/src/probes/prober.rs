@@ -19,6 +19,7 @@ use kubelet_decide::probes::spec::{has_probes, probe_of};
 use kubelet_decide::probes::timetable::{FirstTries, Timetable, Try, TryResult};
 use kubelet_decide::report::events::{probe_failed, probe_warning};
 use kubelet_decide::shapes::probe::{PodProbes, PodTargets, ProbeKind};
+use kubelet_decide::shapes::view::Now;
 use kubelet_model::ids::{ContainerId, PodUid};
 use kubelet_model::pod::Pod;
 use kubelet_model::story;
@@ -144,11 +145,12 @@ impl Prober {
 
     /// What is told of a pod's probes to those who ask the node.
     pub fn told(&self, uid: &PodUid) -> Vec<story::Probe> {
-        let (wall, steady) = (self.parts.clock.now(), self.parts.clock.steady());
-        let shown = |at: Timestamp| {
-            let ahead = at.duration_since(steady);
-            wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
+        let clock = self.parts.clock;
+        let now = Now {
+            wall: clock.now(),
+            steady: clock.steady(),
         };
+        let shown = |at: Timestamp| now.wall_of(at);
         let pods = self.pods();
         pods.get(uid)
             .map(|probed| told::probes(&probed.pod, &probed.tables, &probed.told, shown))

@@ -13,7 +13,7 @@ use kubelet_model::reason::Reason;
 use kubelet_model::story::{Wait, WaitOf, cut};
 
 use crate::shapes::plan::{Action, PodPlan, PullPolicy};
-use crate::shapes::view::{Now, PodView};
+use crate::shapes::view::PodView;
 use crate::shapes::waiting::Waiting;
 
 /// Steps that are told; a plan has few more.
@@ -57,7 +57,7 @@ pub fn waits(view: &PodView<'_>, plan: &PodPlan) -> Vec<Wait> {
         of,
         reason: waiting.reason.to_string(),
         message: cut(&waiting.message),
-        until: until.map(|until| wall(view.now, until)),
+        until: until.map(|until| view.now.wall_of(until)),
     });
     shown.collect()
 }
@@ -77,12 +77,6 @@ fn held_until(view: &PodView<'_>, name: &str, waiting: &Waiting) -> Option<Times
         let held = view.memory.held(name, view.now).map(|(until, _)| until);
         held.filter(|until| *until > now)
     }
-}
-
-/// A time of the steady clock as people read it.
-fn wall(now: Now, steady: Timestamp) -> Timestamp {
-    let ahead = steady.duration_since(now.steady);
-    now.wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
 }
 
 /// What the worker does now, in words; of a pod that ends, why it does comes first.

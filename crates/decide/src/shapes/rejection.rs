@@ -40,9 +40,9 @@ impl Rejection {
         self.reason == "NodeAffinity"
     }
 
-    /// It lacks a resource, which others may be ended for; nobody is ended for a port.
-    pub fn is_of_resources(&self) -> bool {
-        self.reason.starts_with(OUT_OF)
+    /// The resource that it lacks, which others may be ended for; nobody is ended for a port.
+    pub fn resource(&self) -> Option<&str> {
+        self.reason.strip_prefix(OUT_OF)
     }
 
     /// The text of the status.

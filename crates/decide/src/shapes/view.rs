@@ -67,6 +67,14 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
+impl Now {
+    /// A time of the steady clock as people read it.
+    pub fn wall_of(self, steady: Timestamp) -> Timestamp {
+        let ahead = steady.duration_since(self.steady);
+        self.wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// What a worker takes from others at the begin of a turn.
 #[derive(Clone, Debug)]
 pub struct PodInputs {

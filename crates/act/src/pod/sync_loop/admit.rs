@@ -169,7 +169,7 @@ impl SyncLoop {
             match verdict {
                 Verdict::Admitted(allocation) => admitted = Some(allocation),
                 Verdict::Waits(waiting, or_else) => {
-                    let gets_room = is_critical(&pod) && or_else.is_of_resources();
+                    let gets_room = is_critical(&pod) && or_else.resource().is_some();
                     let patience = self.patience(gets_room);
                     let is_patient = self.admit.leave_open(uid).elapsed() < patience;
                     match (is_patient, gets_room) {
@@ -240,7 +240,7 @@ impl SyncLoop {
 
     /// Ends pods for a critical one.
     fn preempt(&mut self, by: &Pod, victims: &[PodFullName], why: &Rejection) {
-        let signal = why.reason.trim_start_matches("OutOf");
+        let signal = why.resource().unwrap_or_default();
         let is_victim = |pod: &Pod| victims.contains(&pod.full_name);
         let workers = self.workers.values_mut();
         for worker in workers.filter(|w| w.allocation.is_some() && is_victim(&w.pod)) {
