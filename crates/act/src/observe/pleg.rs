@@ -203,6 +203,8 @@ pub struct Pleg {
     watched: BTreeSet<ContainerId>,
     unwatched: BTreeSet<ContainerId>,
     rechecking: BTreeSet<ContainerId>,
+    /// Their processes are gone, and the runtime was asked about it for long enough.
+    asked_enough: BTreeSet<ContainerId>,
     metrics: PlegMetrics,
     faults: Faults,
 }
@@ -264,6 +266,7 @@ impl Pleg {
             watched: BTreeSet::new(),
             unwatched: BTreeSet::new(),
             rechecking: BTreeSet::new(),
+            asked_enough: BTreeSet::new(),
             metrics: PlegMetrics::new(registry)?,
             faults: parts.faults,
         };
@@ -404,7 +407,8 @@ impl Pleg {
         if !runs || since.elapsed() >= RECHECKS {
             self.rechecking.remove(&id);
             if runs {
-                self.unwatched.insert(id);
+                self.unwatched.insert(id.clone());
+                self.asked_enough.insert(id);
             }
             return;
         }
@@ -579,11 +583,14 @@ impl Pleg {
     /// Opens a hint for every running container that has none.
     fn watch_exits(&mut self, pod: &Arc<ObservedPod>, flights: &FuturesUnordered<Flight>) {
         for container in &pod.containers {
+            let id = &container.id;
             if !matches!(container.state, ContainerState::Running { .. }) {
-                self.unwatched.remove(&container.id);
+                self.unwatched.remove(id);
+                self.asked_enough.remove(id);
                 continue;
             }
-            if self.watched.contains(&container.id) || self.rechecking.contains(&container.id) {
+            let known = [&self.watched, &self.rechecking, &self.asked_enough];
+            if known.iter().any(|ids| ids.contains(id)) {
                 continue;
             }
             let Some(pid) = container.pid else {
@@ -611,6 +618,8 @@ impl Pleg {
                 .flat_map(|p| p.containers.iter().map(|c| c.id.clone()))
                 .collect();
             self.unwatched.retain(|id| held.contains(id) || !gone(id));
+            self.asked_enough
+                .retain(|id| held.contains(id) || !gone(id));
         }
     }
 }
@@ -697,6 +706,41 @@ mod tests {
         pleg.ask(uid.clone(), Scope::Whole, None, &flights);
         pleg.land_look(uid, Ok(absent()), &flights);
         assert!(woken.try_recv().is_err(), "absent as before is no news");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_gone_and_runs_for_the_runtime_is_left_to_the_relist() {
+        let (mut pleg, uid, _woken) = with_one_unseen();
+        let flights = FuturesUnordered::new();
+        let (sandbox, id) = (SandboxId::from("s"), ContainerId::from("c"));
+        let status = |state: i32| kubelet_api::runtime::v1::ContainerStatus {
+            id: id.to_string(),
+            state,
+            ..Default::default()
+        };
+        let info = BTreeMap::from([("info".to_owned(), r#"{"pid": 7}"#.to_owned())]);
+        let looked = |state| {
+            let detail = kubelet_cri::container_of_status(&status(state), &info, Some(&sandbox));
+            let mut pod = ObservedPod::absent(uid.clone(), Moment::default());
+            pod.containers.push(detail.container);
+            Ok(Looked { pod })
+        };
+        pleg.exits = ExitSource::Simulated(Arc::new(|_| Box::pin(std::future::ready(()))));
+        pleg.land_look(uid.clone(), looked(1), &flights);
+        assert!(pleg.watched.contains(&id));
+        pleg.land(Landed::Exit(uid.clone(), id.clone()), &flights);
+        assert!(pleg.rechecking.contains(&id));
+        let since = Instant::now();
+        tokio::time::advance(RECHECKS).await;
+        pleg.land(Landed::Recheck(uid.clone(), id.clone(), since), &flights);
+        for _ in 0..3 {
+            pleg.land_look(uid.clone(), looked(1), &flights);
+            assert!(pleg.watched.is_empty() && pleg.rechecking.is_empty());
+            assert_eq!(pleg.relist_period(), FAST_RELIST);
+        }
+        pleg.land_look(uid.clone(), looked(2), &flights);
+        assert_eq!(pleg.relist_period(), SLOW_RELIST);
+        assert!(pleg.asked_enough.is_empty());
     }
 
     #[tokio::test]
