@@ -184,7 +184,7 @@ fn stop_has_a_cause(truth: &Truth<'_>, i: &Instance, ended: i64) -> bool {
     sandbox_lost
         || definition_changed(truth, i, life, ended)
         || failed_liveness(i, life, ended)
-        || lifecycles::failed_hook(i, spec_of(i, life), ended)
+        || lifecycles::failed_hook(truth, i, spec_of(i, life), ended)
         || lifecycles::served_its_time(truth, i, ended)
 }
 

@@ -74,8 +74,8 @@ pub struct Ledger {
     /// When the kubelet started, while it has not let go of anything yet: it has not heard every source, or not listed the runtime. A
     /// process that ends before that leaves all to the next.
     holds_since: Option<i64>,
-    /// When the kubelet started.
-    starts: Vec<i64>,
+    /// When the kubelet ended.
+    ends: Vec<i64>,
 }
 
 impl Ledger {
@@ -84,12 +84,16 @@ impl Ledger {
         self.named.clear();
         self.counts.clear();
         self.holds_since.get_or_insert(at);
-        self.starts.push(at);
     }
 
-    /// Whether a kubelet started between these moments.
-    pub fn kubelet_started_between(&self, from: i64, to: i64) -> bool {
-        self.starts.iter().any(|at| (from..=to).contains(at))
+    /// The process ended, however.
+    pub fn kubelet_ends(&mut self, at: i64) {
+        self.ends.push(at);
+    }
+
+    /// Whether a kubelet ended between these moments.
+    pub fn kubelet_ended_between(&self, from: i64, to: i64) -> bool {
+        self.ends.iter().any(|at| (from..=to).contains(at))
     }
 
     /// From here on the kubelet stops what no source names.

@@ -9,15 +9,17 @@
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::{Pod, RestartPolicy};
-use testkit::cri::trace::{Instance, StopCall};
+use testkit::cri::trace::{DoneExec, Instance, StopCall};
 
 use crate::invariants::{Truth, instance_text};
 
 const SECOND: i64 = 1_000_000_000;
 /// A hook whose answer got lost is run again, and may fail then.
 const DOUBT: i64 = 10 * SECOND;
-/// Between the end of a hook and that it is kept, and until an end of the process is noticed.
+/// Records that were lost so long before an instance was made may have been of it.
 const KEPT_WITHIN: i64 = 30 * SECOND;
+/// Between the end of a command and that the kubelet has kept it.
+const ANSWERED_WITHIN: i64 = 2 * SECOND;
 
 fn number(uid: &str) -> Option<usize> {
     uid.trim_start_matches("uid").parse().ok()
@@ -143,13 +145,25 @@ pub fn hook(words: &[String], attempt: u32) -> Option<(u64, i32)> {
 }
 
 /// Whether this instance has a postStart hook that had not ended well by then: one that failed ends it.
-pub fn failed_hook(i: &Instance, spec: Option<&v1::Container>, at: i64) -> bool {
+pub fn failed_hook(truth: &Truth<'_>, i: &Instance, spec: Option<&v1::Container>, at: i64) -> bool {
     let lifecycle = spec.and_then(|spec| spec.lifecycle.as_ref());
     let has_hook = lifecycle.is_some_and(|hooks| hooks.post_start.is_some());
     let is_post = |command: &str| ["hook post", "hook fails-at-first"].contains(&command);
-    let mut execs = i.execs.iter();
-    has_hook
-        && !execs.any(|exec| is_post(&exec.command) && exec.code == 0 && exec.ended <= at - DOUBT)
+    let went_well =
+        |exec: &&DoneExec| is_post(&exec.command) && exec.code == 0 && exec.ended <= at - DOUBT;
+    let mut well = i.execs.iter().filter(went_well);
+    // One that nobody knows of any more was run again, and that one may have failed.
+    has_hook && !well.any(|exec| !may_be_forgotten(truth, i, exec, at))
+}
+
+/// Whether the kubelet may not know by then that a command of its went so: the answer got lost, or what was kept of it.
+fn may_be_forgotten(truth: &Truth<'_>, i: &Instance, done: &DoneExec, by: i64) -> bool {
+    let is_lost = |lost: &i64| *lost <= by && *lost + KEPT_WITHIN >= i.created;
+    done.answer_lost
+        || truth.losses.iter().any(is_lost)
+        || truth
+            .ledger
+            .kubelet_ended_between(done.ended, done.ended + ANSWERED_WITHIN)
 }
 
 /// Whether this is a sidecar.
@@ -183,8 +197,8 @@ pub fn after_step(truth: &Truth<'_>) -> Result<(), String> {
 /// (h) A hook that was done is not run again in the same instance.
 fn no_hook_twice(truth: &Truth<'_>, i: &Instance) -> Result<(), String> {
     for (place, done) in i.execs.iter().enumerate() {
-        // One whose answer got lost is run again. Of postStart hooks none is looked at.
-        if done.command != "hook pre" || done.answer_lost {
+        // Of postStart hooks none is looked at.
+        if done.command != "hook pre" {
             continue;
         }
         let later = i.execs.get(place + 1..).unwrap_or_default().iter();
@@ -192,14 +206,7 @@ fn no_hook_twice(truth: &Truth<'_>, i: &Instance) -> Result<(), String> {
             .filter(|later| later.command == done.command)
             .find(|later| later.began > done.ended);
         let Some(again) = again else { continue };
-        let may_be_lost = truth
-            .losses
-            .iter()
-            .any(|lost| *lost <= again.began && *lost + KEPT_WITHIN >= i.created)
-            || truth
-                .ledger
-                .kubelet_started_between(done.ended, done.ended + KEPT_WITHIN);
-        if !may_be_lost {
+        if !may_be_forgotten(truth, i, done, again.began) {
             return Err(format!(
                 "(h) {} was run twice: {}",
                 done.command,
@@ -222,7 +229,15 @@ fn no_grace_twice(truth: &Truth<'_>, i: &Instance) -> Result<(), String> {
     let Some(late) = i.stops.iter().find(is_late) else {
         return Ok(());
     };
-    if truth.losses.iter().any(|lost| *lost <= late.at) {
+    // A stop is given up where the pod was wanted again meanwhile, or as it was before.
+    let life_at = |at: i64| truth.ledger.life_at(&i.pod_uid, at);
+    let is_same_wish = match (life_at(first.at), life_at(late.at)) {
+        (Some((then, life)), Some((now, _))) => {
+            then == now && life.versions_between(first.at, late.at).count() == 1
+        }
+        _ => true,
+    };
+    if !is_same_wish || truth.losses.iter().any(|lost| *lost <= late.at) {
         return Ok(());
     }
     Err(format!(

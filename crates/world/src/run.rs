@@ -739,6 +739,7 @@ impl World {
             self.count("records unwritten at the end");
             self.lose_records();
         }
+        self.ledger.kubelet_ends(self.runtime.now_ns());
         kubelet.crash().await;
         let journal = self.root.join(JOURNAL);
         if lock(&self.disk).damage(&journal, machine_ends)? == Loss::Records {

@@ -154,11 +154,18 @@ impl StandInRuntime {
             {
                 let mut state = self.lock();
                 state.asked = asked;
-                state.loses_answer = decision.fault.as_ref().is_some_and(Fault::loses_answer);
+                state.loses_answer = decision.fault.as_ref().is_some_and(|fault| {
+                    // The answer of the first of two is given to nobody.
+                    fault.loses_answer() || *fault == Fault::Twice
+                });
             }
             let mut answer = effect().await;
             if decision.fault == Some(Fault::Twice) {
-                self.lock().asked = asked;
+                {
+                    let mut state = self.lock();
+                    state.asked = asked;
+                    state.loses_answer = false;
+                }
                 answer = effect().await;
             }
             self.after(decision.fault.as_ref()).await?;
