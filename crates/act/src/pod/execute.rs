@@ -257,7 +257,7 @@ impl Executor {
             Reason::Error,
             |e| format!("{text}: {}", e.message()),
         );
-        with_unkilled(outcome, unkilled, &[])
+        with_unkilled(outcome, unkilled)
     }
 
     /// What is removed of a pod that goes on waits for nobody: its worker has to hear of exits and orders.
@@ -602,12 +602,11 @@ async fn unless_ended<T>(
 }
 
 /// The same, with what its event tells.
-fn with_unkilled(mut outcome: Outcome, texts: Vec<String>, failed: &[ContainerId]) -> Outcome {
+fn with_unkilled(mut outcome: Outcome, texts: Vec<String>) -> Outcome {
     match &mut outcome {
         Outcome::Done(_) | Outcome::GivenUp => {}
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             failure.unkilled = texts;
-            failure.unstopped = failed.to_vec();
         }
     }
     outcome

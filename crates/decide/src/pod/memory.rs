@@ -42,7 +42,7 @@ use crate::shapes::probe::PodProbes;
 use crate::shapes::record::RecordedExit;
 use crate::shapes::record::{Anchor, BackOff};
 use crate::shapes::record::{
-    BootMoment, Ended, ImageBackOff, PodRecord, PostStartRecord, Replaced, ReplacedFor,
+    BootMoment, Ended, ImageBackOff, PodRecord, PostStartRecord, Replaced, ReplacedFor, Stopping,
     TerminatingRecord,
 };
 use crate::shapes::rejection::Rejection;
@@ -77,6 +77,17 @@ pub struct Begun {
     pub starts: Starts,
     /// What was known of each before that.
     before: Vec<BeforeStart>,
+    /// What was known of each stop that it asks for.
+    stops: Vec<BeforeStop>,
+}
+
+/// What was known of an instance before a plan that stops it.
+#[derive(Clone, Debug)]
+struct BeforeStop {
+    id: ContainerId,
+    /// Which step of the plan the stop is.
+    step: usize,
+    begun: Option<Stopping>,
 }
 
 /// What was known of a container before a plan that starts it.
@@ -247,6 +258,7 @@ impl PodMemory {
         self.stopped.retain(is_held);
         let is_live = |id: &str| observed.live_containers().any(|c| c.id.as_str() == id);
         self.stops.retain(|id, _| is_live(id.as_str()));
+        self.forget_ends_before_stops(observed, now);
         self.record.stopping.retain(|id, _| is_live(id));
         for spec in pod.all_containers() {
             self.absorb_container(&spec.name, observed, now);
@@ -258,6 +270,25 @@ impl PodMemory {
         if let Some(ips) = addresses.find(|ips| !ips.is_empty()) {
             self.record.ips.clone_from(ips);
         }
+    }
+
+    /// An instance ended by itself, the clock was set back, and then its stop was decided: such an end is dated later than now, and later
+    /// than the stop by more than the time that has passed since. It is no end of that stop.
+    fn forget_ends_before_stops(&mut self, observed: &ObservedPod, now: Now) {
+        let stopping = &self.record.stopping;
+        let is_of_stop = |name: &str, old: &Replaced| {
+            let ended = observed.instances(name).find(|c| c.id.as_str() == old.id);
+            let ended = ended.and_then(|c| Some(c.state.exit()?.finished_at));
+            let begun = stopping.get(&old.id).and_then(|stop| stop.since);
+            let Some((ended, begun)) = ended.zip(begun) else {
+                return true;
+            };
+            let passed = now.steady.duration_since(begun) + SignedDuration::from_secs(1);
+            ended <= now.wall || ended.duration_since(old.since) <= passed
+        };
+        self.record
+            .replaced
+            .retain(|name, old| is_of_stop(name, old));
     }
 
     fn absorb_container(&mut self, name: &str, observed: &ObservedPod, now: Now) {
@@ -398,6 +429,7 @@ impl PodMemory {
     pub fn begin(&mut self, pod: &Pod, plan: &PodPlan, node: &NodeView, now: Now) -> Begun {
         let starts = starts_of(plan);
         let before = self.before_starts(plan);
+        let before_stops = self.before_stops(plan);
         self.record.begin_starts(&starts);
         self.record.restarting_all |= plan.restarts_all;
         if !starts.is_empty() {
@@ -445,7 +477,11 @@ impl PodMemory {
         }
         let (back_offs, gaps) = (&mut self.record.restart_back_off, Gaps::of_starts(node));
         lengthen(back_offs, pod, plan, now.steady, gaps);
-        Begun { starts, before }
+        Begun {
+            starts,
+            before,
+            stops: before_stops,
+        }
     }
 
     /// What runs on because it is wanted again after all has not been stopped: its end, whenever that comes, is one like any other.
@@ -500,8 +536,25 @@ impl PodMemory {
         before.collect()
     }
 
-    /// What was kept of starts that the plan did not come to is taken back: none of them was made.
+    fn before_stops(&self, plan: &PodPlan) -> Vec<BeforeStop> {
+        let steps = plan.steps.iter().enumerate();
+        let stops = steps.flat_map(|(step, of)| {
+            let stops = of.action.stops().into_iter().flatten();
+            stops.map(move |stop| (step, &stop.id))
+        });
+        let before = stops.map(|(step, id)| BeforeStop {
+            id: id.clone(),
+            step,
+            begun: self.record.stopping.get(id.as_str()).cloned(),
+        });
+        before.collect()
+    }
+
+    /// What was kept of starts and stops that the plan did not come to is taken back: none of them was made.
     fn take_back(&mut self, begun: &Begun, taken_steps: usize) {
+        for stop in begun.stops.iter().filter(|of| of.step >= taken_steps) {
+            put_back(&mut self.record.stopping, stop.id.as_str(), &stop.begun);
+        }
         for before in begun.before.iter().filter(|of| of.step >= taken_steps) {
             let name = &before.name;
             put_back(&mut self.record.restart_back_off, name, &before.back_off);
@@ -517,6 +570,11 @@ impl PodMemory {
         let mut next_look = NextLook::AsTouched;
         let mut is_clean = true;
         for outcome in outcomes {
+            for id in outcome.unstopped() {
+                let before = begun.stops.iter().find(|before| before.id == *id);
+                let before = before.and_then(|before| before.begun.as_ref());
+                self.record.take_back_stop(id, before);
+            }
             match outcome {
                 Outcome::Done(effect) => self.remember_effect(effect),
                 Outcome::Failed(failure) if failure.is_garbage => {
@@ -528,9 +586,6 @@ impl PodMemory {
                 }
                 Outcome::Failed(failure) => {
                     is_clean = false;
-                    for id in &failure.unstopped {
-                        self.record.take_back_stop(id);
-                    }
                     if let Some(name) = failure.of.container() {
                         self.record.end_start(name, starts);
                         if failure.reason == Reason::RunContainerError {

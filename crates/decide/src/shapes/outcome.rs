@@ -25,6 +25,16 @@ pub enum Outcome {
     GivenUp,
 }
 
+impl Outcome {
+    /// Instances whose stop surely did not happen.
+    pub fn unstopped(&self) -> &[ContainerId] {
+        match self {
+            Self::Failed(failure) | Self::Unknown(failure) => &failure.unstopped,
+            Self::Done(_) | Self::GivenUp => &[],
+        }
+    }
+}
+
 /// What a done step brought.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -59,7 +69,7 @@ pub struct Failure {
     pub message: String,
     /// An image could not be had: its back-off applies.
     pub image: Option<ImageFailure>,
-    /// Instances whose stop surely did not happen.
+    /// See [`Outcome::unstopped`].
     pub unstopped: Vec<ContainerId>,
     /// What could not be stopped, as the event of a pod that is ending tells it.
     pub unkilled: Vec<String>,

@@ -138,10 +138,13 @@ impl PodRecord {
         }
     }
 
-    /// The runtime has surely not been told to stop this one: all of its grace is before it.
-    pub fn take_back_stop(&mut self, id: &ContainerId) {
+    /// The runtime has surely not been told this time to stop this one: its grace is what it was before.
+    pub fn take_back_stop(&mut self, id: &ContainerId, before: Option<&Stopping>) {
         if let Some(stopping) = self.stopping.get_mut(id.as_str()) {
-            stopping.since = None;
+            stopping.since = before.and_then(|before| before.since);
+            if let Some(before) = before.filter(|before| before.since.is_some()) {
+                stopping.grace_seconds = before.grace_seconds;
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kubelet_cri::CriError;
+use kubelet_cri::{CriError, Happened};
 use kubelet_decide::pod::hooks::hook_failure;
 use kubelet_decide::pod::stops::{MINIMUM_GRACE_SECONDS, leaves_less_grace};
 use kubelet_decide::report::events::{self, Kill};
@@ -26,10 +26,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DoneHooks, Executor, Until, of_call, see, unless_stopped, with_unkilled};
+use super::{DoneHooks, Executor, Until, see, unless_stopped};
 use crate::frame::clock::sleep_or_forever;
 use crate::frame::faults::Planted;
 use crate::observe::pleg::Scope;
+
+/// A refusal that came so soon: the runtime had not told the container to end, or leaves it no less grace than this.
+const REFUSED_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How a hook ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Executor {
         stop: &StopContainer,
         ends: &BTreeMap<ContainerId, CancellationToken>,
         done_hooks: &DoneHooks,
-    ) -> Result<(), CriError> {
+    ) -> Result<(), StopFailure> {
         let grace = Duration::from_secs(u64::try_from(stop.grace_seconds).unwrap_or(0));
         let began = Instant::now();
         let ends_at = began + grace;
@@ -119,6 +122,7 @@ impl Executor {
         let used = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
         let left = stop.grace_seconds.saturating_sub(used);
         let left = left.max(MINIMUM_GRACE_SECONDS);
+        let called = Instant::now();
         let mut call = Box::pin(self.cri.stop_container(stop.id.as_str(), left));
         let stopped = loop {
             tokio::select! {
@@ -133,7 +137,10 @@ impl Executor {
         {
             end.cancel();
         }
-        stopped
+        stopped.map_err(|error| StopFailure {
+            is_untold: is_untold(&error, called.elapsed()),
+            error,
+        })
     }
 
     async fn pre_stop(&self, pod: &Pod, stop: &StopContainer) -> HookEnd {
@@ -190,24 +197,55 @@ impl Executor {
             }
             () = sleep_or_forever(pause) => return (Outcome::GivenUp, Vec::new()),
         };
-        let (mut first, mut failed) = (None, Vec::new());
-        let mut unkilled = Vec::new();
-        for (stop, result) in stops.into_iter().zip(results) {
-            if let Err(error) = result {
-                let why = error.message();
-                unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
-                first.get_or_insert((error, format!("stop container {}: {why}", stop.name)));
-                failed.push(stop.id);
-            }
-        }
-        let outcome = match first {
-            None => Outcome::Done(Effect::Nothing),
-            Some((error, text)) => {
-                let outcome = of_call(Err(error), Subject::Pod, Reason::Error, |_| text);
-                with_unkilled(outcome, unkilled, &failed)
-            }
+        of_all(stops, results)
+    }
+}
+
+/// A stop that the runtime did not confirm.
+struct StopFailure {
+    error: CriError,
+    /// The container was surely not told to end.
+    is_untold: bool,
+}
+
+/// An error that comes later may follow upon a container that was told to end and did not.
+pub(super) fn is_untold(error: &CriError, took: Duration) -> bool {
+    error.happened() == Happened::No && took < REFUSED_AT_ONCE
+}
+
+/// The first failure is what status tells; what any of them leaves open is open.
+fn of_all(
+    stops: Vec<StopContainer>,
+    results: Vec<Result<(), StopFailure>>,
+) -> (Outcome, Vec<ContainerId>) {
+    let mut failed = Vec::new();
+    let (mut text, mut unkilled, mut untold) = (None, Vec::new(), Vec::new());
+    let mut is_open = false;
+    for (stop, result) in stops.into_iter().zip(results) {
+        let Err(failure) = result else {
+            continue;
         };
-        (outcome, failed)
+        let why = failure.error.message();
+        unkilled.push(events::kill_failure(Kill::Container(&stop.name), &why));
+        text.get_or_insert_with(|| format!("stop container {}: {why}", stop.name));
+        is_open |= failure.error.happened() == Happened::Maybe;
+        if failure.is_untold {
+            untold.push(stop.id.clone());
+        }
+        failed.push(stop.id);
+    }
+    let Some(text) = text else {
+        return (Outcome::Done(Effect::Nothing), failed);
+    };
+    let failure = Failure {
+        unkilled,
+        unstopped: untold,
+        ..Failure::new(Subject::Pod, Reason::Error, text)
+    };
+    if is_open {
+        (Outcome::Unknown(failure), failed)
+    } else {
+        (Outcome::Failed(failure), failed)
     }
 }
 

@@ -8,6 +8,7 @@ use futures_util::poll;
 use k8s_openapi::api::core::v1;
 use kubelet_decide::shapes::env_files::EnvFileRead;
 use kubelet_decide::shapes::life::TerminationCause;
+use kubelet_decide::shapes::plan::{StopContainer, StopWhy};
 use kubelet_decide::shapes::work::SetUp;
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{About, Blocking};
@@ -16,8 +17,10 @@ use kubelet_model::pod::SourceKind;
 use prometheus::Registry;
 use serde_json::json;
 use testkit::cri::{StandInConfig, StandInRuntime};
+use testkit::faults::Fault;
+use tonic::Code;
 
-use super::ends::less_grace_is_ordered;
+use super::ends::{is_untold, less_grace_is_ordered};
 use super::*;
 use crate::images::PullLimits;
 use crate::images::pull_credentials::NodeCredentials;
@@ -62,8 +65,16 @@ async fn an_order_that_ends_no_wait_is_still_new_to_the_next_step() {
 }
 
 fn executor(scratch: &Scratch, blocking: Blocking) -> Executor {
+    executor_over(
+        scratch,
+        blocking,
+        &StandInRuntime::new(StandInConfig::default()),
+    )
+}
+
+fn executor_over(scratch: &Scratch, blocking: Blocking, runtime: &StandInRuntime) -> Executor {
     let registry = Registry::new();
-    let channel = StandInRuntime::new(StandInConfig::default()).connect();
+    let channel = runtime.connect();
     let timeouts = kubelet_cri::Timeouts {
         request: Duration::from_secs(60),
     };
@@ -127,6 +138,86 @@ async fn a_pod_that_is_to_stop_does_not_wait_for_the_files_of_its_variables() {
     ));
     drop(release);
     hangs.await.unwrap();
+}
+
+/// Of two stops that fail, the first failure does not speak for the second.
+#[tokio::test]
+async fn of_stops_that_fail_together_each_keeps_what_is_known_of_it() {
+    let container = |name: &str| ContainerId::from(name);
+    let failure = |code| Fault::FailBefore(code);
+    let stop_of = |name: &str| StopContainer {
+        id: container(name),
+        name: name.to_owned(),
+        grace_seconds: 90,
+        hook: None,
+        after: Vec::new(),
+        why: StopWhy::Unwanted,
+    };
+    for (faults, is_open, untold) in [
+        (
+            vec![failure(Code::Unknown), failure(Code::Unavailable)],
+            true,
+            vec!["a"],
+        ),
+        (
+            vec![failure(Code::Unavailable), failure(Code::Unknown)],
+            true,
+            vec!["b"],
+        ),
+        (
+            vec![failure(Code::Unknown), failure(Code::Unknown)],
+            false,
+            vec!["a", "b"],
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let runtime = StandInRuntime::new(StandInConfig::default());
+        let executor = executor_over(&scratch, Blocking::Inline, &runtime);
+        runtime.faults(|plan| {
+            for (call, fault) in (1..).zip(faults) {
+                plan.add("StopContainer", call, fault);
+            }
+        });
+        let plan = PodPlan {
+            steps: vec![Step {
+                why: "ends".to_owned(),
+                action: Action::StopContainers(vec![stop_of("a"), stop_of("b")]),
+                on_failure: OnFailure::EndPlan,
+            }],
+            ..PodPlan::default()
+        };
+        let (_sender, mut orders) = watch::channel(order(Desire::Run));
+        let (done_hooks, _ended) = tokio::sync::mpsc::unbounded_channel();
+        let executed = executor
+            .execute(&pod(), plan, &mut orders, &done_hooks)
+            .await;
+        let [outcome] = &executed.outcomes[..] else {
+            panic!("{executed:?}");
+        };
+        assert_eq!(
+            matches!(outcome, Outcome::Unknown(_)),
+            is_open,
+            "{outcome:?}"
+        );
+        let untold: Vec<_> = untold.into_iter().map(container).collect();
+        assert_eq!(outcome.unstopped(), untold, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_refusal_that_comes_late_may_follow_a_stop_that_was_begun() {
+    let operation = "stop_container";
+    let refused = CriError::Refused {
+        operation,
+        code: Code::Unknown,
+        message: "failed to kill".to_owned(),
+    };
+    let (soon, late) = (Duration::from_millis(20), Duration::from_secs(10));
+    let after = late;
+    let lost = CriError::Deadline { operation, after };
+    assert!(is_untold(&refused, soon));
+    assert!(!is_untold(&refused, late));
+    assert!(!is_untold(&lost, soon));
 }
 
 /// One volume that fails keeps the pod from its sandbox, and no other volume from standing.

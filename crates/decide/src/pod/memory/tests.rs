@@ -166,7 +166,7 @@ fn happen(seen: &mut Seen, event: Event) {
             seen.memory.record.begin_starts(&starts);
             let begun = Begun {
                 starts,
-                before: Vec::new(),
+                ..Begun::default()
             };
             let look = seen.memory.remember(outcomes, &begun, seen.now);
             if look == NextLook::AsTouched {
@@ -828,4 +828,49 @@ fn a_record_is_used_unless_it_is_of_a_life_that_is_over() {
             kept, active since Some(50)
     "#]]
     .assert_eq(&out);
+}
+
+#[test]
+fn an_end_that_looks_later_because_the_clock_was_set_back_was_no_replacement() {
+    let spec = "{restartPolicy: OnFailure, containers: [{name: a, image: i}]}";
+    let Seen {
+        pod,
+        mut memory,
+        observed,
+        now,
+        ..
+    } = seen(spec, "sandbox[0]:ready a[0]:exited(0)");
+    let ended = observed.instances("a").next().unwrap();
+    let finished_at = ended.state.exit().unwrap().finished_at;
+    // When the stop was decided and what the clock shows now, as seen from the end, and how long the stop has gone on.
+    for (since, wall, passed, stays) in [
+        (-10, 5, 15, true),
+        // Set back by hours between end and stop.
+        (-7200, -7190, 10, false),
+        // Set back by seconds within the stop, and after it.
+        (-10, -5, 12, true),
+        (-10, -7200, 12, true),
+        // Set forward within it.
+        (-7200, 5, 15, true),
+    ] {
+        let replaced = Replaced {
+            id: ended.id.to_string(),
+            since: finished_at + SignedDuration::from_secs(since),
+            cause: ReplacedFor::Definition,
+        };
+        let stopping = Stopping {
+            since: Some(now.steady),
+            ..Stopping::default()
+        };
+        memory.record.replaced.insert("a".to_owned(), replaced);
+        let id = ended.id.to_string();
+        memory.record.stopping.insert(id, stopping);
+        let now = Now {
+            wall: finished_at + SignedDuration::from_secs(wall),
+            steady: now.steady + SignedDuration::from_secs(passed),
+        };
+        memory.absorb(&pod, &observed, now);
+        let is_there = memory.record.replaced.contains_key("a");
+        assert_eq!(is_there, stays, "{since} {wall} {passed}");
+    }
 }

@@ -410,6 +410,8 @@ fn failed_probe_story(policy: &str, exit: &str) -> String {
     let stopped = Outcome::Done(Effect::Nothing);
     seen.memory.remember(vec![stopped], &begun, seen.now);
     seen.hold(&format!("sandbox[0]:ready a[0]:{exit}"));
+    let ended = seen.observed.containers[0].state.exit().unwrap();
+    seen.now.wall = ended.finished_at;
     seen.memory.absorb(&seen.pod, &seen.observed, seen.now);
     let life = seen.see(step_of_life).word();
     story += &format!("    {life}: {}\n", seen.see(pod_plan));

@@ -2,10 +2,13 @@
 
 use expect_test::expect;
 use jiff::SignedDuration;
+use kubelet_model::reason::Reason;
 
 use super::*;
+use crate::pod::memory::Begun;
 use crate::pod::pod_plan::pod_plan;
 use crate::shapes::hook::Hook;
+use crate::shapes::outcome::{Failure, Outcome, Subject};
 use crate::testing::held::seen;
 use crate::testing::node;
 use crate::testing::seen::Seen;
@@ -63,9 +66,7 @@ fn sidecars_end_after_the_regular_containers_and_in_reverse_order() {
 #[test]
 fn the_order_is_kept_when_nobody_names_the_pod_any_more() {
     let mut seen = seen(SIDECARS, "sandbox[0]:ready");
-    let plan = seen.see(pod_plan);
-    let (pod, now) = (seen.pod.clone(), seen.now);
-    seen.memory.begin(&pod, &plan, &node(), now);
+    begin(&mut seen);
     seen.hold("sandbox[0]:ready s1[0]:running s2[0]:running a[0]:running");
     seen.pod = Pod::orphan(seen.pod.uid.clone(), seen.pod.full_name.clone());
     assert_eq!(
@@ -81,10 +82,10 @@ fn the_order_is_kept_when_nobody_names_the_pod_any_more() {
 const HOOKED: &str = "{terminationGracePeriodSeconds: 30, containers: [{name: a, image: i, lifecycle: {preStop: {sleep: {seconds: 20}}}}, {name: b, image: i}]}";
 
 /// What a turn that stops the pod begins.
-fn begin(seen: &mut Seen) {
+fn begin(seen: &mut Seen) -> Begun {
     let plan = seen.see(pod_plan);
     let (pod, now) = (seen.pod.clone(), seen.now);
-    seen.memory.begin(&pod, &plan, &node(), now);
+    seen.memory.begin(&pod, &plan, &node(), now)
 }
 
 fn hooked() -> Seen {
@@ -117,8 +118,40 @@ fn a_stop_that_is_tried_again_has_what_is_left_of_its_grace() {
     pass(&mut seen, 100);
     assert_eq!(stops(&seen), ["a/2s hook after []", "b/2s after []"]);
     // The runtime has surely not been told: nothing of the grace is used up.
-    seen.memory.record.take_back_stop(&ContainerId::from("b-0"));
+    let b = ContainerId::from("b-0");
+    seen.memory.record.take_back_stop(&b, None);
     assert_eq!(stops(&seen), ["a/2s hook after []", "b/30s after []"]);
+}
+
+/// It was told once; that it is refused later gives it no time.
+#[test]
+fn a_refusal_takes_back_the_try_that_it_answers() {
+    let mut seen = hooked();
+    let refused = |seen: &mut Seen| {
+        let begun = begin(seen);
+        let failure = Failure {
+            unstopped: vec![ContainerId::from("b-0")],
+            ..Failure::new(Subject::Pod, Reason::Error, "refused".to_owned())
+        };
+        let outcomes = vec![Outcome::Failed(failure)];
+        seen.memory.remember(outcomes, &begun, seen.now);
+    };
+    let not_reached = |seen: &mut Seen| {
+        let begun = begin(seen);
+        seen.memory.remember(Vec::new(), &begun, seen.now);
+    };
+    pass(&mut seen, 12);
+    refused(&mut seen);
+    not_reached(&mut seen);
+    pass(&mut seen, 5);
+    assert_eq!(stops(&seen), ["a/13s hook after []", "b/13s after []"]);
+    // Of one that was never told nothing is used up.
+    seen.memory.record.stopping.clear();
+    not_reached(&mut seen);
+    assert!(seen.memory.record.stopping.is_empty());
+    refused(&mut seen);
+    pass(&mut seen, 5);
+    assert_eq!(stops(&seen), ["a/25s hook after []", "b/30s after []"]);
 }
 
 /// Between two processes somebody sets the wall clock: what is left of the grace follows from the machine's own count.
