@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet_host::{Blocking, HostRoot};
-use kubelet_model::pod::{Pod, SourceKind};
+use kubelet_model::pod::{Pod, PodGates, SourceKind};
 use prometheus::{IntGaugeVec, Opts, Registry};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -74,11 +74,20 @@ pub struct UrlSourceConfig {
     pub check_every: Duration,
 }
 
+/// A node that takes pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taker {
+    /// Its name: part of names and UIDs.
+    pub node_name: String,
+    /// Which fields of pods act on it.
+    pub gates: PodGates,
+}
+
 /// Which sources there are.
 #[derive(Clone, Debug, Default)]
 pub struct SourcesConfig {
-    /// The node's name: part of names and UIDs.
-    pub node_name: String,
+    /// Who takes their pods.
+    pub taker: Taker,
     /// Directory or file.
     pub file: Option<FileSourceConfig>,
     /// URL.
@@ -184,7 +193,7 @@ pub fn start(
     match config.file {
         Some(file) => {
             let reporter = reporter(SourceKind::File, &file.path);
-            let source = FileSource::new(file, &config.node_name, parts.clone(), reporter);
+            let source = FileSource::new(file, config.taker.clone(), parts.clone(), reporter);
             spawn(supervisor, "file source", source.run());
         }
         None => known::forget_records(&parts.records, SourceKind::File, |_| false),
@@ -192,7 +201,7 @@ pub fn start(
     match config.url {
         Some(url) => {
             let reporter = reporter(SourceKind::Url, &url.url);
-            let source = UrlSource::new(url, &config.node_name, parts.clone(), reporter);
+            let source = UrlSource::new(url, config.taker.clone(), parts.clone(), reporter);
             spawn(supervisor, "url source", source.run());
         }
         None => known::forget_records(&parts.records, SourceKind::Url, |_| false),

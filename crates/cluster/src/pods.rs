@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
 use kubelet_model::pod::{
-    CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, SourceKind,
-    changed_alone,
+    CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, Pod, PodGates,
+    SourceKind, changed_alone,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -29,8 +29,24 @@ use kubelet_model::dice::Dice;
 /// One call about a pod.
 const CALL: Duration = Duration::from_secs(30);
 
-/// Names the fields of a pod that this kubelet cannot honour.
-pub type Unbuilt = fn(&v1::Pod) -> Vec<String>;
+/// How this kubelet reads a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Names the fields that it cannot honour.
+    pub unbuilt: fn(&v1::Pod) -> Vec<String>,
+    /// Which fields act.
+    pub gates: PodGates,
+}
+
+impl Default for Terms {
+    /// All fields are built; gates are as upstream has them.
+    fn default() -> Self {
+        Self {
+            unbuilt: |_| Vec::new(),
+            gates: PodGates::default(),
+        }
+    }
+}
 
 /// All pods that the API server has bound to this node.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +95,7 @@ pub struct PodWatch {
     reflector: Reflector<v1::Pod>,
     snapshots: Snapshots<v1::Pod>,
     sets: watch::Sender<Option<Arc<PodSet>>>,
-    unbuilt: Unbuilt,
+    terms: Terms,
     node: String,
 }
 
@@ -96,7 +112,7 @@ impl PodWatch {
     pub fn new(
         client: Client,
         node: &str,
-        unbuilt: Unbuilt,
+        terms: Terms,
         dice: Dice,
     ) -> (Self, watch::Receiver<Option<Arc<PodSet>>>) {
         let clock = client.clock().clone();
@@ -116,7 +132,7 @@ impl PodWatch {
             reflector,
             snapshots,
             sets,
-            unbuilt,
+            terms,
             node: node.to_owned(),
         };
         (watch, receiver)
@@ -133,7 +149,7 @@ impl PodWatch {
             reflector,
             mut snapshots,
             sets,
-            unbuilt,
+            terms,
             node,
         } = self;
         let hand_on = async move {
@@ -141,7 +157,7 @@ impl PodWatch {
             while snapshots.changed().await.is_ok() {
                 let snapshot = snapshots.borrow_and_update().clone();
                 if let Some(snapshot) = snapshot {
-                    last = Arc::new(kept.set(&snapshot, &node, unbuilt).after(&last));
+                    last = Arc::new(kept.set(&snapshot, &node, terms).after(&last));
                     sets.send_replace(Some(Arc::clone(&last)));
                 }
             }
@@ -164,7 +180,7 @@ enum Made {
 }
 
 impl Kept {
-    fn set(&mut self, snapshot: &Snapshot<v1::Pod>, node: &str, unbuilt: Unbuilt) -> PodSet {
+    fn set(&mut self, snapshot: &Snapshot<v1::Pod>, node: &str, terms: Terms) -> PodSet {
         let before = std::mem::take(&mut self.0);
         let mut before = before.into_iter().peekable();
         let mut set = PodSet::default();
@@ -175,7 +191,7 @@ impl Kept {
             while before.next_if(is_passed).is_some() {}
             let made = match before.next_if(is_same) {
                 Some((_, made)) => made,
-                None => made_of(object, node, unbuilt),
+                None => made_of(object, node, terms),
             };
             match &made {
                 Made::Pod(pod) => set.pods.push(Arc::clone(pod)),
@@ -195,7 +211,7 @@ fn is_up_to(object: &v1::Pod, key: &ObjectKey) -> bool {
     (namespace, name) <= (key.namespace.as_str(), key.name.as_str())
 }
 
-fn made_of(object: &Arc<v1::Pod>, node: &str, unbuilt: Unbuilt) -> Made {
+fn made_of(object: &Arc<v1::Pod>, node: &str, terms: Terms) -> Made {
     let spec = object.spec.as_ref();
     if spec.and_then(|spec| spec.node_name.as_deref()) != Some(node) {
         return Made::Nothing;
@@ -203,9 +219,9 @@ fn made_of(object: &Arc<v1::Pod>, node: &str, unbuilt: Unbuilt) -> Made {
     if is_mirror(object) {
         return Made::Mirror;
     }
-    let pod = Pod::new(Arc::clone(object), SourceKind::Api, unbuilt(object));
+    let pod = Pod::new(Arc::clone(object), SourceKind::Api, (terms.unbuilt)(object));
     match pod {
-        Ok(pod) => Made::Pod(Arc::new(pod)),
+        Ok(pod) => Made::Pod(Arc::new(pod.under(terms.gates))),
         // Made once of each version of an object: told once.
         Err(error) => {
             let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);

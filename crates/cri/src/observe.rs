@@ -121,8 +121,17 @@ pub fn container_of_status(
                 pre_stop_of(json, ports)
             }),
             pid: verbose.pid.filter(|pid| runs && *pid > 0),
+            stop_signal: stop_signal_of(status),
             user: user.map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
         },
+    }
+}
+
+/// What a runtime that knows of no stop signals leaves out is not told.
+fn stop_signal_of(status: &cri::ContainerStatus) -> Option<&'static str> {
+    match status.stop_signal() {
+        cri::Signal::RuntimeDefault => None,
+        signal => Some(signal.as_str_name()),
     }
 }
 

@@ -32,6 +32,7 @@ use kubelet_act::report::status::StatusHandle;
 use kubelet_act::sources::{self, SourcesParts, SystemRoots};
 use kubelet_host::HostRoot;
 use kubelet_host::blocking::{Blocking, Lane};
+use kubelet_model::pod::PodGates;
 use tokio::sync::{mpsc, watch};
 
 use crate::config_files::Loaded;
@@ -111,9 +112,13 @@ pub(crate) async fn run(loaded: Loaded, logs: LogHandle) -> anyhow::Result<()> {
     let (snapshots_out, snapshots) = mpsc::channel(SNAPSHOTS);
     let source_config = parts::source_config(&config, &node);
     let runtime = cri.clone();
-    let joined = cluster
-        .client()
-        .map(|client| (client, cluster::watches(client, &node, &machine, clock)));
+    let gates = PodGates::of(&config.gates);
+    let joined = cluster.client().map(|client| {
+        (
+            client,
+            cluster::watches(client, &node, &machine, gates, clock),
+        )
+    });
     let (joined, objects) = match joined {
         Some((client, (watches, objects))) => (Some((client, watches)), objects),
         None => (None, ObjectsHandle::default()),

@@ -47,6 +47,10 @@ pub mod name {
     pub const NODE_DECLARED_FEATURES: &str = "NodeDeclaredFeatures";
     /// The restart of all containers of a pod when one of them exits.
     pub const RESTART_ALL_CONTAINERS: &str = "RestartAllContainersOnContainerExits";
+    /// Policies and rules of single containers.
+    pub const CONTAINER_RESTART_RULES: &str = "ContainerRestartRules";
+    /// `lifecycle.stopSignal`.
+    pub const CONTAINER_STOP_SIGNALS: &str = "ContainerStopSignals";
     /// Restart back-off from 1 s to 60 s.
     pub const REDUCE_DEFAULT_CRASH_LOOP_BACK_OFF_DECAY: &str = "ReduceDefaultCrashLoopBackOffDecay";
 }

@@ -213,6 +213,8 @@ pub struct ObservedContainer {
     pub pre_stop: Option<Box<LifecycleHandler>>,
     /// User, group and supplemental groups of the first process, if the runtime reports them.
     pub user: Option<(i64, i64, Vec<i64>)>,
+    /// The signal that asks it to end, as the runtime names it, if it does.
+    pub stop_signal: Option<&'static str>,
 }
 
 /// A preStop hook from its annotation, with the number of a port that it names, which another annotation has.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 
+use crate::gates::{Gates, name};
 use crate::ids::{PodFullName, PodUid};
 use crate::names::{BadName, check_part};
 
@@ -106,6 +107,34 @@ pub enum RestartPolicy {
     Never,
 }
 
+/// Which fields of a pod act on this node; what is switched off is read as if it were not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PodGates {
+    /// `restartPolicy` and `restartPolicyRules` of containers that are no sidecars.
+    pub restart_rules: bool,
+    /// Action `RestartAllContainers` of a rule.
+    pub restart_all: bool,
+    /// `lifecycle.stopSignal`.
+    pub stop_signals: bool,
+}
+
+impl PodGates {
+    /// What these gates switch.
+    pub fn of(gates: &Gates) -> Self {
+        Self {
+            restart_rules: gates.is_enabled(name::CONTAINER_RESTART_RULES),
+            restart_all: gates.is_enabled(name::RESTART_ALL_CONTAINERS),
+            stop_signals: gates.is_enabled(name::CONTAINER_STOP_SIGNALS),
+        }
+    }
+}
+
+impl Default for PodGates {
+    fn default() -> Self {
+        Self::of(&Gates::default())
+    }
+}
+
 /// Why an object cannot become a pod on this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
@@ -134,6 +163,8 @@ pub struct Pod {
     pub object: Arc<v1::Pod>,
     /// Fields in use that this kubelet does not implement; if there are any, the pod is held.
     pub unbuilt: Arc<[String]>,
+    /// Which of its fields act.
+    pub gates: PodGates,
     /// Its ephemeral containers, in the form of the others.
     ephemeral: Arc<[v1::Container]>,
 }
@@ -203,9 +234,16 @@ impl Pod {
             ephemeral: ephemeral.map(ephemeral_as_container).collect(),
             object,
             unbuilt: unbuilt.into(),
+            gates: PodGates::default(),
         };
         pod.check_names()?;
         Ok(pod)
+    }
+
+    /// The same pod where these fields act; without this, where upstream's gates are at their defaults.
+    #[must_use]
+    pub fn under(self, gates: PodGates) -> Self {
+        Self { gates, ..self }
     }
 
     /// An orphan: a pod of which only its presence in the runtime or on disk is known.
@@ -221,6 +259,7 @@ impl Pod {
             source: SourceKind::File,
             object: Arc::new(object),
             unbuilt: Arc::from([]),
+            gates: PodGates::default(),
             ephemeral: Arc::from([]),
         }
     }

@@ -29,7 +29,7 @@ use kubelet_act::sources::cluster_source::follow;
 use kubelet_apiserver::base::user::User;
 use kubelet_cluster::WallClock;
 use kubelet_cluster::events::events;
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_decide::shapes::view::NetworkState;
 use kubelet_host::HostRoot;
 use kubelet_host::journal::disk_faults::DiskFaults;
@@ -122,7 +122,7 @@ impl Node {
 
     /// Starts what speaks to the API server, as the product's wiring does.
     fn join(&self, client: kubelet_cluster::Client, uid: &str) {
-        let (watched, sets) = PodWatch::new(client.clone(), "node", |_| Vec::new(), Dice::new(1));
+        let (watched, sets) = PodWatch::new(client.clone(), "node", Terms::default(), Dice::new(1));
         self.run(watched.run());
         let (snapshots, mut taken) = mpsc::channel(64);
         self.run(follow(sets.clone(), snapshots));

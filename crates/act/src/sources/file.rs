@@ -22,7 +22,7 @@ use super::known::{Known, forget_records, judge, recorded};
 use super::reading::Reading;
 use super::report::{Problem, Reporter, SourceReport};
 use super::scan::{Found, Scan, ScanRequest, Watching, joined, scan};
-use super::{FileSourceConfig, SourcesParts};
+use super::{FileSourceConfig, SourcesParts, Taker};
 
 /// Longest that a look may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const UNWATCHED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct FileSource {
     config: FileSourceConfig,
-    node_name: String,
+    taker: Taker,
     parts: SourcesParts,
     reporter: Reporter,
     known: Known,
@@ -62,7 +62,7 @@ impl FileSource {
     /// A source that starts with what the journal holds.
     pub(super) fn new(
         mut config: FileSourceConfig,
-        node_name: &str,
+        taker: Taker,
         parts: SourcesParts,
         reporter: Reporter,
     ) -> Self {
@@ -72,7 +72,7 @@ impl FileSource {
         let known = Known::new(SourceKind::File, parts.records.clone(), Vec::new());
         Self {
             config,
-            node_name: node_name.to_owned(),
+            taker,
             parts,
             reporter,
             known,
@@ -118,12 +118,12 @@ impl FileSource {
         if recorded.is_empty() {
             return;
         }
-        let (node_name, now) = (self.node_name.clone(), self.parts.clock.now());
+        let (taker, now) = (self.taker.clone(), self.parts.clock.now());
         let judged =
             self.parts
                 .blocking
                 .run(DEADLINE, "reading of remembered manifests", move || {
-                    judge(recorded, SourceKind::File, &node_name, now)
+                    judge(recorded, SourceKind::File, &taker, now)
                 });
         match judged.await {
             Ok(remembered) => {
@@ -145,7 +145,7 @@ impl FileSource {
         let request = ScanRequest {
             root: self.parts.root.clone(),
             path: self.config.path.clone(),
-            node_name: self.node_name.clone(),
+            taker: self.taker.clone(),
             judged: self.known.judged(),
             seen: self.known.first_seen(self.parts.clock.now()),
             wants_watch: self.watching.is_none(),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::records::{MANIFEST_PREFIX, Records};
 
+use super::Taker;
 use super::reading::{FirstSeen, Origin, Reading, fingerprint, pods_of};
 use super::report::Problem;
 
@@ -89,14 +90,14 @@ pub(super) fn recorded(records: &Records, kind: SourceKind) -> Vec<(String, Good
 pub(super) fn judge(
     recorded: Vec<(String, GoodManifest)>,
     kind: SourceKind,
-    node_name: &str,
+    taker: &Taker,
     now: Timestamp,
 ) -> Vec<Remembered> {
     let judged = recorded.into_iter().map(|(at, record)| {
         let place = Origin {
             kind,
             at: &at,
-            node_name,
+            taker,
         };
         let seen = FirstSeen {
             now,

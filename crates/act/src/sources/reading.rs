@@ -22,6 +22,7 @@ use kubelet_decide::sources::manifest::{
 use kubelet_model::ids::PodUid;
 use kubelet_model::pod::{Pod, SourceKind};
 
+use super::Taker;
 use super::report::Problem;
 
 /// More problems of one manifest than this are not worth a parse each to find their lines.
@@ -34,8 +35,8 @@ pub(super) struct Origin<'a> {
     pub(super) kind: SourceKind,
     /// The path as the kubelet was told, or the URL.
     pub(super) at: &'a str,
-    /// The node's name.
-    pub(super) node_name: &'a str,
+    /// Who takes its pods.
+    pub(super) taker: &'a Taker,
 }
 
 impl Origin<'_> {
@@ -172,7 +173,7 @@ fn admit(mut pod: v1::Pod, place: Origin<'_>, seen: &FirstSeen) -> Result<Pod, V
     apply_v1_defaults(&mut pod);
     let found_at = match place.kind {
         SourceKind::File => ManifestPlace::File {
-            node_name: place.node_name,
+            node_name: &place.taker.node_name,
             path: place.at,
         },
         SourceKind::Url | SourceKind::Api => ManifestPlace::Url { url: place.at },
@@ -194,13 +195,15 @@ fn admit(mut pod: v1::Pod, place: Origin<'_>, seen: &FirstSeen) -> Result<Pod, V
         return Err(vec![FieldProblem::invalid(path, message)]);
     }
     let first = seen.known.get(&uid).copied().unwrap_or(seen.now);
-    let pod = identify_static_pod(pod, &uid, place.node_name, place.source(), first);
+    let pod = identify_static_pod(pod, &uid, &place.taker.node_name, place.source(), first);
     let problems = validate_static_pod(&pod);
     if !problems.is_empty() {
         return Err(problems);
     }
     let unbuilt = unbuilt_fields(&pod);
-    Pod::new(Arc::new(pod), place.kind, unbuilt).map_err(|error| {
+    let pod = Pod::new(Arc::new(pod), place.kind, unbuilt);
+    let pod = pod.map(|pod| pod.under(place.taker.gates));
+    pod.map_err(|error| {
         let (path, message) = (
             error.what.to_owned(),
             format!("Invalid value: {}", error.why),

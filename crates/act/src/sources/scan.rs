@@ -19,6 +19,7 @@ use kubelet_host::watch::DirectoryWatch;
 use kubelet_model::error_text::error_text;
 use kubelet_model::pod::SourceKind;
 
+use super::Taker;
 use super::reading::{FirstSeen, Origin, Reading, read_manifest};
 use super::report::Problem;
 
@@ -28,7 +29,7 @@ pub(super) struct ScanRequest {
     pub(super) root: HostRoot,
     /// As configured, without slashes at its end.
     pub(super) path: String,
-    pub(super) node_name: String,
+    pub(super) taker: Taker,
     /// Fingerprints by path.
     pub(super) judged: BTreeMap<String, u64>,
     pub(super) seen: FirstSeen,
@@ -198,7 +199,7 @@ fn read(request: &ScanRequest, on_host: &Path, at: &str) -> Reading {
     let place = Origin {
         kind: SourceKind::File,
         at,
-        node_name: &request.node_name,
+        taker: &request.taker,
     };
     let bad = |problems| Reading::Bad {
         fingerprint: None,

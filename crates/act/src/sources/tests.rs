@@ -20,6 +20,13 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(3600);
 
+fn bench() -> Taker {
+    Taker {
+        node_name: "bench".to_owned(),
+        gates: PodGates::default(),
+    }
+}
+
 /// A machine's root in a directory, with a journal.
 struct Machine {
     dir: PathBuf,
@@ -75,7 +82,7 @@ impl Machine {
 
     fn start_at(&self, path: &str, check_every: Duration) -> Running {
         self.start_with(SourcesConfig {
-            node_name: "bench".to_owned(),
+            taker: bench(),
             file: Some(FileSourceConfig {
                 path: path.to_owned(),
                 check_every,

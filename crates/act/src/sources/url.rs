@@ -16,7 +16,7 @@ use super::fetch::Fetch;
 use super::known::{Known, forget_records, judge, recorded};
 use super::reading::{Origin, read_manifest};
 use super::report::{Problem, Reporter, SourceReport, shown_url};
-use super::{SourcesParts, UrlSourceConfig};
+use super::{SourcesParts, Taker, UrlSourceConfig};
 
 /// Longest that judging a body may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const LOUD_FAILURES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct UrlSource {
     config: UrlSourceConfig,
-    node_name: String,
+    taker: Taker,
     parts: SourcesParts,
     reporter: Reporter,
     known: Known,
@@ -39,18 +39,18 @@ impl UrlSource {
     /// A source that starts with what the journal holds.
     pub(super) fn new(
         config: UrlSourceConfig,
-        node_name: &str,
+        taker: Taker,
         parts: SourcesParts,
         reporter: Reporter,
     ) -> Self {
         let url = config.url.as_str();
         forget_records(&parts.records, SourceKind::Url, |at| at == url);
         let recorded = recorded(&parts.records, SourceKind::Url);
-        let remembered = judge(recorded, SourceKind::Url, node_name, parts.clock.now());
+        let remembered = judge(recorded, SourceKind::Url, &taker, parts.clock.now());
         let known = Known::new(SourceKind::Url, parts.records.clone(), remembered);
         Self {
             config,
-            node_name: node_name.to_owned(),
+            taker,
             parts,
             reporter,
             known,
@@ -90,7 +90,7 @@ impl UrlSource {
         }
         let judged = self.known.judged().get(&self.config.url).copied();
         let seen = self.known.first_seen(self.parts.clock.now());
-        let (url, node_name) = (self.config.url.clone(), self.node_name.clone());
+        let (url, taker) = (self.config.url.clone(), self.taker.clone());
         let read = self
             .parts
             .blocking
@@ -98,7 +98,7 @@ impl UrlSource {
                 let place = Origin {
                     kind: SourceKind::Url,
                     at: &url,
-                    node_name: &node_name,
+                    taker: &taker,
                 };
                 read_manifest(body, judged, place, &seen)
             });

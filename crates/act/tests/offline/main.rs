@@ -272,11 +272,6 @@ fn assert_calm(site: &Site, since: Duration, most: usize, what: &str) {
     );
 }
 
-/// Nothing is unbuilt.
-fn built(_: &k8s_openapi::api::core::v1::Pod) -> Vec<String> {
-    Vec::new()
-}
-
 /// The same object as the API server holds it, typed.
 fn typed<T: serde::de::DeserializeOwned>(object: &Value) -> Arc<T> {
     Arc::new(serde_json::from_value(object.clone()).unwrap())

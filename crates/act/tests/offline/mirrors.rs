@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1;
 use kubelet_act::report::mirror_pods::{MirrorInputs, MirrorPods};
 use kubelet_act::report::status::StatusHandle;
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_cluster::reflector::Change;
 use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
@@ -33,7 +33,7 @@ impl Keeper {
         let uid = site.node().await;
         let status = StatusHandle::default();
         let client = site.client();
-        let (pods, held) = PodWatch::new(client.clone(), NODE, built, Dice::new(1));
+        let (pods, held) = PodWatch::new(client.clone(), NODE, Terms::default(), Dice::new(1));
         let known = Some((NODE.to_owned(), uid));
         // The senders stay: their owners live as long as the task.
         let (node, all_seen) = (watch::Sender::new(known), watch::Sender::new(true));

@@ -17,7 +17,7 @@ use kubelet_act::observe::pleg::{Pleg, PlegParts};
 use kubelet_act::observe::termination_message::MessageReader;
 use kubelet_act::report::events::Events;
 use kubelet_cluster::objects::own_node;
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_decide::node::node_status::{
     AddressAuthority, AddressView, Registration, ResourceView, SystemView, initial_node,
 };
@@ -218,7 +218,8 @@ async fn a_node_that_is_refused_its_pods_says_so_and_is_not_ready_while_it_never
                 retry_after: None,
             })
         });
-        let (watch, mut sets) = PodWatch::new(node.client.clone(), NODE, built, Dice::new(1));
+        let (watch, mut sets) =
+            PodWatch::new(node.client.clone(), NODE, Terms::default(), Dice::new(1));
         node.site.run(watch.run());
         seconds(5).await;
         assert_eq!(node.says().await, "kubelet is posting ready status");

@@ -9,7 +9,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kubelet_act::objects::pod_objects::{ObjectsHandle, PodObjectsKeeper, PodObjectsParts};
 use kubelet_cluster::objects::{NamedObjects, runtime_classes, services};
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_cluster::tokens::Tokens;
 use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
@@ -32,7 +32,7 @@ impl Keeper {
     async fn new() -> Self {
         let site = Site::new().await;
         let client = site.client();
-        let (pods, sets) = PodWatch::new(client.clone(), NODE, built, Dice::new(1));
+        let (pods, sets) = PodWatch::new(client.clone(), NODE, Terms::default(), Dice::new(1));
         let (secrets, secrets_task) = NamedObjects::<Secret>::new(client.clone(), Dice::new(2));
         let (config_maps, maps_task) = NamedObjects::<ConfigMap>::new(client.clone(), Dice::new(3));
         let (reflector, services) = services(client.clone(), Dice::new(4));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use kubelet_act::sources::SourceSnapshot;
 use kubelet_act::sources::cluster_source::follow;
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_model::dice::Dice;
 use tokio::sync::mpsc;
 
@@ -36,7 +36,7 @@ async fn pods_come_from_a_server_that_cannot_stream_sets() {
             })
         });
         site.pod("p", |_| ()).await;
-        let (watch, sets) = PodWatch::new(site.client(), NODE, built, Dice::new(1));
+        let (watch, sets) = PodWatch::new(site.client(), NODE, Terms::default(), Dice::new(1));
         let (sender, mut snapshots) = mpsc::channel(64);
         site.run(watch.run());
         site.run(follow(sets, sender));
@@ -55,7 +55,7 @@ async fn no_set_lacks_a_pod_that_is_there_and_the_last_is_true_a_minute_after() 
     in_every_trouble(|trouble| async move {
         let site = Site::new().await;
         let line = site.cluster.line.clone();
-        let (watch, sets) = PodWatch::new(site.client(), NODE, built, Dice::new(1));
+        let (watch, sets) = PodWatch::new(site.client(), NODE, Terms::default(), Dice::new(1));
         let (sender, mut snapshots) = mpsc::channel(64);
         site.run(watch.run());
         site.run(follow(sets, sender));

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::report::status_write::{StatusFigures, StatusInputs, StatusWriter};
-use kubelet_cluster::pods::PodWatch;
+use kubelet_cluster::pods::{PodWatch, Terms};
 use kubelet_model::dice::Dice;
 use kubelet_model::ids::PodUid;
 
@@ -30,7 +30,7 @@ impl Writer {
         let site = Site::new().await;
         let status = StatusHandle::default();
         let client = site.client();
-        let (watch, held) = PodWatch::new(client.clone(), NODE, built, Dice::new(1));
+        let (watch, held) = PodWatch::new(client.clone(), NODE, Terms::default(), Dice::new(1));
         let inputs = StatusInputs {
             status: status.clone(),
             held,

@@ -58,8 +58,13 @@ async fn our_pods_come_as_whole_sets_and_what_did_not_change_stays_the_same() {
             response
         }
     });
-    let unbuilt: Unbuilt = |_| vec!["spec.x".to_owned()];
-    let (watch, mut sets) = PodWatch::new(server.client(), "one", unbuilt, Dice::new(1));
+    let gates = PodGates {
+        stop_signals: true,
+        ..PodGates::default()
+    };
+    let unbuilt = |_: &v1::Pod| vec!["spec.x".to_owned()];
+    let terms = Terms { unbuilt, gates };
+    let (watch, mut sets) = PodWatch::new(server.client(), "one", terms, Dice::new(1));
     let script = async {
         let first = sets
             .wait_for(Option::is_some)
@@ -85,6 +90,7 @@ async fn our_pods_come_as_whole_sets_and_what_did_not_change_stays_the_same() {
         );
         assert_eq!(annotation(&a.object, CONFIG_SOURCE_ANNOTATION), Some("api"));
         assert_eq!((a.source, a.unbuilt.len()), (SourceKind::Api, 1));
+        assert_eq!(a.gates, gates);
         assert!(a.object.metadata.managed_fields.is_none());
         tokio::time::sleep(Duration::from_secs(60)).await;
         let changed = json!({ "type": "MODIFIED", "object": object("a", "one", "6", &json!({})) });

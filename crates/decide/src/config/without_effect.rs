@@ -162,6 +162,8 @@ pub const GATES: &[&str] = &[
     "AllAlpha",
     "AllBeta",
     "ContainerCheckpoint",
+    "ContainerRestartRules",
+    "ContainerStopSignals",
     "CustomCPUCFSQuotaPeriod",
     "EnvFiles",
     "KubeletCrashLoopBackOffMax",
@@ -171,6 +173,7 @@ pub const GATES: &[&str] = &[
     "PodLogsQuerySplitStreams",
     "PodsAPI",
     "ReduceDefaultCrashLoopBackOffDecay",
+    "RestartAllContainersOnContainerExits",
     "RotateKubeletServerCertificate",
 ];
 

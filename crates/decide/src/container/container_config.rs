@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use kubelet_api::runtime::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount,
-    MountPropagation,
+    MountPropagation, Signal,
 };
 use kubelet_model::node::NodeView;
 use kubelet_model::objects::PodObjects;
@@ -142,8 +142,20 @@ pub fn container_config(view: &ContainerSpecView<'_>) -> Result<ContainerConfig,
                 &view.image_user,
             )?),
         }),
+        stop_signal: stop_signal(pod, container).into(),
         ..Default::default()
     })
+}
+
+/// The signal that the spec asks for; a name that is none is left to the runtime, as upstream does.
+fn stop_signal(pod: &Pod, container: &v1::Container) -> Signal {
+    let lifecycle = container.lifecycle.as_ref();
+    let name = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let name = name.filter(|_| pod.gates.stop_signals);
+    // `SIGRTMIN+3` is `SIGRTMINPLUS3` there.
+    let name = name.map(|name| name.replace('+', "PLUS").replace('-', "MINUS"));
+    name.and_then(|name| Signal::from_str_name(&name))
+        .unwrap_or(Signal::RuntimeDefault)
 }
 
 /// Path of a container's log below its pod's log directory, `<name>/<restarts>.log`.

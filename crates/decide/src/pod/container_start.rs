@@ -130,7 +130,7 @@ pub fn container_start(
 
 fn was_taken_down(view: &PodView<'_>, container: &v1::Container) -> bool {
     let exit = view.memory.record.exits.get(&container.name);
-    exit.is_some_and(|exit| exit.is_reset && !asks_restart_all(container, exit.code))
+    exit.is_some_and(|exit| exit.is_reset && !asks_restart_all(view.pod, container, exit.code))
 }
 
 /// Files are read right before a start: what runs before the container may write them until then.

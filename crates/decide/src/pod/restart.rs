@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1;
 use kubelet_model::node::NodeView;
 use kubelet_model::observed::{ContainerState, ObservedContainer};
-use kubelet_model::pod::{Pod, RestartPolicy};
+use kubelet_model::pod::{Pod, RestartPolicy, is_sidecar};
 
 use crate::shapes::plan::{Action, PodPlan};
 use crate::shapes::record::BackOff;
@@ -140,7 +140,8 @@ pub fn policy_of(pod: &Pod, container: &v1::Container) -> RestartPolicy {
     if is_ephemeral(pod, &container.name) {
         return RestartPolicy::Never;
     }
-    match container.restart_policy.as_deref() {
+    let own = container.restart_policy.as_deref();
+    match own.filter(|_| pod.gates.restart_rules || is_sidecar_of(pod, container)) {
         Some("Always") => RestartPolicy::Always,
         Some("OnFailure") => RestartPolicy::OnFailure,
         Some("Never") => RestartPolicy::Never,
@@ -162,8 +163,17 @@ pub enum RuleSays {
     RestartAll,
 }
 
-/// The first rule that the exit code matches; none where no rule does, or its action is not known.
-pub fn rule_of(container: &v1::Container, exit_code: i32) -> Option<RuleSays> {
+/// Whether it is one of the pod's sidecars.
+fn is_sidecar_of(pod: &Pod, container: &v1::Container) -> bool {
+    let mut init = pod.init_containers().iter();
+    is_sidecar(container) && init.any(|init| init.name == container.name)
+}
+
+/// The first rule that the exit code matches; none where no rule does, or its action is not known or not enabled.
+pub fn rule_of(pod: &Pod, container: &v1::Container, exit_code: i32) -> Option<RuleSays> {
+    if !pod.gates.restart_rules {
+        return None;
+    }
     let matches = |rule: &&v1::ContainerRestartRule| {
         rule.exit_codes.as_ref().is_some_and(|codes| {
             let is_listed = codes.values.iter().flatten().any(|code| *code == exit_code);
@@ -177,7 +187,7 @@ pub fn rule_of(container: &v1::Container, exit_code: i32) -> Option<RuleSays> {
     let mut rules = container.restart_policy_rules.iter().flatten();
     match rules.find(matches)?.action.as_str() {
         "Restart" => Some(RuleSays::Restart),
-        "RestartAllContainers" => Some(RuleSays::RestartAll),
+        "RestartAllContainers" if pod.gates.restart_all => Some(RuleSays::RestartAll),
         _ => None,
     }
 }
@@ -187,7 +197,7 @@ pub fn restarts_after(pod: &Pod, container: &v1::Container, exit_code: i32) -> b
     let rule = container
         .restart_policy
         .as_ref()
-        .and_then(|_| rule_of(container, exit_code));
+        .and_then(|_| rule_of(pod, container, exit_code));
     if rule.is_some() {
         return true;
     }
@@ -224,6 +234,8 @@ pub fn gap_text(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kubelet_model::pod::PodGates;
+
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -340,13 +352,64 @@ mod tests {
     }
 
     #[test]
+    fn policies_and_rules_of_containers_act_behind_their_gates() {
+        use crate::pod::restart_all::may_restart_all;
+        let rules = |action: &str| {
+            format!(
+                "restartPolicy: Never, restartPolicyRules: [{{action: {action}, exitCodes: {{operator: In, values: [3]}}}}]"
+            )
+        };
+        let gates = |restart_rules, restart_all| PodGates {
+            restart_rules,
+            restart_all,
+            ..PodGates::default()
+        };
+        for (gates, action, on_3, on_1, all) in [
+            (gates(true, true), "Restart", true, false, false),
+            (gates(true, true), "RestartAllContainers", true, false, true),
+            (
+                gates(true, false),
+                "RestartAllContainers",
+                false,
+                false,
+                false,
+            ),
+            // The pod's policy alone.
+            (gates(false, true), "Restart", true, true, false),
+            (
+                gates(false, true),
+                "RestartAllContainers",
+                true,
+                true,
+                false,
+            ),
+        ] {
+            let pod = crate::testing::pod_of(&format!(
+                "{{restartPolicy: Always, initContainers: [{{name: s, restartPolicy: Always}}], containers: [{{name: a, {}}}]}}",
+                rules(action)
+            ))
+            .under(gates);
+            let after = |code| restarts_after(&pod, &pod.containers()[0], code);
+            assert_eq!((after(3), after(1)), (on_3, on_1), "{gates:?} {action}");
+            assert_eq!(may_restart_all(&pod), all, "{gates:?} {action}");
+            // A sidecar is one whatever they say.
+            let sidecar = &pod.init_containers()[0];
+            assert_eq!(policy_of(&pod, sidecar), RestartPolicy::Always);
+        }
+        let never = "{restartPolicy: Never, containers: [{name: a, restartPolicy: Always}]}";
+        let never = crate::testing::pod_of(never).under(gates(false, false));
+        let policy = policy_of(&never, &never.containers()[0]);
+        assert_eq!(policy, RestartPolicy::Never);
+    }
+
+    #[test]
     fn the_first_rule_that_matches_counts() {
         let pod = crate::testing::pod_of(
             "{containers: [{name: a, restartPolicy: Never, restartPolicyRules: [
                 {action: RestartAllContainers, exitCodes: {operator: In, values: [3]}},
                 {action: Restart, exitCodes: {operator: NotIn, values: [0]}}]}]}",
         );
-        let says = |code| rule_of(&pod.containers()[0], code);
+        let says = |code| rule_of(&pod, &pod.containers()[0], code);
         assert_eq!(says(3), Some(RuleSays::RestartAll));
         assert_eq!(says(4), Some(RuleSays::Restart));
         assert_eq!(says(0), None);

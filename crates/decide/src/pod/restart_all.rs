@@ -29,6 +29,9 @@ pub const RESTARTING_ALL_MESSAGE: &str =
 
 /// Whether a pod may ever ask for it.
 pub fn may_restart_all(pod: &Pod) -> bool {
+    if !pod.gates.restart_rules || !pod.gates.restart_all {
+        return false;
+    }
     let mut rules = pod
         .declared_containers()
         .flat_map(|c| c.restart_policy_rules.iter().flatten());
@@ -36,8 +39,8 @@ pub fn may_restart_all(pod: &Pod) -> bool {
 }
 
 /// Whether this exit code of a container asks for it.
-pub fn asks_restart_all(container: &v1::Container, exit_code: i32) -> bool {
-    rule_of(container, exit_code) == Some(RuleSays::RestartAll)
+pub fn asks_restart_all(pod: &Pod, container: &v1::Container, exit_code: i32) -> bool {
+    rule_of(pod, container, exit_code) == Some(RuleSays::RestartAll)
 }
 
 /// Whether all containers are taken down now.
@@ -65,7 +68,7 @@ pub fn restarts_all(view: &PodView<'_>) -> bool {
                 exit.filter(|exit| !exit.is_reset).map(|exit| exit.code)
             }
         };
-        code.is_some_and(|code| asks_restart_all(spec, code))
+        code.is_some_and(|code| asks_restart_all(view.pod, spec, code))
     })
 }
 
@@ -87,7 +90,8 @@ pub fn restart_all(view: &PodView<'_>, plan: &mut PodPlan) {
     dead.sort_by_key(|instance| {
         let asks = view.pod.declared_containers().any(|spec| {
             let code = instance.state.exit().map(|exit| exit.code);
-            spec.name == instance.name && code.is_some_and(|code| asks_restart_all(spec, code))
+            spec.name == instance.name
+                && code.is_some_and(|code| asks_restart_all(view.pod, spec, code))
         });
         (asks, view.pod.init_container(&instance.name).is_some())
     });
@@ -125,7 +129,7 @@ impl PodRecord {
                 continue;
             };
             exit.is_reset = true;
-            if !asks_restart_all(spec, exit.code) {
+            if !asks_restart_all(pod, spec, exit.code) {
                 exit.code = LOST_CODE;
                 exit.reason = Reason::RestartingAllContainers.to_string();
                 RESTARTING_ALL_MESSAGE.clone_into(&mut exit.message);

@@ -377,6 +377,10 @@ fn container_status(
         }),
         volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
         user: current.and_then(user_of),
+        stop_signal: current
+            .and_then(|container| container.stop_signal)
+            .filter(|_| view.pod.gates.stop_signals)
+            .map(|name| name.replace("PLUS", "+").replace("MINUS", "-")),
         ..v1::ContainerStatus::default()
     }
 }

@@ -192,6 +192,7 @@ fn container(
         pre_stop: None,
         pid: None,
         user: None,
+        stop_signal: None,
     }
 }
 

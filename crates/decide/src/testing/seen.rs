@@ -124,6 +124,7 @@ impl Seen {
                 pre_stop: None,
                 pid: None,
                 user: None,
+                stop_signal: None,
             });
         }
         self

@@ -31,7 +31,7 @@ use kubelet_act::sources::cluster_source;
 use kubelet_cluster::objects::{
     NamedObjects, NamedObjectsTask, own_node, runtime_classes, services,
 };
-use kubelet_cluster::pods::{PodSet, PodWatch};
+use kubelet_cluster::pods::{PodSet, PodWatch, Terms};
 use kubelet_cluster::reflector::{Reflector, Snapshots};
 use kubelet_cluster::tokens::Tokens;
 use kubelet_cluster::{Client, ClientConfig, Cluster, Kubeconfig, Rate, WallClock};
@@ -45,7 +45,7 @@ use kubelet_host::machine::Machine;
 use kubelet_model::config::Config;
 use kubelet_model::dice::Dice;
 use kubelet_model::node::NodeView;
-use kubelet_model::pod::SourceKind;
+use kubelet_model::pod::{PodGates, SourceKind};
 use prometheus::Registry;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -156,11 +156,15 @@ pub(crate) fn watches(
     client: &Client,
     node: &NodeView,
     machine: &Machine,
+    gates: PodGates,
     clock: Clock,
 ) -> (Watches, ObjectsHandle) {
     let mut dice = Dice::new(super::parts::seed(machine, 11));
-    let unbuilt = |pod: &_| unbuilt_fields_from(pod, SourceKind::Api);
-    let (pods, sets) = PodWatch::new(client.clone(), &node.name, unbuilt, dice.split());
+    let terms = Terms {
+        unbuilt: |pod| unbuilt_fields_from(pod, SourceKind::Api),
+        gates,
+    };
+    let (pods, sets) = PodWatch::new(client.clone(), &node.name, terms, dice.split());
     let (secrets, secrets_task) = NamedObjects::new(client.clone(), dice.split());
     let (config_maps, config_maps_task) = NamedObjects::new(client.clone(), dice.split());
     let (services, listed) = services(client.clone(), dice.split());

@@ -35,7 +35,7 @@ use kubelet_act::report::events::Events;
 use kubelet_act::report::status::StatusHandle;
 use kubelet_act::resources::cgroup_metrics::MeasuredCgroups;
 use kubelet_act::resources::container_manager::{CgroupTreeParts, ContainerManager, prepare_node};
-use kubelet_act::sources::{FileSourceConfig, SourcesConfig, UrlSourceConfig};
+use kubelet_act::sources::{FileSourceConfig, SourcesConfig, Taker, UrlSourceConfig};
 use kubelet_act::volumes::resource_analyzer::ResourceAnalyzer;
 use kubelet_cluster::Cluster;
 use kubelet_cluster::reflector::Snapshots;
@@ -50,7 +50,7 @@ use kubelet_host::kernel::kernel_version;
 use kubelet_host::machine::{IdFiles, Machine, read_machine};
 use kubelet_model::config::{CgroupDriver, Config};
 use kubelet_model::node::{NodeView, RuntimeHandlers};
-use kubelet_model::pod::SourceKind;
+use kubelet_model::pod::{PodGates, SourceKind};
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -588,7 +588,10 @@ pub(crate) fn start_width(node: &NodeView) -> usize {
 pub(crate) fn source_config(config: &Config, node: &NodeView) -> SourcesConfig {
     let sources = &config.sources;
     SourcesConfig {
-        node_name: node.name.clone(),
+        taker: Taker {
+            node_name: node.name.clone(),
+            gates: PodGates::of(&config.gates),
+        },
         file: sources
             .static_pod_path
             .as_ref()

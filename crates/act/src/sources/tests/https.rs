@@ -73,7 +73,7 @@ impl Authority {
 
 fn source(machine: &Machine, url: &str) -> Running {
     machine.start_with(SourcesConfig {
-        node_name: "bench".to_owned(),
+        taker: bench(),
         file: None,
         url: Some(UrlSourceConfig {
             url: url.to_owned(),

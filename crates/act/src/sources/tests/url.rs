@@ -60,7 +60,7 @@ impl Server {
             vec!["one".to_owned(), "two".to_owned()],
         )];
         machine.start_with(SourcesConfig {
-            node_name: "bench".to_owned(),
+            taker: bench(),
             file: None,
             url: Some(UrlSourceConfig {
                 url: self.url.clone(),

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use kubelet_model::pod::PodGates;
+
 use super::*;
 use crate::testing::json as message;
 use crate::testing::{node, pod_of, recorded};
@@ -286,4 +288,27 @@ fn a_mount_is_read_only_with_all_below_it_where_the_runtime_can() {
         let expected = expected.map_err(ConfigProblem::container);
         assert_eq!(found, expected, "{mode}");
     }
+}
+
+#[test]
+fn a_stop_signal_is_asked_for_behind_its_gate() {
+    let signal = |spec: &str, stop_signals| {
+        let gates = PodGates {
+            stop_signals,
+            ..PodGates::default()
+        };
+        let spec = format!("{{containers: [{{name: c, image: i, {spec}}}]}}");
+        let pod = pod_of(&spec).under(gates);
+        stop_signal(&pod, &pod.containers()[0]).as_str_name()
+    };
+    let usr1 = "lifecycle: {stopSignal: SIGUSR1}";
+    assert_eq!(signal(usr1, true), "SIGUSR1");
+    assert_eq!(signal(usr1, false), "RUNTIME_DEFAULT");
+    let real_time = "lifecycle: {stopSignal: SIGRTMIN+3}";
+    assert_eq!(signal(real_time, true), "SIGRTMINPLUS3");
+    assert_eq!(
+        signal("lifecycle: {stopSignal: SIGODD}", true),
+        "RUNTIME_DEFAULT"
+    );
+    assert_eq!(signal("lifecycle: {}", true), "RUNTIME_DEFAULT");
 }

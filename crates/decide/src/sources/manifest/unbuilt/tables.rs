@@ -202,7 +202,7 @@ const RESOURCE_REF: Table = &[
 const LIFECYCLE: Table = &[
     ("postStart", Into(HOOK)),
     ("preStop", Into(HOOK)),
-    ("stopSignal", Unbuilt),
+    ("stopSignal", Built),
 ];
 
 /// A hook over TCP is run as upstream runs it: it fails.
