@@ -375,8 +375,7 @@ impl PodWorker {
             .as_deref()
             .or(of_api)
             .and_then(|before| impossible_transition(pod, before, &outcome.status));
-        if let Some(why) = impossible {
-            tracing::error!(why, seen = %observed, "Status would be impossible; the one before it stays");
+        if self.told.holds_back(impossible, observed) {
             return;
         }
         let now = self.now().wall;

@@ -363,3 +363,6 @@ fn phase(uid: &str, container: &str) -> u32 {
     (uid, container).hash(&mut hasher);
     u32::try_from(hasher.finish() % 1000).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub(super) struct Told {
     waits: ToldWaits,
     last: LastWord,
     was_ready: bool,
+    /// Why the newest status was held back, while one is.
+    held_back: Option<String>,
 }
 
 /// What the sync loop was told of the pod's end; each at most once, in this order.
@@ -55,7 +57,17 @@ impl Told {
             waits: ToldWaits::default(),
             last: LastWord::None,
             was_ready: false,
+            held_back: None,
         }
+    }
+
+    /// Whether a status is held back, which is logged once for each reason.
+    pub(super) fn holds_back(&mut self, why: Option<String>, observed: &ObservedPod) -> bool {
+        if let Some(why) = why.as_deref().filter(|_| self.held_back != why) {
+            tracing::error!(why, seen = %observed, "Status would be impossible; the one before it stays");
+        }
+        self.held_back = why;
+        self.held_back.is_some()
     }
 
     pub(super) fn begins(&mut self, order: &Order, is_new: bool, now: Timestamp) {
