@@ -6,10 +6,17 @@
 //! Holds: no connection is kept; an answer is at most 64 KiB
 //! Upstream: pkg/probe/grpc/grpc.go; grpc/health/v1/health.proto
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use kubelet_api::duration::GoDuration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tonic::client::Grpc;
 use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -39,6 +46,9 @@ struct HealthCheckResponse {
     status: i32,
 }
 
+/// Where a frame of HTTP/2 has its type, and the type that a server's first frame has.
+const FRAME_TYPE: usize = 3;
+const SETTINGS: u8 = 4;
 /// `SERVING`.
 const SERVING: i32 = 1;
 
@@ -62,30 +72,30 @@ pub async fn grpc(
 ) -> Answer {
     let address = join_host_port(host, port);
     let allowed = GoDuration::from_nanos(i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
-    let deadline = tokio::time::Instant::now() + timeout;
-    let connected = tokio::time::timeout_at(deadline, connect(host, port, user_agent)).await;
-    let channel = match connected {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(why)) => {
+    let spoke = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .and_then(|endpoint| endpoint.user_agent(user_agent.to_owned()));
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(why) => {
             return Answer::Failure(format!(
                 "error: failed to connect service at \"{address}\": {why}"
             ));
         }
-        Err(_) => {
-            return Answer::Failure(format!(
-                "timeout: failed to connect service \"{address}\" within {allowed}: context deadline exceeded"
-            ));
-        }
     };
-    match tokio::time::timeout_at(deadline, check(channel, service)).await {
+    let asked = ask(&endpoint, (host, port), service, &spoke);
+    match tokio::time::timeout_at(Instant::now() + timeout, asked).await {
         Ok(Ok(SERVING)) => Answer::Success("service healthy".to_owned()),
         Ok(Ok(status)) => Answer::Failure(format!(
             "service unhealthy (responded with \"{}\")",
             status_name(status)
         )),
         Ok(Err(status)) => Answer::Failure(refusal_text(&status, allowed)),
-        Err(_) => Answer::Failure(format!(
+        Err(_) if spoke.load(Ordering::Relaxed) => Answer::Failure(format!(
             "timeout: health rpc did not complete within {allowed}"
+        )),
+        Err(_) => Answer::Failure(format!(
+            "timeout: failed to connect service \"{address}\" within {allowed}: context deadline exceeded"
         )),
     }
 }
@@ -109,27 +119,88 @@ fn refusal_text(status: &Status, allowed: GoDuration) -> String {
     }
 }
 
-/// A connection on which the server speaks HTTP/2; one that cannot be had is tried again until the caller's time is over.
-async fn connect(host: &str, port: u16, user_agent: &str) -> Result<Channel, String> {
-    let address = join_host_port(host, port);
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .and_then(|endpoint| endpoint.user_agent(user_agent.to_owned()))
-        .map_err(|error| error.to_string())?;
+/// Asks over a connection on which the server speaks HTTP/2, which `spoke` says; one that cannot be had is tried again until the caller's
+/// time is over, as Go's client does that waits for its connection.
+async fn ask(
+    endpoint: &Endpoint,
+    (host, port): (&str, u16),
+    service: &str,
+    spoke: &Arc<AtomicBool>,
+) -> Result<i32, Status> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let host = host.to_owned();
+        let (host, heard) = (host.to_owned(), Arc::clone(spoke));
         let connector = tower::service_fn(move |_: Uri| {
-            let host = host.clone();
-            async move { dial(&host, port, None).await.map(TokioIo::new) }
+            let (host, spoke) = (host.clone(), Arc::clone(&heard));
+            async move {
+                let stream = dial(&host, port, None).await.map_err(io::Error::other)?;
+                let heard = Heard {
+                    stream,
+                    bytes: 0,
+                    spoke,
+                };
+                Ok::<_, io::Error>(TokioIo::new(heard))
+            }
         });
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => return Ok(channel),
+            Ok(channel) => {
+                let answer = check(channel, service).await;
+                if answer.is_ok() || spoke.load(Ordering::Relaxed) {
+                    return answer;
+                }
+                tracing::debug!(uri = %endpoint.uri(), "A server that does not speak HTTP/2 cannot be asked by gRPC");
+            }
             Err(error) => {
-                tracing::debug!(%address, %error, "No connection for a gRPC probe");
-                tokio::time::sleep(pause).await;
-                pause = pause.mul_f64(1.6);
+                tracing::debug!(uri = %endpoint.uri(), %error, "No connection for a gRPC probe");
             }
         }
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.6);
+    }
+}
+
+/// A connection that tells whether the first frame from the server is one with its settings.
+struct Heard<S> {
+    stream: S,
+    /// How many were read, up to the type of the first frame.
+    bytes: usize,
+    spoke: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if let Some(at) = FRAME_TYPE.checked_sub(self.bytes)
+            && read.get(at) == Some(&SETTINGS)
+        {
+            self.spoke.store(true, Ordering::Relaxed);
+        }
+        self.bytes = self.bytes.saturating_add(read.len());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

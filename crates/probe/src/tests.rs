@@ -369,7 +369,37 @@ async fn grpc_health_is_serving_or_says_what_it_is() {
             "timeout: failed to connect service \"127.0.0.1:{nobody}\" within 300ms: context deadline exceeded"
         ))
     );
-    // It speaks HTTP/1.
+    // One speaks HTTP/1, one says nothing, one ends each connection: there is no connection for gRPC.
     let other = server(|_| response("200 OK", "", "hello")).await;
-    assert!(matches!(asked(other, SOON).await, Answer::Failure(_)));
+    let (silent, silent_port) = bound().await;
+    let hangs_up = server(|_| String::new()).await;
+    for port in [other, silent_port, hangs_up] {
+        assert_eq!(
+            asked(port, SOON).await,
+            Answer::Failure(format!(
+                "timeout: failed to connect service \"127.0.0.1:{port}\" within 300ms: context deadline exceeded"
+            ))
+        );
+    }
+    drop(silent);
+}
+
+/// It speaks HTTP/2 and never answers.
+#[tokio::test]
+async fn a_health_check_that_is_not_answered_is_told_from_a_connection_that_is_not_made() {
+    let (listener, port) = bound().await;
+    run(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let never = hyper::service::service_fn(|_request| {
+            std::future::pending::<Result<hyper::Response<String>, std::convert::Infallible>>()
+        });
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let server = hyper::server::conn::http2::Builder::new(executor);
+        server.serve_connection(io, never).await.ok();
+    });
+    assert_eq!(
+        grpc("127.0.0.1", port, "", "kube-probe/1.36", SOON).await,
+        Answer::Failure("timeout: health rpc did not complete within 300ms".to_owned())
+    );
 }
