@@ -52,6 +52,8 @@ pub struct SourceSnapshot {
     pub source: SourceKind,
     /// All pods it wants.
     pub pods: Vec<Arc<Pod>>,
+    /// How many mirrors of static pods the API server holds.
+    pub mirrors: usize,
 }
 
 /// Manifests in a directory, or one file.
@@ -142,6 +144,7 @@ impl SourcesParts {
         let snapshot = SourceSnapshot {
             source,
             pods: pods.to_vec(),
+            mirrors: 0,
         };
         *sent = Some(pods.to_vec());
         // What an edit leaves running after a restart is written before it is acted on.

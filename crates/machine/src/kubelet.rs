@@ -294,6 +294,24 @@ impl Kubelet {
         });
     }
 
+    fn of_process(&self, part: &str) -> PathBuf {
+        let pid = self.child.as_ref().expect("it runs").id();
+        PathBuf::from(format!("/proc/{pid}/{part}"))
+    }
+
+    /// How many files and connections it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(self.of_process("fd")).unwrap().count()
+    }
+
+    /// The most memory that it had, KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(self.of_process("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let words = line.unwrap().split_whitespace().next();
+        words.unwrap().parse().unwrap()
+    }
+
     /// What the main port answers: status and body.
     pub(crate) fn main_port(&self, path: &str, curl: &[&str]) -> (u16, String) {
         let url = format!("https://127.0.0.1:{}{path}", self.config["port"]);

@@ -8,6 +8,7 @@ mod dead_disk;
 mod exits;
 mod hooks;
 mod hostile_files;
+mod hostile_probes;
 mod kubectl;
 mod manifests;
 mod node;

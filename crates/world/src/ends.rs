@@ -209,6 +209,7 @@ impl Scene {
         kubelet.send(SourceSnapshot {
             source: SourceKind::Api,
             pods: held.iter().map(|pod| Arc::clone(pod)).collect(),
+            mirrors: 0,
         })
     }
 

@@ -664,7 +664,11 @@ impl World {
         self.ledger.sent(self.now(), source, &pods, &self.sources);
         // A dead one takes nothing; it is buried at the next wait.
         if !lock(&self.deadfall).is_dead {
-            kubelet.send(SourceSnapshot { source, pods })?;
+            kubelet.send(SourceSnapshot {
+                source,
+                pods,
+                mirrors: 0,
+            })?;
         }
         Ok(())
     }

@@ -103,6 +103,7 @@ impl Node {
         let snapshot = SourceSnapshot {
             source: SourceKind::File,
             pods: pods.to_vec(),
+            mirrors: 0,
         };
         self.kubelet.send(snapshot).unwrap();
     }

@@ -171,6 +171,7 @@ impl Node {
         let snapshot = SourceSnapshot {
             source: SourceKind::File,
             pods: names.iter().map(|name| static_pod(name)).collect(),
+            mirrors: 0,
         };
         self.kubelet.send(snapshot).unwrap();
     }

@@ -17,9 +17,6 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use crate::frame::metrics::Making;
 use crate::pod::worker_metrics::WorkerMetrics;
 
-/// Annotation of the API's copy of a static pod.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-
 /// The families.
 #[derive(Debug)]
 pub(crate) struct LoopMetrics {
@@ -99,12 +96,8 @@ impl LoopMetrics {
 
     /// What is desired now.
     pub(crate) fn desire<'a>(&mut self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
-        let (mut counted, mut mirrors, mut ephemeral, mut held) = ((0, 0), 0, 0, 0);
+        let (mut counted, mut ephemeral, mut held) = ((0, 0), 0, 0);
         for pod in pods {
-            if pod.annotation(MIRROR_ANNOTATION).is_some() {
-                mirrors += 1;
-                continue;
-            }
             if pod.is_static() {
                 counted.0 += 1;
             } else {
@@ -117,10 +110,14 @@ impl LoopMetrics {
         self.counted = counted;
         self.desired.with_label_values(&["true"]).set(counted.0);
         self.desired.with_label_values(&[""]).set(counted.1);
-        self.mirrors.set(mirrors);
         self.ephemeral
             .set(i64::try_from(ephemeral).unwrap_or(i64::MAX));
         self.held.set(held);
+    }
+
+    /// How many mirrors of static pods the API server holds.
+    pub(crate) fn hold_mirrors(&self, mirrors: usize) {
+        self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
     }
 
     /// How many of the desired ones are still to run or run.

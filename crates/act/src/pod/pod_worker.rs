@@ -404,7 +404,7 @@ impl PodWorker {
         let acting = PodFigures::acts(&plan);
         self.parts.records.settled().await;
         // What was ordered since the plan was made counts as newer.
-        let mut orders = self.orders.clone();
+        let (mut orders, mut news) = (self.orders.clone(), self.orders.clone());
         let waits = PodPlan {
             waiting: plan.waiting.clone(),
             volumes_waiting: plan.volumes_waiting.clone(),
@@ -423,7 +423,8 @@ impl PodWorker {
                     self.note_hook_done(&id);
                 }
                 // A step may take long; what happens to other containers meanwhile is shown all the same. Nothing is planned on it.
-                () = hint.notified() => {
+                // So is what the object says meanwhile.
+                () = hinted(&hint, &mut news) => {
                     if let Some(observed) = self.parts.pleg.current(&self.uid) {
                         let observed = self.memory.record.set_apart_cut_off(observed);
                         self.absorb(pod, &observed);
@@ -532,5 +533,15 @@ impl PodWorker {
             .parts
             .events
             .send(WorkerEvent::Finished(self.uid.clone(), counts));
+    }
+}
+
+/// Something of the pod may have changed: what the runtime holds, or what is ordered. Cancel: safe.
+async fn hinted(hint: &Notify, orders: &mut watch::Receiver<Order>) {
+    tokio::select! {
+        // Which one comes first is of no matter.
+        biased;
+        () = hint.notified() => {}
+        Ok(()) = orders.changed() => {}
     }
 }

@@ -249,6 +249,9 @@ impl SyncLoop {
             .reach(FaultPoint::SourceRead)
             .await;
         let now = self.parts.executor.clock.now();
+        if snapshot.source == SourceKind::Api {
+            self.metrics.hold_mirrors(snapshot.mirrors);
+        }
         let merged = merge(&mut self.desired, snapshot.source, &snapshot.pods);
         for uid in &merged.elsewhere {
             tracing::warn!(uid = %uid, source = snapshot.source.as_str(), "Another source names the same UID; what that one says counts");
@@ -369,6 +372,11 @@ impl SyncLoop {
             return;
         };
         if worker.name_claim.is_leaving() {
+            // What it runs is ended as it was begun; what its object says beside that is shown all the same.
+            let shows = worker.name_claim != NameClaim::Released;
+            if shows && worker.pod.full_name == pod.full_name {
+                self.renew(&pod);
+            }
             return;
         }
         let before = std::mem::replace(&mut worker.pod, Arc::clone(&pod));
@@ -385,6 +393,20 @@ impl SyncLoop {
         }
     }
 
+    /// Its object is another, and its worker is not woken.
+    fn renew(&mut self, pod: &Arc<Pod>) {
+        let Some(worker) = self.workers.get_mut(&pod.uid) else {
+            return;
+        };
+        worker.pod = Arc::clone(pod);
+        worker.orders.send_if_modified(|order| {
+            order.pod = Arc::clone(pod);
+            false
+        });
+        // After the order: a turn that ends now shows this object or is corrected here.
+        self.parts.status.refresh(&pod.uid, &pod.object);
+    }
+
     /// Only its status is another, mostly because this kubelet wrote it. Where nothing is read that changed, its worker is not woken:
     /// it has the object at its next turn.
     fn reconcile(&mut self, pod: Arc<Pod>) {
@@ -398,13 +420,7 @@ impl SyncLoop {
             self.update(pod);
             return;
         }
-        worker.pod = Arc::clone(&pod);
-        worker.orders.send_if_modified(|order| {
-            order.pod = Arc::clone(&pod);
-            false
-        });
-        // After the order: a turn that ends now shows this object or is corrected here.
-        self.parts.status.refresh(&pod.uid, &pod.object);
+        self.renew(&pod);
     }
 
     fn stop(&mut self, uid: &PodUid, cause: TerminationCause, grace_seconds: Option<i64>) {

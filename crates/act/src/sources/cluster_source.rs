@@ -4,7 +4,7 @@
 //! Out:   [`SourceSnapshot`]s to the sync loop
 //! Calls: wiring, where a cluster was joined
 //! Holds: nothing is sent before the first complete set, so nothing is removed while the server does not answer; mirror pods are
-//!        left out
+//!        counted and left out
 //! Upstream: pkg/kubelet/config/apiserver.go
 
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub async fn follow(
             let snapshot = SourceSnapshot {
                 source: SourceKind::Api,
                 pods: set.pods.clone(),
+                mirrors: set.mirrors.len(),
             };
             if sender.send(snapshot).await.is_err() {
                 return;

@@ -99,3 +99,20 @@ async fn no_set_lacks_a_pod_that_is_there_and_the_last_is_true_a_minute_after() 
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn mirrors_are_counted_and_not_run() {
+    let site = Site::new().await;
+    site.pod("p", |_| ()).await;
+    site.pod("m", |pod| {
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "1"});
+    })
+    .await;
+    let (watch, sets) = PodWatch::new(site.client(), NODE, Terms::default(), Dice::new(1));
+    let (sender, mut snapshots) = mpsc::channel(64);
+    site.run(watch.run());
+    site.run(follow(sets, sender));
+    let first = tokio::time::timeout(MINUTE, snapshots.recv()).await;
+    let first = first.expect("the pods are never had").unwrap();
+    assert_eq!((first.pods.len(), first.mirrors), (1, 1));
+}

@@ -536,3 +536,35 @@ async fn a_replacement_under_way_ends_sooner_when_its_pod_is_to_end() {
         }
     }
 }
+
+/// Labels and annotations change while a pod ends: whoever watches the node sees them before its end.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_object_is_shown_while_its_containers_are_stopped() {
+    let node = Node::with_sources(&[SourceKind::Api]);
+    let running = of_the_api(&pod("a", HERE, &["serve", "stubborn"], 30));
+    node.send_from(SourceKind::Api, std::slice::from_ref(&running));
+    node.run_for(20).await;
+    let ending = deleted(&running, 30);
+    node.send_from(SourceKind::Api, std::slice::from_ref(&ending));
+    node.run_for(5).await;
+    let mut object = (*ending.object).clone();
+    object.metadata.labels = Some([("state".to_owned(), "later".to_owned())].into());
+    let labelled = Pod::new(Arc::new(object), SourceKind::Api, Vec::new()).unwrap();
+    node.send_from(SourceKind::Api, &[Arc::new(labelled)]);
+    node.run_for(1).await;
+    let status = &node.kubelet.as_ref().unwrap().status;
+    let shown = status.shown(&PodUid::parse("a").unwrap()).unwrap();
+    assert_eq!(
+        shown
+            .object
+            .metadata
+            .labels
+            .as_ref()
+            .map(|labels| labels.len()),
+        Some(1)
+    );
+    let main = &shown.status.container_statuses.as_ref().unwrap()[0];
+    assert_eq!(state_word(main), "running");
+    node.run_for(30).await;
+    assert!(node.instances().iter().all(|i| i.ended.is_some()));
+}

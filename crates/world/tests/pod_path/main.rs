@@ -113,6 +113,7 @@ impl Node {
         let snapshot = SourceSnapshot {
             source,
             pods: pods.to_vec(),
+            mirrors: 0,
         };
         self.kubelet.as_ref().unwrap().send(snapshot).unwrap();
     }
