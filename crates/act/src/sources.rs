@@ -56,6 +56,17 @@ pub struct SourceSnapshot {
     pub mirrors: usize,
 }
 
+impl SourceSnapshot {
+    /// Of a source that has no mirrors.
+    pub fn new(source: SourceKind, pods: Vec<Arc<Pod>>) -> Self {
+        Self {
+            source,
+            pods,
+            mirrors: 0,
+        }
+    }
+}
+
 /// Manifests in a directory, or one file.
 #[derive(Clone, Debug)]
 pub struct FileSourceConfig {
@@ -141,11 +152,7 @@ impl SourcesParts {
             pods = pods.len(),
             "Set of a source"
         );
-        let snapshot = SourceSnapshot {
-            source,
-            pods: pods.to_vec(),
-            mirrors: 0,
-        };
+        let snapshot = SourceSnapshot::new(source, pods.to_vec());
         *sent = Some(pods.to_vec());
         // What an edit leaves running after a restart is written before it is acted on.
         self.records.settled().await;

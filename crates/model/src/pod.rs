@@ -109,6 +109,7 @@ pub enum RestartPolicy {
 
 /// Which fields of a pod act on this node; what is switched off is read as if it were not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a gate of its own")]
 pub struct PodGates {
     /// `restartPolicy` and `restartPolicyRules` of containers that are no sidecars.
     pub restart_rules: bool,

@@ -206,11 +206,10 @@ impl Scene {
     }
 
     fn send(&self, kubelet: &SimKubelet, held: &[&Arc<Pod>]) -> anyhow::Result<()> {
-        kubelet.send(SourceSnapshot {
-            source: SourceKind::Api,
-            pods: held.iter().map(|pod| Arc::clone(pod)).collect(),
-            mirrors: 0,
-        })
+        kubelet.send(SourceSnapshot::new(
+            SourceKind::Api,
+            held.iter().map(|pod| Arc::clone(pod)).collect(),
+        ))
     }
 
     fn arm(&self, fall: Option<(FaultPoint, u64)>) {

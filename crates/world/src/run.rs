@@ -664,11 +664,7 @@ impl World {
         self.ledger.sent(self.now(), source, &pods, &self.sources);
         // A dead one takes nothing; it is buried at the next wait.
         if !lock(&self.deadfall).is_dead {
-            kubelet.send(SourceSnapshot {
-                source,
-                pods,
-                mirrors: 0,
-            })?;
+            kubelet.send(SourceSnapshot::new(source, pods))?;
         }
         Ok(())
     }
@@ -732,9 +728,7 @@ impl World {
         if deadfall.is_dead {
             self.count("kubelet died at a point");
         }
-        for _ in 0..deadfall.panics {
-            self.count("worker panicked");
-        }
+        (0..deadfall.panics).for_each(|_| self.count("worker panicked"));
         self.shown = None;
         let Some(kubelet) = self.kubelet.take() else {
             return Ok(());

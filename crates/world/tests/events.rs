@@ -100,11 +100,7 @@ impl Node {
     }
 
     fn send(&self, pods: &[Arc<Pod>]) {
-        let snapshot = SourceSnapshot {
-            source: SourceKind::File,
-            pods: pods.to_vec(),
-            mirrors: 0,
-        };
+        let snapshot = SourceSnapshot::new(SourceKind::File, pods.to_vec());
         self.kubelet.send(snapshot).unwrap();
     }
 

@@ -168,11 +168,10 @@ impl Node {
     }
 
     fn statics(&self, names: &[&str]) {
-        let snapshot = SourceSnapshot {
-            source: SourceKind::File,
-            pods: names.iter().map(|name| static_pod(name)).collect(),
-            mirrors: 0,
-        };
+        let snapshot = SourceSnapshot::new(
+            SourceKind::File,
+            names.iter().map(|name| static_pod(name)).collect(),
+        );
         self.kubelet.send(snapshot).unwrap();
     }
 

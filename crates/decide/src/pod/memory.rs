@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1;
 use kubelet_model::doubling::Doubling;
 use kubelet_model::ids::{ContainerId, SandboxId};
 use kubelet_model::node::NodeView;
@@ -22,7 +21,7 @@ use kubelet_model::pod::Pod;
 use kubelet_model::reason::Reason;
 
 use crate::pod::adopt::record_of_status;
-use crate::pod::cut_off::{Starts, starts_of};
+use crate::pod::cut_off::starts_of;
 use crate::pod::deadline::end_of;
 use crate::pod::lifecycle::step;
 use crate::pod::restart::{Gaps, back_off_key, lengthen};
@@ -37,18 +36,22 @@ use crate::shapes::memory::Retry;
 use crate::shapes::memory::VolumeMemory;
 use crate::shapes::outcome::ResolvedImage;
 use crate::shapes::outcome::{Effect, Failure, ImageFailure, Outcome, Subject};
-use crate::shapes::plan::{Action, PodPlan, Restarts, StopWhy};
+use crate::shapes::plan::{PodPlan, Restarts, StopWhy};
 use crate::shapes::probe::PodProbes;
 use crate::shapes::record::RecordedExit;
 use crate::shapes::record::{Anchor, BackOff};
 use crate::shapes::record::{
-    BootMoment, Ended, ImageBackOff, PodRecord, PostStartRecord, Replaced, ReplacedFor, Stopping,
+    BootMoment, Ended, ImageBackOff, PodRecord, PostStartRecord, Replaced, ReplacedFor,
     TerminatingRecord,
 };
 use crate::shapes::rejection::Rejection;
 use crate::shapes::view::{Desire, Now, Order, PodView};
 use crate::shapes::waiting::Waiting;
 use crate::shapes::work::Leaving;
+
+mod begun;
+
+pub use begun::Begun;
 
 /// Before something that failed is tried again.
 const RETRY: Doubling = Doubling::new(Duration::from_secs(1), Duration::from_secs(10));
@@ -68,43 +71,6 @@ pub struct Entry {
     pub ended: Option<Ended>,
     /// Why it was not let in, where that ends it.
     pub rejected: Option<Rejection>,
-}
-
-/// What a plan begins with.
-#[derive(Clone, Debug, Default)]
-pub struct Begun {
-    /// The starts that it asks for.
-    pub starts: Starts,
-    /// What was known of each before that.
-    before: Vec<BeforeStart>,
-    /// What was known of each stop that it asks for.
-    stops: Vec<BeforeStop>,
-}
-
-/// What was known of an instance before a plan that stops it.
-#[derive(Clone, Debug)]
-struct BeforeStop {
-    id: ContainerId,
-    /// Which step of the plan the stop is.
-    step: usize,
-    begun: Option<Stopping>,
-}
-
-/// What was known of a container before a plan that starts it.
-#[derive(Clone, Debug)]
-struct BeforeStart {
-    name: String,
-    /// Which step of the plan the start is.
-    step: usize,
-    back_off: Option<BackOff>,
-    applied: Option<v1::ResourceRequirements>,
-}
-
-fn put_back<T: Clone>(all: &mut BTreeMap<String, T>, name: &str, before: &Option<T>) {
-    match before {
-        Some(before) => drop(all.insert(name.to_owned(), before.clone())),
-        None => drop(all.remove(name)),
-    }
 }
 
 /// The state that the pod goes over to now; `None` where it stays in the one it is in.
@@ -516,50 +482,6 @@ impl PodMemory {
         match held {
             Some(_) => ReplacedFor::ProbeInBackOff,
             None => ReplacedFor::Probe(ended_before),
-        }
-    }
-
-    fn before_starts(&self, plan: &PodPlan) -> Vec<BeforeStart> {
-        let steps = plan.steps.iter().enumerate();
-        let starts = steps.filter_map(|(step, of)| {
-            let Action::StartContainer(start) = &of.action else {
-                return None;
-            };
-            Some((step, start.name.clone()))
-        });
-        let before = starts.map(|(step, name)| BeforeStart {
-            step,
-            back_off: self.record.restart_back_off.get(&name).cloned(),
-            applied: self.record.applied.get(&name).cloned(),
-            name,
-        });
-        before.collect()
-    }
-
-    fn before_stops(&self, plan: &PodPlan) -> Vec<BeforeStop> {
-        let steps = plan.steps.iter().enumerate();
-        let stops = steps.flat_map(|(step, of)| {
-            let stops = of.action.stops().into_iter().flatten();
-            stops.map(move |stop| (step, &stop.id))
-        });
-        let before = stops.map(|(step, id)| BeforeStop {
-            id: id.clone(),
-            step,
-            begun: self.record.stopping.get(id.as_str()).cloned(),
-        });
-        before.collect()
-    }
-
-    /// What was kept of starts and stops that the plan did not come to is taken back: none of them was made.
-    fn take_back(&mut self, begun: &Begun, taken_steps: usize) {
-        for stop in begun.stops.iter().filter(|of| of.step >= taken_steps) {
-            put_back(&mut self.record.stopping, stop.id.as_str(), &stop.begun);
-        }
-        for before in begun.before.iter().filter(|of| of.step >= taken_steps) {
-            let name = &before.name;
-            put_back(&mut self.record.restart_back_off, name, &before.back_off);
-            put_back(&mut self.record.applied, name, &before.applied);
-            self.record.end_start(name, &begun.starts);
         }
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use kubelet_model::observed::{ContainerState, ObservedContainer};
-use kubelet_model::pod::is_sidecar;
+use kubelet_model::pod::{Pod, is_sidecar};
 use kubelet_model::quantity::Quantity;
 use kubelet_model::reason::Reason;
 
@@ -375,12 +375,9 @@ fn container_status(
             claims: None,
             ..resources
         }),
-        volume_mounts: known.then(|| volume_mounts(view, spec)).flatten(),
+        volume_mounts: volume_mounts(view, spec),
         user: current.and_then(user_of),
-        stop_signal: current
-            .and_then(|container| container.stop_signal)
-            .filter(|_| view.pod.gates.stop_signals)
-            .map(|name| name.replace("PLUS", "+").replace("MINUS", "-")),
+        stop_signal: current.and_then(|container| stop_signal_of(view.pod, container)),
         ..v1::ContainerStatus::default()
     }
 }
@@ -418,6 +415,12 @@ fn user_of(container: &ObservedContainer) -> Option<v1::ContainerUser> {
             supplemental_groups: some_list(groups),
         }),
     })
+}
+
+/// The signal that asks it to end, where the runtime tells: `SIGRTMIN+3` is `SIGRTMINPLUS3` there.
+fn stop_signal_of(pod: &Pod, container: &ObservedContainer) -> Option<String> {
+    let signal = container.stop_signal.filter(|_| pod.gates.stop_signals)?;
+    Some(signal.replace("PLUS", "+").replace("MINUS", "-"))
 }
 
 /// One that vanished counts as restarted: the next instance bears the next number.

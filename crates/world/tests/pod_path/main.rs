@@ -110,11 +110,7 @@ impl Node {
     }
 
     fn send_from(&self, source: SourceKind, pods: &[Arc<Pod>]) {
-        let snapshot = SourceSnapshot {
-            source,
-            pods: pods.to_vec(),
-            mirrors: 0,
-        };
+        let snapshot = SourceSnapshot::new(source, pods.to_vec());
         self.kubelet.as_ref().unwrap().send(snapshot).unwrap();
     }
 

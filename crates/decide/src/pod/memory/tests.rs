@@ -12,12 +12,14 @@ use expect_test::{Expect, expect};
 use kubelet_model::pod::SourceKind;
 
 use super::*;
+use crate::pod::cut_off::Starts;
 use crate::pod::pod_plan::pod_plan;
 use crate::shapes::memory::FirstLook;
 use crate::shapes::memory::NextLook;
 use crate::shapes::memory::PodMemory;
 use crate::shapes::memory::Retry;
 use crate::shapes::plan::PodPlan;
+use crate::shapes::record::Stopping;
 use crate::testing::held::{second, seen};
 use crate::testing::node;
 use crate::testing::seen::Seen;
