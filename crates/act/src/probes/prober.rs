@@ -70,6 +70,8 @@ struct ProbedPod {
     is_leaving: bool,
     tables: BTreeMap<String, Timetable>,
     results: Arc<PodProbes>,
+    /// When the first of its tries is due: most wakes are for another pod.
+    next_at: Option<Timestamp>,
     /// What is only told, by container and kind.
     told: BTreeMap<(String, ProbeKind), Told>,
 }
@@ -116,6 +118,7 @@ impl Prober {
             is_leaving: false,
             tables: BTreeMap::new(),
             results: Arc::default(),
+            next_at: None,
             told: BTreeMap::new(),
         });
         let now = self.parts.clock.steady();
@@ -191,6 +194,10 @@ impl Prober {
         let mut due = Vec::new();
         let mut next: Option<Timestamp> = None;
         for probed in self.pods().values_mut() {
+            if probed.next_at.is_none_or(|at| at > now) {
+                next = next.into_iter().chain(probed.next_at).min();
+                continue;
+            }
             for (container, table) in &mut probed.tables {
                 while let Some((kind, as_, since)) = table.begin_due(now) {
                     due.push(Due {
@@ -204,9 +211,9 @@ impl Prober {
                         timeout: table.spec(kind).map_or(Duration::ZERO, |spec| spec.timeout),
                     });
                 }
-                let at = table.next_at();
-                next = next.into_iter().chain(at).min();
             }
+            probed.set_next();
+            next = next.into_iter().chain(probed.next_at).min();
         }
         (due, next)
     }
@@ -238,6 +245,7 @@ impl Prober {
             if is_changed {
                 probed.publish();
             }
+            probed.set_next();
         }
         if is_known && (due.as_ == Try::Regular || result == TryResult::Success) {
             self.report(&due, &answer, result, took);
@@ -344,7 +352,13 @@ impl ProbedPod {
         if is_changed {
             self.publish();
         }
+        self.set_next();
         is_changed
+    }
+
+    /// After whatever changed its tables.
+    fn set_next(&mut self) {
+        self.next_at = self.tables.values().filter_map(Timetable::next_at).min();
     }
 
     fn publish(&mut self) {
