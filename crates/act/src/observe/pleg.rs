@@ -610,7 +610,8 @@ impl Pleg {
             }));
         }
         let gone = |id: &ContainerId| pod.containers.iter().all(|c| c.id != *id);
-        if pod.is_absent() {
+        // Of a container that went while it was counted among these, nobody will see an end.
+        if pod.is_absent() || !self.asked_enough.is_empty() {
             let held: BTreeSet<ContainerId> = self
                 .pods
                 .values()
@@ -738,7 +739,15 @@ mod tests {
             assert!(pleg.watched.is_empty() && pleg.rechecking.is_empty());
             assert_eq!(pleg.relist_period(), FAST_RELIST);
         }
+        let (unwatched, asked_enough) = (pleg.unwatched.clone(), pleg.asked_enough.clone());
         pleg.land_look(uid.clone(), looked(2), &flights);
+        assert_eq!(pleg.relist_period(), SLOW_RELIST);
+        assert!(pleg.asked_enough.is_empty());
+        // Or the runtime forgets it, and another goes on in its pod.
+        (pleg.unwatched, pleg.asked_enough) = (unwatched, asked_enough);
+        let mut next = looked(2).unwrap();
+        next.pod.containers[0].id = ContainerId::from("next");
+        pleg.land_look(uid.clone(), Ok(next), &flights);
         assert_eq!(pleg.relist_period(), SLOW_RELIST);
         assert!(pleg.asked_enough.is_empty());
     }

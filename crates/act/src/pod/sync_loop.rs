@@ -366,16 +366,17 @@ impl SyncLoop {
             .spawn(TaskKind::PodWorker, name, run.instrument(span));
     }
 
-    /// A newer version of a pod that is known. One that leaves keeps what it was; its next life takes what is desired then.
+    /// A newer version of a pod that is known. One that leaves is ended as it was; its next life takes what is desired then. What the
+    /// API's object says beside that is shown all the same: no other pod has its UID there.
     fn update(&mut self, pod: Arc<Pod>) {
         let Some(worker) = self.workers.get_mut(&pod.uid) else {
             return;
         };
         if worker.name_claim.is_leaving() {
-            // What it runs is ended as it was begun; what its object says beside that is shown all the same.
             let shows = worker.name_claim != NameClaim::Released;
-            if shows && worker.pod.full_name == pod.full_name {
+            if shows && is_of_api(&worker.pod, &pod) {
                 self.renew(&pod);
+                self.parts.status.show_object(&pod.uid, &pod.object);
             }
             return;
         }
@@ -403,8 +404,6 @@ impl SyncLoop {
             order.pod = Arc::clone(pod);
             false
         });
-        // After the order: a turn that ends now shows this object or is corrected here.
-        self.parts.status.refresh(&pod.uid, &pod.object);
     }
 
     /// Only its status is another, mostly because this kubelet wrote it. Where nothing is read that changed, its worker is not woken:
@@ -413,14 +412,18 @@ impl SyncLoop {
         let Some(worker) = self.workers.get_mut(&pod.uid) else {
             return;
         };
-        let is_quiet = worker.pod.full_name == pod.full_name
-            && !worker.name_claim.is_leaving()
-            && reads_same(&worker.pod.object, &pod.object);
+        if worker.name_claim.is_leaving() {
+            return;
+        }
+        let is_quiet =
+            worker.pod.full_name == pod.full_name && reads_same(&worker.pod.object, &pod.object);
         if !is_quiet {
             self.update(pod);
             return;
         }
         self.renew(&pod);
+        // After the order: a turn that ends now shows this object or is corrected here.
+        self.parts.status.refresh(&pod.uid, &pod.object);
     }
 
     fn stop(&mut self, uid: &PodUid, cause: TerminationCause, grace_seconds: Option<i64>) {
@@ -665,6 +668,12 @@ fn grace_of_removal(pod: &Pod) -> Option<i64> {
         return Some(0);
     }
     pod.object.metadata.deletion_grace_period_seconds
+}
+
+/// Whether both are the same pod of the API.
+fn is_of_api(before: &Pod, pod: &Pod) -> bool {
+    let is_api = |pod: &Pod| pod.source == SourceKind::Api;
+    is_api(before) && is_api(pod) && before.full_name == pod.full_name
 }
 
 /// Whether the API was asked to delete it.

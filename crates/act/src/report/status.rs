@@ -77,6 +77,17 @@ impl StatusHandle {
         });
     }
 
+    /// Shows the same status with an object of which more than the status has changed.
+    pub fn show_object(&self, uid: &PodUid, object: &Arc<v1::Pod>) {
+        self.change(uid, |pods| {
+            let shown = pods.get_mut(uid);
+            shown.is_some_and(|pod| {
+                let before = std::mem::replace(&mut pod.object, Arc::clone(object));
+                !Arc::ptr_eq(&before, object)
+            })
+        });
+    }
+
     /// Notes what a pod waits for. Nobody is woken: what is waited for is mostly a time.
     pub fn note(&self, uid: &PodUid, note: Note) {
         let mut notes = self.notes();

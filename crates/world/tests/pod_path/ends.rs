@@ -550,9 +550,12 @@ async fn a_change_of_the_object_is_shown_while_its_containers_are_stopped() {
     let mut object = (*ending.object).clone();
     object.metadata.labels = Some([("state".to_owned(), "later".to_owned())].into());
     let labelled = Pod::new(Arc::new(object), SourceKind::Api, Vec::new()).unwrap();
+    let status = &node.kubelet.as_ref().unwrap().status;
+    let mut watched = status.subscribe();
+    watched.mark_unchanged();
     node.send_from(SourceKind::Api, &[Arc::new(labelled)]);
     node.run_for(1).await;
-    let status = &node.kubelet.as_ref().unwrap().status;
+    assert!(watched.has_changed().unwrap(), "whoever watches is told");
     let shown = status.shown(&PodUid::parse("a").unwrap()).unwrap();
     assert_eq!(
         shown

@@ -31,7 +31,7 @@ use crate::frame::clock::sleep_or_forever;
 use crate::frame::faults::Planted;
 use crate::observe::pleg::Scope;
 
-/// A refusal that came so soon: the runtime had not told the container to end, or leaves it no less grace than this.
+/// The runtime refuses so soon what it has not begun: an error that comes later may follow upon a request to end.
 const REFUSED_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How a hook ended.
